@@ -1,0 +1,91 @@
+//! The typed side of a format: storage that widens, narrows, and multiplies into f32.
+
+use core::fmt::Debug;
+
+use num_traits::{Bounded, ToPrimitive};
+
+use super::{E4M3, E5M2, Encoding, Narrowed, Narrowing, bf16, f16};
+
+/// A storage element of a low-precision tensor.
+///
+/// Arithmetic is that of a tensor core: operands are widened exactly, products and sums are f32.
+/// [`Bounded`] gives the largest and smallest finite number, [`ToPrimitive`] the usual conversions.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::format::{Element, Format, Narrowing, dot, f16};
+/// let narrowing = Narrowing::to(Format::BINARY16);
+/// let x = [1.5_f32, -0.25].map(|x| f16::narrow(x, narrowing, 0, 0));
+/// assert_eq!(x[0].widen(), 1.5);
+/// assert_eq!(dot(&x, &x), 2.3125);
+/// ```
+pub trait Element:
+    Copy + PartialEq + Debug + Bounded + ToPrimitive + Send + Sync + 'static
+{
+    /// The layout of the bits.
+    const ENCODING: Encoding;
+
+    /// Returns the bits, zero-extended.
+    fn to_bits(self) -> u32;
+
+    /// Makes an element from its bits; bits above the encoding's width are ignored.
+    fn from_bits(bits: u32) -> Self;
+
+    /// Widens to f32, exactly; subnormals keep their value, NaN becomes a quiet NaN.
+    #[inline]
+    fn widen(self) -> f32 {
+        Self::ENCODING.widen(self.to_bits())
+    }
+
+    /// Rounds the exact product `2^shift_log2 * x` once; see [`Narrowing::narrow`].
+    ///
+    /// The encoding is that of `Self`; the narrowing contributes the rest.
+    #[inline]
+    fn narrow(x: f32, mut narrowing: Narrowing, shift_log2: i32, noise: u32) -> Self {
+        narrowing.format.encoding = Self::ENCODING;
+        let Narrowed { bits, .. } = narrowing.narrow(x, shift_log2, noise);
+        Self::from_bits(bits)
+    }
+
+    /// Returns `accumulator + self * other` in f32.
+    ///
+    /// The product of two elements of 16 or 8 bits has at most 22 significant bits and is exact
+    /// while it is a normal f32, so that the sum is rounded once, with or without a fused
+    /// instruction.  Two f32 elements round twice.
+    #[inline]
+    fn mul_add<B: Element>(self, other: B, accumulator: f32) -> f32 {
+        accumulator + self.widen() * other.widen()
+    }
+}
+
+/// Returns the dot product in f32, summed from the first element to the last.
+///
+/// Elements beyond the shorter of the two slices are not read.
+pub fn dot<A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
+    a.iter().zip(b).fold(0.0, |sum, (&a, &b)| a.mul_add(b, sum))
+}
+
+macro_rules! element {
+    ($name:ty, $encoding:expr, $bits:ty, $to:expr, $from:expr) => {
+        impl Element for $name {
+            const ENCODING: Encoding = $encoding;
+
+            #[inline]
+            fn to_bits(self) -> u32 {
+                u32::from($to(self))
+            }
+
+            #[inline]
+            fn from_bits(bits: u32) -> Self {
+                $from(bits as $bits)
+            }
+        }
+    };
+}
+
+element!(f16, Encoding::Binary16, u16, f16::to_bits, f16::from_bits);
+element!(bf16, Encoding::BFloat16, u16, bf16::to_bits, bf16::from_bits);
+element!(E5M2, Encoding::E5M2, u8, |e: E5M2| e.0, E5M2);
+element!(E4M3, Encoding::E4M3, u8, |e: E4M3| e.0, E4M3);
+element!(f32, Encoding::Binary32, u32, f32::to_bits, f32::from_bits);

@@ -1,0 +1,159 @@
+//! What a bit pattern means: a low-precision encoding is a handful of constants.
+
+/// The layout of a floating-point bit pattern.
+///
+/// An encoding is fixed by four numbers: the precision `p` (significand bits, the implicit one
+/// included), the exponents of the smallest and the largest normal binade, and whether the pattern
+/// after the largest finite one is infinity.  Everything else in this crate is derived from them.
+///
+/// | | bits | `p` | exponents | largest finite | after it |
+/// |---|---|---|---|---|---|
+/// | `Binary16` | 16 | 11 | -14..=15 | 65504 | infinity |
+/// | `BFloat16` | 16 | 8 | -126..=127 | 3.39e38 | infinity |
+/// | `E5M2` | 8 | 3 | -14..=15 | 57344 | infinity |
+/// | `E4M3` | 8 | 4 | -6..=8 | 448 | NaN |
+/// | `Binary32` | 32 | 24 | -126..=127 | 3.40e38 | infinity |
+///
+/// Sources: IEEE 754-2019 clause 3.6 (binary16, binary32), Intel's bfloat16 white paper (2018), and
+/// Micikevicius et al., "FP8 Formats for Deep Learning" (2022); `E4M3` is the variant without
+/// infinity that is also called E4M3FN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// IEEE 754 binary16 (half precision, fp16).
+    Binary16 = 0,
+    /// bfloat16: the upper half of a binary32.
+    BFloat16 = 1,
+    /// FP8 with five exponent bits, a truncated binary16.
+    E5M2 = 2,
+    /// FP8 with four exponent bits, no infinity, and one NaN per sign.
+    E4M3 = 3,
+    /// IEEE 754 binary32: the baseline, and what weight gradients are kept in.
+    Binary32 = 4,
+}
+
+impl Encoding {
+    /// Every encoding, in the order of their discriminants.
+    pub const ALL: [Self; 5] =
+        [Self::Binary16, Self::BFloat16, Self::E5M2, Self::E4M3, Self::Binary32];
+
+    /// Returns the width of a bit pattern.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Binary16 | Self::BFloat16 => 16,
+            Self::E5M2 | Self::E4M3 => 8,
+            Self::Binary32 => 32,
+        }
+    }
+
+    /// Returns the number of significand bits, the implicit one included.
+    pub const fn precision(self) -> u32 {
+        match self {
+            Self::Binary16 => 11,
+            Self::BFloat16 => 8,
+            Self::E5M2 => 3,
+            Self::E4M3 => 4,
+            Self::Binary32 => 24,
+        }
+    }
+
+    /// Returns the exponent `m` of the smallest normal number, `2^m`.
+    pub const fn min_normal_log2(self) -> i32 {
+        match self {
+            Self::Binary16 | Self::E5M2 => -14,
+            Self::E4M3 => -6,
+            Self::BFloat16 | Self::Binary32 => -126,
+        }
+    }
+
+    /// Returns the exponent `s` of the smallest subnormal number, `2^s`.
+    pub const fn min_subnormal_log2(self) -> i32 {
+        self.min_normal_log2() + 1 - self.precision() as i32
+    }
+
+    /// Returns the exponent `E` of the binade that holds the largest finite number.
+    pub const fn max_log2(self) -> i32 {
+        match self {
+            Self::Binary16 | Self::E5M2 => 15,
+            Self::E4M3 => 8,
+            Self::BFloat16 | Self::Binary32 => 127,
+        }
+    }
+
+    /// Tells whether the encoding has infinities; without them, overflow becomes NaN.
+    pub const fn has_infinity(self) -> bool {
+        !matches!(self, Self::E4M3)
+    }
+
+    /// Returns the bits of the largest finite number.
+    pub const fn max_finite_bits(self) -> u32 {
+        let binades = (self.max_log2() - self.min_normal_log2()) as u32;
+        (binades << (self.precision() - 1)) + self.max_significand()
+    }
+
+    /// Returns the bits that a positive overflow becomes: infinity, or NaN where there is none.
+    pub const fn overflow_bits(self) -> u32 {
+        self.max_finite_bits() + 1
+    }
+
+    /// Returns the bits of the positive quiet NaN that this crate writes.
+    pub const fn nan_bits(self) -> u32 {
+        if self.has_infinity() {
+            self.overflow_bits() | (1 << (self.precision() - 2))
+        } else {
+            self.overflow_bits()
+        }
+    }
+
+    /// Returns the bits of the smallest normal number.
+    pub const fn min_normal_bits(self) -> u32 {
+        1 << (self.precision() - 1)
+    }
+
+    /// Returns the bit that holds the sign.
+    pub const fn sign_bit(self) -> u32 {
+        1 << (self.bits() - 1)
+    }
+
+    /// Returns the significand of the largest finite number, in units of its last place.
+    pub(crate) const fn max_significand(self) -> u32 {
+        let all_ones = (1 << self.precision()) - 1;
+        if self.has_infinity() { all_ones } else { all_ones - 1 }
+    }
+
+    /// Widens a bit pattern to f32, exactly.
+    ///
+    /// Subnormals keep their value, infinities their sign; a NaN becomes a quiet NaN of the same
+    /// sign.  Bits above the encoding's width are ignored.
+    #[inline]
+    pub const fn widen(self, bits: u32) -> f32 {
+        if matches!(self, Self::Binary32) {
+            return f32::from_bits(bits);
+        }
+        let sign = (bits & self.sign_bit()) << (32 - self.bits());
+        let magnitude = bits & (self.sign_bit() - 1);
+        let widened = if magnitude > self.max_finite_bits() {
+            if self.has_infinity() && magnitude == self.overflow_bits() {
+                f32::INFINITY.to_bits()
+            } else {
+                f32::NAN.to_bits()
+            }
+        } else if magnitude < self.min_normal_bits() {
+            (magnitude as f32 * exp2(self.min_subnormal_log2())).to_bits()
+        } else {
+            // The exponent fields differ by their biases: 127 here, 1 - m there.
+            let rebias = (126 + self.min_normal_log2()) as u32;
+            (magnitude << (24 - self.precision())) + (rebias << 23)
+        };
+        f32::from_bits(sign | widened)
+    }
+}
+
+/// Returns `2^log2` for every `log2` from the smallest f32 subnormal to the largest binade.
+const fn exp2(log2: i32) -> f32 {
+    if log2 < -126 {
+        f32::from_bits(1 << (log2 + 149))
+    } else {
+        f32::from_bits(((log2 + 127) as u32) << 23)
+    }
+}

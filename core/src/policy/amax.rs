@@ -1,0 +1,67 @@
+//! Delayed scaling from a window of maxima, the baseline that FP8 readers expect.
+
+use super::{Cell, Certificate, Config, ConfigError, Rule, cell::MAXIMA};
+use crate::{scale::Scale, statistics::Histogram};
+
+/// Parameters of the `amax` policy, Transformer Engine's delayed scaling with a power of two.
+///
+/// The scale is the greatest at which the largest magnitude of the last `window` visits does not
+/// overflow, lowered by `margin` binades.  (Micikevicius et al. 2022; the `DelayedScaling` recipe
+/// of NVIDIA's Transformer Engine with `amax_compute_algo="max"`.)
+///
+/// A cell keeps twelve maxima.  A longer window is kept as twelve slots of equal length, each with
+/// its maximum, so that a maximum is forgotten up to one slot late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Amax {
+    /// How many visits a maximum is remembered.
+    pub window: u16,
+    /// Binades left free below overflow.
+    pub margin: u8,
+    /// Always zero: the padding that C would add, so that every byte is defined.
+    pub reserved: u8,
+}
+
+impl Amax {
+    /// A window of 1020 visits and no margin: what Transformer Engine does by default, with its
+    /// window of 1024 rounded to whole slots.
+    pub const DELAYED_SCALING: Self = Self { window: 1020, margin: 0, reserved: 0 };
+
+    pub(super) const fn check(&self) -> Result<(), ConfigError> {
+        if self.window == 0 {
+            return Err(ConfigError::NoWindow);
+        }
+        Ok(())
+    }
+
+    /// Remembers the ceiling of the largest magnitude of one visit.
+    pub(super) fn remember(&self, ceiling: i32, cell: &mut Cell) {
+        let ceiling = ceiling.clamp(-127, 126) as i8;
+        if cell.in_slot >= self.window.div_ceil(MAXIMA as u16) {
+            cell.slot = (cell.slot + 1) % MAXIMA as u8;
+            cell.in_slot = 0;
+        }
+        let slot = &mut cell.ceilings[usize::from(cell.slot) % MAXIMA];
+        *slot = if cell.in_slot == 0 { ceiling } else { ceiling.min(*slot) };
+        cell.in_slot += 1;
+    }
+
+    pub(super) fn decide(
+        &self,
+        _config: &Config,
+        histogram: &Histogram,
+        cell: &mut Cell,
+        mut certificate: Certificate,
+    ) -> Certificate {
+        // The tensor at hand counts as well: it is narrowed with what is decided here.
+        let now = histogram.greatest_scale().map_or(-127, Scale::log2);
+        let slots = usize::from(self.window).min(MAXIMA);
+        let oldest_first = (1..=slots)
+            .map(|back| cell.ceilings[(usize::from(cell.slot) + 1 + MAXIMA - back) % MAXIMA]);
+        let ceiling = oldest_first.map(i32::from).fold(now, i32::min);
+        certificate.rule = Rule::Amax;
+        certificate.scale = Scale::saturating(ceiling - i32::from(self.margin));
+        cell.decided(certificate.scale, 0);
+        certificate.expecting(histogram)
+    }
+}

@@ -1,0 +1,130 @@
+//! The usual dynamic loss scaling: one scale for the whole model, by trial and error.
+
+use super::{Cell, ConfigError, cell::CALIBRATED};
+use crate::scale::Scale;
+
+/// Parameters of the `backoff` policy.
+///
+/// After `interval` usable steps in a row the scale is multiplied by `growth`; a step with a
+/// non-finite gradient is skipped and the scale multiplied by `shrink`.  The real-valued scale is
+/// kept as the followed implementations keep it, two IEEE multiplications that are the same on
+/// every platform; what is applied is its greatest power of two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Backoff {
+    /// The scale to begin with.
+    pub initial: f64,
+    /// The factor after `interval` usable steps.
+    pub growth: f64,
+    /// The factor after each usable step before the first bad one; 1 for no such warm-up.
+    pub warm_up: f64,
+    /// The factor after a step that was not usable.
+    pub shrink: f64,
+    /// The least scale.
+    pub floor: f64,
+    /// The greatest scale.
+    pub cap: f64,
+    /// Usable steps in a row between two growths.
+    pub interval: u32,
+    /// Always zero: the padding that C would add, so that every byte is defined.
+    pub reserved: u32,
+}
+
+impl Backoff {
+    /// PyTorch's `GradScaler` with its defaults: 65536, doubled after 2000 usable steps, halved.
+    ///
+    /// PyTorch knows no floor and no cap; here they are the legal scales.
+    pub const GRAD_SCALER: Self = Self {
+        initial: 65536.0,
+        growth: 2.0,
+        warm_up: 1.0,
+        shrink: 0.5,
+        floor: Scale::MIN.factor() as f64,
+        cap: Scale::MAX.factor() as f64,
+        interval: 2000,
+        reserved: 0,
+    };
+
+    /// Chainer's dynamic scaling: from 1, doubled after every step until the first bad one, then
+    /// multiplied by `2^(1/interval)` after every usable step; between 1 and 65504.
+    ///
+    /// # Errors
+    ///
+    /// The interval is zero.
+    pub fn chainer(interval: u32) -> Result<Self, ConfigError> {
+        if interval == 0 {
+            return Err(ConfigError::NoInterval);
+        }
+        Ok(Self {
+            initial: 1.0,
+            growth: libm::pow(2.0, 1.0 / f64::from(interval)),
+            warm_up: 2.0,
+            floor: 1.0,
+            cap: 65504.0,
+            interval: 1,
+            ..Self::GRAD_SCALER
+        })
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.interval == 0 {
+            return Err(ConfigError::NoInterval);
+        }
+        // Written so that NaN fails every comparison.
+        let legal = self.floor >= f64::from(Scale::MIN.factor())
+            && self.floor <= self.initial
+            && self.initial <= self.cap
+            && self.cap <= f64::from(Scale::MAX.factor());
+        if !legal {
+            return Err(ConfigError::ScaleBounds);
+        }
+        let shrinks = self.shrink > 0.0 && self.shrink < 1.0;
+        let grows = self.growth >= 1.0 && self.warm_up >= 1.0;
+        if !(shrinks && grows && self.growth.is_finite() && self.warm_up.is_finite()) {
+            return Err(ConfigError::Factors);
+        }
+        Ok(())
+    }
+
+    /// Returns the cell of a new training run.
+    pub(super) fn start(&self) -> Cell {
+        Cell { real: self.initial, ..Cell::at(floor_scale(self.initial)) }
+    }
+
+    /// Moves the scale after a step.
+    pub(super) fn step(&self, usable: bool, cell: &mut Cell) {
+        if usable {
+            cell.age += 1;
+            let warming_up = cell.flags & CALIBRATED == 0 && self.warm_up > 1.0;
+            if warming_up {
+                cell.real *= self.warm_up;
+                cell.age = 0;
+            } else if cell.age >= self.interval {
+                cell.real *= self.growth;
+                cell.age = 0;
+            }
+        } else {
+            cell.real *= self.shrink;
+            cell.age = 0;
+            cell.flags |= CALIBRATED;
+        }
+        cell.real = cell.real.clamp(self.floor, self.cap);
+        cell.scale = floor_scale(cell.real);
+    }
+}
+
+/// Returns the greatest legal power of two that is not above a positive finite factor.
+pub(super) fn floor_scale(factor: f64) -> Scale {
+    Scale::saturating(floor_log2(factor))
+}
+
+/// Returns `floor(log2(x))` of a positive finite number, from its exponent field.
+pub(super) fn floor_log2(x: f64) -> i32 {
+    let field = (x.to_bits() >> 52) as i32;
+    if field == 0 {
+        // Subnormal: 2^64 lifts it into the normal numbers.
+        ((x * 18_446_744_073_709_551_616.0).to_bits() >> 52) as i32 - 1023 - 64
+    } else {
+        field - 1023
+    }
+}

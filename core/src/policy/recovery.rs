@@ -1,0 +1,40 @@
+//! The arithmetic of recovery: which scale an overflow shows, and which a join can take.
+
+use super::Config;
+use crate::{scale::Scale, statistics::Outcome};
+
+/// Returns the scale at which the tensor of an outcome would not have overflowed, with the
+/// configured headroom, or `None` where no legal scale prevents overflow or nothing was finite.
+///
+/// `incoming` is the scale that the f32 values carried before they were narrowed.  The largest
+/// magnitude alone decides, so that one exact move is enough.
+pub fn recover(config: &Config, outcome: &Outcome, incoming: Scale) -> Option<Scale> {
+    let shifts = config.narrowing().shifts(outcome.max_abs())?;
+    let ceiling = Scale::new((shifts.greatest + incoming.log2()).min(Scale::MAX.log2())).ok()?;
+    Some(Scale::saturating(ceiling.log2() - i32::from(config.headroom())))
+}
+
+/// Returns the scale to which the authors' `rescaling` brings the branches of a join, or `None`
+/// where it gives up.
+///
+/// `branches` yields the largest magnitude and the scale of each branch, at least one.  The target
+/// is the greatest of the branches' scales at which the largest unscaled magnitude stays below
+/// `largest` (`u_max`); failing that, the least scale is halved down to 2^-4.  Only each branch is
+/// looked at, not the sum.
+pub fn paper_join_target(
+    branches: impl Iterator<Item = (f32, Scale)> + Clone,
+    largest: f32,
+) -> Option<Scale> {
+    let max = branches.clone().map(|(max, scale)| max / scale.factor()).fold(0.0, f32::max);
+    let fits = |scale: &Scale| max * scale.factor() < largest;
+    if branches.clone().any(|(max, _)| !max.is_finite()) {
+        return None;
+    }
+    let scales = branches.map(|(_, scale)| scale);
+    if let Some(target) = scales.clone().filter(fits).max() {
+        return Some(target);
+    }
+    // The authors halve while the scale is at least 1/8, and check after each halving.
+    let least = scales.min()?.log2();
+    (-4..least).rev().map(Scale::saturating).find(fits)
+}

@@ -1,0 +1,300 @@
+//! One histogram that answers for every scale.
+
+use core::{array, fmt};
+
+use crate::{
+    format::{Narrowing, Overflow, Shifts},
+    scale::Scale,
+};
+
+/// Legal scales, and one bin for "none of them".
+const BINS: usize = 254;
+
+/// How many elements of a tensor live at which scales.
+///
+/// Every finite nonzero element has a *floor*, the least `K` at which it does not underflow, and a
+/// *ceiling*, the greatest `K` at which it does not overflow.  Counting floors and ceilings gives
+/// the exact number of elements that underflow and overflow at every legal scale, for any shape of
+/// distribution; see [`Narrowing::shifts`] for the two integer formulas.  Floors and ceilings are
+/// one per binade, so this is an exponent histogram whose bins are labelled by what they mean.
+///
+/// Scales are absolute: an element that was computed at scale `2^k_in` is counted as its unscaled
+/// value.  A histogram therefore means the same on every rank, and after any change upstream.
+///
+/// The size is 4096 bytes.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::{Format, Narrowing}, scale::Scale, statistics::Histogram};
+/// let mut histogram = Histogram::new(Narrowing::to(Format::BINARY16));
+/// histogram.observe(&[1.0e-8, 3.0e-8, 2.0, 0.0, f32::NAN], Scale::ONE);
+/// assert_eq!((histogram.nonzero(), histogram.nonfinite()), (3, 1));
+/// assert_eq!(histogram.underflow(Scale::ONE), 1);
+/// assert_eq!(histogram.underflow(Scale::new(2)?), 0);
+/// assert_eq!(histogram.overflow(Scale::new(15)?), 1);
+/// # Ok::<(), adaloss_core::scale::ScaleError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Histogram {
+    narrowing: Narrowing,
+    reserved: u32,
+    elements: u64,
+    nonfinite: u64,
+    zero: u64,
+    /// `floors[i]` counts the elements whose floor is `i - 126`; the first bin holds lower ones
+    /// too, the last those that underflow at every legal scale.
+    floors: [u64; BINS],
+    /// `ceilings[i]` counts the elements whose ceiling is `i - 127`; the first bin holds those that
+    /// overflow at every legal scale, the last higher ones too.
+    ceilings: [u64; BINS],
+}
+
+const _: () = assert!(size_of::<Histogram>() == 4096);
+
+/// The label of `floors[0]`.
+const FIRST_FLOOR: i32 = Scale::MIN.log2();
+/// The label of `ceilings[0]`.
+const FIRST_CEILING: i32 = Scale::MIN.log2() - 1;
+
+impl Histogram {
+    /// Makes the histogram of an empty tensor, the identity of [`merge`](Self::merge).
+    ///
+    /// What becomes of overflow does not change what is counted, so that a saturating narrowing and
+    /// one that overflows to infinity share their histograms.
+    pub const fn new(narrowing: Narrowing) -> Self {
+        Self {
+            narrowing: Narrowing { overflow: Overflow::Infinity, ..narrowing },
+            reserved: 0,
+            elements: 0,
+            nonfinite: 0,
+            zero: 0,
+            floors: [0; BINS],
+            ceilings: [0; BINS],
+        }
+    }
+
+    /// Forgets every element.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.narrowing);
+    }
+
+    /// Returns the format and rounding that the counts are for.
+    pub const fn narrowing(&self) -> Narrowing {
+        self.narrowing
+    }
+
+    /// Counts f32 values that carry the scale `incoming`, before they are narrowed.
+    #[inline]
+    pub fn observe(&mut self, values: &[f32], incoming: Scale) {
+        for &x in values {
+            self.observe_one(x, incoming);
+        }
+    }
+
+    /// Counts one f32 value that carries the scale `incoming`.
+    #[inline]
+    pub fn observe_one(&mut self, x: f32, incoming: Scale) {
+        self.elements += 1;
+        let Some(Shifts { least, greatest }) = self.narrowing.shifts(x) else {
+            if x == 0.0 {
+                self.zero += 1;
+            } else {
+                self.nonfinite += 1;
+            }
+            return;
+        };
+        self.floors[bin(least + incoming.log2(), FIRST_FLOOR)] += 1;
+        self.ceilings[bin(greatest + incoming.log2(), FIRST_CEILING)] += 1;
+    }
+
+    /// Adds the counts of another part of the tensor, of another micro-batch or another rank.
+    ///
+    /// # Errors
+    ///
+    /// The histograms are for different formats or roundings; nothing was added.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
+        if self.narrowing != other.narrowing {
+            return Err(MergeError { into: self.narrowing, from: other.narrowing });
+        }
+        self.elements += other.elements;
+        self.nonfinite += other.nonfinite;
+        self.zero += other.zero;
+        let bins = self.floors.iter_mut().chain(&mut self.ceilings);
+        for (bin, more) in bins.zip(other.floors.iter().chain(&other.ceilings)) {
+            *bin += more;
+        }
+        Ok(())
+    }
+
+    /// Returns the number of all elements.
+    pub const fn elements(&self) -> u64 {
+        self.elements
+    }
+
+    /// Returns the number of elements that are infinite or NaN.
+    pub const fn nonfinite(&self) -> u64 {
+        self.nonfinite
+    }
+
+    /// Returns the number of finite elements that are not zero.
+    pub const fn nonzero(&self) -> u64 {
+        self.elements - self.nonfinite - self.zero
+    }
+
+    /// Returns how many elements underflow to zero at `scale`; under stochastic rounding, how many
+    /// can.
+    pub fn underflow(&self, scale: Scale) -> u64 {
+        self.floors[bin(scale.log2() + 1, FIRST_FLOOR)..].iter().sum()
+    }
+
+    /// Returns how many elements overflow at `scale`; under stochastic rounding, how many can.
+    pub fn overflow(&self, scale: Scale) -> u64 {
+        self.ceilings[..bin(scale.log2(), FIRST_CEILING)].iter().sum()
+    }
+
+    /// Returns the least scale at which at most `allowed` elements underflow, if a legal one does.
+    pub fn least_scale(&self, allowed: u64) -> Option<Scale> {
+        let mut lost = 0;
+        for (i, &count) in self.floors.iter().enumerate().rev() {
+            lost += count;
+            if lost > allowed {
+                return Scale::new(FIRST_FLOOR + i as i32).ok();
+            }
+        }
+        Some(Scale::MIN)
+    }
+
+    /// Returns the greatest scale at which no element overflows, if a legal one does not.
+    pub fn greatest_scale(&self) -> Option<Scale> {
+        match self.ceilings.iter().position(|&count| count > 0) {
+            Some(i) => Scale::new(FIRST_CEILING + i as i32).ok(),
+            None => Some(Scale::MAX),
+        }
+    }
+
+    /// Returns an upper bound of the mass that underflows at `scale`: its share of the sum of `|x|`,
+    /// as a fraction of 2^32.
+    ///
+    /// The bound takes each lost element for the upper edge of its binade and each kept one for the
+    /// lower edge, so it is at most twice the share itself.
+    pub fn lost_mass(&self, scale: Scale) -> u32 {
+        let masses = Masses::of(self);
+        let lost = masses.lost(scale);
+        masses.share(lost)
+    }
+
+    /// Returns the least scale at which [`lost_mass`](Self::lost_mass) is at most `allowed`, if a
+    /// legal one is.
+    pub fn least_scale_by_mass(&self, allowed: u32) -> Option<Scale> {
+        let masses = Masses::of(self);
+        let mut lost = 0;
+        for (i, &mass) in masses.floors.iter().enumerate().rev() {
+            lost += mass;
+            if masses.share(lost) > allowed {
+                return Scale::new(FIRST_FLOOR + i as i32).ok();
+            }
+        }
+        Some(Scale::MIN)
+    }
+
+    /// Returns the elements per floor, from the least scale to "none of them".
+    ///
+    /// The item is `(K, count)`: `count` elements do not underflow at `K` and do at `K - 1`.  This
+    /// is the exponent histogram of the tensor, read from the largest magnitudes to the smallest.
+    pub fn floors(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
+        (FIRST_FLOOR..).zip(self.floors.iter().copied())
+    }
+}
+
+/// Returns the bin of a label, the labels beyond either end in the last bin there.
+#[inline]
+fn bin(label: i32, first: i32) -> usize {
+    (label - first).clamp(0, BINS as i32 - 1) as usize
+}
+
+/// The lower edges of the binades, weighted with their counts, in units that let the sum fit.
+struct Masses {
+    floors: [u64; BINS],
+    total: u64,
+}
+
+impl Masses {
+    fn of(histogram: &Histogram) -> Self {
+        let top = histogram.floors.iter().position(|&count| count > 0).unwrap_or(0);
+        // The largest binade weighs 2^unit; all together stay below 2^62.
+        let unit = 62_u32.saturating_sub(64 - histogram.nonzero().leading_zeros());
+        let floors = array::from_fn(|i| {
+            let count = histogram.floors[i];
+            match (i.saturating_sub(top)) as u32 {
+                below if below <= unit => count << (unit - below),
+                // Lost mass is bounded from above, so a fraction of a unit counts as a whole.
+                below => count.checked_shr(below - unit).unwrap_or(0) + u64::from(count > 0),
+            }
+        });
+        Self { floors, total: floors.iter().fold(0, |sum: u64, &mass| sum.saturating_add(mass)) }
+    }
+
+    /// Returns the lower edges of what underflows at `scale`.
+    fn lost(&self, scale: Scale) -> u64 {
+        self.floors[bin(scale.log2() + 1, FIRST_FLOOR)..].iter().sum()
+    }
+
+    /// Returns an upper bound of the share that `lost` is of the sum of magnitudes.
+    fn share(&self, lost: u64) -> u32 {
+        if lost == 0 {
+            return 0;
+        }
+        // An element is below twice its lower edge; one that is kept weighs at least its edge.
+        let (lost, total) = (2 * lost, self.total + lost);
+        // Both lose the same low bits, the divisor rounded down and the dividend up.
+        let excess = 33_u32.saturating_sub(lost.leading_zeros());
+        let share = (((lost >> excess) + u64::from(excess > 0)) << 32) / (total >> excess).max(1);
+        u32::try_from(share).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histogram")
+            .field("narrowing", &self.narrowing)
+            .field("elements", &self.elements)
+            .field("nonfinite", &self.nonfinite)
+            .field("zero", &self.zero)
+            .field("floors", &Bins(&self.floors, FIRST_FLOOR))
+            .field("ceilings", &Bins(&self.ceilings, FIRST_CEILING))
+            .finish()
+    }
+}
+
+/// The bins that are not empty, as `label: count`.
+struct Bins<'a>(&'a [u64; BINS], i32);
+
+impl fmt::Debug for Bins<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bins, first) = *self;
+        f.debug_map().entries((first..).zip(bins).filter(|&(_, &count)| count > 0)).finish()
+    }
+}
+
+/// Two histograms that count for different formats or roundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergeError {
+    /// What the histogram that was merged into is for.
+    pub into: Narrowing,
+    /// What the other one is for.
+    pub from: Narrowing,
+}
+
+impl fmt::Display for MergeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a histogram for {:?} {:?} cannot take counts for {:?} {:?}",
+            self.into.format, self.into.rounding, self.from.format, self.from.rounding
+        )
+    }
+}
+
+impl core::error::Error for MergeError {}
