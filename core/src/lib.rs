@@ -1,7 +1,100 @@
-//! wip
+//! Adaptive loss scaling for mixed precision training, for any machine.
+//!
+//! Activation gradients in a low-precision format underflow to zero or overflow.  Here every
+//! gradient tensor carries its own loss scale, an exact power of two, chosen automatically while
+//! training runs, so that nobody tunes a loss scale again.  The method is that of Zhao, Vogel and
+//! Ahmed, "Adaptive Loss Scaling for Mixed Precision Training" (2019), taken further: one exponent
+//! histogram gives the exact number of elements that underflow and overflow at every scale, and the
+//! decision is a pure function of integers.
+//!
+//! This crate has no heap, no `std` and no unsafe code.  A gradient walks one corridor, and each
+//! module is a room of it that imports only rooms before it:
+//!
+//! ```text
+//!         what it looks like   what it deserves    2^K      into low precision  on to the next layer   back to f32    whole model
+//! tensor -> [ statistics ] ----> [ policy ] ----> [ scale ] ---> [ apply ] -----> [ propagate ] ------> [ unscale ] -> [ scaler ]
+//!            Histogram,           Config, Cell,    Scale          fills Outcome    Scaled<T>             Verdict        LossScaler,
+//!            Statistics,          Certificate,                                                                          replay,
+//!            Outcome              decide                                                                                checkpoint
+//! below all of them, the words they share: [ format ] what a bit pattern means, how rounding goes
+//! ```
+//!
+//! # The whole way
+//!
+//! A linear layer `y = W x` goes back: the loss gradient is narrowed to binary16, the weight
+//! gradient is computed in f32 and unscaled, the input gradient goes on at a scale of its own.
+//!
+//! ```
+//! use adaloss_core::{
+//!     apply::{ApplyError, Pass},
+//!     format::{Element, Format, f16},
+//!     policy::Config,
+//!     scaler::LossScaler,
+//!     unscale::Verdict,
+//! };
+//!
+//! let weight = [[0.5_f32, -2.0], [0.25, 1.0]];
+//! let input = [1.0_f32, 2.0];
+//! // Much too small for binary16, whose smallest number is 6.0e-8.
+//! let loss_gradient = [3.0e-9_f32, -5.0e-10];
+//!
+//! fn narrow(values: [f32; 2], pass: &mut Pass<'_>) -> Result<[f16; 2], ApplyError> {
+//!     let mut narrowed = [f16::ZERO; 2];
+//!     pass.apply(&values, &mut narrowed)?;
+//!     Ok(narrowed)
+//! }
+//!
+//! let mut scaler = LossScaler::<16>::new(Config::for_format(Format::BINARY16));
+//! let mut step = scaler.begin();
+//! let gradient = step.loss(&loss_gradient, |&values, pass| narrow(values, pass))?;
+//!
+//! let weight_gradient = gradient.unscale(|g, inverse| {
+//!     g.map(|g| input.map(|x| g.widen() * x * inverse))
+//! });
+//! assert!((weight_gradient[0][1] - 6.0e-9).abs() < 1e-11);
+//!
+//! let input_gradient = step.layer(0, &gradient, |g, pass| {
+//!     let column = |j: usize| g[0].widen() * weight[0][j] + g[1].widen() * weight[1][j];
+//!     narrow([column(0), column(1)], pass)
+//! })?;
+//! let unscaled = input_gradient.unscale(|g, inverse| g.map(|g| g.widen() * inverse));
+//! assert!((unscaled[1] + 6.5e-9).abs() < 1e-11);
+//!
+//! let visit = step.last().expect("a layer was visited");
+//! assert_eq!(visit.outcome.underflow, 0); // exactly as the certificate promised
+//! match step.finish() {
+//!     Verdict::Apply => { /* the optimizer may use the weight gradient */ }
+//!     Verdict::Skip { layer, cause } => println!("step skipped: {cause} in {layer}"),
+//!     Verdict::Stop { layer, cause, .. } => println!("training cannot go on: {cause} in {layer}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is deterministic
+//!
+//! Histograms and outcomes are pure functions of the f32 bits observed, whatever the order.
+//! [`policy::decide`] is a pure integer function under `measured` and `amax`; `backoff` multiplies
+//! two f64 numbers as IEEE 754 says; `normal` and `range` use f64 through `libm` only.  The bits of a
+//! product are not the same on devices that accumulate in another order.
+//!
+//! # Features
+//!
+//! None.  The crate is the same everywhere.
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
 pub mod format;
-pub mod policy;
 pub mod scale;
 pub mod statistics;
+
+pub mod policy;
+
+pub mod apply;
+pub mod propagate;
+pub mod unscale;
+
+pub mod scaler;

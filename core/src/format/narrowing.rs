@@ -208,7 +208,9 @@ impl Narrowing {
         // The first f32 significand that overflows.
         let first = match self.rounding {
             // Half a unit above the largest finite number; the tie itself goes to the even one.
-            Rounding::NearestEven => ((2 * max + 1) * unit).div_ceil(2) + max.is_multiple_of(2) as u32,
+            Rounding::NearestEven => {
+                ((2 * max + 1) * unit).div_ceil(2) + max.is_multiple_of(2) as u32
+            }
             Rounding::TowardZero => (max + 1) * unit,
             Rounding::Stochastic => max * unit + 1,
         };

@@ -1,6 +1,6 @@
 //! Delayed scaling from a window of maxima, the baseline that FP8 readers expect.
 
-use super::{Cell, Certificate, Config, ConfigError, Rule, cell::MAXIMA};
+use super::{Cell, Certificate, ConfigError, Rule, cell::MAXIMA};
 use crate::{scale::Scale, statistics::Histogram};
 
 /// Parameters of the `amax` policy, Transformer Engine's delayed scaling with a power of two.
@@ -48,7 +48,6 @@ impl Amax {
 
     pub(super) fn decide(
         &self,
-        _config: &Config,
         histogram: &Histogram,
         cell: &mut Cell,
         mut certificate: Certificate,

@@ -64,7 +64,14 @@ impl Cell {
         self.scale
     }
 
-    /// Returns the number of visits since the last decision.
+    /// Returns the real number behind the scale: the scale of `backoff` before it is floored to a
+    /// power of two, or the factor of `normal` and `range` before its bounds; 1 for other policies.
+    pub const fn real_scale(&self) -> f64 {
+        self.real
+    }
+
+    /// Returns the number of visits since the last decision; under `backoff`, of usable steps
+    /// since the scale last changed.
     pub const fn age(&self) -> u32 {
         self.age
     }

@@ -61,6 +61,10 @@ pub enum Rule {
     Range = 8,
     /// Overflow was seen: the scale that the largest magnitude shows, with headroom.
     Recovery = 9,
+    /// `normal` and `range` at a join: the greatest scale of a branch that the sum fits.
+    Join = 10,
+    /// `normal` and `range` at a layer without operands: the incoming scale is carried through.
+    Carried = 11,
 }
 
 /// The scales between which a tensor loses at most what is tolerated and nothing overflows.

@@ -28,7 +28,7 @@ pub use config::{Config, ConfigError, Fraction, Policy, Preset, Recovery};
 pub use measured::Measured;
 pub use normal::Normal;
 pub use range::{Range, ShapeError, Terms};
-pub use recovery::{paper_join_target, recover};
+pub use recovery::{join_target, paper_join_target, recover};
 
 use crate::{
     scale::Scale,
@@ -101,7 +101,7 @@ pub fn decide(config: &Config, histogram: &Histogram, cell: &mut Cell) -> Certif
     }
     match config.policy() {
         Policy::Measured(measured) => measured.decide(config, histogram, cell, certificate),
-        Policy::Amax(amax) => amax.decide(config, histogram, cell, certificate),
+        Policy::Amax(amax) => amax.decide(histogram, cell, certificate),
         Policy::Fixed(_) | Policy::Backoff(_) | Policy::Normal(_) | Policy::Range(_) => {
             certificate.rule = Rule::Kept;
             certificate.expecting(histogram)
@@ -122,8 +122,8 @@ pub fn decide_from_operands(
     let trigger = due(config, cell).unwrap_or_default();
     let before = outgoing(config, cell, incoming);
     let (rule, factor) = match config.policy() {
-        Policy::Normal(normal) => (Rule::Normal, normal.decide(config, operands)),
-        Policy::Range(range) => (Rule::Range, range.decide(config, operands)),
+        Policy::Normal(normal) => (Rule::Normal, normal.factor(operands)),
+        Policy::Range(range) => (Rule::Range, range.factor(operands)),
         _ => return Certificate::new(Rule::Kept, trigger, before, before),
     };
     let Some(factor) = factor else {
@@ -179,7 +179,7 @@ pub fn note(config: &Config, outcome: &Outcome, incoming: Scale, cell: &mut Cell
 }
 
 /// Moves a cell to the scale that an overflow showed, until it decides again.
-pub fn lower(config: &Config, scale: Scale, incoming: Scale, cell: &mut Cell) {
+fn lower(config: &Config, scale: Scale, incoming: Scale, cell: &mut Cell) {
     cell.scale = scale;
     cell.flags &= !cell::PROMISED;
     if config.policy().wants_operands() {

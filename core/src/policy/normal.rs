@@ -6,7 +6,7 @@
 
 use core::f64::consts::SQRT_2;
 
-use super::{Config, ConfigError, Operands, config::extremes, erfinv::erfinv};
+use super::{ConfigError, Operands, config::extremes, erfinv::erfinv};
 use crate::{
     format::{Element, Format, f16},
     scale::Scale,
@@ -168,10 +168,6 @@ impl Normal {
     pub fn bounded(&self, factor: f32, incoming: Scale) -> f32 {
         let room = f64::from(self.accumulated_cap) / f64::from(incoming.factor());
         f64::from(self.layer_cap).min(room.min(f64::from(factor))) as f32
-    }
-
-    pub(super) fn decide(&self, _config: &Config, operands: &Operands) -> Option<f32> {
-        self.factor(operands)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use super::{Config, ConfigError, Operands, config::extremes};
+use super::{ConfigError, Operands, config::extremes};
 use crate::{
     format::{Element, Format},
     statistics::Statistics,
@@ -166,9 +166,5 @@ impl Range {
         }
         let wanted = (self.smallest / terms.min_abs).max(1.0);
         wanted.min(self.largest / terms.max_abs / terms.fan_in as f32)
-    }
-
-    pub(super) fn decide(&self, _config: &Config, operands: &Operands) -> Option<f32> {
-        self.factor(operands)
     }
 }

@@ -14,27 +14,35 @@ pub fn recover(config: &Config, outcome: &Outcome, incoming: Scale) -> Option<Sc
     Some(Scale::saturating(ceiling.log2() - i32::from(config.headroom())))
 }
 
-/// Returns the scale to which the authors' `rescaling` brings the branches of a join, or `None`
-/// where it gives up.
+/// Returns the scale that a join leaves with under `normal` and `range`, or `None` where none fits.
 ///
-/// `branches` yields the largest magnitude and the scale of each branch, at least one.  The target
-/// is the greatest of the branches' scales at which the largest unscaled magnitude stays below
-/// `largest` (`u_max`); failing that, the least scale is halved down to 2^-4.  Only each branch is
-/// looked at, not the sum.
-pub fn paper_join_target(
-    branches: impl Iterator<Item = (f32, Scale)> + Clone,
-    largest: f32,
+/// It is the greatest of the branches' scales that `fits`; failing that, the least of them is halved
+/// down to 2^-4.  (`rescaling` of the authors' `ada_loss` package.)
+pub fn join_target(
+    scales: impl Iterator<Item = Scale> + Clone,
+    fits: impl Fn(Scale) -> bool,
 ) -> Option<Scale> {
-    let max = branches.clone().map(|(max, scale)| max / scale.factor()).fold(0.0, f32::max);
-    let fits = |scale: &Scale| max * scale.factor() < largest;
-    if branches.clone().any(|(max, _)| !max.is_finite()) {
-        return None;
-    }
-    let scales = branches.map(|(_, scale)| scale);
-    if let Some(target) = scales.clone().filter(fits).max() {
+    if let Some(target) = scales.clone().filter(|&scale| fits(scale)).max() {
         return Some(target);
     }
     // The authors halve while the scale is at least 1/8, and check after each halving.
     let least = scales.min()?.log2();
-    (-4..least).rev().map(Scale::saturating).find(fits)
+    (-4..least).rev().map(Scale::saturating).find(|&scale| fits(scale))
+}
+
+/// Returns the scale to which the authors' `rescaling` brings the branches of a join, or `None`
+/// where it gives up or a branch is not finite.
+///
+/// `branches` yields the largest magnitude and the scale of each branch.  A scale fits where the
+/// largest unscaled magnitude stays below `largest` (`u_max`); the authors look at each branch and
+/// not at the sum, which the scaler does.
+pub fn paper_join_target(
+    branches: impl Iterator<Item = (f32, Scale)> + Clone,
+    largest: f32,
+) -> Option<Scale> {
+    if branches.clone().any(|(max, _)| !max.is_finite()) {
+        return None;
+    }
+    let max = branches.clone().map(|(max, scale)| max / scale.factor()).fold(0.0, f32::max);
+    join_target(branches.map(|(_, scale)| scale), |scale| max * scale.factor() < largest)
 }

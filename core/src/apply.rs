@@ -1,0 +1,222 @@
+//! Into low precision: f32 values are narrowed and what became of them is counted.
+//!
+//! [`Apply`] narrows with a known shift.  [`Pass`] is one run over a tensor as the scaler asks for
+//! it: to measure, before a decision, or to store, after it.
+
+use core::fmt;
+
+use crate::{
+    format::{Element, Encoding, Narrowed, Narrowing, Noise, Rounding},
+    scale::{Scale, Shift},
+    statistics::{Histogram, Outcome},
+};
+
+/// How the f32 values of one tensor become low-precision values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Apply {
+    /// Format, rounding and overflow.
+    pub narrowing: Narrowing,
+    /// The exponent shift from the scale the values carry to the one they leave with.
+    pub shift: Shift,
+    /// The random words of stochastic rounding.
+    pub noise: Noise,
+}
+
+impl Apply {
+    /// Narrows one value and counts what became of it; `index` is its place in the whole tensor.
+    #[inline]
+    pub fn element(&self, x: f32, index: u32, outcome: &mut Outcome) -> u32 {
+        let noise = match self.narrowing.rounding {
+            Rounding::Stochastic => self.noise.word(index),
+            Rounding::NearestEven | Rounding::TowardZero => 0,
+        };
+        let Narrowed { bits, fate } = self.narrowing.narrow(x, self.shift.log2(), noise);
+        outcome.record(x, fate);
+        bits
+    }
+
+    /// Narrows a slice; `first` is the place of its first value in the whole tensor.
+    ///
+    /// # Errors
+    ///
+    /// The slices differ in length, or `F` is not the encoding of the narrowing; nothing was
+    /// written or counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use adaloss_core::{apply::Apply, format::{Format, Narrowing, Noise, f16}};
+    /// use adaloss_core::{scale::Scale, statistics::Outcome};
+    /// let apply = Apply {
+    ///     narrowing: Narrowing::to(Format::BINARY16),
+    ///     shift: Scale::new(10)? / Scale::ONE,
+    ///     noise: Noise::default(),
+    /// };
+    /// let (mut to, mut outcome) = ([f16::ZERO; 2], Outcome::EMPTY);
+    /// apply.slice(&[1.0e-8, 80.0], &mut to, 0, &mut outcome)?;
+    /// assert_eq!((outcome.underflow, outcome.overflow), (0, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn slice<F: Element>(
+        &self,
+        from: &[f32],
+        to: &mut [F],
+        first: u32,
+        outcome: &mut Outcome,
+    ) -> Result<(), ApplyError> {
+        if from.len() != to.len() {
+            return Err(ApplyError::Length { from: from.len(), to: to.len() });
+        }
+        check_encoding::<F>(self.narrowing)?;
+        for ((index, &x), to) in (first..).zip(from).zip(to) {
+            *to = F::from_bits(self.element(x, index, outcome));
+        }
+        Ok(())
+    }
+}
+
+/// Returns an error where a narrowing is not for elements of type `F`.
+fn check_encoding<F: Element>(narrowing: Narrowing) -> Result<(), ApplyError> {
+    let asked = narrowing.format.encoding;
+    if asked == F::ENCODING {
+        Ok(())
+    } else {
+        Err(ApplyError::Encoding { asked, given: F::ENCODING })
+    }
+}
+
+/// One run over a tensor's f32 values on their way into low precision.
+///
+/// A tensor is run over once; twice when its cell calibrates, first to measure and then to store;
+/// and once more when it overflows.  The values have to be the same each time.  [`apply`](Self::apply)
+/// does what is asked for; a kernel of one's own reads [`shift`](Self::shift) and
+/// [`stores`](Self::stores) and fills what [`counters`](Self::counters) returns.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    incoming: Scale,
+    outgoing: Scale,
+    apply: Apply,
+    next: u32,
+    stores: bool,
+    outcome: &'a mut Outcome,
+    histogram: Option<&'a mut Histogram>,
+}
+
+impl<'a> Pass<'a> {
+    /// Makes a pass that measures values which carry the scale `incoming`.
+    pub fn measuring(
+        narrowing: Narrowing,
+        incoming: Scale,
+        outcome: &'a mut Outcome,
+        histogram: &'a mut Histogram,
+    ) -> Self {
+        let apply = Apply { narrowing, shift: Shift::NONE, noise: Noise::default() };
+        let histogram = Some(histogram);
+        Self { incoming, outgoing: incoming, apply, next: 0, stores: false, outcome, histogram }
+    }
+
+    /// Makes a pass that stores, from the scale `incoming` to the scale `outgoing`.
+    pub fn storing(
+        narrowing: Narrowing,
+        noise: Noise,
+        incoming: Scale,
+        outgoing: Scale,
+        outcome: &'a mut Outcome,
+    ) -> Self {
+        let apply = Apply { narrowing, shift: outgoing / incoming, noise };
+        Self { incoming, outgoing, apply, next: 0, stores: true, outcome, histogram: None }
+    }
+
+    /// Returns the scale that the f32 values carry.
+    pub const fn incoming(&self) -> Scale {
+        self.incoming
+    }
+
+    /// Returns the scale that the narrowed values carry.
+    pub const fn outgoing(&self) -> Scale {
+        self.outgoing
+    }
+
+    /// Returns the exponent shift between the two.
+    pub const fn shift(&self) -> Shift {
+        self.apply.shift
+    }
+
+    /// Returns how the values are narrowed.
+    pub const fn narrowing(&self) -> Narrowing {
+        self.apply.narrowing
+    }
+
+    /// Returns the random words of stochastic rounding.
+    pub const fn noise(&self) -> Noise {
+        self.apply.noise
+    }
+
+    /// Tells whether the narrowed values are wanted; a pass that measures drops them.
+    pub const fn stores(&self) -> bool {
+        self.stores
+    }
+
+    /// Returns what the pass fills: always an outcome, when it measures a histogram too.
+    pub fn counters(&mut self) -> (&mut Outcome, Option<&mut Histogram>) {
+        (self.outcome, self.histogram.as_deref_mut())
+    }
+
+    /// Does what the pass asks for with the tensor's next values: measures them, or narrows them
+    /// into `to` and counts what became of them.
+    ///
+    /// A tensor may come in several parts, in the order of its elements.
+    ///
+    /// # Errors
+    ///
+    /// The slices differ in length, or `F` is not the encoding of the gradient format.
+    pub fn apply<F: Element>(&mut self, from: &[f32], to: &mut [F]) -> Result<(), ApplyError> {
+        if from.len() != to.len() {
+            return Err(ApplyError::Length { from: from.len(), to: to.len() });
+        }
+        check_encoding::<F>(self.apply.narrowing)?;
+        if let Some(histogram) = &mut self.histogram {
+            histogram.observe(from, self.incoming);
+        }
+        if self.stores {
+            self.apply.slice(from, to, self.next, self.outcome)?;
+            self.next = self.next.wrapping_add(from.len() as u32);
+        }
+        Ok(())
+    }
+}
+
+/// Values that cannot be narrowed as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyError {
+    /// Source and destination differ in length.
+    Length {
+        /// Values to narrow.
+        from: usize,
+        /// Room for them.
+        to: usize,
+    },
+    /// The destination's type is not the configured format.
+    Encoding {
+        /// The configured encoding.
+        asked: Encoding,
+        /// The encoding of the destination.
+        given: Encoding,
+    },
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { from, to } => {
+                write!(f, "{from} values cannot be narrowed into room for {to}")
+            }
+            Self::Encoding { asked, given } => {
+                write!(f, "gradients are configured as {asked:?} and cannot be stored as {given:?}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ApplyError {}

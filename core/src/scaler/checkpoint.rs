@@ -1,0 +1,210 @@
+//! A scaler as a block of bytes: versioned, checksummed, of a fixed size.
+
+use core::fmt;
+
+use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
+
+use super::{LossScaler, Totals};
+use crate::policy::{Cell, Config};
+
+/// The checksum of zlib and Ethernet, without a table: checkpoints are rare and flash is scarce.
+pub(super) const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
+
+const MAGIC: [u8; 8] = *b"adaloss\0";
+const VERSION: u32 = 1;
+
+/// Magic, version, capacity, cells in use, digest of the configuration; totals, visits, skips.
+const HEADER: usize = 8 + 4 * 4 + 4 * 8 + 2 * 4;
+
+impl<const CELLS: usize> LossScaler<CELLS> {
+    /// The size of a checkpoint, whatever the number of cells in use.
+    pub const CHECKPOINT_BYTES: usize = HEADER + (1 + CELLS) * Cell::BYTES + 4;
+
+    /// Writes everything that the next steps depend on, little endian.
+    ///
+    /// The certificate log is a report and not kept.
+    ///
+    /// # Errors
+    ///
+    /// `to` is not of [`CHECKPOINT_BYTES`](Self::CHECKPOINT_BYTES) bytes; nothing was written.
+    pub fn save(&self, to: &mut [u8]) -> Result<(), CheckpointError> {
+        let length = to.len();
+        let Some((body, checksum)) = to.split_last_chunk_mut::<4>() else {
+            return Err(CheckpointError::Length { expected: Self::CHECKPOINT_BYTES, length });
+        };
+        if length != Self::CHECKPOINT_BYTES {
+            return Err(CheckpointError::Length { expected: Self::CHECKPOINT_BYTES, length });
+        }
+        let Totals { steps, skipped, recovered, decisions } = self.totals;
+        let cells_in_use = self.cells.len() as u32;
+        let words = [VERSION, CELLS as u32, cells_in_use, config_digest(&self.config)];
+        let counters = [steps, skipped, recovered, decisions];
+        let state = [self.visits, self.skipped_in_row];
+        let unused = core::iter::repeat_n([0; Cell::BYTES], CELLS - self.cells.len());
+        let bytes = MAGIC
+            .into_iter()
+            .chain(words.into_iter().flat_map(u32::to_le_bytes))
+            .chain(counters.into_iter().flat_map(u64::to_le_bytes))
+            .chain(state.into_iter().flat_map(u32::to_le_bytes))
+            .chain(self.loss.to_bytes())
+            .chain(self.cells.iter().flat_map(Cell::to_bytes))
+            .chain(unused.flatten());
+        body.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+        *checksum = CRC.checksum(body).to_le_bytes();
+        Ok(())
+    }
+
+    /// Reads a checkpoint: the scaler goes on as the one that was saved, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no checkpoint, are damaged, or belong to another version, configuration or
+    /// number of cells; the error says which.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use adaloss_core::{format::Format, policy::Config, scaler::LossScaler};
+    /// let config = Config::for_format(Format::BINARY16);
+    /// let scaler = LossScaler::<4>::new(config);
+    /// let mut bytes = [0; LossScaler::<4>::CHECKPOINT_BYTES];
+    /// scaler.save(&mut bytes)?;
+    /// assert_eq!(LossScaler::<4>::restore(config, &bytes)?.digest(), scaler.digest());
+    /// # Ok::<(), adaloss_core::scaler::CheckpointError>(())
+    /// ```
+    pub fn restore(config: Config, from: &[u8]) -> Result<Self, CheckpointError> {
+        let mut reader = Reader { rest: from };
+        // What the bytes are comes before how many there are: the error should name the cause.
+        if reader.take::<8>() != Some(MAGIC) {
+            return Err(CheckpointError::Foreign);
+        }
+        let expected = Self::CHECKPOINT_BYTES;
+        let truncated = CheckpointError::Length { expected, length: from.len() };
+        let version = reader.u32().ok_or(truncated)?;
+        if version != VERSION {
+            return Err(CheckpointError::Version { version });
+        }
+        let capacity = reader.u32().ok_or(truncated)?;
+        if capacity as usize != CELLS {
+            return Err(CheckpointError::Capacity { capacity, expected: CELLS });
+        }
+        if from.len() != expected {
+            return Err(truncated);
+        }
+        let (body, checksum) = from.split_last_chunk::<4>().ok_or(truncated)?;
+        if CRC.checksum(body).to_le_bytes() != *checksum {
+            return Err(CheckpointError::Damaged);
+        }
+        let in_use = reader.u32().ok_or(truncated)? as usize;
+        if reader.u32().ok_or(truncated)? != config_digest(&config) {
+            return Err(CheckpointError::OtherConfig);
+        }
+
+        let mut scaler = Self::new(config);
+        scaler.totals = Totals {
+            steps: reader.u64().ok_or(truncated)?,
+            skipped: reader.u64().ok_or(truncated)?,
+            recovered: reader.u64().ok_or(truncated)?,
+            decisions: reader.u64().ok_or(truncated)?,
+        };
+        scaler.visits = reader.u32().ok_or(truncated)?;
+        scaler.skipped_in_row = reader.u32().ok_or(truncated)?;
+        let mut cell = |index: usize| {
+            let bytes = reader.take().ok_or(truncated)?;
+            Cell::from_bytes(&bytes).ok_or(CheckpointError::Cell { index })
+        };
+        scaler.loss = cell(0)?;
+        for index in 1..=in_use {
+            let cell = cell(index)?;
+            scaler.cells.push(cell).map_err(|_| CheckpointError::Cell { index })?;
+        }
+        Ok(scaler)
+    }
+}
+
+fn config_digest(config: &Config) -> u32 {
+    CRC.checksum(&config.to_bytes())
+}
+
+/// Bytes that are taken from the front.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+}
+
+/// Bytes that are no checkpoint of this scaler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The bytes do not begin as a checkpoint does.
+    Foreign,
+    /// The checkpoint was written by another version.
+    Version {
+        /// The version found.
+        version: u32,
+    },
+    /// The checkpoint is of a scaler with another number of cells.
+    Capacity {
+        /// The cells it was written for.
+        capacity: u32,
+        /// The cells of this scaler.
+        expected: usize,
+    },
+    /// The block is too short or too long.
+    Length {
+        /// The bytes of a checkpoint.
+        expected: usize,
+        /// The bytes given.
+        length: usize,
+    },
+    /// The checksum does not match.
+    Damaged,
+    /// The checkpoint was written under another configuration.
+    OtherConfig,
+    /// A cell holds what no cell can hold.
+    Cell {
+        /// Which cell: 0 is the loss, 1 the first layer.
+        index: usize,
+    },
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("these bytes are no checkpoint of a loss scaler"),
+            Self::Version { version } => write!(
+                f,
+                "a checkpoint of version {version} cannot be read, only version {VERSION} can"
+            ),
+            Self::Capacity { capacity, expected } => write!(
+                f,
+                "a checkpoint for {capacity} cells does not fit a scaler of {expected} cells"
+            ),
+            Self::Length { expected, length } => {
+                write!(f, "a checkpoint has {expected} bytes and here are {length}")
+            }
+            Self::Damaged => f.write_str("the checkpoint is damaged: its checksum does not match"),
+            Self::OtherConfig => {
+                f.write_str("the checkpoint was written under another configuration")
+            }
+            Self::Cell { index } => write!(f, "cell {index} of the checkpoint is not legal"),
+        }
+    }
+}
+
+impl core::error::Error for CheckpointError {}

@@ -1,0 +1,187 @@
+//! Whole model: the cells of all its tensors, and the state of a training step.
+//!
+//! A [`LossScaler`] holds one cell per tensor; a [`Step`] walks the corridor for one backward pass
+//! after the other and ends in a [`Verdict`].  Both only call the rooms before them: nothing is
+//! decided twice.
+
+mod checkpoint;
+mod step;
+
+use core::fmt;
+
+pub use checkpoint::CheckpointError;
+pub use step::{Branches, Step, StepError, Visit};
+
+use crate::{
+    policy::{self, Cell, Certificate, Config},
+    statistics::Histogram,
+    unscale::{Cause, Place, Verdict},
+};
+
+/// Loss scales for a model of up to `CELLS` tensors, without a heap.
+///
+/// A cell comes into being at its first visit.  Next to 32 bytes per cell, the scaler holds one
+/// histogram of 4096 bytes, which every calibration uses in turn, and the last `CELLS` certificates.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::{Format, f16}, policy::Config, scaler::LossScaler, unscale::Verdict};
+/// let mut scaler = LossScaler::<8>::new(Config::for_format(Format::BINARY16));
+/// let mut step = scaler.begin();
+/// let gradient = step.loss(&[2.0e-8_f32, -1.0e-6], |values, pass| {
+///     let mut narrow = [f16::ZERO; 2];
+///     pass.apply(values, &mut narrow).map(|()| narrow)
+/// })?;
+/// assert!(gradient.unscale(|g, inverse| g[0].to_f32() * inverse) > 1.99e-8); // not lost
+/// assert_eq!(step.finish(), Verdict::Apply);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LossScaler<const CELLS: usize> {
+    config: Config,
+    loss: Cell,
+    cells: heapless::Vec<Cell, CELLS>,
+    totals: Totals,
+    /// Counts every visit, wrapping: the stream of stochastic rounding.
+    visits: u32,
+    skipped_in_row: u32,
+    histogram: Histogram,
+    log: heapless::HistoryBuf<Decision, CELLS>,
+}
+
+/// What happened since the run began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Totals {
+    /// Finished steps, skipped ones included.
+    pub steps: u64,
+    /// Steps whose verdict was not [`Verdict::Apply`].
+    pub skipped: u64,
+    /// Visits that were replayed at another scale because they overflowed.
+    pub recovered: u64,
+    /// Visits that decided a scale.
+    pub decisions: u64,
+}
+
+/// One line of the certificate log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The step, counted from 0.
+    pub step: u64,
+    /// The tensor.
+    pub place: Place,
+    /// The decision.
+    pub certificate: Certificate,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}, {}: {}", self.step, self.place, self.certificate)
+    }
+}
+
+impl<const CELLS: usize> LossScaler<CELLS> {
+    /// Makes the scaler of a new training run.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            loss: config.cell(),
+            cells: heapless::Vec::new(),
+            totals: Totals::default(),
+            visits: 0,
+            skipped_in_row: 0,
+            histogram: Histogram::new(config.narrowing()),
+            log: heapless::HistoryBuf::new(),
+        }
+    }
+
+    /// Begins a training step: one backward pass, or several that are accumulated.
+    ///
+    /// With accumulation, call [`Step::loss`] and the layers once per micro-batch and finish once:
+    /// each gradient is unscaled with the scale it carries, so that scales may differ between the
+    /// micro-batches, and one bad micro-batch discards the whole step.
+    pub fn begin(&mut self) -> Step<'_, CELLS> {
+        Step::new(self)
+    }
+
+    /// Returns the configuration.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the cell of the loss gradient, or of a layer that was visited.
+    pub fn cell(&self, place: Place) -> Option<&Cell> {
+        match place {
+            Place::Loss => Some(&self.loss),
+            Place::Layer(id) => self.cells.get(id),
+            Place::Weight(_) => None,
+        }
+    }
+
+    /// Returns what happened since the run began.
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Returns the last decisions, at most `CELLS`, the oldest first.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.log.oldest_ordered()
+    }
+
+    /// Returns the histogram of the last visit that measured one.
+    pub const fn histogram(&self) -> &Histogram {
+        &self.histogram
+    }
+
+    /// Returns a checksum over the configuration and every cell: equal on two ranks, with all but
+    /// certainty, only where their scales and memories are.
+    pub fn digest(&self) -> u32 {
+        let mut digest = checkpoint::CRC.digest();
+        digest.update(&self.config.to_bytes());
+        digest.update(&self.loss.to_bytes());
+        self.cells.iter().for_each(|cell| digest.update(&cell.to_bytes()));
+        digest.finalize()
+    }
+
+    /// Returns the cell of a place, made at its first visit.
+    fn cell_mut<E>(&mut self, place: Place) -> Result<&mut Cell, StepError<E>> {
+        let id = match place {
+            Place::Loss => return Ok(&mut self.loss),
+            Place::Layer(id) | Place::Weight(id) => id,
+        };
+        if id >= self.cells.len() && id < CELLS {
+            // The new length is at most the capacity.
+            let _ = self.cells.resize(id + 1, self.config.cell());
+        }
+        self.cells.get_mut(id).ok_or(StepError::NoCell { id, cells: CELLS })
+    }
+
+    /// Keeps what one visit leaves behind.
+    fn record(&mut self, visit: &Visit) {
+        self.visits = self.visits.wrapping_add(1);
+        self.totals.recovered += u64::from(visit.replayed);
+        if let Some(certificate) = visit.certificate {
+            self.totals.decisions += 1;
+            self.log.write(Decision { step: self.totals.steps, place: visit.place, certificate });
+        }
+    }
+
+    /// Ends a step: moves the scale of the whole model, and counts.
+    fn finish(&mut self, bad: Option<(Place, Cause)>) -> Verdict {
+        policy::step(&self.config, bad.is_none(), &mut self.loss);
+        self.totals.steps += 1;
+        let Some((layer, cause)) = bad else {
+            self.skipped_in_row = 0;
+            return Verdict::Apply;
+        };
+        self.totals.skipped += 1;
+        self.skipped_in_row += 1;
+        if self.skipped_in_row < self.config.max_skips() {
+            Verdict::Skip { layer, cause }
+        } else {
+            let skipped = core::mem::take(&mut self.skipped_in_row);
+            Verdict::Stop { layer, cause, skipped }
+        }
+    }
+}

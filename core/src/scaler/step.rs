@@ -1,0 +1,357 @@
+//! One training step: each tensor is measured, decided, narrowed, and replayed if it overflows.
+
+use core::fmt;
+
+use super::LossScaler;
+use crate::{
+    apply::Pass,
+    format::{Noise, Overflow},
+    policy::{
+        Cell, Certificate, Operands, Recovery, decide, decide_from_operands, due, join_target,
+        note, outgoing, recover,
+    },
+    propagate::{Scaled, common_scale},
+    scale::{Scale, Shift},
+    statistics::{Histogram, Outcome},
+    unscale::{Cause, Place, Unscaled, Verdict},
+};
+
+/// A training step under way.
+#[derive(Debug)]
+#[must_use = "only a finished step tells whether it is usable"]
+pub struct Step<'s, const CELLS: usize> {
+    scaler: &'s mut LossScaler<CELLS>,
+    bad: Option<(Place, Cause)>,
+    tiny: u64,
+    last: Option<Visit>,
+}
+
+/// What happened at one visit of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// The tensor.
+    pub place: Place,
+    /// The scale that its f32 values carried.
+    pub incoming: Scale,
+    /// The scale that it left with.
+    pub outgoing: Scale,
+    /// What narrowing did, after a replay.
+    pub outcome: Outcome,
+    /// The decision, if one was due.
+    pub certificate: Option<Certificate>,
+    /// Whether the tensor overflowed and was replayed.
+    pub replayed: bool,
+}
+
+/// The branches of a join, each with the shift to the scale that all are brought to.
+#[derive(Debug)]
+pub struct Branches<'a, T> {
+    branches: &'a [Scaled<&'a T>],
+    common: Scale,
+}
+
+impl<'a, T> Branches<'a, T> {
+    /// Returns the branches in the caller's order, each with the shift it has to be widened by.
+    ///
+    /// [`shifted`](crate::propagate::shifted) applies the shift in f32.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a T, Shift)> + 'a {
+        let common = self.common;
+        self.branches.iter().map(move |branch| {
+            let (value, scale) = branch.into_parts();
+            (value, common / scale)
+        })
+    }
+
+    /// Returns the branches with the scales they carry.
+    pub const fn scaled(&self) -> &'a [Scaled<&'a T>] {
+        self.branches
+    }
+}
+
+/// Whether, and from what, a visit may decide.
+enum Evidence<'a> {
+    /// From the results alone.
+    Results,
+    /// From the operands of the layer as well.
+    Operands(&'a mut dyn FnMut() -> Operands),
+    /// From the results of a join: picks the greatest scale of a branch that the sum fits.
+    Join(&'a dyn Fn(Fits<'_>) -> Option<Scale>),
+}
+
+/// Tells whether a tensor fits its format at a scale.
+type Fits<'a> = &'a dyn Fn(Scale) -> bool;
+
+impl<'s, const CELLS: usize> Step<'s, CELLS> {
+    pub(super) const fn new(scaler: &'s mut LossScaler<CELLS>) -> Self {
+        Self { scaler, bad: None, tiny: 0, last: None }
+    }
+
+    /// Narrows the gradient of the loss, which arrives in f32 and unscaled, through its cell.
+    ///
+    /// `pass` is called once, or twice when the cell calibrates, and once more when it overflows.
+    /// Under `normal` and `range` the gradient is only carried into the format; those decide with
+    /// [`loss_with`](Self::loss_with).
+    ///
+    /// # Errors
+    ///
+    /// What `pass` returned; the cell is as it was.
+    pub fn loss<T: ?Sized, U, E>(
+        &mut self,
+        gradient: &T,
+        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let run = |p: &mut Pass<'_>| pass(gradient, p);
+        self.visit(Place::Loss, Scale::ONE, Evidence::Results, run)
+    }
+
+    /// Like [`loss`](Self::loss), for every policy: `operands` describes the gradient where the
+    /// policy decides from operands, and is not called otherwise.
+    ///
+    /// # Errors
+    ///
+    /// What `pass` returned; the cell is as it was.
+    pub fn loss_with<T: ?Sized, U, E>(
+        &mut self,
+        gradient: &T,
+        mut operands: impl FnMut(&T) -> Operands,
+        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let mut operands = || operands(gradient);
+        let evidence = Evidence::Operands(&mut operands);
+        self.visit(Place::Loss, Scale::ONE, evidence, |p| pass(gradient, p))
+    }
+
+    /// Takes a gradient back through a layer, whose f32 results are narrowed through cell `id`.
+    ///
+    /// `pass` computes the same f32 results each time it is called: once, twice when the cell
+    /// calibrates, and once more when it overflows.  No f32 copy of the results has to be kept.
+    /// Under `normal` and `range` the scale is carried through; those decide with
+    /// [`layer_with`](Self::layer_with).
+    ///
+    /// # Errors
+    ///
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    pub fn layer<T, U, E>(
+        &mut self,
+        id: usize,
+        gradient: &Scaled<T>,
+        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let (value, incoming) = gradient.as_ref().into_parts();
+        self.visit(Place::Layer(id), incoming, Evidence::Results, |p| pass(value, p))
+    }
+
+    /// Like [`layer`](Self::layer), for every policy: `operands` describes the incoming gradient
+    /// and the weight where the policy decides from operands, and is not called otherwise.
+    ///
+    /// # Errors
+    ///
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    pub fn layer_with<T, U, E>(
+        &mut self,
+        id: usize,
+        gradient: &Scaled<T>,
+        mut operands: impl FnMut(&T) -> Operands,
+        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let (value, incoming) = gradient.as_ref().into_parts();
+        let mut operands = || operands(value);
+        let evidence = Evidence::Operands(&mut operands);
+        self.visit(Place::Layer(id), incoming, evidence, |p| pass(value, p))
+    }
+
+    /// Sums branches in f32, in the order given, and narrows the sum through cell `id`.
+    ///
+    /// `pass` widens each branch, shifts it as [`Branches::iter`] says, and sums.  Under `normal`
+    /// and `range` the sum leaves at the greatest of the branches' scales that it fits, as in the
+    /// authors' code, which looks at the branches and not at their sum.
+    ///
+    /// # Errors
+    ///
+    /// There are fewer than two branches, `id` is no cell of this scaler, or what `pass` returned;
+    /// the cell is as it was.
+    pub fn join<T, U, E>(
+        &mut self,
+        id: usize,
+        branches: &[Scaled<&T>],
+        mut pass: impl FnMut(&Branches<'_, T>, &mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let scales = branches.iter().map(Scaled::scale);
+        let common = match common_scale(scales.clone()) {
+            Some(common) if branches.len() >= 2 => common,
+            _ => return Err(StepError::Branches { id, count: branches.len() }),
+        };
+        let branches = Branches { branches, common };
+        let pick = |fits: Fits<'_>| join_target(scales.clone(), fits);
+        self.visit(Place::Layer(id), common, Evidence::Join(&pick), |p| pass(&branches, p))
+    }
+
+    /// Takes note of what unscaling the weight gradient of layer `id` met.
+    ///
+    /// A sum of finite products can overflow f32: only this shows it.
+    pub fn unscaled(&mut self, id: usize, met: &Unscaled) {
+        self.tiny += met.tiny;
+        if met.nonfinite > 0 {
+            self.bad.get_or_insert((Place::Weight(id), Cause::NonFinite));
+        }
+    }
+
+    /// Returns what happened at the last visit.
+    pub const fn last(&self) -> Option<&Visit> {
+        self.last.as_ref()
+    }
+
+    /// Returns the histogram of the last visit that measured one.
+    pub const fn histogram(&self) -> &Histogram {
+        &self.scaler.histogram
+    }
+
+    /// Returns where the step stopped being usable, so that the rest may be left out.
+    pub const fn first_bad(&self) -> Option<(Place, Cause)> {
+        self.bad
+    }
+
+    /// Returns how many weight gradients so far were rounded because they are below 2^-126.
+    pub const fn tiny(&self) -> u64 {
+        self.tiny
+    }
+
+    /// Ends the step and judges it.
+    pub fn finish(self) -> Verdict {
+        self.scaler.finish(self.bad)
+    }
+
+    /// Visits one tensor: decide if due, narrow, replay if it overflowed, take note.
+    fn visit<U, E>(
+        &mut self,
+        place: Place,
+        incoming: Scale,
+        evidence: Evidence<'_>,
+        mut pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let config = self.scaler.config;
+        let narrowing = config.narrowing();
+        let noise = Noise { seed: config.seed(), stream: self.scaler.visits };
+        // The cell is written back at the end, so that a pass that fails changes nothing.
+        let mut cell = *self.scaler.cell_mut(place)?;
+
+        let measure = |histogram: &mut Histogram| {
+            histogram.clear();
+            let mut scratch = Outcome::EMPTY;
+            pass(&mut Pass::measuring(narrowing, incoming, &mut scratch, histogram)).map(drop)
+        };
+        let (mut leaving, certificate) =
+            self.settle(place, incoming, evidence, &mut cell, measure).map_err(StepError::Pass)?;
+
+        let mut store = |leaving: Scale| {
+            let mut outcome = Outcome::EMPTY;
+            pass(&mut Pass::storing(narrowing, noise, incoming, leaving, &mut outcome))
+                .map(|value| (value, outcome))
+                .map_err(StepError::Pass)
+        };
+        let (mut value, mut outcome) = store(leaving)?;
+        note(&config, &outcome, incoming, &mut cell);
+
+        let is_fatal =
+            |outcome: &Outcome| outcome.overflow > 0 && narrowing.overflow == Overflow::Infinity;
+        let mut replayed = false;
+        if is_fatal(&outcome)
+            && config.recovery() == Recovery::Replay
+            && !config.policy().is_whole_model()
+            && let Some(scale) = recover(&config, &outcome, incoming)
+        {
+            (leaving, replayed) = (scale, true);
+            (value, outcome) = store(scale)?;
+        }
+        if outcome.nonfinite > 0 {
+            self.bad.get_or_insert((place, Cause::NonFinite));
+        } else if is_fatal(&outcome) {
+            self.bad.get_or_insert((place, Cause::Overflow));
+        }
+
+        let visit = Visit { place, incoming, outgoing: leaving, outcome, certificate, replayed };
+        *self.scaler.cell_mut(place)? = cell;
+        self.scaler.record(&visit);
+        self.last = Some(visit);
+        Ok(Scaled::new(value, leaving))
+    }
+
+    /// Returns the scale that a tensor leaves with, and the decision if one was due.
+    fn settle<E>(
+        &mut self,
+        place: Place,
+        incoming: Scale,
+        evidence: Evidence<'_>,
+        cell: &mut Cell,
+        measure: impl FnOnce(&mut Histogram) -> Result<(), E>,
+    ) -> Result<(Scale, Option<Certificate>), E> {
+        let LossScaler { config, histogram, .. } = &mut *self.scaler;
+        let policy = config.policy();
+        let is_due = due(config, cell).is_some();
+        let mut certificate = None;
+        if policy.wants_histogram() && is_due {
+            measure(histogram)?;
+            certificate = Some(decide(config, histogram, cell));
+        } else if policy.wants_operands() {
+            match evidence {
+                Evidence::Results => return Ok((incoming, None)),
+                Evidence::Join(pick) => {
+                    measure(histogram)?;
+                    let target = pick(&|scale| histogram.overflow(scale) == 0);
+                    return Ok((target.unwrap_or(incoming), None));
+                }
+                Evidence::Operands(operands) if is_due => {
+                    certificate = Some(decide_from_operands(config, &operands(), incoming, cell));
+                }
+                Evidence::Operands(_) => {}
+            }
+        } else if policy.is_whole_model() && place != Place::Loss {
+            return Ok((incoming, None));
+        }
+        Ok((outgoing(config, cell, incoming), certificate))
+    }
+}
+
+/// A visit that could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepError<E> {
+    /// The caller's pass failed.
+    Pass(E),
+    /// The scaler has no such cell.
+    NoCell {
+        /// What was asked for.
+        id: usize,
+        /// How many cells there are.
+        cells: usize,
+    },
+    /// A join has at least two branches.
+    Branches {
+        /// The join's cell.
+        id: usize,
+        /// How many branches there were.
+        count: usize,
+    },
+}
+
+impl<E: fmt::Display> fmt::Display for StepError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass(error) => error.fmt(f),
+            Self::NoCell { id, cells } => {
+                write!(f, "cell {id} was asked for and the scaler has {cells}")
+            }
+            Self::Branches { id, count } => {
+                write!(f, "the join of cell {id} has {count} branches instead of two or more")
+            }
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for StepError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Pass(error) => Some(error),
+            Self::NoCell { .. } | Self::Branches { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Back to f32: scales are taken out, and the step is judged.
+
+use core::fmt;
+
+use crate::{
+    apply::ApplyError,
+    format::{Element, Format},
+    propagate::Scaled,
+};
+
+/// What unscaling a tensor met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Unscaled {
+    /// All elements.
+    pub elements: u64,
+    /// Elements that are infinite or NaN.
+    pub nonfinite: u64,
+    /// Nonzero elements whose unscaled magnitude is below 2^-126: rounded once in f32, or flushed
+    /// on hardware that flushes.  All others are exact.
+    pub tiny: u64,
+}
+
+impl Unscaled {
+    /// Counts one element, scaled and unscaled.
+    #[inline]
+    pub fn record(&mut self, scaled: f32, unscaled: f32) {
+        self.elements += 1;
+        if !scaled.is_finite() {
+            self.nonfinite += 1;
+        } else if scaled != 0.0 && unscaled.abs() < f32::MIN_POSITIVE {
+            self.tiny += 1;
+        }
+    }
+
+    /// Adds the counts of another part of the tensor or of another tensor.
+    pub fn merge(&mut self, other: &Self) {
+        self.elements += other.elements;
+        self.nonfinite += other.nonfinite;
+        self.tiny += other.tiny;
+    }
+}
+
+/// Unscales a gradient into f32: each element widened and multiplied by `2^-K`.
+///
+/// The result is exact where it is zero or at least 2^-126 in magnitude; smaller ones are rounded
+/// once and counted.  Infinities and NaN pass through and are counted.
+///
+/// # Errors
+///
+/// The slices differ in length; nothing was written.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::{Format, f16}, propagate::Scaled, scale::Scale, unscale::unscale};
+/// let scaled = [f16::from_f32(3.0), f16::INFINITY];
+/// let mut gradient = [0.0; 2];
+/// let met = unscale(Format::BINARY16, Scaled::new(&scaled, Scale::new(20)?), &mut gradient)?;
+/// assert_eq!(gradient[0], 3.0 / 1048576.0);
+/// assert_eq!(met.nonfinite, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn unscale<F: Element, S: AsRef<[F]>>(
+    format: Format,
+    gradient: Scaled<S>,
+    to: &mut [f32],
+) -> Result<Unscaled, ApplyError> {
+    gradient.unscale(|gradient, inverse| {
+        let from = gradient.as_ref();
+        if from.len() != to.len() {
+            return Err(ApplyError::Length { from: from.len(), to: to.len() });
+        }
+        let mut met = Unscaled::default();
+        for (to, x) in to.iter_mut().zip(from) {
+            let scaled = format.widen(x.to_bits());
+            *to = scaled * inverse;
+            met.record(scaled, *to);
+        }
+        Ok(met)
+    })
+}
+
+/// Where in a backward pass something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The gradient of the loss.
+    Loss,
+    /// The gradient that leaves the layer with this cell.
+    Layer(usize),
+    /// The weight gradient of the layer with this cell.
+    Weight(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loss => f.write_str("the loss gradient"),
+            Self::Layer(cell) => write!(f, "layer {cell}"),
+            Self::Weight(cell) => write!(f, "the weight gradient of layer {cell}"),
+        }
+    }
+}
+
+/// Why a step is not usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Values were infinite or NaN before they were narrowed: no scale cures that.
+    NonFinite,
+    /// Finite values overflowed, and no replay was possible.
+    Overflow,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NonFinite => "non-finite values",
+            Self::Overflow => "overflow",
+        })
+    }
+}
+
+/// Whether the gradients of a step may reach the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "a step that is not usable must not reach the weights"]
+pub enum Verdict {
+    /// Every gradient is finite: update the weights.
+    Apply,
+    /// Leave the weights, the optimizer's state and its counters as they are.
+    Skip {
+        /// The first place, in backward order, that was not usable.
+        layer: Place,
+        /// What was wrong there.
+        cause: Cause,
+    },
+    /// Skip, and stop training: as many steps in a row as the configuration allows were skipped,
+    /// and no scale will help.
+    Stop {
+        /// The first place, in backward order, that was not usable.
+        layer: Place,
+        /// What was wrong there.
+        cause: Cause,
+        /// Steps skipped in a row, this one included.
+        skipped: u32,
+    },
+}
