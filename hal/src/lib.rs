@@ -1,0 +1,61 @@
+//! What a machine has to do for adaptive loss scaling, as traits.
+//!
+//! A device holds tensors and runs the operations of the corridor on them: [`Narrow`] into one
+//! format, [`Decide`] a scale where it lives, [`Matmul`] with the result narrowed on the way out.
+//! Each operation ends in an [`Epilogue`], which says where its f32 results go.  Nothing but
+//! [`Device::read`] waits for the device.
+//!
+//! ```text
+//! Matmul ----\                       +-> histogram --> Decide --> cell
+//! Narrow::propagate --> f32 results -+
+//! Narrow::apply ---/                 +-> narrowed --> next layer, Narrow::unscale --> f32
+//! ```
+//!
+//! [`portable`] is the readable truth that others are compared with.  A device that holds tensors in
+//! host memory gets its epilogues from [`HostEpilogue`].
+//!
+//! # Examples
+//!
+//! ```
+//! use adaloss_core::{format::{Format, Narrowing, f16}, policy::Cell, scale::Scale};
+//! use adaloss_core::{format::Noise, statistics::Outcome};
+//! use adaloss_hal::{Epilogue, Narrow, portable::Portable};
+//! let mut outcome = [Outcome::EMPTY];
+//! let cells = [Cell::at(Scale::ONE), Cell::at(Scale::new(20)?)];
+//! let epilogue = Epilogue {
+//!     from: &cells[..1],
+//!     to: &cells[1..],
+//!     narrowing: Narrowing::to(Format::BINARY16),
+//!     noise: Noise::default(),
+//!     stores: true,
+//!     outcome: &mut outcome[..],
+//!     histogram: None,
+//! };
+//! let mut narrowed = [f16::ZERO; 2];
+//! Portable.apply(&[2.0e-9, 1.0e-3], &mut narrowed[..], epilogue)?;
+//! assert_eq!((outcome[0].underflow, outcome[0].overflow), (0, 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! `alloc` gives the portable device buffers on the heap, so that it implements [`Memory`].
+
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+mod device;
+mod epilogue;
+mod narrow;
+#[allow(unsafe_code, reason = "the only unsafe items are the proofs that types are plain")]
+mod plain;
+
+pub mod portable;
+
+pub use device::{Capabilities, Device, Error, ErrorKind, Memory};
+pub use epilogue::{Epilogue, HostEpilogue};
+pub use narrow::{Branch, Decide, Matmul, Narrow, Product};
+pub use plain::Plain;

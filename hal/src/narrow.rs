@@ -1,0 +1,151 @@
+//! The operations of the corridor: one trait per kind of device.
+
+use adaloss_core::{
+    format::Element,
+    policy::{Cell, Certificate, Config},
+    statistics::{Histogram, Statistics},
+    unscale::Unscaled,
+};
+
+use crate::{Device, Epilogue, Plain};
+
+/// A device that narrows to `F`: the corridor without products.
+///
+/// A device for one format implements this for one element type and nothing else.  The methods
+/// bear the names of the rooms of [`adaloss_core`], and do what the functions there do.
+pub trait Narrow<F: Element + Plain>: Device {
+    /// Adds the statistics of a low-precision tensor to those in `to` (one element).
+    ///
+    /// # Errors
+    ///
+    /// `to` is not one element.
+    fn statistics(
+        &mut self,
+        values: Self::Ref<'_, F>,
+        to: Self::Mut<'_, Statistics>,
+    ) -> Result<(), Self::Error>;
+
+    /// Narrows f32 values as the epilogue says.
+    ///
+    /// # Errors
+    ///
+    /// `values` and `to` differ in length, or the epilogue's narrowing is not for `F`.
+    fn apply(
+        &mut self,
+        values: Self::Ref<'_, f32>,
+        to: Self::Mut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), Self::Error>
+    where
+        Self: Sized;
+
+    /// Sums branches in f32 in the order given, each brought from the scale of its cell to that of
+    /// the epilogue's `from`, and narrows the sum as the epilogue says.
+    ///
+    /// # Errors
+    ///
+    /// There are fewer than two branches, one differs from `to` in length, or the epilogue's
+    /// narrowing is not for `F`.
+    fn propagate(
+        &mut self,
+        branches: &[Branch<'_, Self, F>],
+        to: Self::Mut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), Self::Error>
+    where
+        Self: Sized;
+
+    /// Widens a gradient that carries the scale of `cell` and multiplies it by the inverse; adds
+    /// what was met to `met` (one element).
+    ///
+    /// # Errors
+    ///
+    /// `gradient` and `to` differ in length.
+    fn unscale(
+        &mut self,
+        gradient: Self::Ref<'_, F>,
+        cell: Self::Ref<'_, Cell>,
+        to: Self::Mut<'_, f32>,
+        met: Self::Mut<'_, Unscaled>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// One branch of a join.
+#[derive(Debug)]
+pub struct Branch<'a, D: Device + 'a, F: Plain> {
+    /// The elements.
+    pub gradient: D::Ref<'a, F>,
+    /// The cell whose scale they carry; one element.
+    pub cell: D::Ref<'a, Cell>,
+}
+
+/// A device that decides scales where they live.
+pub trait Decide: Device {
+    /// Runs [`adaloss_core::policy::decide`] on one histogram and one cell in the device's memory,
+    /// and writes the certificate (one element).
+    ///
+    /// # Errors
+    ///
+    /// One of the three is not one element.
+    fn decide(
+        &mut self,
+        config: &Config,
+        seen: Self::Ref<'_, Histogram>,
+        cell: Self::Mut<'_, Cell>,
+        certificate: Self::Mut<'_, Certificate>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// The shape of a matrix product `C = op(A) op(B)`, all row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// Rows of `op(A)` and `C`.
+    pub rows: usize,
+    /// Columns of `op(A)`, rows of `op(B)`: the number of terms in a sum.
+    pub inner: usize,
+    /// Columns of `op(B)` and `C`.
+    pub columns: usize,
+    /// `A` is stored as (inner, rows).
+    pub transpose_a: bool,
+    /// `B` is stored as (columns, inner).
+    pub transpose_b: bool,
+}
+
+impl Product {
+    /// A product of untransposed matrices.
+    pub const fn new(rows: usize, inner: usize, columns: usize) -> Self {
+        Self { rows, inner, columns, transpose_a: false, transpose_b: false }
+    }
+
+    /// Returns the same product with `A` stored as (inner, rows).
+    pub const fn transpose_a(self) -> Self {
+        Self { transpose_a: true, ..self }
+    }
+
+    /// Returns the same product with `B` stored as (columns, inner).
+    pub const fn transpose_b(self) -> Self {
+        Self { transpose_b: true, ..self }
+    }
+}
+
+/// A device that multiplies matrices of `A` and `B`, accumulates in f32 and narrows to `F`.
+///
+/// With `F = f32` and an epilogue to scale 2^0, this computes an unscaled weight gradient.
+pub trait Matmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>: Narrow<F> {
+    /// Multiplies, in f32, and narrows the result as the epilogue says.
+    ///
+    /// # Errors
+    ///
+    /// An operand or `to` does not have the elements of its shape, or the epilogue's narrowing is
+    /// not for `F`.
+    fn matmul(
+        &mut self,
+        product: Product,
+        a: Self::Ref<'_, A>,
+        b: Self::Ref<'_, B>,
+        to: Self::Mut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), Self::Error>
+    where
+        Self: Sized;
+}

@@ -1,0 +1,61 @@
+//! Values that a device's memory can hold.
+
+use adaloss_core::{
+    format::{E4M3, E5M2, bf16, f16},
+    policy::{Cell, Certificate},
+    statistics::{Histogram, LogStatistics, Outcome, Statistics},
+    unscale::Unscaled,
+};
+
+/// A value that host and device exchange as bytes.
+///
+/// # Safety
+///
+/// Every byte of every value is initialised (no padding), the layout is that of `repr(C)` or
+/// `repr(transparent)`, the value holds no pointer and no reference, and a value of zero bytes is
+/// legal.
+pub unsafe trait Plain: Copy + Send + Sync + 'static {}
+
+macro_rules! plain {
+    ($($name:ty: $size:expr),+ $(,)?) => {$(
+        const _: () = assert!(size_of::<$name>() == $size);
+        // SAFETY: the type is a number, `repr(transparent)` over one, or a `repr(C)` struct whose
+        // fields add up to the size asserted above, so that no padding is left; none holds a
+        // pointer, and zero is a legal value of each field (the enums among them have a
+        // discriminant of zero).
+        unsafe impl Plain for $name {}
+    )+};
+}
+
+plain! {
+    u8: 1,
+    u16: 2,
+    u32: 4,
+    u64: 8,
+    f32: 4,
+    f64: 8,
+    f16: 2,
+    bf16: 2,
+    E4M3: 1,
+    E5M2: 1,
+    // real, age, scale, trigger, flags, twelve ceilings, slot, reserved, in_slot
+    Cell: 8 + 4 + 2 + 1 + 1 + 12 + 1 + 1 + 2,
+    // six counters, the maximum, reserved
+    Outcome: 6 * 8 + 4 + 4,
+    // narrowing, reserved, three counters, two times 254 bins
+    Histogram: 4 + 4 + 3 * 8 + 2 * 254 * 8,
+    // two counters, moments (a counter, 6 and 10 words), two extremes
+    Statistics: 2 * 8 + (1 + 6 + 10) * 8 + 2 * 4,
+    // a counter, moments, an extreme, reserved
+    LogStatistics: 8 + (1 + 6 + 10) * 8 + 2 * 4,
+    // four bytes of flags, two scales, a window, reserved, two counters, six expectations
+    Certificate: 4 + 2 * 2 + 2 * 2 + 4 + 2 * 8 + 6 * 8,
+    Unscaled: 3 * 8,
+}
+
+/// Returns the value of zero bytes.
+#[cfg(feature = "alloc")]
+pub(crate) fn zeroed<T: Plain>() -> T {
+    // SAFETY: a `Plain` value of zero bytes is legal, by the contract of the trait.
+    unsafe { core::mem::zeroed() }
+}

@@ -1,0 +1,157 @@
+//! The readable truth: every operation in plain, sequential Rust, over the caller's slices.
+//!
+//! Other devices are compared with this one.  It needs no heap and no `std`; sums run in the order
+//! of their index, each product and each sum rounded to f32.
+
+mod matmul;
+mod narrow;
+
+use core::{fmt, ops::Range};
+
+use adaloss_core::apply::ApplyError;
+
+use crate::{Capabilities, Device, Error, ErrorKind, Plain};
+
+/// The portable device: host memory, no state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Portable;
+
+impl Device for Portable {
+    type Error = PortableError;
+    type Ref<'a, T: Plain> = &'a [T];
+    type Mut<'a, T: Plain> = &'a mut [T];
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
+        same_length("a copy from the device", from.len(), to.len())?;
+        to.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
+        same_length("a copy to the device", from.len(), to.len())?;
+        to.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn len<T: Plain>(elements: &[T]) -> usize {
+        elements.len()
+    }
+
+    fn part<'a, T: Plain>(elements: &'a [T], range: Range<usize>) -> Option<&'a [T]>
+    where
+        Self: 'a,
+    {
+        elements.get(range)
+    }
+
+    fn part_mut<'a, T: Plain>(
+        elements: &'a mut &mut [T],
+        range: Range<usize>,
+    ) -> Option<&'a mut [T]> {
+        elements.get_mut(range)
+    }
+
+    fn shared<'a, T: Plain>(elements: &'a &mut [T]) -> &'a [T] {
+        elements
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl crate::Memory for Portable {
+    type Buffer<T: Plain> = alloc::vec::Vec<T>;
+
+    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<alloc::vec::Vec<T>, PortableError> {
+        let mut buffer = alloc::vec::Vec::new();
+        buffer.try_reserve_exact(length).map_err(|_| PortableError::Memory { elements: length })?;
+        buffer.resize(length, crate::plain::zeroed());
+        Ok(buffer)
+    }
+
+    fn view<T: Plain>(buffer: &alloc::vec::Vec<T>) -> &[T] {
+        buffer
+    }
+
+    fn view_mut<T: Plain>(buffer: &mut alloc::vec::Vec<T>) -> &mut [T] {
+        buffer
+    }
+}
+
+/// What the portable device cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PortableError {
+    /// An operand or a result has the wrong number of elements.
+    Length {
+        /// Which one.
+        what: &'static str,
+        /// The elements that the operation needs.
+        expected: usize,
+        /// The elements it was given.
+        found: usize,
+    },
+    /// A join has at least two branches.
+    Branches {
+        /// How many there were.
+        count: usize,
+    },
+    /// Values cannot be narrowed as the epilogue says.
+    Apply(ApplyError),
+    /// The heap is exhausted.
+    Memory {
+        /// The elements that were asked for.
+        elements: usize,
+    },
+}
+
+impl fmt::Display for PortableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { what, expected, found } => {
+                write!(f, "{what} needs {expected} elements and has {found}")
+            }
+            Self::Branches { count } => write!(f, "a join of {count} branches is none"),
+            Self::Apply(error) => error.fmt(f),
+            Self::Memory { elements } => write!(f, "no memory for {elements} elements"),
+        }
+    }
+}
+
+impl core::error::Error for PortableError {}
+
+impl Error for PortableError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Length { .. } | Self::Branches { .. } => ErrorKind::Shape,
+            Self::Apply(ApplyError::Length { .. }) => ErrorKind::Shape,
+            Self::Apply(ApplyError::Encoding { .. }) => ErrorKind::Format,
+            Self::Memory { .. } => ErrorKind::Memory,
+        }
+    }
+}
+
+impl From<ApplyError> for PortableError {
+    fn from(error: ApplyError) -> Self {
+        Self::Apply(error)
+    }
+}
+
+/// Returns an error where two lengths differ that must not.
+fn same_length(what: &'static str, expected: usize, found: usize) -> Result<(), PortableError> {
+    if expected == found { Ok(()) } else { Err(PortableError::Length { what, expected, found }) }
+}
+
+/// Returns the one element of a slice.
+fn one<'a, T>(what: &'static str, slice: &'a [T]) -> Result<&'a T, PortableError> {
+    same_length(what, 1, slice.len())?;
+    slice.first().ok_or(PortableError::Length { what, expected: 1, found: 0 })
+}
+
+/// Returns the one element of a writable slice.
+fn one_mut<'a, T>(what: &'static str, slice: &'a mut [T]) -> Result<&'a mut T, PortableError> {
+    same_length(what, 1, slice.len())?;
+    slice.first_mut().ok_or(PortableError::Length { what, expected: 1, found: 0 })
+}

@@ -1,0 +1,138 @@
+//! The corridor on slices.
+
+use adaloss_core::{
+    apply::{Apply, ApplyError},
+    format::Element,
+    policy::{self, Cell, Certificate, Config},
+    propagate::shifted,
+    scale::Scale,
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::Unscaled,
+};
+
+use super::{Portable, PortableError, one, one_mut, same_length};
+use crate::{Branch, Decide, Epilogue, Narrow, Plain};
+
+impl<F: Element + Plain> Narrow<F> for Portable {
+    fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
+        one_mut("statistics", to)?.merge(&Statistics::of(values));
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        values: &[f32],
+        to: &mut [F],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        same_length("the narrowed tensor", values.len(), to.len())?;
+        Sink::<F>::open(epilogue)?.put(0, values, to);
+        Ok(())
+    }
+
+    fn propagate(
+        &mut self,
+        branches: &[Branch<'_, Self, F>],
+        to: &mut [F],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        if branches.len() < 2 {
+            return Err(PortableError::Branches { count: branches.len() });
+        }
+        for branch in branches {
+            same_length("a branch of a join", to.len(), branch.gradient.len())?;
+            one("the cell of a branch", branch.cell)?;
+        }
+        let mut sink = Sink::<F>::open(epilogue)?;
+        for (index, to) in to.iter_mut().enumerate() {
+            let mut sum = 0.0;
+            for (nth, branch) in branches.iter().enumerate() {
+                let shift = sink.incoming / branch.cell[0].scale();
+                let x = shifted(branch.gradient[index].widen(), shift);
+                sum = if nth == 0 { x } else { sum + x };
+            }
+            sink.put(index, &[sum], core::slice::from_mut(to));
+        }
+        Ok(())
+    }
+
+    fn unscale(
+        &mut self,
+        gradient: &[F],
+        cell: &[Cell],
+        to: &mut [f32],
+        met: &mut [Unscaled],
+    ) -> Result<(), PortableError> {
+        same_length("the unscaled tensor", gradient.len(), to.len())?;
+        let met = one_mut("what unscaling met", met)?;
+        let inverse = one("the cell of a gradient", cell)?.scale().inverse().factor();
+        for (to, x) in to.iter_mut().zip(gradient) {
+            let scaled = x.widen();
+            *to = scaled * inverse;
+            met.record(scaled, *to);
+        }
+        Ok(())
+    }
+}
+
+impl Decide for Portable {
+    fn decide(
+        &mut self,
+        config: &Config,
+        seen: &[Histogram],
+        cell: &mut [Cell],
+        certificate: &mut [Certificate],
+    ) -> Result<(), PortableError> {
+        let seen = one("a histogram", seen)?;
+        let cell = one_mut("a cell", cell)?;
+        *one_mut("a certificate", certificate)? = policy::decide(config, seen, cell);
+        Ok(())
+    }
+}
+
+/// An epilogue at work: takes the f32 results of an operation in parts, in any order.
+pub(super) struct Sink<'a, F> {
+    apply: Apply,
+    pub(super) incoming: Scale,
+    stores: bool,
+    outcome: &'a mut Outcome,
+    histogram: Option<&'a mut Histogram>,
+    element: core::marker::PhantomData<F>,
+}
+
+impl<'a, F: Element> Sink<'a, F> {
+    /// Checks an epilogue, so that nothing has been written when it is wrong.
+    pub(super) fn open(epilogue: Epilogue<'a, Portable>) -> Result<Self, PortableError> {
+        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
+        let asked = narrowing.format.encoding;
+        if asked != F::ENCODING {
+            return Err(ApplyError::Encoding { asked, given: F::ENCODING }.into());
+        }
+        let incoming = one("the cell that results come from", from)?.scale();
+        let outgoing = one("the cell that results go to", to)?.scale();
+        let histogram = match histogram {
+            Some(histogram) => Some(one_mut("a histogram", histogram)?),
+            None => None,
+        };
+        Ok(Self {
+            apply: Apply { narrowing, shift: outgoing / incoming, noise },
+            incoming,
+            stores,
+            outcome: one_mut("an outcome", outcome)?,
+            histogram,
+            element: core::marker::PhantomData,
+        })
+    }
+
+    /// Takes the results from place `first` of the tensor on.
+    pub(super) fn put(&mut self, first: usize, values: &[f32], to: &mut [F]) {
+        if let Some(histogram) = &mut self.histogram {
+            histogram.observe(values, self.incoming);
+        }
+        if self.stores {
+            for ((index, &x), to) in (first..).zip(values).zip(to) {
+                *to = F::from_bits(self.apply.element(x, index as u32, self.outcome));
+            }
+        }
+    }
+}
