@@ -25,7 +25,6 @@ pub struct Apply {
 
 impl Apply {
     /// Narrows one value and counts what became of it; `index` is its place in the whole tensor.
-    #[inline]
     pub fn element(&self, x: f32, index: u32, outcome: &mut Outcome) -> u32 {
         let noise = match self.narrowing.rounding {
             Rounding::Stochastic => self.noise.word(index),
@@ -69,11 +68,42 @@ impl Apply {
             return Err(ApplyError::Length { from: from.len(), to: to.len() });
         }
         check_encoding::<F>(self.narrowing)?;
-        for ((index, &x), to) in (first..).zip(from).zip(to) {
-            *to = F::from_bits(self.element(x, index, outcome));
+        // What is the same for the whole tensor is settled outside the loop, so that the compiler
+        // can specialise on it: the encoding, and that most roundings need no random word.
+        let mut narrowing = self.narrowing;
+        narrowing.format.encoding = F::ENCODING;
+        let shift = self.shift.log2();
+        let mut counts = Outcome::EMPTY;
+        match narrowing.rounding {
+            Rounding::NearestEven | Rounding::TowardZero => {
+                for (&x, to) in from.iter().zip(to) {
+                    *to = put(narrowing, x, shift, 0, &mut counts);
+                }
+            }
+            Rounding::Stochastic => {
+                for (i, (&x, to)) in (0..).zip(from.iter().zip(to)) {
+                    let word = self.noise.word(first.wrapping_add(i));
+                    *to = put(narrowing, x, shift, word, &mut counts);
+                }
+            }
         }
+        outcome.merge(&counts);
         Ok(())
     }
+}
+
+/// Narrows one value with its random word and counts what became of it.
+#[inline(always)]
+fn put<F: Element>(
+    narrowing: Narrowing,
+    x: f32,
+    shift_log2: i32,
+    word: u32,
+    counts: &mut Outcome,
+) -> F {
+    let Narrowed { bits, fate } = narrowing.narrow(x, shift_log2, word);
+    counts.record(x, fate);
+    F::from_bits(bits)
 }
 
 /// Returns an error where a narrowing is not for elements of type `F`.

@@ -34,6 +34,7 @@ impl Scale {
     /// # Errors
     ///
     /// The exponent is outside `-126..=126`.
+    #[inline]
     pub const fn new(log2: i32) -> Result<Self, ScaleError> {
         if log2 < Self::MIN.log2() || log2 > Self::MAX.log2() {
             Err(ScaleError { log2 })
@@ -43,6 +44,7 @@ impl Scale {
     }
 
     /// Makes the legal scale nearest to `2^log2`.
+    #[inline]
     pub const fn saturating(log2: i32) -> Self {
         if log2 < Self::MIN.log2() {
             Self::MIN
@@ -54,21 +56,25 @@ impl Scale {
     }
 
     /// Returns the exponent `K`.
+    #[inline]
     pub const fn log2(self) -> i32 {
         self.0 as i32
     }
 
     /// Returns `2^K`, a normal f32.
+    #[inline]
     pub const fn factor(self) -> f32 {
         f32::from_bits(((self.0 + 127) as u32) << 23)
     }
 
     /// Returns `2^-K`, exactly.
+    #[inline]
     pub const fn inverse(self) -> Self {
         Self(-self.0)
     }
 
     /// Returns the scale that `shift` leads to, or `None` where it is not legal.
+    #[inline]
     pub const fn shifted(self, shift: Shift) -> Option<Self> {
         match Self::new(self.log2() + shift.log2()) {
             Ok(scale) => Some(scale),
@@ -109,6 +115,7 @@ impl Shift {
     pub const NONE: Self = Self(0);
 
     /// Returns the exponent `d`.
+    #[inline]
     pub const fn log2(self) -> i32 {
         self.0 as i32
     }
@@ -117,6 +124,7 @@ impl Shift {
     ///
     /// Beyond that a kernel has to shift the exponent, as
     /// [`Narrowing::narrow`](crate::format::Narrowing::narrow) does for every `d`.
+    #[inline]
     pub const fn factor(self) -> Option<f32> {
         match Scale::new(self.log2()) {
             Ok(scale) => Some(scale.factor()),

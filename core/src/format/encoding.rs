@@ -38,6 +38,7 @@ impl Encoding {
         [Self::Binary16, Self::BFloat16, Self::E5M2, Self::E4M3, Self::Binary32];
 
     /// Returns the width of a bit pattern.
+    #[inline]
     pub const fn bits(self) -> u32 {
         match self {
             Self::Binary16 | Self::BFloat16 => 16,
@@ -47,6 +48,7 @@ impl Encoding {
     }
 
     /// Returns the number of significand bits, the implicit one included.
+    #[inline]
     pub const fn precision(self) -> u32 {
         match self {
             Self::Binary16 => 11,
@@ -58,6 +60,7 @@ impl Encoding {
     }
 
     /// Returns the exponent `m` of the smallest normal number, `2^m`.
+    #[inline]
     pub const fn min_normal_log2(self) -> i32 {
         match self {
             Self::Binary16 | Self::E5M2 => -14,
@@ -67,11 +70,13 @@ impl Encoding {
     }
 
     /// Returns the exponent `s` of the smallest subnormal number, `2^s`.
+    #[inline]
     pub const fn min_subnormal_log2(self) -> i32 {
         self.min_normal_log2() + 1 - self.precision() as i32
     }
 
     /// Returns the exponent `E` of the binade that holds the largest finite number.
+    #[inline]
     pub const fn max_log2(self) -> i32 {
         match self {
             Self::Binary16 | Self::E5M2 => 15,
@@ -81,22 +86,26 @@ impl Encoding {
     }
 
     /// Tells whether the encoding has infinities; without them, overflow becomes NaN.
+    #[inline]
     pub const fn has_infinity(self) -> bool {
         !matches!(self, Self::E4M3)
     }
 
     /// Returns the bits of the largest finite number.
+    #[inline]
     pub const fn max_finite_bits(self) -> u32 {
         let binades = (self.max_log2() - self.min_normal_log2()) as u32;
         (binades << (self.precision() - 1)) + self.max_significand()
     }
 
     /// Returns the bits that a positive overflow becomes: infinity, or NaN where there is none.
+    #[inline]
     pub const fn overflow_bits(self) -> u32 {
         self.max_finite_bits() + 1
     }
 
     /// Returns the bits of the positive quiet NaN that this crate writes.
+    #[inline]
     pub const fn nan_bits(self) -> u32 {
         if self.has_infinity() {
             self.overflow_bits() | (1 << (self.precision() - 2))
@@ -106,16 +115,19 @@ impl Encoding {
     }
 
     /// Returns the bits of the smallest normal number.
+    #[inline]
     pub const fn min_normal_bits(self) -> u32 {
         1 << (self.precision() - 1)
     }
 
     /// Returns the bit that holds the sign.
+    #[inline]
     pub const fn sign_bit(self) -> u32 {
         1 << (self.bits() - 1)
     }
 
     /// Returns the significand of the largest finite number, in units of its last place.
+    #[inline]
     pub(crate) const fn max_significand(self) -> u32 {
         let all_ones = (1 << self.precision()) - 1;
         if self.has_infinity() { all_ones } else { all_ones - 1 }
@@ -132,24 +144,28 @@ impl Encoding {
         }
         let sign = (bits & self.sign_bit()) << (32 - self.bits());
         let magnitude = bits & (self.sign_bit() - 1);
-        let widened = if magnitude > self.max_finite_bits() {
-            if self.has_infinity() && magnitude == self.overflow_bits() {
-                f32::INFINITY.to_bits()
-            } else {
-                f32::NAN.to_bits()
-            }
-        } else if magnitude < self.min_normal_bits() {
-            (magnitude as f32 * exp2(self.min_subnormal_log2())).to_bits()
+        // All cases are computed and one is selected: a branch per element costs more.
+        // The exponent fields differ by their biases: 127 here, 1 - m there.
+        let rebias = (126 + self.min_normal_log2()) as u32;
+        let normal = (magnitude << (24 - self.precision())) + (rebias << 23);
+        let subnormal = if rebias == 0 {
+            normal // f32 has the same subnormals
         } else {
-            // The exponent fields differ by their biases: 127 here, 1 - m there.
-            let rebias = (126 + self.min_normal_log2()) as u32;
-            (magnitude << (24 - self.precision())) + (rebias << 23)
+            (magnitude as f32 * exp2(self.min_subnormal_log2())).to_bits()
         };
+        let special = if self.has_infinity() && magnitude == self.overflow_bits() {
+            f32::INFINITY.to_bits()
+        } else {
+            f32::NAN.to_bits()
+        };
+        let finite = if magnitude < self.min_normal_bits() { subnormal } else { normal };
+        let widened = if magnitude > self.max_finite_bits() { special } else { finite };
         f32::from_bits(sign | widened)
     }
 }
 
 /// Returns `2^log2` for every `log2` from the smallest f32 subnormal to the largest binade.
+#[inline]
 const fn exp2(log2: i32) -> f32 {
     if log2 < -126 {
         f32::from_bits(1 << (log2 + 149))

@@ -115,10 +115,10 @@ impl Narrowing {
     /// assert_eq!(half.narrow(1.0, 15, 0).bits, 0x7800); // 32768
     /// assert_eq!(half.narrow(1.0, 16, 0).fate, Fate::Overflow);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub const fn narrow(self, x: f32, shift_log2: i32, noise: u32) -> Narrowed {
         let encoding = self.format.encoding;
-        let sign = if x.is_sign_negative() { encoding.sign_bit() } else { 0 };
+        let sign = (x.to_bits() >> 31) << (encoding.bits() - 1);
         let magnitude = x.to_bits() & 0x7fff_ffff;
         if magnitude >= F32_INFINITY {
             let bits = if magnitude > F32_INFINITY {
@@ -201,6 +201,7 @@ impl Narrowing {
 
     /// Returns the distance, in units of an f32's last place, from the significand at which a value
     /// of the largest binade overflows to the next binade.
+    #[inline]
     const fn overflow_reach(self) -> i32 {
         let encoding = self.format.encoding;
         let max = encoding.max_significand();
@@ -218,6 +219,7 @@ impl Narrowing {
     }
 
     /// Returns the magnitude bits that a finite value beyond the format becomes.
+    #[inline]
     const fn overflowed(self) -> u32 {
         match (self.overflow, self.rounding) {
             (Overflow::Infinity, Rounding::NearestEven | Rounding::Stochastic) => {
@@ -228,22 +230,32 @@ impl Narrowing {
     }
 
     /// Divides a 24-bit significand by `2^dropped` and rounds to an integer.
+    #[inline]
     const fn round(self, significand: u32, dropped: u32, noise: u32) -> u32 {
-        let kept = if dropped < 32 { significand >> dropped } else { 0 };
-        // The discarded bits as a fraction of 2^32.  From 33 bits on the quotient is below 2^-8:
-        // too small for a tie, and a lost bit changes a probability by less than 2^-32.
-        let fraction = match dropped {
-            0 => 0,
-            1..=32 => ((significand as u64) << (32 - dropped)) as u32,
-            33..=63 => significand >> (dropped - 32),
-            _ => 0,
-        };
-        let up = match self.rounding {
-            Rounding::NearestEven => fraction > 1 << 31 || (fraction == 1 << 31 && kept % 2 == 1),
-            Rounding::TowardZero => false,
-            Rounding::Stochastic => noise < fraction,
-        };
-        kept + up as u32
+        // From 33 bits on the quotient is below 2^-8: too small for a tie, and a lost bit changes
+        // a probability by less than 2^-32.
+        let dropped = if dropped < 63 { dropped } else { 63 };
+        let wide = significand as u64;
+        let kept = (wide >> dropped) as u32;
+        match self.rounding {
+            Rounding::NearestEven => {
+                // Half a unit less one, and one more where that makes a tie go to the even number:
+                // no branch, since which way a value rounds cannot be predicted.
+                let half = (1 << dropped) >> 1;
+                let below_half = half - (half != 0 && kept % 2 == 0) as u64;
+                ((wide + below_half) >> dropped) as u32
+            }
+            Rounding::TowardZero => kept,
+            Rounding::Stochastic => {
+                // The discarded bits as a fraction of 2^32.
+                let fraction = if dropped <= 32 {
+                    (wide << (32 - dropped)) as u32
+                } else {
+                    (wide >> (dropped - 32)) as u32
+                };
+                kept + (noise < fraction) as u32
+            }
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use crate::scale::Scale;
 ///
 /// After `interval` usable steps in a row the scale is multiplied by `growth`; a step with a
 /// non-finite gradient is skipped and the scale multiplied by `shrink`.  The real-valued scale is
-/// kept as the followed implementations keep it, two IEEE multiplications that are the same on
-/// every platform; what is applied is its greatest power of two.
+/// kept in f64, as Chainer keeps it, and moved by IEEE multiplications that are the same on every
+/// platform; what is applied is its greatest power of two.  PyTorch keeps an f32: the same number
+/// while the factors are powers of two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C)]
 pub struct Backoff {

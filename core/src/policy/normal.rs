@@ -164,6 +164,7 @@ impl Normal {
 
     /// Returns a factor within the caps, for a gradient that arrives at scale `incoming`.
     ///
+    /// The factor is a number, as [`factor`](Self::factor) returns it: NaN is taken for no limit.
     /// An incoming scale above the accumulated cap gives a factor below 1, as in the authors' code.
     pub fn bounded(&self, factor: f32, incoming: Scale) -> f32 {
         let room = f64::from(self.accumulated_cap) / f64::from(incoming.factor());

@@ -47,6 +47,9 @@ impl Terms {
     /// shape (`inner`, columns), both row-major; a convolution's gradient is laid out with one row
     /// per pixel.
     ///
+    /// `fan_in` is the number of products in one sum of the input gradient: `inner` for a linear
+    /// layer, times the kernel's area for a convolution.
+    ///
     /// Rounding to f32 keeps the order of the products, so that the extremes of each inner index
     /// are products of extremes, and the work is that of reading both operands.
     ///
@@ -57,6 +60,7 @@ impl Terms {
         gradient: &[A],
         weight: &[B],
         inner: usize,
+        fan_in: u32,
     ) -> Result<Self, ShapeError> {
         let error = ShapeError { gradient: gradient.len(), weight: weight.len(), inner };
         if inner == 0
@@ -65,7 +69,6 @@ impl Terms {
         {
             return Err(error);
         }
-        let fan_in = u32::try_from(inner).map_err(|_| error)?;
         let columns = weight.len() / inner;
         let mut terms =
             Self { min_abs: f32::INFINITY, max_abs: 0.0, nonfinite: 0, fan_in, reserved: 0 };

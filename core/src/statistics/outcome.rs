@@ -45,19 +45,17 @@ impl Outcome {
     /// Counts one element, given its f32 value before narrowing and what became of it.
     #[inline]
     pub fn record(&mut self, x: f32, fate: Fate) {
+        // No branch but for non-finite values: what becomes of a gradient cannot be predicted.
         self.elements += 1;
-        match fate {
-            Fate::NonFinite => {
-                self.nonfinite += 1;
-                return;
-            }
-            Fate::Zero => self.zero += 1,
-            Fate::Underflow => self.underflow += 1,
-            Fate::Subnormal => self.subnormal += 1,
-            Fate::Overflow => self.overflow += 1,
-            Fate::Normal => {}
+        self.zero += u64::from(fate == Fate::Zero);
+        self.underflow += u64::from(fate == Fate::Underflow);
+        self.subnormal += u64::from(fate == Fate::Subnormal);
+        self.overflow += u64::from(fate == Fate::Overflow);
+        if fate == Fate::NonFinite {
+            self.nonfinite += 1;
+        } else {
+            self.max_bits = self.max_bits.max(x.to_bits() & 0x7fff_ffff);
         }
-        self.max_bits = self.max_bits.max(x.to_bits() & 0x7fff_ffff);
     }
 
     /// Adds the counts of another part of the tensor.
