@@ -35,7 +35,6 @@ use crate::{
 /// # Ok::<(), adaloss_core::scale::ScaleError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[must_use = "a gradient that is dropped trains nothing"]
 pub struct Scaled<T> {
     value: T,
     scale: Scale,

@@ -14,7 +14,7 @@ use crate::{
 pub struct Unscaled {
     /// All elements.
     pub elements: u64,
-    /// Elements that are infinite or NaN.
+    /// Elements that are infinite or NaN in f32, whether they were before or left its range now.
     pub nonfinite: u64,
     /// Nonzero elements whose unscaled magnitude is below 2^-126: rounded once in f32, or flushed
     /// on hardware that flushes.  All others are exact.
@@ -26,7 +26,7 @@ impl Unscaled {
     #[inline]
     pub fn record(&mut self, scaled: f32, unscaled: f32) {
         self.elements += 1;
-        if !scaled.is_finite() {
+        if !unscaled.is_finite() {
             self.nonfinite += 1;
         } else if scaled != 0.0 && unscaled.abs() < f32::MIN_POSITIVE {
             self.tiny += 1;
@@ -44,7 +44,8 @@ impl Unscaled {
 /// Unscales a gradient into f32: each element widened and multiplied by `2^-K`.
 ///
 /// The result is exact where it is zero or at least 2^-126 in magnitude; smaller ones are rounded
-/// once and counted.  Infinities and NaN pass through and are counted.
+/// once and counted.  Infinities and NaN pass through and are counted, and so are elements that a
+/// scale below 2^0 moves beyond f32.
 ///
 /// # Errors
 ///

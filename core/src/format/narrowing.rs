@@ -242,7 +242,7 @@ impl Narrowing {
                 // Half a unit less one, and one more where that makes a tie go to the even number:
                 // no branch, since which way a value rounds cannot be predicted.
                 let half = (1 << dropped) >> 1;
-                let below_half = half - (half != 0 && kept % 2 == 0) as u64;
+                let below_half = half - (half != 0 && kept.is_multiple_of(2)) as u64;
                 ((wide + below_half) >> dropped) as u32
             }
             Rounding::TowardZero => kept,

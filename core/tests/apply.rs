@@ -1,0 +1,137 @@
+//! Narrowing tensors: parts, passes, and what is refused.
+
+use adaloss_core::{
+    apply::{Apply, ApplyError, Pass},
+    format::{E5M2, Element, Encoding, Format, Narrowing, Noise, Rounding, bf16, f16},
+    scale::{Scale, Shift},
+    statistics::{Histogram, Outcome},
+};
+
+/// Values on every side of everything that can happen in binary16.
+const VALUES: [f32; 12] = [
+    0.0,
+    -0.0,
+    1.0,
+    -65504.0,
+    65520.0,
+    2.0e-8,
+    3.0e-8,
+    -6.0e-5,
+    1.0e-40,
+    f32::NAN,
+    f32::NEG_INFINITY,
+    3.0e38,
+];
+
+fn scale(log2: i32) -> Scale {
+    Scale::new(log2).unwrap()
+}
+
+fn apply(narrowing: Narrowing, log2: i32) -> Apply {
+    Apply { narrowing, shift: scale(log2) / Scale::ONE, noise: Noise { seed: 7, stream: 9 } }
+}
+
+/// A slice is narrowed as its elements are, and counted as they are, in any partition.
+#[test]
+fn a_slice_is_its_elements() {
+    for rounding in [Rounding::NearestEven, Rounding::TowardZero, Rounding::Stochastic] {
+        for format in [Format::BINARY16, Format::BINARY16.flushing()] {
+            let apply = apply(Narrowing::to(format).with_rounding(rounding), 3);
+            let mut alone = Outcome::EMPTY;
+            let expected: Vec<u32> =
+                (0..).zip(VALUES).map(|(i, x)| apply.element(x, i, &mut alone)).collect();
+            for parts in 1..=VALUES.len() {
+                let mut narrowed = [f16::ZERO; VALUES.len()];
+                let mut outcome = Outcome::EMPTY;
+                let chunks = VALUES.chunks(parts).zip(narrowed.chunks_mut(parts));
+                for (nth, (from, to)) in chunks.enumerate() {
+                    apply.slice(from, to, (nth * parts) as u32, &mut outcome).unwrap();
+                }
+                assert!(narrowed.iter().map(|x| Element::to_bits(*x)).eq(expected.iter().copied()));
+                assert_eq!(outcome, alone);
+            }
+        }
+    }
+}
+
+#[test]
+fn outcomes_count_each_element_once() {
+    let mut narrowed = [f16::ZERO; VALUES.len()];
+    let mut outcome = Outcome::EMPTY;
+    let narrowing = Narrowing::to(Format::BINARY16);
+    apply(narrowing, 0).slice(&VALUES, &mut narrowed, 0, &mut outcome).unwrap();
+    assert_eq!(
+        outcome,
+        Outcome {
+            elements: 12,
+            nonfinite: 2,
+            zero: 2,
+            underflow: 2, // 2.0e-8 is below half of 2^-24, 1.0e-40 is an f32 subnormal
+            subnormal: 2, // 3.0e-8 rounds up to 2^-24, -6.0e-5 is below 2^-14
+            overflow: 2,  // 65520 is the tie with infinity, 3.0e38
+            max_bits: 3.0e38_f32.to_bits(),
+            reserved: 0,
+        }
+    );
+    assert_eq!(outcome.nonzero(), 8);
+    assert_eq!(outcome.underflow_fraction(), 0.25);
+}
+
+/// Nothing is written or counted when a call is refused.
+#[test]
+fn mismatches_change_nothing() {
+    let apply = apply(Narrowing::to(Format::BINARY16), 0);
+    let mut outcome = Outcome::EMPTY;
+    let mut short = [f16::ONE; 3];
+    let error = apply.slice(&VALUES, &mut short, 0, &mut outcome).unwrap_err();
+    assert_eq!(error, ApplyError::Length { from: 12, to: 3 });
+    let mut other = [bf16::ONE; VALUES.len()];
+    let error = apply.slice(&VALUES, &mut other, 0, &mut outcome).unwrap_err();
+    let expected = ApplyError::Encoding { asked: Encoding::Binary16, given: Encoding::BFloat16 };
+    assert_eq!(error, expected);
+    assert_eq!((short, other), ([f16::ONE; 3], [bf16::ONE; VALUES.len()]));
+    assert_eq!(outcome, Outcome::EMPTY);
+
+    let mut histogram = Histogram::new(Narrowing::to(Format::E5M2));
+    let mut pass =
+        Pass::measuring(Narrowing::to(Format::E5M2), Scale::ONE, &mut outcome, &mut histogram);
+    assert!(pass.apply(&VALUES, &mut short).is_err());
+    assert!(pass.apply(&VALUES, &mut [f16::ONE; VALUES.len()]).is_err());
+    assert_eq!(histogram, Histogram::new(Narrowing::to(Format::E5M2)));
+}
+
+#[test]
+fn a_measuring_pass_counts_and_stores_nothing() {
+    let narrowing = Narrowing::to(Format::E5M2);
+    let (mut outcome, mut histogram) = (Outcome::EMPTY, Histogram::new(narrowing));
+    let mut to = [E5M2(0x55); VALUES.len()];
+    let mut pass = Pass::measuring(narrowing, scale(4), &mut outcome, &mut histogram);
+    assert!(!pass.stores());
+    assert_eq!((pass.shift(), pass.incoming(), pass.outgoing()), (Shift::NONE, scale(4), scale(4)));
+    pass.apply(&VALUES, &mut to).unwrap();
+    assert_eq!((to, outcome), ([E5M2(0x55); VALUES.len()], Outcome::EMPTY));
+    let mut expected = Histogram::new(narrowing);
+    expected.observe(&VALUES, scale(4));
+    assert_eq!(histogram, expected);
+}
+
+/// Parts of a pass continue the random words where the part before ended.
+#[test]
+fn a_storing_pass_may_come_in_parts() {
+    let narrowing = Narrowing::to(Format::BINARY16).with_rounding(Rounding::Stochastic);
+    let noise = Noise { seed: 1, stream: 2 };
+    let values: Vec<f32> = (0..1000).map(|i| (i as f32 + 0.3) * 1.0e-3).collect();
+    let store = |parts: usize| {
+        let (mut outcome, mut to) = (Outcome::EMPTY, vec![f16::ZERO; values.len()]);
+        let mut pass = Pass::storing(narrowing, noise, scale(2), scale(-3), &mut outcome);
+        assert_eq!(pass.shift().log2(), -5);
+        for (from, to) in values.chunks(parts).zip(to.chunks_mut(parts)) {
+            pass.apply(from, to).unwrap();
+        }
+        (to, outcome)
+    };
+    let whole = store(1000);
+    assert_eq!(store(1), whole);
+    assert_eq!(store(333), whole);
+    assert_eq!(whole.1.elements, 1000);
+}

@@ -1,0 +1,132 @@
+//! A resumed run is the uninterrupted one, and nothing else is taken for a checkpoint.
+
+use adaloss_core::{
+    format::Format,
+    policy::{Cell, Config},
+    scaler::{CheckpointError, LossScaler},
+    unscale::Verdict,
+};
+
+use super::{Bits, Scaler, Tensors, configs, layer, loss};
+
+fn saved(scaler: &Scaler) -> Vec<u8> {
+    let mut bytes = vec![0; Scaler::CHECKPOINT_BYTES];
+    scaler.save(&mut bytes).unwrap();
+    bytes
+}
+
+/// One step over a stream of tensors; returns everything that leaves it.
+fn train(scaler: &mut Scaler, tensors: &mut Tensors) -> (Vec<Bits>, Vec<i32>, Verdict) {
+    let mut values = tensors.next(30);
+    if tensors.word().is_multiple_of(11) {
+        values[3] = f32::NAN;
+    }
+    let mut step = scaler.begin();
+    let mut gradient = loss(&mut step, &values).unwrap();
+    let (mut bits, mut scales) = (Vec::new(), Vec::new());
+    for (id, weight) in [(0, 1.0e2), (3, 1.0e-5), (1, 7.0)] {
+        gradient = layer(&mut step, id, &gradient, weight).unwrap();
+        scales.push(gradient.scale().log2());
+        gradient.unscale(|g, _| bits.push(g.clone()));
+    }
+    (bits, scales, step.finish())
+}
+
+#[test]
+fn a_resumed_scaler_goes_on_bit_for_bit() {
+    for format in [Format::BINARY16, Format::E5M2, Format::E4M3.flushing()] {
+        for config in configs(format) {
+            let mut whole = Scaler::new(config);
+            let mut tensors = Tensors(42);
+            for step in 0..60 {
+                let bytes = saved(&whole);
+                let mut resumed = Scaler::restore(config, &bytes).unwrap();
+                assert_eq!(resumed.digest(), whole.digest());
+                assert_eq!(saved(&resumed), bytes);
+                let mut same = Tensors(tensors.0);
+                // The resumed scaler lives on for three steps beside the uninterrupted one.
+                let mut ahead = whole.clone();
+                for _ in 0..3 {
+                    let mut again = Tensors(same.0);
+                    let expected = train(&mut ahead, &mut same);
+                    assert_eq!(train(&mut resumed, &mut again), expected, "step {step}");
+                }
+                assert_eq!(saved(&resumed), saved(&ahead));
+                let _ = train(&mut whole, &mut tensors);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_damaged_byte_is_noticed() {
+    let config = Config::for_format(Format::BINARY16);
+    let mut scaler = Scaler::new(config);
+    let _ = train(&mut scaler, &mut Tensors(1));
+    let good = saved(&scaler);
+    for place in 0..good.len() {
+        for bit in 0..8 {
+            let mut bytes = good.clone();
+            bytes[place] ^= 1 << bit;
+            assert!(Scaler::restore(config, &bytes).is_err(), "byte {place}, bit {bit}");
+        }
+    }
+    for length in 0..good.len() {
+        assert!(Scaler::restore(config, &good[..length]).is_err(), "{length} bytes");
+    }
+    assert!(Scaler::restore(config, &[&good[..], &[0]].concat()).is_err());
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let config = Config::for_format(Format::BINARY16);
+    let good = saved(&Scaler::new(config));
+    let error = |bytes: &[u8]| Scaler::restore(config, bytes).unwrap_err();
+    assert_eq!(error(b"PK\x03\x04 a zip file"), CheckpointError::Foreign);
+    assert_eq!(error(&[]), CheckpointError::Foreign);
+    let expected = Scaler::CHECKPOINT_BYTES;
+    let length = expected - 1;
+    assert_eq!(error(&good[..length]), CheckpointError::Length { expected, length });
+
+    let mut newer = good.clone();
+    newer[8] = 9;
+    assert_eq!(error(&newer), CheckpointError::Version { version: 9 });
+    assert!(error(&newer).to_string().contains("version 9"));
+
+    let mut damaged = good.clone();
+    damaged[100] ^= 1;
+    assert_eq!(error(&damaged), CheckpointError::Damaged);
+
+    let other = config.with_period(11).unwrap();
+    assert_eq!(Scaler::restore(other, &good).unwrap_err(), CheckpointError::OtherConfig);
+    let capacity = LossScaler::<9>::restore(config, &good).unwrap_err();
+    assert_eq!(capacity, CheckpointError::Capacity { capacity: 8, expected: 9 });
+
+    let mut short = [0; 10];
+    let refused = Scaler::new(config).save(&mut short).unwrap_err();
+    assert_eq!(refused, CheckpointError::Length { expected, length: 10 });
+    assert_eq!(short, [0; 10]);
+}
+
+/// A checksum that fits does not make illegal cells legal.
+#[test]
+fn an_illegal_cell_is_refused() {
+    let config = Config::for_format(Format::BINARY16);
+    let mut bytes = saved(&Scaler::new(config));
+    let loss_cell = bytes.len() - 4 - 9 * Cell::BYTES;
+    bytes[loss_cell + 12] = 127; // the exponent of its scale
+    let body = bytes.len() - 4;
+    let checksum = crc32(&bytes[..body]);
+    bytes[body..].copy_from_slice(&checksum.to_le_bytes());
+    let error = Scaler::restore(config, &bytes).unwrap_err();
+    assert_eq!(error, CheckpointError::Cell { index: 0 });
+}
+
+/// The checksum of zlib, from its definition.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}

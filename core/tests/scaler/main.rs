@@ -1,0 +1,116 @@
+//! The whole walk: visits, replays, verdicts, accumulation and checkpoints.
+
+mod checkpoint;
+mod recovery;
+mod verdict;
+mod visits;
+
+use adaloss_core::{
+    apply::{ApplyError, Pass},
+    format::{E4M3, E5M2, Element, Encoding, Format, bf16, f16},
+    policy::{Amax, Backoff, Config, Normal, Operands, Policy, Preset, Range},
+    propagate::Scaled,
+    scale::Scale,
+    scaler::{LossScaler, Step, StepError},
+    statistics::Statistics,
+};
+
+type Scaler = LossScaler<8>;
+
+/// A tensor in the gradient format, as bits.
+type Bits = Vec<u32>;
+
+fn scale(log2: i32) -> Scale {
+    Scale::new(log2).unwrap()
+}
+
+/// Narrows through a pass into whatever the configured format is.
+fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, ApplyError> {
+    fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, ApplyError> {
+        let mut narrowed = vec![F::from_bits(0); values.len()];
+        pass.apply(values, &mut narrowed)?;
+        Ok(narrowed.into_iter().map(F::to_bits).collect())
+    }
+    match pass.narrowing().format.encoding {
+        Encoding::Binary16 => into::<f16>(values, pass),
+        Encoding::BFloat16 => into::<bf16>(values, pass),
+        Encoding::E5M2 => into::<E5M2>(values, pass),
+        Encoding::E4M3 => into::<E4M3>(values, pass),
+        Encoding::Binary32 => into::<f32>(values, pass),
+    }
+}
+
+fn widen(format: Format, bits: &[u32]) -> Vec<f32> {
+    bits.iter().map(|&bits| format.widen(bits)).collect()
+}
+
+/// Every policy, in a format.
+fn configs(format: Format) -> Vec<Config> {
+    let measured = Config::for_format(format);
+    let policies = [
+        Policy::Fixed(scale(4)),
+        Policy::Backoff(Backoff { interval: 3, ..Backoff::GRAD_SCALER }),
+        Policy::Normal(Normal::new(format, 1e-3).unwrap()),
+        Policy::Range(Range::new(format)),
+        Policy::Amax(Amax { window: 5, margin: 1, reserved: 0 }),
+    ];
+    let others = policies.map(|policy| measured.with_policy(policy).unwrap());
+    let paper = Config::preset(Preset::Paper, format);
+    others.into_iter().chain([measured, measured.with_period(3).unwrap(), paper]).collect()
+}
+
+/// Goes back through a layer that multiplies by `weight`, element by element.
+fn layer(
+    step: &mut Step<'_, 8>,
+    id: usize,
+    gradient: &Scaled<Bits>,
+    weight: f32,
+) -> Result<Scaled<Bits>, StepError<ApplyError>> {
+    step.layer_with(
+        id,
+        gradient,
+        |_| Operands::Product {
+            gradient: Statistics::of(&[1.0e-3_f32, 2.0e-3]),
+            weight: Statistics::of(&[weight, -weight]),
+            fan_in: 4,
+        },
+        |gradient, pass| {
+            let format = pass.narrowing().format;
+            let values = widen(format, gradient).into_iter().map(|g| g * weight);
+            narrow(&values.collect::<Vec<_>>(), pass)
+        },
+    )
+}
+
+fn loss(step: &mut Step<'_, 8>, values: &[f32]) -> Result<Scaled<Bits>, StepError<ApplyError>> {
+    let operands = |values: &[f32]| Operands::Cast(Statistics::of(values));
+    step.loss_with(values, operands, |values, pass| narrow(values, pass))
+}
+
+/// A deterministic stream of tensors: log-uniform over many binades, with zeros now and then.
+struct Tensors(u64);
+
+impl Tensors {
+    fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    fn next(&mut self, length: usize) -> Vec<f32> {
+        let centre = -40 + (self.word() % 50) as i32;
+        (0..length)
+            .map(|_| {
+                let word = self.word();
+                let exponent = centre + (word % 12) as i32;
+                let magnitude = (1.0 + (word >> 40) as f32 / 16_777_216.0) * 2.0_f32.powi(exponent);
+                match word >> 32 & 15 {
+                    0 => 0.0,
+                    bits if bits % 2 == 0 => -magnitude,
+                    _ => magnitude,
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,127 @@
+//! Overflow: replayed in one exact move, saturated, or skipped.
+
+use adaloss_core::{
+    format::{Format, Overflow},
+    policy::{Config, Recovery, Trigger},
+    scaler::LossScaler,
+    unscale::{Cause, Place, Verdict},
+};
+
+use super::{Scaler, configs, loss, narrow, scale};
+
+/// Calibrates the loss cell for tiny values, so that the next ones overflow.
+fn primed(config: Config) -> Scaler {
+    let mut scaler = Scaler::new(config);
+    let mut step = scaler.begin();
+    loss(&mut step, &[1.0e-9, 1.0e-9]).unwrap();
+    assert_eq!(step.finish(), Verdict::Apply);
+    scaler
+}
+
+/// One replay is enough, at the scale that the largest magnitude shows; the step is not lost, and
+/// the cell decides again at its next visit.
+#[test]
+fn an_overflow_is_replayed_in_one_move() {
+    for format in [Format::BINARY16, Format::BINARY16.flushing(), Format::BFLOAT16] {
+        for largest in [1.0_f32, 123.456, 6.0e4, 1.0e30] {
+            let mut scaler = primed(Config::for_format(format));
+            let primed_scale = scaler.cell(Place::Loss).unwrap().scale();
+            let mut step = scaler.begin();
+            let mut runs = 0;
+            step.loss(&[largest, -1.0e-3], |values, pass| {
+                runs += 1;
+                narrow(values, pass)
+            })
+            .unwrap();
+            let visit = *step.last().unwrap();
+            let fits = f64::from(largest) * f64::from(primed_scale.factor())
+                < f64::from(format.widen(format.encoding.max_finite_bits()));
+            assert_eq!((runs, visit.replayed), if fits { (1, false) } else { (2, true) });
+            assert_eq!((visit.outcome.overflow, visit.outcome.nonfinite), (0, 0));
+            assert_eq!(step.finish(), Verdict::Apply);
+            assert_eq!(scaler.totals().recovered, u64::from(!fits));
+            if !fits {
+                // One binade of headroom: two more would overflow.
+                let product = f64::from(largest) * f64::from(visit.outgoing.factor());
+                let max = f64::from(format.widen(format.encoding.max_finite_bits()));
+                assert!(product * 2.0 <= max * 1.001 && product * 4.0 > max);
+                let cell = scaler.cell(Place::Loss).unwrap();
+                assert_eq!((cell.scale(), cell.trigger()), (visit.outgoing, Trigger::Overflow));
+                let mut step = scaler.begin();
+                loss(&mut step, &[largest]).unwrap();
+                let certificate = step.last().unwrap().certificate.unwrap();
+                assert_eq!(certificate.trigger, Trigger::Overflow);
+                assert_eq!(step.finish(), Verdict::Apply);
+            }
+        }
+    }
+}
+
+/// 8-bit formats saturate: the step stays usable and the scale moves for the next visit.
+#[test]
+fn saturation_moves_the_scale_and_keeps_the_step() {
+    for format in [Format::E5M2, Format::E4M3] {
+        let mut scaler = primed(Config::for_format(format));
+        let before = scaler.cell(Place::Loss).unwrap().scale();
+        let mut step = scaler.begin();
+        let gradient = loss(&mut step, &[1.0, -1.0e-9]).unwrap();
+        let visit = *step.last().unwrap();
+        assert_eq!((visit.outcome.overflow, visit.replayed, visit.outgoing), (1, false, before));
+        gradient.unscale(|bits, _| assert_eq!(bits[0], format.encoding.max_finite_bits()));
+        assert_eq!(step.finish(), Verdict::Apply);
+        let cell = scaler.cell(Place::Loss).unwrap();
+        assert!(cell.scale() < before && cell.trigger() == Trigger::Overflow);
+        let mut step = scaler.begin();
+        loss(&mut step, &[1.0, -1.0e-9]).unwrap();
+        assert_eq!(step.last().unwrap().outcome.overflow, 0);
+        assert_eq!(step.finish(), Verdict::Apply);
+    }
+}
+
+/// Where overflow goes to infinity and no replay is wanted, the step is skipped and says why.
+#[test]
+fn without_replay_the_step_is_skipped() {
+    let config = Config::for_format(Format::E5M2)
+        .with_overflow(Overflow::Infinity)
+        .with_recovery(Recovery::Skip);
+    let mut scaler = primed(config);
+    let mut step = scaler.begin();
+    loss(&mut step, &[1.0]).unwrap();
+    assert_eq!(step.first_bad(), Some((Place::Loss, Cause::Overflow)));
+    assert_eq!(step.finish(), Verdict::Skip { layer: Place::Loss, cause: Cause::Overflow });
+    assert_eq!((scaler.totals().skipped, scaler.totals().recovered), (1, 0));
+}
+
+/// PyTorch's rule: an overflow halves the scale of the whole model and skips the step, and a number
+/// of usable steps doubles it.
+#[test]
+fn backoff_moves_after_the_step() {
+    let config = configs(Format::BINARY16).into_iter().find(|c| c.policy().name() == "backoff");
+    let mut scaler = LossScaler::<8>::new(config.unwrap());
+    let mut scales = Vec::new();
+    for gradient in [1.0, 0.9, 1.0e-3, 1.0e-3, 1.0e-3, 1.0e-3] {
+        let mut step = scaler.begin();
+        let leaving = loss(&mut step, &[gradient]).unwrap().scale();
+        let usable = step.finish() == Verdict::Apply;
+        scales.push((leaving.log2(), usable));
+    }
+    // 2^16 overflows at 1.0 and 2^15 does not; the interval of this test is three steps.
+    let expected = [(16, false), (15, true), (15, true), (15, true), (16, true), (16, true)];
+    assert_eq!(scales, expected);
+    assert_eq!(scaler.cell(Place::Loss).unwrap().scale(), scale(16));
+}
+
+/// A tensor that overflows at every legal scale ends in a skipped step and not in a loop.
+#[test]
+fn an_overflow_that_no_scale_cures_is_skipped() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    let mut step = scaler.begin();
+    let first = step
+        .layer(0, &adaloss_core::propagate::Scaled::new((), scale(-126)), |(), pass| {
+            narrow(&[3.0e38], pass)
+        })
+        .unwrap();
+    assert_eq!(first.scale(), scale(-126));
+    let expected = Verdict::Skip { layer: Place::Layer(0), cause: Cause::Overflow };
+    assert_eq!(step.finish(), expected);
+}

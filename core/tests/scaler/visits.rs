@@ -1,0 +1,245 @@
+//! How often a closure runs, when a cell decides, and how joins and whole-model policies carry.
+
+use adaloss_core::{
+    format::{Format, Rounding},
+    policy::{Config, Policy, Rule, Trigger, outgoing},
+    propagate::{Scaled, shifted},
+    scale::Scale,
+    scaler::{LossScaler, StepError},
+    unscale::{Place, Verdict},
+};
+
+use super::{Bits, Scaler, Tensors, configs, layer, loss, narrow, scale, widen};
+
+/// A closure runs twice when its cell calibrates, at the first visit and every tenth, else once.
+#[test]
+fn a_pass_runs_once_and_twice_when_it_calibrates() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    for visit in 0..35 {
+        let mut step = scaler.begin();
+        let mut runs = 0;
+        step.loss(&[1.0e-3_f32, 2.0e-4], |values, pass| {
+            runs += 1;
+            assert_eq!(pass.stores(), runs == 2 || visit % 10 != 0);
+            narrow(values, pass)
+        })
+        .unwrap();
+        assert_eq!(runs, if visit % 10 == 0 { 2 } else { 1 });
+        assert_eq!(step.last().unwrap().certificate.is_some(), visit % 10 == 0);
+        assert_eq!(step.finish(), Verdict::Apply);
+    }
+    assert_eq!(scaler.totals().decisions, 4);
+    let triggers = scaler.decisions().map(|decision| decision.certificate.trigger);
+    assert!(triggers.eq([Trigger::First, Trigger::Period, Trigger::Period, Trigger::Period]));
+}
+
+/// A branch that is all zero at first, as a residual branch whose last layer starts at zero, is not
+/// calibrated by it: the first gradient that it sees is decided for at once.
+#[test]
+fn a_zero_tensor_is_no_calibration() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    for visit in 0..5 {
+        let mut step = scaler.begin();
+        let gradient = loss(&mut step, &[1.0e-3, -3.0e-4]).unwrap();
+        let weight = if visit < 3 { 0.0 } else { 1.0e-6 };
+        layer(&mut step, 0, &gradient, weight).unwrap();
+        let last = *step.last().unwrap();
+        let expected = match visit {
+            0..3 => Some(Rule::Empty),
+            3 => Some(Rule::Window),
+            _ => None,
+        };
+        assert_eq!(last.certificate.map(|certificate| certificate.rule), expected);
+        assert_eq!(last.outcome.underflow, 0);
+        assert_eq!(step.finish(), Verdict::Apply);
+    }
+}
+
+/// What a visit reports is what happened: the certificate's promise is the outcome, exactly.
+#[test]
+fn certificates_promise_what_outcomes_show() {
+    for format in [
+        Format::BINARY16,
+        Format::BINARY16.flushing(),
+        Format::BFLOAT16,
+        Format::E5M2,
+        Format::E4M3,
+        Format::E4M3.flushing(),
+    ] {
+        let mut scaler = Scaler::new(Config::for_format(format).with_period(1).unwrap());
+        let mut tensors = Tensors(format.encoding as u64);
+        for _ in 0..300 {
+            let mut step = scaler.begin();
+            let values = tensors.next(200);
+            let gradient = loss(&mut step, &values).unwrap();
+            layer(&mut step, 3, &gradient, 0.37).unwrap();
+            let visit = step.last().unwrap();
+            let certificate = visit.certificate.unwrap();
+            assert_eq!(visit.outgoing, certificate.scale);
+            if certificate.rule != Rule::Empty {
+                let [_, expected, _] = certificate.expected;
+                assert_eq!(expected.underflow, visit.outcome.underflow);
+                assert_eq!(expected.overflow, visit.outcome.overflow);
+            }
+            let _verdict = step.finish();
+        }
+    }
+}
+
+/// Whole-model policies decide at the loss; every layer carries that scale through.
+#[test]
+fn layers_follow_the_loss_under_whole_model_policies() {
+    for config in configs(Format::BINARY16) {
+        if !config.policy().is_whole_model() {
+            continue;
+        }
+        let mut scaler = Scaler::new(config);
+        let mut step = scaler.begin();
+        let gradient = loss(&mut step, &[1.0e-3]).unwrap();
+        let expected = if matches!(config.policy(), Policy::Fixed(_)) { 4 } else { 16 };
+        assert_eq!(gradient.scale(), scale(expected));
+        let gradient = layer(&mut step, 0, &gradient, 0.5).unwrap();
+        assert_eq!(gradient.scale(), scale(expected));
+        assert_eq!(step.finish(), Verdict::Apply);
+    }
+}
+
+/// Layers that give no operands carry the scale through under the paper's policies.
+#[test]
+fn layers_without_operands_carry_under_normal_and_range() {
+    for config in configs(Format::BINARY16) {
+        if !config.policy().wants_operands() {
+            continue;
+        }
+        let mut scaler = Scaler::new(config);
+        let mut step = scaler.begin();
+        let gradient = loss(&mut step, &[1.0e-7, 3.0e-7, -2.0e-7]).unwrap();
+        let carried = step
+            .layer(0, &gradient, |gradient, pass| narrow(&widen(Format::BINARY16, gradient), pass))
+            .unwrap();
+        assert_eq!(carried.scale(), gradient.scale());
+        let decided = layer(&mut step, 1, &carried, 1.0e-3).unwrap();
+        let certificate = step.last().unwrap().certificate.unwrap();
+        assert_eq!(decided.scale(), certificate.scale);
+        let _verdict = step.finish();
+    }
+}
+
+#[test]
+fn a_join_brings_branches_to_the_least_scale() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    let mut step = scaler.begin();
+    let one: Bits = vec![0x3c00, 0x4000];
+    let (a, b) = (Scaled::new(&one, scale(3)), Scaled::new(&one, scale(-2)));
+    let joined = step
+        .join(0, &[a, b], |branches, pass| {
+            assert_eq!(pass.incoming(), scale(-2));
+            assert_eq!(branches.scaled().len(), 2);
+            let mut sum = [0.0; 2];
+            for (branch, shift) in branches.iter() {
+                let values = widen(Format::BINARY16, branch);
+                sum.iter_mut().zip(values).for_each(|(sum, x)| *sum += shifted(x, shift));
+            }
+            narrow(&sum, pass)
+        })
+        .unwrap();
+    let unscaled = joined.unscale(|bits, inverse| Format::BINARY16.widen(bits[1]) * inverse);
+    assert_eq!(unscaled, 2.0 / 8.0 + 2.0 * 4.0);
+    let error = step.join(0, &[a], |_, pass| narrow(&[], pass)).unwrap_err();
+    assert_eq!(error, StepError::Branches { id: 0, count: 1 });
+    let _verdict = step.finish();
+}
+
+/// Under the paper's policies a sum leaves at the greatest of its branches' scales that it fits.
+#[test]
+fn a_join_keeps_the_greatest_scale_that_fits_under_normal() {
+    let config = configs(Format::BINARY16).into_iter().find(|c| c.policy().name() == "normal");
+    let mut scaler = Scaler::new(config.unwrap());
+    let mut step = scaler.begin();
+    let one: Bits = vec![0x3c00];
+    // The sum is 2 at the lower of the two scales and may grow to 2^15.
+    for (scales, expected) in [([3, 12], 12), ([3, 17], 17), ([3, 18], 3), ([15, 20], 20)] {
+        let branches = scales.map(|k| Scaled::new(&one, scale(k)));
+        let joined = step.join(1, &branches, |_, pass| narrow(&[2.0], pass)).unwrap();
+        assert_eq!(joined.scale(), scale(expected), "{scales:?}");
+        assert_eq!(step.last().unwrap().outcome.overflow, 0);
+    }
+    let _verdict = step.finish();
+}
+
+/// Stochastic rounding draws other words at every visit, and the same ones in every run.
+#[test]
+fn stochastic_rounding_is_a_function_of_seed_and_visit() {
+    let config = |seed| Config::for_format(Format::E5M2).with_rounding(Rounding::Stochastic, seed);
+    let run = |seed| {
+        let mut scaler = LossScaler::<8>::new(config(seed));
+        let values: Vec<f32> = (1..200).map(|i| i as f32 * 1.0e-5).collect();
+        (0..3)
+            .map(|_| {
+                let mut step = scaler.begin();
+                let gradient = loss(&mut step, &values).unwrap();
+                assert_eq!(step.finish(), Verdict::Apply);
+                gradient.into_parts().0
+            })
+            .collect::<Vec<_>>()
+    };
+    let first = run(1);
+    assert_eq!(first, run(1));
+    assert_ne!(first, run(2));
+    assert_ne!(first[1], first[2]);
+}
+
+#[test]
+fn a_cell_beyond_the_capacity_is_refused() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    let mut step = scaler.begin();
+    let gradient = loss(&mut step, &[1.0]).unwrap();
+    assert!(layer(&mut step, 7, &gradient, 1.0).is_ok());
+    let error = layer(&mut step, 8, &gradient, 1.0).unwrap_err();
+    assert_eq!(error, StepError::NoCell { id: 8, cells: 8 });
+    assert_eq!(error.to_string(), "cell 8 was asked for and the scaler has 8");
+    let _verdict = step.finish();
+    assert!(scaler.cell(Place::Layer(7)).is_some() && scaler.cell(Place::Layer(8)).is_none());
+}
+
+/// A pass that fails leaves the scaler as it was, whichever pass it is.
+#[test]
+fn a_failed_pass_changes_nothing() {
+    for failing in 1..=2 {
+        let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+        let mut step = scaler.begin();
+        loss(&mut step, &[1.0]).unwrap();
+        let _verdict = step.finish();
+        let (digest, totals) = (scaler.digest(), scaler.totals());
+        let mut step = scaler.begin();
+        let mut runs = 0;
+        let result: Result<Scaled<Bits>, _> =
+            step.layer(0, &Scaled::new(vec![0_u32], Scale::ONE), |_, pass| {
+                runs += 1;
+                if runs == failing {
+                    Err("the device is gone")
+                } else {
+                    Ok(narrow(&[1.0], pass).unwrap())
+                }
+            });
+        assert_eq!(result.unwrap_err(), StepError::Pass("the device is gone"));
+        assert!(step.last().is_none());
+        drop(step);
+        let fresh = scaler.config().cell();
+        assert_eq!(scaler.cell(Place::Layer(0)), Some(&fresh));
+        assert_eq!(scaler.totals(), totals);
+        assert_ne!(digest, 0);
+    }
+}
+
+/// What a scaler does is what the policy's own functions do.
+#[test]
+fn the_scaler_decides_nothing_itself() {
+    let config = Config::for_format(Format::E4M3);
+    let mut scaler = Scaler::new(config);
+    let mut step = scaler.begin();
+    let gradient = loss(&mut step, &[3.0e-4, 5.0e-6, -1.0e-5]).unwrap();
+    let _verdict = step.finish();
+    let cell = *scaler.cell(Place::Loss).unwrap();
+    assert_eq!(gradient.scale(), outgoing(&config, &cell, Scale::ONE));
+}

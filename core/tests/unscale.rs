@@ -1,0 +1,71 @@
+//! Back to f32: exact where it can be, counted where it is not.
+
+use adaloss_core::{
+    apply::ApplyError,
+    format::{Element, Format, bf16, f16},
+    propagate::Scaled,
+    scale::Scale,
+    unscale::{Unscaled, unscale},
+};
+
+/// Every binary16 number at every legal scale: the unscaled value is the exact quotient rounded once,
+/// exact where it is a normal f32, and counted where it is not.
+#[test]
+fn every_binary16_number_at_every_scale() {
+    let all: Vec<f16> = (0..=0xffff).map(Element::from_bits).collect();
+    let mut gradient = vec![0.0; all.len()];
+    for log2 in -126..=126 {
+        let scale = Scale::new(log2).unwrap();
+        let met = unscale(Format::BINARY16, Scaled::new(&all[..], scale), &mut gradient).unwrap();
+        let mut expected = Unscaled { elements: 0x10000, ..Unscaled::default() };
+        for (x, unscaled) in all.iter().zip(&gradient) {
+            expected.nonfinite += u64::from(!unscaled.is_finite());
+            if !x.is_finite() {
+                assert!(!unscaled.is_finite());
+                continue;
+            }
+            let exact = f64::from(x.widen()) * 2.0_f64.powi(-log2);
+            assert_eq!(unscaled.to_bits(), (exact as f32).to_bits());
+            let tiny = exact != 0.0 && exact.abs() < f64::from(f32::MIN_POSITIVE);
+            expected.tiny += u64::from(tiny);
+            assert!(tiny || exact.abs() >= 2.0_f64.powi(128) || f64::from(*unscaled) == exact);
+        }
+        assert_eq!(met, expected);
+    }
+}
+
+/// A finite gradient that leaves f32 when it is unscaled does not pass unseen.
+#[test]
+fn what_leaves_f32_is_counted() {
+    let mut gradient = [0.0; 2];
+    let large = Scaled::new([f16::MAX, f16::ONE], Scale::MIN);
+    let met = unscale(Format::BINARY16, large, &mut gradient).unwrap();
+    assert_eq!(gradient, [f32::INFINITY, Scale::MAX.factor()]);
+    assert_eq!(met, Unscaled { elements: 2, nonfinite: 1, tiny: 0 });
+}
+
+#[test]
+fn flushing_formats_read_subnormals_as_zero() {
+    let smallest = [bf16::from_bits(0x0001), bf16::from_bits(0x8001), bf16::from_bits(0x0080)];
+    let mut gradient = [9.0; 3];
+    let format = Format::BFLOAT16.flushing();
+    let met = unscale(format, Scaled::new(&smallest, Scale::ONE), &mut gradient).unwrap();
+    assert_eq!(gradient.map(f32::to_bits), [0, 0x8000_0000, f32::MIN_POSITIVE.to_bits()]);
+    assert_eq!(met, Unscaled { elements: 3, nonfinite: 0, tiny: 0 });
+}
+
+#[test]
+fn a_length_mismatch_writes_nothing() {
+    let mut gradient = [9.0; 2];
+    let from = Scaled::new([f16::ONE; 3], Scale::ONE);
+    let error = unscale(Format::BINARY16, from, &mut gradient).unwrap_err();
+    assert_eq!(error, ApplyError::Length { from: 3, to: 2 });
+    assert_eq!(gradient, [9.0; 2]);
+}
+
+#[test]
+fn what_was_met_merges() {
+    let mut met = Unscaled { elements: 3, nonfinite: 1, tiny: 0 };
+    met.merge(&Unscaled { elements: 2, nonfinite: 0, tiny: 2 });
+    assert_eq!(met, Unscaled { elements: 5, nonfinite: 1, tiny: 2 });
+}
