@@ -59,12 +59,11 @@ pub enum Rule {
     Normal = 7,
     /// `range`: the extremes of the products.
     Range = 8,
-    /// Overflow was seen: the scale that the largest magnitude shows, with headroom.
-    Recovery = 9,
     /// `normal` and `range` at a join: the greatest scale of a branch that the sum fits.
-    Join = 10,
-    /// `normal` and `range` at a layer without operands: the incoming scale is carried through.
-    Carried = 11,
+    Join = 9,
+    /// The histogram counts for another format or rounding than the configuration's: the scale
+    /// stays, and this was no calibration.
+    OtherFormat = 10,
 }
 
 /// The scales between which a tensor loses at most what is tolerated and nothing overflows.

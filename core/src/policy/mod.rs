@@ -71,8 +71,8 @@ pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
 
 /// Decides a cell's scale from the histogram of the f32 results, before they are narrowed.
 ///
-/// A histogram without nonzero elements, or with non-finite ones, leaves the scale alone and is no
-/// calibration: the cell decides again at its next visit.  Policies that decide from operands, and
+/// A histogram without nonzero elements, with non-finite ones, or for another format, leaves the
+/// scale alone and is no calibration: the cell decides again at its next visit.  Policies that decide from operands, and
 /// those that serve the whole model, keep their scale.
 ///
 /// # Examples
@@ -91,6 +91,11 @@ pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
 pub fn decide(config: &Config, histogram: &Histogram, cell: &mut Cell) -> Certificate {
     let trigger = due(config, cell).unwrap_or_default();
     let mut certificate = Certificate::new(Rule::Empty, trigger, cell.scale, cell.scale);
+    let (seen, wanted) = (histogram.narrowing(), config.narrowing());
+    if (seen.format, seen.rounding) != (wanted.format, wanted.rounding) {
+        certificate.rule = Rule::OtherFormat;
+        return certificate;
+    }
     if histogram.nonfinite() > 0 {
         certificate.rule = Rule::NonFinite;
         return certificate.expecting(histogram);
@@ -134,6 +139,22 @@ pub fn decide_from_operands(
     let scale = outgoing(config, cell, incoming);
     cell.decided(scale, 0);
     Certificate::new(rule, trigger, before, scale)
+}
+
+/// Decides the scale of a join under `normal` and `range`, from the histogram of the sum and a way to
+/// pick among the branches' scales, such as [`join_target`]; where none fits, the sum keeps the
+/// scale `incoming` that the branches were brought to.
+pub fn decide_join(
+    config: &Config,
+    histogram: &Histogram,
+    incoming: Scale,
+    pick: impl FnOnce(&dyn Fn(Scale) -> bool) -> Option<Scale>,
+    cell: &mut Cell,
+) -> Certificate {
+    let (trigger, before) = (due(config, cell).unwrap_or_default(), cell.scale);
+    let scale = pick(&|scale| histogram.overflow(scale) == 0).unwrap_or(incoming);
+    cell.decided(scale, 0);
+    Certificate::new(Rule::Join, trigger, before, scale).expecting(histogram)
 }
 
 /// Returns the scale that a tensor leaves with, when its values arrive at `incoming`.

@@ -42,8 +42,21 @@ impl Normal {
         if !(tolerance > 0.0 && tolerance < 1.0) {
             return Err(ConfigError::Share);
         }
+        Ok(Self::model(format, tolerance))
+    }
+
+    /// Makes the model with the authors' defaults: T = 0.1 %, `u_min` = 6e-8 for binary16 (a little
+    /// above 2^-24), caps of 16 per layer and 1024 accumulated.
+    pub fn paper(format: Format) -> Self {
+        let model = Self::model(format, 1e-3).with_paper_caps(16.0, 1024.0);
+        let smallest = if format == Format::BINARY16 { 6.0e-8 } else { model.smallest };
+        Self { smallest, ..model }
+    }
+
+    /// The model of a share that is known to be one, without caps.
+    fn model(format: Format, tolerance: f64) -> Self {
         let (smallest, largest) = extremes(format);
-        Ok(Self {
+        Self {
             gaussian_factor: erfinv(tolerance) * SQRT_2,
             // The authors round this quantile to f32.
             log_normal_factor: SQRT_2 * f64::from(erfinv(2.0 * tolerance - 1.0) as f32),
@@ -51,19 +64,6 @@ impl Normal {
             largest,
             layer_cap: f32::INFINITY,
             accumulated_cap: f32::INFINITY,
-        })
-    }
-
-    /// Makes the model with the authors' defaults: T = 0.1 %, `u_min` = 6e-8 for binary16 (a little
-    /// above 2^-24), caps of 16 per layer and 1024 accumulated.
-    pub fn paper(format: Format) -> Self {
-        let model = Self::new(format, 1e-3).map(|model| Self {
-            smallest: if format == Format::BINARY16 { 6.0e-8 } else { model.smallest },
-            ..model
-        });
-        match model {
-            Ok(model) => model.with_paper_caps(16.0, 1024.0),
-            Err(_) => unreachable!("0.001 is a share"),
         }
     }
 

@@ -7,8 +7,8 @@ use crate::{
     apply::Pass,
     format::{Noise, Overflow},
     policy::{
-        Cell, Certificate, Operands, Recovery, decide, decide_from_operands, due, join_target,
-        note, outgoing, recover,
+        Cell, Certificate, Operands, Recovery, decide, decide_from_operands, decide_join, due,
+        join_target, note, outgoing, recover,
     },
     propagate::{Scaled, common_scale},
     scale::{Scale, Shift},
@@ -297,8 +297,8 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
                 Evidence::Results => return Ok((incoming, None)),
                 Evidence::Join(pick) => {
                     measure(histogram)?;
-                    let target = pick(&|scale| histogram.overflow(scale) == 0);
-                    return Ok((target.unwrap_or(incoming), None));
+                    let certificate = decide_join(config, histogram, incoming, pick, cell);
+                    return Ok((certificate.scale, Some(certificate)));
                 }
                 Evidence::Operands(operands) if is_due => {
                     certificate = Some(decide_from_operands(config, &operands(), incoming, cell));

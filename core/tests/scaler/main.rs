@@ -84,7 +84,7 @@ fn layer(
 
 fn loss(step: &mut Step<'_, 8>, values: &[f32]) -> Result<Scaled<Bits>, StepError<ApplyError>> {
     let operands = |values: &[f32]| Operands::Cast(Statistics::of(values));
-    step.loss_with(values, operands, |values, pass| narrow(values, pass))
+    step.loss_with(values, operands, narrow)
 }
 
 /// A deterministic stream of tensors: log-uniform over many binades, with zeros now and then.
