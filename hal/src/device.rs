@@ -53,12 +53,26 @@ pub trait Device {
 
     /// Names a part of some writable elements, or `None` where the range is not within them.
     fn part_mut<'a, T: Plain>(
-        elements: &'a mut Self::Mut<'_, T>,
+        elements: Self::Mut<'a, T>,
         range: Range<usize>,
-    ) -> Option<Self::Mut<'a, T>>;
+    ) -> Option<Self::Mut<'a, T>>
+    where
+        Self: 'a;
 
     /// Names writable elements for reading.
     fn shared<'a, T: Plain>(elements: &'a Self::Mut<'_, T>) -> Self::Ref<'a, T>;
+
+    /// Names the same elements for a shorter time.
+    ///
+    /// A reference to `&[T]` shortens by itself; the compiler cannot know it of every device.
+    fn reborrow<'short, 'long: 'short, T: Plain>(
+        elements: Self::Ref<'long, T>,
+    ) -> Self::Ref<'short, T>
+    where
+        Self: 'long;
+
+    /// Names the same writable elements for a shorter time, so that they can be used again.
+    fn reborrow_mut<'a, T: Plain>(elements: &'a mut Self::Mut<'_, T>) -> Self::Mut<'a, T>;
 }
 
 /// A device that can be asked for memory.
@@ -86,10 +100,10 @@ pub trait Memory: Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Subnormal operands and results are numbers like any other; otherwise they are flushed, and
-    /// only flushing formats can be used.
+    /// Subnormal operands and results are numbers like any other.  Otherwise low-precision ones are
+    /// zero, f32 ones may be, and a format that does not flush is refused.
     pub subnormals: bool,
-    /// Stochastic rounding.
+    /// Stochastic rounding; otherwise it is refused.
     pub stochastic_rounding: bool,
     /// The order in which a product's terms are summed is that of their index, so that results are
     /// bit for bit those of the portable device.

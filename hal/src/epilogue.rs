@@ -9,7 +9,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 
-use crate::Device;
+use crate::{Device, Memory};
 
 /// Where an operation's f32 result goes: the same for a product, a join and a plain apply.
 ///
@@ -33,6 +33,34 @@ pub struct Epilogue<'a, D: Device + 'a> {
     pub outcome: D::Mut<'a, Outcome>,
     /// Takes the counts of the results themselves; one element.
     pub histogram: Option<D::Mut<'a, Histogram>>,
+}
+
+impl<'a, D: Device> Epilogue<'a, D> {
+    /// Lends the epilogue to one operation, so that another can end in the same one.
+    pub fn reborrow(&mut self) -> Epilogue<'_, D> {
+        Epilogue {
+            from: D::reborrow(self.from),
+            to: D::reborrow(self.to),
+            narrowing: self.narrowing,
+            noise: self.noise,
+            stores: self.stores,
+            outcome: D::reborrow_mut(&mut self.outcome),
+            histogram: self.histogram.as_mut().map(D::reborrow_mut),
+        }
+    }
+
+    /// Returns the epilogue for a device that names memory as `D` does: the one that `D` wraps.
+    pub fn over<E>(self) -> Epilogue<'a, E>
+    where
+        E: Device<
+                Ref<'a, Cell> = D::Ref<'a, Cell>,
+                Mut<'a, Outcome> = D::Mut<'a, Outcome>,
+                Mut<'a, Histogram> = D::Mut<'a, Histogram>,
+            > + 'a,
+    {
+        let Self { from, to, narrowing, noise, stores, outcome, histogram } = self;
+        Epilogue { from, to, narrowing, noise, stores, outcome, histogram }
+    }
 }
 
 /// The cells of a pass, for devices that work in host memory.
@@ -92,5 +120,110 @@ impl<'a> HostEpilogue<'a> {
             outcome: slice::from_mut(self.outcome),
             histogram: self.histogram.as_deref_mut().map(slice::from_mut),
         }
+    }
+}
+
+/// The cells and counters of a pass, for devices with memory of their own.
+///
+/// It turns the [`Pass`] that a `LossScaler` on the host hands to its closures into an epilogue in
+/// the device's memory, and brings back what was counted.  One serves any number of tensors, one
+/// after the other.
+///
+/// Each pass ends in a read, and so waits for the device: the scaler on the host looks at every
+/// outcome.  A loop that waits for nothing keeps cells, outcomes and histograms on the device and
+/// calls [`Decide`](crate::Decide) instead.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::{Format, f16}, policy::Config, scaler::LossScaler, unscale::Verdict};
+/// use adaloss_hal::{DeviceEpilogue, Memory, Narrow, portable::Portable};
+///
+/// // Any device with memory will do; nothing below knows which.
+/// fn first_gradient<D: Memory + Narrow<f16>>(device: &mut D) -> Result<u64, D::Error> {
+///     let mut loss_gradient = device.zeroed::<f32>(2)?;
+///     device.write(&[1.0e-9, 2.0e-9], D::view_mut(&mut loss_gradient))?;
+///     let mut epilogue = DeviceEpilogue::new(device)?;
+///
+///     let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
+///     let mut step = scaler.begin();
+///     let gradient = step.loss(&loss_gradient, |values, pass| {
+///         let mut narrowed = device.zeroed::<f16>(2)?;
+///         epilogue.run(device, pass, |device, epilogue| {
+///             device.apply(D::view(values), D::view_mut(&mut narrowed), epilogue)
+///         })?;
+///         Ok::<_, D::Error>(narrowed)
+///     });
+///     let gradient = gradient.map_err(|error| match error {
+///         adaloss_core::scaler::StepError::Pass(error) => error,
+///         other => unreachable!("{other:?}"),
+///     })?;
+///     assert!(gradient.scale().log2() > 20); // what was measured on the device decided
+///     let underflow = step.last().unwrap().outcome.underflow;
+///     assert_eq!(step.finish(), Verdict::Apply);
+///     Ok(underflow)
+/// }
+/// assert_eq!(first_gradient(&mut Portable)?, 0);
+/// # Ok::<(), adaloss_hal::portable::PortableError>(())
+/// ```
+#[derive(Debug)]
+pub struct DeviceEpilogue<D: Memory> {
+    from: D::Buffer<Cell>,
+    to: D::Buffer<Cell>,
+    outcome: D::Buffer<Outcome>,
+    histogram: D::Buffer<Histogram>,
+}
+
+impl<D: Memory> DeviceEpilogue<D> {
+    /// Allocates two cells, an outcome and a histogram.
+    ///
+    /// # Errors
+    ///
+    /// The device's memory is exhausted.
+    pub fn new(device: &mut D) -> Result<Self, D::Error> {
+        Ok(Self {
+            from: device.zeroed(1)?,
+            to: device.zeroed(1)?,
+            outcome: device.zeroed(1)?,
+            histogram: device.zeroed(1)?,
+        })
+    }
+
+    /// Runs the operation that a pass asks for: copies the pass's scales and counts to the device,
+    /// calls `operation` with the epilogue to end in, and copies the counts back.
+    ///
+    /// # Errors
+    ///
+    /// What `operation` returned, or a copy failed; the pass has counted nothing.
+    pub fn run(
+        &mut self,
+        device: &mut D,
+        pass: &mut Pass<'_>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(), D::Error> {
+        device.write(&[Cell::at(pass.incoming())], D::view_mut(&mut self.from))?;
+        device.write(&[Cell::at(pass.outgoing())], D::view_mut(&mut self.to))?;
+        let (narrowing, noise, stores) = (pass.narrowing(), pass.noise(), pass.stores());
+        // Operations add to what is there, so that nothing has to be merged afterwards.
+        let (outcome, histogram) = pass.counters();
+        device.write(slice::from_ref(outcome), D::view_mut(&mut self.outcome))?;
+        if let Some(histogram) = &histogram {
+            device.write(slice::from_ref(&**histogram), D::view_mut(&mut self.histogram))?;
+        }
+        let measures = histogram.is_some();
+        let epilogue = Epilogue {
+            from: D::view(&self.from),
+            to: D::view(&self.to),
+            narrowing,
+            noise,
+            stores,
+            outcome: D::view_mut(&mut self.outcome),
+            histogram: measures.then(|| D::view_mut(&mut self.histogram)),
+        };
+        operation(device, epilogue)?;
+        if let Some(histogram) = histogram {
+            device.read(D::view(&self.histogram), slice::from_mut(histogram))?;
+        }
+        device.read(D::view(&self.outcome), slice::from_mut(outcome))
     }
 }

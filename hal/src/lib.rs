@@ -11,8 +11,11 @@
 //! Narrow::apply ---/                 +-> narrowed --> next layer, Narrow::unscale --> f32
 //! ```
 //!
-//! [`portable`] is the readable truth that others are compared with.  A device that holds tensors in
-//! host memory gets its epilogues from [`HostEpilogue`].
+//! [`portable`] is the readable truth that others are compared with.  [`fault`] and [`record`]
+//! are devices that wrap devices, to break them and to watch them.
+//!
+//! A `LossScaler` on the host drives a device that works in host memory through [`HostEpilogue`],
+//! and one with memory of its own through [`DeviceEpilogue`].
 //!
 //! # Examples
 //!
@@ -50,12 +53,16 @@ extern crate alloc;
 mod device;
 mod epilogue;
 mod narrow;
+mod operation;
 #[allow(unsafe_code, reason = "the only unsafe items are the proofs that types are plain")]
 mod plain;
 
+pub mod fault;
 pub mod portable;
+pub mod record;
 
 pub use device::{Capabilities, Device, Error, ErrorKind, Memory};
-pub use epilogue::{Epilogue, HostEpilogue};
-pub use narrow::{Branch, Decide, Matmul, Narrow, Product};
+pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
+pub use narrow::{Branch, BranchOf, Decide, Matmul, Narrow, Product};
+pub use operation::Operation;
 pub use plain::Plain;

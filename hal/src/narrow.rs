@@ -1,9 +1,11 @@
 //! The operations of the corridor: one trait per kind of device.
 
+use core::fmt;
+
 use adaloss_core::{
     format::Element,
     policy::{Cell, Certificate, Config},
-    statistics::{Histogram, Statistics},
+    statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
 
@@ -29,7 +31,8 @@ pub trait Narrow<F: Element + Plain>: Device {
     ///
     /// # Errors
     ///
-    /// `values` and `to` differ in length, or the epilogue's narrowing is not for `F`.
+    /// `values` and `to` differ in length, a part of the epilogue is not one element, or its
+    /// narrowing is not for `F`.
     fn apply(
         &mut self,
         values: Self::Ref<'_, f32>,
@@ -42,13 +45,15 @@ pub trait Narrow<F: Element + Plain>: Device {
     /// Sums branches in f32 in the order given, each brought from the scale of its cell to that of
     /// the epilogue's `from`, and narrows the sum as the epilogue says.
     ///
+    /// Where the epilogue's format flushes, subnormal elements are zero.
+    ///
     /// # Errors
     ///
-    /// There are fewer than two branches, one differs from `to` in length, or the epilogue's
-    /// narrowing is not for `F`.
+    /// There are fewer than two branches, one differs from `to` in length, a cell or a part of the
+    /// epilogue is not one element, or its narrowing is not for `F`.
     fn propagate(
         &mut self,
-        branches: &[Branch<'_, Self, F>],
+        branches: &[BranchOf<'_, Self, F>],
         to: Self::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), Self::Error>
@@ -60,7 +65,7 @@ pub trait Narrow<F: Element + Plain>: Device {
     ///
     /// # Errors
     ///
-    /// `gradient` and `to` differ in length.
+    /// `gradient` and `to` differ in length, or one of the two others is not one element.
     fn unscale(
         &mut self,
         gradient: Self::Ref<'_, F>,
@@ -70,14 +75,20 @@ pub trait Narrow<F: Element + Plain>: Device {
     ) -> Result<(), Self::Error>;
 }
 
-/// One branch of a join.
-#[derive(Debug)]
-pub struct Branch<'a, D: Device + 'a, F: Plain> {
+/// One branch of a join: `G` names its elements, `C` its cell, as the device names memory.
+///
+/// It knows the names and not the device, so that a device that wraps another hands a slice of
+/// branches on as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Branch<G, C> {
     /// The elements.
-    pub gradient: D::Ref<'a, F>,
+    pub gradient: G,
     /// The cell whose scale they carry; one element.
-    pub cell: D::Ref<'a, Cell>,
+    pub cell: C,
 }
+
+/// A branch on the device `D`.
+pub type BranchOf<'a, D, F> = Branch<<D as Device>::Ref<'a, F>, <D as Device>::Ref<'a, Cell>>;
 
 /// A device that decides scales where they live.
 pub trait Decide: Device {
@@ -93,6 +104,23 @@ pub trait Decide: Device {
         seen: Self::Ref<'_, Histogram>,
         cell: Self::Mut<'_, Cell>,
         certificate: Self::Mut<'_, Certificate>,
+    ) -> Result<(), Self::Error>;
+
+    /// Runs [`adaloss_core::policy::note`] on what narrowing did and one cell in the device's
+    /// memory; `from` is the cell whose scale the f32 results carried.
+    ///
+    /// It sets the trigger that an outcome pulls and feeds the memory of `amax`, so that neither
+    /// waits for the host.
+    ///
+    /// # Errors
+    ///
+    /// One of the three is not one element.
+    fn note(
+        &mut self,
+        config: &Config,
+        outcome: Self::Ref<'_, Outcome>,
+        from: Self::Ref<'_, Cell>,
+        cell: Self::Mut<'_, Cell>,
     ) -> Result<(), Self::Error>;
 }
 
@@ -117,6 +145,13 @@ impl Product {
         Self { rows, inner, columns, transpose_a: false, transpose_b: false }
     }
 
+    /// Returns the elements of `A`, `B` and `C`; `usize::MAX`, which no tensor has, where the number
+    /// does not fit.
+    pub const fn lengths(self) -> [usize; 3] {
+        let Self { rows, inner, columns, .. } = self;
+        [rows.saturating_mul(inner), inner.saturating_mul(columns), rows.saturating_mul(columns)]
+    }
+
     /// Returns the same product with `A` stored as (inner, rows).
     pub const fn transpose_a(self) -> Self {
         Self { transpose_a: true, ..self }
@@ -128,7 +163,23 @@ impl Product {
     }
 }
 
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, inner, columns, transpose_a, transpose_b } = self;
+        match transpose_a {
+            false => write!(f, "({rows} x {inner}) ")?,
+            true => write!(f, "({inner} x {rows})^T ")?,
+        }
+        match transpose_b {
+            false => write!(f, "({inner} x {columns})"),
+            true => write!(f, "({columns} x {inner})^T"),
+        }
+    }
+}
+
 /// A device that multiplies matrices of `A` and `B`, accumulates in f32 and narrows to `F`.
+///
+/// Sums start at +0, so that the sum of no terms, and one of terms that are all -0, is +0.
 ///
 /// With `F = f32` and an epilogue to scale 2^0, this computes an unscaled weight gradient.
 pub trait Matmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>: Narrow<F> {
@@ -136,8 +187,8 @@ pub trait Matmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>: Na
     ///
     /// # Errors
     ///
-    /// An operand or `to` does not have the elements of its shape, or the epilogue's narrowing is
-    /// not for `F`.
+    /// An operand or `to` does not have the elements of its shape, a part of the epilogue is not
+    /// one element, or its narrowing is not for `F`.
     fn matmul(
         &mut self,
         product: Product,

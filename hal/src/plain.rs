@@ -14,7 +14,15 @@ use adaloss_core::{
 /// Every byte of every value is initialised (no padding), the layout is that of `repr(C)` or
 /// `repr(transparent)`, the value holds no pointer and no reference, and a value of zero bytes is
 /// legal.
-pub unsafe trait Plain: Copy + Send + Sync + 'static {}
+pub unsafe trait Plain: Copy + Send + Sync + 'static {
+    /// Returns the value of zero bytes, which [`Memory::zeroed`](crate::Memory::zeroed) is full of.
+    ///
+    /// It need not be a useful one: the statistics of an empty tensor, for example, are not zero.
+    fn zeroed() -> Self {
+        // SAFETY: a value of zero bytes is legal, by the contract of the trait.
+        unsafe { core::mem::zeroed() }
+    }
+}
 
 macro_rules! plain {
     ($($name:ty: $size:expr),+ $(,)?) => {$(
@@ -51,11 +59,4 @@ plain! {
     // four bytes of flags, two scales, a window, reserved, two counters, six expectations
     Certificate: 4 + 2 * 2 + 2 * 2 + 4 + 2 * 8 + 6 * 8,
     Unscaled: 3 * 8,
-}
-
-/// Returns the value of zero bytes.
-#[cfg(feature = "alloc")]
-pub(crate) fn zeroed<T: Plain>() -> T {
-    // SAFETY: a `Plain` value of zero bytes is legal, by the contract of the trait.
-    unsafe { core::mem::zeroed() }
 }

@@ -6,7 +6,7 @@ use super::{Portable, PortableError, narrow::Sink, same_length};
 use crate::{Epilogue, Matmul, Plain, Product};
 
 /// Sums that are kept at a time; the result does not depend on these.
-const ROWS: usize = 8;
+const ROWS: usize = 32;
 const COLUMNS: usize = 32;
 
 impl<A, B, F> Matmul<A, B, F> for Portable
@@ -23,10 +23,11 @@ where
         to: &mut [F],
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), PortableError> {
-        let Product { rows, inner, columns, .. } = product;
-        same_length("the left operand of a product", rows * inner, a.len())?;
-        same_length("the right operand of a product", inner * columns, b.len())?;
-        same_length("the result of a product", rows * columns, to.len())?;
+        let Product { rows, columns, .. } = product;
+        let [left, right, result] = product.lengths();
+        same_length("the left operand of a product", left, a.len())?;
+        same_length("the right operand of a product", right, b.len())?;
+        same_length("the result of a product", result, to.len())?;
         let mut sink = Sink::<F>::open(epilogue)?;
         for row in (0..rows).step_by(ROWS) {
             for column in (0..columns).step_by(COLUMNS) {
@@ -34,7 +35,7 @@ where
                 let width = COLUMNS.min(columns - column);
                 for (row, sums) in (row..rows).zip(&sums) {
                     let first = row * columns + column;
-                    sink.put(first, &sums[..width], &mut to[first..first + width]);
+                    sink.put(first, &sums[..width], &mut to[first..first + width])?;
                 }
             }
         }

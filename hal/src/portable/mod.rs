@@ -48,14 +48,25 @@ impl Device for Portable {
         elements.get(range)
     }
 
-    fn part_mut<'a, T: Plain>(
-        elements: &'a mut &mut [T],
-        range: Range<usize>,
-    ) -> Option<&'a mut [T]> {
+    fn part_mut<'a, T: Plain>(elements: &'a mut [T], range: Range<usize>) -> Option<&'a mut [T]>
+    where
+        Self: 'a,
+    {
         elements.get_mut(range)
     }
 
     fn shared<'a, T: Plain>(elements: &'a &mut [T]) -> &'a [T] {
+        elements
+    }
+
+    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T]
+    where
+        Self: 'long,
+    {
+        elements
+    }
+
+    fn reborrow_mut<'a, T: Plain>(elements: &'a mut &mut [T]) -> &'a mut [T] {
         elements
     }
 }
@@ -67,7 +78,7 @@ impl crate::Memory for Portable {
     fn zeroed<T: Plain>(&mut self, length: usize) -> Result<alloc::vec::Vec<T>, PortableError> {
         let mut buffer = alloc::vec::Vec::new();
         buffer.try_reserve_exact(length).map_err(|_| PortableError::Memory { elements: length })?;
-        buffer.resize(length, crate::plain::zeroed());
+        buffer.resize(length, T::zeroed());
         Ok(buffer)
     }
 

@@ -26,13 +26,12 @@ impl<F: Element + Plain> Narrow<F> for Portable {
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), PortableError> {
         same_length("the narrowed tensor", values.len(), to.len())?;
-        Sink::<F>::open(epilogue)?.put(0, values, to);
-        Ok(())
+        Sink::<F>::open(epilogue)?.put(0, values, to)
     }
 
     fn propagate(
         &mut self,
-        branches: &[Branch<'_, Self, F>],
+        branches: &[Branch<&[F], &[Cell]>],
         to: &mut [F],
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), PortableError> {
@@ -48,10 +47,11 @@ impl<F: Element + Plain> Narrow<F> for Portable {
             let mut sum = 0.0;
             for (nth, branch) in branches.iter().enumerate() {
                 let shift = sink.incoming / branch.cell[0].scale();
-                let x = shifted(branch.gradient[index].widen(), shift);
+                let x = sink.apply.narrowing.format.widen(branch.gradient[index].to_bits());
+                let x = shifted(x, shift);
                 sum = if nth == 0 { x } else { sum + x };
             }
-            sink.put(index, &[sum], core::slice::from_mut(to));
+            sink.put(index, &[sum], core::slice::from_mut(to))?;
         }
         Ok(())
     }
@@ -85,7 +85,21 @@ impl Decide for Portable {
     ) -> Result<(), PortableError> {
         let seen = one("a histogram", seen)?;
         let cell = one_mut("a cell", cell)?;
-        *one_mut("a certificate", certificate)? = policy::decide(config, seen, cell);
+        let certificate = one_mut("a certificate", certificate)?;
+        *certificate = policy::decide(config, seen, cell);
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        config: &Config,
+        outcome: &[Outcome],
+        from: &[Cell],
+        cell: &mut [Cell],
+    ) -> Result<(), PortableError> {
+        let outcome = one("an outcome", outcome)?;
+        let incoming = one("the cell that results come from", from)?.scale();
+        policy::note(config, outcome, incoming, one_mut("a cell", cell)?);
         Ok(())
     }
 }
@@ -125,14 +139,18 @@ impl<'a, F: Element> Sink<'a, F> {
     }
 
     /// Takes the results from place `first` of the tensor on.
-    pub(super) fn put(&mut self, first: usize, values: &[f32], to: &mut [F]) {
+    pub(super) fn put(
+        &mut self,
+        first: usize,
+        values: &[f32],
+        to: &mut [F],
+    ) -> Result<(), PortableError> {
         if let Some(histogram) = &mut self.histogram {
             histogram.observe(values, self.incoming);
         }
         if self.stores {
-            for ((index, &x), to) in (first..).zip(values).zip(to) {
-                *to = F::from_bits(self.apply.element(x, index as u32, self.outcome));
-            }
+            self.apply.slice(values, to, first as u32, self.outcome)?;
         }
+        Ok(())
     }
 }

@@ -1,0 +1,87 @@
+//! What goes wrong, and how a device says so.
+
+use core::fmt;
+
+use crate::{Error, ErrorKind, Operation};
+
+/// What goes wrong with one operation.
+///
+/// Elements can be struck in the results of `apply`, `propagate`, `unscale` and `matmul`.  They are
+/// struck after the operation, so that its outcome and histogram do not know: the next operation
+/// that reads the elements has to find them.  After `unscale` that is the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// A bit of an element flips; this reads the element and so waits for the device.
+    Flip {
+        /// The element.
+        index: usize,
+        /// The bit, counted from the least significant.
+        bit: u32,
+    },
+    /// An element becomes NaN.
+    Nan {
+        /// The element.
+        index: usize,
+    },
+    /// An element becomes positive infinity, or NaN in a format without infinity.
+    Infinity {
+        /// The element.
+        index: usize,
+    },
+    /// The operation is never made: results and counters keep what they held.
+    Drop,
+    /// The operation is not made, and the device says so.
+    Fail(ErrorKind),
+}
+
+/// What a device that breaks on purpose reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultError<E> {
+    /// The device itself failed.
+    Device(E),
+    /// The plan asked for a failure.
+    Injected {
+        /// The operation that was not made.
+        operation: Operation,
+        /// The kind that was asked for.
+        kind: ErrorKind,
+    },
+    /// The plan asked for something that cannot happen to this operation, so nothing did: an element
+    /// that is not there, a bit that the format does not have, no buffer.
+    Impossible {
+        /// The operation, which was not made.
+        operation: Operation,
+        /// What was asked for.
+        injection: Injection,
+    },
+}
+
+impl<E: fmt::Display> fmt::Display for FaultError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(error) => error.fmt(f),
+            Self::Injected { operation, kind } => write!(f, "injected into {operation}: {kind}"),
+            Self::Impossible { operation, injection } => {
+                write!(f, "{injection:?} cannot be injected into {operation}")
+            }
+        }
+    }
+}
+
+impl<E: core::error::Error> core::error::Error for FaultError<E> {}
+
+impl<E: Error> Error for FaultError<E> {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Device(error) => error.kind(),
+            Self::Injected { kind, .. } => *kind,
+            Self::Impossible { .. } => ErrorKind::Other,
+        }
+    }
+}
+
+impl<E> From<E> for FaultError<E> {
+    fn from(error: E) -> Self {
+        Self::Device(error)
+    }
+}
