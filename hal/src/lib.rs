@@ -11,7 +11,8 @@
 //! Narrow::apply ---/                 +-> narrowed --> next layer, Narrow::unscale --> f32
 //! ```
 //!
-//! [`portable`] is the readable truth that others are compared with.  [`fault`] and [`record`]
+//! [`portable`] is the readable truth that others are compared with, and [`conformance`] is the
+//! suite that compares them: any device's tests call it in five lines.  [`fault`] and [`record`]
 //! are devices that wrap devices, to break them and to watch them.
 //!
 //! A `LossScaler` on the host drives a device that works in host memory through [`HostEpilogue`],
@@ -57,6 +58,7 @@ mod operation;
 #[allow(unsafe_code, reason = "the only unsafe items are the proofs that types are plain")]
 mod plain;
 
+pub mod conformance;
 pub mod fault;
 pub mod portable;
 pub mod record;

@@ -1,0 +1,323 @@
+//! The bench a device is put on: one operation at a time, everything around it compared.
+
+use adaloss_core::{
+    apply::Apply,
+    format::{Element, Format, Narrowing, Noise, Rounding},
+    policy::Cell,
+    scale::Scale,
+    statistics::{Histogram, Outcome},
+};
+
+use super::{
+    Case, Discrepancy, Failure, Report, compare,
+    tensor::{Tensor, download, read_one, upload},
+};
+use crate::{Epilogue, Error, ErrorKind, Memory, Plain};
+
+/// A device and the memory that its epilogues end in.
+pub(super) struct Bench<'d, D: Memory> {
+    pub(super) device: &'d mut D,
+    pub(super) report: Report,
+    /// Where results come from and where they go to, in one buffer.
+    cells: D::Buffer<Cell>,
+    outcome: D::Buffer<Outcome>,
+    histogram: D::Buffer<Histogram>,
+    runs: u32,
+}
+
+/// What a pass does, and how its results are compared.
+#[derive(Clone, Copy)]
+pub(super) struct Pass {
+    pub(super) stores: bool,
+    pub(super) measures: bool,
+    /// Whether the bits of a NaN are compared.
+    pub(super) nan_bits: bool,
+}
+
+impl Pass {
+    pub(super) const STORES: Self = Self { stores: true, measures: false, nan_bits: true };
+    pub(super) const MEASURES: Self = Self { stores: false, measures: true, nan_bits: true };
+    pub(super) const BOTH: Self = Self { stores: true, measures: true, nan_bits: true };
+    pub(super) const ALL: [Self; 3] = [Self::STORES, Self::MEASURES, Self::BOTH];
+
+    /// The same pass over results of f32 arithmetic, whose NaN may have any bits.
+    pub(super) const fn computed(self) -> Self {
+        Self { nan_bits: false, ..self }
+    }
+}
+
+/// What the counters hold before an operation adds to them.
+pub(super) struct Start {
+    pub(super) outcome: Outcome,
+    pub(super) histogram: Histogram,
+    noise: Noise,
+}
+
+/// What is wrong with an epilogue that a device has to refuse.
+#[derive(Clone, Copy)]
+enum Spoilt {
+    From,
+    To,
+    Outcome,
+    Histogram,
+    Narrowing(Narrowing),
+}
+
+impl<'d, D: Memory> Bench<'d, D> {
+    pub(super) fn new(device: &'d mut D) -> Result<Self, Failure> {
+        let case = Case::new("zeroed", 1);
+        Ok(Self {
+            report: Report::of(device.capabilities()),
+            cells: case.succeeds(device.zeroed(2))?,
+            outcome: case.succeeds(device.zeroed(1))?,
+            histogram: case.succeeds(device.zeroed(1))?,
+            device,
+            runs: 0,
+        })
+    }
+
+    /// Runs an operation and compares what it wrote with what becomes of `results` in the core.
+    pub(super) fn run<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        pass: Pass,
+        to: &mut Tensor<D, F>,
+        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        results: impl Fn(usize) -> f32,
+    ) -> Result<(), Failure> {
+        let start = self.start(case, to)?;
+        case.succeeds(self.launch(case, pass, &start, to, operation)?)?;
+        self.report.operations += 1;
+        self.compare(case, pass, &start, to, results)
+    }
+
+    /// Runs an operation and returns what the counters held before and after it.
+    ///
+    /// For results that the core knows within bounds only; the caller compares them.
+    pub(super) fn measure<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        to: &mut Tensor<D, F>,
+        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(Start, Outcome, Histogram), Failure> {
+        let start = self.start(case, to)?;
+        case.succeeds(self.launch(case, Pass::BOTH, &start, to, operation)?)?;
+        self.report.operations += 1;
+        let outcome = read_one(case, self.device, D::view(&self.outcome))?;
+        let histogram = read_one(case, self.device, D::view(&self.histogram))?;
+        Ok((start, outcome, histogram))
+    }
+
+    /// Runs an operation that has to fail, and compares that it wrote nothing.
+    pub(super) fn refuses<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        kind: ErrorKind,
+        to: &mut Tensor<D, F>,
+        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(), Failure> {
+        let start = self.start(case, to)?;
+        let result = self.launch(case, Pass::BOTH, &start, to, operation)?;
+        self.refused(case, kind, result)?;
+        let nothing = Pass { stores: false, measures: false, nan_bits: true };
+        self.compare(case, nothing, &start, to, |_| 0.0)
+    }
+
+    /// Checks that an operation failed with the right kind.
+    pub(super) fn refused(
+        &mut self,
+        case: Case,
+        kind: ErrorKind,
+        result: Result<(), D::Error>,
+    ) -> Result<(), Failure> {
+        let found = result.err().map(|error| error.kind());
+        if found != Some(kind) {
+            return Err(case.fails(Discrepancy::Error { expected: Some(kind), found }));
+        }
+        self.report.refusals += 1;
+        Ok(())
+    }
+
+    /// Runs an operation with epilogues that are wrong in every way there is.
+    pub(super) fn refuses_epilogues<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        narrowing: Narrowing,
+        to: &mut Tensor<D, F>,
+        operation: impl Fn(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(), Failure> {
+        let capabilities = self.report.capabilities;
+        let other = match F::ENCODING {
+            encoding if encoding == Format::BINARY16.encoding => Format::BFLOAT16,
+            _ => Format::BINARY16,
+        };
+        let mut wrong = [
+            Some((ErrorKind::Shape, Spoilt::From)),
+            Some((ErrorKind::Shape, Spoilt::To)),
+            Some((ErrorKind::Shape, Spoilt::Outcome)),
+            Some((ErrorKind::Shape, Spoilt::Histogram)),
+            Some((ErrorKind::Format, Spoilt::Narrowing(Narrowing { format: other, ..narrowing }))),
+            None,
+            None,
+        ];
+        if !capabilities.subnormals {
+            let gradual = Narrowing { format: F::ENCODING.into(), ..narrowing };
+            wrong[5] = Some((ErrorKind::Format, Spoilt::Narrowing(gradual)));
+        }
+        if !capabilities.stochastic_rounding {
+            let stochastic = narrowing.with_rounding(Rounding::Stochastic);
+            wrong[6] = Some((ErrorKind::Format, Spoilt::Narrowing(stochastic)));
+        }
+        for (kind, spoilt) in wrong.into_iter().flatten() {
+            self.refuses(case, kind, to, |device, to, mut epilogue| {
+                match spoil(spoilt, &mut epilogue) {
+                    Some(epilogue) => operation(device, to, epilogue),
+                    None => Ok(()),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Fills the result with a pattern and the counters with numbers.
+    fn start<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        to: &mut Tensor<D, F>,
+    ) -> Result<Start, Failure> {
+        self.runs += 1;
+        let narrowing = case.narrowing_to::<F>();
+        let mut outcome = Outcome {
+            elements: 1000,
+            nonfinite: 3,
+            zero: 5,
+            underflow: 7,
+            subnormal: 11,
+            overflow: 13,
+            max_bits: 1,
+            ..Outcome::EMPTY
+        };
+        if self.runs.is_multiple_of(8) {
+            outcome.max_bits = f32::MAX.to_bits(); // a maximum that must not be lowered
+        }
+        let mut histogram = Histogram::new(narrowing);
+        histogram.observe(&[1.0, 3.0e-5, f32::NAN, 0.0, 1.0e30], Scale::saturating(3));
+        upload(case, self.device, to.whole_mut(), pattern::<F>)?;
+        let cells = [Cell::at(case.from), Cell::at(case.to)];
+        case.succeeds(self.device.write(&cells, D::view_mut(&mut self.cells)))?;
+        case.succeeds(self.device.write(&[outcome], D::view_mut(&mut self.outcome)))?;
+        case.succeeds(self.device.write(&[histogram], D::view_mut(&mut self.histogram)))?;
+        Ok(Start { outcome, histogram, noise: Noise { seed: 0x5eed, stream: self.runs } })
+    }
+
+    /// Calls an operation with an epilogue.
+    fn launch<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        pass: Pass,
+        start: &Start,
+        to: &mut Tensor<D, F>,
+        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<Result<(), D::Error>, Failure> {
+        let epilogue = Epilogue {
+            from: case.finds(D::part(D::view(&self.cells), 0..1))?,
+            to: case.finds(D::part(D::view(&self.cells), 1..2))?,
+            narrowing: case.narrowing_to::<F>(),
+            noise: start.noise,
+            stores: pass.stores,
+            outcome: D::view_mut(&mut self.outcome),
+            histogram: pass.measures.then(|| D::view_mut(&mut self.histogram)),
+        };
+        Ok(operation(self.device, to.view_mut(case)?, epilogue))
+    }
+
+    /// Compares everything that an operation wrote or must not have written.
+    fn compare<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        pass: Pass,
+        start: &Start,
+        to: &Tensor<D, F>,
+        results: impl Fn(usize) -> f32,
+    ) -> Result<(), Failure> {
+        let narrowing = case.narrowing_to::<F>();
+        let apply = Apply { narrowing, shift: case.to / case.from, noise: start.noise };
+        let (mut outcome, mut histogram) = (start.outcome, start.histogram);
+        let elements = to.elements();
+        download(case, self.device, to.whole(), |place, found: F| {
+            let index = place.wrapping_sub(1);
+            let is_guard = index >= elements;
+            let is_used = !is_guard && (pass.stores || pass.measures);
+            let x = if is_used { results(index) } else { 0.0 };
+            if is_used && pass.measures {
+                histogram.observe_one(x, case.from);
+            }
+            if is_guard || !pass.stores {
+                let expected = pattern::<F>(place).to_bits();
+                return match found.to_bits() {
+                    found if found == expected => Ok(()),
+                    found => {
+                        Err(case.fails(Discrepancy::Written { index: place, expected, found }))
+                    }
+                };
+            }
+            let expected = F::from_bits(apply.element(x, index as u32, &mut outcome));
+            let same = expected.to_bits() == found.to_bits()
+                || !pass.nan_bits && expected.widen().is_nan() && found.widen().is_nan();
+            if same {
+                return Ok(());
+            }
+            let (expected, found) = (expected.to_bits(), found.to_bits());
+            Err(case.fails(Discrepancy::Element { index, operand: Some(x), expected, found }))
+        })?;
+        self.report.elements += elements as u64;
+        let found = read_one(case, self.device, D::view(&self.outcome))?;
+        compare::outcomes(case, &outcome, &found)?;
+        let found = read_one(case, self.device, D::view(&self.histogram))?;
+        compare::histograms(case, &histogram, &found)?;
+        download(case, self.device, D::view(&self.cells), |index, found| {
+            let scale = if index == 0 { case.from } else { case.to };
+            compare::cells(case, &Cell::at(scale), &found)
+        })
+    }
+}
+
+/// Returns what a result holds before an operation, guards included.
+pub(super) fn pattern<F: Element>(place: usize) -> F {
+    F::from_bits(0x5a5a_5a5a ^ (place as u32).wrapping_mul(0x0101_0101))
+}
+
+/// Returns an epilogue made wrong; `None` where the device has no empty part of a buffer.
+fn spoil<'a, D: Memory>(
+    spoilt: Spoilt,
+    epilogue: &'a mut Epilogue<'_, D>,
+) -> Option<Epilogue<'a, D>> {
+    let cell = |is_spoilt: bool, cell| {
+        let cell = D::reborrow(cell);
+        if is_spoilt { D::part(cell, 0..0) } else { Some(cell) }
+    };
+    let outcome = match spoilt {
+        Spoilt::Outcome => D::part_mut(D::reborrow_mut(&mut epilogue.outcome), 0..0)?,
+        _ => D::reborrow_mut(&mut epilogue.outcome),
+    };
+    let histogram = match (&mut epilogue.histogram, spoilt) {
+        (Some(histogram), Spoilt::Histogram) => {
+            Some(D::part_mut(D::reborrow_mut(histogram), 0..0)?)
+        }
+        (Some(histogram), _) => Some(D::reborrow_mut(histogram)),
+        (None, _) => None,
+    };
+    let narrowing = match spoilt {
+        Spoilt::Narrowing(narrowing) => narrowing,
+        _ => epilogue.narrowing,
+    };
+    Some(Epilogue {
+        from: cell(matches!(spoilt, Spoilt::From), epilogue.from)?,
+        to: cell(matches!(spoilt, Spoilt::To), epilogue.to)?,
+        narrowing,
+        noise: epilogue.noise,
+        stores: epilogue.stores,
+        outcome,
+        histogram,
+    })
+}

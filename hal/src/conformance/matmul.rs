@@ -1,0 +1,286 @@
+//! `matmul`: sums that are exact in any order, then sums that are not.
+
+use adaloss_core::{format::Element, scale::Scale};
+
+use super::{
+    Case, Discrepancy, Failure,
+    bench::{Bench, Pass},
+    tensor::{Tensor, download},
+    values,
+};
+use crate::{ErrorKind, Matmul, Memory, Plain, Product};
+
+/// Rows, terms and columns: single elements, odd sizes, sizes beyond a tile, and nothing at all.
+const SHAPES: [[usize; 3]; 16] = [
+    [1, 1, 1],
+    [2, 3, 5],
+    [7, 1, 9],
+    [1, 64, 1],
+    [1, 5, 130],
+    [130, 5, 1],
+    [8, 32, 32],
+    [9, 33, 31],
+    [16, 16, 16],
+    [17, 65, 129],
+    [64, 8, 64],
+    [65, 35, 67],
+    [3, 515, 5],
+    [0, 4, 5],
+    [4, 0, 5],
+    [4, 5, 0],
+];
+
+/// The scales of sums and of what is stored: none, to an unscaled weight gradient, into underflow,
+/// into overflow, and beyond what an f32 factor can do.
+const SCALES: [(i32, i32); 6] = [(0, 0), (7, 0), (11, -9), (-6, 6), (120, -120), (-120, 120)];
+
+pub(super) fn check<A, B, F, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+    D: Memory + Matmul<A, B, F>,
+{
+    for (nth, shape) in SHAPES.into_iter().enumerate() {
+        for transposed in 0..4 {
+            let (product, stream) = (turned(shape, transposed), 4 * nth as u32 + transposed);
+            let integers = Operands::new(bench, product, Kind::Integers, stream)?;
+            check_exact::<A, B, F, D>(bench, "matmul of small integers", &integers)?;
+            let reals = Operands::new(bench, product, Kind::Reals, stream)?;
+            if bench.report.capabilities.sequential_sums {
+                check_exact::<A, B, F, D>(bench, "matmul in the order of the index", &reals)?;
+            } else {
+                check_bounds::<A, B, F, D>(bench, &reals)?;
+            }
+        }
+    }
+    for transposed in 0..4 {
+        let product = turned([5, 9, 7], transposed);
+        let operands = Operands::new(bench, product, Kind::NonFinite, transposed)?;
+        check_exact::<A, B, F, D>(bench, "matmul with NaN and infinity", &operands)?;
+    }
+    check_refusals::<A, B, F, D>(bench)
+}
+
+fn turned([rows, inner, columns]: [usize; 3], transposed: u32) -> Product {
+    let (transpose_a, transpose_b) = (transposed & 1 == 1, transposed & 2 == 2);
+    Product { rows, inner, columns, transpose_a, transpose_b }
+}
+
+/// What the elements of two matrices are.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Small integers, whose sums are exact in any order.
+    Integers,
+    /// Small integers, and two elements of the left matrix that are NaN and infinity.
+    NonFinite,
+    /// Numbers of six binades around 1.
+    Reals,
+}
+
+/// Two matrices on the device and the functions they were filled from.
+struct Operands<D: Memory, A: Plain, B: Plain> {
+    product: Product,
+    kind: Kind,
+    stream: u32,
+    a: Tensor<D, A>,
+    b: Tensor<D, B>,
+}
+
+impl<D: Memory, A: Element + Plain, B: Element + Plain> Operands<D, A, B> {
+    fn new(
+        bench: &mut Bench<'_, D>,
+        product: Product,
+        kind: Kind,
+        stream: u32,
+    ) -> Result<Self, Failure> {
+        let [left, right, result] = product.lengths();
+        let case = Case::new("matmul (setup)", result);
+        Ok(Self {
+            product,
+            kind,
+            stream,
+            a: Tensor::filled(case, bench.device, left, |index| kind.left(stream, index))?,
+            b: Tensor::filled(case, bench.device, right, |index| kind.right(stream, index))?,
+        })
+    }
+
+    /// Returns the factors of one sum, in the order of their index.
+    fn terms(&self, index: usize) -> impl Iterator<Item = (A, B)> + '_ {
+        let Product { rows, inner, columns, transpose_a, transpose_b } = self.product;
+        let (row, column) = (index / columns, index % columns);
+        (0..inner).map(move |k| {
+            let left = if transpose_a { k * rows + row } else { row * inner + k };
+            let right = if transpose_b { column * inner + k } else { k * columns + column };
+            (self.kind.left(self.stream, left), self.kind.right(self.stream, right))
+        })
+    }
+
+    /// Returns one sum, from the first term to the last.
+    fn sum(&self, index: usize) -> f32 {
+        self.terms(index).fold(0.0, |sum, (a, b)| a.mul_add(b, sum))
+    }
+}
+
+impl Kind {
+    fn left<A: Element>(self, stream: u32, index: usize) -> A {
+        match (self, index) {
+            (Self::NonFinite, 3) => A::from_bits(A::ENCODING.nan_bits()),
+            (Self::NonFinite, 20) => A::from_bits(A::ENCODING.overflow_bits()),
+            (Self::NonFinite | Self::Integers, _) => values::integer(stream, index),
+            (Self::Reals, _) => values::moderate(stream, index),
+        }
+    }
+
+    fn right<B: Element>(self, stream: u32, index: usize) -> B {
+        match self {
+            Self::NonFinite | Self::Integers => values::integer(!stream, index),
+            Self::Reals => values::moderate(!stream, index),
+        }
+    }
+}
+
+/// Compares sums bit for bit: with results, outcome and histogram of the core.
+fn check_exact<A, B, F, D>(
+    bench: &mut Bench<'_, D>,
+    check: &'static str,
+    operands: &Operands<D, A, B>,
+) -> Result<(), Failure>
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+    D: Memory + Matmul<A, B, F>,
+{
+    let [_, _, length] = operands.product.lengths();
+    let setup = Case::new("matmul (setup)", length);
+    // Narrowings, scales and passes go round with the shapes.
+    let turn = operands.stream as usize;
+    let mut to = Tensor::filled(setup, bench.device, length, |_| F::from_bits(0))?;
+    let narrowings = values::narrowings(F::ENCODING, bench.report.capabilities).enumerate();
+    for (nth, narrowing) in narrowings.filter(|(nth, _)| (nth + turn).is_multiple_of(5)) {
+        let (from, leaving) = SCALES[(turn + nth) % SCALES.len()];
+        let scales = (Scale::saturating(from), Scale::saturating(leaving));
+        let case = Case::narrowing(check, length, narrowing, scales).of(operands.product);
+        let (a, b) = (operands.a.view(case)?, operands.b.view(case)?);
+        let pass = Pass::ALL[(turn / SCALES.len() + nth) % Pass::ALL.len()].computed();
+        bench.run(
+            case,
+            pass,
+            &mut to,
+            |device, to, epilogue| device.matmul(operands.product, a, b, to, epilogue),
+            |index| operands.sum(index),
+        )?;
+    }
+    Ok(())
+}
+
+/// Compares sums in any order with their bounds, and counters with one another.
+fn check_bounds<A, B, F, D>(
+    bench: &mut Bench<'_, D>,
+    operands: &Operands<D, A, B>,
+) -> Result<(), Failure>
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+    D: Memory + Matmul<A, B, F>,
+{
+    let [_, _, length] = operands.product.lengths();
+    let narrowing = values::plain(F::ENCODING, bench.report.capabilities).saturating();
+    let scales = values::scales(operands.stream as i32 % 23 - 11);
+    let case = Case::narrowing("matmul in any order", length, narrowing, scales);
+    let case = case.of(operands.product);
+    let shift = (case.to / case.from).log2();
+    let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
+    let (a, b) = (operands.a.view(case)?, operands.b.view(case)?);
+    let (start, outcome, histogram) = bench.measure(case, &mut to, |device, to, epilogue| {
+        device.matmul(operands.product, a, b, to, epilogue)
+    })?;
+
+    let (mut zeros, mut subnormals) = (0, 0);
+    let middle = to.view(case)?;
+    download(case, bench.device, middle, |index, found: F| {
+        let (mut sum, mut magnitude, mut terms) = (0.0, 0.0, 0.0);
+        for (a, b) in operands.terms(index) {
+            let term = f64::from(a.widen()) * f64::from(b.widen());
+            (sum, magnitude, terms) = (sum + term, magnitude + term.abs(), terms + 1.0);
+        }
+        let error = terms * magnitude / 4_194_304.0; // 2^-22, as the suite promises
+        // Rounding never turns two values round, so the bounds can be narrowed like any value.
+        let narrowed = |x: f32| F::narrow(x, narrowing, shift, 0).widen();
+        let least = narrowed(((sum - error) as f32).next_down());
+        let greatest = narrowed(((sum + error) as f32).next_up());
+        let found = found.widen();
+        zeros += u64::from(found == 0.0);
+        subnormals += u64::from(
+            found != 0.0 && found.abs() < F::from_bits(F::ENCODING.min_normal_bits()).widen(),
+        );
+        if (least..=greatest).contains(&found) {
+            Ok(())
+        } else {
+            Err(case.fails(Discrepancy::Bound { index, least, greatest, found }))
+        }
+    })?;
+    bench.report.elements += length as u64;
+
+    let count = |what, expected: u64, found: u64| case.number(what, expected as i64, found as i64);
+    let is = |after: u64, before: u64| after - before;
+    let before = start.outcome;
+    let lost = is(outcome.underflow, before.underflow);
+    let beyond = is(outcome.overflow, before.overflow);
+    count("the outcome's elements", length as u64, is(outcome.elements, before.elements))?;
+    count("the outcome's non-finite elements", before.nonfinite, outcome.nonfinite)?;
+    count("zeros and underflow", zeros, is(outcome.zero, before.zero) + lost)?;
+    count("the outcome's subnormals", subnormals, is(outcome.subnormal, before.subnormal))?;
+    let seen = histogram.elements() - start.histogram.elements();
+    count("the histogram's elements", length as u64, seen)?;
+    let promised = histogram.underflow(case.to) - start.histogram.underflow(case.to);
+    count("underflow, as the histogram promises", promised, lost)?;
+    let promised = histogram.overflow(case.to) - start.histogram.overflow(case.to);
+    count("overflow, as the histogram promises", promised, beyond)
+}
+
+/// Operands that do not have their shape, shapes that no operand has, and wrong epilogues.
+fn check_refusals<A, B, F, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+    D: Memory + Matmul<A, B, F>,
+{
+    let narrowing = values::plain(F::ENCODING, bench.report.capabilities);
+    let scales = (Scale::ONE, Scale::ONE);
+    let shapes = Case::narrowing("matmul with other shapes", 15, narrowing, scales);
+    let operands: Operands<D, A, B> =
+        Operands::new(bench, turned([3, 4, 5], 0), Kind::Integers, 0)?;
+    let mut to = Tensor::filled(shapes, bench.device, 15, |_| F::from_bits(0))?;
+    let (a, b) = (operands.a.view(shapes)?, operands.b.view(shapes)?);
+    let half = 1 << (usize::BITS - 1);
+    let wrong = [[3, 4, 4], [3, 5, 5], [2, 4, 5], [4, 3, 5], [5, 4, 3], [half, 2, 5], [3, half, 2]];
+    for shape in wrong {
+        for transposed in 0..4 {
+            let product = turned(shape, transposed);
+            let shapes = shapes.of(product);
+            bench.refuses(shapes, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+                device.matmul(product, a, b, to, epilogue)
+            })?;
+        }
+    }
+    let (few_a, few_b) = (shapes.finds(D::part(a, 0..11))?, shapes.finds(D::part(b, 0..19))?);
+    let mut few = Tensor::filled(shapes, bench.device, 14, |_| F::from_bits(0))?;
+    let product = operands.product;
+    bench.refuses(shapes, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        device.matmul(product, few_a, b, to, epilogue)
+    })?;
+    bench.refuses(shapes, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        device.matmul(product, a, few_b, to, epilogue)
+    })?;
+    bench.refuses(shapes, ErrorKind::Shape, &mut few, |device, to, epilogue| {
+        device.matmul(product, a, b, to, epilogue)
+    })?;
+    let case = Case::narrowing("matmul with a wrong epilogue", 15, narrowing, scales);
+    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+        device.matmul(product, a, b, to, epilogue)
+    })
+}

@@ -1,0 +1,62 @@
+//! `statistics`: counts, extremes and exact moments of a low-precision tensor.
+
+use adaloss_core::{format::Element, statistics::Statistics};
+
+use super::{
+    Case, Failure,
+    apply::LENGTHS,
+    bench::Bench,
+    tensor::{Tensor, read_one},
+    values,
+};
+use crate::{ErrorKind, Memory, Narrow, Plain};
+
+pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
+    bench: &mut Bench<'_, D>,
+) -> Result<(), Failure> {
+    for (nth, length) in LENGTHS.into_iter().enumerate() {
+        let value = |index| F::from_bits(values::word(nth as u32, index));
+        check_values(bench, length, value)?;
+        check_values(bench, length, |_| values::moderate(0, 0))?;
+    }
+    for first in values::patterns::<F>() {
+        check_values(bench, values::PATTERNS, |index| F::from_bits(first + index as u32))?;
+    }
+
+    let case = Case::new("statistics into no element", 1);
+    let values = Tensor::<D, F>::filled(case, bench.device, 1, |_| F::from_bits(0))?;
+    let mut to = case.succeeds(bench.device.zeroed::<Statistics>(1))?;
+    let none = case.finds(D::part_mut(D::view_mut(&mut to), 0..0))?;
+    let result = bench.device.statistics(values.view(case)?, none);
+    bench.refused(case, ErrorKind::Shape, result)
+}
+
+fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
+    bench: &mut Bench<'_, D>,
+    length: usize,
+    value: impl Fn(usize) -> F,
+) -> Result<(), Failure> {
+    let case = Case::new("statistics", length);
+    let format = values::native(F::ENCODING, bench.report.capabilities);
+    // What is there is added to.
+    let mut expected = Statistics::EMPTY;
+    expected.observe(-3.0e-5);
+    expected.observe(f32::NAN);
+    let values = Tensor::<D, F>::filled(case, bench.device, length, &value)?;
+    let mut to = case.succeeds(bench.device.zeroed(1))?;
+    case.succeeds(bench.device.write(&[expected], D::view_mut(&mut to)))?;
+    case.succeeds(bench.device.statistics(values.view(case)?, D::view_mut(&mut to)))?;
+
+    (0..length).for_each(|index| expected.observe(format.widen(value(index).to_bits())));
+    let found = read_one(case, bench.device, D::view(&to))?;
+    let number = |what, expected: u64, found: u64| case.number(what, expected as i64, found as i64);
+    number("the count of non-finite elements", expected.nonfinite, found.nonfinite)?;
+    number("the count of zeros", expected.zero, found.zero)?;
+    number("the count of finite elements", expected.moments.count(), found.moments.count())?;
+    number("the least magnitude (bits)", expected.min_bits.into(), found.min_bits.into())?;
+    number("the greatest magnitude (bits)", expected.max_bits.into(), found.max_bits.into())?;
+    case.whole("a sum of the moments", &expected, &found)?;
+    bench.report.operations += 1;
+    bench.report.elements += length as u64;
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Device memory of the suite: filled from functions, read in chunks, guarded at both ends.
+
+use super::{Case, Discrepancy, Failure};
+use crate::{Device, Memory, Plain};
+
+/// Elements that the host holds at a time.
+const CHUNK: usize = 128;
+
+/// A tensor with an element before and one after it that nobody may touch.
+pub(super) struct Tensor<D: Memory, T: Plain> {
+    buffer: D::Buffer<T>,
+    elements: usize,
+}
+
+impl<D: Memory, T: Plain> Tensor<D, T> {
+    /// Makes a tensor of known values.
+    pub(super) fn filled(
+        case: Case,
+        device: &mut D,
+        elements: usize,
+        value: impl Fn(usize) -> T,
+    ) -> Result<Self, Failure> {
+        let mut tensor = Self { buffer: case.succeeds(device.zeroed(elements + 2))?, elements };
+        tensor.fill(case, device, value)?;
+        Ok(tensor)
+    }
+
+    /// Gives every element but the guards a value.
+    pub(super) fn fill(
+        &mut self,
+        case: Case,
+        device: &mut D,
+        value: impl Fn(usize) -> T,
+    ) -> Result<(), Failure> {
+        upload(case, device, self.view_mut(case)?, value)
+    }
+
+    /// Names the elements, without the guards.
+    pub(super) fn view(&self, case: Case) -> Result<D::Ref<'_, T>, Failure> {
+        case.finds(D::part(self.whole(), 1..1 + self.elements))
+    }
+
+    /// Names the elements, without the guards, for writing.
+    pub(super) fn view_mut(&mut self, case: Case) -> Result<D::Mut<'_, T>, Failure> {
+        let middle = 1..1 + self.elements;
+        case.finds(D::part_mut(self.whole_mut(), middle))
+    }
+
+    /// Names the elements and the guards.
+    pub(super) fn whole(&self) -> D::Ref<'_, T> {
+        D::view(&self.buffer)
+    }
+
+    /// Names the elements and the guards for writing.
+    pub(super) fn whole_mut(&mut self) -> D::Mut<'_, T> {
+        D::view_mut(&mut self.buffer)
+    }
+
+    /// Returns the number of elements, without the guards.
+    pub(super) const fn elements(&self) -> usize {
+        self.elements
+    }
+}
+
+/// Writes values from the host, a chunk at a time.
+pub(super) fn upload<T: Plain, D: Device>(
+    case: Case,
+    device: &mut D,
+    mut to: D::Mut<'_, T>,
+    value: impl Fn(usize) -> T,
+) -> Result<(), Failure> {
+    let elements = D::len(D::shared(&to));
+    for first in (0..elements).step_by(CHUNK) {
+        let last = elements.min(first + CHUNK);
+        let mut chunk = [T::zeroed(); CHUNK];
+        for (index, to) in (first..last).zip(&mut chunk) {
+            *to = value(index);
+        }
+        let part = case.finds(D::part_mut(D::reborrow_mut(&mut to), first..last))?;
+        case.succeeds(device.write(&chunk[..last - first], part))?;
+    }
+    Ok(())
+}
+
+/// Reads values to the host, a chunk at a time.
+pub(super) fn download<T: Plain, D: Device>(
+    case: Case,
+    device: &mut D,
+    from: D::Ref<'_, T>,
+    mut take: impl FnMut(usize, T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let elements = D::len(from);
+    for first in (0..elements).step_by(CHUNK) {
+        let last = elements.min(first + CHUNK);
+        let mut chunk = [T::zeroed(); CHUNK];
+        let part = case.finds(D::part(from, first..last))?;
+        case.succeeds(device.read(part, &mut chunk[..last - first]))?;
+        for (index, &value) in (first..last).zip(&chunk) {
+            take(index, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the one value of a buffer.
+pub(super) fn read_one<T: Plain, D: Device>(
+    case: Case,
+    device: &mut D,
+    from: D::Ref<'_, T>,
+) -> Result<T, Failure> {
+    let mut value = [T::zeroed()];
+    case.succeeds(device.read(from, &mut value))?;
+    Ok(value[0])
+}
+
+impl Case {
+    /// Takes a result that must not be an error.
+    pub(super) fn succeeds<T, E: crate::Error>(self, result: Result<T, E>) -> Result<T, Failure> {
+        let unexpected =
+            |error: E| Discrepancy::Error { expected: None, found: Some(error.kind()) };
+        result.map_err(|error| self.fails(unexpected(error)))
+    }
+
+    /// Takes a part that must be there.
+    pub(super) fn finds<T>(self, part: Option<T>) -> Result<T, Failure> {
+        part.ok_or(self.fails(Discrepancy::Differs { what: "the range of a buffer" }))
+    }
+
+    /// Compares two numbers.
+    pub(super) fn number(
+        self,
+        what: &'static str,
+        expected: i64,
+        found: i64,
+    ) -> Result<(), Failure> {
+        if expected == found {
+            Ok(())
+        } else {
+            Err(self.fails(Discrepancy::Number { what, expected, found }))
+        }
+    }
+
+    /// Compares two values that have names for parts of them only.
+    pub(super) fn whole<T: PartialEq>(
+        self,
+        what: &'static str,
+        expected: &T,
+        found: &T,
+    ) -> Result<(), Failure> {
+        if expected == found { Ok(()) } else { Err(self.fails(Discrepancy::Differs { what })) }
+    }
+}

@@ -1,0 +1,126 @@
+//! `unscale`: back to f32, exactly where f32 can, and counted.
+
+use adaloss_core::{
+    format::Element, policy::Cell, propagate::Scaled, scale::Scale, unscale::Unscaled,
+};
+
+use super::{
+    Case, Discrepancy, Failure,
+    bench::{Bench, pattern},
+    tensor::{Tensor, download, read_one, upload},
+    values,
+};
+use crate::{ErrorKind, Memory, Narrow, Plain};
+
+/// The ends of the legal scales, and the exponents at which a format's numbers become tiny in f32.
+const SCALES: [i32; 12] = [-126, -125, -77, -11, -1, 0, 1, 15, 102, 111, 125, 126];
+
+pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
+    bench: &mut Bench<'_, D>,
+) -> Result<(), Failure> {
+    for first in values::patterns::<F>() {
+        let value = |index| F::from_bits(first + index as u32);
+        check_values(bench, values::PATTERNS, &SCALES, value)?;
+    }
+    for (nth, length) in [0, 1, 33, 257, 1025].into_iter().enumerate() {
+        let value = |index| F::from_bits(values::word(nth as u32, index));
+        check_values(bench, length, &[-3, 24], value)?;
+    }
+    check_refusals::<F, D>(bench)
+}
+
+fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
+    bench: &mut Bench<'_, D>,
+    length: usize,
+    scales: &[i32],
+    value: impl Fn(usize) -> F,
+) -> Result<(), Failure> {
+    let setup = Case::new("unscale (setup)", length);
+    let gradient = Tensor::<D, F>::filled(setup, bench.device, length, &value)?;
+    let mut to = Tensor::<D, f32>::filled(setup, bench.device, length, pattern)?;
+    let mut cell = setup.succeeds(bench.device.zeroed::<Cell>(1))?;
+    let mut met = setup.succeeds(bench.device.zeroed::<Unscaled>(1))?;
+    let format = values::native(F::ENCODING, bench.report.capabilities);
+    for scale in scales.iter().copied().map(Scale::saturating) {
+        let case = Case { from: scale, ..Case::new("unscale", length) };
+        let mut expected = Unscaled { elements: 100, nonfinite: 3, tiny: 5 }; // added to
+        upload(case, bench.device, to.whole_mut(), pattern)?;
+        case.succeeds(bench.device.write(&[Cell::at(scale)], D::view_mut(&mut cell)))?;
+        case.succeeds(bench.device.write(&[expected], D::view_mut(&mut met)))?;
+        let middle = to.view_mut(case)?;
+        let (from, carried) = (gradient.view(case)?, D::view(&cell));
+        case.succeeds(bench.device.unscale(from, carried, middle, D::view_mut(&mut met)))?;
+
+        let flushes = !bench.report.capabilities.subnormals;
+        download(case, bench.device, to.whole(), |place, found: f32| {
+            let index = place.wrapping_sub(1);
+            if index >= length {
+                let expected = pattern::<f32>(place).to_bits();
+                return match found.to_bits() {
+                    found if found == expected => Ok(()),
+                    found => {
+                        Err(case.fails(Discrepancy::Written { index: place, expected, found }))
+                    }
+                };
+            }
+            let scaled = [value(index)];
+            let mut right = [0.0];
+            if let Ok(counts) =
+                adaloss_core::unscale::unscale(format, Scaled::new(&scaled[..], scale), &mut right)
+            {
+                expected.merge(&counts);
+            }
+            let is_tiny = right[0].abs() < f32::MIN_POSITIVE;
+            let same = right[0].to_bits() == found.to_bits()
+                || right[0].is_nan() && found.is_nan()
+                || flushes && is_tiny && found.to_bits() == 0.0_f32.copysign(right[0]).to_bits();
+            if same {
+                return Ok(());
+            }
+            let (operand, expected) = (Some(format.widen(scaled[0].to_bits())), right[0].to_bits());
+            Err(case.fails(Discrepancy::Element {
+                index,
+                operand,
+                expected,
+                found: found.to_bits(),
+            }))
+        })?;
+        let found = read_one(case, bench.device, D::view(&met))?;
+        let number =
+            |what, expected: u64, found: u64| case.number(what, expected as i64, found as i64);
+        number("the count of elements met", expected.elements, found.elements)?;
+        number("the count of non-finite elements met", expected.nonfinite, found.nonfinite)?;
+        number("the count of tiny results", expected.tiny, found.tiny)?;
+        bench.report.operations += 1;
+        bench.report.elements += length as u64;
+    }
+    Ok(())
+}
+
+/// Lengths that do not fit; nothing may be written.
+fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
+    bench: &mut Bench<'_, D>,
+) -> Result<(), Failure> {
+    let case = Case::new("unscale with other lengths", 33);
+    let gradient = Tensor::<D, F>::filled(case, bench.device, 33, |_| F::from_bits(0))?;
+    let cells = case.succeeds(bench.device.zeroed::<Cell>(2))?;
+    let mut to = Tensor::<D, f32>::filled(case, bench.device, 34, |_| 1.0)?;
+    upload(case, bench.device, to.whole_mut(), pattern)?;
+    let mut met = case.succeeds(bench.device.zeroed::<Unscaled>(2))?;
+    // The results, the cells of the gradient and the counts there is room for.
+    for (length, carried, counts) in
+        [(34, 1, 1), (32, 1, 1), (33, 0, 1), (33, 2, 1), (33, 1, 0), (33, 1, 2)]
+    {
+        let results = case.finds(D::part_mut(to.whole_mut(), 1..1 + length))?;
+        let counts = case.finds(D::part_mut(D::view_mut(&mut met), 0..counts))?;
+        let cell = case.finds(D::part(D::view(&cells), 0..carried))?;
+        let result = bench.device.unscale(gradient.view(case)?, cell, results, counts);
+        bench.refused(case, ErrorKind::Shape, result)?;
+    }
+    download(case, bench.device, to.whole(), |index, found: f32| {
+        case.whole("a result of an operation that failed", &pattern::<f32>(index), &found)
+    })?;
+    download(case, bench.device, D::view(&met), |_, found: Unscaled| {
+        case.whole("what an operation met that failed", &Unscaled::default(), &found)
+    })
+}

@@ -1,0 +1,235 @@
+//! A backward pass whose scales, counts and gradients never leave the device.
+
+use adaloss_core::{
+    format::{Format, Noise, f16},
+    policy::{Cell, Certificate, Config},
+    statistics::{Histogram, Outcome},
+    unscale::Unscaled,
+};
+use adaloss_hal::{
+    Branch, Decide, Device, Epilogue, Matmul, Memory, Narrow, Operation, Plain, Product,
+    portable::Portable, record::Record,
+};
+
+use crate::memory::Accelerator;
+
+const BATCH: usize = 5;
+const WIDTH: usize = 6;
+const LAYERS: usize = 4;
+const STEPS: u32 = 6;
+
+/// A tensor with the memory of its scale: what a visit needs on the device.
+struct Visited<D: Memory> {
+    gradient: D::Buffer<f16>,
+    cell: D::Buffer<Cell>,
+    histogram: D::Buffer<Histogram>,
+    certificate: D::Buffer<Certificate>,
+    outcome: D::Buffer<Outcome>,
+}
+
+impl<D: Memory + Decide> Visited<D> {
+    fn new(device: &mut D, config: &Config, elements: usize) -> Result<Self, D::Error> {
+        let mut visited = Self {
+            gradient: device.zeroed(elements)?,
+            cell: device.zeroed(1)?,
+            histogram: device.zeroed(1)?,
+            certificate: device.zeroed(1)?,
+            outcome: device.zeroed(1)?,
+        };
+        device.write(&[config.cell()], D::view_mut(&mut visited.cell))?;
+        Ok(visited)
+    }
+
+    /// Measures an operation, decides, and runs it again to store.
+    fn visit(
+        &mut self,
+        device: &mut D,
+        config: &Config,
+        from: D::Ref<'_, Cell>,
+        operation: impl Fn(&mut D, D::Mut<'_, f16>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(), D::Error> {
+        let empty = Histogram::new(config.narrowing());
+        device.write(&[empty], D::view_mut(&mut self.histogram))?;
+        device.write(&[Outcome::EMPTY], D::view_mut(&mut self.outcome))?;
+        for stores in [false, true] {
+            let epilogue = Epilogue {
+                from: D::reborrow(from),
+                to: D::view(&self.cell),
+                narrowing: config.narrowing(),
+                noise: Noise::default(),
+                stores,
+                outcome: D::view_mut(&mut self.outcome),
+                histogram: (!stores).then(|| D::view_mut(&mut self.histogram)),
+            };
+            operation(device, D::view_mut(&mut self.gradient), epilogue)?;
+            if !stores {
+                let (seen, certificate) = (&self.histogram, &mut self.certificate);
+                let cell = D::view_mut(&mut self.cell);
+                device.decide(config, D::view(seen), cell, D::view_mut(certificate))?;
+            }
+        }
+        device.note(config, D::view(&self.outcome), from, D::view_mut(&mut self.cell))
+    }
+}
+
+/// A network of linear layers with a residual connection around all of them.
+struct Network<D: Memory> {
+    loss_gradient: D::Buffer<f32>,
+    weights: Vec<D::Buffer<f16>>,
+    inputs: Vec<D::Buffer<f16>>,
+    unscaled_cell: D::Buffer<Cell>,
+    loss: Visited<D>,
+    layers: Vec<Visited<D>>,
+    weight_gradients: Vec<Visited<D>>,
+    join: Visited<D>,
+    unscaled: Vec<D::Buffer<f32>>,
+    met: D::Buffer<Unscaled>,
+}
+
+/// Everything that is looked at, once, after the last step.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    unscaled: Vec<Vec<u32>>,
+    outcomes: Vec<Outcome>,
+    certificates: Vec<Certificate>,
+    met: Unscaled,
+}
+
+impl<D: Memory + Narrow<f16> + Matmul<f16, f16, f16> + Decide> Network<D> {
+    fn new(device: &mut D, config: &Config) -> Result<Self, D::Error> {
+        // Integers times one power of two: sums are exact, and so the same in any order.
+        let mut integers = |elements: usize, seed: usize| {
+            let integer = |i: usize| f16::from_f32(((i * 7 + seed * 3) % 5) as f32 - 2.0);
+            let mut buffer = device.zeroed(elements)?;
+            let values: Vec<f16> = (0..elements).map(integer).collect();
+            device.write(&values, D::view_mut(&mut buffer)).map(|()| buffer)
+        };
+        let (mut weights, mut inputs) = (Vec::new(), Vec::new());
+        for layer in 0..LAYERS {
+            weights.push(integers(WIDTH * WIDTH, layer)?);
+            inputs.push(integers(BATCH * WIDTH, layer + 100)?);
+        }
+        let mut visited = |elements| Visited::new(device, config, elements);
+        let (mut layers, mut weight_gradients) = (Vec::new(), Vec::new());
+        for _ in 0..LAYERS {
+            layers.push(visited(BATCH * WIDTH)?);
+            weight_gradients.push(visited(WIDTH * WIDTH)?);
+        }
+        let (loss, join) = (visited(BATCH * WIDTH)?, visited(BATCH * WIDTH)?);
+        let mut unscaled = Vec::new();
+        for _ in 0..LAYERS {
+            unscaled.push(device.zeroed(WIDTH * WIDTH)?);
+        }
+        let mut unscaled_cell = device.zeroed(1)?;
+        device.write(&[Cell::new()], D::view_mut(&mut unscaled_cell))?;
+        let (loss_gradient, met) = (device.zeroed(BATCH * WIDTH)?, device.zeroed(1)?);
+        Ok(Self {
+            loss_gradient,
+            weights,
+            inputs,
+            unscaled_cell,
+            loss,
+            layers,
+            weight_gradients,
+            join,
+            unscaled,
+            met,
+        })
+    }
+
+    fn backward(&mut self, device: &mut D, config: &Config, step: u32) -> Result<(), D::Error> {
+        // Far below what binary16 holds unscaled, and drifting.
+        let unit = f32::exp2(-30.0 - 3.0 * step as f32);
+        let values = (0..BATCH * WIDTH).map(|i| (i % 7) as f32 * unit).collect::<Vec<_>>();
+        device.write(&values, D::view_mut(&mut self.loss_gradient))?;
+        let from = D::view(&self.unscaled_cell);
+        self.loss.visit(device, config, from, |device, to, epilogue| {
+            device.apply(D::view(&self.loss_gradient), to, epilogue)
+        })?;
+
+        let mut above = &self.loss;
+        let layers = self.layers.iter_mut().zip(&mut self.weight_gradients);
+        for (index, (layer, weight_gradient)) in layers.enumerate() {
+            let (gradient, cell) = (D::view(&above.gradient), D::view(&above.cell));
+            let input = D::view(&self.inputs[index]);
+            let product = Product::new(WIDTH, BATCH, WIDTH).transpose_a();
+            weight_gradient.visit(device, config, cell, |device, to, epilogue| {
+                device.matmul(product, gradient, input, to, epilogue)
+            })?;
+            device.unscale(
+                D::view(&weight_gradient.gradient),
+                D::view(&weight_gradient.cell),
+                D::view_mut(&mut self.unscaled[index]),
+                D::view_mut(&mut self.met),
+            )?;
+            let weight = D::view(&self.weights[index]);
+            layer.visit(device, config, cell, |device, to, epilogue| {
+                device.matmul(Product::new(BATCH, WIDTH, WIDTH), gradient, weight, to, epilogue)
+            })?;
+            above = layer;
+        }
+        // A host that knows no scale brings the branches to that of the first.
+        let from = D::view(&above.cell);
+        let branches = [above, &self.loss]
+            .map(|of| Branch { gradient: D::view(&of.gradient), cell: D::view(&of.cell) });
+        self.join.visit(device, config, from, |device, to, epilogue| {
+            device.propagate(&branches, to, epilogue)
+        })
+    }
+
+    fn look(&self, device: &mut D) -> Result<Seen, D::Error> {
+        let mut unscaled = Vec::new();
+        for gradient in &self.unscaled {
+            let values: Vec<f32> = fetch(device, D::view(gradient))?;
+            unscaled.push(values.into_iter().map(f32::to_bits).collect());
+        }
+        let visited = [&self.loss, &self.join];
+        let visited = visited.into_iter().chain(&self.layers).chain(&self.weight_gradients);
+        let (mut outcomes, mut certificates) = (Vec::new(), Vec::new());
+        for visited in visited {
+            outcomes.extend(fetch(device, D::view(&visited.outcome))?);
+            certificates.extend(fetch(device, D::view(&visited.certificate))?);
+        }
+        let met = fetch(device, D::view(&self.met))?[0];
+        Ok(Seen { unscaled, outcomes, certificates, met })
+    }
+}
+
+fn fetch<T: Plain, D: Device>(device: &mut D, from: D::Ref<'_, T>) -> Result<Vec<T>, D::Error> {
+    let mut values = vec![T::zeroed(); D::len(from)];
+    device.read(from, &mut values).map(|()| values)
+}
+
+/// Runs some steps, calls `before_reading`, and looks at what is there.
+fn run<D: Memory + Narrow<f16> + Matmul<f16, f16, f16> + Decide>(
+    device: &mut D,
+    before_reading: impl FnOnce(&D),
+) -> Result<Seen, D::Error> {
+    let config = Config::for_format(Format::BINARY16);
+    let mut network = Network::new(device, &config)?;
+    for step in 0..STEPS {
+        network.backward(device, &config, step)?;
+    }
+    before_reading(device);
+    network.look(device)
+}
+
+#[test]
+fn a_backward_pass_waits_for_nothing() {
+    let mut device = Record::counting(Accelerator::new());
+    let seen = run(&mut device, |device| {
+        let counts = device.counts();
+        assert_eq!(counts.of(Operation::Read), 0);
+        let per_step = 2 + 2 + LAYERS as u64 * (2 + 2 + 1 + 2 + 2) + 2 + 2;
+        assert_eq!(counts.computations(), u64::from(STEPS) * per_step);
+        assert_eq!(device.device().executed(), 0, "computed before it was asked");
+    })
+    .expect("no error");
+    assert!(device.device().executed() > 0);
+    assert_eq!(seen, run(&mut Portable, |_| ()).expect("no error"));
+
+    assert_eq!(seen.met.nonfinite, 0);
+    assert!(seen.outcomes.iter().all(|outcome| outcome.underflow + outcome.overflow == 0));
+    assert!(seen.outcomes.iter().all(|outcome| outcome.nonzero() > 0));
+    assert!(seen.certificates[0].scale.log2() > 20, "{}", seen.certificates[0]);
+}

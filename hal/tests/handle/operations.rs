@@ -1,0 +1,250 @@
+//! What the accelerator computes, once its queue runs.
+
+use adaloss_core::{
+    format::{Subnormals, f16},
+    policy::{self, Cell, Certificate, Config},
+    scale::Scale,
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::Unscaled,
+};
+use adaloss_hal::{Branch, Decide, Epilogue, Matmul, Narrow, Product};
+
+use crate::{
+    ending::Ending,
+    memory::{Accelerator, AcceleratorError, Handle, HandleMut, check},
+    sabotage::Sabotage,
+};
+
+/// Terms that are summed before their sum is added to others.
+const TERMS: usize = 16;
+
+impl Narrow<f16> for Accelerator {
+    fn statistics(
+        &mut self,
+        values: Handle<'_, f16>,
+        to: HandleMut<'_, Statistics>,
+    ) -> Result<(), AcceleratorError> {
+        check("statistics", to.len() == 1)?;
+        let (from, to) = (values.queued(), to.queued());
+        let (sabotage, flushes) = (self.sabotage, self.flushes);
+        self.enqueue(move |memory| {
+            let mut odd_and_even = [Statistics::EMPTY; 2];
+            for (index, x) in memory.load(from)?.into_iter().enumerate().rev() {
+                odd_and_even[index % 2].observe(read(x, flushes));
+            }
+            let mut statistics = memory.load_one(to)?;
+            odd_and_even.iter().for_each(|part| statistics.merge(part));
+            if sabotage == Sabotage::LeastIsZero && statistics.zero > 0 {
+                statistics.min_bits = 0;
+            }
+            memory.store(&[statistics], to)
+        });
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        values: Handle<'_, f32>,
+        to: HandleMut<'_, f16>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), AcceleratorError> {
+        check("the narrowed tensor", values.len() == to.len())?;
+        let ending = Ending::queued(self, &epilogue)?;
+        let (from, to) = (values.queued(), to.queued());
+        self.enqueue(move |memory| {
+            let results = memory.load(from)?;
+            ending.take(memory, &results, to)
+        });
+        Ok(())
+    }
+
+    fn propagate(
+        &mut self,
+        branches: &[Branch<Handle<'_, f16>, Handle<'_, Cell>>],
+        to: HandleMut<'_, f16>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), AcceleratorError> {
+        check("a join", branches.len() >= 2)?;
+        for branch in branches {
+            check("a branch", branch.gradient.len() == to.len())?;
+            check("the cell of a branch", branch.cell.len() == 1)?;
+        }
+        let ending = Ending::queued(self, &epilogue)?;
+        let branches: Vec<_> =
+            branches.iter().map(|b| (b.gradient.queued(), b.cell.queued())).collect();
+        let (to, sabotage) = (to.queued(), self.sabotage);
+        self.enqueue(move |memory| {
+            let incoming = ending.incoming(memory)?;
+            let flushes = ending.narrowing.format.subnormals == Subnormals::Flush;
+            let mut sums = Vec::new();
+            // Branch by branch, where portable goes element by element.
+            for (gradient, cell) in branches {
+                let shift = (incoming / memory.load_one(cell)?.scale()).log2();
+                let shift = if sabotage == Sabotage::JoinsWithoutScales { 0 } else { shift };
+                let gradient = memory.load(gradient)?;
+                let terms = gradient.into_iter().map(|x| exactly(read(x, flushes), shift));
+                if sums.is_empty() {
+                    sums = terms.collect();
+                } else {
+                    sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+                }
+            }
+            ending.take(memory, &sums, to)
+        });
+        Ok(())
+    }
+
+    fn unscale(
+        &mut self,
+        gradient: Handle<'_, f16>,
+        cell: Handle<'_, Cell>,
+        to: HandleMut<'_, f32>,
+        met: HandleMut<'_, Unscaled>,
+    ) -> Result<(), AcceleratorError> {
+        check("the unscaled tensor", gradient.len() == to.len())?;
+        check("the cell of a gradient", cell.len() == 1)?;
+        check("what unscaling met", met.len() == 1)?;
+        let (gradient, cell) = (gradient.queued(), cell.queued());
+        let (to, met) = (to.queued(), met.queued());
+        let (sabotage, flushes) = (self.sabotage, self.flushes);
+        self.enqueue(move |memory| {
+            let scale = memory.load_one(cell)?.scale();
+            let turn = if sabotage == Sabotage::UnscalesTheWrongWay { 1 } else { -1 };
+            let mut counts = memory.load_one(met)?;
+            let gradient: Vec<f32> =
+                memory.load(gradient)?.into_iter().map(|x| read(x, flushes)).collect();
+            let flush = |x: f32| if flushes && x.is_subnormal() { 0.0_f32.copysign(x) } else { x };
+            let unscale = |&x: &f32| flush(exactly(x, turn * scale.log2()));
+            let unscaled: Vec<f32> = gradient.iter().map(unscale).collect();
+            for (&scaled, &unscaled) in gradient.iter().zip(&unscaled) {
+                counts.record(scaled, unscaled);
+            }
+            memory.store(&unscaled, to)?;
+            memory.store(&[counts], met)
+        });
+        Ok(())
+    }
+}
+
+impl Decide for Accelerator {
+    fn decide(
+        &mut self,
+        config: &Config,
+        seen: Handle<'_, Histogram>,
+        cell: HandleMut<'_, Cell>,
+        certificate: HandleMut<'_, Certificate>,
+    ) -> Result<(), AcceleratorError> {
+        check("a histogram", seen.len() == 1)?;
+        check("a cell", cell.len() == 1)?;
+        check("a certificate", certificate.len() == 1)?;
+        let (config, seen, sabotage) = (*config, seen.queued(), self.sabotage);
+        let (cell, certificate) = (cell.queued(), certificate.queued());
+        self.enqueue(move |memory| {
+            let mut state = memory.load_one(cell)?;
+            let mut decided = policy::decide(&config, &memory.load_one(seen)?, &mut state);
+            if sabotage == Sabotage::DecidesOneTooHigh {
+                decided.scale = Scale::saturating(decided.scale.log2() + 1);
+            }
+            memory.store(&[state], cell)?;
+            memory.store(&[decided], certificate)
+        });
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        config: &Config,
+        outcome: Handle<'_, Outcome>,
+        from: Handle<'_, Cell>,
+        cell: HandleMut<'_, Cell>,
+    ) -> Result<(), AcceleratorError> {
+        check("an outcome", outcome.len() == 1)?;
+        check("the cell of the results", from.len() == 1)?;
+        check("a cell", cell.len() == 1)?;
+        let (config, outcome) = (*config, outcome.queued());
+        let (from, cell, sabotage) = (from.queued(), cell.queued(), self.sabotage);
+        self.enqueue(move |memory| {
+            let (outcome, mut state) = (memory.load_one(outcome)?, memory.load_one(cell)?);
+            if sabotage != Sabotage::NotesNothing {
+                policy::note(&config, &outcome, memory.load_one(from)?.scale(), &mut state);
+            }
+            memory.store(&[state], cell)
+        });
+        Ok(())
+    }
+}
+
+impl Matmul<f16, f16, f16> for Accelerator {
+    fn matmul(
+        &mut self,
+        product: Product,
+        a: Handle<'_, f16>,
+        b: Handle<'_, f16>,
+        to: HandleMut<'_, f16>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), AcceleratorError> {
+        let [left, right, result] = product.lengths();
+        check("the left operand", a.len() == left)?;
+        check("the right operand", b.len() == right)?;
+        check("the product", to.len() == result)?;
+        let ending = Ending::queued(self, &epilogue)?;
+        let (a, b, to, sabotage) = (a.queued(), b.queued(), to.queued(), self.sabotage);
+        self.enqueue(move |memory| {
+            let results = multiply(product, &memory.load(a)?, &memory.load(b)?, sabotage);
+            ending.take(memory, &results, to)
+        });
+        Ok(())
+    }
+}
+
+/// Multiplies column by column: terms in blocks, and the sums of the blocks pairwise.
+fn multiply(product: Product, a: &[f16], b: &[f16], sabotage: Sabotage) -> Vec<f32> {
+    let Product { rows, inner, columns, transpose_a, mut transpose_b } = product;
+    if sabotage == Sabotage::IgnoresTranspose {
+        transpose_b = false;
+    }
+    let number = |x: f16| match sabotage {
+        Sabotage::FlushesNan if x.is_nan() => 0.0,
+        _ => x.to_f32(),
+    };
+    let mut results = vec![0.0; rows * columns];
+    for column in 0..columns {
+        let right: Vec<f32> = (0..inner)
+            .map(|k| b[if transpose_b { column * inner + k } else { k * columns + column }])
+            .map(number)
+            .collect();
+        for row in 0..rows {
+            let left =
+                (0..inner).map(|k| a[if transpose_a { k * rows + row } else { row * inner + k }]);
+            let terms: Vec<f32> = left.zip(&right).map(|(x, y)| number(x) * y).collect();
+            results[row * columns + column] = match sabotage {
+                Sabotage::NarrowAccumulator => {
+                    let add = |sum: f16, term: &f32| f16::from_f32(sum.to_f32() + term);
+                    terms.iter().fold(f16::ZERO, add).to_f32()
+                }
+                _ => pairwise(&terms),
+            };
+        }
+    }
+    results
+}
+
+/// Sums blocks of terms in their order, and halves of the blocks after one another.
+fn pairwise(terms: &[f32]) -> f32 {
+    if terms.len() <= TERMS {
+        return terms.iter().fold(0.0, |sum, term| sum + term);
+    }
+    let half = terms.len().div_ceil(2 * TERMS) * TERMS;
+    pairwise(&terms[..half]) + pairwise(&terms[half..])
+}
+
+/// Returns `2^shift x`, rounded to f32 once: an f64 holds every such product of a binary16.
+fn exactly(x: f32, shift: i32) -> f32 {
+    (f64::from(x) * f64::exp2(f64::from(shift))) as f32
+}
+
+/// Reads an operand, subnormals as zero where the format flushes.
+fn read(x: f16, flushes: bool) -> f32 {
+    let is_subnormal = x.to_bits() & 0x7fff < 0x0400;
+    if flushes && is_subnormal { 0.0_f32.copysign(x.to_f32()) } else { x.to_f32() }
+}

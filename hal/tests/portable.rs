@@ -1,0 +1,57 @@
+//! The portable device does what the core says.
+
+#![forbid(unsafe_code)]
+
+use adaloss_core::format::{E4M3, E5M2, bf16, f16};
+use adaloss_hal::{
+    conformance::{self, Failure},
+    portable::Portable,
+};
+
+#[test]
+fn narrows_to_every_format() -> Result<(), Failure> {
+    let device = &mut Portable;
+    conformance::memory(device)?;
+    conformance::narrow::<f16, _>(device)?;
+    conformance::narrow::<bf16, _>(device)?;
+    conformance::narrow::<E5M2, _>(device)?;
+    conformance::narrow::<E4M3, _>(device)?;
+    conformance::narrow::<f32, _>(device)?;
+    Ok(())
+}
+
+#[test]
+fn decides_like_the_core() -> Result<(), Failure> {
+    let report = conformance::decide(&mut Portable)?;
+    assert!(report.operations > 10_000, "{report}");
+    Ok(())
+}
+
+#[test]
+fn multiplies_every_pair_of_formats_that_training_uses() -> Result<(), Failure> {
+    let device = &mut Portable;
+    conformance::matmul::<f16, f16, f16, _>(device)?;
+    conformance::matmul::<bf16, bf16, bf16, _>(device)?;
+    // Eight-bit gradients, sixteen-bit weights.
+    conformance::matmul::<E5M2, f16, E5M2, _>(device)?;
+    conformance::matmul::<E4M3, f16, E4M3, _>(device)?;
+    // Weight gradients, unscaled.
+    conformance::matmul::<f16, f16, f32, _>(device)?;
+    conformance::matmul::<E5M2, bf16, f32, _>(device)?;
+    conformance::matmul::<f32, f32, f32, _>(device)?;
+    Ok(())
+}
+
+/// What the suite's documentation promises to firmware.
+#[test]
+fn the_suite_needs_little_stack() {
+    let suite = || {
+        conformance::memory(&mut Portable)?;
+        conformance::narrow::<f32, _>(&mut Portable)?;
+        conformance::decide(&mut Portable)?;
+        conformance::matmul::<f16, f16, f16, _>(&mut Portable)
+    };
+    let thread = std::thread::Builder::new().stack_size(96 * 1024).spawn(suite);
+    let report = thread.expect("a thread").join().expect("no overflow");
+    assert!(report.is_ok());
+}
