@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# The CI, word by word: ./ci.sh fmt clippy test ...   Without a word: all of them.
+# Each word fails when what it needs is missing; nothing is skipped.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+fmt() { cargo fmt --all --check; }
+
+clippy() { cargo clippy --workspace --all-targets --all-features --locked -- -D warnings; }
+
+test() { cargo test --workspace --locked; }
+
+doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
+
+# Core and HAL without std, for a microcontroller that has not even an FPU. With rustup's target if it is
+# there, else from the sources of Debian's rust-web-src with the compiler they belong to.
+no_std() {
+    local target=thumbv6m-none-eabi
+    local check=(check --locked -p adaloss-core -p adaloss-hal --target "$target")
+    if rustup target list --installed 2>/dev/null | grep -qx "$target"; then
+        cargo "${check[@]}"
+    elif [ -x /usr/bin/cargo ] && compgen -G '/usr/src/rustc-*/library/core' >/dev/null; then
+        RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO_TARGET_DIR=target/no_std \
+            /usr/bin/cargo "${check[@]}" -Zbuild-std=core
+    else
+        echo "no_std needs the target $target: rustup target add $target," \
+            "or apt-get install rustc-web cargo-web rust-web-src" >&2
+        return 1
+    fi
+}
+
+# Tests that are not run, with their reasons; an ignored test is not a passed one.
+ignored() {
+    local unexplained
+    git grep -nE '#\[ignore' -- '*.rs' || echo "no test is ignored"
+    unexplained=$(git grep -nE '#\[ignore\]' -- '*.rs' || true)
+    [ -z "$unexplained" ]
+}
+
+# The main job, small, from the command line that the README names.
+compare() {
+    local out
+    out=$(mktemp -d)
+    cargo run --release --locked -p adaloss-train -- compare --epochs 2 --out "$out/results.json"
+    rm -r "$out"
+}
+
+words=("$@")
+[ ${#words[@]} -gt 0 ] || words=(fmt clippy doc no_std ignored compare test)
+for word in "${words[@]}"; do
+    case $word in
+        fmt | clippy | test | doc | no_std | ignored | compare)
+            echo "== $word" >&2
+            "$word"
+            ;;
+        *)
+            echo "unknown word \"$word\": one of fmt clippy doc no_std ignored compare test" >&2
+            exit 2
+            ;;
+    esac
+done
