@@ -32,7 +32,7 @@ pub struct Schedule {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
-            epochs: 20,
+            epochs: 30,
             batch: 64,
             hidden: 128,
             shift: 1.0,

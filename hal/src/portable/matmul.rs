@@ -5,9 +5,11 @@ use adaloss_core::format::Element;
 use super::{Portable, PortableError, narrow::Sink, same_length};
 use crate::{Epilogue, Matmul, Plain, Product};
 
-/// Sums that are kept at a time; the result does not depend on these.
+/// Sums that are kept at a time, and terms that are widened at a time; the result does not depend on
+/// these.
 const ROWS: usize = 32;
 const COLUMNS: usize = 32;
+const DEPTH: usize = 16;
 
 impl<A, B, F> Matmul<A, B, F> for Portable
 where
@@ -52,21 +54,52 @@ fn tile<A: Element, B: Element>(
     column: usize,
 ) -> [[f32; COLUMNS]; ROWS] {
     let Product { rows, inner, columns, transpose_a, transpose_b } = product;
-    let (a_row, a_inner) = if transpose_a { (1, rows) } else { (inner, 1) };
-    let (b_inner, b_column) = if transpose_b { (1, inner) } else { (columns, 1) };
+    let left = Matrix { elements: a, stride: if transpose_a { (1, rows) } else { (inner, 1) } };
+    let right = Matrix { elements: b, stride: if transpose_b { (1, inner) } else { (columns, 1) } };
     let (height, width) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
     let mut sums = [[0.0; COLUMNS]; ROWS];
-    for k in 0..inner {
-        let mut right = [0.0; COLUMNS];
-        for (j, right) in right[..width].iter_mut().enumerate() {
-            *right = b[k * b_inner + (column + j) * b_column].widen();
-        }
-        for (i, sums) in sums[..height].iter_mut().enumerate() {
-            let left = a[(row + i) * a_row + k * a_inner].widen();
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum += left * right;
+    for k in (0..inner).step_by(DEPTH) {
+        let depth = DEPTH.min(inner - k);
+        let left = left.widen::<ROWS, DEPTH>((row, k), (height, depth));
+        let right = right.widen::<DEPTH, COLUMNS>((k, column), (depth, width));
+        for (k, right) in right[..depth].iter().enumerate() {
+            for (sums, left) in sums[..height].iter_mut().zip(&left) {
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum += left[k] * right;
+                }
             }
         }
     }
     sums
+}
+
+/// An operand as the product sees it: element (i, j) is `elements[i * stride.0 + j * stride.1]`.
+struct Matrix<'a, E> {
+    elements: &'a [E],
+    stride: (usize, usize),
+}
+
+impl<E: Element> Matrix<'_, E> {
+    /// Widens the `extent` of the block that begins at `origin`; the rest of the block is zero.
+    fn widen<const R: usize, const C: usize>(
+        &self,
+        origin: (usize, usize),
+        extent: (usize, usize),
+    ) -> [[f32; C]; R] {
+        let mut block = [[0.0; C]; R];
+        let first = origin.0 * self.stride.0 + origin.1 * self.stride.1;
+        if self.stride.1 == 1 {
+            for (i, row) in block[..extent.0].iter_mut().enumerate() {
+                let from = &self.elements[first + i * self.stride.0..][..extent.1];
+                row.iter_mut().zip(from).for_each(|(to, x)| *to = x.widen());
+            }
+        } else {
+            // Stored by columns: read as it lies.
+            for j in 0..extent.1 {
+                let from = &self.elements[first + j * self.stride.1..][..extent.0];
+                block.iter_mut().zip(from).for_each(|(row, x)| row[j] = x.widen());
+            }
+        }
+        block
+    }
 }
