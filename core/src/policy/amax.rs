@@ -9,8 +9,8 @@ use crate::{scale::Scale, statistics::Histogram};
 /// overflow, lowered by `margin` binades.  (Micikevicius et al. 2022; the `DelayedScaling` recipe
 /// of NVIDIA's Transformer Engine with `amax_compute_algo="max"`.)
 ///
-/// A cell keeps twelve maxima.  A longer window is kept as twelve slots of equal length, each with
-/// its maximum, so that a maximum is forgotten up to one slot late.
+/// A cell keeps twelve maxima.  A longer window is kept as slots of equal length, each with its
+/// maximum, so that a maximum is never forgotten early and at most two slots late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Amax {
@@ -18,14 +18,11 @@ pub struct Amax {
     pub window: u16,
     /// Binades left free below overflow.
     pub margin: u8,
-    /// Always zero: the padding that C would add, so that every byte is defined.
-    pub reserved: u8,
 }
 
 impl Amax {
-    /// A window of 1020 visits and no margin: what Transformer Engine does by default, with its
-    /// window of 1024 rounded to whole slots.
-    pub const DELAYED_SCALING: Self = Self { window: 1020, margin: 0, reserved: 0 };
+    /// A window of 1024 visits and no margin: what Transformer Engine does by default.
+    pub const DELAYED_SCALING: Self = Self { window: 1024, margin: 0 };
 
     pub(super) const fn check(&self) -> Result<(), ConfigError> {
         if self.window == 0 {
@@ -34,10 +31,15 @@ impl Amax {
         Ok(())
     }
 
+    /// Returns the visits of one slot: all but the one being filled have to cover the window.
+    fn slot_length(&self) -> u16 {
+        (self.window - 1).div_ceil(MAXIMA as u16 - 1).max(1)
+    }
+
     /// Remembers the ceiling of the largest magnitude of one visit.
     pub(super) fn remember(&self, ceiling: i32, cell: &mut Cell) {
         let ceiling = ceiling.clamp(-127, 126) as i8;
-        if cell.in_slot >= self.window.div_ceil(MAXIMA as u16) {
+        if cell.in_slot >= self.slot_length() {
             cell.slot = (cell.slot + 1) % MAXIMA as u8;
             cell.in_slot = 0;
         }
@@ -54,10 +56,10 @@ impl Amax {
     ) -> Certificate {
         // The tensor at hand counts as well: it is narrowed with what is decided here.
         let now = histogram.greatest_scale().map_or(-127, Scale::log2);
-        let slots = usize::from(self.window).min(MAXIMA);
-        let oldest_first = (1..=slots)
+        let slots = usize::from((self.window - 1).div_ceil(self.slot_length())) + 1;
+        let remembered = (1..=slots)
             .map(|back| cell.ceilings[(usize::from(cell.slot) + 1 + MAXIMA - back) % MAXIMA]);
-        let ceiling = oldest_first.map(i32::from).fold(now, i32::min);
+        let ceiling = remembered.map(i32::from).fold(now, i32::min);
         certificate.rule = Rule::Amax;
         certificate.scale = Scale::saturating(ceiling - i32::from(self.margin));
         cell.decided(certificate.scale, 0);

@@ -27,8 +27,6 @@ pub struct Backoff {
     pub cap: f64,
     /// Usable steps in a row between two growths.
     pub interval: u32,
-    /// Always zero: the padding that C would add, so that every byte is defined.
-    pub reserved: u32,
 }
 
 impl Backoff {
@@ -43,7 +41,6 @@ impl Backoff {
         floor: Scale::MIN.factor() as f64,
         cap: Scale::MAX.factor() as f64,
         interval: 2000,
-        reserved: 0,
     };
 
     /// Chainer's dynamic scaling: from 1, doubled after every step until the first bad one, then

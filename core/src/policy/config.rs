@@ -133,7 +133,7 @@ pub enum Preset {
 /// ```
 /// use adaloss_core::{format::Format, policy::{Amax, Config, Policy}};
 /// let config = Config::for_format(Format::E5M2)
-///     .with_policy(Policy::Amax(Amax { window: 16, margin: 1, reserved: 0 }))?
+///     .with_policy(Policy::Amax(Amax { window: 16, margin: 1 }))?
 ///     .with_period(1)?;
 /// assert_eq!(config.policy().name(), "amax");
 /// # Ok::<(), adaloss_core::policy::ConfigError>(())

@@ -32,8 +32,6 @@ pub struct Measured {
     ///
     /// A downward move is never bounded: exact counts demand it.
     pub max_growth: u8,
-    /// Always zero: the padding that C would add, so that every byte is defined.
-    pub reserved: u8,
 }
 
 impl Measured {
@@ -46,7 +44,6 @@ impl Measured {
             headroom: if format.encoding.bits() == 8 { 2 } else { 1 },
             slack: 2,
             max_growth: 16,
-            reserved: 0,
         }
     }
 
@@ -71,12 +68,14 @@ impl Measured {
         let greatest = histogram.greatest_scale();
         let top = greatest
             .map_or(Scale::MIN, |scale| Scale::saturating(scale.log2() - i32::from(self.headroom)));
-        let by_count = histogram.least_scale(allowed).filter(|&least| least <= top);
+        // Where every legal scale overflows, there is no window to be in.
+        let in_window = |&least: &Scale| greatest.is_some() && least <= top;
+        let by_count = histogram.least_scale(allowed).filter(in_window);
         let (rule, least) = match by_count {
             Some(least) => (Rule::Window, Some(least)),
             None => {
                 let by_mass = histogram.least_scale_by_mass(self.lost_mass.bits());
-                match by_mass.filter(|&least| least <= top) {
+                match by_mass.filter(in_window) {
                     Some(least) => (Rule::LostMass, Some(least)),
                     None => (Rule::Headroom, None),
                 }

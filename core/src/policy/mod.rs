@@ -192,7 +192,7 @@ pub fn note(config: &Config, outcome: &Outcome, incoming: Scale, cell: &mut Cell
         }
         cell.trigger = Trigger::Overflow;
     } else if let Policy::Measured(measured) = config.policy() {
-        let twice = 2 * measured.tolerance.of(outcome.nonzero());
+        let twice = measured.tolerance.of(2 * outcome.nonzero());
         if cell.flags & cell::PROMISED != 0 && outcome.underflow > twice {
             cell.trigger = Trigger::Underflow;
         }

@@ -178,7 +178,8 @@ impl Histogram {
     /// as a fraction of 2^32.
     ///
     /// The bound takes each lost element for the upper edge of its binade and each kept one for the
-    /// lower edge, so it is at most twice the share itself.
+    /// lower edge, so it is at most four times the share itself while no element has its floor
+    /// beyond the legal scales, and a looser bound where some do.
     pub fn lost_mass(&self, scale: Scale) -> u32 {
         let masses = Masses::of(self);
         let lost = masses.lost(scale);
@@ -225,15 +226,19 @@ impl Masses {
         let top = histogram.floors.iter().position(|&count| count > 0).unwrap_or(0);
         // The largest binade weighs 2^unit; all together stay below 2^62.
         let unit = 62_u32.saturating_sub(64 - histogram.nonzero().leading_zeros());
+        let mut total = 0_u64;
         let floors = array::from_fn(|i| {
             let count = histogram.floors[i];
-            match (i.saturating_sub(top)) as u32 {
-                below if below <= unit => count << (unit - below),
-                // Lost mass is bounded from above, so a fraction of a unit counts as a whole.
-                below => count.checked_shr(below - unit).unwrap_or(0) + u64::from(count > 0),
-            }
+            // Lost mass is bounded from above: a fraction of a unit counts as a whole where it may
+            // be lost, and not at all where it may be kept.
+            let (mass, fraction) = match i.saturating_sub(top) as u32 {
+                below if below <= unit => (count << (unit - below), 0),
+                below => (count.checked_shr(below - unit).unwrap_or(0), u64::from(count > 0)),
+            };
+            total = total.saturating_add(mass);
+            mass + fraction
         });
-        Self { floors, total: floors.iter().fold(0, |sum: u64, &mass| sum.saturating_add(mass)) }
+        Self { floors, total }
     }
 
     /// Returns the lower edges of what underflows at `scale`.
@@ -250,8 +255,8 @@ impl Masses {
         let (lost, total) = (2 * lost, self.total + lost);
         // Both lose the same low bits, the divisor rounded down and the dividend up.
         let excess = 33_u32.saturating_sub(lost.leading_zeros());
-        let share = (((lost >> excess) + u64::from(excess > 0)) << 32) / (total >> excess).max(1);
-        u32::try_from(share).unwrap_or(u32::MAX)
+        let dividend = ((lost >> excess) + u64::from(excess > 0)) << 32;
+        u32::try_from(dividend.div_ceil((total >> excess).max(1))).unwrap_or(u32::MAX)
     }
 }
 

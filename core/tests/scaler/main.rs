@@ -52,7 +52,7 @@ fn configs(format: Format) -> Vec<Config> {
         Policy::Backoff(Backoff { interval: 3, ..Backoff::GRAD_SCALER }),
         Policy::Normal(Normal::new(format, 1e-3).unwrap()),
         Policy::Range(Range::new(format)),
-        Policy::Amax(Amax { window: 5, margin: 1, reserved: 0 }),
+        Policy::Amax(Amax { window: 5, margin: 1 }),
     ];
     let others = policies.map(|policy| measured.with_policy(policy).unwrap());
     let paper = Config::preset(Preset::Paper, format);

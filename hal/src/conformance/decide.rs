@@ -40,7 +40,7 @@ pub(super) fn check<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), 
 fn configurations(format: Format) -> [Result<Config, ConfigError>; 9] {
     let measured = Config::for_format(format);
     let amax = |window, margin| {
-        measured.with_policy(Policy::Amax(Amax { window, margin, reserved: 0 }))?.with_period(1)
+        measured.with_policy(Policy::Amax(Amax { window, margin }))?.with_period(1)
     };
     [
         Ok(measured),

@@ -224,7 +224,7 @@ fn saturating_and_stochastic_decisions_are_the_same_bits() {
 #[test]
 fn amax_decisions_are_the_same_bits() {
     for (window, margin) in [(1, 0), (7, 1), (60, 0)] {
-        let policy = Policy::Amax(Amax { window, margin, reserved: 0 });
+        let policy = Policy::Amax(Amax { window, margin });
         let config = measured().with_policy(policy).and_then(|config| config.with_period(3));
         let triggers = compare(config.expect("a legal policy"), 4);
         assert!(triggers.contains(&Trigger::Overflow) && triggers.contains(&Trigger::None));

@@ -1,0 +1,75 @@
+//! Independent references: nothing here calls the code under test.
+//!
+//! The types of `adaloss_core` serve as names only.  [`Grid`] rounds by the definition, between two
+//! neighbours of a table; [`apfloat`] rounds with LLVM's arbitrary-precision floating point;
+//! [`exact`] has the rational numbers; [`inputs`] generates what is tested with.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(unused_imports, reason = "each test file uses its part")]
+
+pub(crate) mod apfloat;
+pub(crate) mod exact;
+mod grid;
+pub(crate) mod inputs;
+mod limits;
+
+pub(crate) use grid::Grid;
+pub(crate) use limits::{Limits, pow2, product};
+
+use adaloss_core::format::{Encoding, Format, Narrowing, Overflow, Rounding, Subnormals};
+
+/// Every encoding, each with gradual underflow and with flushing.
+pub(crate) fn formats() -> Vec<Format> {
+    let encodings = [
+        Encoding::Binary16,
+        Encoding::BFloat16,
+        Encoding::E5M2,
+        Encoding::E4M3,
+        Encoding::Binary32,
+    ];
+    let both = [Subnormals::Gradual, Subnormals::Flush];
+    let pairs = encodings.into_iter().flat_map(|e| both.map(|s| Format::new(e, s)));
+    pairs.collect()
+}
+
+/// Every combination of format, rounding and overflow.
+pub(crate) fn narrowings() -> Vec<Narrowing> {
+    let mut all = Vec::new();
+    for format in formats() {
+        for rounding in [Rounding::NearestEven, Rounding::TowardZero, Rounding::Stochastic] {
+            for overflow in [Overflow::Infinity, Overflow::Saturate] {
+                all.push(Narrowing { format, rounding, overflow });
+            }
+        }
+    }
+    all
+}
+
+/// Every combination of format and deterministic rounding; overflow does not change a count.
+pub(crate) fn counted_narrowings() -> Vec<Narrowing> {
+    let of = |n: &Narrowing| n.overflow == Overflow::Infinity && n.rounding != Rounding::Stochastic;
+    narrowings().into_iter().filter(of).collect()
+}
+
+/// Runs `job` on every item, on all cores, and returns the sum of what it counted.
+pub(crate) fn in_parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> u64 + Sync) -> u64 {
+    use std::{
+        panic::resume_unwind,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+    let next = AtomicUsize::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        let mut count = 0;
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            count += job(item);
+        }
+        count
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let counts =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|e| resume_unwind(e)));
+        counts.sum()
+    })
+}

@@ -1,0 +1,82 @@
+//! Recovery from overflow: one exact move.
+
+use adaloss_core::{
+    format::{Fate, Rounding},
+    policy::{Amax, Config, Measured, Policy, recover},
+    scale::Scale,
+    statistics::Outcome,
+};
+
+use crate::oracle::{
+    Limits, in_parallel,
+    inputs::{SplitMix64, adversarial},
+    narrowings, product,
+};
+
+/// At the recovered scale plus its headroom nothing overflows; one binade above, something does.
+#[test]
+fn one_move_prevents_overflow_and_no_smaller_one_does() {
+    let checked = in_parallel(&narrowings(), |&narrowing| {
+        let limits = Limits::of(narrowing.format.encoding);
+        let mut generator = SplitMix64(111);
+        let mut checked = 0;
+        let config = Config::for_format(narrowing.format)
+            .with_rounding(narrowing.rounding, 0)
+            .with_overflow(narrowing.overflow);
+        let measured = Measured::for_format(narrowing.format);
+        let amax = Amax { window: 4, margin: 3 };
+        let policies = [
+            (Policy::Measured(measured), i32::from(measured.headroom)),
+            (Policy::Measured(Measured { headroom: 0, ..measured }), 0),
+            (Policy::Amax(amax), 3),
+        ];
+        for (policy, headroom) in policies {
+            let config = config.with_policy(policy).expect("legal");
+            for x in adversarial(narrowing.format, 2000, 112) {
+                let incoming = Scale::saturating(generator.below(253) as i32 - 126);
+                let mut outcome = Outcome::EMPTY;
+                // Smaller, zero and non-finite elements do not matter.
+                outcome.record(x, Fate::Overflow);
+                outcome.record(x / 2.0, Fate::Normal);
+                outcome.record(0.0, Fate::Zero);
+                outcome.record(f32::INFINITY, Fate::NonFinite);
+                let overflows =
+                    |k: i32| limits.overflows(narrowing, product(x.abs(), k - incoming.log2()));
+                let context = || format!("{narrowing:?} {:#010x} at {incoming}", x.to_bits());
+                let Some(scale) = recover(&config, &outcome, incoming) else {
+                    assert!(overflows(-126), "{}", context());
+                    continue;
+                };
+                let highest = (scale.log2() + headroom).min(126);
+                if scale > Scale::MIN {
+                    assert!(!overflows(highest), "{}", context());
+                    assert!(highest == 126 || overflows(highest + 1), "{}", context());
+                } else {
+                    // The headroom is cut by the least legal scale.
+                    assert!(!overflows(-126) && overflows(-126 + headroom + 1), "{}", context());
+                }
+                // The same by narrowing; with stochastic rounding the word 0 rounds up.
+                let fate = |k: i32| narrowing.narrow(x, k - incoming.log2(), 0).fate;
+                assert_ne!(fate(scale.log2()), Fate::Overflow);
+                let next = highest + 1;
+                assert!(next > 126 || scale == Scale::MIN || fate(next) == Fate::Overflow);
+                checked += 1;
+            }
+        }
+        checked
+    });
+    println!("recovery: {checked} moves, each enough and none too far");
+}
+
+#[test]
+fn nothing_finite_has_no_recovery() {
+    for narrowing in narrowings().iter().filter(|n| n.rounding == Rounding::NearestEven) {
+        let config = Config::for_format(narrowing.format);
+        let mut outcome = Outcome::EMPTY;
+        assert_eq!(recover(&config, &outcome, Scale::ONE), None);
+        outcome.record(f32::NAN, Fate::NonFinite);
+        outcome.record(f32::INFINITY, Fate::NonFinite);
+        outcome.record(0.0, Fate::Zero);
+        assert_eq!(recover(&config, &outcome, Scale::MAX), None);
+    }
+}
