@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Parameters that make every rule and bound matter now and then.
-fn draw_parameters(narrowing: Narrowing, generator: &mut SplitMix64) -> Measured {
+fn draw_parameters(generator: &mut SplitMix64) -> Measured {
     let share = |bits: &[u32], generator: &mut SplitMix64| {
         Fraction::from_bits(bits[generator.below(bits.len())])
     };
@@ -25,7 +25,6 @@ fn draw_parameters(narrowing: Narrowing, generator: &mut SplitMix64) -> Measured
         headroom: [0, 1, 2, 5][generator.below(4)],
         slack: [0, 2, 2, 4][generator.below(4)],
         max_growth: [1, 2, 16, 255][generator.below(4)],
-        ..Measured::for_format(narrowing.format)
     }
 }
 
@@ -74,7 +73,7 @@ fn decisions_are_those_of_the_search() {
         let mut generator = SplitMix64(91);
         let mut checked = 0;
         for _ in 0..120 {
-            let config = config(narrowing, draw_parameters(narrowing, &mut generator));
+            let config = config(narrowing, draw_parameters(&mut generator));
             let mut cell = config.cell();
             let mut tensor = Tensor::draw(&mut generator);
             // The same cell over a drifting tensor: kept, limited and exempt moves.
@@ -105,7 +104,7 @@ fn stochastic_rounding_decides_by_what_can_happen() {
     let mut generator = SplitMix64(92);
     for narrowing in narrowings().into_iter().filter(|n| n.rounding == Rounding::Stochastic) {
         for _ in 0..15 {
-            let config = config(narrowing, draw_parameters(narrowing, &mut generator));
+            let config = config(narrowing, draw_parameters(&mut generator));
             check(&config, &Tensor::draw(&mut generator), &mut config.cell());
         }
     }
