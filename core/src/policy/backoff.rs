@@ -5,8 +5,9 @@ use crate::scale::Scale;
 
 /// Parameters of the `backoff` policy.
 ///
-/// After `interval` usable steps in a row the scale is multiplied by `growth`; a step with a
-/// non-finite gradient is skipped and the scale multiplied by `shrink`.  The real-valued scale is
+/// After `interval` clean steps in a row the scale is multiplied by `growth`; a step with a
+/// non-finite gradient is skipped and the scale multiplied by `shrink`.  Where overflow saturates, a
+/// saturated step is used and the scale shrinks all the same.  The real-valued scale is
 /// kept in f64, as Chainer keeps it, and moved by IEEE multiplications that are the same on every
 /// platform; what is applied is its greatest power of two.  PyTorch keeps an f32: the same number
 /// while the factors are powers of two.
@@ -15,22 +16,22 @@ use crate::scale::Scale;
 pub struct Backoff {
     /// The scale to begin with.
     pub initial: f64,
-    /// The factor after `interval` usable steps.
+    /// The factor after `interval` clean steps.
     pub growth: f64,
-    /// The factor after each usable step before the first bad one; 1 for no such warm-up.
+    /// The factor after each clean step before the first bad one; 1 for no such warm-up.
     pub warm_up: f64,
-    /// The factor after a step that was not usable.
+    /// The factor after a step that was not clean.
     pub shrink: f64,
     /// The least scale.
     pub floor: f64,
     /// The greatest scale.
     pub cap: f64,
-    /// Usable steps in a row between two growths.
+    /// Clean steps in a row between two growths.
     pub interval: u32,
 }
 
 impl Backoff {
-    /// PyTorch's `GradScaler` with its defaults: 65536, doubled after 2000 usable steps, halved.
+    /// PyTorch's `GradScaler` with its defaults: 65536, doubled after 2000 clean steps, halved.
     ///
     /// PyTorch knows no floor and no cap; here they are the legal scales.
     pub const GRAD_SCALER: Self = Self {
@@ -44,7 +45,7 @@ impl Backoff {
     };
 
     /// Chainer's dynamic scaling: from 1, doubled after every step until the first bad one, then
-    /// multiplied by `2^(1/interval)` after every usable step; between 1 and 65504.
+    /// multiplied by `2^(1/interval)` after every clean step; between 1 and 65504.
     ///
     /// # Errors
     ///
@@ -90,8 +91,8 @@ impl Backoff {
     }
 
     /// Moves the scale after a step.
-    pub(super) fn step(&self, usable: bool, cell: &mut Cell) {
-        if usable {
+    pub(super) fn step(&self, clean: bool, cell: &mut Cell) {
+        if clean {
             cell.age += 1;
             let warming_up = cell.flags & CALIBRATED == 0 && self.warm_up > 1.0;
             if warming_up {

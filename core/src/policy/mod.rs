@@ -209,9 +209,12 @@ fn lower(config: &Config, scale: Scale, incoming: Scale, cell: &mut Cell) {
     }
 }
 
-/// Moves the scale of a policy that serves the whole model, after a step that was usable or not.
-pub fn step(config: &Config, usable: bool, cell: &mut Cell) {
+/// Moves the scale of a policy that serves the whole model, after a step that was clean or not.
+///
+/// A step is clean where every gradient is finite and none overflowed.  One in which values
+/// saturated is usable and not clean: infinities would have shown that the scale is too large.
+pub fn step(config: &Config, clean: bool, cell: &mut Cell) {
     if let Policy::Backoff(backoff) = config.policy() {
-        backoff.step(usable, cell);
+        backoff.step(clean, cell);
     }
 }

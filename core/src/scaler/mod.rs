@@ -168,8 +168,8 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     }
 
     /// Ends a step: moves the scale of the whole model, and counts.
-    fn finish(&mut self, bad: Option<(Place, Cause)>) -> Verdict {
-        policy::step(&self.config, bad.is_none(), &mut self.loss);
+    fn finish(&mut self, bad: Option<(Place, Cause)>, overflowed: bool) -> Verdict {
+        policy::step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
         self.totals.steps += 1;
         let Some((layer, cause)) = bad else {
             self.skipped_in_row = 0;

@@ -22,6 +22,7 @@ use crate::{
 pub struct Step<'s, const CELLS: usize> {
     scaler: &'s mut LossScaler<CELLS>,
     bad: Option<(Place, Cause)>,
+    overflowed: bool,
     tiny: u64,
     last: Option<Visit>,
 }
@@ -83,7 +84,7 @@ type Fits<'a> = &'a dyn Fn(Scale) -> bool;
 
 impl<'s, const CELLS: usize> Step<'s, CELLS> {
     pub(super) const fn new(scaler: &'s mut LossScaler<CELLS>) -> Self {
-        Self { scaler, bad: None, tiny: 0, last: None }
+        Self { scaler, bad: None, overflowed: false, tiny: 0, last: None }
     }
 
     /// Narrows the gradient of the loss, which arrives in f32 and unscaled, through its cell.
@@ -218,7 +219,7 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
 
     /// Ends the step and judges it.
     pub fn finish(self) -> Verdict {
-        self.scaler.finish(self.bad)
+        self.scaler.finish(self.bad, self.overflowed)
     }
 
     /// Visits one tensor: decide if due, narrow, replay if it overflowed, take note.
@@ -263,6 +264,7 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
             (leaving, replayed) = (scale, true);
             (value, outcome) = store(scale)?;
         }
+        self.overflowed |= outcome.overflow > 0;
         if outcome.nonfinite > 0 {
             self.bad.get_or_insert((place, Cause::NonFinite));
         } else if is_fatal(&outcome) {

@@ -111,6 +111,22 @@ fn backoff_moves_after_the_step() {
     assert_eq!(scaler.cell(Place::Loss).unwrap().scale(), scale(16));
 }
 
+/// Saturation hides infinities, not that the scale is too large: it shrinks, and the step is used.
+#[test]
+fn backoff_shrinks_when_values_saturate() {
+    let config = configs(Format::E4M3).into_iter().find(|c| c.policy().name() == "backoff");
+    let mut scaler = LossScaler::<8>::new(config.unwrap());
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let mut step = scaler.begin();
+        let leaving = loss(&mut step, &[5.0e-3]).unwrap().scale();
+        seen.push((leaving.log2(), step.last().unwrap().outcome.overflow));
+        assert_eq!(step.finish(), Verdict::Apply);
+    }
+    // Three clean steps double the scale; 2^17 times 5.0e-3 is beyond 448.
+    assert_eq!(seen, [(16, 0), (16, 0), (16, 0), (17, 1), (16, 0)]);
+}
+
 /// A tensor that overflows at every legal scale ends in a skipped step and not in a loop.
 #[test]
 fn an_overflow_that_no_scale_cures_is_skipped() {

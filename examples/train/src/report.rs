@@ -16,7 +16,10 @@ const TOLERANCE: f64 = 1.5;
 struct Results<'a> {
     /// The format of this file.
     version: u32,
+    /// Of this project.
     adaloss: &'a str,
+    /// Architecture and operating system.
+    target: String,
     configuration: &'a Schedule,
     /// The most memory the process held, where the system tells.
     peak_memory_bytes: Option<u64>,
@@ -29,6 +32,7 @@ pub fn write(path: &Path, schedule: &Schedule, runs: &[RunReport]) -> Result<()>
     let results = Results {
         version: 1,
         adaloss: env!("CARGO_PKG_VERSION"),
+        target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         configuration: schedule,
         peak_memory_bytes: peak_memory(),
         threads: rayon::current_num_threads(),

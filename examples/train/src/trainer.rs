@@ -55,6 +55,8 @@ pub struct RunReport {
     pub seed: u64,
     /// Visits from one decision to the next.
     pub period: u32,
+    /// The scaler's whole configuration.
+    pub configuration: String,
     /// The share of test samples classified rightly at the end, from 0 to 1.
     pub accuracy: f64,
     /// The first step after which the test accuracy reached the target; evaluated once per epoch.
@@ -235,6 +237,7 @@ impl<'d, W: Element + Plain, G: Element + Plain> Trainer<'d, W, G> {
             method: method.to_string(),
             seed,
             period,
+            configuration: format!("{:?}", self.scaler.config()),
             accuracy,
             steps_to_target,
             steps: totals.steps,

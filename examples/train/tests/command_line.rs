@@ -82,6 +82,7 @@ fn compare_writes_every_figure() {
             }
         }
     }
+    assert!(json["target"].is_string() && runs[0]["configuration"].is_string());
     assert!(json["peak_memory_bytes"].is_u64() || !cfg!(target_os = "linux"));
     assert_eq!(json["configuration"]["epochs"], 1);
 }
