@@ -257,6 +257,7 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
             |outcome: &Outcome| outcome.overflow > 0 && narrowing.overflow == Overflow::Infinity;
         let mut replayed = false;
         if is_fatal(&outcome)
+            && outcome.nonfinite == 0 // which no scale cures
             && config.recovery() == Recovery::Replay
             && !config.policy().is_whole_model()
             && let Some(scale) = recover(&config, &outcome, incoming)

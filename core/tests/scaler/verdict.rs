@@ -34,6 +34,21 @@ fn nan_and_infinity_are_reported_and_not_replayed() {
     }
 }
 
+/// An overflow beside a NaN is not worth a replay.
+#[test]
+fn a_tensor_that_is_lost_anyway_is_not_replayed() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    for values in [[1.0e-9, 1.0e-9], [1.0, f32::NAN]] {
+        let mut step = scaler.begin();
+        loss(&mut step, &values).unwrap();
+        let visit = *step.last().unwrap();
+        assert_eq!(visit.outcome.overflow, u64::from(visit.outcome.nonfinite > 0));
+        assert!(!visit.replayed);
+        let expected = if visit.outcome.nonfinite > 0 { NAN } else { Verdict::Apply };
+        assert_eq!(step.finish(), expected);
+    }
+}
+
 /// The first place in backward order is named, whatever comes after it.
 #[test]
 fn the_first_place_is_named() {
