@@ -13,29 +13,19 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
-    DataArgs,
+    NetworkArgs,
     dataset::Dataset,
-    method::{FormatName, Method},
-    network::{Observer, Task},
-    schedule::ScheduleArgs,
-    trainer::{Job, Settings, Trainer, dispatch},
+    method::Method,
+    network::Observer,
+    trainer::{Job, Trainer, dispatch},
 };
 
 /// What is looked at.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// The network.
-    #[arg(long, default_value = "digits-residual")]
-    task: Task,
-    /// The gradient format.
-    #[arg(long, default_value = "binary16")]
-    format: FormatName,
     /// Steps to train, with `measured`, before the one that is looked at.
     #[arg(long, default_value_t = 100)]
     steps: u64,
-    /// Of the initial weights and of the order of samples.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     /// The policies to ask.
     #[arg(
         long,
@@ -44,15 +34,13 @@ pub struct InspectArgs {
     )]
     methods: Vec<Method>,
     #[command(flatten)]
-    schedule: ScheduleArgs,
-    #[command(flatten)]
-    data: DataArgs,
+    network: NetworkArgs,
 }
 
 /// Prints, per gradient tensor, what each policy would choose and what would become of the tensor.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let dataset = args.data.open()?;
-    dispatch(args.format, Look { args, dataset: &dataset })
+    let dataset = args.network.data.open()?;
+    dispatch(args.network.format, Look { args, dataset: &dataset })
 }
 
 struct Look<'a> {
@@ -97,14 +85,7 @@ impl Job for Look<'_> {
 
     fn run<W: Element + Plain, G: Element + Plain>(self) -> Result<()> {
         let args = self.args;
-        let settings = Settings {
-            task: args.task,
-            format: args.format,
-            method: Method::Measured,
-            seed: args.seed,
-            period: 10,
-            schedule: args.schedule.into(),
-        };
+        let settings = args.network.settings(Method::Measured, 10);
         let mut trainer = Trainer::<W, G>::new(settings, self.dataset)?;
         ensure!(
             args.steps < trainer.last_step(),
@@ -118,7 +99,10 @@ impl Job for Look<'_> {
         let mut keep = Keep::default();
         let verdict = trainer.train_step(&mut keep)?;
 
-        println!("{} in {}, step {} (verdict: {verdict:?})", args.task, args.format, args.steps);
+        println!(
+            "{} in {}, step {} (verdict: {verdict:?})",
+            args.network.task, args.network.format, args.steps
+        );
         println!(
             "Per tensor: the scale that each policy would choose, and how many of the nonzero\n\
              elements would underflow and overflow at it, exactly.\n"
@@ -140,7 +124,7 @@ impl Job for Look<'_> {
 
 fn row(seen: &Seen, args: &InspectArgs) -> Result<Vec<String>> {
     let Seen { name, visit, results, operands } = seen;
-    let recommended = Config::for_format(args.format.0);
+    let recommended = Config::for_format(args.network.format.0);
     let largest = visit.outcome.max_abs() / visit.incoming.factor();
     let mut row = vec![
         name.clone(),
@@ -149,7 +133,7 @@ fn row(seen: &Seen, args: &InspectArgs) -> Result<Vec<String>> {
         window(&recommended, results),
     ];
     for method in &args.methods {
-        let config = method.config(args.format.0, 1)?;
+        let config = method.config(args.network.format.0, 1)?;
         row.push(match choose(&config, results, operands.as_ref(), visit.incoming) {
             Some(scale) => format!(
                 "2^{}: {}/{}",

@@ -30,7 +30,13 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::dataset::Dataset;
+use crate::{
+    dataset::Dataset,
+    method::{FormatName, Method},
+    network::Task,
+    schedule::ScheduleArgs,
+    trainer::Settings,
+};
 
 /// Where samples come from.
 #[derive(Args, Clone, Debug)]
@@ -58,6 +64,34 @@ impl DataArgs {
             (None, None) => Dataset::embedded(),
             _ => bail!("images and labels go together"),
         }
+    }
+}
+
+/// One network, how it learns, and from what.
+#[derive(Args, Clone, Debug)]
+pub struct NetworkArgs {
+    /// The network.
+    #[arg(long, default_value = "digits-residual")]
+    pub task: Task,
+    /// The gradient format; 8-bit ones go forward in binary16.
+    #[arg(long, default_value = "binary16")]
+    pub format: FormatName,
+    /// Of the initial weights and of the order of samples.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// How it learns.
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
+    /// From what.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+impl NetworkArgs {
+    /// Returns the settings of a run of this network.
+    pub fn settings(&self, method: Method, period: u32) -> Settings {
+        let &Self { task, format, seed, schedule, .. } = self;
+        Settings { task, format, method, seed, period, schedule: schedule.into() }
     }
 }
 

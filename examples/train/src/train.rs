@@ -10,30 +10,20 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
-    DataArgs,
+    NetworkArgs,
     checkpoint::Checkpoint,
     dataset::Dataset,
-    method::{FormatName, Method},
-    network::{Observer, Task},
-    schedule::ScheduleArgs,
-    trainer::{Job, Settings, Trainer, dispatch},
+    method::Method,
+    network::Observer,
+    trainer::{Job, Trainer, dispatch},
 };
 
 /// What is trained.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
-    /// The network.
-    #[arg(long, default_value = "digits-mlp")]
-    task: Task,
-    /// The gradient format.
-    #[arg(long, default_value = "binary16")]
-    format: FormatName,
     /// How scales are chosen.
     #[arg(long, default_value = "measured")]
     method: Method,
-    /// Of the initial weights and of the order of samples.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     /// Visits of a tensor from one decision to the next.
     #[arg(long, default_value_t = 10)]
     period: u32,
@@ -50,15 +40,13 @@ pub struct TrainArgs {
     #[arg(long)]
     decisions: bool,
     #[command(flatten)]
-    schedule: ScheduleArgs,
-    #[command(flatten)]
-    data: DataArgs,
+    network: NetworkArgs,
 }
 
 /// Trains one network.
 pub fn train(args: &TrainArgs) -> Result<()> {
-    let dataset = args.data.open()?;
-    dispatch(args.format, OneRun { args, dataset: &dataset })
+    let dataset = args.network.data.open()?;
+    dispatch(args.network.format, OneRun { args, dataset: &dataset })
 }
 
 struct OneRun<'a> {
@@ -94,14 +82,7 @@ impl Job for OneRun<'_> {
 
     fn run<W: Element + Plain, G: Element + Plain>(self) -> Result<()> {
         let Self { args, dataset } = self;
-        let settings = Settings {
-            task: args.task,
-            format: args.format,
-            method: args.method,
-            seed: args.seed,
-            period: args.period,
-            schedule: args.schedule.into(),
-        };
+        let settings = args.network.settings(args.method, args.period);
         let mut trainer = match &args.resume {
             Some(path) => {
                 let checkpoint = Checkpoint::read(path, &settings)?;
