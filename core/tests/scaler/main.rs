@@ -17,6 +17,16 @@ use adaloss_core::{
 
 type Scaler = LossScaler<8>;
 
+/// Every low-precision encoding, and two that flush.
+const FORMATS: [Format; 6] = [
+    Format::BINARY16,
+    Format::BINARY16.flushing(),
+    Format::BFLOAT16,
+    Format::E5M2,
+    Format::E4M3,
+    Format::E4M3.flushing(),
+];
+
 /// A tensor in the gradient format, as bits.
 type Bits = Vec<u32>;
 

@@ -6,7 +6,7 @@ use adaloss_core::{
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 
-use super::{Scaler, Tensors, configs, layer, loss};
+use super::{FORMATS, Scaler, Tensors, configs, layer, loss};
 
 const NAN: Verdict = Verdict::Skip { layer: Place::Loss, cause: Cause::NonFinite };
 
@@ -126,13 +126,7 @@ fn micro_batches_share_a_verdict() {
 /// always an exact power of two in range.
 #[test]
 fn nothing_non_finite_passes_unseen() {
-    for format in [
-        Format::BINARY16,
-        Format::BINARY16.flushing(),
-        Format::BFLOAT16,
-        Format::E5M2,
-        Format::E4M3,
-    ] {
+    for format in FORMATS {
         for config in configs(format) {
             let mut scaler = Scaler::new(config);
             let mut tensors = Tensors(7);

@@ -9,7 +9,7 @@ use adaloss_core::{
     unscale::{Place, Verdict},
 };
 
-use super::{Bits, Scaler, Tensors, configs, layer, loss, narrow, scale, widen};
+use super::{Bits, FORMATS, Scaler, Tensors, configs, layer, loss, narrow, scale, widen};
 
 /// A closure runs twice when its cell calibrates, at the first visit and every tenth, else once.
 #[test]
@@ -58,14 +58,7 @@ fn a_zero_tensor_is_no_calibration() {
 /// What a visit reports is what happened: the certificate's promise is the outcome, exactly.
 #[test]
 fn certificates_promise_what_outcomes_show() {
-    for format in [
-        Format::BINARY16,
-        Format::BINARY16.flushing(),
-        Format::BFLOAT16,
-        Format::E5M2,
-        Format::E4M3,
-        Format::E4M3.flushing(),
-    ] {
+    for format in FORMATS {
         let mut scaler = Scaler::new(Config::for_format(format).with_period(1).unwrap());
         let mut tensors = Tensors(format.encoding as u64);
         for _ in 0..300 {
