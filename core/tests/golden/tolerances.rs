@@ -58,7 +58,6 @@ pub(crate) const TRAINING: Tolerance =
     Tolerance { name: "parameters, of the largest velocity", relative: 4e-3 };
 
 /// Batch normalisation, in units of what the roundings of Chainer's operations, each to the type of
-/// gamma, can add up to; the check rounds none of them.  Twice that, since the many roundings inside
-/// Chainer's mean and variance are taken for one.
+/// gamma, can add up to; the check rounds none of them.
 pub(crate) const NORMALISATION: Tolerance =
-    Tolerance { name: "batch normalisation, of what its roundings can add up to", relative: 2.0 };
+    Tolerance { name: "batch normalisation, of what its roundings can add up to", relative: 1.0 };
