@@ -120,14 +120,27 @@ pub fn join<F: Element>(
         let length = branches[index].value.len();
         return Err(JoinError::Length { index, length, expected: sum.len() });
     }
-    for (index, branch) in branches.iter().enumerate() {
-        let shift = common / branch.scale;
-        for (sum, &x) in sum.iter_mut().zip(branch.value) {
+    sum_at(format, branches.iter().map(|branch| (branch.value, branch.scale)), common, sum);
+    Ok(common)
+}
+
+/// Brings branches to the scale `common` and sums them in f32, in the order given.
+///
+/// Elements beyond the shorter of a branch and `sum` are left as they are; no branches leave `sum`
+/// as it is.
+pub fn sum_at<'a, F: Element>(
+    format: Format,
+    branches: impl Iterator<Item = (&'a [F], Scale)>,
+    common: Scale,
+    sum: &mut [f32],
+) {
+    for (nth, (branch, scale)) in branches.enumerate() {
+        let shift = common / scale;
+        for (sum, &x) in sum.iter_mut().zip(branch) {
             let x = shifted(format.widen(x.to_bits()), shift);
-            *sum = if index == 0 { x } else { *sum + x };
+            *sum = if nth == 0 { x } else { *sum + x };
         }
     }
-    Ok(common)
 }
 
 /// Returns `2^d x` in f32, rounded once; infinities and NaN stay what they are.

@@ -4,14 +4,17 @@ use adaloss_core::{
     apply::{Apply, ApplyError},
     format::Element,
     policy::{self, Cell, Certificate, Config},
-    propagate::shifted,
+    propagate::{Scaled, sum_at},
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
-    unscale::Unscaled,
+    unscale::{Unscaled, unscale},
 };
 
 use super::{Portable, PortableError, one, one_mut, same_length};
 use crate::{Branch, Decide, Epilogue, Narrow, Plain};
+
+/// Sums of a join that are kept at a time; the result does not depend on this.
+const CHUNK: usize = 64;
 
 impl<F: Element + Plain> Narrow<F> for Portable {
     fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
@@ -43,15 +46,16 @@ impl<F: Element + Plain> Narrow<F> for Portable {
             one("the cell of a branch", branch.cell)?;
         }
         let mut sink = Sink::<F>::open(epilogue)?;
-        for (index, to) in to.iter_mut().enumerate() {
-            let mut sum = 0.0;
-            for (nth, branch) in branches.iter().enumerate() {
-                let shift = sink.incoming / branch.cell[0].scale();
-                let x = sink.apply.narrowing.format.widen(branch.gradient[index].to_bits());
-                let x = shifted(x, shift);
-                sum = if nth == 0 { x } else { sum + x };
-            }
-            sink.put(index, &[sum], core::slice::from_mut(to))?;
+        let (format, incoming) = (sink.apply.narrowing.format, sink.incoming);
+        let mut sums = [0.0; CHUNK];
+        for (nth, to) in to.chunks_mut(CHUNK).enumerate() {
+            let chunk = nth * CHUNK..nth * CHUNK + to.len();
+            let sums = &mut sums[..to.len()];
+            let parts = branches
+                .iter()
+                .map(|branch| (&branch.gradient[chunk.clone()], branch.cell[0].scale()));
+            sum_at(format, parts, incoming, sums);
+            sink.put(chunk.start, sums, to)?;
         }
         Ok(())
     }
@@ -65,12 +69,8 @@ impl<F: Element + Plain> Narrow<F> for Portable {
     ) -> Result<(), PortableError> {
         same_length("the unscaled tensor", gradient.len(), to.len())?;
         let met = one_mut("what unscaling met", met)?;
-        let inverse = one("the cell of a gradient", cell)?.scale().inverse().factor();
-        for (to, x) in to.iter_mut().zip(gradient) {
-            let scaled = x.widen();
-            *to = scaled * inverse;
-            met.record(scaled, *to);
-        }
+        let scale = one("the cell of a gradient", cell)?.scale();
+        met.merge(&unscale(F::ENCODING.into(), Scaled::new(gradient, scale), to)?);
         Ok(())
     }
 }
