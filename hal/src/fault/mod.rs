@@ -137,6 +137,21 @@ impl<D: Device, P: FnMut(Operation, usize) -> Option<Injection>> Fault<D, P> {
         self.course(operation, D::len(to), F::ENCODING.bits())
     }
 
+    /// Makes an operation on `to` unless the plan drops it, and strikes its result if that is the plan.
+    fn run<F: Element + Plain>(
+        &mut self,
+        operation: Operation,
+        mut to: D::Mut<'_, F>,
+        make: impl FnOnce(&mut D, D::Mut<'_, F>) -> Result<(), D::Error>,
+    ) -> Result<(), FaultError<D::Error>> {
+        let course = self.course_of(operation, D::shared(&to))?;
+        if matches!(course, Course::Drop) {
+            return Ok(());
+        }
+        make(&mut self.device, D::reborrow_mut(&mut to))?;
+        self.strike(course, to)
+    }
+
     /// Strikes an element of a result, if that is the course.
     fn strike<F: Element + Plain>(
         &mut self,
@@ -270,44 +285,31 @@ where
     fn apply(
         &mut self,
         values: D::Ref<'_, f32>,
-        mut to: D::Mut<'_, F>,
+        to: D::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), FaultError<D::Error>> {
-        let course = self.course_of(Operation::Apply, D::shared(&to))?;
-        if matches!(course, Course::Drop) {
-            return Ok(());
-        }
-        self.device.apply(values, D::reborrow_mut(&mut to), epilogue.over())?;
-        self.strike(course, to)
+        self.run(Operation::Apply, to, |device, to| device.apply(values, to, epilogue.over()))
     }
 
     fn propagate(
         &mut self,
         branches: &[BranchOf<'_, D, F>],
-        mut to: D::Mut<'_, F>,
+        to: D::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), FaultError<D::Error>> {
-        let course = self.course_of(Operation::Propagate, D::shared(&to))?;
-        if matches!(course, Course::Drop) {
-            return Ok(());
-        }
-        self.device.propagate(branches, D::reborrow_mut(&mut to), epilogue.over())?;
-        self.strike(course, to)
+        self.run(Operation::Propagate, to, |device, to| {
+            device.propagate(branches, to, epilogue.over())
+        })
     }
 
     fn unscale(
         &mut self,
         gradient: D::Ref<'_, F>,
         cell: D::Ref<'_, Cell>,
-        mut to: D::Mut<'_, f32>,
+        to: D::Mut<'_, f32>,
         met: D::Mut<'_, Unscaled>,
     ) -> Result<(), FaultError<D::Error>> {
-        let course = self.course_of(Operation::Unscale, D::shared(&to))?;
-        if matches!(course, Course::Drop) {
-            return Ok(());
-        }
-        self.device.unscale(gradient, cell, D::reborrow_mut(&mut to), met)?;
-        self.strike(course, to)
+        self.run(Operation::Unscale, to, |device, to| device.unscale(gradient, cell, to, met))
     }
 }
 
@@ -352,14 +354,11 @@ where
         product: Product,
         a: D::Ref<'_, A>,
         b: D::Ref<'_, B>,
-        mut to: D::Mut<'_, F>,
+        to: D::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), FaultError<D::Error>> {
-        let course = self.course_of(Operation::Matmul, D::shared(&to))?;
-        if matches!(course, Course::Drop) {
-            return Ok(());
-        }
-        self.device.matmul(product, a, b, D::reborrow_mut(&mut to), epilogue.over())?;
-        self.strike(course, to)
+        self.run(Operation::Matmul, to, |device, to| {
+            device.matmul(product, a, b, to, epilogue.over())
+        })
     }
 }
