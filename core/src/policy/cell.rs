@@ -15,7 +15,7 @@ pub(super) const MAXIMA: usize = 12;
 pub struct Cell {
     /// `backoff`: the scale as a real number; `normal` and `range`: the factor before its bounds.
     pub(super) real: f64,
-    /// Visits since the last decision; `backoff`: usable steps since the scale last changed.
+    /// Visits since the last decision; `backoff`: clean steps since the scale last changed.
     pub(super) age: u32,
     pub(super) scale: Scale,
     pub(super) trigger: Trigger,
@@ -70,7 +70,7 @@ impl Cell {
         self.real
     }
 
-    /// Returns the number of visits since the last decision; under `backoff`, of usable steps
+    /// Returns the number of visits since the last decision; under `backoff`, of clean steps
     /// since the scale last changed.
     pub const fn age(&self) -> u32 {
         self.age

@@ -72,8 +72,8 @@ pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
 /// Decides a cell's scale from the histogram of the f32 results, before they are narrowed.
 ///
 /// A histogram without nonzero elements, with non-finite ones, or for another format, leaves the
-/// scale alone and is no calibration: the cell decides again at its next visit.  Policies that decide from operands, and
-/// those that serve the whole model, keep their scale.
+/// scale alone and is no calibration: the cell decides again at its next visit.  Policies that decide
+/// from operands, and those that serve the whole model, keep their scale.
 ///
 /// # Examples
 ///
