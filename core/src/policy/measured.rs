@@ -47,6 +47,13 @@ impl Measured {
         }
     }
 
+    /// Returns the scales at which at most the tolerated share of a tensor underflows and nothing
+    /// overflows; the headroom is not subtracted.
+    pub fn window(&self, histogram: &Histogram) -> Window {
+        let allowed = self.tolerance.of(histogram.nonzero());
+        Window::new(histogram.least_scale(allowed), histogram.greatest_scale())
+    }
+
     pub(super) const fn check(&self) -> Result<(), ConfigError> {
         if self.max_growth == 0 {
             return Err(ConfigError::NoGrowth);
@@ -70,7 +77,8 @@ impl Measured {
             .map_or(Scale::MIN, |scale| Scale::saturating(scale.log2() - i32::from(self.headroom)));
         // Where every legal scale overflows, there is no window to be in.
         let in_window = |&least: &Scale| greatest.is_some() && least <= top;
-        let by_count = histogram.least_scale(allowed).filter(in_window);
+        let least_by_count = histogram.least_scale(allowed);
+        let by_count = least_by_count.filter(in_window);
         let (rule, least) = match by_count {
             Some(least) => (Rule::Window, Some(least)),
             None => {
@@ -98,10 +106,8 @@ impl Measured {
             certificate.limited = true;
         }
         certificate.allowed = allowed;
-        certificate.window = Window::new(
-            if rule == Rule::LostMass { least } else { histogram.least_scale(allowed) },
-            greatest,
-        );
+        certificate.window =
+            Window::new(if rule == Rule::LostMass { least } else { least_by_count }, greatest);
         certificate = certificate.expecting(histogram);
         certificate.promised = certificate.expected[1].underflow <= allowed;
         cell.decided(certificate.scale, if certificate.promised { PROMISED } else { 0 });

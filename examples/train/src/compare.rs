@@ -153,9 +153,7 @@ fn run_all(runs: &[Settings], dataset: &Dataset) -> Result<Vec<RunReport>> {
         settings.schedule.check(dataset)?;
         settings.method.config(settings.format.0, settings.period)?;
     }
-    let steps_per_epoch = dataset.train.labels.len().div_ceil(runs[0].schedule.batch);
-    let steps = runs.iter().map(|run| (run.schedule.epochs * steps_per_epoch) as u64).sum();
-    let bar = ProgressBar::new(steps);
+    let bar = ProgressBar::new(runs.iter().map(|run| run.schedule.steps(dataset)).sum());
     bar.set_style(ProgressStyle::with_template(
         "{msg} {bar:40} {pos}/{len} steps, {elapsed} of about {duration}",
     )?);

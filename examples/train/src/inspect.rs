@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::Element,
-    policy::{Cell, Config, Operands, Policy, decide, decide_from_operands, outgoing},
+    policy::{Cell, Config, Measured, Operands, decide, decide_from_operands, outgoing},
     scale::Scale,
     scaler::Visit,
     statistics::Histogram,
@@ -124,7 +124,7 @@ impl Job for Look<'_> {
 
 fn row(seen: &Seen, args: &InspectArgs) -> Result<Vec<String>> {
     let Seen { name, visit, results, operands } = seen;
-    let recommended = Config::for_format(args.network.format.0);
+    let recommended = Measured::for_format(args.network.format.0);
     let largest = visit.outcome.max_abs() / visit.incoming.factor();
     let mut row = vec![
         name.clone(),
@@ -148,16 +148,14 @@ fn row(seen: &Seen, args: &InspectArgs) -> Result<Vec<String>> {
 }
 
 /// Returns the scales that keep the tolerance and the headroom of `measured`.
-fn window(config: &Config, results: &Histogram) -> String {
-    let Policy::Measured(measured) = config.policy() else {
-        return "-".into();
-    };
-    let least = results.least_scale(measured.tolerance.of(results.nonzero()));
-    let top = results.greatest_scale().map(|top| top.log2() - i32::from(measured.headroom));
-    match (least.map(Scale::log2), top) {
-        _ if results.nonzero() == 0 => "all zero".into(),
-        (Some(least), Some(top)) if least <= top => format!("{least}..={top}"),
-        _ => "empty".into(),
+fn window(measured: &Measured, results: &Histogram) -> String {
+    let window = measured.window(results);
+    if results.nonzero() == 0 {
+        "all zero".into()
+    } else if window.width(measured.headroom) == 0 {
+        "empty".into()
+    } else {
+        format!("{}..={}", window.least, window.greatest - i16::from(measured.headroom))
     }
 }
 

@@ -1,7 +1,8 @@
 //! What reports say of each cell: asked against real, step by step.
 
 use adaloss_core::{
-    policy::{Config, Operands, Policy},
+    format::Format,
+    policy::{Fraction, Measured, Operands},
     scaler::Visit,
     statistics::Histogram,
 };
@@ -46,20 +47,14 @@ pub struct CellReport {
 /// Collects a report per cell.
 #[derive(Debug)]
 pub struct Reports {
-    headroom: i32,
-    tolerance: adaloss_core::policy::Fraction,
+    measured: Measured,
     cells: Vec<CellReport>,
 }
 
 impl Reports {
-    /// Makes empty reports; the tolerance and headroom of `measured` say what a window is.
-    pub fn new(config: &Config) -> Self {
-        let recommended = Config::for_format(config.narrowing().format);
-        let (headroom, tolerance) = match recommended.policy() {
-            Policy::Measured(measured) => (i32::from(measured.headroom), measured.tolerance),
-            _ => unreachable!("the recommended policy is measured"),
-        };
-        Self { headroom, tolerance, cells: Vec::new() }
+    /// Makes empty reports for gradients in a format; the tolerance and headroom of `measured` say what a window is.
+    pub fn new(format: Format) -> Self {
+        Self { measured: Measured::for_format(format), cells: Vec::new() }
     }
 
     /// Returns the reports, in the order in which the cells were first visited.
@@ -69,7 +64,7 @@ impl Reports {
             let visits = cell.visits.max(1) as f64;
             cell.window_share = cell.windows as f64 / visits;
             cell.share_kept = cell.kept as f64 / cell.windows.max(1) as f64;
-            cell.underflow_asked = self.tolerance.to_f64();
+            cell.underflow_asked = self.measured.tolerance.to_f64();
             cell.underflow_real /= visits;
             cell.lost_mass /= visits;
             cell.subnormal /= visits;
@@ -106,14 +101,12 @@ impl Observer for Reports {
             return;
         }
         cell.visits += 1;
-        let allowed = self.tolerance.of(nonzero);
-        let top = results.greatest_scale().map(|top| top.log2() - self.headroom);
-        let least = results.least_scale(allowed).map(adaloss_core::scale::Scale::log2);
-        let window = least.zip(top).is_some_and(|(least, top)| least <= top);
+        let allowed = self.measured.tolerance.of(nonzero);
+        let window = self.measured.window(results).width(self.measured.headroom) > 0;
         cell.windows += u64::from(window);
         cell.kept += u64::from(window && outcome.underflow <= 2 * allowed);
         cell.underflow_real += outcome.underflow_fraction();
-        cell.lost_mass += f64::from(results.lost_mass(visit.outgoing)) / 4_294_967_296.0;
+        cell.lost_mass += Fraction::from_bits(results.lost_mass(visit.outgoing)).to_f64();
         cell.subnormal += outcome.subnormal as f64 / nonzero as f64;
         cell.overflows += u64::from(outcome.overflow > 0);
     }

@@ -46,6 +46,16 @@ impl Default for Schedule {
 }
 
 impl Schedule {
+    /// Returns the steps of one pass over the training samples.
+    pub fn steps_per_epoch(&self, dataset: &Dataset) -> u64 {
+        dataset.train.labels.len().div_ceil(self.batch) as u64
+    }
+
+    /// Returns the steps of a whole run.
+    pub fn steps(&self, dataset: &Dataset) -> u64 {
+        self.steps_per_epoch(dataset) * self.epochs as u64
+    }
+
     /// Checks that something can be learnt.
     pub fn check(&self, dataset: &Dataset) -> Result<()> {
         ensure!(self.epochs > 0, "at least one epoch is needed");

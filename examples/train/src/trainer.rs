@@ -142,12 +142,12 @@ impl<'d, W: Element + Plain, G: Element + Plain> Trainer<'d, W, G> {
 
     /// Returns the steps of the whole run.
     pub fn last_step(&self) -> u64 {
-        self.steps_per_epoch() * self.settings.schedule.epochs as u64
+        self.settings.schedule.steps(self.dataset)
     }
 
     /// Returns the steps of one pass over the training samples.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.dataset.train.labels.len().div_ceil(self.settings.schedule.batch) as u64
+        self.settings.schedule.steps_per_epoch(self.dataset)
     }
 
     /// Does one step.
@@ -207,7 +207,7 @@ impl<'d, W: Element + Plain, G: Element + Plain> Trainer<'d, W, G> {
     /// Runs to the end, or until the scaler gives up; `progress` hears of every step.
     pub fn run(mut self, mut progress: impl FnMut(u64)) -> Result<RunReport> {
         let Settings { task, format, method, seed, period, schedule } = self.settings;
-        let mut reports = Reports::new(self.scaler.config());
+        let mut reports = Reports::new(format.0);
         let (mut steps_to_target, mut stopped, mut seconds) = (None, None, 0.0);
         let mut accuracy = 0.0;
         while self.step < self.last_step() && stopped.is_none() {
