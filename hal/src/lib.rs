@@ -60,6 +60,7 @@ mod plain;
 
 pub mod conformance;
 pub mod fault;
+pub mod network;
 pub mod portable;
 pub mod record;
 

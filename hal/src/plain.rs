@@ -1,5 +1,6 @@
 //! Values that a device's memory can hold.
 
+use crate::network::LossSum;
 use adaloss_core::{
     format::{E4M3, E5M2, bf16, f16},
     policy::{Cell, Certificate},
@@ -59,4 +60,5 @@ plain! {
     // four bytes of flags, two scales, a window, reserved, two counters, six expectations
     Certificate: 4 + 2 * 2 + 2 * 2 + 4 + 2 * 8 + 6 * 8,
     Unscaled: 3 * 8,
+    LossSum: 4 * 8,
 }

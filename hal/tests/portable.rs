@@ -42,6 +42,19 @@ fn multiplies_every_pair_of_formats_that_training_uses() -> Result<(), Failure> 
     Ok(())
 }
 
+#[test]
+fn computes_layers_in_every_pair_of_formats_that_training_uses() -> Result<(), Failure> {
+    let device = &mut Portable;
+    conformance::network::<f16, f16, _>(device)?;
+    conformance::network::<bf16, bf16, _>(device)?;
+    // Eight-bit gradients.
+    conformance::network::<f16, E5M2, _>(device)?;
+    conformance::network::<f16, E4M3, _>(device)?;
+    let report = conformance::network::<f32, f32, _>(device)?;
+    assert!(report.operations > 1000 && report.refusals > 100, "{report}");
+    Ok(())
+}
+
 /// What the suite's documentation promises to firmware.
 #[test]
 fn the_suite_needs_little_stack() {
@@ -49,7 +62,8 @@ fn the_suite_needs_little_stack() {
         conformance::memory(&mut Portable)?;
         conformance::narrow::<f32, _>(&mut Portable)?;
         conformance::decide(&mut Portable)?;
-        conformance::matmul::<f16, f16, f16, _>(&mut Portable)
+        conformance::matmul::<f16, f16, f16, _>(&mut Portable)?;
+        conformance::network::<f16, f16, _>(&mut Portable)
     };
     let thread = std::thread::Builder::new().stack_size(96 * 1024).spawn(suite);
     let report = thread.expect("a thread").join().expect("no overflow");

@@ -7,7 +7,8 @@ use adaloss_core::{
     scale::Scale,
 };
 
-use crate::{ErrorKind, Product};
+use super::Shape;
+use crate::ErrorKind;
 
 /// The first difference between a device and the core.
 ///
@@ -33,14 +34,14 @@ pub struct Case {
     pub to: Scale,
     /// Format, rounding and overflow, where the operation narrows.
     pub narrowing: Option<Narrowing>,
-    /// The shape of a matrix product.
-    pub product: Option<Product>,
+    /// The shape of the operation, where it has one.
+    pub shape: Option<Shape>,
 }
 
 impl Case {
     /// A case without scales.
     pub(super) const fn new(check: &'static str, elements: usize) -> Self {
-        Self { check, elements, from: Scale::ONE, to: Scale::ONE, narrowing: None, product: None }
+        Self { check, elements, from: Scale::ONE, to: Scale::ONE, narrowing: None, shape: None }
     }
 
     /// A case of an operation that narrows.
@@ -50,12 +51,12 @@ impl Case {
         narrowing: Narrowing,
         (from, to): (Scale, Scale),
     ) -> Self {
-        Self { check, elements, from, to, narrowing: Some(narrowing), product: None }
+        Self { check, elements, from, to, narrowing: Some(narrowing), shape: None }
     }
 
-    /// The same case of a matrix product.
-    pub(super) const fn of(self, product: Product) -> Self {
-        Self { product: Some(product), ..self }
+    /// The same case of an operation with a shape.
+    pub(super) fn of(self, shape: impl Into<Shape>) -> Self {
+        Self { shape: Some(shape.into()), ..self }
     }
 
     /// Returns how results of type `F` are narrowed.
@@ -153,10 +154,10 @@ impl core::error::Error for Failure {}
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { check, elements, from, to, narrowing, product } = self;
+        let Self { check, elements, from, to, narrowing, shape } = self;
         write!(f, "{check}, {elements} elements")?;
-        if let Some(product) = product {
-            write!(f, " of {product}")?;
+        if let Some(shape) = shape {
+            write!(f, " of {shape}")?;
         }
         if let Some(Narrowing { format, rounding, overflow }) = narrowing {
             write!(f, " from {from} to {to} in {:?} {:?}", format.encoding, format.subnormals)?;

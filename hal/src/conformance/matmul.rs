@@ -3,10 +3,11 @@
 use adaloss_core::{format::Element, scale::Scale};
 
 use super::{
-    Case, Discrepancy, Failure,
-    bench::{Bench, Pass},
-    tensor::{Tensor, download},
-    values,
+    Case, Failure,
+    bench::Bench,
+    near::Near,
+    tensor::Tensor,
+    values::{self, Kind},
 };
 use crate::{ErrorKind, Matmul, Memory, Plain, Product};
 
@@ -29,10 +30,6 @@ const SHAPES: [[usize; 3]; 16] = [
     [4, 0, 5],
     [4, 5, 0],
 ];
-
-/// The scales of sums and of what is stored: none, to an unscaled weight gradient, into underflow,
-/// into overflow, and beyond what an f32 factor can do.
-const SCALES: [(i32, i32); 6] = [(0, 0), (7, 0), (11, -9), (-6, 6), (120, -120), (-120, 120)];
 
 pub(super) fn check<A, B, F, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
@@ -65,17 +62,6 @@ where
 fn turned([rows, inner, columns]: [usize; 3], transposed: u32) -> Product {
     let (transpose_a, transpose_b) = (transposed & 1 == 1, transposed & 2 == 2);
     Product { rows, inner, columns, transpose_a, transpose_b }
-}
-
-/// What the elements of two matrices are.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// Small integers, whose sums are exact in any order.
-    Integers,
-    /// Small integers, and two elements of the left matrix that are NaN and infinity.
-    NonFinite,
-    /// Numbers of six binades around 1.
-    Reals,
 }
 
 /// Two matrices on the device and the functions they were filled from.
@@ -122,24 +108,6 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Operands<D, A, B> {
     }
 }
 
-impl Kind {
-    fn left<A: Element>(self, stream: u32, index: usize) -> A {
-        match (self, index) {
-            (Self::NonFinite, 3) => A::from_bits(A::ENCODING.nan_bits()),
-            (Self::NonFinite, 20) => A::from_bits(A::ENCODING.overflow_bits()),
-            (Self::NonFinite | Self::Integers, _) => values::integer(stream, index),
-            (Self::Reals, _) => values::moderate(stream, index),
-        }
-    }
-
-    fn right<B: Element>(self, stream: u32, index: usize) -> B {
-        match self {
-            Self::NonFinite | Self::Integers => values::integer(!stream, index),
-            Self::Reals => values::moderate(!stream, index),
-        }
-    }
-}
-
 /// Compares sums bit for bit: with results, outcome and histogram of the core.
 fn check_exact<A, B, F, D>(
     bench: &mut Bench<'_, D>,
@@ -152,27 +120,18 @@ where
     F: Element + Plain,
     D: Memory + Matmul<A, B, F>,
 {
-    let [_, _, length] = operands.product.lengths();
-    let setup = Case::new("matmul (setup)", length);
-    // Narrowings, scales and passes go round with the shapes.
-    let turn = operands.stream as usize;
-    let mut to = Tensor::filled(setup, bench.device, length, |_| F::from_bits(0))?;
-    let narrowings = values::narrowings(F::ENCODING, bench.report.capabilities).enumerate();
-    for (nth, narrowing) in narrowings.filter(|(nth, _)| (nth + turn).is_multiple_of(5)) {
-        let (from, leaving) = SCALES[(turn + nth) % SCALES.len()];
-        let scales = (Scale::saturating(from), Scale::saturating(leaving));
-        let case = Case::narrowing(check, length, narrowing, scales).of(operands.product);
-        let (a, b) = (operands.a.view(case)?, operands.b.view(case)?);
-        let pass = Pass::ALL[(turn / SCALES.len() + nth) % Pass::ALL.len()].computed();
-        bench.run(
-            case,
-            pass,
-            &mut to,
-            |device, to, epilogue| device.matmul(operands.product, a, b, to, epilogue),
-            |index| operands.sum(index),
-        )?;
-    }
-    Ok(())
+    let product = operands.product;
+    let [_, _, length] = product.lengths();
+    let case = Case::new(check, length).of(product);
+    let (a, b) = (operands.a.view(case)?, operands.b.view(case)?);
+    let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
+    bench.exactly(
+        case,
+        operands.stream,
+        &mut to,
+        |device, to, epilogue| device.matmul(product, a, b, to, epilogue),
+        |index| operands.sum(index),
+    )
 }
 
 /// Compares sums in any order with their bounds, and counters with one another.
@@ -186,59 +145,24 @@ where
     F: Element + Plain,
     D: Memory + Matmul<A, B, F>,
 {
-    let [_, _, length] = operands.product.lengths();
-    let narrowing = values::plain(F::ENCODING, bench.report.capabilities).saturating();
-    let scales = values::scales(operands.stream as i32 % 23 - 11);
-    let case = Case::narrowing("matmul in any order", length, narrowing, scales);
-    let case = case.of(operands.product);
-    let shift = (case.to / case.from).log2();
-    let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
+    let product = operands.product;
+    let [_, _, length] = product.lengths();
+    let case = Case::new("matmul in any order", length).of(product);
     let (a, b) = (operands.a.view(case)?, operands.b.view(case)?);
-    let (start, outcome, histogram) = bench.measure(case, &mut to, |device, to, epilogue| {
-        device.matmul(operands.product, a, b, to, epilogue)
-    })?;
-
-    let (mut zeros, mut subnormals) = (0, 0);
-    let middle = to.view(case)?;
-    download(case, bench.device, middle, |index, found: F| {
-        let (mut sum, mut magnitude, mut terms) = (0.0, 0.0, 0.0);
-        for (a, b) in operands.terms(index) {
-            let term = f64::from(a.widen()) * f64::from(b.widen());
-            (sum, magnitude, terms) = (sum + term, magnitude + term.abs(), terms + 1.0);
-        }
-        let error = terms * magnitude / 4_194_304.0; // 2^-22, as the suite promises
-        // Rounding never turns two values round, so the bounds can be narrowed like any value.
-        let narrowed = |x: f32| F::narrow(x, narrowing, shift, 0).widen();
-        let least = narrowed(((sum - error) as f32).next_down());
-        let greatest = narrowed(((sum + error) as f32).next_up());
-        let found = found.widen();
-        zeros += u64::from(found == 0.0);
-        subnormals += u64::from(
-            found != 0.0 && found.abs() < F::from_bits(F::ENCODING.min_normal_bits()).widen(),
-        );
-        if (least..=greatest).contains(&found) {
-            Ok(())
-        } else {
-            Err(case.fails(Discrepancy::Bound { index, least, greatest, found }))
-        }
-    })?;
-    bench.report.elements += length as u64;
-
-    let count = |what, expected: u64, found: u64| case.number(what, expected as i64, found as i64);
-    let is = |after: u64, before: u64| after - before;
-    let before = start.outcome;
-    let lost = is(outcome.underflow, before.underflow);
-    let beyond = is(outcome.overflow, before.overflow);
-    count("the outcome's elements", length as u64, is(outcome.elements, before.elements))?;
-    count("the outcome's non-finite elements", before.nonfinite, outcome.nonfinite)?;
-    count("zeros and underflow", zeros, is(outcome.zero, before.zero) + lost)?;
-    count("the outcome's subnormals", subnormals, is(outcome.subnormal, before.subnormal))?;
-    let seen = histogram.elements() - start.histogram.elements();
-    count("the histogram's elements", length as u64, seen)?;
-    let promised = histogram.underflow(case.to) - start.histogram.underflow(case.to);
-    count("underflow, as the histogram promises", promised, lost)?;
-    let promised = histogram.overflow(case.to) - start.histogram.overflow(case.to);
-    count("overflow, as the histogram promises", promised, beyond)
+    let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
+    bench.within(
+        case,
+        operands.stream,
+        &mut to,
+        |device, to, epilogue| device.matmul(product, a, b, to, epilogue),
+        |index| {
+            Near::sum(
+                operands
+                    .terms(index)
+                    .map(|(a, b)| Near::exact(f64::from(a.widen()) * f64::from(b.widen()))),
+            )
+        },
+    )
 }
 
 /// Operands that do not have their shape, shapes that no operand has, and wrong epilogues.

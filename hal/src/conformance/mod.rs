@@ -13,11 +13,36 @@
 //! # Ok::<(), conformance::Failure>(())
 //! ```
 //!
+//! Layers need more: activations in one format, gradients in another.
+//!
+//! ```no_run
+//! use adaloss_core::format::{E5M2, f16};
+//! use adaloss_hal::{conformance, portable::Portable};
+//! let mut device = Portable;
+//! // Everything ...
+//! conformance::network::<f16, E5M2, _>(&mut device)?;
+//! // ... or one trait at a time.
+//! conformance::convolve::<E5M2, f16, f32, _>(&mut device)?;
+//! conformance::normalise::<f16, E5M2, _>(&mut device)?;
+//! conformance::pool::<f16, _>(&mut device)?;
+//! conformance::pointwise::<f16, E5M2, _>(&mut device)?;
+//! conformance::dropout::<f16, _>(&mut device)?;
+//! conformance::accumulate(&mut device)?;
+//! conformance::embed::<f16, E5M2, _>(&mut device)?;
+//! conformance::attend::<f16, E5M2, _>(&mut device)?;
+//! conformance::loss(&mut device)?;
+//! conformance::update(&mut device)?;
+//! # Ok::<(), conformance::Failure>(())
+//! ```
+//!
 //! The device is compared with the core, element by element and counter by counter, on values
 //! where implementations go wrong: ties, both sides of every point where the outcome changes, f32
 //! subnormals, NaN and infinities, shifts beyond what an f32 factor can do, empty tensors, sizes
 //! around those of tiles and blocks, parts of buffers at odd places.  Nothing that was not asked for
 //! may be written.  What the [`Capabilities`] leave out has to be refused.
+//!
+//! What the core does not have, the operations of layers, is compared with formulas that the suite
+//! works out itself, never with another device: see [`network()`].
 //!
 //! The bits of a NaN are compared after `apply`, where the core defines them; a NaN that comes out of
 //! f32 arithmetic may be any.
@@ -33,7 +58,11 @@ mod decide;
 mod failure;
 mod matmul;
 mod memory;
+mod near;
+mod network;
 mod propagate;
+mod results;
+mod shape;
 mod statistics;
 mod tensor;
 mod unscale;
@@ -44,6 +73,10 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 pub use failure::{Case, Discrepancy, Failure};
+pub use network::{
+    accumulate, attend, convolve, dropout, embed, loss, network, normalise, pointwise, pool, update,
+};
+pub use shape::Shape;
 
 use crate::{Capabilities, Decide, Matmul, Memory, Narrow, Plain};
 

@@ -32,12 +32,48 @@ pub(super) fn integer<E: Element>(stream: u32, index: usize) -> E {
 
 /// Returns a random element with an exponent in -6..=6, which every format holds as a normal number.
 pub(super) fn moderate<E: Element>(stream: u32, index: usize) -> E {
+    between(stream, index, -6, 6)
+}
+
+/// Returns a random element with an exponent in `low..=high`, both within -6..=6.
+pub(super) fn between<E: Element>(stream: u32, index: usize, low: i32, high: i32) -> E {
     let (word, encoding) = (word(stream, index), E::ENCODING);
-    let exponent = (word >> 23 & 0xff) as i32 % 13 - 6;
+    let exponent = (word >> 23 & 0xff) as i32 % (high - low + 1) + low;
     let field = (exponent - encoding.min_normal_log2() + 1) as u32;
     let unit = encoding.min_normal_bits();
     let sign = if word >> 31 == 1 { encoding.sign_bit() } else { 0 };
     E::from_bits(sign | (field * unit) | (word & (unit - 1)))
+}
+
+/// What the operands of sums of products are.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Small integers, whose sums are exact in any order.
+    Integers,
+    /// Small integers, and two elements of the left operand that are NaN and infinity.
+    NonFinite,
+    /// Numbers of six binades around 1.
+    Reals,
+}
+
+impl Kind {
+    /// Returns an element of the left operand.
+    pub(super) fn left<A: Element>(self, stream: u32, index: usize) -> A {
+        match (self, index) {
+            (Self::NonFinite, 3) => A::from_bits(A::ENCODING.nan_bits()),
+            (Self::NonFinite, 20) => A::from_bits(A::ENCODING.overflow_bits()),
+            (Self::NonFinite | Self::Integers, _) => integer(stream, index),
+            (Self::Reals, _) => moderate(stream, index),
+        }
+    }
+
+    /// Returns an element of the right operand.
+    pub(super) fn right<B: Element>(self, stream: u32, index: usize) -> B {
+        match self {
+            Self::NonFinite | Self::Integers => integer(!stream, index),
+            Self::Reals => moderate(!stream, index),
+        }
+    }
 }
 
 /// Returns `2^log2` for every exponent of an f64.
@@ -65,6 +101,11 @@ pub(super) fn narrowings(
 /// Returns the plainest narrowing that a device has.
 pub(super) fn plain(encoding: Encoding, capabilities: Capabilities) -> Narrowing {
     Narrowing::to(native(encoding, capabilities))
+}
+
+/// Returns the narrowing of values that `E` holds exactly.
+pub(super) fn native_narrowing<E: Element>() -> Narrowing {
+    Narrowing::to(E::ENCODING.into())
 }
 
 /// Returns the format as a device with these capabilities reads it.

@@ -5,6 +5,7 @@
 
 mod matmul;
 mod narrow;
+mod network;
 
 use core::{fmt, ops::Range};
 
@@ -104,6 +105,11 @@ pub enum PortableError {
         /// The elements it was given.
         found: usize,
     },
+    /// There is no operation of that shape.
+    Shape {
+        /// What there is none of.
+        what: &'static str,
+    },
     /// A join has at least two branches.
     Branches {
         /// How many there were.
@@ -124,6 +130,7 @@ impl fmt::Display for PortableError {
             Self::Length { what, expected, found } => {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }
+            Self::Shape { what } => write!(f, "there is no {what} of that shape"),
             Self::Branches { count } => write!(f, "a join of {count} branches is none"),
             Self::Apply(error) => error.fmt(f),
             Self::Memory { elements } => write!(f, "no memory for {elements} elements"),
@@ -136,7 +143,7 @@ impl core::error::Error for PortableError {}
 impl Error for PortableError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Length { .. } | Self::Branches { .. } => ErrorKind::Shape,
+            Self::Length { .. } | Self::Shape { .. } | Self::Branches { .. } => ErrorKind::Shape,
             Self::Apply(ApplyError::Length { .. }) => ErrorKind::Shape,
             Self::Apply(ApplyError::Encoding { .. }) => ErrorKind::Format,
             Self::Memory { .. } => ErrorKind::Memory,
@@ -151,18 +158,30 @@ impl From<ApplyError> for PortableError {
 }
 
 /// Returns an error where two lengths differ that must not.
-fn same_length(what: &'static str, expected: usize, found: usize) -> Result<(), PortableError> {
+pub(crate) fn same_length(
+    what: &'static str,
+    expected: usize,
+    found: usize,
+) -> Result<(), PortableError> {
     if expected == found { Ok(()) } else { Err(PortableError::Length { what, expected, found }) }
 }
 
+/// Returns an error where there is no operation of a shape.
+pub(crate) fn possible(what: &'static str, is_possible: bool) -> Result<(), PortableError> {
+    if is_possible { Ok(()) } else { Err(PortableError::Shape { what }) }
+}
+
 /// Returns the one element of a slice.
-fn one<'a, T>(what: &'static str, slice: &'a [T]) -> Result<&'a T, PortableError> {
+pub(crate) fn one<'a, T>(what: &'static str, slice: &'a [T]) -> Result<&'a T, PortableError> {
     same_length(what, 1, slice.len())?;
     slice.first().ok_or(PortableError::Length { what, expected: 1, found: 0 })
 }
 
 /// Returns the one element of a writable slice.
-fn one_mut<'a, T>(what: &'static str, slice: &'a mut [T]) -> Result<&'a mut T, PortableError> {
+pub(crate) fn one_mut<'a, T>(
+    what: &'static str,
+    slice: &'a mut [T],
+) -> Result<&'a mut T, PortableError> {
     same_length(what, 1, slice.len())?;
     slice.first_mut().ok_or(PortableError::Length { what, expected: 1, found: 0 })
 }

@@ -13,7 +13,7 @@ use adaloss_core::{
 use super::{Portable, PortableError, one, one_mut, same_length};
 use crate::{Branch, Decide, Epilogue, Narrow, Plain};
 
-/// Sums of a join that are kept at a time; the result does not depend on this.
+/// Results that are kept at a time; nothing depends on this.
 const CHUNK: usize = 64;
 
 impl<F: Element + Plain> Narrow<F> for Portable {
@@ -150,6 +150,23 @@ impl<'a, F: Element> Sink<'a, F> {
         }
         if self.stores {
             self.apply.slice(values, to, first as u32, self.outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the results from place `first` of the tensor on, each computed from its place.
+    pub(super) fn each(
+        &mut self,
+        first: usize,
+        to: &mut [F],
+        mut result: impl FnMut(usize) -> f32,
+    ) -> Result<(), PortableError> {
+        let mut results = [0.0; CHUNK];
+        for (nth, to) in to.chunks_mut(CHUNK).enumerate() {
+            let first = first + nth * CHUNK;
+            let results = &mut results[..to.len()];
+            results.iter_mut().zip(first..).for_each(|(x, place)| *x = result(place));
+            self.put(first, results, to)?;
         }
         Ok(())
     }

@@ -1,0 +1,155 @@
+//! `embed`, which copies rows, and the sums of its gradient.
+
+use adaloss_core::format::Element;
+
+use crate::{
+    Memory, Plain,
+    conformance::{
+        Case, Failure, Shape,
+        bench::{Bench, pattern},
+        near::Near,
+        results::Expected,
+        tensor::Tensor,
+        values::{self, Kind},
+    },
+    network::Embed,
+};
+
+/// Tokens, vocabulary and width.
+const SHAPES: [[usize; 3]; 9] = [
+    [1, 1, 1],
+    [5, 3, 7],
+    [64, 10, 16],
+    [33, 65, 3],
+    [257, 2, 5],
+    [3, 4, 129],
+    [0, 4, 3],
+    [4, 0, 3],
+    [7, 100, 1],
+];
+
+pub(super) fn check<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Memory + Embed<W, G>,
+{
+    for (stream, [tokens, vocabulary, width]) in (0..).zip(SHAPES) {
+        let table = Table { tokens, vocabulary, width, stream };
+        table.check_rows::<W, G, D>(bench)?;
+        table.check_sums::<W, G, D>(bench, Kind::Integers)?;
+        table.check_sums::<W, G, D>(bench, Kind::NonFinite)?;
+        table.check_sums::<W, G, D>(bench, Kind::Reals)?;
+    }
+    check_refusals::<W, G, D>(bench)
+}
+
+#[derive(Clone, Copy)]
+struct Table {
+    tokens: usize,
+    vocabulary: usize,
+    width: usize,
+    stream: u32,
+}
+
+impl Table {
+    /// Returns a token; now and then one beyond the vocabulary, by one or by far.
+    fn token(self, index: usize) -> u32 {
+        let word = values::word(self.stream + 50, index);
+        match word >> 24 & 7 {
+            0 => self.vocabulary as u32,
+            1 => u32::MAX,
+            _ => word % (self.vocabulary as u32 + 1),
+        }
+    }
+
+    fn check_rows<W, G, D>(self, bench: &mut Bench<'_, D>) -> Result<(), Failure>
+    where
+        W: Element + Plain,
+        G: Element + Plain,
+        D: Memory + Embed<W, G>,
+    {
+        let Self { tokens, vocabulary, width, stream } = self;
+        let rows = Shape::rows(vocabulary, width);
+        let case = Case::new("embed", tokens * width).of(rows);
+        let value = |index| Kind::NonFinite.left::<W>(stream, index);
+        let named = Tensor::<D, u32>::filled(case, bench.device, tokens, |i| self.token(i))?;
+        let table = Tensor::<D, W>::filled(case, bench.device, vocabulary * width, value)?;
+        let mut to = Tensor::<D, W>::filled(case, bench.device, tokens * width, pattern)?;
+        let (named, table) = (named.view(case)?, table.view(case)?);
+        bench.writes(
+            case,
+            &mut to,
+            pattern,
+            |device, to| device.embed(width, named, table, to),
+            |index| {
+                let token = self.token(index / width) as usize;
+                let is_known = token < vocabulary;
+                let element = || value(token * width + index % width).to_bits();
+                Expected::Bits(if is_known { element() } else { 0 })
+            },
+        )
+    }
+
+    fn check_sums<W, G, D>(self, bench: &mut Bench<'_, D>, kind: Kind) -> Result<(), Failure>
+    where
+        W: Element + Plain,
+        G: Element + Plain,
+        D: Memory + Embed<W, G>,
+    {
+        let Self { tokens, vocabulary, width, stream } = self;
+        let rows = Shape::rows(vocabulary, width);
+        let case = Case::new("embed_table", vocabulary * width).of(rows);
+        let value = |index| kind.left::<G>(stream, index).widen();
+        let named = Tensor::<D, u32>::filled(case, bench.device, tokens, |i| self.token(i))?;
+        let gradient = |index| kind.left::<G>(stream, index);
+        let gradient = Tensor::<D, G>::filled(case, bench.device, tokens * width, gradient)?;
+        let mut to = Tensor::<D, f32>::filled(case, bench.device, vocabulary * width, pattern)?;
+        let (named, gradient) = (named.view(case)?, gradient.view(case)?);
+        let is_exact = bench.report.capabilities.sequential_sums || !matches!(kind, Kind::Reals);
+        bench.writes(
+            case,
+            &mut to,
+            pattern,
+            |device, to| device.embed_table(width, named, gradient, to),
+            |index| {
+                let (row, column) = (index / width, index % width);
+                let terms = (0..tokens)
+                    .filter(|&nth| self.token(nth) as usize == row)
+                    .map(|nth| value(nth * width + column));
+                if is_exact {
+                    Expected::Number(terms.fold(0.0, |sum, x| sum + x))
+                } else {
+                    Expected::Near(Near::sum(terms.map(Near::exact)))
+                }
+            },
+        )
+    }
+}
+
+/// Tokens, tables and widths that do not fit.
+fn check_refusals<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Memory + Embed<W, G>,
+{
+    let case = Case::new("embed refused", 12);
+    let tokens = Tensor::<D, u32>::filled(case, bench.device, 4, |_| 1)?;
+    let table = Tensor::<D, W>::filled(case, bench.device, 15, |_| W::from_bits(0))?;
+    let mut rows = Tensor::<D, W>::filled(case, bench.device, 12, pattern)?;
+    let gradient = Tensor::<D, G>::filled(case, bench.device, 12, |_| G::from_bits(0))?;
+    // The width, the tokens, and the elements of the table.
+    let wrong = [[0, 4, 15], [4, 4, 15], [3, 3, 15], [3, 4, 14], [2, 4, 14], [usize::MAX, 4, 15]];
+    for [width, length, elements] in wrong {
+        let tokens = case.finds(D::part(tokens.view(case)?, 0..length))?;
+        let table = case.finds(D::part(table.view(case)?, 0..elements))?;
+        bench.spares(case, &mut rows, |device, to| device.embed(width, tokens, table, to))?;
+        let gradient = gradient.view(case)?;
+        let mut sums = Tensor::<D, f32>::filled(case, bench.device, elements, pattern)?;
+        bench.spares(case, &mut sums, |device, to| {
+            device.embed_table(width, tokens, gradient, to)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Pooling by sums, and the gradients that are sums.
+
+use adaloss_core::format::Element;
+
+use super::{IMPOSSIBLE, SHAPES, TYPICAL, each_pair, placed};
+use crate::{
+    Epilogue, ErrorKind, Memory, Plain,
+    conformance::{
+        Case, Failure,
+        bench::Bench,
+        near::{Near, Sum},
+        tensor::Tensor,
+        values::{self, Kind},
+    },
+    network::{Pooling, SumPool},
+};
+
+pub(super) fn check<E, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
+where
+    E: Element + Plain,
+    D: Memory + SumPool<E>,
+{
+    for method in Method::ALL {
+        for (stream, shape) in (0..).zip(SHAPES) {
+            Sums::<E, D>::new(bench, method, shape, Kind::Integers, stream)?.check(bench)?;
+            Sums::<E, D>::new(bench, method, shape, Kind::Reals, stream)?.check(bench)?;
+        }
+        Sums::<E, D>::new(bench, method, SHAPES[4], Kind::NonFinite, 0)?.check(bench)?;
+        check_refusals::<E, D>(bench, method)?;
+    }
+    Ok(())
+}
+
+/// Which of the operations that sum.
+#[derive(Clone, Copy, PartialEq)]
+enum Method {
+    Average,
+    AverageInput,
+    MaxInput,
+}
+
+impl Method {
+    const ALL: [Self; 3] = [Self::Average, Self::AverageInput, Self::MaxInput];
+
+    fn check(self) -> &'static str {
+        match self {
+            Self::Average => "average_pool",
+            Self::AverageInput => "average_pool_input",
+            Self::MaxInput => "max_pool_input",
+        }
+    }
+
+    /// Returns the elements of the operand and of the result.
+    fn lengths(self, shape: Pooling) -> [usize; 2] {
+        let [of_input, of_output] = shape.lengths();
+        match self {
+            Self::Average => [of_input, of_output],
+            Self::AverageInput | Self::MaxInput => [of_output, of_input],
+        }
+    }
+
+    fn run<E: Element + Plain, D: Memory + SumPool<E>>(
+        self,
+        device: &mut D,
+        shape: Pooling,
+        (from, places): (D::Ref<'_, E>, D::Ref<'_, u32>),
+        to: D::Mut<'_, E>,
+        epilogue: Epilogue<'_, D>,
+    ) -> Result<(), D::Error> {
+        match self {
+            Self::Average => device.average_pool(shape, from, to, epilogue),
+            Self::AverageInput => device.average_pool_input(shape, from, to, epilogue),
+            Self::MaxInput => device.max_pool_input(shape, from, places, to, epilogue),
+        }
+    }
+}
+
+/// Sums on the device and the functions that their operands were filled from.
+struct Sums<E: Plain, D: Memory> {
+    method: Method,
+    shape: Pooling,
+    kind: Kind,
+    stream: u32,
+    from: Tensor<D, E>,
+    places: Tensor<D, u32>,
+}
+
+impl<E: Element + Plain, D: Memory + SumPool<E>> Sums<E, D> {
+    fn new(
+        bench: &mut Bench<'_, D>,
+        method: Method,
+        shape: Pooling,
+        kind: Kind,
+        stream: u32,
+    ) -> Result<Self, Failure> {
+        let [length, _] = method.lengths(shape);
+        let [_, windows] = shape.lengths();
+        let case = Case::new("average_pool (setup)", length).of(shape);
+        let place = |index| placed(shape, stream, index);
+        let from = Tensor::filled(case, bench.device, length, |i| kind.left(stream, i))?;
+        let places = Tensor::filled(case, bench.device, windows, place)?;
+        Ok(Self { method, shape, kind, stream, from, places })
+    }
+
+    /// Calls `take` with the terms of one sum, in their order.
+    fn each_term(&self, index: usize, mut take: impl FnMut(E)) {
+        let by_pixel = self.method != Method::Average;
+        each_pair(self.shape, index, by_pixel, |element, place| {
+            let takes = self.method != Method::MaxInput
+                || placed(self.shape, self.stream, element) == place as u32;
+            if takes {
+                take(self.kind.left(self.stream, element));
+            }
+        });
+    }
+
+    fn divisor(&self) -> f32 {
+        match self.method {
+            Method::MaxInput => 1.0,
+            _ => (self.shape.window[0] * self.shape.window[1]) as f32,
+        }
+    }
+
+    fn check(&self, bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+        let (method, shape) = (self.method, self.shape);
+        let [_, length] = method.lengths(shape);
+        let case = Case::new(method.check(), length).of(shape);
+        let operands = (self.from.view(case)?, self.places.view(case)?);
+        let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
+        let run = |device: &mut D, to: D::Mut<'_, E>, epilogue: Epilogue<'_, D>| {
+            method.run(device, shape, operands, to, epilogue)
+        };
+        let in_order = bench.report.capabilities.sequential_sums;
+        if in_order || !matches!(self.kind, Kind::Reals) {
+            return bench.exactly(case, self.stream, &mut to, run, |index| {
+                let mut sum = 0.0;
+                self.each_term(index, |x| sum += x.widen());
+                sum / self.divisor()
+            });
+        }
+        bench.within(case, self.stream, &mut to, run, |index| {
+            let mut sum = Sum::default();
+            self.each_term(index, |x| sum.take(Near::exact(x.widen())));
+            sum.finish() / Near::exact(self.divisor())
+        })
+    }
+}
+
+/// Operands of sums that do not fit, shapes that no pooling has, and wrong epilogues.
+fn check_refusals<E, D>(bench: &mut Bench<'_, D>, method: Method) -> Result<(), Failure>
+where
+    E: Element + Plain,
+    D: Memory + SumPool<E>,
+{
+    let narrowing = values::plain(E::ENCODING, bench.report.capabilities);
+    let [from, length] = method.lengths(TYPICAL);
+    let case = Case { narrowing: Some(narrowing), ..Case::new("average_pool refused", length) };
+    let sums = Sums::<E, D>::new(bench, method, TYPICAL, Kind::Integers, 0)?;
+    let operands = (sums.from.view(case)?, sums.places.view(case)?);
+    let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
+    let mut refuses = |bench: &mut Bench<'_, D>, shape, operands| {
+        bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, |device, to, epilogue| {
+            method.run(device, shape, operands, to, epilogue)
+        })
+    };
+    for shape in IMPOSSIBLE {
+        refuses(bench, shape, operands)?;
+    }
+    let few = case.finds(D::part(operands.0, 0..from - 1))?;
+    refuses(bench, TYPICAL, (few, operands.1))?;
+    if method == Method::MaxInput {
+        let few = case.finds(D::part(operands.1, 0..D::len(operands.1) - 1))?;
+        refuses(bench, TYPICAL, (operands.0, few))?;
+    }
+    let case = case.of(TYPICAL);
+    for length in [0, length - 1, length + 1] {
+        let mut other = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
+        bench.refuses(case, ErrorKind::Shape, &mut other, |device, to, epilogue| {
+            method.run(device, TYPICAL, operands, to, epilogue)
+        })?;
+    }
+    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+        method.run(device, TYPICAL, operands, to, epilogue)
+    })
+}

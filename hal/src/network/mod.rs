@@ -1,0 +1,62 @@
+//! What layers need beyond the corridor, one small trait per operation.
+//!
+//! Activations and gradients are row-major with the channels last: an image batch has the shape
+//! (batch, height, width, channels), a batch of sequences (batch, tokens, features), and both are
+//! matrices of rows and columns to everything that works per channel.  Activations and weights are
+//! of one format, gradients of another; results are f32 and end in an [`Epilogue`](crate::Epilogue),
+//! like those of a product.  What only moves elements rounds nothing and has none: it carries the
+//! scale through.
+//!
+//! ```text
+//! Convolve, Normalise, SumPool, Attend, Dropout --> f32 results --> epilogue
+//! MaxPool, Pointwise, Embed ----------------------> the same elements, moved or zeroed
+//! Loss, Update, Accumulate -----------------------> f32 only
+//! ```
+//!
+//! Sums of products and of gradients are f32 and start at +0; how far another order may move them
+//! is what [`conformance::network`](crate::conformance::network) allows.
+
+mod accumulate;
+mod attend;
+mod convolve;
+mod dropout;
+mod embed;
+mod loss;
+mod normalise;
+mod pointwise;
+mod pool;
+mod update;
+
+pub use accumulate::Accumulate;
+pub use attend::{Attend, Attention};
+pub use convolve::{Convolution, Convolve};
+pub use dropout::{Dropout, Mask};
+pub use embed::Embed;
+pub use loss::{Loss, LossSum};
+pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};
+pub use pointwise::Pointwise;
+pub use pool::{MaxPool, Pooling, SumPool};
+pub use update::{AdamW, Sgd, Update};
+
+/// Returns the product of some extents; `usize::MAX`, which no tensor has, where it does not fit.
+const fn elements<const N: usize>(extents: [usize; N]) -> usize {
+    let (mut product, mut i) = (1_usize, 0);
+    while i < N {
+        product = product.saturating_mul(extents[i]);
+        i += 1;
+    }
+    product
+}
+
+/// Returns how many windows fit along one axis, or `None` where not one does.
+const fn windows(extent: usize, window: usize, stride: usize, padding: usize) -> Option<usize> {
+    if extent == 0 || window == 0 || stride == 0 || padding >= window {
+        return None;
+    }
+    // Padding on both sides; as it is less than the window, every window touches the image.
+    let Some(padded) = padding.checked_mul(2) else { return None };
+    match extent.checked_add(padded) {
+        Some(padded) if padded >= window => Some((padded - window) / stride + 1),
+        _ => None,
+    }
+}

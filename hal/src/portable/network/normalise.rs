@@ -1,0 +1,163 @@
+//! Batch and layer normalisation: the same formulas over columns or rows.
+
+use adaloss_core::format::Element;
+
+use crate::{
+    Epilogue, Plain,
+    network::{Axis, Normalisation, Normalise, Normalised},
+    portable::{Portable, PortableError, narrow::Sink, same_length},
+};
+
+impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Portable {
+    fn moments(
+        &mut self,
+        shape: Normalisation,
+        input: &[W],
+        to: &mut [f32],
+    ) -> Result<(), PortableError> {
+        same_length("the input of a normalisation", shape.elements(), input.len())?;
+        same_length("the moments of a normalisation", shape.moments(), to.len())?;
+        let (means, variances) = to.split_at_mut(shape.groups());
+        for (group, (to_mean, variance)) in means.iter_mut().zip(variances).enumerate() {
+            let places = places(shape, group);
+            let mean = mean(places.clone().map(|place| input[place].widen()));
+            *to_mean = mean;
+            *variance = self::mean(places.map(|place| {
+                let distance = input[place].widen() - mean;
+                distance * distance
+            }));
+        }
+        Ok(())
+    }
+
+    fn normalise(
+        &mut self,
+        shape: Normalisation,
+        input: &[W],
+        moments: &[f32],
+        affine: &[f32],
+        to: &mut [W],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        let forward = Forward::new(shape, input, moments)?;
+        same_length("the affine parameters", shape.affine(), affine.len())?;
+        same_length("the output of a normalisation", shape.elements(), to.len())?;
+        let (gains, offsets) = affine.split_at(shape.columns);
+        Sink::open(epilogue)?.each(0, to, |place| {
+            let column = place % shape.columns;
+            gains[column] * forward.hat(place) + offsets[column]
+        })
+    }
+
+    fn normalise_sums(
+        &mut self,
+        shape: Normalisation,
+        gradient: &[G],
+        input: &[W],
+        moments: &[f32],
+        to: &mut [f32],
+    ) -> Result<(), PortableError> {
+        let forward = Forward::new(shape, input, moments)?;
+        same_length("the gradient of a normalisation", shape.elements(), gradient.len())?;
+        same_length("the sums of a normalisation", shape.affine(), to.len())?;
+        let (of_gains, of_offsets) = to.split_at_mut(shape.columns);
+        for (column, (of_gain, of_offset)) in of_gains.iter_mut().zip(of_offsets).enumerate() {
+            (*of_gain, *of_offset) = (0.0, 0.0);
+            for place in (column..shape.elements()).step_by(shape.columns) {
+                let gradient = gradient[place].widen();
+                *of_gain += gradient * forward.hat(place);
+                *of_offset += gradient;
+            }
+        }
+        Ok(())
+    }
+
+    fn normalise_input(
+        &mut self,
+        shape: Normalisation,
+        gradient: &[G],
+        forward: Normalised<&[W], &[f32]>,
+        to: &mut [G],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        let Normalised { input, moments, affine, sums } = forward;
+        let forward = Forward::new(shape, input, moments)?;
+        same_length("the gradient of a normalisation", shape.elements(), gradient.len())?;
+        same_length("the affine parameters", shape.affine(), affine.len())?;
+        same_length("the sums of a normalisation", shape.affine(), sums.len())?;
+        same_length("the input gradient of a normalisation", shape.elements(), to.len())?;
+        let Normalisation { rows, columns, axis, .. } = shape;
+        let h = |place: usize| affine[place % columns] * gradient[place].widen();
+        let mut sink = Sink::open(epilogue)?;
+        for row in 0..rows {
+            let places = row * columns..(row + 1) * columns;
+            // The means of h and of h x̂: of the row's own, or what the column's sums say.
+            let of_row = (axis == Axis::Columns).then(|| {
+                let with_hat = places.clone().map(|place| h(place) * forward.hat(place));
+                [mean(places.clone().map(h)), mean(with_hat)]
+            });
+            let of_column = |column: usize| {
+                [sums[columns + column], sums[column]].map(|sum| affine[column] * sum / rows as f32)
+            };
+            sink.each(places.start, &mut to[places], |place| {
+                let [mean, with_hat] = of_row.unwrap_or_else(|| of_column(place % columns));
+                (h(place) - mean - forward.hat(place) * with_hat) / forward.deviation(place)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The forward pass: an input and its moments.
+struct Forward<'a, W> {
+    shape: Normalisation,
+    input: &'a [W],
+    means: &'a [f32],
+    variances: &'a [f32],
+}
+
+impl<'a, W: Element> Forward<'a, W> {
+    fn new(
+        shape: Normalisation,
+        input: &'a [W],
+        moments: &'a [f32],
+    ) -> Result<Self, PortableError> {
+        same_length("the input of a normalisation", shape.elements(), input.len())?;
+        same_length("the moments of a normalisation", shape.moments(), moments.len())?;
+        let (means, variances) = moments.split_at(shape.groups());
+        Ok(Self { shape, input, means, variances })
+    }
+
+    /// Returns the column or row whose moments are those of an element.
+    fn group(&self, place: usize) -> usize {
+        match self.shape.axis {
+            Axis::Rows => place % self.shape.columns,
+            Axis::Columns => place / self.shape.columns,
+        }
+    }
+
+    /// Returns `sqrt(variance + epsilon)`.
+    fn deviation(&self, place: usize) -> f32 {
+        libm::sqrtf(self.variances[self.group(place)] + self.shape.epsilon)
+    }
+
+    /// Returns `x̂`.
+    fn hat(&self, place: usize) -> f32 {
+        (self.input[place].widen() - self.means[self.group(place)]) / self.deviation(place)
+    }
+}
+
+/// Returns the elements that one mean is taken over.
+fn places(shape: Normalisation, group: usize) -> impl Iterator<Item = usize> + Clone {
+    let Normalisation { columns, axis, .. } = shape;
+    match axis {
+        Axis::Rows => (group..shape.elements()).step_by(columns),
+        Axis::Columns => (group * columns..(group + 1) * columns).step_by(1),
+    }
+}
+
+/// Returns the mean; 0 of nothing.
+fn mean(values: impl Iterator<Item = f32>) -> f32 {
+    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), x| (sum + x, count + 1));
+    if count == 0 { 0.0 } else { sum / count as f32 }
+}

@@ -1,0 +1,217 @@
+//! What works per feature, with its mistakes.
+
+use adaloss_core::format::{Element, Noise};
+use adaloss_hal::{
+    Epilogue, Narrow, Plain,
+    network::{
+        Accumulate, Axis, Dropout, Embed, Mask, Normalisation, Normalise, Normalised, NormalisedOn,
+        Pointwise,
+    },
+    portable::{Portable, PortableError},
+};
+
+use crate::{
+    device::{Mistaken, in_binary16},
+    mistake::Mistake,
+};
+
+impl Mistaken {
+    /// Returns the shape as this device sees it.
+    fn shape(&self, shape: Normalisation) -> Normalisation {
+        let epsilon = if self.makes(Mistake::ForgetsEpsilon) { 0.0 } else { shape.epsilon };
+        Normalisation { epsilon, ..shape }
+    }
+
+    /// Spoils moments that were right.
+    fn spoil<W: Element>(&self, shape: Normalisation, input: &[W], moments: &mut [f32]) {
+        let count = match shape.axis {
+            Axis::Rows => shape.rows,
+            Axis::Columns => shape.columns,
+        };
+        let (means, variances) = moments.split_at_mut(shape.groups());
+        for (group, (mean, variance)) in means.iter_mut().zip(variances).enumerate() {
+            let of_group = input.iter().enumerate().filter(|(index, _)| match shape.axis {
+                Axis::Rows => index % shape.columns == group,
+                Axis::Columns => index / shape.columns == group,
+            });
+            match self.mistake {
+                Mistake::UnbiasedVariance if count > 1 => {
+                    *variance *= count as f32 / (count - 1) as f32;
+                }
+                Mistake::OnePassVariance if count > 0 => {
+                    let squares: f32 = of_group.map(|(_, x)| x.widen() * x.widen()).sum();
+                    *variance = squares / count as f32 - *mean * *mean;
+                }
+                Mistake::NarrowAccumulator => *mean = in_binary16(*mean),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Mistaken {
+    fn moments(
+        &mut self,
+        shape: Normalisation,
+        input: &[W],
+        to: &mut [f32],
+    ) -> Result<(), PortableError> {
+        <Portable as Normalise<W, G>>::moments(&mut Portable, shape, input, to)?;
+        self.spoil(shape, input, to);
+        Ok(())
+    }
+
+    fn normalise(
+        &mut self,
+        shape: Normalisation,
+        input: &[W],
+        moments: &[f32],
+        affine: &[f32],
+        to: &mut [W],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        let (shape, mut moments, mut affine) =
+            (self.shape(shape), moments.to_vec(), affine.to_vec());
+        if self.makes(Mistake::ForgetsOffset) {
+            affine.iter_mut().skip(shape.columns).for_each(|offset| *offset = 0.0);
+        }
+        if self.makes(Mistake::WrongMoment) && moments.len() == shape.moments() {
+            let means = &mut moments[..shape.groups()];
+            means.rotate_left(usize::from(means.len() > 1));
+        }
+        let portable = &mut Portable;
+        let end = self.over(epilogue)?;
+        <Portable as Normalise<W, G>>::normalise(portable, shape, input, &moments, &affine, to, end)
+    }
+
+    fn normalise_sums(
+        &mut self,
+        shape: Normalisation,
+        gradient: &[G],
+        input: &[W],
+        moments: &[f32],
+        to: &mut [f32],
+    ) -> Result<(), PortableError> {
+        let mut moments = moments.to_vec();
+        if self.makes(Mistake::SumsWithoutMean) && moments.len() == shape.moments() {
+            moments[..shape.groups()].fill(0.0);
+        }
+        Portable.normalise_sums(self.shape(shape), gradient, input, &moments, to)
+    }
+
+    fn normalise_input(
+        &mut self,
+        shape: Normalisation,
+        gradient: &[G],
+        forward: NormalisedOn<'_, Self, W>,
+        to: &mut [G],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        let mut sums = forward.sums.to_vec();
+        if sums.len() == shape.affine() {
+            let (of_gains, of_offsets) = sums.split_at_mut(shape.columns);
+            match self.mistake {
+                Mistake::KeepsMeanGradient => of_offsets.fill(0.0),
+                Mistake::KeepsVarianceGradient => of_gains.fill(0.0),
+                _ => {}
+            }
+        }
+        let forward = Normalised { sums: &sums[..], ..forward };
+        Portable.normalise_input(self.shape(shape), gradient, forward, to, self.over(epilogue)?)
+    }
+}
+
+impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Mistaken {
+    fn relu(&mut self, values: &mut [W]) -> Result<(), PortableError> {
+        let before = values.to_vec();
+        <Portable as Pointwise<W, G>>::relu(&mut Portable, values)?;
+        for (x, before) in values.iter_mut().zip(before) {
+            match self.mistake {
+                Mistake::KeepsMinusZero if before.widen() == 0.0 => *x = before,
+                Mistake::RectifiesNan if before.widen().is_nan() => *x = W::from_bits(0),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn relu_input(&mut self, output: &[W], gradient: &mut [G]) -> Result<(), PortableError> {
+        Portable.relu_input(output, gradient)?;
+        if self.makes(Mistake::GatesNan) {
+            let gated = output.iter().zip(gradient).filter(|(x, _)| x.widen().is_nan());
+            gated.for_each(|(_, gradient)| *gradient = G::from_bits(0));
+        }
+        Ok(())
+    }
+}
+
+impl<E: Element + Plain> Dropout<E> for Mistaken {
+    fn dropout(
+        &mut self,
+        mask: Mask,
+        input: &[E],
+        to: &mut [E],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        let Mask { share, noise: Noise { seed, stream } } = mask;
+        let gain = if self.makes(Mistake::ForgetsGain) { 1.0 } else { mask.gain() };
+        let block = if self.makes(Mistake::RepeatsNoise) { 256 } else { usize::MAX };
+        let mask = Mask { share, noise: Noise { seed, stream } };
+        let results = input.iter().enumerate().map(|(index, x)| {
+            if mask.drops((index % block) as u32) { 0.0 } else { gain * x.widen() }
+        });
+        Portable.apply(&results.collect::<Vec<_>>(), to, self.over(epilogue)?)
+    }
+}
+
+impl Accumulate for Mistaken {
+    fn accumulate(&mut self, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
+        if self.makes(Mistake::FirstRowOnly) && to.len() > from.len() && !from.is_empty() {
+            if !to.len().is_multiple_of(from.len()) {
+                return Portable.accumulate(from, to);
+            }
+            return Portable.accumulate(from, &mut to[..from.len()]);
+        }
+        Portable.accumulate(from, to)
+    }
+
+    fn blend(&mut self, share: f32, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
+        let share = if self.makes(Mistake::SwapsBlend) { 1.0 - share } else { share };
+        Portable.blend(share, from, to)
+    }
+}
+
+impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Mistaken {
+    fn embed(
+        &mut self,
+        width: usize,
+        tokens: &[u32],
+        table: &[W],
+        to: &mut [W],
+    ) -> Result<(), PortableError> {
+        let mut tokens = tokens.to_vec();
+        if self.makes(Mistake::ClampsTokens) && width > 0 {
+            let last = (table.len() / width).saturating_sub(1) as u32;
+            tokens.iter_mut().for_each(|token| *token = last.min(*token));
+        }
+        <Portable as Embed<W, G>>::embed(&mut Portable, width, &tokens, table, to)
+    }
+
+    fn embed_table(
+        &mut self,
+        width: usize,
+        tokens: &[u32],
+        gradient: &[G],
+        to: &mut [f32],
+    ) -> Result<(), PortableError> {
+        let mut kept = tokens.to_vec();
+        if self.makes(Mistake::OverwritesRows) {
+            for (nth, token) in kept.iter_mut().enumerate() {
+                if tokens[nth + 1..].contains(token) {
+                    *token = u32::MAX;
+                }
+            }
+        }
+        <Portable as Embed<W, G>>::embed_table(&mut Portable, width, &kept, gradient, to)
+    }
+}

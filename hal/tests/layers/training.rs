@@ -1,0 +1,125 @@
+//! Loss and optimizers, with their mistakes.
+
+use adaloss_hal::{
+    network::{AdamW, Loss, LossSum, Sgd, Update},
+    portable::{Portable, PortableError},
+};
+
+use crate::{device::Mistaken, mistake::Mistake};
+
+impl Loss for Mistaken {
+    fn softmax_cross_entropy(
+        &mut self,
+        classes: usize,
+        logits: &[f32],
+        labels: &[u32],
+        weights: &[f32],
+        gradient: &mut [f32],
+        sum: &mut [LossSum],
+    ) -> Result<(), PortableError> {
+        let (mut logits, mut labels, mut weights) =
+            (logits.to_vec(), labels.to_vec(), weights.to_vec());
+        match self.mistake {
+            Mistake::HidesNan => {
+                logits.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 0.0);
+            }
+            Mistake::CountsIgnoredRows => {
+                let ignored = labels.iter_mut().filter(|label| **label as usize >= classes);
+                ignored.for_each(|label| *label = 0);
+            }
+            Mistake::ForgetsWeights if weights.len() == classes => weights.clear(),
+            _ => {}
+        }
+        let before = sum.first().copied().unwrap_or_default();
+        Portable.softmax_cross_entropy(classes, &logits, &labels, &weights, gradient, sum)?;
+        let sum = &mut sum[0];
+        match self.mistake {
+            Mistake::SumsInF32 => sum.loss = f64::from(sum.loss as f32),
+            Mistake::DividesByRows => {
+                let factor = (sum.weight - before.weight) / labels.len() as f64;
+                gradient.iter_mut().for_each(|x| *x *= factor as f32);
+            }
+            Mistake::CountsTies => {
+                let right = labels.iter().zip(logits.chunks(classes)).filter(|(label, row)| {
+                    let x = row.get(**label as usize);
+                    x.is_some_and(|x| row.iter().all(|other| x >= other))
+                });
+                sum.correct = before.correct + right.count() as u64;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Mistaken {
+    /// Returns gradient and greatest norm as this device sees them.
+    fn clipped(
+        &self,
+        max_norm: Option<f32>,
+        gradient: &[f32],
+        norm: &[f64],
+    ) -> (Option<f32>, Vec<f32>) {
+        match (self.mistake, max_norm, norm) {
+            (Mistake::IgnoresClipping, ..) => (None, gradient.to_vec()),
+            (Mistake::AlwaysClips, Some(max_norm), [norm]) => {
+                let factor = (f64::from(max_norm) / (norm.sqrt() + 1.0e-6)) as f32;
+                (None, gradient.iter().map(|x| x * factor).collect())
+            }
+            _ => (max_norm, gradient.to_vec()),
+        }
+    }
+}
+
+impl Update for Mistaken {
+    fn square_norm(&mut self, gradient: &[f32], to: &mut [f64]) -> Result<(), PortableError> {
+        if self.makes(Mistake::NormInF32) && to.len() == 1 {
+            to[0] += f64::from(gradient.iter().map(|x| x * x).sum::<f32>());
+            return Ok(());
+        }
+        Portable.square_norm(gradient, to)
+    }
+
+    fn sgd(
+        &mut self,
+        sgd: &Sgd,
+        gradient: &[f32],
+        norm: &[f64],
+        weight: &mut [f32],
+        momentum: &mut [f32],
+    ) -> Result<(), PortableError> {
+        let (max_norm, gradient) = self.clipped(sgd.max_norm, gradient, norm);
+        let sgd = Sgd { max_norm, ..*sgd };
+        let (weights, before) = (weight.to_vec(), momentum.to_vec());
+        Portable.sgd(&sgd, &gradient, norm, weight, momentum)?;
+        if self.makes(Mistake::OldMomentum) {
+            for ((w, old), m) in weight.iter_mut().zip(weights).zip(before) {
+                *w = old - sgd.learning_rate * m;
+            }
+        }
+        Ok(())
+    }
+
+    fn adamw(
+        &mut self,
+        adamw: &AdamW,
+        gradient: &[f32],
+        norm: &[f64],
+        weight: &mut [f32],
+        moments: &mut [f32],
+    ) -> Result<(), PortableError> {
+        let (max_norm, mut gradient) = self.clipped(adamw.max_norm, gradient, norm);
+        let mut adamw = AdamW { max_norm, ..*adamw };
+        match self.mistake {
+            Mistake::ForgetsBias => adamw.step = u32::MAX,
+            Mistake::ForgetsEpsilon => adamw.epsilon = 0.0,
+            Mistake::CouplesDecay => {
+                let pairs = gradient.iter_mut().zip(&*weight);
+                pairs.for_each(|(gradient, w)| *gradient += adamw.weight_decay * w);
+                adamw.weight_decay = 0.0;
+            }
+            _ => {}
+        }
+        Portable.adamw(&adamw, &gradient, norm, weight, moments)
+    }
+}
