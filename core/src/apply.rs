@@ -6,7 +6,7 @@
 use core::fmt;
 
 use crate::{
-    format::{Element, Encoding, Narrowed, Narrowing, Noise, Rounding},
+    format::{Element, Encoding, Lane, Lanes, Narrowed, Narrowing, Noise, Rounding, Within},
     scale::{Scale, Shift},
     statistics::{Histogram, Outcome},
 };
@@ -57,6 +57,7 @@ impl Apply {
     /// assert_eq!((outcome.underflow, outcome.overflow), (0, 1));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline(always)]
     pub fn slice<F: Element>(
         &self,
         from: &[f32],
@@ -69,26 +70,95 @@ impl Apply {
         }
         check_encoding::<F>(self.narrowing)?;
         // What is the same for the whole tensor is settled outside the loop, so that the compiler
-        // can specialise on it: the encoding, and that most roundings need no random word.
+        // can specialise on it.
         let mut narrowing = self.narrowing;
         narrowing.format.encoding = F::ENCODING;
         let shift = self.shift.log2();
-        let mut counts = Outcome::EMPTY;
-        match narrowing.rounding {
-            Rounding::NearestEven | Rounding::TowardZero => {
-                for (&x, to) in from.iter().zip(to) {
-                    *to = put(narrowing, x, shift, 0, &mut counts);
-                }
+        let Some(lanes) = Lanes::new(narrowing, shift) else {
+            let mut counts = Outcome::EMPTY;
+            for (i, (&x, to)) in (0..).zip(from.iter().zip(to)) {
+                let word = self.noise.word(first.wrapping_add(i));
+                *to = put(narrowing, x, shift, word, &mut counts);
             }
-            Rounding::Stochastic => {
-                for (i, (&x, to)) in (0..).zip(from.iter().zip(to)) {
-                    let word = self.noise.word(first.wrapping_add(i));
-                    *to = put(narrowing, x, shift, word, &mut counts);
-                }
-            }
+            outcome.merge(&counts);
+            return Ok(());
+        };
+        let within = self.shift.factor().and_then(|factor| Within::new(narrowing, factor));
+        for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
+            let counts = match within.and_then(|within| narrow_within(within, lanes, from, to)) {
+                Some(counts) => counts,
+                None if lanes.normalises() => narrow_lanes::<F, true>(lanes, from, to),
+                None => narrow_lanes::<F, false>(lanes, from, to),
+            };
+            outcome.merge(&counts);
         }
-        outcome.merge(&counts);
         Ok(())
+    }
+}
+
+/// Values that are narrowed at a time: their counts fit 32-bit lanes.
+const BLOCK: usize = 2048;
+
+/// Narrows a block in straight-line code, unless a value is not finite or beyond the format: then
+/// what was written is to be written again.
+#[inline(always)]
+fn narrow_within<F: Element>(
+    within: Within,
+    lanes: Lanes,
+    from: &[f32],
+    to: &mut [F],
+) -> Option<Outcome> {
+    let (mut zero, mut vanished, mut small) = (0_u32, 0, 0);
+    let (mut max_bits, mut greatest) = (0, 0);
+    for (&x, to) in from.iter().zip(to) {
+        let operand = x.to_bits() & 0x7fff_ffff;
+        let magnitude = within.magnitude(operand);
+        zero += u32::from(operand == 0);
+        vanished += u32::from(magnitude == 0);
+        small += u32::from(magnitude < lanes.min_normal);
+        max_bits = max_bits.max(operand);
+        greatest = greatest.max(magnitude);
+        *to = F::from_bits(((x.to_bits() >> 31) << lanes.sign_shift) | magnitude);
+    }
+    (greatest <= lanes.max_finite).then_some(Outcome {
+        elements: from.len() as u64,
+        zero: zero.into(),
+        underflow: (vanished - zero).into(),
+        subnormal: (small - vanished).into(),
+        max_bits,
+        ..Outcome::EMPTY
+    })
+}
+
+/// Narrows a block of any values in straight-line code.
+#[inline(always)]
+fn narrow_lanes<F: Element, const NORMALISES: bool>(
+    lanes: Lanes,
+    from: &[f32],
+    to: &mut [F],
+) -> Outcome {
+    let (mut zero, mut nonfinite, mut vanished, mut small, mut beyond) = (0_u32, 0, 0, 0, 0);
+    let mut max_bits = 0;
+    for (&x, to) in from.iter().zip(to) {
+        let Lane { bits, operand, magnitude } = lanes.narrow::<NORMALISES>(x);
+        let is_finite = operand < f32::INFINITY.to_bits();
+        zero += u32::from(operand == 0);
+        nonfinite += u32::from(!is_finite);
+        vanished += u32::from(magnitude == 0);
+        small += u32::from(magnitude < lanes.min_normal);
+        beyond += u32::from(magnitude > lanes.max_finite);
+        max_bits = max_bits.max(operand & u32::from(is_finite).wrapping_neg());
+        *to = F::from_bits(bits);
+    }
+    Outcome {
+        elements: from.len() as u64,
+        nonfinite: nonfinite.into(),
+        zero: zero.into(),
+        underflow: (vanished - zero).into(),
+        subnormal: (small - vanished).into(),
+        overflow: (beyond - nonfinite).into(),
+        max_bits,
+        reserved: 0,
     }
 }
 

@@ -128,6 +128,7 @@ pub fn join<F: Element>(
 ///
 /// Elements beyond the shorter of a branch and `sum` are left as they are; no branches leave `sum`
 /// as it is.
+#[inline(always)]
 pub fn sum_at<'a, F: Element>(
     format: Format,
     branches: impl Iterator<Item = (&'a [F], Scale)>,

@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     apply::{Apply, ApplyError, Pass},
-    format::{E5M2, Element, Encoding, Format, Narrowing, Noise, Rounding, bf16, f16},
+    format::{E4M3, E5M2, Element, Encoding, Format, Narrowing, Noise, Rounding, bf16, f16},
     scale::{Scale, Shift},
     statistics::{Histogram, Outcome},
 };
@@ -134,4 +134,44 @@ fn a_storing_pass_may_come_in_parts() {
     assert_eq!(store(1), whole);
     assert_eq!(store(333), whole);
     assert_eq!(whole.1.elements, 1000);
+}
+
+/// Every encoding, subnormals, rounding and overflow, with shifts up to the widest: long slices are
+/// narrowed in straight-line code, and every pattern of exponent and of the bits that decide a tie
+/// is among the values.
+#[test]
+fn a_long_slice_is_its_elements_in_every_narrowing() {
+    fn check<F: Element>() {
+        let mut values: Vec<f32> = VALUES.into();
+        for high in 0..0x200_u32 {
+            for low in [0, 1, 0xfff, 0x1000, 0x1001, 0x7f_ffff, 0x10_0000, 0x30_0000, 0x7f_f000] {
+                values.push(f32::from_bits(high << 23 | low));
+            }
+        }
+        for subnormals in [Format::from(F::ENCODING), Format::from(F::ENCODING).flushing()] {
+            for rounding in [Rounding::NearestEven, Rounding::TowardZero, Rounding::Stochastic] {
+                let plain = Narrowing::to(subnormals).with_rounding(rounding);
+                for narrowing in [plain, plain.saturating()] {
+                    for shift in (-252..=252).step_by(7).chain([-1, 0, 1, 101, 102, 109, 110]) {
+                        let from = scale(-shift / 2);
+                        let apply =
+                            Apply { shift: scale(shift - shift / 2) / from, ..apply(narrowing, 0) };
+                        let mut outcomes = [Outcome::EMPTY; 2];
+                        let mut narrowed = vec![F::from_bits(0); values.len()];
+                        apply.slice(&values, &mut narrowed, 5, &mut outcomes[0]).unwrap();
+                        for (index, (&x, narrowed)) in (5..).zip(values.iter().zip(&narrowed)) {
+                            let expected = apply.element(x, index, &mut outcomes[1]);
+                            assert_eq!(narrowed.to_bits(), expected, "{x:e} {apply:?}");
+                        }
+                        assert_eq!(outcomes[0], outcomes[1], "{apply:?}");
+                    }
+                }
+            }
+        }
+    }
+    check::<f16>();
+    check::<bf16>();
+    check::<E5M2>();
+    check::<E4M3>();
+    check::<f32>();
 }

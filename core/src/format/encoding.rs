@@ -166,7 +166,7 @@ impl Encoding {
 
 /// Returns `2^log2` for every `log2` from the smallest f32 subnormal to the largest binade.
 #[inline]
-const fn exp2(log2: i32) -> f32 {
+pub(super) const fn exp2(log2: i32) -> f32 {
     if log2 < -126 {
         f32::from_bits(1 << (log2 + 149))
     } else {

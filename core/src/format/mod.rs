@@ -11,6 +11,7 @@
 mod element;
 mod encoding;
 mod fp8;
+mod lanes;
 mod narrowing;
 mod noise;
 
@@ -18,6 +19,7 @@ pub use element::{Element, dot};
 pub use encoding::Encoding;
 pub use fp8::{E4M3, E5M2};
 pub use half::{bf16, f16};
+pub(crate) use lanes::{Lane, Lanes, Within};
 pub use narrowing::{Fate, Narrowed, Narrowing, Overflow, Rounding, Shifts};
 pub use noise::Noise;
 

@@ -202,7 +202,7 @@ impl Narrowing {
     /// Returns the distance, in units of an f32's last place, from the significand at which a value
     /// of the largest binade overflows to the next binade.
     #[inline]
-    const fn overflow_reach(self) -> i32 {
+    pub(crate) const fn overflow_reach(self) -> i32 {
         let encoding = self.format.encoding;
         let max = encoding.max_significand();
         let unit = 1 << (24 - encoding.precision());
@@ -220,7 +220,7 @@ impl Narrowing {
 
     /// Returns the magnitude bits that a finite value beyond the format becomes.
     #[inline]
-    const fn overflowed(self) -> u32 {
+    pub(super) const fn overflowed(self) -> u32 {
         match (self.overflow, self.rounding) {
             (Overflow::Infinity, Rounding::NearestEven | Rounding::Stochastic) => {
                 self.format.encoding.overflow_bits()

@@ -197,3 +197,30 @@ fn scales_are_absolute() {
         }
     }
 }
+
+/// Long slices are counted by class and short ones one by one: to the same counts, for values of
+/// every exponent on every side of the points where floor and ceiling change.
+#[test]
+fn a_slice_is_counted_as_its_elements_are() {
+    let bits = (0..0x200_u32).flat_map(|high| {
+        let reaches = [12, 15, 19, 20, 23].map(|width| 0x80_0000 - (1 << width));
+        let low = reaches.into_iter().flat_map(|low| [low.max(1) - 1, low, low + 1]);
+        low.chain([0, 1, 0x7f_ffff]).map(move |low| high << 23 | low)
+    });
+    let values: Vec<f32> = bits.map(f32::from_bits).collect();
+    // Without subnormals no block is counted one by one.
+    let normal: Vec<f32> = values.iter().copied().filter(|x| !x.is_subnormal()).collect();
+    for narrowing in counted_narrowings() {
+        for incoming in INCOMING.map(scale) {
+            for values in [&values, &normal] {
+                for length in [0, 1, 127, 255, 256, 257, values.len()] {
+                    let mut slice = Histogram::new(narrowing);
+                    let mut single = slice;
+                    slice.observe(&values[..length], incoming);
+                    values[..length].iter().for_each(|&x| single.observe_one(x, incoming));
+                    assert_eq!(slice, single, "{narrowing:?}");
+                }
+            }
+        }
+    }
+}
