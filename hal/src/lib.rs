@@ -44,12 +44,17 @@
 //! # Features
 //!
 //! `alloc` gives the portable device buffers on the heap, so that it implements [`Memory`].
+//!
+//! `std` adds the `cpu` device, which does what the portable one does with the threads and the
+//! vector instructions of the machine it runs on; it implies `alloc`.
 
 #![no_std]
 #![deny(unsafe_code)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 mod device;
 mod epilogue;
@@ -59,6 +64,8 @@ mod operation;
 mod plain;
 
 pub mod conformance;
+#[cfg(feature = "std")]
+pub mod cpu;
 pub mod fault;
 pub mod network;
 pub mod portable;
