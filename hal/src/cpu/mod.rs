@@ -11,8 +11,8 @@
 //!
 //! The sums of a product, of a convolution and of its way back to the input run in the order of the
 //! index, with fused multiplications: where the product of two elements of 16 or 8 bits is a normal
-//! f32 it is exact, and the sums are bit for bit those of the portable device.  Products of f32 are not exact, and the gradient of
-//! a weight is summed in parts, so that
+//! f32 it is exact, and the sums are bit for bit those of the portable device.  Products of f32 are
+//! not exact, and the gradient of a weight is summed in parts, so that
 //! [`Capabilities::sequential_sums`](crate::Capabilities::sequential_sums) is not claimed.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod device;
 mod kernel;
 mod matmul;
 mod narrow;
+mod network;
 mod scratch;
 mod sink;
 mod widen;

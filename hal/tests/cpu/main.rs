@@ -74,6 +74,18 @@ fn convolves_every_pair_of_formats_that_training_uses() -> Result<(), Failure> {
     })
 }
 
+#[test]
+fn has_every_operation_of_a_network() -> Result<(), Failure> {
+    with_threads(|device| {
+        conformance::network::<f16, f16, _>(device)?;
+        conformance::network::<bf16, bf16, _>(device)?;
+        conformance::network::<f16, E5M2, _>(device)?;
+        conformance::network::<f16, E4M3, _>(device)?;
+        conformance::network::<f32, f32, _>(device)?;
+        Ok(())
+    })
+}
+
 /// Products of binary16 are exact, so that a fused sum in the order of the index is the plain one.
 #[test]
 fn sums_of_binary16_are_those_of_the_portable_device() -> Result<(), PortableError> {

@@ -1,0 +1,53 @@
+//! Dropout, from the random words of the mask.
+
+use adaloss_core::format::Element;
+
+use super::{CHUNK, Cpu, Scratch, Sink, vectors};
+use crate::{
+    Epilogue, Plain,
+    network::{Dropout, Mask},
+    portable::{PortableError, same_length},
+};
+
+impl<E: Element + Plain> Dropout<E> for Cpu {
+    fn dropout(
+        &mut self,
+        mask: Mask,
+        input: &[E],
+        to: &mut [E],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        same_length("what dropout leaves", input.len(), to.len())?;
+        let sink = Sink::<E>::open(epilogue)?;
+        self.each_chunk(to, CHUNK, |nth, to| {
+            let first = nth * CHUNK;
+            let mut kept = Scratch::any(to.len());
+            let input = &input[first..][..to.len()];
+            vectors(
+                #[inline(always)]
+                || keep(mask, first as u32, input, &mut kept),
+            );
+            sink.put(first, &kept, to);
+        });
+        Ok(())
+    }
+}
+
+/// Elements whose random words are computed at a time.
+const LINE: usize = 64;
+
+#[inline(always)]
+fn keep<E: Element>(mask: Mask, first: u32, input: &[E], to: &mut [f32]) {
+    let gain = mask.gain();
+    let mut drops = [0; LINE];
+    for (line, (to, input)) in to.chunks_mut(LINE).zip(input.chunks(LINE)).enumerate() {
+        let first = first.wrapping_add((line * LINE) as u32);
+        for (i, drops) in (0..LINE as u32).zip(&mut drops) {
+            *drops = u32::from(mask.drops(first.wrapping_add(i)));
+        }
+        for ((to, x), drops) in to.iter_mut().zip(input).zip(drops) {
+            let kept = gain * x.widen();
+            *to = if drops != 0 { 0.0 } else { kept };
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Embedding: tokens are looked up in chunks, and gradients are summed in chunks of the table.
+
+use std::vec::Vec;
+
+use adaloss_core::format::Element;
+
+use super::{CHUNK, Cpu, filled, vectors};
+use crate::{
+    Plain,
+    network::Embed,
+    portable::{PortableError, possible, same_length},
+};
+
+impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Cpu {
+    fn embed(
+        &mut self,
+        width: usize,
+        tokens: &[u32],
+        table: &[W],
+        to: &mut [W],
+    ) -> Result<(), PortableError> {
+        check(width, tokens, table.len(), to.len())?;
+        let rows = CHUNK.div_ceil(width);
+        self.each_chunk(to, rows * width, |nth, to| {
+            for (&token, to) in tokens[nth * rows..].iter().zip(to.chunks_exact_mut(width)) {
+                match row(table, width, token as usize) {
+                    Some(row) => to.copy_from_slice(row),
+                    None => to.fill(W::from_bits(0)),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn embed_table(
+        &mut self,
+        width: usize,
+        tokens: &[u32],
+        gradient: &[G],
+        to: &mut [f32],
+    ) -> Result<(), PortableError> {
+        check(width, tokens, to.len(), gradient.len())?;
+        let uses = Uses::of(tokens, to.len() / width)?;
+        let rows = CHUNK.div_ceil(width);
+        self.each_chunk(to, rows * width, |nth, to| {
+            to.fill(0.0);
+            for (token, sums) in (nth * rows..).zip(to.chunks_exact_mut(width)) {
+                for &place in uses.of_token(token) {
+                    let gradient = &gradient[place * width..][..width];
+                    vectors(
+                        #[inline(always)]
+                        || sums.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += x.widen()),
+                    );
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Checks the elements of a table and of rows of it.
+fn check(width: usize, tokens: &[u32], table: usize, rows: usize) -> Result<(), PortableError> {
+    possible("table", width > 0 && table.is_multiple_of(width))?;
+    same_length("the rows of tokens", tokens.len().saturating_mul(width), rows)
+}
+
+/// Returns a row of the table, if it has it.
+fn row<W>(table: &[W], width: usize, token: usize) -> Option<&[W]> {
+    let first = token.checked_mul(width)?;
+    table.get(first..first.checked_add(width)?)
+}
+
+/// The places where each token of the vocabulary occurs, in their order.
+struct Uses {
+    places: Vec<usize>,
+    /// Where the places of a token end; those of the next follow.
+    ends: Vec<usize>,
+}
+
+impl Uses {
+    fn of(tokens: &[u32], vocabulary: usize) -> Result<Self, PortableError> {
+        let known = || {
+            let places = tokens.iter().map(|&token| token as usize).enumerate();
+            places.filter(|&(_, token)| token < vocabulary)
+        };
+        let mut ends = filled(vocabulary, 0)?;
+        known().for_each(|(_, token)| ends[token] += 1);
+        // Where they begin; counting them once more moves each to its end.
+        let mut first = 0;
+        for end in &mut ends {
+            (*end, first) = (first, first + *end);
+        }
+        let mut places = filled(first, 0)?;
+        for (place, token) in known() {
+            places[ends[token]] = place;
+            ends[token] += 1;
+        }
+        Ok(Self { places, ends })
+    }
+
+    fn of_token(&self, token: usize) -> &[usize] {
+        let first = token.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.places[first..self.ends[token]]
+    }
+}
