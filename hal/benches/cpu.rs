@@ -1,4 +1,4 @@
-//! Measures the `cpu` device: `cargo run --release -p adaloss-hal --features std --example cpu`.
+//! Measures the `cpu` device: `cargo bench -p adaloss-hal --features std --bench cpu`.
 //!
 //! Every figure is a median, with operands that are random and not zero.  Convolutions are those of
 //! ResNet-20 for CIFAR-10 at a batch of 128, in binary16.
@@ -41,7 +41,7 @@ const fn three(size: usize, channels: usize, filters: usize, stride: usize) -> C
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let threads = match env::args().nth(1) {
+    let threads = match env::args().skip(1).find(|argument| argument != "--bench") {
         Some(threads) => vec![threads.parse()?],
         None => vec![1, 2],
     };

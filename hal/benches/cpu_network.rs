@@ -1,4 +1,4 @@
-//! Measures layers: `cargo run --release -p adaloss-hal --features std --example cpu_network`.
+//! Measures layers: `cargo bench -p adaloss-hal --features std --bench cpu_network`.
 //!
 //! Every figure is a median and, behind it, the least, in ns per element; operands are binary16,
 //! random and not zero, and results are counted.  The shapes are those of ResNet-20 for CIFAR-10 at
@@ -25,7 +25,7 @@ use adaloss_hal::{
 type Done = Result<(), PortableError>;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let threads = match env::args().nth(1) {
+    let threads = match env::args().skip(1).find(|argument| argument != "--bench") {
         Some(threads) => vec![threads.parse()?],
         None => vec![1, 2],
     };
