@@ -41,19 +41,19 @@ ignored() {
 compare() {
     local out
     out=$(mktemp -d)
-    cargo run --release --locked -p adaloss-train -- compare --epochs 2 --out "$out/results.json"
+    cargo run --release --locked -p adaloss-train -- compare --epochs 1 --seeds 2 --out "$out/report"
     rm -r "$out"
 }
 
-# Measures the tables in README.md anew: two minutes, and only by name, since they are of one machine.
+# Measures the tables in README.md anew: ten minutes, and only by name, since they are of one machine.
 readme() {
     local out
     out=$(mktemp -d)
-    cargo run --release --locked -p adaloss-train -- compare --out "$out/results.json" >"$out/printed"
+    cargo run --release --locked -p adaloss-train -- compare --out "$out/report" >"$out/printed"
     {
         sed '/measured:begin/q' README.md
         printf '```text'
-        grep -v '^Every figure' "$out/printed" | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'
+        grep -v '^The report' "$out/printed" | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'
         printf '```\n'
         sed -n '/measured:end/,$p' README.md
     } >"$out/README.md"

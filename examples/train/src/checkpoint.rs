@@ -5,36 +5,37 @@ use std::{fs, io::Write, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{linear::Parameters, trainer::Settings};
+use crate::{network::Saved, task::Task, trainer::Settings};
 
 const MAGIC: &[u8; 8] = b"adatrain";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A run between two steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The settings, as text: a checkpoint goes on only as what it was.
-    settings: String,
+    /// Task and settings, as text: a checkpoint goes on only as what it was.
+    pub run: String,
     /// Steps done.
     pub step: u64,
+    /// Steps that reached the weights.
+    pub updates: u32,
     /// Of every layer.
-    pub parameters: Vec<Parameters>,
+    pub pieces: Vec<Saved>,
     /// The scaler's own block.
     pub scaler: Vec<u8>,
 }
 
 impl Checkpoint {
-    /// Collects a checkpoint.
-    pub fn new(
-        settings: &Settings,
-        step: u64,
-        parameters: Vec<Parameters>,
-        scaler: Vec<u8>,
-    ) -> Self {
-        Self { settings: describe(settings), step, parameters, scaler }
+    /// Returns what a checkpoint says of its run.
+    pub fn describe(task: &Task, settings: &Settings) -> String {
+        format!("{task:?} {settings:?}")
     }
 
     /// Writes the checkpoint: the file is either the old one or the whole new one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written; the old one is as it was.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
@@ -43,14 +44,18 @@ impl Checkpoint {
         write_whole(path, &bytes)
     }
 
-    /// Reads a checkpoint of a run with these settings.
-    pub fn read(path: &Path, settings: &Settings) -> Result<Self> {
+    /// Reads a checkpoint of a run as [`describe`](Self::describe) describes it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is no checkpoint, is damaged, or is of another run.
+    pub fn read(path: &Path, run: &str) -> Result<Self> {
         let name = path.display();
         let bytes = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
-        Self::parse(&bytes, settings).with_context(|| format!("{name} cannot be resumed from"))
+        Self::parse(&bytes, run).with_context(|| format!("{name} cannot be resumed from"))
     }
 
-    fn parse(bytes: &[u8], settings: &Settings) -> Result<Self> {
+    fn parse(bytes: &[u8], run: &str) -> Result<Self> {
         let Some(rest) = bytes.strip_prefix(MAGIC) else {
             bail!("it is no checkpoint of a training run");
         };
@@ -64,32 +69,43 @@ impl Checkpoint {
         );
         let body = &body[(MAGIC.len() + 4).min(body.len())..];
         let checkpoint: Self = postcard::from_bytes(body).context("its contents are malformed")?;
-        let wanted = describe(settings);
         ensure!(
-            checkpoint.settings == wanted,
-            "it belongs to another run:\n  saved:  {}\n  wanted: {wanted}",
-            checkpoint.settings
+            checkpoint.run == run,
+            "it belongs to another run:\n  saved:  {}\n  wanted: {run}",
+            checkpoint.run
         );
         Ok(checkpoint)
     }
 }
 
-fn describe(settings: &Settings) -> String {
-    format!("{settings:?}")
-}
-
 /// Writes a file as a whole or not at all.
+///
+/// # Errors
+///
+/// The file cannot be written; what was there is as it was.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let write = || -> Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = readable().tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };
     write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Returns what makes temporary files that others may read, as far as the user's mask lets them:
+/// they are to become ordinary files.
+fn readable() -> tempfile::Builder<'static, 'static> {
+    #[cfg(unix)]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    #[cfg(not(unix))]
+    let builder = tempfile::Builder::new();
+    builder
 }

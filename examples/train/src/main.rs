@@ -1,11 +1,15 @@
-//! Adaptive loss scaling, watched at work on real handwritten digits.
+//! Adaptive loss scaling, watched at work.
+
+mod command;
 
 use std::process::ExitCode;
 
-use adaloss_train::{compare, inspect, train};
+use adaloss_train::report;
 use clap::{Parser, Subcommand};
 
-/// Adaptive loss scaling, watched at work on real handwritten digits.
+use crate::command::{compare, inspect, train};
+
+/// Adaptive loss scaling, watched at work.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -15,14 +19,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train with every method in every format and print one table.
-    Compare(compare::CompareArgs),
+    /// Train with every method in several formats, print tables and write a report to look at.
+    Compare(Box<compare::CompareArgs>),
     /// Show how often each method keeps the underflow it was asked for, at several periods.
-    Calibrate(compare::CalibrateArgs),
+    Calibrate(Box<compare::CalibrateArgs>),
     /// Look at one training step: what each policy would choose per tensor, and what it would lose.
-    Inspect(inspect::InspectArgs),
+    Inspect(Box<inspect::InspectArgs>),
     /// Train one network, with checkpoints.
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
+    /// Make the report anew from the results.json of an earlier comparison.
+    Report(report::ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +37,7 @@ fn main() -> ExitCode {
         Command::Calibrate(args) => compare::calibrate(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Train(args) => train::train(&args),
+        Command::Report(args) => report::report(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,113 +1,190 @@
 //! How long and how fast a run learns.
 
-use anyhow::{Result, ensure};
-use clap::Args;
-use serde::Serialize;
+use std::{fmt, str::FromStr};
 
-use crate::dataset::Dataset;
+use anyhow::{Result, bail, ensure};
+
+use crate::{
+    data::Dataset,
+    optimizer::{Optimizer, Update},
+};
 
 /// How long and how fast a run learns; the same for every method.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// Passes over the training samples.
     pub epochs: usize,
     /// Samples in a step.
     pub batch: usize,
-    /// Units of the hidden layers.
-    pub hidden: usize,
-    /// Pixels by which training samples are moved at random, at most, each way.
-    pub shift: f32,
-    /// Entries of the matrix by which training samples are warped at random, at most.
-    pub warp: f32,
-    /// At the first step; falls to zero along half a cosine.
+    /// Parts that a step's samples are taken in, one after the other.
+    pub micro_batches: usize,
+    /// The greatest step size.
     pub learning_rate: f32,
-    /// Of SGD.
-    pub momentum: f32,
-    /// Of SGD, on weights.
-    pub weight_decay: f32,
-    /// The test accuracy that `steps_to_target` waits for.
+    /// Steps in which the step size rises to it, in equal parts.
+    pub warm_up: u64,
+    /// How it falls.
+    pub decay: Decay,
+    /// What it is the step size of.
+    pub optimizer: Optimizer,
+    /// The greatest norm of all gradients together, if it is clipped.
+    pub max_norm: Option<f32>,
+    /// The metric that `steps_to_target` waits for, from 0 to 1.
     pub target: f64,
 }
 
-impl Default for Schedule {
-    fn default() -> Self {
-        Self {
-            epochs: 30,
-            batch: 64,
-            hidden: 128,
-            shift: 1.0,
-            warp: 0.2,
-            learning_rate: 0.1,
-            momentum: 0.9,
-            weight_decay: 1e-3,
-            target: 0.9,
-        }
-    }
+/// How a step size falls after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// Not at all.
+    Constant,
+    /// To zero, along half a cosine.
+    Cosine,
+    /// To a tenth after half of the steps, and to a hundredth after three quarters of them.
+    Steps,
 }
 
 impl Schedule {
-    /// Returns the steps of one pass over the training samples.
-    pub fn steps_per_epoch(&self, dataset: &Dataset) -> u64 {
-        dataset.train.labels.len().div_ceil(self.batch) as u64
+    /// Returns the steps of one pass over the training samples; what fills no batch is left out.
+    pub fn steps_per_epoch(&self, dataset: &dyn Dataset) -> u64 {
+        (dataset.train_samples() / self.batch.max(1)) as u64
     }
 
     /// Returns the steps of a whole run.
-    pub fn steps(&self, dataset: &Dataset) -> u64 {
+    pub fn steps(&self, dataset: &dyn Dataset) -> u64 {
         self.steps_per_epoch(dataset) * self.epochs as u64
     }
 
+    /// Returns what a step's update needs to know; `number` counts updates from 1.
+    pub fn update(&self, step: u64, steps: u64, number: u32) -> Update {
+        let rate = if step < self.warm_up {
+            (step + 1) as f32 / self.warm_up as f32
+        } else {
+            let rest = steps.saturating_sub(self.warm_up).max(1);
+            let progress = (step - self.warm_up) as f32 / rest as f32;
+            match self.decay {
+                Decay::Constant => 1.0,
+                Decay::Cosine => 0.5 + 0.5 * (std::f32::consts::PI * progress).cos(),
+                Decay::Steps if progress < 0.5 => 1.0,
+                Decay::Steps if progress < 0.75 => 0.1,
+                Decay::Steps => 0.01,
+            }
+        };
+        Update { learning_rate: self.learning_rate * rate, number, max_norm: self.max_norm }
+    }
+
     /// Checks that something can be learnt.
-    pub fn check(&self, dataset: &Dataset) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The first setting that makes no sense.
+    pub fn check(&self, dataset: &dyn Dataset) -> Result<()> {
         ensure!(self.epochs > 0, "at least one epoch is needed");
         ensure!(
-            self.shift >= 0.0 && self.shift.is_finite() && (0.0..1.0).contains(&self.warp),
-            "samples can be moved by 0 pixels or more and warped by 0 or more and less than 1"
-        );
-        ensure!(self.hidden > 0, "hidden layers need at least one unit");
-        ensure!(
-            (1..=dataset.train.labels.len()).contains(&self.batch),
+            (1..=dataset.train_samples()).contains(&self.batch),
             "a batch of {} cannot be drawn from {} training samples",
             self.batch,
-            dataset.train.labels.len()
+            dataset.train_samples()
+        );
+        ensure!(
+            self.micro_batches > 0 && self.batch.is_multiple_of(self.micro_batches),
+            "a batch of {} cannot be taken in {} equal parts",
+            self.batch,
+            self.micro_batches
         );
         ensure!(
             self.learning_rate > 0.0 && self.learning_rate.is_finite(),
             "the learning rate must be positive and finite"
+        );
+        ensure!(
+            self.max_norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
+            "the norm that gradients are clipped to must be positive and finite"
         );
         ensure!((0.0..=1.0).contains(&self.target), "the target must be between 0 and 1");
         Ok(())
     }
 }
 
-/// How networks learn; the same for every method.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct ScheduleArgs {
-    /// Passes over the training samples.
-    #[arg(long, default_value_t = Schedule::default().epochs)]
-    epochs: usize,
-    /// Samples in a step.
-    #[arg(long, default_value_t = Schedule::default().batch)]
-    batch: usize,
-    /// Units of the hidden layers.
-    #[arg(long, default_value_t = Schedule::default().hidden)]
-    hidden: usize,
-    /// Pixels by which training samples are moved at random, at most, each way.
-    #[arg(long, default_value_t = Schedule::default().shift)]
-    shift: f32,
-    /// How much training samples are warped at random, at most: 0.1 is 10 % of their size.
-    #[arg(long, default_value_t = Schedule::default().warp)]
-    warp: f32,
-    /// Step size of the first step.
-    #[arg(long, default_value_t = Schedule::default().learning_rate)]
-    learning_rate: f32,
-    /// Test accuracy, from 0 to 1, that the steps to target are counted to.
-    #[arg(long, default_value_t = Schedule::default().target)]
-    target: f64,
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epochs, batch, learning_rate, optimizer, .. } = self;
+        write!(f, "{epochs} epochs, batches of {batch}")?;
+        if self.micro_batches > 1 {
+            write!(f, " in {} parts", self.micro_batches)?;
+        }
+        write!(f, "; {optimizer}; learning rate {learning_rate}")?;
+        if self.warm_up > 0 {
+            write!(f, " after {} steps of warm-up", self.warm_up)?;
+        }
+        match self.decay {
+            Decay::Constant => write!(f, ", constant")?,
+            Decay::Cosine => write!(f, ", falling to 0 along a cosine")?,
+            Decay::Steps => write!(f, ", a tenth after 1/2 and a hundredth after 3/4")?,
+        }
+        match self.max_norm {
+            Some(norm) => write!(f, "; gradients clipped to norm {norm}"),
+            None => Ok(()),
+        }
+    }
 }
 
-impl From<ScheduleArgs> for Schedule {
-    fn from(args: ScheduleArgs) -> Self {
-        let ScheduleArgs { epochs, batch, hidden, shift, warp, learning_rate, target } = args;
-        Self { epochs, batch, hidden, shift, warp, learning_rate, target, ..Self::default() }
+impl FromStr for Decay {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "constant" => Ok(Self::Constant),
+            "cosine" => Ok(Self::Cosine),
+            "steps" => Ok(Self::Steps),
+            _ => bail!("unknown decay \"{name}\": one of constant, cosine, steps"),
+        }
+    }
+}
+
+/// Changes to a task's schedule, from the command line.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct ScheduleArgs {
+    /// Passes over the training samples.
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Samples in a step.
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Parts that a step's samples are taken in, one after the other.
+    #[arg(long, value_name = "N")]
+    pub micro_batches: Option<usize>,
+    /// The greatest step size.
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f32>,
+    /// Steps in which the step size rises.
+    #[arg(long, value_name = "STEPS")]
+    pub warm_up: Option<u64>,
+    /// How the step size falls: constant, cosine or steps.
+    #[arg(long)]
+    pub decay: Option<Decay>,
+    /// sgd or adamw, with their usual constants.
+    #[arg(long)]
+    pub optimizer: Option<Optimizer>,
+    /// Clip all gradients together to this norm.
+    #[arg(long, value_name = "NORM")]
+    pub clip: Option<f32>,
+    /// The metric, from 0 to 1, that is waited for.
+    #[arg(long, value_name = "SHARE")]
+    pub target: Option<f64>,
+}
+
+impl ScheduleArgs {
+    /// Returns a schedule with the changes made.
+    pub fn apply(&self, schedule: Schedule) -> Schedule {
+        Schedule {
+            epochs: self.epochs.unwrap_or(schedule.epochs),
+            batch: self.batch.unwrap_or(schedule.batch),
+            micro_batches: self.micro_batches.unwrap_or(schedule.micro_batches),
+            learning_rate: self.learning_rate.unwrap_or(schedule.learning_rate),
+            warm_up: self.warm_up.unwrap_or(schedule.warm_up),
+            decay: self.decay.unwrap_or(schedule.decay),
+            optimizer: self.optimizer.unwrap_or(schedule.optimizer),
+            max_norm: self.clip.or(schedule.max_norm),
+            target: self.target.unwrap_or(schedule.target),
+        }
     }
 }

@@ -1,33 +1,34 @@
 //! One training run, step by step.
 
-use std::{marker::PhantomData, time::Instant};
+use std::time::Instant;
 
 use adaloss_core::{
-    format::{E4M3, E5M2, Element, Encoding, Narrowing, bf16, f16},
+    format::{Element, Narrowing, Noise},
     unscale::Verdict,
 };
 use adaloss_hal::Plain;
-use anyhow::{Result, bail};
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use anyhow::Result;
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use crate::{
     checkpoint::Checkpoint,
-    dataset::{Dataset, Samples, Warp},
-    linear::Sgd,
-    loss::{correct, softmax_cross_entropy},
+    data::{Batch, Dataset, Score, View},
+    layer::{Machine, Observer, Scaler},
     method::{FormatName, Method},
-    network::{Network, Observer, Scaler, Task},
-    observe::{CellReport, Reports},
-    schedule::Schedule,
+    network::{Mode, Network, mean_loss},
+    observe::Samples,
+    probe::{Reference, compare},
+    results::{Point, RunReport, WeightReport},
+    task::Task,
 };
 
-/// What defines a run: with the same settings and data, the same bits.
+/// Test samples that go forward together.
+const TEST_BATCH: usize = 128;
+
+/// What defines a run, next to its task: with the same, the same bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// The network.
-    pub task: Task,
     /// The format of gradients.
     pub format: FormatName,
     /// How scales are chosen.
@@ -36,87 +37,92 @@ pub struct Settings {
     pub seed: u64,
     /// Visits from one decision to the next.
     pub period: u32,
-    /// The schedule.
-    pub schedule: Schedule,
 }
 
-/// What came of a run.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunReport {
-    /// The network and data set.
-    pub task: String,
-    /// The format of gradients.
-    pub format: String,
-    /// The format of weights and activations.
-    pub forward_format: String,
-    /// How scales were chosen.
-    pub method: String,
-    /// Of the initial weights and of the order of samples.
-    pub seed: u64,
-    /// Visits from one decision to the next.
-    pub period: u32,
-    /// The scaler's whole configuration.
-    pub configuration: String,
-    /// The share of test samples classified rightly at the end, from 0 to 1.
-    pub accuracy: f64,
-    /// The first step after which the test accuracy reached the target; evaluated once per epoch.
-    pub steps_to_target: Option<u64>,
-    /// All steps, skipped ones included.
-    pub steps: u64,
-    /// Steps that did not reach the weights.
-    pub skipped_steps: u64,
-    /// Visits that overflowed and were replayed at once.
-    pub recovered_steps: u64,
-    /// Visits that decided a scale.
-    pub decisions: u64,
-    /// Wall-clock time of the training steps, the counting for this report included.
-    pub seconds: f64,
-    /// Why the run ended before its last step.
-    pub stopped: Option<String>,
-    /// One per gradient tensor.
-    pub cells: Vec<CellReport>,
+/// How closely a run is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looks {
+    /// Steps whose visits are counted; evenly spread.
+    pub samples: u64,
+    /// Steps whose gradients are compared with f32; evenly spread.
+    pub probes: u64,
+    /// Evaluations on the test samples; evenly spread, the last at the end.
+    pub evaluations: u64,
 }
 
 /// A run under way, with weights and activations in `W` and gradients in `G`.
-pub struct Trainer<'d, W, G> {
+pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
+    task: &'d Task,
+    dataset: &'d dyn Dataset,
     settings: Settings,
-    dataset: &'d Dataset,
-    network: Network<W>,
-    scaler: Scaler,
-    /// The samples of this epoch, and how each is warped.
-    order: Vec<(usize, Warp)>,
+    network: Network<D, W, G>,
+    class_weights: Vec<f32>,
+    scaler: Box<Scaler>,
+    /// The samples of this epoch.
+    order: Vec<usize>,
     step: u64,
-    gradient: PhantomData<G>,
+    /// Steps that reached the weights.
+    updates: u32,
 }
 
-impl<'d, W: Element + Plain, G: Element + Plain> Trainer<'d, W, G> {
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stepped {
+    /// Whether it reached the weights.
+    pub verdict: Verdict,
+    /// The mean loss of its samples.
+    pub loss: f64,
+}
+
+impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D, W, G> {
     /// Makes a new run.
-    pub fn new(settings: Settings, dataset: &'d Dataset) -> Result<Self> {
-        settings.schedule.check(dataset)?;
-        dataset.check()?;
+    ///
+    /// # Errors
+    ///
+    /// The task's schedule or network does not fit the samples, the configuration is impossible, or
+    /// the device's memory is exhausted.
+    pub fn new(
+        task: &'d Task,
+        dataset: &'d dyn Dataset,
+        settings: Settings,
+        device: D,
+    ) -> Result<Self> {
+        task.schedule.check(dataset)?;
         let config = settings.method.config(settings.format.0, settings.period)?;
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
-        let shape = (dataset.train.features(), settings.schedule.hidden, dataset.classes);
-        let forward = Narrowing::to(settings.format.forward().0);
-        let network = Network::new(settings.task, shape, forward, &mut generator)?;
+        let shape = (dataset.input(), dataset.classes());
+        let network = Network::new(&task.model, device, shape, forward(settings), &mut generator)?;
         Ok(Self {
-            settings,
+            task,
             dataset,
+            settings,
             network,
-            scaler: Scaler::new(config),
+            class_weights: dataset.class_weights(),
+            scaler: Box::new(Scaler::new(config)),
             order: Vec::new(),
             step: 0,
-            gradient: PhantomData,
+            updates: 0,
         })
     }
 
     /// Goes on from a checkpoint, bit for bit as the run that was saved would have.
-    pub fn resume(settings: Settings, dataset: &'d Dataset, from: Checkpoint) -> Result<Self> {
-        let mut trainer = Self::new(settings, dataset)?;
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), or the checkpoint is of another network.
+    pub fn resume(
+        task: &'d Task,
+        dataset: &'d dyn Dataset,
+        settings: Settings,
+        device: D,
+        from: Checkpoint,
+    ) -> Result<Self> {
+        let mut trainer = Self::new(task, dataset, settings, device)?;
         let config = *trainer.scaler.config();
-        trainer.scaler = Scaler::restore(config, &from.scaler)?;
-        trainer.network.set_parameters(from.parameters)?;
+        *trainer.scaler = Scaler::restore(config, &from.scaler)?;
+        trainer.network.load(&from.pieces)?;
         trainer.step = from.step;
+        trainer.updates = from.updates;
         if !trainer.step.is_multiple_of(trainer.steps_per_epoch()) {
             trainer.shuffle();
         }
@@ -124,10 +130,16 @@ impl<'d, W: Element + Plain, G: Element + Plain> Trainer<'d, W, G> {
     }
 
     /// Returns everything that the next steps depend on.
-    pub fn checkpoint(&self) -> Result<Checkpoint> {
+    pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         let mut scaler = vec![0; Scaler::CHECKPOINT_BYTES];
         self.scaler.save(&mut scaler)?;
-        Ok(Checkpoint::new(&self.settings, self.step, self.network.parameters(), scaler))
+        Ok(Checkpoint {
+            run: Checkpoint::describe(self.task, &self.settings),
+            step: self.step,
+            updates: self.updates,
+            pieces: self.network.save()?,
+            scaler,
+        })
     }
 
     /// Returns the scaler.
@@ -142,140 +154,243 @@ impl<'d, W: Element + Plain, G: Element + Plain> Trainer<'d, W, G> {
 
     /// Returns the steps of the whole run.
     pub fn last_step(&self) -> u64 {
-        self.settings.schedule.steps(self.dataset)
+        self.task.schedule.steps(self.dataset)
     }
 
     /// Returns the steps of one pass over the training samples.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.settings.schedule.steps_per_epoch(self.dataset)
+        self.task.schedule.steps_per_epoch(self.dataset)
     }
 
     /// Does one step.
-    pub fn train_step(&mut self, observer: &mut dyn Observer) -> Result<Verdict> {
+    ///
+    /// # Errors
+    ///
+    /// A sample is not what the network was made for, or the device failed.
+    pub fn train_step(&mut self, observer: &mut dyn Observer) -> Result<Stepped> {
+        let batches = self.next_batches()?;
+        let stepped = self.back(&batches, observer)?;
+        self.conclude(stepped.verdict)?;
+        Ok(stepped)
+    }
+
+    /// Returns the micro-batches of the coming step.
+    fn next_batches(&mut self) -> Result<Vec<Batch>> {
         if self.step.is_multiple_of(self.steps_per_epoch()) {
             self.shuffle();
         }
-        let batch = self.settings.schedule.batch;
-        let first = (self.step % self.steps_per_epoch()) as usize * batch;
-        let chosen = &self.order[first..self.order.len().min(first + batch)];
-        let (values, labels) = gather(&self.dataset.train, chosen);
-
-        self.network.refresh()?;
-        let trace = self.network.forward(&values)?;
-        let loss = softmax_cross_entropy(&trace.logits, &labels);
-        let mut step = self.scaler.begin();
-        self.network.backward::<G>(&trace, &loss.gradient, &mut step, observer)?;
-        let verdict = step.finish();
-        if verdict == Verdict::Apply {
-            let schedule = self.settings.schedule;
-            let progress = self.step as f32 / self.last_step() as f32;
-            let falling = 0.5 + 0.5 * (std::f32::consts::PI * progress).cos();
-            self.network.update(Sgd {
-                learning_rate: schedule.learning_rate * falling,
-                momentum: schedule.momentum,
-                weight_decay: schedule.weight_decay,
-            });
-        }
-        self.step += 1;
-        Ok(verdict)
+        let schedule = &self.task.schedule;
+        let first = (self.step % self.steps_per_epoch()) as usize * schedule.batch;
+        let chosen = &self.order[first..first + schedule.batch];
+        let view = self.view();
+        let parts = chosen.chunks(schedule.batch / schedule.micro_batches);
+        let batches: Vec<Batch> = parts.map(|part| self.dataset.train(part, view)).collect();
+        batches.iter().try_for_each(|batch| batch.check(self.dataset))?;
+        Ok(batches)
     }
 
-    /// Returns the share of test samples that are classified rightly.
-    pub fn accuracy(&mut self) -> Result<f64> {
+    /// Takes the micro-batches of a step forward and back, and judges the gradients.
+    fn back(&mut self, batches: &[Batch], observer: &mut dyn Observer) -> Result<Stepped> {
+        let mode = self.mode(batches.len());
         self.network.refresh()?;
-        let test = &self.dataset.test;
-        let logits = self.network.forward(&test.values)?.logits;
-        Ok(correct(&logits, &test.labels) as f64 / test.labels.len() as f64)
+        let mut step = self.scaler.begin();
+        let mut losses = Vec::new();
+        for (nth, batch) in batches.iter().enumerate() {
+            let logits = self.network.forward(&batch.inputs, mode(nth))?;
+            let (loss, gradient) =
+                self.network.loss(&logits, &batch.labels, &self.class_weights)?;
+            drop(logits);
+            self.network.backward(&gradient, &mut step, observer, nth)?;
+            losses.push(loss);
+        }
+        Ok(Stepped { verdict: step.finish(), loss: mean_loss(&losses)? })
+    }
+
+    /// Updates the weights, if the step is usable.
+    fn conclude(&mut self, verdict: Verdict) -> Result<()> {
+        if verdict == Verdict::Apply {
+            self.updates += 1;
+            let schedule = &self.task.schedule;
+            let update = schedule.update(self.step, self.last_step(), self.updates);
+            self.network.update(&schedule.optimizer, update)?;
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Returns how the micro-batches of the coming step go forward.
+    fn mode(&self, parts: usize) -> impl Fn(usize) -> Mode + use<D, W, G> {
+        let (seed, first) = (self.settings.seed as u32, self.step * parts as u64);
+        move |nth| {
+            let noise = Noise { seed, stream: (first + nth as u64) as u32 };
+            Mode { training: true, noise, nth }
+        }
+    }
+
+    /// Returns the task's metric on the test samples.
+    ///
+    /// # Errors
+    ///
+    /// As [`train_step`](Self::train_step).
+    pub fn evaluate(&mut self) -> Result<f64> {
+        self.network.refresh()?;
+        let mut score = Score::new(self.dataset.classes(), self.dataset.judged());
+        let samples = self.dataset.test_samples();
+        for first in (0..samples).step_by(TEST_BATCH) {
+            let batch = self.dataset.test(first..samples.min(first + TEST_BATCH));
+            batch.check(self.dataset)?;
+            let logits = self.network.forward(&batch.inputs, Mode::default())?;
+            score.add(&self.network.read(&logits)?, &batch.labels);
+        }
+        Ok(score.value())
+    }
+
+    fn view(&self) -> View {
+        View { seed: self.settings.seed, epoch: self.step / self.steps_per_epoch() }
     }
 
     /// Draws the order of the coming epoch, which depends on nothing but seed and epoch.
     fn shuffle(&mut self) {
-        let mut generator = ChaCha8Rng::seed_from_u64(self.settings.seed);
-        generator.set_stream(1 + self.step / self.steps_per_epoch());
-        let Schedule { shift, warp, .. } = self.settings.schedule;
-        let mut within = |reach: f32| generator.random_range(-reach..=reach);
-        let samples = 0..self.dataset.train.labels.len();
-        self.order = samples
-            .map(|index| {
-                let matrix = [[(); 2]; 2].map(|row| row.map(|()| within(warp)));
-                (index, Warp { matrix, shift: [(); 2].map(|()| within(shift)) })
-            })
-            .collect();
-        self.order.shuffle(&mut generator);
+        self.order = self.view().order(self.dataset.train_samples());
     }
+}
 
+impl<D, W, G> Trainer<'_, D, W, G>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G> + Machine<W, f32> + Clone,
+{
     /// Runs to the end, or until the scaler gives up; `progress` hears of every step.
-    pub fn run(mut self, mut progress: impl FnMut(u64)) -> Result<RunReport> {
-        let Settings { task, format, method, seed, period, schedule } = self.settings;
-        let mut reports = Reports::new(format.0);
-        let (mut steps_to_target, mut stopped, mut seconds) = (None, None, 0.0);
-        let mut accuracy = 0.0;
-        while self.step < self.last_step() && stopped.is_none() {
+    ///
+    /// # Errors
+    ///
+    /// As [`train_step`](Self::train_step).
+    pub fn run(
+        mut self,
+        looks: Looks,
+        device: D,
+        mut progress: impl FnMut(u64),
+    ) -> Result<RunReport> {
+        let last = self.last_step();
+        let mut samples = Samples::new(self.settings.format.0);
+        let mut report = self.blank();
+        let mut reference = None;
+        let mut losses = Vec::new();
+        while self.step < last && report.stopped.is_none() {
+            let step = self.step;
+            let batches = self.next_batches()?;
+            samples.watch(step, spread(step, last, looks.samples));
             let start = Instant::now();
-            let verdict = self.train_step(&mut reports)?;
-            seconds += start.elapsed().as_secs_f64();
-            progress(1);
-            if let Verdict::Stop { layer, cause, skipped } = verdict {
-                let step = self.step;
-                stopped = Some(format!(
-                    "after {skipped} skipped steps in a row, at step {step}: {cause} in {layer}"
-                ));
-                progress(self.last_step() - self.step);
+            let stepped = self.back(&batches, &mut samples)?;
+            report.seconds += start.elapsed().as_secs_f64();
+            if spread(step, last, looks.probes) {
+                let reference = match &mut reference {
+                    Some(reference) => reference,
+                    none => none.insert(self.reference(device.clone())?),
+                };
+                self.probe(reference, &batches, &mut report.weights)?;
+                report.probed_steps.push(step);
             }
-            if self.step.is_multiple_of(self.steps_per_epoch()) || stopped.is_some() {
-                accuracy = self.accuracy()?;
-                if accuracy >= schedule.target && steps_to_target.is_none() {
-                    steps_to_target = Some(self.step);
-                }
+            let start = Instant::now();
+            self.conclude(stepped.verdict)?;
+            report.seconds += start.elapsed().as_secs_f64();
+            progress(1);
+            losses.push(stepped.loss);
+            report.stopped = stop(stepped.verdict, step);
+            if spread(step, last, looks.evaluations) || report.stopped.is_some() {
+                let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+                losses.clear();
+                self.evaluate_into(&mut report, Some(loss).filter(|loss| loss.is_finite()))?;
             }
         }
+        progress(last - self.step);
+        (report.sampled_steps, report.cells) = samples.finish();
         let totals = self.scaler.totals();
-        Ok(RunReport {
-            task: task.to_string(),
+        report.steps = totals.steps;
+        report.skipped_steps = totals.skipped;
+        report.recovered_steps = totals.recovered;
+        report.decisions = totals.decisions;
+        Ok(report)
+    }
+
+    /// Evaluates, and appends a point to the curve.
+    fn evaluate_into(&mut self, report: &mut RunReport, loss: Option<f64>) -> Result<()> {
+        let (step, metric) = (self.step, self.evaluate()?);
+        report.curve.push(Point { step, loss, metric });
+        report.metric = metric;
+        if metric >= self.task.schedule.target {
+            report.steps_to_target.get_or_insert(step);
+        }
+        Ok(())
+    }
+
+    /// Returns a report of which only the run is known.
+    fn blank(&self) -> RunReport {
+        let Settings { format, method, seed, period } = self.settings;
+        RunReport {
+            task: self.task.name.clone(),
             format: format.to_string(),
             forward_format: format.forward().to_string(),
             method: method.to_string(),
             seed,
             period,
             configuration: format!("{:?}", self.scaler.config()),
-            accuracy,
-            steps_to_target,
-            steps: totals.steps,
-            skipped_steps: totals.skipped,
-            recovered_steps: totals.recovered,
-            decisions: totals.decisions,
-            seconds,
-            stopped,
-            cells: reports.finish(),
-        })
+            ..RunReport::default()
+        }
+    }
+
+    fn reference(&self, device: D) -> Result<Reference<D, W>> {
+        Reference::new(&self.task.model, device, self.dataset, forward(self.settings))
+    }
+
+    /// Compares the gradients of the step at hand with those of f32.
+    fn probe(
+        &mut self,
+        reference: &mut Reference<D, W>,
+        batches: &[Batch],
+        to: &mut Vec<WeightReport>,
+    ) -> Result<()> {
+        let (found, weights) = (self.network.gradients()?, self.network.save()?);
+        let mode = self.mode(batches.len());
+        let right = reference.gradients(&weights, batches, &self.class_weights, mode)?;
+        compare(&found, &right, to);
+        Ok(())
     }
 }
 
-fn gather(samples: &Samples, chosen: &[(usize, Warp)]) -> (Vec<f32>, Vec<u8>) {
-    let mut values = Vec::with_capacity(chosen.len() * samples.features());
-    chosen.iter().for_each(|(index, warp)| samples.append_warped(*index, warp, &mut values));
-    (values, chosen.iter().map(|&(index, _)| samples.labels[index]).collect())
+/// Returns how weights and activations become `W`.
+fn forward(settings: Settings) -> Narrowing {
+    Narrowing::to(settings.format.forward().0)
 }
 
-/// Something to do with a trainer whose formats are known only at run time.
-pub trait Job {
-    /// What it returns.
-    type Output;
-
-    /// Does it.
-    fn run<W: Element + Plain, G: Element + Plain>(self) -> Result<Self::Output>;
+/// Tells whether `step` is one of `count` that are evenly spread over all steps, the last among them.
+fn spread(step: u64, steps: u64, count: u64) -> bool {
+    let count = count.min(steps);
+    (step + 1) * count / steps > step * count / steps
 }
 
-/// Does a job with the element types that a gradient format and its forward format have.
-pub fn dispatch<J: Job>(format: FormatName, job: J) -> Result<J::Output> {
-    match (format.forward().0.encoding, format.0.encoding) {
-        (Encoding::Binary16, Encoding::Binary16) => job.run::<f16, f16>(),
-        (Encoding::Binary16, Encoding::E5M2) => job.run::<f16, E5M2>(),
-        (Encoding::Binary16, Encoding::E4M3) => job.run::<f16, E4M3>(),
-        (Encoding::BFloat16, Encoding::BFloat16) => job.run::<bf16, bf16>(),
-        (Encoding::Binary32, Encoding::Binary32) => job.run::<f32, f32>(),
-        (forward, gradient) => {
-            bail!("no network computes {forward:?} forward and {gradient:?} back")
+/// Returns why training cannot go on, if it cannot.
+fn stop(verdict: Verdict, step: u64) -> Option<String> {
+    match verdict {
+        Verdict::Apply | Verdict::Skip { .. } => None,
+        Verdict::Stop { layer, cause, skipped } => Some(format!(
+            "after {skipped} skipped steps in a row, at step {step}: {cause} in {layer}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_spread_and_end_at_the_last_step() {
+        for (steps, count) in [(10, 3), (100, 60), (7, 7), (5, 9), (1, 1), (630, 60)] {
+            let chosen: Vec<u64> = (0..steps).filter(|&step| spread(step, steps, count)).collect();
+            assert_eq!(chosen.len() as u64, count.min(steps));
+            assert_eq!(chosen.last(), Some(&(steps - 1)));
         }
+        assert!((0..10).all(|step| !spread(step, 10, 0)));
     }
 }

@@ -40,80 +40,126 @@ fn text(path: &Path) -> &str {
 #[test]
 fn compare_writes_every_figure() {
     let folder = TempDir::new().unwrap();
-    let out = folder.path().join("results.json");
+    let out = folder.path().join("report");
     let printed = success(&[
         "compare",
-        "--tasks=digits-residual",
-        "--formats=e5m2",
+        "--tasks=digits-mlp:e5m2",
         "--methods=f32,none,fixed:20,backoff,amax,normal,range,measured",
         "--seeds=2",
         "--epochs=1",
-        "--hidden=16",
         "--out",
         text(&out),
     ]);
-    assert!(printed.contains("| measured |"), "{printed}");
-    let json: serde_json::Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+    assert!(printed.contains("measured"), "{printed}");
+    let json = fs::read(out.join("results.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let runs = json["runs"].as_array().unwrap();
     // Two seeds of f32, none and measured, one of the five others.
     assert_eq!(runs.len(), 3 * 2 + 5);
-    for run in runs {
-        assert_eq!(run["task"], "digits-residual");
-        let method = run["method"].as_str().unwrap();
-        let formats = if method == "f32" { ("f32", "f32") } else { ("e5m2", "binary16") };
-        assert_eq!((run["format"].as_str(), run["forward_format"].as_str()), {
-            let (gradient, forward) = formats;
-            (Some(gradient), Some(forward))
-        });
-        let accuracy = run["accuracy"].as_f64().unwrap();
-        assert!((0.0..=1.0).contains(&accuracy));
-        assert_eq!(run["period"], 10);
-        for field in ["seed", "skipped_steps", "recovered_steps", "decisions"] {
-            assert!(run[field].is_u64(), "{field}");
+    runs.iter().for_each(check_run);
+    let task = &json["tasks"][0];
+    assert_eq!((&task["name"], &task["metric"]), (&"digits-mlp".into(), &"accuracy".into()));
+    assert_eq!(task["parameters"], 64 * 128 + 128 * 128 + 128 * 10 + 10);
+    assert!(json["target"].is_string() && json["command"].as_str().unwrap().contains("compare"));
+    assert!(json["peak_memory_bytes"].is_u64() || !cfg!(target_os = "linux"));
+    for file in ["index.html", "runs.csv", "cells.csv", "curves.csv", "weights.csv"] {
+        assert!(fs::metadata(out.join(file)).unwrap().len() > 100, "{file}");
+    }
+
+    // The page can be made again from the figures.
+    let again = folder.path().join("again");
+    success(&["report", text(&out.join("results.json")), "--out", text(&again)]);
+    let page = |folder: &Path| fs::read(folder.join("index.html")).unwrap();
+    assert!(page(&out) == page(&again));
+}
+
+fn check_run(run: &serde_json::Value) {
+    assert_eq!(run["task"], "digits-mlp");
+    let expected = match run["method"].as_str().unwrap() {
+        "f32" => ["f32", "f32"],
+        _ => ["e5m2", "binary16"],
+    };
+    assert_eq!([run["format"].as_str(), run["forward_format"].as_str()], expected.map(Some));
+    assert!((0.0..=1.0).contains(&run["metric"].as_f64().unwrap()));
+    assert_eq!(run["period"], 10);
+    for field in ["seed", "skipped_steps", "recovered_steps", "decisions"] {
+        assert!(run[field].is_u64(), "{field}");
+    }
+    assert!(run["configuration"].is_string() && run["seconds"].as_f64().unwrap() > 0.0);
+    assert!(run["steps_to_target"].is_null() || run["steps_to_target"].is_u64());
+    let steps = run["steps"].as_u64().unwrap();
+    let curve = run["curve"].as_array().unwrap();
+    assert_eq!(curve.last().unwrap()["step"], steps);
+    // The loss, the head and the hidden layer; the first layer has no cell.
+    let cells = run["cells"].as_array().unwrap();
+    let names: Vec<_> = cells.iter().map(|cell| cell["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["loss", "head", "hidden"]);
+    let samples = run["sampled_steps"].as_array().unwrap().len();
+    for cell in cells {
+        for share in ["window_share", "share_kept", "underflow_real", "lost_mass"] {
+            assert!((0.0..=1.0).contains(&cell[share].as_f64().unwrap()), "{share}");
         }
-        assert!(run["seconds"].as_f64().unwrap() > 0.0);
-        assert!(run["steps_to_target"].is_null() || run["steps_to_target"].is_u64());
-        // The loss, the head, and three cells of each of the two residual blocks.
-        let cells = run["cells"].as_array().unwrap();
-        assert_eq!(cells.len(), 8);
-        for cell in cells {
-            for share in ["window_share", "share_kept", "underflow_real", "lost_mass"] {
-                assert!((0.0..=1.0).contains(&cell[share].as_f64().unwrap()), "{share}");
-            }
+        assert_eq!(cell["scales_log2"].as_array().unwrap().len(), samples);
+    }
+    let probes = run["probed_steps"].as_array().unwrap().len();
+    let weights = run["weights"].as_array().unwrap();
+    assert_eq!(weights.len(), 3);
+    for weight in weights {
+        let cosine = weight["cosine"].as_array().unwrap();
+        assert_eq!(cosine.len(), probes);
+        // The same batch and the same forward pass: only gradients are rounded.
+        assert!(
+            cosine
+                .iter()
+                .flat_map(serde_json::Value::as_f64)
+                .all(|x| (-1.0..=1.0 + 1e-9).contains(&x))
+        );
+        if run["method"] == "f32" {
+            assert!(cosine.iter().all(|x| x.as_f64().unwrap() > 1.0 - 1e-9));
+            assert!(weight["relative_l2"].as_array().unwrap().iter().all(|x| x == 0.0));
         }
     }
-    assert!(json["target"].is_string() && runs[0]["configuration"].is_string());
-    assert!(json["peak_memory_bytes"].is_u64() || !cfg!(target_os = "linux"));
-    assert_eq!(json["configuration"]["epochs"], 1);
 }
 
 #[test]
 fn a_run_is_a_function_of_its_settings() {
-    let train = ["train", "--epochs=1", "--hidden=16", "--format=e4m3", "--decisions"];
+    let train = ["train", "--task=digits-mlp", "--epochs=1", "--format=e4m3", "--decisions"];
     assert_eq!(success(&train), success(&train));
     let other = [&train[..], &["--seed=1"]].concat();
     assert_ne!(success(&train), success(&other));
 }
 
+/// Both devices learn, and what they learn differs by rounding only.
+#[test]
+fn the_portable_device_trains_as_well() {
+    let train = ["train", "--task=digits-mlp", "--epochs=2", "--format=binary16"];
+    let accuracy = |device: &str| -> f64 {
+        let printed = success(&[&train[..], &[device]].concat());
+        let line = printed.lines().rfind(|line| line.contains("on the test samples")).unwrap();
+        let number = line.trim_end_matches(" %").rsplit(' ').next().unwrap();
+        number.parse().unwrap()
+    };
+    let [cpu, portable] = ["--device=cpu", "--device=portable"].map(accuracy);
+    assert!(cpu > 50.0 && (cpu - portable).abs() < 10.0, "{cpu} and {portable}");
+}
+
 #[test]
 fn inspect_shows_every_tensor() {
-    let printed = success(&["inspect", "--steps=3", "--hidden=16", "--format=e5m2"]);
-    for tensor in ["loss", "head", "block1.second", "block1.first", "block1.join", "block0.join"] {
+    let printed = success(&["inspect", "--steps=3", "--format=e5m2"]);
+    for tensor in ["loss", "head", "average", "stage1.block1.conv2", "stage2.block1.norm1"] {
+        assert!(printed.contains(&format!("| {tensor} ")), "{tensor} is missing in {printed}");
+    }
+    let printed = success(&["inspect", "--steps=3", "--task=text-transformer"]);
+    for tensor in ["block1.attention", "block2.join1", "block2.up", "last.norm"] {
         assert!(printed.contains(&format!("| {tensor} ")), "{tensor} is missing in {printed}");
     }
 }
 
 #[test]
 fn calibrate_compares_periods() {
-    let printed = success(&[
-        "calibrate",
-        "--tasks=digits-mlp",
-        "--formats=binary16",
-        "--periods=1,7",
-        "--epochs=1",
-        "--hidden=16",
-    ]);
-    assert!(printed.contains("| measured |      7 |"), "{printed}");
+    let tasks = "--tasks=digits-mlp:binary16";
+    let printed = success(&["calibrate", tasks, "--periods=1,7", "--epochs=1"]);
+    assert!(printed.contains("| measured/7 |"), "{printed}");
 }
 
 #[test]
@@ -137,7 +183,7 @@ fn broken_data_sets_are_named() {
         (folder.path().join("missing"), "cannot be read"),
     ];
     for (path, expected) in cases {
-        let out = folder.path().join("results.json");
+        let out = folder.path().join("report");
         let args = ["--images", text(&path), "--labels", text(&good)];
         let error = failure(&[&["compare", "--out", text(&out)], &args[..]].concat());
         assert!(error.contains(expected) && error.contains(text(&path)), "{error}");
@@ -152,16 +198,23 @@ fn impossible_configurations_are_refused() {
         (&["compare", "--seeds=0"], "at least one seed"),
         (&["compare", "--methods=fixed:300"], "outside 2^-126..=2^126"),
         (&["compare", "--methods=magic"], "unknown method \"magic\""),
-        (&["compare", "--formats=fp8"], "unknown format \"fp8\""),
+        (&["compare", "--tasks=digits-mlp:fp8"], "unknown format \"fp8\""),
         (&["compare", "--tasks=mnist"], "unknown task \"mnist\""),
         (&["compare", "--epochs=0"], "at least one epoch"),
+        (&["compare", "--tasks=digits-mlp:bfloat16-flushing", "--methods=fixed:"], "whole number"),
         (&["train", "--batch=0"], "a batch of 0"),
         (&["train", "--batch=1401"], "a batch of 1401"),
-        (&["train", "--hidden=0"], "at least one unit"),
+        (&["train", "--micro-batches=3"], "in 3 equal parts"),
+        (&["train", "--micro-batches=0"], "in 0 equal parts"),
         (&["train", "--learning-rate=NaN"], "learning rate"),
-        (&["train", "--warp=2"], "warped by 0 or more and less than 1"),
+        (&["train", "--clip=-1"], "clipped to must be positive"),
+        (&["train", "--threads=0"], "without threads"),
+        (&["train", "--network=resnet21"], "is not 6m + 2"),
+        (&["train", "--network=vgg"], "unknown network \"vgg\""),
+        (&["train", "--network=segnet"], "does not learn what digits-resnet is about"),
+        (&["train", "--task=scenes-segnet", "--scene-size=40"], "cannot be halved"),
         (&["inspect", "--steps=100000"], "there is no step after 100000"),
-        (&["compare", "--out=no/such/folder/results.json"], "cannot be written"),
+        (&["compare", "--out=no/such/folder/report"], "cannot be written"),
     ] {
         let error = failure(args);
         assert!(error.contains(expected), "{args:?} says {error}");
@@ -171,6 +224,6 @@ fn impossible_configurations_are_refused() {
 /// Scales far too large overflow every step: the run ends with a reason instead of looping.
 #[test]
 fn a_run_that_cannot_go_on_ends() {
-    let error = failure(&["train", "--method=fixed:100", "--hidden=16"]);
+    let error = failure(&["train", "--task=digits-mlp", "--method=fixed:100"]);
     assert!(error.contains("training cannot go on at step 31: overflow"), "{error}");
 }

@@ -8,21 +8,25 @@ use adaloss_core::{
     statistics::Histogram,
 };
 use adaloss_hal::Plain;
+use adaloss_train::{
+    data::Dataset,
+    layer::{Ignore, Machine, Observer},
+    method::{FormatName, Method},
+    task::Task,
+    trainer::Trainer,
+};
 use anyhow::{Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::{
-    NetworkArgs,
-    dataset::Dataset,
-    method::Method,
-    network::Observer,
-    trainer::{Job, Trainer, dispatch},
+use super::{
+    RunArgs,
+    machine::{DeviceName, Job, dispatch},
 };
 
 /// What is looked at.
 #[derive(Args, Debug)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// Steps to train, with `measured`, before the one that is looked at.
     #[arg(long, default_value_t = 100)]
     steps: u64,
@@ -34,18 +38,25 @@ pub struct InspectArgs {
     )]
     methods: Vec<Method>,
     #[command(flatten)]
-    network: NetworkArgs,
+    run: RunArgs,
 }
 
 /// Prints, per gradient tensor, what each policy would choose and what would become of the tensor.
-pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let dataset = args.network.data.open()?;
-    dispatch(args.network.format, Look { args, dataset: &dataset })
+///
+/// # Errors
+///
+/// Something asked for is impossible, or a file cannot be read.
+pub(crate) fn inspect(args: &InspectArgs) -> Result<()> {
+    let task = args.run.task()?;
+    let dataset = task.open(&args.run.data)?;
+    let job = Look { args, task: &task, dataset: &*dataset };
+    dispatch(DeviceName::Cpu, 1, args.run.format, job)
 }
 
 struct Look<'a> {
     args: &'a InspectArgs,
-    dataset: &'a Dataset,
+    task: &'a Task,
+    dataset: &'a dyn Dataset,
 }
 
 /// What one visit met.
@@ -61,32 +72,34 @@ struct Seen {
 struct Keep(Vec<Seen>);
 
 impl Observer for Keep {
+    fn wants_operands(&self) -> bool {
+        true
+    }
+
     fn visited(
         &mut self,
         name: &str,
         visit: &Visit,
         results: &Histogram,
-        operands: &dyn Fn() -> Option<Operands>,
+        operands: Option<&Operands>,
     ) {
         let (visit, results) = (*visit, *results);
-        self.0.push(Seen { name: name.into(), visit, results, operands: operands() });
+        self.0.push(Seen { name: name.into(), visit, results, operands: operands.copied() });
     }
-}
-
-/// Looks away.
-struct Ignore;
-
-impl Observer for Ignore {
-    fn visited(&mut self, _: &str, _: &Visit, _: &Histogram, _: &dyn Fn() -> Option<Operands>) {}
 }
 
 impl Job for Look<'_> {
     type Output = ();
 
-    fn run<W: Element + Plain, G: Element + Plain>(self) -> Result<()> {
-        let args = self.args;
-        let settings = args.network.settings(Method::Measured, 10);
-        let mut trainer = Trainer::<W, G>::new(settings, self.dataset)?;
+    fn run<D, W, G>(self, device: D) -> Result<()>
+    where
+        W: Element + Plain,
+        G: Element + Plain,
+        D: Machine<W, G> + Machine<W, f32> + Clone,
+    {
+        let Self { args, task, dataset } = self;
+        let settings = args.run.settings(Method::Measured, 10);
+        let mut trainer = Trainer::<D, W, G>::new(task, dataset, settings, device)?;
         ensure!(
             args.steps < trainer.last_step(),
             "there is no step after {} of {}; raise the epochs",
@@ -94,14 +107,14 @@ impl Job for Look<'_> {
             trainer.last_step()
         );
         for _ in 0..args.steps {
-            let _verdict = trainer.train_step(&mut Ignore)?;
+            let _verdict = trainer.train_step(&mut Ignore)?.verdict;
         }
         let mut keep = Keep::default();
-        let verdict = trainer.train_step(&mut keep)?;
+        let verdict = trainer.train_step(&mut keep)?.verdict;
 
         println!(
             "{} in {}, step {} (verdict: {verdict:?})",
-            args.network.task, args.network.format, args.steps
+            task.name, settings.format, args.steps
         );
         println!(
             "Per tensor: the scale that each policy would choose, and how many of the nonzero\n\
@@ -115,16 +128,16 @@ impl Job for Look<'_> {
             column.set_cell_alignment(CellAlignment::Right);
         }
         for seen in &keep.0 {
-            table.add_row(row(seen, args)?);
+            table.add_row(row(seen, args.run.format, &args.methods)?);
         }
         println!("{table}");
         Ok(())
     }
 }
 
-fn row(seen: &Seen, args: &InspectArgs) -> Result<Vec<String>> {
+fn row(seen: &Seen, format: FormatName, methods: &[Method]) -> Result<Vec<String>> {
     let Seen { name, visit, results, operands } = seen;
-    let recommended = Measured::for_format(args.network.format.0);
+    let recommended = Measured::for_format(format.0);
     let largest = visit.outcome.max_abs() / visit.incoming.factor();
     let mut row = vec![
         name.clone(),
@@ -132,8 +145,8 @@ fn row(seen: &Seen, args: &InspectArgs) -> Result<Vec<String>> {
         format!("{largest:.1e}"),
         window(&recommended, results),
     ];
-    for method in &args.methods {
-        let config = method.config(args.network.format.0, 1)?;
+    for method in methods {
+        let config = method.config(format.0, 1)?;
         row.push(match choose(&config, results, operands.as_ref(), visit.incoming) {
             Some(scale) => format!(
                 "2^{}: {}/{}",

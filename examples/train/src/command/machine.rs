@@ -1,0 +1,91 @@
+//! Which device computes, and with which element types: chosen at run time.
+
+use std::{fmt, str::FromStr};
+
+use adaloss_core::format::{E4M3, E5M2, Element, Encoding, bf16, f16};
+use adaloss_hal::{Plain, cpu::Cpu, portable::Portable};
+use adaloss_train::{layer::Machine, method::FormatName};
+use anyhow::{Result, bail};
+
+/// A device by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DeviceName {
+    /// The fast one: vector instructions and threads.
+    #[default]
+    Cpu,
+    /// The readable reference: slow, and sums in the order of their index.
+    Portable,
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Cpu => "cpu",
+            Self::Portable => "portable",
+        })
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            "portable" => Ok(Self::Portable),
+            _ => bail!("unknown device \"{name}\": one of cpu, portable"),
+        }
+    }
+}
+
+/// Something to do with a device and element types that are known only at run time.
+pub(crate) trait Job {
+    /// What it returns.
+    type Output;
+
+    /// Does it; `device` may be copied for a second network beside the first.
+    fn run<D, W, G>(self, device: D) -> Result<Self::Output>
+    where
+        W: Element + Plain,
+        G: Element + Plain,
+        D: Machine<W, G> + Machine<W, f32> + Clone;
+}
+
+/// Does a job on a device with the element types that a gradient format and its forward format have.
+///
+/// # Errors
+///
+/// The device cannot be had, no network computes in these formats, or what the job returned.
+pub(crate) fn dispatch<J: Job>(
+    device: DeviceName,
+    threads: usize,
+    format: FormatName,
+    job: J,
+) -> Result<J::Output> {
+    match device {
+        DeviceName::Cpu => on_cpu(Cpu::new(threads)?, format, job),
+        DeviceName::Portable => on_portable(format, job),
+    }
+}
+
+/// Does a job on the portable device, which is here to compare with: in the formats that say most.
+fn on_portable<J: Job>(format: FormatName, job: J) -> Result<J::Output> {
+    match format.0.encoding {
+        Encoding::Binary16 => job.run::<Portable, f16, f16>(Portable),
+        Encoding::Binary32 => job.run::<Portable, f32, f32>(Portable),
+        _ => bail!("on the portable device networks compute in binary16 and f32, not in {format}"),
+    }
+}
+
+fn on_cpu<J: Job>(cpu: Cpu, format: FormatName, job: J) -> Result<J::Output> {
+    match (format.forward().0.encoding, format.0.encoding) {
+        (Encoding::Binary16, Encoding::Binary16) => job.run::<Cpu, f16, f16>(cpu),
+        (Encoding::Binary16, Encoding::E5M2) => job.run::<Cpu, f16, E5M2>(cpu),
+        (Encoding::Binary16, Encoding::E4M3) => job.run::<Cpu, f16, E4M3>(cpu),
+        (Encoding::BFloat16, Encoding::BFloat16) => job.run::<Cpu, bf16, bf16>(cpu),
+        (Encoding::Binary32, Encoding::Binary32) => job.run::<Cpu, f32, f32>(cpu),
+        (forward, gradient) => {
+            bail!("no network computes {forward:?} forward and {gradient:?} back")
+        }
+    }
+}

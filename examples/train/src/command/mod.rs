@@ -1,0 +1,61 @@
+//! What the program does, with formats and devices that are known only at run time.
+
+pub(crate) mod compare;
+pub(crate) mod inspect;
+pub(crate) mod machine;
+pub(crate) mod train;
+
+use adaloss_train::{
+    data::DataArgs,
+    method::{FormatName, Method},
+    model::Model,
+    schedule::ScheduleArgs,
+    task::Task,
+    trainer::Settings,
+};
+use anyhow::Result;
+use clap::Args;
+
+/// One network, how it learns, and from what.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp.
+    #[arg(long, default_value = "digits-resnet")]
+    pub(crate) task: Task,
+    /// Another network than the task's: mlp, resnetN, preresnetN (N = 6m + 2), segnet, transformer.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<Model>,
+    /// The gradient format; 8-bit ones go forward in binary16.
+    #[arg(long, default_value = "binary16")]
+    pub(crate) format: FormatName,
+    /// Of the initial weights and of the order of samples.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// How it learns.
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
+    /// From what.
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+impl RunArgs {
+    /// Returns the task with the changes asked for.
+    ///
+    /// # Errors
+    ///
+    /// The network is none for what the task learns from.
+    pub(crate) fn task(&self) -> Result<Task> {
+        let mut task = self.task.clone();
+        if let Some(model) = self.network {
+            task = task.with_model(model)?;
+        }
+        task.schedule = self.schedule.apply(task.schedule);
+        Ok(task)
+    }
+
+    /// Returns the settings of a run.
+    pub(crate) fn settings(&self, method: Method, period: u32) -> Settings {
+        Settings { format: self.format, method, seed: self.seed, period }
+    }
+}

@@ -1,0 +1,208 @@
+//! What networks learn from: digits, photographs, segmentation scenes and text, and how well they did.
+//!
+//! ```text
+//! DataArgs -> Source -> dyn Dataset -> train(chosen, View), test(range) -> Batch
+//!                                                                           |
+//!                                                     logits, labels -> Score -> accuracy, mean IoU
+//! ```
+//!
+//! A data set keeps its samples as compactly as they came; only a [`Batch`] is f32.  Nothing here
+//! depends on the order of calls: a batch is a function of what is asked for.
+
+pub mod cifar;
+pub mod digits;
+pub mod idx;
+pub mod images;
+pub mod metric;
+pub mod picture;
+pub mod scene;
+pub mod scenes;
+pub mod shape;
+pub mod source;
+pub mod sums;
+pub mod text;
+pub mod texture;
+pub mod view;
+pub mod warp;
+
+use std::ops::Range;
+
+use anyhow::{Result, bail, ensure};
+
+pub use metric::Score;
+pub use source::{DataArgs, Source, Wanted};
+pub use view::View;
+
+/// The label of a pixel without class: it has no loss and is not judged.
+pub const IGNORED: u32 = u32::MAX;
+
+/// What the samples of a batch hold, one after the other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inputs {
+    /// Row-major, channels last, of mean 0 and variance 1 per channel over the training samples.
+    Images(Vec<f32>),
+    /// Places in the vocabulary.
+    Tokens(Vec<u32>),
+}
+
+/// Some samples and their labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The samples.
+    pub inputs: Inputs,
+    /// One per image, per pixel (row-major) or per token, as [`Dataset::judged`] says; a class, or
+    /// [`IGNORED`].
+    pub labels: Vec<u32>,
+    /// How many samples.
+    pub samples: usize,
+}
+
+impl Batch {
+    /// Checks what a network relies on: that the lengths are those of `dataset`, every value is a
+    /// number, and every token and label exists.
+    ///
+    /// # Errors
+    ///
+    /// The first violation, with the sample in which it lies, counted from the batch's first.
+    pub fn check(&self, dataset: &dyn Dataset) -> Result<()> {
+        let (length, places) = (self.input_length(), dataset.input().values());
+        ensure!(
+            length == self.samples * places,
+            "{length} input values are no {} samples of {places}",
+            self.samples
+        );
+        match (&self.inputs, dataset.input()) {
+            (Inputs::Images(values), Input::Image { .. }) => {
+                if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                    let value = values[at];
+                    bail!("sample {} contains {value}, which is no finite number", at / places);
+                }
+            }
+            (Inputs::Tokens(tokens), Input::Tokens { vocabulary, .. }) => {
+                if let Some(at) = tokens.iter().position(|&token| token as usize >= vocabulary) {
+                    bail!("sample {} contains token {} of {vocabulary}", at / places, tokens[at]);
+                }
+            }
+            _ => bail!("the inputs are of another kind than those of the data set"),
+        }
+        self.check_labels(dataset)
+    }
+
+    fn input_length(&self) -> usize {
+        match &self.inputs {
+            Inputs::Images(values) => values.len(),
+            Inputs::Tokens(tokens) => tokens.len(),
+        }
+    }
+
+    fn check_labels(&self, dataset: &dyn Dataset) -> Result<()> {
+        let places = dataset.labels_per_sample();
+        ensure!(
+            self.labels.len() == self.samples * places,
+            "{} labels are not {places} for each of {} samples",
+            self.labels.len(),
+            self.samples
+        );
+        let classes = dataset.classes();
+        let wrong = |&label: &u32| label as usize >= classes && label != IGNORED;
+        if let Some(at) = self.labels.iter().position(wrong) {
+            bail!("sample {} has label {} of {classes} classes", at / places, self.labels[at]);
+        }
+        Ok(())
+    }
+}
+
+/// What one sample is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A picture.
+    Image {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// Values per pixel, side by side.
+        channels: usize,
+    },
+    /// A piece of text.
+    Tokens {
+        /// Tokens per sample.
+        length: usize,
+        /// Tokens that exist.
+        vocabulary: usize,
+    },
+}
+
+impl Input {
+    /// Returns the number of values, or of tokens, of one sample.
+    pub fn values(self) -> usize {
+        match self {
+            Self::Image { height, width, channels } => height * width * channels,
+            Self::Tokens { length, .. } => length,
+        }
+    }
+}
+
+/// What has a label of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// A whole image.
+    PerSample,
+    /// Each of its pixels.
+    PerPixel,
+    /// Each token of a text: the label is the token that follows.
+    PerToken,
+}
+
+/// Samples to learn from, and others to be judged by.
+pub trait Dataset: Sync {
+    /// Returns one line for reports: name, sizes, source.
+    fn describe(&self) -> String;
+
+    /// Returns what one sample is.
+    fn input(&self) -> Input;
+
+    /// Returns the number of classes.
+    fn classes(&self) -> usize;
+
+    /// Returns what has a label of its own.
+    fn judged(&self) -> Judged;
+
+    /// Returns the number of training samples of an epoch.
+    fn train_samples(&self) -> usize;
+
+    /// Returns the number of test samples.
+    fn test_samples(&self) -> usize;
+
+    /// Returns training samples as they are seen in an epoch: augmented by a pure function of seed,
+    /// epoch and sample.
+    ///
+    /// # Panics
+    ///
+    /// If a chosen sample is not below [`train_samples`](Self::train_samples).
+    fn train(&self, chosen: &[usize], view: View) -> Batch;
+
+    /// Returns test samples as they are.
+    ///
+    /// # Panics
+    ///
+    /// If the range ends behind [`test_samples`](Self::test_samples).
+    fn test(&self, range: Range<usize>) -> Batch;
+
+    /// Returns a weight per class for the loss, or nothing where all weigh the same.
+    fn class_weights(&self) -> Vec<f32> {
+        Vec::new()
+    }
+
+    /// Returns the number of labels of one sample.
+    fn labels_per_sample(&self) -> usize {
+        match (self.judged(), self.input()) {
+            (Judged::PerPixel, Input::Image { height, width, .. }) => height * width,
+            (Judged::PerToken, Input::Tokens { length, .. }) => length,
+            _ => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! A look at the images of a batch, as a PNG file.
+
+use std::{fs::File, io::BufWriter, path::Path};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Batch, Dataset, Input, Inputs, Judged};
+
+/// The least rows of one image on the sheet; smaller ones are magnified.
+const LEAST_ROWS: usize = 64;
+
+/// Colours of the classes of pixels; background black, and ignored pixels white.
+const COLOURS: [[u8; 3]; 8] = [
+    [0, 0, 0],
+    [230, 60, 60],
+    [60, 200, 60],
+    [70, 90, 240],
+    [240, 220, 60],
+    [220, 80, 220],
+    [70, 220, 220],
+    [150, 150, 150],
+];
+
+/// Images side by side, each with the classes of its pixels beneath if it has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sheet {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Red, green and blue of each pixel.
+    pub pixels: Vec<u8>,
+}
+
+impl Sheet {
+    /// Draws a batch, `columns` images in a row.
+    ///
+    /// # Errors
+    ///
+    /// The samples are no images of one or three channels, or there are none.
+    pub fn of(dataset: &dyn Dataset, batch: &Batch, columns: usize) -> Result<Self> {
+        let (Inputs::Images(values), Input::Image { height, width, channels }) =
+            (&batch.inputs, dataset.input())
+        else {
+            bail!("only images can be drawn, and not {}", dataset.describe());
+        };
+        ensure!(channels == 1 || channels == 3, "{channels} channels have no colours");
+        ensure!(batch.samples > 0 && columns > 0, "there is nothing to draw");
+        let mut tiles: Vec<_> = values.chunks_exact(height * width * channels).map(tones).collect();
+        if channels == 1 {
+            tiles.iter_mut().for_each(|tile| *tile = tile.iter().flat_map(|&x| [x; 3]).collect());
+        }
+        if dataset.judged() == Judged::PerPixel {
+            let classes = batch.labels.chunks_exact(height * width);
+            tiles.iter_mut().zip(classes).for_each(|(tile, labels)| tile.extend(paint(labels)));
+        }
+        Ok(Self::arrange(&tiles, width, columns.min(tiles.len())))
+    }
+
+    /// Puts tiles of the same size side by side, magnified.
+    fn arrange(tiles: &[Vec<u8>], width: usize, columns: usize) -> Self {
+        let rows = tiles[0].len() / width / 3;
+        let zoom = LEAST_ROWS.div_ceil(rows);
+        let [tile_width, tile_height] = [width, rows].map(|side| side * zoom);
+        let (width_all, height_all) =
+            (columns * tile_width, tiles.len().div_ceil(columns) * tile_height);
+        let mut pixels = vec![0; width_all * height_all * 3];
+        for (place, to) in pixels.chunks_exact_mut(3).enumerate() {
+            let (x, y) = (place % width_all, place / width_all);
+            if let Some(tile) = tiles.get(y / tile_height * columns + x / tile_width) {
+                let (row, column) = (y % tile_height / zoom, x % tile_width / zoom);
+                to.copy_from_slice(&tile[(row * width + column) * 3..][..3]);
+            }
+        }
+        Self { width: width_all, height: height_all, pixels }
+    }
+
+    /// Writes a PNG file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written; the error names it.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let write = || -> Result<()> {
+            let (width, height) = (self.width.try_into()?, self.height.try_into()?);
+            let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), width, height);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_depth(png::BitDepth::Eight);
+            let mut writer = encoder.write_header()?;
+            writer.write_image_data(&self.pixels)?;
+            writer.finish()?;
+            Ok(())
+        };
+        write().with_context(|| format!("{} cannot be written", path.display()))
+    }
+}
+
+/// Returns an image from its least value, black, to its greatest.
+fn tones(values: &[f32]) -> Vec<u8> {
+    let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scale = 255.0 / (greatest - least).max(f32::MIN_POSITIVE);
+    values.iter().map(|value| ((value - least) * scale).round() as u8).collect()
+}
+
+/// Returns the colours of classes.
+fn paint(labels: &[u32]) -> impl Iterator<Item = u8> {
+    let colour = |&label: &u32| match label {
+        super::IGNORED => [255; 3],
+        _ => COLOURS[label as usize % COLOURS.len()],
+    };
+    labels.iter().flat_map(colour)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use super::*;
+    use crate::data::{
+        digits::{Digits, Options},
+        scenes::{Plan, Scenes},
+        text::Text,
+    };
+
+    #[test]
+    fn a_sheet_survives_its_file() {
+        let scenes = Scenes::generate(Plan { size: 16, train: 2, test: 5, seed: 0 }).unwrap();
+        let sheet = Sheet::of(&scenes, &scenes.test(0..5), 2).unwrap();
+        // Twice 16 rows, twice as large; three rows of tiles.
+        assert_eq!((sheet.width, sheet.height), (2 * 32, 3 * 64));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sheet.png");
+        sheet.save(&path).unwrap();
+        let decoder = png::Decoder::new(BufReader::new(File::open(&path).unwrap()));
+        let mut reader = decoder.read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(pixels, sheet.pixels);
+        let nowhere = sheet.save(&folder.path().join("absent/sheet.png")).unwrap_err();
+        assert!(nowhere.to_string().ends_with("sheet.png cannot be written"));
+    }
+
+    #[test]
+    fn digits_are_grey_and_magnified() {
+        let digits = Digits::embedded(Options::default()).unwrap();
+        let sheet = Sheet::of(&digits, &digits.test(0..3), 8).unwrap();
+        assert_eq!((sheet.width, sheet.height), (3 * 64, 64));
+        assert!(sheet.pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]));
+        assert!(sheet.pixels.contains(&0) && sheet.pixels.contains(&255));
+    }
+
+    #[test]
+    fn what_is_no_image_is_an_error() {
+        let text = Text::shipped(8).unwrap();
+        assert!(Sheet::of(&text, &text.test(0..1), 1).is_err());
+        let digits = Digits::embedded(Options::default()).unwrap();
+        assert!(Sheet::of(&digits, &digits.test(0..0), 1).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! Where samples come from, as it is said on the command line.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{
+    Dataset,
+    cifar::Cifar,
+    digits::{self, Digits},
+    scenes::{self, Scenes},
+    text::Text,
+};
+
+/// What a network learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Images with one label each.
+    Images,
+    /// Images with one label per pixel.
+    Scenes,
+    /// Characters.
+    Text,
+}
+
+/// Where samples come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// The digits that ship with this program.
+    Embedded(digits::Options),
+    /// A pair of IDX files.
+    Idx {
+        /// The file of images.
+        images: PathBuf,
+        /// The file of labels.
+        labels: PathBuf,
+        /// How they are split and augmented.
+        options: digits::Options,
+    },
+    /// A folder of CIFAR-10 or CIFAR-100.
+    Cifar(PathBuf),
+    /// Generated.
+    Scenes(scenes::Plan),
+    /// A text file, or the text that ships with this program.
+    Text {
+        /// The file.
+        file: Option<PathBuf>,
+        /// Characters of a sample.
+        length: usize,
+    },
+}
+
+impl Source {
+    /// Opens the data set.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or what it holds is no such data set; the error says what and where.
+    pub fn open(&self) -> Result<Box<dyn Dataset>> {
+        Ok(match self {
+            Self::Embedded(options) => Box::new(Digits::embedded(*options)?),
+            Self::Idx { images, labels, options } => {
+                Box::new(Digits::open(images, labels, *options)?)
+            }
+            Self::Cifar(folder) => Box::new(Cifar::open(folder)?),
+            Self::Scenes(plan) => Box::new(Scenes::generate(*plan)?),
+            Self::Text { file: Some(file), length } => Box::new(Text::open(file, *length)?),
+            Self::Text { file: None, length } => Box::new(Text::shipped(*length)?),
+        })
+    }
+}
+
+/// Where samples come from; each network asks for what it learns from.
+#[derive(Args, Clone, Debug)]
+pub struct DataArgs {
+    /// Images in IDX format, instead of the embedded digits.
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    pub images: Option<PathBuf>,
+    /// Labels in IDX format.
+    #[arg(long, value_name = "FILE", requires = "images")]
+    pub labels: Option<PathBuf>,
+    /// Samples from the front that train; the rest tests.
+    #[arg(long, value_name = "N", requires = "images")]
+    pub train_samples: Option<usize>,
+    /// Pixels by which digits are moved at random, at most, each way [default: 1 of 8, 2 of 28].
+    #[arg(long, value_name = "PIXELS", conflicts_with = "cifar")]
+    pub shift: Option<f32>,
+    /// How much digits are warped at random, at most: 0.1 is 10 % of their size [default: 0.2].
+    #[arg(long, value_name = "SHARE", conflicts_with = "cifar")]
+    pub warp: Option<f32>,
+    /// A folder of CIFAR-10 or CIFAR-100, binary version, instead of digits.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "labels"])]
+    pub cifar: Option<PathBuf>,
+    /// Rows and columns of the generated scenes.
+    #[arg(long, value_name = "PIXELS", default_value_t = scenes::Plan::default().size)]
+    pub scene_size: usize,
+    /// Generated scenes that train.
+    #[arg(long, value_name = "N", default_value_t = scenes::Plan::default().train)]
+    pub train_scenes: usize,
+    /// Generated scenes that test.
+    #[arg(long, value_name = "N", default_value_t = scenes::Plan::default().test)]
+    pub test_scenes: usize,
+    /// A text in UTF-8, instead of the one that ships with this program.
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Characters of a sample of text.
+    #[arg(long, value_name = "N", default_value_t = Text::LENGTH)]
+    pub text_length: usize,
+}
+
+impl DataArgs {
+    /// Returns where what a network wants comes from.
+    pub fn source(&self, wanted: Wanted) -> Source {
+        let options =
+            digits::Options { train: self.train_samples, shift: self.shift, warp: self.warp };
+        match (wanted, &self.cifar, &self.images, &self.labels) {
+            (Wanted::Images, Some(folder), ..) => Source::Cifar(folder.clone()),
+            (Wanted::Images, None, Some(images), Some(labels)) => {
+                Source::Idx { images: images.clone(), labels: labels.clone(), options }
+            }
+            (Wanted::Images, ..) => Source::Embedded(options),
+            (Wanted::Scenes, ..) => Source::Scenes(scenes::Plan {
+                size: self.scene_size,
+                train: self.train_scenes,
+                test: self.test_scenes,
+                ..Default::default()
+            }),
+            (Wanted::Text, ..) => {
+                Source::Text { file: self.text.clone(), length: self.text_length }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        data: DataArgs,
+    }
+
+    fn parsed(line: &str) -> Result<DataArgs, clap::Error> {
+        Line::try_parse_from(["train"].into_iter().chain(line.split_whitespace()))
+            .map(|line| line.data)
+    }
+
+    fn source(line: &str, wanted: Wanted) -> Source {
+        parsed(line).unwrap().source(wanted)
+    }
+
+    #[test]
+    fn without_arguments_everything_is_at_hand() {
+        for (wanted, name) in
+            [(Wanted::Images, "digits"), (Wanted::Scenes, "scenes"), (Wanted::Text, "text")]
+        {
+            let line = "--train-scenes 2 --test-scenes 1 --scene-size 16";
+            let dataset = source(line, wanted).open().unwrap();
+            assert!(dataset.describe().starts_with(name), "{}", dataset.describe());
+        }
+        assert_eq!(source("", Wanted::Scenes), Source::Scenes(scenes::Plan::default()));
+        assert_eq!(source("", Wanted::Text), Source::Text { file: None, length: 64 });
+    }
+
+    #[test]
+    fn each_argument_reaches_its_source() {
+        let options = digits::Options { train: Some(9), shift: Some(0.5), warp: None };
+        assert_eq!(
+            source("--images a --labels b --train-samples 9 --shift 0.5", Wanted::Images),
+            Source::Idx { images: "a".into(), labels: "b".into(), options }
+        );
+        assert_eq!(source("--cifar c", Wanted::Images), Source::Cifar("c".into()));
+        assert_eq!(
+            source("--cifar c --text t --text-length 8", Wanted::Text),
+            Source::Text { file: Some("t".into()), length: 8 }
+        );
+        let warp = digits::Options { warp: Some(0.0), ..Default::default() };
+        assert_eq!(source("--warp 0", Wanted::Images), Source::Embedded(warp));
+    }
+
+    #[test]
+    fn contradictions_are_errors() {
+        for line in [
+            "--images a",
+            "--labels b",
+            "--train-samples 9",
+            "--cifar c --images a --labels b",
+            "--cifar c --warp 0.1",
+        ] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        for (line, wanted) in [
+            ("--images nowhere --labels nowhere", Wanted::Images),
+            ("--cifar nowhere", Wanted::Images),
+            ("--text nowhere", Wanted::Text),
+        ] {
+            let error = source(line, wanted).open().err().map(|error| format!("{error:#}"));
+            assert!(error.is_some_and(|error| error.contains("nowhere")), "{line}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+use super::*;
+
+/// Two classes, two pixels, one sample.
+struct Tiny {
+    input: Input,
+    judged: Judged,
+}
+
+impl Dataset for Tiny {
+    fn describe(&self) -> String {
+        "tiny".to_owned()
+    }
+
+    fn input(&self) -> Input {
+        self.input
+    }
+
+    fn classes(&self) -> usize {
+        2
+    }
+
+    fn judged(&self) -> Judged {
+        self.judged
+    }
+
+    fn train_samples(&self) -> usize {
+        1
+    }
+
+    fn test_samples(&self) -> usize {
+        1
+    }
+
+    fn train(&self, _: &[usize], _: View) -> Batch {
+        unreachable!("batches are made by hand")
+    }
+
+    fn test(&self, _: Range<usize>) -> Batch {
+        unreachable!("batches are made by hand")
+    }
+}
+
+const IMAGE: Input = Input::Image { height: 1, width: 2, channels: 1 };
+const TOKENS: Input = Input::Tokens { length: 2, vocabulary: 3 };
+
+fn images(values: &[f32], labels: &[u32], samples: usize) -> Batch {
+    Batch { inputs: Inputs::Images(values.to_vec()), labels: labels.to_vec(), samples }
+}
+
+fn tokens(tokens: &[u32], labels: &[u32]) -> Batch {
+    Batch { inputs: Inputs::Tokens(tokens.to_vec()), labels: labels.to_vec(), samples: 1 }
+}
+
+fn error(batch: &Batch, input: Input, judged: Judged) -> String {
+    batch.check(&Tiny { input, judged }).unwrap_err().to_string()
+}
+
+#[test]
+fn whole_batches_pass() {
+    let per_image = Tiny { input: IMAGE, judged: Judged::PerSample };
+    images(&[0.5; 4], &[0, 1], 2).check(&per_image).unwrap();
+    images(&[], &[], 0).check(&per_image).unwrap();
+    let per_pixel = Tiny { input: IMAGE, judged: Judged::PerPixel };
+    images(&[0.5; 4], &[0, 1, IGNORED, 0], 2).check(&per_pixel).unwrap();
+    let per_token = Tiny { input: TOKENS, judged: Judged::PerToken };
+    tokens(&[0, 2], &[1, 0]).check(&per_token).unwrap();
+    assert!(per_token.class_weights().is_empty());
+}
+
+#[test]
+fn a_value_that_is_no_number_is_found() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let batch = images(&[0.0, 1.0, 2.0, value], &[0, 1], 2);
+        assert_eq!(
+            error(&batch, IMAGE, Judged::PerSample),
+            format!("sample 1 contains {value}, which is no finite number")
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_found() {
+    let short = images(&[0.0; 3], &[0, 1], 2);
+    assert!(error(&short, IMAGE, Judged::PerSample).contains("3 input values are no 2 samples"));
+    let unlabelled = images(&[0.0; 4], &[0, 1], 2);
+    assert!(error(&unlabelled, IMAGE, Judged::PerPixel).contains("2 labels are not 2 for each"));
+    let foreign = images(&[0.0; 4], &[0, 2], 2);
+    assert_eq!(error(&foreign, IMAGE, Judged::PerSample), "sample 1 has label 2 of 2 classes");
+    let unknown = tokens(&[1, 3], &[0, 0]);
+    assert_eq!(error(&unknown, TOKENS, Judged::PerToken), "sample 0 contains token 3 of 3");
+    let other = tokens(&[1, 1], &[0]);
+    assert!(error(&other, IMAGE, Judged::PerSample).contains("of another kind"));
+}

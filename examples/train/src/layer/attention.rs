@@ -1,0 +1,70 @@
+//! Causal self-attention.
+
+use adaloss_core::format::Element;
+use adaloss_hal::{
+    Memory, Plain,
+    network::{Attend, Attention},
+};
+use anyhow::Result;
+
+use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Shape, Way, kept};
+
+/// The attention itself, between the linear layers that make queries, keys and values and that mix
+/// the heads.
+pub struct SelfAttention<D: Memory, W: Plain> {
+    name: String,
+    heads: usize,
+    input: Option<Activation<D, W>>,
+}
+
+impl<D: Memory, W: Plain> SelfAttention<D, W> {
+    /// Makes the layer; its cell bears the name.
+    pub fn new(name: String, heads: usize) -> Self {
+        Self { name, heads, input: None }
+    }
+
+    fn shape_of(&self, input: Shape) -> Attention {
+        Attention {
+            batch: input.samples,
+            tokens: input.height,
+            heads: self.heads,
+            width: input.channels / 3 / self.heads,
+        }
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for SelfAttention<D, W>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let shape = self.shape_of(input.shape());
+        let leaving = input.shape().with_channels(shape.heads * shape.width);
+        let output = run.activation(leaving, |device, to, epilogue| {
+            Attend::<W, G>::attend(device, shape, input.view(), to, epilogue)
+        })?;
+        self.input = run.training.then_some(input);
+        Ok(output)
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let input = kept(&mut self.input)?;
+        let shape = self.shape_of(input.shape());
+        way.layer(&self.name, &gradient, input.shape(), |device, gradient, to, epilogue| {
+            Attend::<W, G>::attend_input(device, shape, gradient, input.view(), to, epilogue)
+        })
+        .map(Some)
+    }
+
+    fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}
+}

@@ -1,0 +1,538 @@
+//! The way forward and the way back: what layers are handed.
+
+use std::{cell::RefCell, rc::Rc};
+
+use adaloss_core::{
+    apply::Pass,
+    format::{Element, Format, Narrowing, Noise},
+    policy::{Cell, Operands},
+    propagate::Scaled,
+    scale::Scale,
+    scaler::{LossScaler, Step, StepError, Visit},
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::Unscaled,
+};
+use adaloss_hal::{
+    Branch, Device, DeviceEpilogue, Epilogue, Memory, Narrow, Plain, network::Accumulate,
+};
+use anyhow::{Result, anyhow};
+
+use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector};
+
+/// Cells of the largest network here; ResNet-110 has 272.
+pub const CELLS: usize = 384;
+
+/// The scaler of a run.
+pub type Scaler = LossScaler<CELLS>;
+
+/// Watches what becomes of each gradient tensor.
+pub trait Observer {
+    /// Tells whether this step is looked at; counting costs time.
+    fn watches(&self) -> bool {
+        true
+    }
+
+    /// Tells whether operands shall be described as well.
+    fn wants_operands(&self) -> bool {
+        false
+    }
+
+    /// Is called after each visit of a cell of a step that is looked at, with the histogram of the
+    /// f32 results.
+    fn visited(
+        &mut self,
+        name: &str,
+        visit: &Visit,
+        results: &Histogram,
+        operands: Option<&Operands>,
+    );
+}
+
+/// Looks away.
+#[derive(Clone, Copy, Debug)]
+pub struct Ignore;
+
+impl Observer for Ignore {
+    fn watches(&self) -> bool {
+        false
+    }
+
+    fn visited(&mut self, _: &str, _: &Visit, _: &Histogram, _: Option<&Operands>) {}
+}
+
+/// Where the results of operations end that no cell decides about.
+pub struct Ends<D: Memory> {
+    /// The scale 2^0.
+    one: Vector<D, Cell>,
+    /// The scale of the gradient at hand.
+    carried: Vector<D, Cell>,
+    outcome: Vector<D, Outcome>,
+    met: Vector<D, Unscaled>,
+    observed: Vector<D, Histogram>,
+    epilogue: DeviceEpilogue<D>,
+}
+
+impl<D: Memory> Ends<D> {
+    /// Allocates them.
+    pub fn new(device: &mut D) -> Result<Self, D::Error> {
+        let one = [Cell::at(Scale::ONE)];
+        Ok(Self {
+            one: Vector::of(device, &one)?,
+            carried: Vector::of(device, &one)?,
+            outcome: Vector::zeroed(device, 1)?,
+            met: Vector::zeroed(device, 1)?,
+            observed: Vector::zeroed(device, 1)?,
+            epilogue: DeviceEpilogue::new(device)?,
+        })
+    }
+
+    /// Returns the epilogue of an operation on the way forward, where nothing is scaled.
+    pub fn forward(&mut self, narrowing: Narrowing) -> Epilogue<'_, D> {
+        Epilogue {
+            from: self.one.view(),
+            to: self.one.view(),
+            narrowing,
+            noise: Noise::default(),
+            stores: true,
+            outcome: self.outcome.view_mut(),
+            histogram: None,
+        }
+    }
+
+    /// Returns the epilogue that keeps f32 results and takes the carried scale out.
+    fn unscaling(&mut self) -> Epilogue<'_, D> {
+        Epilogue {
+            from: self.carried.view(),
+            to: self.one.view(),
+            narrowing: Narrowing::to(Format::BINARY32),
+            noise: Noise::default(),
+            stores: true,
+            outcome: self.outcome.view_mut(),
+            histogram: None,
+        }
+    }
+}
+
+/// The way forward.
+pub struct Forward<'a, D: Memory> {
+    /// The device.
+    pub device: &'a mut D,
+    /// Where results end.
+    pub ends: &'a mut Ends<D>,
+    /// How activations are narrowed.
+    pub narrowing: Narrowing,
+    /// Whether layers behave as in training, and keep what their way back needs.
+    pub training: bool,
+    /// The random words of this pass; each layer that drops makes words of its own from them.
+    pub noise: Noise,
+    /// The number of this micro-batch, from 0.
+    pub nth: usize,
+}
+
+impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
+    /// Runs an operation that ends in an activation.
+    pub fn activation<W: Element + Plain>(
+        &mut self,
+        shape: Shape,
+        operation: impl FnOnce(&mut D, D::Mut<'_, W>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<Activation<D, W>> {
+        let mut to = Tensor::zeroed(self.device, shape)?;
+        operation(self.device, to.view_mut(), self.ends.forward(self.narrowing))?;
+        Ok(Rc::new(to))
+    }
+}
+
+/// The way back of one micro-batch: numbers the cells, and shows each visit to the observer.
+pub struct Way<'a, 's, D: Memory> {
+    /// The device.
+    pub device: &'a mut D,
+    ends: &'a mut Ends<D>,
+    step: &'a mut Step<'s, CELLS>,
+    observer: &'a mut dyn Observer,
+    /// Of the next cell.
+    next: usize,
+    /// The number of this micro-batch, from 0: gradients are averaged over them.
+    nth: usize,
+}
+
+/// Describes a gradient and a weight to policies that decide from operands.
+pub type Describe<'a, D, G> = &'a dyn Fn(&mut D, &Tensor<D, G>) -> Result<Operands>;
+
+/// An operation from a gradient in `G` to results in `F`.
+pub type Narrowed<'a, D, G, F = G> = &'a dyn Fn(
+    &mut D,
+    <D as Device>::Ref<'_, G>,
+    <D as Device>::Mut<'_, F>,
+    Epilogue<'_, D>,
+) -> Result<(), <D as Device>::Error>;
+
+impl<'a, 's, D> Way<'a, 's, D>
+where
+    D: Memory<Error: Send + Sync + 'static> + Accumulate + Narrow<f32>,
+{
+    /// Begins the way back of a step's micro-batch `nth`.
+    pub fn new(
+        device: &'a mut D,
+        ends: &'a mut Ends<D>,
+        step: &'a mut Step<'s, CELLS>,
+        observer: &'a mut dyn Observer,
+        nth: usize,
+    ) -> Self {
+        Self { device, ends, step, observer, next: 0, nth }
+    }
+
+    /// Narrows the gradient of the loss, in f32 and unscaled.
+    pub fn loss<G: Element + Plain>(&mut self, gradient: &Tensor<D, f32>) -> Result<Gradient<D, G>>
+    where
+        D: Narrow<G>,
+    {
+        let mut to = Tensor::zeroed(self.device, gradient.shape())?;
+        let visit = Visiting::begin(self.device, self.ends, &*self.observer);
+        let describe = |device: &mut D| Ok(Operands::Cast(statistics(device, gradient.view())?));
+        let narrowed = self.step.loss_with(
+            gradient,
+            |_| visit.describe(describe),
+            |values, pass| {
+                visit.pass(pass, |device, epilogue| {
+                    Narrow::<G>::apply(device, values.view(), to.view_mut(), epilogue)
+                })
+            },
+        );
+        visit.show_operands(describe);
+        let seen = visit.end()?;
+        let scaled = narrowed.map_err(pass_error)?;
+        self.show("loss", seen);
+        Ok(scaled.carry(|()| Rc::new(to)))
+    }
+
+    /// Takes a gradient back through an operation whose f32 results, of the given shape, are narrowed
+    /// through the next cell.
+    pub fn layer<G: Element + Plain>(
+        &mut self,
+        name: &str,
+        gradient: &Gradient<D, G>,
+        shape: Shape,
+        operation: impl Fn(
+            &mut D,
+            D::Ref<'_, G>,
+            D::Mut<'_, G>,
+            Epilogue<'_, D>,
+        ) -> Result<(), D::Error>,
+    ) -> Result<Gradient<D, G>>
+    where
+        D: Narrow<G>,
+    {
+        self.through(name, gradient, shape, None, &operation, None)
+    }
+
+    /// Takes a gradient back through a product with a weight: a layer at which the paper decides, and
+    /// whose f32 results cost more to compute twice than to keep.
+    ///
+    /// `keep` is the same product, stored in f32: where the cell calibrates, it is computed once and
+    /// narrowed when the scale is known.
+    pub fn product<G: Element + Plain>(
+        &mut self,
+        name: &str,
+        gradient: &Gradient<D, G>,
+        shape: Shape,
+        describe: Describe<'_, D, G>,
+        operation: Narrowed<'_, D, G>,
+        keep: Narrowed<'_, D, G, f32>,
+    ) -> Result<Gradient<D, G>>
+    where
+        D: Narrow<G>,
+    {
+        self.through(name, gradient, shape, Some(describe), operation, Some(keep))
+    }
+
+    fn through<G: Element + Plain>(
+        &mut self,
+        name: &str,
+        gradient: &Gradient<D, G>,
+        shape: Shape,
+        describe: Option<Describe<'_, D, G>>,
+        operation: Narrowed<'_, D, G>,
+        keep: Option<Narrowed<'_, D, G, f32>>,
+    ) -> Result<Gradient<D, G>>
+    where
+        D: Narrow<G>,
+    {
+        let id = self.take_cell();
+        let mut to = Tensor::zeroed(self.device, shape)?;
+        let mut kept = None;
+        let visit = Visiting::begin(self.device, self.ends, &*self.observer);
+        let pass = |gradient: &Rc<Tensor<D, G>>, pass: &mut Pass<'_>| match (keep, &mut kept) {
+            (Some(keep), kept) if !pass.stores() => visit.keep(pass, |device, epilogue| {
+                let kept = kept.insert(Tensor::zeroed(device, shape)?);
+                keep(device, gradient.view(), kept.view_mut(), epilogue)
+            }),
+            (_, Some(kept)) => visit.pass(pass, |device, epilogue| {
+                Narrow::<G>::apply(device, kept.view(), to.view_mut(), epilogue)
+            }),
+            _ => visit.pass(pass, |device, epilogue| {
+                operation(device, gradient.view(), to.view_mut(), epilogue)
+            }),
+        };
+        let narrowed = match describe {
+            Some(describe) => {
+                let operands =
+                    |g: &Rc<Tensor<D, G>>| visit.describe(|device: &mut D| describe(device, g));
+                self.step.layer_with(id, gradient, operands, pass)
+            }
+            None => self.step.layer(id, gradient, pass),
+        };
+        if let Some(describe) = describe {
+            let value = gradient.as_ref().into_parts().0;
+            visit.show_operands(|device| describe(device, value));
+        }
+        let seen = visit.end()?;
+        let scaled = narrowed.map_err(pass_error)?;
+        self.show(name, seen);
+        Ok(scaled.carry(|()| Rc::new(to)))
+    }
+
+    /// Sums the gradients of branches through the next cell, in the order given.
+    pub fn join<G: Element + Plain>(
+        &mut self,
+        name: &str,
+        branches: [&Gradient<D, G>; 2],
+    ) -> Result<Gradient<D, G>>
+    where
+        D: Narrow<G>,
+    {
+        let id = self.take_cell();
+        let branches = branches.map(Scaled::as_ref);
+        let mut to = Tensor::zeroed(self.device, branches[0].into_parts().0.shape())?;
+        let scales = branches.map(|branch| Cell::at(branch.scale()));
+        let cells = [
+            Vector::of(self.device, &scales[..1])?, // each in a buffer of its own,
+            Vector::of(self.device, &scales[1..])?, // as a device may align them
+        ];
+        let visit = Visiting::begin(self.device, self.ends, &*self.observer);
+        let narrowed = self.step.join(id, &branches, |branches, pass| {
+            let [first, second] = [0, 1].map(|i| Branch {
+                gradient: branches.scaled()[i].into_parts().0.view(),
+                cell: cells[i].view(),
+            });
+            visit.pass(pass, |device, epilogue| {
+                device.propagate(&[first, second], to.view_mut(), epilogue)
+            })
+        });
+        let seen = visit.end()?;
+        let scaled = narrowed.map_err(pass_error)?;
+        self.show(name, seen);
+        Ok(scaled.carry(|()| Rc::new(to)))
+    }
+
+    /// Takes a gradient through an operation that moves its elements as they are: the scale is
+    /// carried, and no cell decides.
+    pub fn carry<G: Element + Plain>(
+        &mut self,
+        gradient: Gradient<D, G>,
+        shape: Shape,
+        operation: impl FnOnce(
+            &mut D,
+            D::Ref<'_, G>,
+            D::Mut<'_, G>,
+            Epilogue<'_, D>,
+        ) -> Result<(), D::Error>,
+    ) -> Result<Gradient<D, G>> {
+        let (value, scale) = gradient.into_parts();
+        let mut to = Tensor::zeroed(self.device, shape)?;
+        let epilogue = self.ends.forward(Narrowing::to(G::ENCODING.into()));
+        operation(self.device, value.view(), to.view_mut(), epilogue)?;
+        Ok(Scaled::new(Rc::new(to), scale))
+    }
+
+    /// Fills the gradient of a parameter from an operation that computes it in f32 and takes the
+    /// gradient's scale out in its epilogue.
+    pub fn weight_gradient<W: Plain, G: Plain>(
+        &mut self,
+        parameter: &mut Parameter<D, W>,
+        gradient: &Gradient<D, G>,
+        operation: impl FnOnce(
+            &mut D,
+            D::Ref<'_, G>,
+            D::Mut<'_, f32>,
+            Epilogue<'_, D>,
+        ) -> Result<(), D::Error>,
+    ) -> Result<()> {
+        let Self { device, ends, nth, .. } = self;
+        let (value, scale) = gradient.as_ref().into_parts();
+        device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
+        device.write(&[Outcome::EMPTY], ends.outcome.view_mut())?;
+        averaged(&mut **device, *nth, &mut parameter.gradient, |device, to| {
+            operation(device, value.view(), to, ends.unscaling())
+        })?;
+        let outcome = ends.outcome.read_one(device)?;
+        self.step.unscaled(
+            self.next,
+            &Unscaled {
+                elements: outcome.elements,
+                nonfinite: outcome.nonfinite + outcome.overflow,
+                tiny: outcome.underflow + outcome.subnormal,
+            },
+        );
+        Ok(())
+    }
+
+    /// Fills the gradient of a parameter from f32 sums that carry a scale.
+    pub fn unscale<W: Plain>(
+        &mut self,
+        parameter: &mut Parameter<D, W>,
+        sums: &Scaled<Vector<D, f32>>,
+    ) -> Result<()> {
+        let Self { device, ends, nth, .. } = self;
+        let (sums, scale) = sums.as_ref().into_parts();
+        device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
+        device.write(&[Unscaled::default()], ends.met.view_mut())?;
+        averaged(&mut **device, *nth, &mut parameter.gradient, |device, to| {
+            let (carried, met) = (ends.carried.view(), ends.met.view_mut());
+            Narrow::<f32>::unscale(device, sums.view(), carried, to, met)
+        })?;
+        let met = ends.met.read_one(device)?;
+        self.step.unscaled(self.next, &met);
+        Ok(())
+    }
+
+    fn take_cell(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn show(&mut self, name: &str, seen: Seen) {
+        if let (Some(visit), Some(results)) = (self.step.last(), seen.results) {
+            self.observer.visited(name, visit, &results, seen.operands.as_ref());
+        }
+    }
+}
+
+/// Computes a gradient, and makes it the mean with those of the micro-batches before.
+fn averaged<D: Memory + Accumulate>(
+    device: &mut D,
+    nth: usize,
+    gradient: &mut Vector<D, f32>,
+    compute: impl FnOnce(&mut D, D::Mut<'_, f32>) -> Result<(), D::Error>,
+) -> Result<(), D::Error> {
+    if nth == 0 {
+        return compute(device, gradient.view_mut());
+    }
+    let mut fresh = Vector::zeroed(device, gradient.len())?;
+    compute(device, fresh.view_mut())?;
+    device.blend(1.0 / (nth as f32 + 1.0), fresh.view(), gradient.view_mut())
+}
+
+/// Returns the statistics of a tensor.
+pub fn statistics<T: Element + Plain, D: Memory + Narrow<T>>(
+    device: &mut D,
+    values: D::Ref<'_, T>,
+) -> Result<Statistics, D::Error> {
+    let mut statistics = Vector::of(device, &[Statistics::EMPTY])?;
+    device.statistics(values, statistics.view_mut())?;
+    statistics.read_one(device)
+}
+
+/// One visit of a cell: lends the device to whichever closure the scaler calls.
+struct Visiting<'v, D: Memory> {
+    lent: RefCell<(&'v mut D, &'v mut Ends<D>)>,
+    watches: bool,
+    wants_operands: bool,
+    results: RefCell<Option<Histogram>>,
+    operands: RefCell<Option<Operands>>,
+    failed: RefCell<Option<anyhow::Error>>,
+}
+
+/// What a visit shows.
+struct Seen {
+    results: Option<Histogram>,
+    operands: Option<Operands>,
+}
+
+impl<'v, D: Memory<Error: Send + Sync + 'static>> Visiting<'v, D> {
+    fn begin(device: &'v mut D, ends: &'v mut Ends<D>, observer: &dyn Observer) -> Self {
+        let watches = observer.watches();
+        Self {
+            lent: RefCell::new((device, ends)),
+            watches,
+            wants_operands: watches && observer.wants_operands(),
+            results: RefCell::new(None),
+            operands: RefCell::new(None),
+            failed: RefCell::new(None),
+        }
+    }
+
+    /// Runs an operation for a pass; when the pass stores, its f32 results are counted for the
+    /// observer as well.
+    fn pass(
+        &self,
+        pass: &mut Pass<'_>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(), D::Error> {
+        let mut lent = self.lent.borrow_mut();
+        let (device, Ends { epilogue, observed, .. }) = &mut *lent;
+        let counts = self.watches && pass.stores();
+        if counts {
+            device.write(&[Histogram::new(pass.narrowing())], observed.view_mut())?;
+        }
+        epilogue.run(device, pass, |device, mut epilogue| {
+            let mut epilogue = epilogue.reborrow();
+            if counts {
+                epilogue.histogram = Some(observed.view_mut());
+            }
+            operation(device, epilogue)
+        })?;
+        if counts {
+            *self.results.borrow_mut() = Some(observed.read_one(device)?);
+        }
+        Ok(())
+    }
+
+    /// Runs an operation for a pass that measures, and lets it store its f32 results as they are.
+    fn keep(
+        &self,
+        pass: &mut Pass<'_>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(), D::Error> {
+        let mut lent = self.lent.borrow_mut();
+        let (device, Ends { epilogue, .. }) = &mut *lent;
+        epilogue.run(device, pass, |device, mut epilogue| {
+            let epilogue = epilogue.reborrow();
+            // The histogram counts for its own format, whatever is stored.
+            let narrowing = Narrowing::to(Format::BINARY32);
+            operation(device, Epilogue { narrowing, to: epilogue.from, stores: true, ..epilogue })
+        })
+    }
+
+    /// Describes the operands to the policy, which has no use for an error: the visit's end has.
+    fn describe(&self, describe: impl FnOnce(&mut D) -> Result<Operands>) -> Operands {
+        describe(self.lent.borrow_mut().0).unwrap_or_else(|error| {
+            *self.failed.borrow_mut() = Some(error);
+            Operands::Cast(Statistics::EMPTY)
+        })
+    }
+
+    /// Describes the operands to the observer, if it wants them.
+    fn show_operands(&self, describe: impl FnOnce(&mut D) -> Result<Operands>) {
+        if self.wants_operands {
+            *self.operands.borrow_mut() = Some(self.describe(describe));
+        }
+    }
+
+    fn end(self) -> Result<Seen> {
+        match self.failed.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(Seen {
+                results: self.results.into_inner(),
+                operands: self.operands.into_inner(),
+            }),
+        }
+    }
+}
+
+/// Returns the error of a pass as it is.
+fn pass_error<E: std::error::Error + Send + Sync + 'static>(error: StepError<E>) -> anyhow::Error {
+    match error {
+        StepError::Pass(error) => error.into(),
+        StepError::NoCell { .. } | StepError::Branches { .. } => anyhow!("{error}"),
+    }
+}

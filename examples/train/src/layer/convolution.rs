@@ -1,0 +1,107 @@
+//! Convolutional layers, without a bias: a normalisation follows.
+
+use adaloss_core::{format::Element, policy::Operands};
+use adaloss_hal::{
+    Memory, Plain,
+    network::{Convolution, Convolve},
+};
+use anyhow::{Context, Result};
+
+use super::{
+    Activation, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor, Way, kept,
+    statistics,
+};
+
+/// A convolutional layer.
+pub struct Convolutional<D: Memory, W: Plain> {
+    weight: Parameter<D, W>,
+    /// For one image of any size.
+    shape: Convolution,
+    /// Nobody wants the gradient of the network's input.
+    is_first: bool,
+    input: Option<Activation<D, W>>,
+}
+
+impl<D: Memory, W: Plain> Convolutional<D, W> {
+    /// Makes a layer from its weight; `shape` is for images of any size.
+    pub fn new(weight: Parameter<D, W>, shape: Convolution) -> Self {
+        Self { weight, shape, is_first: false, input: None }
+    }
+
+    /// Makes the layer the first one, whose input's gradient nobody wants.
+    pub fn first(self) -> Self {
+        Self { is_first: true, ..self }
+    }
+
+    fn shape_of(&self, input: Shape) -> Convolution {
+        Convolution { batch: input.samples, input: input.extent(), ..self.shape }
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for Convolutional<D, W>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let shape = self.shape_of(input.shape());
+        let extent = shape.output().with_context(|| format!("there is no convolution {shape}"))?;
+        let leaving = input.shape().with_extent(extent).with_channels(shape.filters);
+        let weight = self.weight.narrow()?;
+        let output = run.activation(leaving, |device, to, epilogue| {
+            Convolve::<W, W, W>::convolve(device, shape, input.view(), weight, to, epilogue)
+        })?;
+        self.input = run.training.then_some(input);
+        Ok(output)
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let input = kept(&mut self.input)?;
+        let shape = self.shape_of(input.shape());
+        way.weight_gradient(&mut self.weight, &gradient, |device, gradient, to, epilogue| {
+            let input = input.view();
+            Convolve::<G, W, f32>::convolve_weight(device, shape, gradient, input, to, epilogue)
+        })?;
+        if self.is_first {
+            return Ok(None);
+        }
+        let (weight, name) = (self.weight.narrow()?, &self.weight.name);
+        let describe = |device: &mut D, gradient: &Tensor<D, G>| {
+            Ok(Operands::Product {
+                gradient: statistics(device, gradient.view())?,
+                weight: statistics(device, D::reborrow(weight))?,
+                fan_in: shape.fan_out() as u32,
+            })
+        };
+        let leaving = input.shape();
+        drop(input); // not needed any more
+        way.product(
+            name,
+            &gradient,
+            leaving,
+            &describe,
+            &|device, gradient, to, epilogue| {
+                let weight = D::reborrow(weight);
+                Convolve::<G, W, G>::convolve_input(device, shape, gradient, weight, to, epilogue)
+            },
+            &|device, gradient, to, epilogue| {
+                let weight = D::reborrow(weight);
+                Convolve::<G, W, f32>::convolve_input(device, shape, gradient, weight, to, epilogue)
+            },
+        )
+        .map(Some)
+    }
+
+    fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
+        to.push(Piece::Parameter(&mut self.weight));
+    }
+}

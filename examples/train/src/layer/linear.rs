@@ -1,0 +1,209 @@
+//! Linear layers: `y = x W^T`, with a weight of shape (outputs, inputs).
+
+use adaloss_core::{
+    format::{Element, Format, Narrowing},
+    policy::Operands,
+};
+use adaloss_hal::{Matmul, Memory, Plain, Product, network::Accumulate};
+use anyhow::Result;
+
+use super::{
+    Activation, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor, Vector, Way,
+    kept, statistics,
+};
+
+/// A linear layer without a bias, between layers.
+pub struct Linear<D: Memory, W: Plain> {
+    weight: Parameter<D, W>,
+    inputs: usize,
+    outputs: usize,
+    /// Nobody wants the gradient of the network's input.
+    is_first: bool,
+    input: Option<Activation<D, W>>,
+}
+
+impl<D: Memory, W: Plain> Linear<D, W> {
+    /// Makes a layer from its weight.
+    pub fn new(weight: Parameter<D, W>, inputs: usize, outputs: usize) -> Self {
+        Self { weight, inputs, outputs, is_first: false, input: None }
+    }
+
+    /// Makes the layer the first one, whose input's gradient nobody wants.
+    pub fn first(self) -> Self {
+        Self { is_first: true, ..self }
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for Linear<D, W>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let shape = input.shape();
+        let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
+        let (weight, leaving) = (self.weight.narrow()?, shape.with_channels(self.outputs));
+        let output = run.activation(leaving, |device, to, epilogue| {
+            Matmul::<W, W, W>::matmul(device, product, input.view(), weight, to, epilogue)
+        })?;
+        self.input = run.training.then_some(input);
+        Ok(output)
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let input = kept(&mut self.input)?;
+        let sizes = [self.inputs, self.outputs];
+        fill(way, &mut self.weight, sizes, &gradient, &input)?;
+        if self.is_first {
+            return Ok(None);
+        }
+        back(way, &self.weight, sizes, &gradient, input.shape()).map(Some)
+    }
+
+    fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
+        to.push(Piece::Parameter(&mut self.weight));
+    }
+}
+
+/// The last layer: a weight and a bias, from activations to logits in f32.
+pub struct Head<D: Memory, W: Plain> {
+    weight: Parameter<D, W>,
+    bias: Parameter<D, W>,
+    inputs: usize,
+    outputs: usize,
+    input: Option<Activation<D, W>>,
+}
+
+impl<D: Memory, W: Element + Plain> Head<D, W> {
+    /// Makes a layer from its weight and its bias.
+    pub fn new(
+        weight: Parameter<D, W>,
+        bias: Parameter<D, W>,
+        inputs: usize,
+        outputs: usize,
+    ) -> Self {
+        Self { weight, bias, inputs, outputs, input: None }
+    }
+
+    /// Computes the logits, a row per row of the activation.
+    pub fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Tensor<D, f32>>
+    where
+        D: Memory<Error: Send + Sync + 'static> + Matmul<W, W, f32> + Accumulate,
+    {
+        let shape = input.shape();
+        let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
+        let mut logits = Tensor::zeroed(run.device, shape.with_channels(self.outputs))?;
+        let epilogue = run.ends.forward(Narrowing::to(Format::BINARY32));
+        let (weight, to) = (self.weight.narrow()?, logits.view_mut());
+        Matmul::<W, W, f32>::matmul(run.device, product, input.view(), weight, to, epilogue)?;
+        run.device.accumulate(self.bias.master.view(), logits.view_mut())?;
+        self.input = run.training.then_some(input);
+        Ok(logits)
+    }
+
+    /// Takes the narrowed gradient of the logits back.
+    pub fn backward<G: Element + Plain>(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: &Gradient<D, G>,
+    ) -> Result<Gradient<D, G>>
+    where
+        D: Machine<W, G>,
+    {
+        let input = kept(&mut self.input)?;
+        let rows = input.shape().rows();
+        // The bias gradient is the product with a column of ones.
+        let ones = ones::<W, D>(way.device, rows)?;
+        let product = Product::new(self.outputs, rows, 1).transpose_a();
+        way.weight_gradient(&mut self.bias, gradient, |device, gradient, to, epilogue| {
+            Matmul::<G, W, f32>::matmul(device, product, gradient, ones.view(), to, epilogue)
+        })?;
+        let sizes = [self.inputs, self.outputs];
+        fill(way, &mut self.weight, sizes, gradient, &input)?;
+        back(way, &self.weight, sizes, gradient, input.shape())
+    }
+
+    /// Appends weight and bias.
+    pub fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
+        to.extend([&mut self.weight, &mut self.bias].map(Piece::Parameter));
+    }
+}
+
+/// Fills the gradient of a weight.
+fn fill<W, G, D>(
+    way: &mut Way<'_, '_, D>,
+    weight: &mut Parameter<D, W>,
+    [inputs, outputs]: [usize; 2],
+    gradient: &Gradient<D, G>,
+    input: &Tensor<D, W>,
+) -> Result<()>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    let product = Product::new(outputs, input.shape().rows(), inputs).transpose_a();
+    way.weight_gradient(weight, gradient, |device, gradient, to, epilogue| {
+        Matmul::<G, W, f32>::matmul(device, product, gradient, input.view(), to, epilogue)
+    })
+}
+
+/// Takes a gradient back through a product with a weight.
+fn back<W, G, D>(
+    way: &mut Way<'_, '_, D>,
+    weight: &Parameter<D, W>,
+    [inputs, outputs]: [usize; 2],
+    gradient: &Gradient<D, G>,
+    shape: Shape,
+) -> Result<Gradient<D, G>>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    let narrow = weight.narrow()?;
+    let product = Product::new(shape.rows(), outputs, inputs);
+    let describe = |device: &mut D, gradient: &Tensor<D, G>| {
+        Ok(Operands::Product {
+            gradient: statistics(device, gradient.view())?,
+            weight: statistics(device, weight.narrow()?)?,
+            fan_in: outputs as u32,
+        })
+    };
+    way.product(
+        &weight.name,
+        gradient,
+        shape,
+        &describe,
+        &|device, gradient, to, epilogue| {
+            let narrow = D::reborrow(narrow);
+            Matmul::<G, W, G>::matmul(device, product, gradient, narrow, to, epilogue)
+        },
+        &|device, gradient, to, epilogue| {
+            let narrow = D::reborrow(narrow);
+            Matmul::<G, W, f32>::matmul(device, product, gradient, narrow, to, epilogue)
+        },
+    )
+}
+
+/// Returns a column of ones.
+fn ones<W: Element + Plain, D: Memory>(
+    device: &mut D,
+    rows: usize,
+) -> Result<Vector<D, W>, D::Error> {
+    let one = W::narrow(1.0, Narrowing::to(W::ENCODING.into()), 0, 0);
+    Vector::of(device, &vec![one; rows])
+}

@@ -1,0 +1,152 @@
+//! Layers in mixed precision, on any device: f32 masters, activations and weights in `W`, gradients
+//! in `G`.
+//!
+//! A layer keeps what its way back needs.  On the way back it fills the unscaled gradients of its
+//! parameters and takes the activation gradient on, which leaves through a cell wherever results are
+//! rounded ([`Way::layer`], [`Way::join`]) and carries its scale wherever elements are only moved.
+
+mod attention;
+mod context;
+mod convolution;
+mod dropout;
+mod embedding;
+mod flatten;
+mod linear;
+mod normalisation;
+mod padding;
+mod pool;
+mod relu;
+mod residual;
+mod sequence;
+mod tensor;
+
+use std::rc::Rc;
+
+use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_hal::{
+    Matmul, Memory, Narrow, Plain,
+    network::{
+        Accumulate, Attend, Convolve, Dropout, Embed, Loss, MaxPool, Normalise, Pointwise, SumPool,
+        Update,
+    },
+};
+use anyhow::{Context, Result};
+
+pub use attention::SelfAttention;
+pub use context::{
+    CELLS, Describe, Ends, Forward, Ignore, Narrowed, Observer, Scaler, Way, statistics,
+};
+pub use convolution::Convolutional;
+pub use dropout::Dropping;
+pub use embedding::Embedding;
+pub use flatten::Flatten;
+pub use linear::{Head, Linear};
+pub use normalisation::Normalising;
+pub use padding::Padding;
+pub use pool::{Averaging, Level, Pooling};
+pub use relu::Relu;
+pub use residual::Residual;
+pub use sequence::Sequence;
+pub use tensor::{Parameter, Piece, Running, Shape, Tensor, Vector, refresh};
+
+/// An activation; whoever needs it on the way back keeps a reference.
+pub type Activation<D, W> = Rc<Tensor<D, W>>;
+
+/// An activation gradient and its scale.
+pub type Gradient<D, G> = Scaled<Rc<Tensor<D, G>>>;
+
+/// A layer, or several.
+pub trait Layer<D: Memory, W: Plain, G: Plain> {
+    /// Takes an activation forward.
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>>;
+
+    /// Takes a gradient back: fills the gradients of the parameters, and returns that of the input,
+    /// unless nobody wants it.
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>>;
+
+    /// Appends everything that training changes, in a fixed order.
+    fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>);
+}
+
+/// A boxed layer.
+pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
+
+/// A device that has every operation of these layers.
+pub trait Machine<W: Element + Plain, G: Element + Plain>:
+    Memory<Error: Send + Sync + 'static>
+    + Narrow<W>
+    + Narrow<G>
+    + Narrow<f32>
+    + Matmul<W, W, W>
+    + Matmul<W, W, f32>
+    + Matmul<G, W, G>
+    + Matmul<G, W, f32>
+    + Convolve<W, W, W>
+    + Convolve<G, W, G>
+    + Convolve<G, W, f32>
+    + Normalise<W, G>
+    + MaxPool<W>
+    + MaxPool<G>
+    + SumPool<W>
+    + SumPool<G>
+    + Pointwise<W, G>
+    + Dropout<W>
+    + Dropout<G>
+    + Embed<W, G>
+    + Attend<W, G>
+    + Accumulate
+    + Loss
+    + Update
+    + 'static
+{
+}
+
+impl<W, G, D> Machine<W, G> for D
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Memory<Error: Send + Sync + 'static>
+        + Narrow<W>
+        + Narrow<G>
+        + Narrow<f32>
+        + Matmul<W, W, W>
+        + Matmul<W, W, f32>
+        + Matmul<G, W, G>
+        + Matmul<G, W, f32>
+        + Convolve<W, W, W>
+        + Convolve<G, W, G>
+        + Convolve<G, W, f32>
+        + Normalise<W, G>
+        + MaxPool<W>
+        + MaxPool<G>
+        + SumPool<W>
+        + SumPool<G>
+        + Pointwise<W, G>
+        + Dropout<W>
+        + Dropout<G>
+        + Embed<W, G>
+        + Attend<W, G>
+        + Accumulate
+        + Loss
+        + Update
+        + 'static,
+{
+}
+
+/// Takes what the way forward kept.
+fn kept<T>(slot: &mut Option<T>) -> Result<T> {
+    slot.take().context("a layer was taken back that had not been taken forward in training")
+}
+
+/// Returns a tensor that nobody else refers to.
+fn own<T>(shared: Rc<T>) -> Result<T> {
+    Rc::try_unwrap(shared).ok().context("a layer changes a tensor in place that others need")
+}

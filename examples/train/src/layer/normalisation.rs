@@ -1,0 +1,154 @@
+//! Batch and layer normalisation.
+
+use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_hal::{
+    Memory, Plain,
+    network::{Accumulate, Axis, Normalisation, Normalise, Normalised},
+};
+use anyhow::Result;
+
+use super::{
+    Activation, Forward, Gradient, Layer, Machine, Parameter, Piece, Running, Shape, Vector, Way,
+    kept,
+};
+
+/// How far running moments move per step, as in PyTorch.
+const SHARE: f32 = 0.1;
+
+/// Added to variances, as in PyTorch.
+const EPSILON: f32 = 1e-5;
+
+/// A normalising layer.
+pub struct Normalising<D: Memory, W: Plain> {
+    /// Gains, then offsets.
+    affine: Parameter<D, W>,
+    /// Of batch normalisation.
+    running: Option<Running<D>>,
+    columns: usize,
+    epsilon: f32,
+    kept: Option<(Activation<D, W>, Vector<D, f32>)>,
+}
+
+impl<D: Memory, W: Plain> Normalising<D, W> {
+    /// Makes a batch normalisation with gain `gain` and running moments 0 and 1.
+    pub fn batch(device: &mut D, name: &str, columns: usize, gain: f32) -> Result<Self, D::Error> {
+        let moments: Vec<f32> = [0.0, 1.0].into_iter().flat_map(|x| vec![x; columns]).collect();
+        let running = Running {
+            name: format!("{name}.running"),
+            values: Vector::of(device, &moments)?,
+            pending: Vector::of(device, &moments)?,
+            share: SHARE,
+        };
+        Ok(Self { running: Some(running), ..Self::layer(device, name, columns, gain)? })
+    }
+
+    /// Makes a layer normalisation with gain `gain`.
+    pub fn layer(device: &mut D, name: &str, columns: usize, gain: f32) -> Result<Self, D::Error> {
+        let affine: Vec<f32> = [gain, 0.0].into_iter().flat_map(|x| vec![x; columns]).collect();
+        let affine = Parameter::plain(device, name.into(), &affine)?;
+        Ok(Self { affine, running: None, columns, epsilon: EPSILON, kept: None })
+    }
+
+    fn shape_of(&self, input: Shape) -> Normalisation {
+        Normalisation {
+            rows: input.rows(),
+            columns: self.columns,
+            axis: if self.running.is_some() { Axis::Rows } else { Axis::Columns },
+            epsilon: self.epsilon,
+        }
+    }
+
+    /// Makes the running moments' next value the mean over the micro-batches so far.
+    fn collect(
+        &mut self,
+        device: &mut D,
+        nth: usize,
+        moments: &Vector<D, f32>,
+    ) -> Result<(), D::Error>
+    where
+        D: Accumulate,
+    {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        if nth == 0 {
+            // From zero, the first step of the mean is exact: nothing is left of the step before.
+            running.pending = Vector::zeroed(device, moments.len())?;
+        }
+        device.blend(1.0 / (nth as f32 + 1.0), moments.view(), running.pending.view_mut())
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for Normalising<D, W>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let shape = self.shape_of(input.shape());
+        let own = match &self.running {
+            Some(_) if !run.training => None,
+            _ => {
+                let mut moments = Vector::zeroed(run.device, shape.moments())?;
+                let to = moments.view_mut();
+                Normalise::<W, G>::moments(run.device, shape, input.view(), to)?;
+                Some(moments)
+            }
+        };
+        if let (Some(moments), true) = (&own, run.training) {
+            self.collect(run.device, run.nth, moments)?;
+        }
+        let moments = match (&own, &self.running) {
+            (Some(own), _) => own.view(),
+            (None, Some(running)) => running.values.view(),
+            (None, None) => anyhow::bail!("a normalisation without moments"),
+        };
+        let affine = self.affine.master.view();
+        let output = run.activation(input.shape(), |device, to, epilogue| {
+            let input = input.view();
+            Normalise::<W, G>::normalise(device, shape, input, moments, affine, to, epilogue)
+        })?;
+        self.kept = own.filter(|_| run.training).map(|moments| (input, moments));
+        Ok(output)
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let (input, moments) = kept(&mut self.kept)?;
+        let shape = self.shape_of(input.shape());
+        let mut sums = Vector::zeroed(way.device, shape.affine())?;
+        let (value, scale) = gradient.as_ref().into_parts();
+        Normalise::<W, G>::normalise_sums(
+            way.device,
+            shape,
+            value.view(),
+            input.view(),
+            moments.view(),
+            sums.view_mut(),
+        )?;
+        let sums = Scaled::new(sums, scale);
+        way.unscale(&mut self.affine, &sums)?;
+        let forward = Normalised {
+            input: input.view(),
+            moments: moments.view(),
+            affine: self.affine.master.view(),
+            sums: sums.as_ref().into_parts().0.view(),
+        };
+        let name = &self.affine.name;
+        way.layer(name, &gradient, input.shape(), |device, gradient, to, epilogue| {
+            Normalise::<W, G>::normalise_input(device, shape, gradient, forward, to, epilogue)
+        })
+        .map(Some)
+    }
+
+    fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
+        to.push(Piece::Parameter(&mut self.affine));
+        to.extend(self.running.as_mut().map(Piece::Running));
+    }
+}

@@ -1,0 +1,73 @@
+//! The parameter-free shortcut of a residual block that halves the image and adds channels.
+
+use adaloss_core::format::{Element, Narrowing};
+use adaloss_hal::{
+    Memory, Plain,
+    network::{Convolution, Convolve},
+};
+use anyhow::{Context, Result};
+
+use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Shape, Vector, Way, kept};
+
+/// Takes every second pixel and adds channels of zeros (He et al. 2016, option A).
+///
+/// It is a convolution with an identity for a weight, so that each result is one element as it was:
+/// nothing is rounded, and the scale is carried.
+pub struct Padding<D: Memory, W: Plain> {
+    identity: Vector<D, W>,
+    /// For one image of any size.
+    shape: Convolution,
+    input: Option<Shape>,
+}
+
+impl<D: Memory, W: Element + Plain> Padding<D, W> {
+    /// Makes the shortcut between blocks of so many channels.
+    pub fn new(device: &mut D, channels: usize, filters: usize) -> Result<Self, D::Error> {
+        let entry = |i: usize| if i / channels == i % channels { 1.0 } else { 0.0 };
+        let narrow = |x: f32| W::narrow(x, Narrowing::to(W::ENCODING.into()), 0, 0);
+        let identity: Vec<W> = (0..filters * channels).map(|i| narrow(entry(i))).collect();
+        let shape = Convolution::new(0, [0, 0], channels, filters, [1, 1]).stride([2, 2]);
+        Ok(Self { identity: Vector::of(device, &identity)?, shape, input: None })
+    }
+
+    fn shape_of(&self, input: Shape) -> Convolution {
+        Convolution { batch: input.samples, input: input.extent(), ..self.shape }
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for Padding<D, W>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let shape = self.shape_of(input.shape());
+        let extent = shape.output().with_context(|| format!("there is no shortcut {shape}"))?;
+        self.input = run.training.then_some(input.shape());
+        let leaving = input.shape().with_extent(extent).with_channels(shape.filters);
+        run.activation(leaving, |device, to, epilogue| {
+            let (input, weight) = (input.view(), self.identity.view());
+            Convolve::<W, W, W>::convolve(device, shape, input, weight, to, epilogue)
+        })
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let input = kept(&mut self.input)?;
+        let (shape, weight) = (self.shape_of(input), self.identity.view());
+        way.carry(gradient, input, |device, gradient, to, epilogue| {
+            Convolve::<G, W, G>::convolve_input(device, shape, gradient, weight, to, epilogue)
+        })
+        .map(Some)
+    }
+
+    fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}
+}

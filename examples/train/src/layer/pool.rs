@@ -1,0 +1,238 @@
+//! Pooling: average, maximal, and the levels of an encoder and decoder that share their indices.
+
+use std::rc::Rc;
+
+use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_hal::{
+    Plain,
+    network::{self, MaxPool, SumPool},
+};
+use anyhow::{Context, Result};
+
+use super::{
+    Activation, Forward, Gradient, Layer, Machine, Piece, Sequence, Shape, Tensor, Vector, Way,
+    kept,
+};
+
+/// The mean over each whole image.
+pub struct Averaging {
+    name: String,
+    input: Option<Shape>,
+}
+
+impl Averaging {
+    /// Makes the layer; its cell bears the name.
+    pub fn new(name: String) -> Self {
+        Self { name, input: None }
+    }
+}
+
+fn whole(input: Shape) -> network::Pooling {
+    network::Pooling::new(input.samples, input.extent(), input.channels, input.extent())
+}
+
+impl<D, W, G> Layer<D, W, G> for Averaging
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let shape = input.shape();
+        self.input = run.training.then_some(shape);
+        run.activation(shape.with_extent([1, 1]), |device, to, epilogue| {
+            SumPool::<W>::average_pool(device, whole(shape), input.view(), to, epilogue)
+        })
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let input = kept(&mut self.input)?;
+        way.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
+            SumPool::<G>::average_pool_input(device, whole(input), gradient, to, epilogue)
+        })
+        .map(Some)
+    }
+
+    fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}
+}
+
+/// Max pooling; its gradient has a cell only where windows overlap.
+pub struct Pooling<D: adaloss_hal::Memory> {
+    name: String,
+    /// For one image of any size and channels.
+    shape: network::Pooling,
+    kept: Option<(Shape, Vector<D, u32>)>,
+}
+
+impl<D: adaloss_hal::Memory> Pooling<D> {
+    /// Makes the layer; `shape` is for images of any size and channels.
+    pub fn new(name: String, shape: network::Pooling) -> Self {
+        Self { name, shape, kept: None }
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for Pooling<D>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let shape = of_input(self.shape, input.shape());
+        let (output, places) = max_pool::<W, G, D>(run, shape, &input)?;
+        self.kept = run.training.then_some((input.shape(), places));
+        Ok(Rc::new(output))
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let (input, places) = kept(&mut self.kept)?;
+        let shape = of_input(self.shape, input);
+        if shape.overlaps() {
+            let summed =
+                way.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
+                    let places = places.view();
+                    SumPool::<G>::max_pool_input(device, shape, gradient, places, to, epilogue)
+                });
+            return summed.map(Some);
+        }
+        carried(gradient, |gradient| {
+            let mut to = Tensor::zeroed(way.device, input)?;
+            let (from, places) = (gradient.view(), places.view());
+            MaxPool::<G>::unpool(way.device, shape, from, places, to.view_mut())?;
+            Ok(to)
+        })
+    }
+
+    fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}
+}
+
+/// One level of an encoder and decoder: pools what the encoder made, goes through the levels inside,
+/// and unpools to the places that the maxima came from (Badrinarayanan et al. 2017).
+pub struct Level<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
+    encoder: Sequence<D, W, G>,
+    inside: Sequence<D, W, G>,
+    decoder: Sequence<D, W, G>,
+    kept: Option<(Shape, Vector<D, u32>)>,
+}
+
+impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Level<D, W, G> {
+    /// Makes a level with windows of 2x2; what leaves the levels inside has the channels that enter.
+    pub fn new(
+        encoder: Sequence<D, W, G>,
+        inside: Sequence<D, W, G>,
+        decoder: Sequence<D, W, G>,
+    ) -> Self {
+        Self { encoder, inside, decoder, kept: None }
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for Level<D, W, G>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let encoded = self.encoder.forward(run, input)?;
+        let large = encoded.shape();
+        let shape = of_input(two_by_two(), large);
+        let (pooled, places) = max_pool::<W, G, D>(run, shape, &encoded)?;
+        drop(encoded);
+        let inner = self.inside.forward(run, Rc::new(pooled))?;
+        let mut unpooled = Tensor::zeroed(run.device, large)?;
+        let (from, to) = (inner.view(), unpooled.view_mut());
+        MaxPool::<W>::unpool(run.device, shape, from, places.view(), to)?;
+        self.kept = run.training.then_some((large, places));
+        self.decoder.forward(run, Rc::new(unpooled))
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let (large, places) = kept(&mut self.kept)?;
+        let shape = of_input(two_by_two(), large);
+        let unwanted = "a decoder cannot begin the network";
+        let gradient = self.decoder.backward(way, gradient)?.context(unwanted)?;
+        let [height, width] = shape.output().context("an image of less than 2x2 pixels")?;
+        let gradient = carried(gradient, |gradient| {
+            let mut to = Tensor::zeroed(way.device, large.with_extent([height, width]))?;
+            let (from, places) = (gradient.view(), places.view());
+            MaxPool::<G>::pick(way.device, shape, from, places, to.view_mut())?;
+            Ok(to)
+        })?;
+        let gradient = gradient.context(unwanted)?;
+        let gradient = self.inside.backward(way, gradient)?.context(unwanted)?;
+        let gradient = carried(gradient, |gradient| {
+            let mut to = Tensor::zeroed(way.device, large)?;
+            let (from, places) = (gradient.view(), places.view());
+            MaxPool::<G>::unpool(way.device, shape, from, places, to.view_mut())?;
+            Ok(to)
+        })?;
+        self.encoder.backward(way, gradient.context(unwanted)?)
+    }
+
+    fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
+        self.encoder.pieces(to);
+        self.inside.pieces(to);
+        self.decoder.pieces(to);
+    }
+}
+
+fn two_by_two() -> network::Pooling {
+    network::Pooling::new(0, [0, 0], 0, [2, 2])
+}
+
+fn of_input(shape: network::Pooling, input: Shape) -> network::Pooling {
+    let (batch, channels) = (input.samples, input.channels);
+    network::Pooling { batch, input: input.extent(), channels, ..shape }
+}
+
+/// Pools, and returns the places as well.
+fn max_pool<W, G, D>(
+    run: &mut Forward<'_, D>,
+    shape: network::Pooling,
+    input: &Tensor<D, W>,
+) -> Result<(Tensor<D, W>, Vector<D, u32>)>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    let extent = shape.output().with_context(|| format!("there is no pooling of {shape}"))?;
+    let mut output = Tensor::zeroed(run.device, input.shape().with_extent(extent))?;
+    let mut places = Vector::zeroed(run.device, output.shape().elements())?;
+    let (to, at) = (output.view_mut(), places.view_mut());
+    MaxPool::<W>::max_pool(run.device, shape, input.view(), to, at)?;
+    Ok((output, places))
+}
+
+/// Carries a gradient through an operation that rounds nothing.
+fn carried<D: adaloss_hal::Memory, G: Plain>(
+    gradient: Gradient<D, G>,
+    operation: impl FnOnce(&Tensor<D, G>) -> Result<Tensor<D, G>>,
+) -> Result<Option<Gradient<D, G>>> {
+    let (gradient, scale) = gradient.into_parts();
+    Ok(Some(Scaled::new(Rc::new(operation(&gradient)?), scale)))
+}

@@ -1,0 +1,60 @@
+//! The rectifier, in place.
+
+use std::rc::Rc;
+
+use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_hal::{Memory, Plain, network::Pointwise};
+use anyhow::Result;
+
+use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, kept, own};
+
+/// A rectifier; it rounds nothing and has no cell.
+pub struct Relu<D: Memory, W: Plain> {
+    output: Option<Activation<D, W>>,
+}
+
+impl<D: Memory, W: Plain> Relu<D, W> {
+    /// Makes a rectifier.
+    pub const fn new() -> Self {
+        Self { output: None }
+    }
+}
+
+impl<D: Memory, W: Plain> Default for Relu<D, W> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<D, W, G> Layer<D, W, G> for Relu<D, W>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        let mut values = own(input)?;
+        Pointwise::<W, G>::relu(run.device, values.view_mut())?;
+        let output = Rc::new(values);
+        self.output = run.training.then(|| output.clone());
+        Ok(output)
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let output = kept(&mut self.output)?;
+        let (gradient, scale) = gradient.into_parts();
+        let mut gradient = own(gradient)?;
+        Pointwise::<W, G>::relu_input(way.device, output.view(), gradient.view_mut())?;
+        Ok(Some(Scaled::new(Rc::new(gradient), scale)))
+    }
+
+    fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}
+}

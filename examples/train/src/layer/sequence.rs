@@ -1,0 +1,45 @@
+//! Layers one after the other.
+
+use adaloss_hal::{Memory, Plain};
+use anyhow::Result;
+
+use super::{Activation, AnyLayer, Forward, Gradient, Layer, Piece, Way};
+
+/// Layers one after the other.
+pub struct Sequence<D: Memory, W: Plain, G: Plain> {
+    layers: Vec<AnyLayer<D, W, G>>,
+}
+
+impl<D: Memory, W: Plain, G: Plain> Sequence<D, W, G> {
+    /// Makes a sequence, in forward order.
+    pub fn new(layers: Vec<AnyLayer<D, W, G>>) -> Self {
+        Self { layers }
+    }
+}
+
+impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Sequence<D, W, G> {
+    fn forward(
+        &mut self,
+        run: &mut Forward<'_, D>,
+        input: Activation<D, W>,
+    ) -> Result<Activation<D, W>> {
+        self.layers.iter_mut().try_fold(input, |x, layer| layer.forward(run, x))
+    }
+
+    fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        gradient: Gradient<D, G>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let mut gradient = Some(gradient);
+        for layer in self.layers.iter_mut().rev() {
+            let Some(arriving) = gradient.take() else { break };
+            gradient = layer.backward(way, arriving)?;
+        }
+        Ok(gradient)
+    }
+
+    fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
+        self.layers.iter_mut().for_each(|layer| layer.pieces(to));
+    }
+}

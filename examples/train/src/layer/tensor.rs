@@ -1,0 +1,225 @@
+//! Tensors in a device's memory, and the shapes of images and sequences.
+
+use std::fmt;
+
+use adaloss_hal::{Memory, Plain};
+use anyhow::Result;
+
+use super::Machine;
+
+/// The shape of a batch: images, or sequences as images of one column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Images or sequences.
+    pub samples: usize,
+    /// Rows of an image, tokens of a sequence.
+    pub height: usize,
+    /// Columns of an image; 1 of a sequence.
+    pub width: usize,
+    /// Channels or features.
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Returns the rows of the tensor as a matrix with a column per channel.
+    pub const fn rows(self) -> usize {
+        self.samples * self.height * self.width
+    }
+
+    /// Returns the number of elements.
+    pub const fn elements(self) -> usize {
+        self.rows() * self.channels
+    }
+
+    /// Returns height and width.
+    pub const fn extent(self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    /// Returns the same shape with other channels.
+    pub const fn with_channels(self, channels: usize) -> Self {
+        Self { channels, ..self }
+    }
+
+    /// Returns the same shape with another height and width.
+    pub const fn with_extent(self, [height, width]: [usize; 2]) -> Self {
+        Self { height, width, ..self }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { samples, height, width, channels } = self;
+        write!(f, "{samples} x {height} x {width} x {channels}")
+    }
+}
+
+/// Elements in a device's memory and their shape.
+pub struct Tensor<D: Memory, T: Plain> {
+    buffer: D::Buffer<T>,
+    shape: Shape,
+}
+
+impl<D: Memory, T: Plain> Tensor<D, T> {
+    /// Makes a tensor of zero bytes.
+    pub fn zeroed(device: &mut D, shape: Shape) -> Result<Self, D::Error> {
+        Ok(Self { buffer: device.zeroed(shape.elements())?, shape })
+    }
+
+    /// Returns the shape.
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Names the elements for reading.
+    pub fn view(&self) -> D::Ref<'_, T> {
+        D::view::<T>(&self.buffer)
+    }
+
+    /// Names the elements for writing.
+    pub fn view_mut(&mut self) -> D::Mut<'_, T> {
+        D::view_mut::<T>(&mut self.buffer)
+    }
+
+    /// Returns the same elements in another shape of as many.
+    pub fn reshaped(self, shape: Shape) -> Self {
+        debug_assert_eq!(self.shape.elements(), shape.elements());
+        Self { shape, ..self }
+    }
+}
+
+/// Elements in a device's memory, without a shape.
+pub struct Vector<D: Memory, T: Plain> {
+    buffer: D::Buffer<T>,
+    length: usize,
+}
+
+impl<D: Memory, T: Plain> Vector<D, T> {
+    /// Makes a vector of zero bytes.
+    pub fn zeroed(device: &mut D, length: usize) -> Result<Self, D::Error> {
+        Ok(Self { buffer: device.zeroed(length)?, length })
+    }
+
+    /// Copies values to the device.
+    pub fn of(device: &mut D, values: &[T]) -> Result<Self, D::Error> {
+        let mut vector = Self::zeroed(device, values.len())?;
+        device.write(values, vector.view_mut())?;
+        Ok(vector)
+    }
+
+    /// Returns the number of elements.
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Tells whether there are no elements.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Names the elements for reading.
+    pub fn view(&self) -> D::Ref<'_, T> {
+        D::view::<T>(&self.buffer)
+    }
+
+    /// Names the elements for writing.
+    pub fn view_mut(&mut self) -> D::Mut<'_, T> {
+        D::view_mut::<T>(&mut self.buffer)
+    }
+
+    /// Copies the elements to the host.
+    pub fn read(&self, device: &mut D) -> Result<Vec<T>, D::Error> {
+        let mut values = vec![T::zeroed(); self.length];
+        device.read(self.view(), &mut values)?;
+        Ok(values)
+    }
+
+    /// Copies the only element to the host.
+    pub fn read_one(&self, device: &mut D) -> Result<T, D::Error> {
+        let mut value = [T::zeroed()];
+        device.read(self.view(), &mut value)?;
+        Ok(value[0])
+    }
+}
+
+/// A weight, a bias or another tensor that is learnt: an f32 master and what belongs to it.
+pub struct Parameter<D: Memory, W: Plain> {
+    /// The name in reports and checkpoints.
+    pub name: String,
+    /// The master.
+    pub master: Vector<D, f32>,
+    /// The unscaled gradient of the last step.
+    pub gradient: Vector<D, f32>,
+    /// What the optimizer keeps; as long as it needs.
+    pub state: Vector<D, f32>,
+    /// The master in the format of weights and activations, where operations read that.
+    pub narrow: Option<Vector<D, W>>,
+    /// Whether weight decay applies.
+    pub decays: bool,
+}
+
+impl<D: Memory, W: Plain> Parameter<D, W> {
+    /// Makes a weight that operations read in the format of weights, and that decays.
+    pub fn weight(device: &mut D, name: String, values: &[f32]) -> Result<Self, D::Error> {
+        let narrow = Some(Vector::zeroed(device, values.len())?);
+        Ok(Self { narrow, decays: true, ..Self::plain(device, name, values)? })
+    }
+
+    /// Makes a parameter that operations read in f32, and that does not decay.
+    pub fn plain(device: &mut D, name: String, values: &[f32]) -> Result<Self, D::Error> {
+        Ok(Self {
+            name,
+            master: Vector::of(device, values)?,
+            gradient: Vector::zeroed(device, values.len())?,
+            state: Vector::zeroed(device, 0)?,
+            narrow: None,
+            decays: false,
+        })
+    }
+
+    /// Names the narrowed master; of a parameter that has none, an empty range of nothing.
+    pub fn narrow(&self) -> Result<D::Ref<'_, W>> {
+        match &self.narrow {
+            Some(narrow) => Ok(narrow.view()),
+            None => anyhow::bail!("{} is kept in f32 only", self.name),
+        }
+    }
+}
+
+/// A running mean, which is not learnt but belongs to the network.
+pub struct Running<D: Memory> {
+    /// The name in checkpoints.
+    pub name: String,
+    /// What evaluation uses.
+    pub values: Vector<D, f32>,
+    /// The mean over the micro-batches of this step, which the values move towards when the step is
+    /// usable.
+    pub pending: Vector<D, f32>,
+    /// How far they move.
+    pub share: f32,
+}
+
+/// Everything of a layer that training changes.
+pub enum Piece<'a, D: Memory, W: Plain> {
+    /// Something learnt.
+    Parameter(&'a mut Parameter<D, W>),
+    /// A running mean.
+    Running(&'a mut Running<D>),
+}
+
+/// Narrows a master for the coming step.
+pub fn refresh<W, G, D>(
+    device: &mut D,
+    ends: &mut super::Ends<D>,
+    narrowing: adaloss_core::format::Narrowing,
+    parameter: &mut Parameter<D, W>,
+) -> Result<(), D::Error>
+where
+    W: adaloss_core::format::Element + Plain,
+    G: adaloss_core::format::Element + Plain,
+    D: Machine<W, G>,
+{
+    let Some(narrow) = &mut parameter.narrow else { return Ok(()) };
+    let epilogue = ends.forward(narrowing);
+    adaloss_hal::Narrow::<W>::apply(device, parameter.master.view(), narrow.view_mut(), epilogue)
+}

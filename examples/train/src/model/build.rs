@@ -1,0 +1,104 @@
+//! Layers with random weights.
+
+use adaloss_core::format::Element;
+use adaloss_hal::{Memory, Plain, network::Convolution};
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+
+use crate::layer::{AnyLayer, Convolutional, Head, Linear, Machine, Normalising, Parameter};
+
+/// What layers are made with.
+pub struct Build<'a, D> {
+    /// The device.
+    pub device: &'a mut D,
+    generator: &'a mut ChaCha8Rng,
+}
+
+impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
+    /// Begins a network.
+    pub fn new(device: &'a mut D, generator: &'a mut ChaCha8Rng) -> Self {
+        Self { device, generator }
+    }
+
+    /// Draws a weight from a normal distribution.
+    pub fn weight<W: Plain>(
+        &mut self,
+        name: &str,
+        length: usize,
+        deviation: f32,
+    ) -> Result<Parameter<D, W>> {
+        let normal = Normal::new(0.0, deviation)?;
+        let values: Vec<f32> = normal.sample_iter(&mut *self.generator).take(length).collect();
+        Ok(Parameter::weight(self.device, name.into(), &values)?)
+    }
+
+    /// Makes a convolution with padding that keeps the size, for a rectifier behind it (He et al.
+    /// 2015: the variance is 2 over the fan-in).
+    pub fn convolution<W: Element + Plain>(
+        &mut self,
+        name: &str,
+        [channels, filters]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+    ) -> Result<Convolutional<D, W>> {
+        let shape = Convolution::new(0, [0, 0], channels, filters, [kernel; 2])
+            .stride([stride; 2])
+            .padding([kernel / 2; 2]);
+        let deviation = (2.0 / shape.fan_in() as f32).sqrt();
+        let weight = self.weight(name, filters * shape.fan_in(), deviation)?;
+        Ok(Convolutional::new(weight, shape))
+    }
+
+    /// Makes a linear layer of variance `gain` over the fan-in.
+    pub fn linear<W: Element + Plain>(
+        &mut self,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        gain: f32,
+    ) -> Result<Linear<D, W>> {
+        let weight = self.weight(name, inputs * outputs, (gain / inputs as f32).sqrt())?;
+        Ok(Linear::new(weight, inputs, outputs))
+    }
+
+    /// Makes the last layer, with a bias of zeros.
+    pub fn head<W: Element + Plain>(
+        &mut self,
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<Head<D, W>> {
+        let weight = self.weight("head", inputs * outputs, (1.0 / inputs as f32).sqrt())?;
+        let bias = Parameter::plain(self.device, "head.bias".into(), &vec![0.0; outputs])?;
+        Ok(Head::new(weight, bias, inputs, outputs))
+    }
+
+    /// Makes a convolution and a batch normalisation.
+    pub fn normalised<W, G>(
+        &mut self,
+        name: &str,
+        channels: [usize; 2],
+        kernel: usize,
+        place: Place,
+    ) -> Result<Vec<AnyLayer<D, W, G>>>
+    where
+        W: Element + Plain,
+        G: Element + Plain,
+        D: Machine<W, G>,
+    {
+        let convolution = self.convolution(&format!("{name}.conv"), channels, kernel, 1)?;
+        let convolution = match place {
+            Place::First => convolution.first(),
+            Place::Inside => convolution,
+        };
+        let norm = Normalising::batch(self.device, &format!("{name}.norm"), channels[1], 1.0)?;
+        Ok(vec![Box::new(convolution), Box::new(norm)])
+    }
+}
+
+/// Where in a network a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At the input, whose gradient nobody wants.
+    First,
+    /// Anywhere else.
+    Inside,
+}

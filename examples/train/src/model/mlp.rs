@@ -1,0 +1,31 @@
+//! Three linear layers.
+
+use adaloss_core::format::Element;
+use adaloss_hal::Plain;
+use anyhow::Result;
+
+use super::{Build, Layers};
+use crate::layer::{AnyLayer, Flatten, Machine, Relu, Sequence};
+
+/// Makes the layers.
+pub(super) fn layers<W, G, D>(
+    build: &mut Build<'_, D>,
+    inputs: usize,
+    hidden: usize,
+    classes: usize,
+) -> Result<Layers<D, W, G>>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    let body: Vec<AnyLayer<D, W, G>> = vec![
+        Box::new(Flatten),
+        Box::new(build.linear("stem", [inputs, hidden], 2.0)?.first()),
+        Box::new(Relu::new()),
+        Box::new(build.linear("hidden", [hidden, hidden], 2.0)?),
+        Box::new(Relu::new()),
+    ];
+    let head = build.head([hidden, classes])?;
+    Ok(Layers { embedding: None, body: Sequence::new(body), head })
+}

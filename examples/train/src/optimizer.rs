@@ -1,0 +1,112 @@
+//! How parameters are updated.
+
+use std::{fmt, str::FromStr};
+
+use adaloss_hal::{
+    Memory, Plain,
+    network::{self, AdamW, Sgd},
+};
+use anyhow::{Result, bail};
+
+use crate::layer::{Parameter, Vector};
+
+/// An optimizer and its constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// Stochastic gradient descent with momentum.
+    Sgd {
+        /// Share of the last update that is repeated.
+        momentum: f32,
+        /// Decay of weights; gains, offsets and biases do not decay.
+        weight_decay: f32,
+    },
+    /// Adam with decoupled weight decay.
+    AdamW {
+        /// Decay rates of the two moments.
+        betas: [f32; 2],
+        /// Decay of weights, in units of the step size.
+        weight_decay: f32,
+    },
+}
+
+/// What changes from one update to the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Step size.
+    pub learning_rate: f32,
+    /// The number of this update, from 1; skipped steps do not count.
+    pub number: u32,
+    /// The greatest norm of all gradients together, if it is clipped.
+    pub max_norm: Option<f32>,
+}
+
+impl Optimizer {
+    /// The usual constants of SGD.
+    pub const SGD: Self = Self::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    /// The usual constants of AdamW.
+    pub const ADAMW: Self = Self::AdamW { betas: [0.9, 0.98], weight_decay: 0.01 };
+
+    /// Returns how many values are kept per value of a parameter.
+    const fn state(&self) -> usize {
+        match self {
+            Self::Sgd { .. } => 1,
+            Self::AdamW { .. } => 2,
+        }
+    }
+
+    /// Updates a parameter; `norm` is the sum of the squares of all gradients.
+    pub fn update<D: Memory + network::Update, W: Plain>(
+        &self,
+        device: &mut D,
+        update: Update,
+        norm: &Vector<D, f64>,
+        parameter: &mut Parameter<D, W>,
+    ) -> Result<(), D::Error> {
+        let Update { learning_rate, number, max_norm } = update;
+        let Parameter { master, gradient, state, decays, .. } = parameter;
+        if state.is_empty() {
+            *state = Vector::zeroed(device, self.state() * master.len())?;
+        }
+        let decay = |weight_decay| if *decays { weight_decay } else { 0.0 };
+        let (gradient, norm) = (gradient.view(), norm.view());
+        let (master, state) = (master.view_mut(), state.view_mut());
+        match *self {
+            Self::Sgd { momentum, weight_decay } => {
+                let weight_decay = decay(weight_decay);
+                let sgd = Sgd { learning_rate, momentum, weight_decay, max_norm };
+                device.sgd(&sgd, gradient, norm, master, state)
+            }
+            Self::AdamW { betas, weight_decay } => {
+                let (weight_decay, step) = (decay(weight_decay), number);
+                let adamw =
+                    AdamW { learning_rate, betas, epsilon: 1e-8, weight_decay, step, max_norm };
+                device.adamw(&adamw, gradient, norm, master, state)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Optimizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sgd { momentum, weight_decay } => {
+                write!(f, "SGD, momentum {momentum}, weight decay {weight_decay}")
+            }
+            Self::AdamW { betas, weight_decay } => {
+                write!(f, "AdamW, betas {betas:?}, weight decay {weight_decay}")
+            }
+        }
+    }
+}
+
+impl FromStr for Optimizer {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "sgd" => Ok(Self::SGD),
+            "adamw" => Ok(Self::ADAMW),
+            _ => bail!("unknown optimizer \"{name}\": one of sgd, adamw"),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! How far weight gradients are from those of the same backward pass in f32.
+
+use adaloss_core::{
+    format::{Element, Format, Narrowing},
+    policy::{Config, Policy, Recovery},
+    scale::Scale,
+};
+use adaloss_hal::Plain;
+use anyhow::Result;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    data::{Batch, Dataset},
+    layer::{Ignore, Machine, Scaler},
+    model::Model,
+    network::{Mode, Network, Saved},
+    results::WeightReport,
+};
+
+/// A network that is the run's own but for its gradients, which are f32 and carry no scale.
+pub struct Reference<D: Machine<W, f32>, W: Element + Plain> {
+    network: Network<D, W, f32>,
+    scaler: Box<Scaler>,
+}
+
+impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
+    /// Makes the network.
+    pub fn new(
+        model: &Model,
+        device: D,
+        dataset: &dyn Dataset,
+        narrowing: Narrowing,
+    ) -> Result<Self> {
+        // Its weights are replaced before they are used.
+        let mut generator = ChaCha8Rng::seed_from_u64(0);
+        let shape = (dataset.input(), dataset.classes());
+        let network = Network::new(model, device, shape, narrowing, &mut generator)?;
+        let config = Config::for_format(Format::BINARY32)
+            .with_policy(Policy::Fixed(Scale::ONE))?
+            .with_recovery(Recovery::Skip);
+        Ok(Self { network, scaler: Box::new(Scaler::new(config)) })
+    }
+
+    /// Returns the weight gradients of a batch with the weights given.
+    pub fn gradients(
+        &mut self,
+        weights: &[Saved],
+        batches: &[Batch],
+        class_weights: &[f32],
+        mode: impl Fn(usize) -> Mode,
+    ) -> Result<Vec<(String, Vec<f32>)>> {
+        self.network.load(weights)?;
+        self.network.refresh()?;
+        let mut step = self.scaler.begin();
+        for (nth, batch) in batches.iter().enumerate() {
+            let logits = self.network.forward(&batch.inputs, mode(nth))?;
+            let (_, gradient) = self.network.loss(&logits, &batch.labels, class_weights)?;
+            self.network.backward(&gradient, &mut step, &mut Ignore, nth)?;
+        }
+        let _usable = step.finish();
+        self.network.gradients()
+    }
+}
+
+/// Appends the distances of some gradients from those of the reference.
+pub fn compare(
+    found: &[(String, Vec<f32>)],
+    reference: &[(String, Vec<f32>)],
+    to: &mut Vec<WeightReport>,
+) {
+    to.resize_with(found.len(), WeightReport::default);
+    for (((name, found), (_, reference)), report) in found.iter().zip(reference).zip(to) {
+        report.name.clone_from(name);
+        let (cosine, relative_l2) = distance(found, reference);
+        report.cosine.push(cosine);
+        report.relative_l2.push(relative_l2);
+    }
+}
+
+/// Returns the cosine of the angle between two vectors, and the norm of their difference over that of
+/// the second.
+fn distance(found: &[f32], reference: &[f32]) -> (Option<f64>, Option<f64>) {
+    let sum = |term: fn(f64, f64) -> f64| {
+        let terms = found.iter().zip(reference).map(|(&x, &y)| term(x.into(), y.into()));
+        terms.sum::<f64>()
+    };
+    let (xx, yy) = (sum(|x, _| x * x), sum(|_, y| y * y));
+    let (xy, dd) = (sum(|x, y| x * y), sum(|x, y| (x - y) * (x - y)));
+    let finite = |x: f64| Some(x).filter(|x| x.is_finite());
+    (finite(xy / (xx * yy).sqrt()), finite((dd / yy).sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_of_geometry() {
+        assert_eq!(distance(&[3.0, 0.0], &[3.0, 0.0]), (Some(1.0), Some(0.0)));
+        assert_eq!(distance(&[0.0, 2.0], &[2.0, 0.0]), (Some(0.0), Some(2.0_f64.sqrt())));
+        assert_eq!(distance(&[0.0, 0.0], &[2.0, 0.0]), (None, Some(1.0)));
+        assert_eq!(distance(&[1.0], &[0.0]), (None, None));
+        assert_eq!(distance(&[f32::NAN], &[1.0]), (None, None));
+    }
+}

@@ -1,0 +1,199 @@
+//! The page: its head, its order, and the explanations that do not depend on the results.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::results::Results;
+
+use super::{
+    curves,
+    group::{Comparison, Verdict},
+    layers,
+    number::{count, counted, percent},
+    outcome,
+    palette::style,
+    summary, tables,
+};
+
+const STYLE: &str = include_str!("style.css");
+
+/// Writes the whole page.
+pub(super) fn page(results: &Results) -> Markup {
+    let comparisons = Comparison::all(results);
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "Loss scaling compared" }
+                // The style holds no text of the results.
+                style { (PreEscaped(STYLE)) (PreEscaped(style())) }
+            }
+            body {
+                (patterns())
+                header {
+                    h1 { "Loss scaling compared" }
+                    p { "The same networks, trained with gradients in low-precision formats; only \
+                        the way to choose the loss scale differs. f32 is the training without low \
+                        precision." }
+                }
+                (contents(&comparisons))
+                main {
+                    section #summary {
+                        h2 { "What happened" }
+                        (summary::summary(results, &comparisons))
+                    }
+                    section #terms { h2 { "The terms" } (terms()) }
+                    @for (index, comparison) in comparisons.iter().enumerate() {
+                        section #{ "task" (index) } { (task(comparison, index)) }
+                    }
+                    section #about { h2 { "About these runs" } (about(results)) }
+                }
+            }
+        }
+    }
+}
+
+/// Defines what marks a missing value in every picture.
+fn patterns() -> Markup {
+    html! {
+        svg width="0" height="0" style="position:absolute" aria-hidden="true" {
+            defs {
+                pattern #hatch width="5" height="5" patternUnits="userSpaceOnUse"
+                    patternTransform="rotate(45)" {
+                    path.hatch d="M0 0V5" {}
+                }
+            }
+        }
+    }
+}
+
+fn contents(comparisons: &[Comparison<'_>]) -> Markup {
+    html! {
+        nav aria-label="Contents" {
+            ul {
+                li { a href="#summary" { "What happened" } }
+                li { a href="#terms" { "The terms" } }
+                @for (index, comparison) in comparisons.iter().enumerate() {
+                    li {
+                        a href={ "#task" (index) } { (comparison.task.name) } ": "
+                        @for (place, (id, name)) in PARTS.iter().enumerate() {
+                            @if place > 0 { " \u{b7} " }
+                            a href={ "#task" (index) "-" (id) } { (name) }
+                        }
+                    }
+                }
+                li { a href="#about" { "About these runs" } }
+            }
+        }
+    }
+}
+
+/// The parts of a task's section, by anchor and by heading.
+const PARTS: [(&str, &str); 5] = [
+    ("metric", "At the end"),
+    ("steps", "Steps to the target"),
+    ("curves", "Training curves"),
+    ("layers", "Inside the network"),
+    ("tables", "Tables"),
+];
+
+fn task(comparison: &Comparison<'_>, index: usize) -> Markup {
+    let task = &comparison.task;
+    let part = |place: usize| {
+        let (id, name) = PARTS[place];
+        html! { h3 #{ "task" (index) "-" (id) } { (name) } }
+    };
+    html! {
+        h2 { (task.name) }
+        p {
+            "Network: " (task.network) ", " (counted(task.parameters as usize, "parameter"))
+            ". Data: " (task.data) ". Schedule: " (task.schedule) ". What counts is " (task.metric)
+            " on the test samples; the target is "
+            (percent(task.target)) " %."
+        }
+        (part(0)) (outcome::metric(comparison))
+        (part(1)) (outcome::steps(comparison))
+        (part(2)) (curves::curves(comparison))
+        (part(3)) (inside(comparison))
+        (part(4)) (tables::differences(comparison)) (tables::costs(comparison))
+        details { summary { "Configuration of every method" } (tables::configurations(comparison)) }
+    }
+}
+
+/// Draws the layers of every format; the one with most failures is open.
+fn inside(comparison: &Comparison<'_>) -> Markup {
+    let failures = |format: &str| {
+        let verdicts = comparison.rivals_in(format).map(|(group, _)| comparison.verdict(group));
+        verdicts.filter(|verdict| Verdict::has_failed(*verdict)).count()
+    };
+    let mut open = 0;
+    for (index, format) in comparison.formats.iter().enumerate() {
+        if failures(format) > failures(comparison.formats[open]) {
+            open = index;
+        }
+    }
+    html! {
+        @for (index, format) in comparison.formats.iter().enumerate() {
+            details.format open=[(index == open).then_some("open")] {
+                summary { strong { (format) }
+                    @match failures(format) {
+                        0 => ", no method failed",
+                        failed => { ", " (counted(failed, "method")) " failed" }
+                    }
+                }
+                (layers::layers(comparison, format))
+            }
+        }
+    }
+}
+
+fn terms() -> Markup {
+    html! {
+        dl.terms {
+            dt { "Loss scale" } dd { "A power of two, 2" sup { "K" } ", that a gradient is \
+                multiplied by on the way back and divided by before the weights change. It moves \
+                small values into the range of the format and changes nothing else." }
+            dt { "Underflow" } dd { "A nonzero value that becomes zero because it is too small \
+                for the format. Shown as the share of nonzero elements." }
+            dt { "Overflow" } dd { "A value too large for the format. The step is skipped, or the \
+                layer is replayed at a smaller scale." }
+            dt { "Lost mass" } dd { "The share of the sum of magnitudes that underflowed, as an \
+                upper bound: many tiny elements may be little mass." }
+            dt { "Window" } dd { "The scales that keep underflow within the tolerance and \
+                overflow at zero. Some tensors have none, whatever the method." }
+            dt { "Kept" } dd { "Of the visits with a window, the share in which real underflow \
+                stayed within twice the tolerance." }
+        }
+        h3 { "The methods" }
+        dl.terms {
+            dt { "f32" } dd { "Everything in 32 bits: what the others are compared with." }
+            dt { "none" } dd { "No scale; K is 0." }
+            dt { "fixed:K" } dd { "2" sup { "K" } " for every layer, chosen by hand." }
+            dt { "backoff" } dd { "One scale for all, halved on overflow, doubled after many \
+                clean steps." }
+            dt { "amax" } dd { "One per layer, from the largest magnitudes of steps before." }
+            dt { "normal" } dd { "One per layer, from a Gaussian model of its values: the \
+                paper's." }
+            dt { "range" } dd { "One per layer, from the extremes of the products." }
+            dt { "measured" } dd { "One per layer, from the exact histogram of its exponents: \
+                ours." }
+        }
+    }
+}
+
+fn about(results: &Results) -> Markup {
+    let memory = results.peak_memory_bytes.map(|bytes| count(bytes >> 20) + " MiB");
+    html! {
+        dl.terms {
+            dt { "Command" } dd { code { (results.command) } }
+            dt { "Version" }
+            dd { "adaloss " (results.adaloss) ", results of version " (results.version) }
+            dt { "Machine" } dd { (results.target) ", " (counted(results.threads, "thread")) }
+            dt { "Peak memory" } dd { (memory.unwrap_or("not known".into())) }
+        }
+        p { "Every figure is in results.json, runs.csv, cells.csv, curves.csv and weights.csv \
+            beside this page." }
+    }
+}

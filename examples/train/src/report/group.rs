@@ -1,0 +1,234 @@
+//! Runs that differ in the seed only, and what became of them beside f32.
+
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use crate::results::{CellReport, Results, RunReport, TaskReport};
+
+use super::palette::{Look, looks};
+
+/// Points below f32 from which a method counts as having failed.
+pub(super) const TOLERANCE_POINTS: f64 = 1.5;
+
+/// Our method.
+pub(super) const OURS: &str = "measured";
+
+/// The method that the others are measured against.
+pub(super) const BASELINE: &str = "f32";
+
+/// All runs of one task.
+pub(super) struct Comparison<'a> {
+    pub(super) task: TaskReport,
+    /// The formats of gradients, without that of the baseline.
+    pub(super) formats: Vec<&'a str>,
+    /// The methods in the order of the runs; with the period, as in "measured/10", where there are
+    /// several.
+    pub(super) methods: Vec<String>,
+    /// One per method.
+    pub(super) looks: Vec<Look>,
+    groups: Vec<Group<'a>>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Returns one comparison per task, those first that the results describe.
+    pub(super) fn all(results: &'a Results) -> Vec<Self> {
+        let mut tasks = results.tasks.clone();
+        for run in &results.runs {
+            if tasks.iter().all(|task| task.name != run.task) {
+                let metric = "metric".into();
+                tasks.push(TaskReport { name: run.task.clone(), metric, ..TaskReport::default() });
+            }
+        }
+        tasks.into_iter().map(|task| Self::of(task, &results.runs)).collect()
+    }
+
+    fn of(task: TaskReport, runs: &'a [RunReport]) -> Self {
+        let runs: Vec<&RunReport> = runs.iter().filter(|run| run.task == task.name).collect();
+        let others = runs.iter().filter(|run| run.method != BASELINE);
+        let periods = distinct(others.clone().map(|run| run.period));
+        let mut formats = distinct(others.map(|run| run.format.as_str()));
+        if formats.is_empty() {
+            formats = distinct(runs.iter().map(|run| run.format.as_str()));
+        }
+        let label = |run: &RunReport| match &periods[..] {
+            [_, _, ..] if run.method != BASELINE => {
+                format!("{}/{}", run.method, run.period)
+            }
+            _ => run.method.clone(),
+        };
+        let methods = distinct(runs.iter().map(|run| label(run)));
+        let mut groups = Vec::<Group<'a>>::new();
+        for run in runs {
+            let method = label(run);
+            let format = if run.method == BASELINE { "" } else { &run.format };
+            match groups.iter_mut().find(|group| group.method == method && group.format == format) {
+                Some(group) => group.runs.push(run),
+                None => groups.push(Group { method, format, runs: vec![run] }),
+            }
+        }
+        for group in &mut groups {
+            group.runs.sort_by_key(|run| run.seed);
+        }
+        Self { task, formats, looks: looks(&methods), methods, groups }
+    }
+
+    /// Returns the runs of a method in a format; the baseline has one format for all.
+    pub(super) fn group(&self, method: &str, format: &str) -> Option<&Group<'a>> {
+        let format = if method == BASELINE { "" } else { format };
+        self.groups.iter().find(|group| group.method == method && group.format == format)
+    }
+
+    /// Returns the runs in f32.
+    pub(super) fn baseline(&self) -> Option<&Group<'a>> {
+        self.group(BASELINE, "")
+    }
+
+    /// Returns the methods other than the baseline, with their looks.
+    pub(super) fn rivals(&self) -> impl Iterator<Item = (&str, Look)> + Clone {
+        let looks = self.looks.iter().copied();
+        self.methods.iter().map(String::as_str).zip(looks).filter(|&(method, _)| method != BASELINE)
+    }
+
+    /// Returns the groups of a format in the order of the methods, without the baseline.
+    pub(super) fn rivals_in<'s>(
+        &'s self,
+        format: &'s str,
+    ) -> impl Iterator<Item = (&'s Group<'a>, Look)> + Clone {
+        self.rivals().filter_map(move |(method, look)| Some((self.group(method, format)?, look)))
+    }
+
+    /// Says what became of a group.
+    pub(super) fn verdict(&self, group: &Group<'_>) -> Verdict {
+        if group.method == BASELINE {
+            return if group.has_stopped() { Verdict::Stopped } else { Verdict::Baseline };
+        }
+        let Some(baseline) = self.baseline() else {
+            return if group.has_stopped() { Verdict::Stopped } else { Verdict::Unknown };
+        };
+        let below = 100.0 * (baseline.mean() - group.mean());
+        match below {
+            _ if group.has_stopped() => Verdict::Stopped,
+            below if below > TOLERANCE_POINTS => Verdict::Below(below),
+            below if below.is_finite() => Verdict::Within(below),
+            _ => Verdict::Unknown,
+        }
+    }
+}
+
+/// What became of a method in a format.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// It is what the others are measured against.
+    Baseline,
+    /// At most the tolerance below f32, in points; negative above it.
+    Within(f64),
+    /// More than the tolerance below f32, in points.
+    Below(f64),
+    /// A run ended before its last step.
+    Stopped,
+    /// There is no baseline, or a metric is not finite.
+    Unknown,
+}
+
+impl Verdict {
+    pub(super) fn has_failed(self) -> bool {
+        matches!(self, Self::Below(_) | Self::Stopped)
+    }
+}
+
+/// The runs of one method in one gradient format of a task, by seed.
+pub(super) struct Group<'a> {
+    pub(super) method: String,
+    /// Empty for the baseline.
+    pub(super) format: &'a str,
+    pub(super) runs: Vec<&'a RunReport>,
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn metrics(&self) -> impl Iterator<Item = f64> + Clone {
+        self.runs.iter().map(|run| run.metric)
+    }
+
+    pub(super) fn mean(&self) -> f64 {
+        mean(self.metrics()).unwrap_or(f64::NAN)
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.runs.iter().any(|run| run.stopped.is_some())
+    }
+
+    pub(super) fn skipped(&self) -> u64 {
+        self.runs.iter().map(|run| run.skipped_steps).sum()
+    }
+
+    pub(super) fn recovered(&self) -> u64 {
+        self.runs.iter().map(|run| run.recovered_steps).sum()
+    }
+
+    pub(super) fn cells(&self) -> impl Iterator<Item = &'a CellReport> {
+        self.runs.iter().flat_map(|run| &run.cells)
+    }
+
+    /// Returns the wall-clock seconds of a step, counting included.
+    pub(super) fn seconds_per_step(&self) -> Option<f64> {
+        let steps: u64 = self.runs.iter().map(|run| run.steps).sum();
+        let seconds: f64 = self.runs.iter().map(|run| run.seconds).sum();
+        (steps > 0 && seconds > 0.0).then(|| seconds / steps as f64)
+    }
+
+    /// Returns visits, visits with a window, and those of them that were kept.
+    pub(super) fn windows(&self) -> [u64; 3] {
+        self.cells().fold([0; 3], |[visits, windows, kept], cell| {
+            [visits + cell.visits, windows + cell.windows, kept + cell.kept]
+        })
+    }
+
+    /// Returns the mean difference to the runs of the same seeds in another group, and half the
+    /// width of its 95 % interval by Student's distribution where two seeds or more are shared.
+    pub(super) fn paired(&self, other: &Group<'_>) -> Option<(f64, Option<f64>)> {
+        let mut differences = Vec::new();
+        for run in &self.runs {
+            if let Some(twin) = other.runs.iter().find(|twin| twin.seed == run.seed) {
+                differences.push(run.metric - twin.metric);
+            }
+        }
+        let middle = mean(differences.iter().copied())?;
+        let free = differences.len() as f64 - 1.0;
+        if free < 1.0 {
+            return Some((middle, None));
+        }
+        let squares: f64 = differences.iter().map(|d| (d - middle) * (d - middle)).sum();
+        let error = (squares / free / differences.len() as f64).sqrt();
+        let quantile = StudentsT::new(0.0, 1.0, free).ok()?.inverse_cdf(0.975);
+        Some((middle, Some(quantile * error)))
+    }
+}
+
+/// Returns a method's name without its period.
+pub(super) fn plain(method: &str) -> &str {
+    method.split('/').next().unwrap_or(method)
+}
+
+/// Returns the mean of the values that are there.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (count, sum) = values.fold((0_u32, 0.0), |(count, sum), value| (count + 1, sum + value));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// Returns the least and the greatest finite value.
+pub(super) fn extremes(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.filter(|value| value.is_finite()).fold(None, |found, value| {
+        let (low, high) = found.unwrap_or((value, value));
+        Some((low.min(value), high.max(value)))
+    })
+}
+
+/// Returns the values in the order of their first appearance.
+pub(super) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for value in values {
+        if !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    found
+}

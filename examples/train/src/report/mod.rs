@@ -1,0 +1,89 @@
+//! The report of a comparison: one page with pictures, tables for programs, tables for a terminal.
+//!
+//! ```text
+//! results.json -> group (seeds, verdicts) -> outcome, curves, layers, scales, tables -> document
+//!                      |                         dots, lines, heatmap, strip, svg
+//!                      +-> sheets (CSV), terminal
+//! ```
+//!
+//! `index.html` needs no network, no script and no other file, and follows the reader's dark mode.
+//!
+//! Of the pictures, the libraries do what is not ours: `plotters` places values and ticks on axes,
+//! `colorous` has the colour maps, `statrs` Student's distribution, and `maud` writes and escapes
+//! the markup.  The marks themselves are written here, with `maud`, since no plotting crate at hand
+//! gives what this page needs: the SVG of `plotters` has neither classes, nor tooltips, nor dashes,
+//! only colours; that of `kuva` has no view box, and its heat maps have no logarithmic colours and
+//! no way to show that a value is missing.
+
+mod asked;
+mod axis;
+mod command;
+mod curves;
+mod document;
+mod dots;
+mod group;
+mod heatmap;
+mod layers;
+mod lines;
+mod number;
+mod outcome;
+mod palette;
+mod scales;
+mod sheets;
+mod stored;
+mod strip;
+mod summary;
+mod svg;
+mod tables;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+pub use command::{ReportArgs, report};
+pub use stored::read;
+pub use terminal::{print, print_windows};
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{checkpoint::write_whole, results::Results};
+
+/// Refuses a folder that could not be written to before minutes are spent on its contents.
+///
+/// # Errors
+///
+/// There is a file of that name, or the folder that it would be made in does not exist.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    ensure!(
+        folder.is_dir() || !folder.exists() && parent.is_none_or(Path::is_dir),
+        "the folder {} cannot be written: it is a file, or would be in a folder that does not exist",
+        folder.display()
+    );
+    Ok(())
+}
+
+/// Writes `results.json`, `runs.csv`, `cells.csv`, `curves.csv`, `weights.csv` and `index.html`
+/// into a folder, each of them whole or not at all.
+///
+/// # Errors
+///
+/// The folder or a file cannot be written, or a number in the results is not finite; then
+/// everything is written, but `results.json` cannot be read again.
+pub fn write(folder: &Path, results: &Results) -> Result<()> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    let json = stored::to_json(results)?;
+    write_whole(&folder.join("results.json"), &json)?;
+    for (name, sheet) in sheets::all(results)? {
+        write_whole(&folder.join(name), &sheet)?;
+    }
+    write_whole(&folder.join("index.html"), document::page(results).into_string().as_bytes())?;
+    ensure!(
+        stored::parse(&json).is_ok_and(|again| again == *results),
+        "{} holds a number that is not finite, and cannot be read again",
+        folder.join("results.json").display()
+    );
+    Ok(())
+}

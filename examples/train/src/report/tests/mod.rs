@@ -1,0 +1,5 @@
+//! The report of results that were made up.
+
+mod figures;
+mod files;
+mod synthetic;

@@ -1,0 +1,151 @@
+//! What runs leave behind: the contents of `results.json`, which pictures and tables are made from.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that `results.json` holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// The format of this file: [`VERSION`](Self::VERSION).
+    pub version: u32,
+    /// The version of this project.
+    pub adaloss: String,
+    /// Architecture and operating system.
+    pub target: String,
+    /// The command line.
+    pub command: String,
+    /// Threads that ran.
+    pub threads: usize,
+    /// Wall-clock time of everything.
+    pub seconds: f64,
+    /// The most memory the process held, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    /// One per task, in the order of the command line.
+    pub tasks: Vec<TaskReport>,
+    /// One per run.
+    pub runs: Vec<RunReport>,
+}
+
+impl Results {
+    /// The format of `results.json`.
+    pub const VERSION: u32 = 2;
+}
+
+/// What is learnt, and how; the same for every method.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// The name that runs refer to.
+    pub name: String,
+    /// The network, in words.
+    pub network: String,
+    /// Its parameters that are learnt.
+    pub parameters: u64,
+    /// The data set, in words.
+    pub data: String,
+    /// What is measured on the test samples, from 0 to 1: "accuracy" or "mean IoU".
+    pub metric: String,
+    /// The metric that `steps_to_target` waits for.
+    pub target: f64,
+    /// The schedule, in words.
+    pub schedule: String,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// The task.
+    pub task: String,
+    /// The format of gradients.
+    pub format: String,
+    /// The format of weights and activations.
+    pub forward_format: String,
+    /// How scales were chosen.
+    pub method: String,
+    /// Of the initial weights and of the order of samples.
+    pub seed: u64,
+    /// Visits from one decision to the next.
+    pub period: u32,
+    /// The scaler's whole configuration.
+    pub configuration: String,
+    /// The task's metric on the test samples at the end, from 0 to 1.
+    pub metric: f64,
+    /// The first evaluated step at which the metric reached the target.
+    pub steps_to_target: Option<u64>,
+    /// All steps, skipped ones included.
+    pub steps: u64,
+    /// Steps that did not reach the weights.
+    pub skipped_steps: u64,
+    /// Visits that overflowed and were replayed at once.
+    pub recovered_steps: u64,
+    /// Visits that decided a scale.
+    pub decisions: u64,
+    /// Wall-clock time of the training steps, the counting for this report included.
+    pub seconds: f64,
+    /// Why the run ended before its last step.
+    pub stopped: Option<String>,
+    /// The way there.
+    pub curve: Vec<Point>,
+    /// The steps whose visits were counted; `CellReport::scales_log2` has one entry for each.
+    pub sampled_steps: Vec<u64>,
+    /// One per gradient tensor, in the order of the way back: the loss first.
+    pub cells: Vec<CellReport>,
+    /// The steps at which weight gradients were compared with those of f32.
+    pub probed_steps: Vec<u64>,
+    /// One per weight, in the order of the network: the input's layer first.
+    pub weights: Vec<WeightReport>,
+}
+
+/// One evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Steps done.
+    pub step: u64,
+    /// The mean training loss since the evaluation before; none where it was not finite.
+    pub loss: Option<f64>,
+    /// The task's metric on the test samples.
+    pub metric: f64,
+}
+
+/// What happened to one gradient tensor at the sampled steps.
+///
+/// A *window* exists at a visit where some scale keeps underflow within the tolerance and leaves the
+/// headroom below overflow; it is a property of the tensor, whatever the method.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CellReport {
+    /// The tensor, for example "stage2.block1.conv1".
+    pub name: String,
+    /// Visits at which some element was finite and not zero.
+    pub visits: u64,
+    /// Visits at which a window existed.
+    pub windows: u64,
+    /// Visits with a window at which underflow stayed within twice the tolerance.
+    pub kept: u64,
+    /// `windows / visits`.
+    pub window_share: f64,
+    /// `kept / windows`.
+    pub share_kept: f64,
+    /// The share of nonzero elements that was tolerated to underflow.
+    pub underflow_asked: f64,
+    /// The mean share that did underflow.
+    pub underflow_real: f64,
+    /// The mean of an upper bound of the share of the sum of magnitudes that underflowed.
+    pub lost_mass: f64,
+    /// The share of elements that became subnormal, mean.
+    pub subnormal: f64,
+    /// Visits that overflowed in spite of a replay, or saturated.
+    pub overflows: u64,
+    /// The exponent of the scale at each sampled step; none where the tensor was not visited.
+    pub scales_log2: Vec<Option<i32>>,
+}
+
+/// How far one weight's gradient was from that of the same backward pass in f32.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WeightReport {
+    /// The weight.
+    pub name: String,
+    /// The cosine of the angle between the two at each probed step; none where one of them is zero
+    /// or not finite.
+    pub cosine: Vec<Option<f64>>,
+    /// The norm of the difference over that of f32 at each probed step; none where that is zero, or
+    /// one is not finite.
+    pub relative_l2: Vec<Option<f64>>,
+}

@@ -1,0 +1,161 @@
+//! What is learnt: a network, a data set and a schedule, under one name.
+
+use std::str::FromStr;
+
+use adaloss_core::format::{Format, Narrowing};
+use adaloss_hal::portable::Portable;
+use anyhow::{Result, bail, ensure};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    data::{DataArgs, Dataset, Score, Wanted},
+    model::{Model, Resnet, Segnet, Transformer},
+    network::Network,
+    optimizer::Optimizer,
+    results::TaskReport,
+    schedule::{Decay, Schedule},
+};
+
+/// What is learnt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The name in reports and on the command line.
+    pub name: String,
+    /// The network.
+    pub model: Model,
+    /// What it learns from.
+    pub wanted: Wanted,
+    /// How it learns.
+    pub schedule: Schedule,
+}
+
+impl Task {
+    /// The names that are built in.
+    pub const NAMES: [&'static str; 4] =
+        ["digits-resnet", "scenes-segnet", "text-transformer", "digits-mlp"];
+
+    /// Returns the task with another network for the same samples.
+    ///
+    /// # Errors
+    ///
+    /// The network is for samples of another kind.
+    pub fn with_model(mut self, model: Model) -> Result<Self> {
+        ensure!(
+            wanted(&model) == self.wanted,
+            "{model} does not learn what {} is about",
+            self.name
+        );
+        self.model = model;
+        Ok(self)
+    }
+
+    /// Makes the schedule one for figures that are meant to last: twice the epochs.
+    pub fn lengthen(&mut self) {
+        self.schedule.epochs *= 2;
+    }
+
+    /// Opens the samples.
+    ///
+    /// # Errors
+    ///
+    /// A file of the user's cannot be read or is no data set.
+    pub fn open(&self, data: &DataArgs) -> Result<Box<dyn Dataset>> {
+        data.source(self.wanted).open()
+    }
+
+    /// Describes the task for reports.
+    ///
+    /// # Errors
+    ///
+    /// The network is none for these samples.
+    pub fn describe(&self, dataset: &dyn Dataset) -> Result<TaskReport> {
+        Ok(TaskReport {
+            name: self.name.clone(),
+            network: self.model.to_string(),
+            parameters: self.parameters(dataset)?,
+            data: dataset.describe(),
+            metric: Score::new(dataset.classes(), dataset.judged()).name().into(),
+            target: self.schedule.target,
+            schedule: self.schedule.to_string(),
+        })
+    }
+
+    /// Returns the number of values that are learnt.
+    ///
+    /// # Errors
+    ///
+    /// The network is none for these samples.
+    pub fn parameters(&self, dataset: &dyn Dataset) -> Result<u64> {
+        let mut generator = ChaCha8Rng::seed_from_u64(0);
+        let shape = (dataset.input(), dataset.classes());
+        let narrowing = Narrowing::to(Format::BINARY32);
+        let network: Result<Network<Portable, f32, f32>> =
+            Network::new(&self.model, Portable, shape, narrowing, &mut generator);
+        Ok(network?.parameters())
+    }
+
+    fn named(name: &str, model: Model, schedule: Schedule) -> Self {
+        Self { name: name.into(), model, wanted: wanted(&model), schedule }
+    }
+}
+
+/// Returns what a network learns from.
+fn wanted(model: &Model) -> Wanted {
+    match model {
+        Model::Mlp { .. } | Model::Resnet(_) => Wanted::Images,
+        Model::Segnet(_) => Wanted::Scenes,
+        Model::Transformer(_) => Wanted::Text,
+    }
+}
+
+/// What the schedules of the built-in tasks have in common.
+const SCHEDULE: Schedule = Schedule {
+    epochs: 20,
+    batch: 64,
+    micro_batches: 1,
+    learning_rate: 0.1,
+    warm_up: 0,
+    decay: Decay::Cosine,
+    optimizer: Optimizer::SGD,
+    max_norm: None,
+    target: 0.95,
+};
+
+impl FromStr for Task {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            "digits-mlp" => {
+                let model = Model::Mlp { hidden: 128 };
+                let schedule = Schedule { epochs: 30, target: 0.9, ..SCHEDULE };
+                Self::named(name, model, schedule)
+            }
+            "digits-resnet" => {
+                let model = Model::Resnet(Resnet { zero_init: true, ..Resnet::new(8) });
+                Self::named(name, model, Schedule { epochs: 45, batch: 32, ..SCHEDULE })
+            }
+            "scenes-segnet" => {
+                let model = Model::Segnet(Segnet::default());
+                let schedule = Schedule { epochs: 14, batch: 4, target: 0.45, ..SCHEDULE };
+                Self::named(name, model, schedule)
+            }
+            "text-transformer" => {
+                let model = Model::Transformer(Transformer::default());
+                let schedule = Schedule {
+                    epochs: 4,
+                    batch: 16,
+                    learning_rate: 2e-3,
+                    warm_up: 50,
+                    optimizer: Optimizer::ADAMW,
+                    max_norm: Some(1.0),
+                    target: 0.4,
+                    ..SCHEDULE
+                };
+                Self::named(name, model, schedule)
+            }
+            _ => bail!("unknown task \"{name}\": one of {}", Self::NAMES.join(", ")),
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Every network's gradients are those of its loss.
+
+use adaloss_core::{
+    format::{Format, Narrowing, Noise},
+    policy::{Config, Policy},
+    scale::Scale,
+    unscale::Verdict,
+};
+use adaloss_hal::portable::Portable;
+use adaloss_train::{
+    data::{Input, Inputs},
+    layer::{Ignore, Scaler},
+    model::{Model, Resnet, Segnet, Shortcut, Transformer},
+    network::{Mode, Network, Saved},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+type Reference = Network<Portable, f32, f32>;
+
+/// A network, and samples with their labels.
+struct Case {
+    network: Reference,
+    inputs: Inputs,
+    labels: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+const MODE: Mode = Mode { training: true, noise: Noise { seed: 7, stream: 3 }, nth: 0 };
+
+impl Case {
+    fn images(model: Model, [height, width, channels]: [usize; 3], classes: usize) -> Self {
+        let mut generator = ChaCha8Rng::seed_from_u64(5);
+        let input = Input::Image { height, width, channels };
+        let network = Network::new(
+            &model,
+            Portable,
+            (input, classes),
+            Narrowing::to(Format::BINARY32),
+            &mut generator,
+        );
+        let samples = 3;
+        let values = (0..samples * height * width * channels)
+            .map(|_| generator.random_range(-1.0..1.0))
+            .collect();
+        let labels = if model.is_per_pixel() { samples * height * width } else { samples };
+        let labels = (0..labels).map(|_| generator.random_range(0..classes as u32)).collect();
+        let weights = (0..classes).map(|class| 0.5 + class as f32).collect();
+        Self { network: network.unwrap(), inputs: Inputs::Images(values), labels, weights }
+    }
+
+    fn tokens(model: Model) -> Self {
+        let mut generator = ChaCha8Rng::seed_from_u64(6);
+        let (length, vocabulary, samples) = (5, 7, 2);
+        let input = Input::Tokens { length, vocabulary };
+        let network = Network::new(
+            &model,
+            Portable,
+            (input, vocabulary),
+            Narrowing::to(Format::BINARY32),
+            &mut generator,
+        );
+        let mut draw = || -> Vec<u32> {
+            (0..samples * length).map(|_| generator.random_range(0..vocabulary as u32)).collect()
+        };
+        let (tokens, labels) = (draw(), draw());
+        let inputs = Inputs::Tokens(tokens);
+        Self { network: network.unwrap(), inputs, labels, weights: Vec::new() }
+    }
+
+    fn loss(&mut self) -> f64 {
+        self.network.refresh().unwrap();
+        let logits = self.network.forward(&self.inputs, MODE).unwrap();
+        self.network.loss(&logits, &self.labels, &self.weights).unwrap().0.mean()
+    }
+
+    /// Returns the gradients of every weight, with their names.
+    fn gradients(&mut self) -> Vec<(String, Vec<f32>)> {
+        let config = Config::for_format(Format::BINARY32);
+        let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
+        let mut scaler = Box::new(Scaler::new(config));
+        self.network.refresh().unwrap();
+        let logits = self.network.forward(&self.inputs, MODE).unwrap();
+        let (_, gradient) = self.network.loss(&logits, &self.labels, &self.weights).unwrap();
+        let mut step = scaler.begin();
+        self.network.backward(&gradient, &mut step, &mut Ignore, 0).unwrap();
+        assert_eq!(step.finish(), Verdict::Apply);
+        self.network.gradients().unwrap()
+    }
+
+    /// Returns the slope of the loss along one direction in the space of one weight.
+    fn slope(&mut self, saved: &[Saved], piece: usize, direction: &[f32], reach: f32) -> f64 {
+        let mut at = |sign: f32| {
+            let mut moved = saved.to_vec();
+            let values = moved[piece].values.iter_mut().zip(direction);
+            values.for_each(|(value, direction)| *value += sign * reach * direction);
+            self.network.load(&moved).unwrap();
+            self.loss()
+        };
+        (at(1.0) - at(-1.0)) / (2.0 * f64::from(reach))
+    }
+
+    /// Compares slopes with gradients, weight by weight.
+    fn check(mut self) {
+        let saved = self.network.save().unwrap();
+        let gradients = self.gradients();
+        assert!(!gradients.is_empty());
+        for (name, gradient) in &gradients {
+            let piece = saved.iter().position(|saved| saved.name == *name).unwrap();
+            // Along the gradient itself the slope is its norm: a wrong one is shorter, or turned.
+            let norm = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
+            assert!(norm > 1e-5, "{name} has no gradient");
+            let along: Vec<f32> = gradient.iter().map(|g| g / norm).collect();
+            // A long reach crosses kinks of the rectifiers, a short one drowns in rounding.
+            let slopes = [1e-3, 3e-4, 1e-4].map(|reach| self.slope(&saved, piece, &along, reach));
+            let near = |slope: &f64| (slope / f64::from(norm) - 1.0).abs() < 5e-3;
+            assert!(slopes.iter().any(near), "{name}: slopes {slopes:?}, gradient {norm}");
+        }
+    }
+}
+
+#[test]
+fn of_a_perceptron() {
+    Case::images(Model::Mlp { hidden: 9 }, [3, 4, 1], 4).check();
+}
+
+#[test]
+fn of_residual_networks() {
+    let small = Resnet { width: 4, ..Resnet::new(8) };
+    for (shortcut, preactivation) in [
+        (Shortcut::Padded, false),
+        (Shortcut::Padded, true),
+        (Shortcut::Projected, false),
+        (Shortcut::Projected, true),
+    ] {
+        let resnet = Resnet { shortcut, preactivation, ..small };
+        Case::images(Model::Resnet(resnet), [8, 8, 2], 4).check();
+    }
+}
+
+#[test]
+fn of_a_segmentation_network() {
+    for (convolutions, rectified) in [(1, false), (2, true)] {
+        let segnet = Segnet { widths: [4, 6, 5, 0, 0], kernel: 3, convolutions, rectified };
+        Case::images(Model::Segnet(segnet), [8, 16, 3], 5).check();
+    }
+}
+
+#[test]
+fn of_a_transformer() {
+    let transformer = Transformer { blocks: 2, heads: 2, width: 8, dropout: 0.25 };
+    Case::tokens(Model::Transformer(transformer)).check();
+}
