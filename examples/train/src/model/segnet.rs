@@ -100,7 +100,10 @@ impl Segnet {
             let from = if nth == 0 { arriving } else { inner };
             let to = if nth + 1 == self.convolutions { leaving } else { inner };
             let place = if nth == 0 { place } else { Place::Inside };
-            let name = format!("{name}.{}", nth + 1);
+            let name = match self.convolutions {
+                1 => name.to_owned(),
+                _ => format!("{name}.{}", nth + 1),
+            };
             layers.extend(build.normalised(&name, [from, to], self.kernel, place)?);
             if rectified {
                 layers.push(Box::new(Relu::new()));

@@ -1,0 +1,56 @@
+//! Attention.
+
+use adaloss_core::format::{Element, f16};
+use adaloss_hal::Plain;
+use adaloss_hal::cpu::Cpu;
+use adaloss_hal::network::{Attend, Attention};
+use adaloss_hal::portable::Portable;
+
+use super::{Host, Outcomes, assert_near, assert_refused, ending, on_both, random, upload};
+
+fn check_attention<W: Element + Plain, G: Element + Plain>(share: f32)
+where
+    Portable: Attend<W, G>,
+    Cpu: Attend<W, G>,
+{
+    fn attend<D: Host + Attend<W, G>, W: Element + Plain, G: Element + Plain>(
+        device: &mut D,
+        shape: Attention,
+        input: &[W],
+        gradient: &[G],
+    ) -> Outcomes {
+        let [of_input, of_output] = shape.lengths();
+        let (input, gradient) = (upload(device, input), upload(device, gradient));
+        let mut forward = ending::<D, W>(device, of_output, |device, to, epilogue| {
+            Attend::<W, G>::attend(device, shape, D::view(&input), to, epilogue)
+        })?;
+        let back = ending::<D, G>(device, of_input, |device, to, epilogue| {
+            device.attend_input(shape, D::view(&gradient), D::view(&input), to, epilogue)
+        })?;
+        forward.extend(back);
+        Ok(forward)
+    }
+    for (batch, tokens, heads, width) in
+        [(2, 33, 3, 20), (1, 70, 2, 64), (3, 1, 1, 5), (2, 6, 2, 100), (0, 3, 1, 1), (1, 3, 2, 0)]
+    {
+        let shape = Attention { batch, tokens, heads, width };
+        let [of_input, of_output] = shape.lengths();
+        let mut input = random::<W>(17, of_input);
+        let gradient = random::<G>(18, of_output);
+        let (expected, found) = on_both!(|device| attend(device, shape, &input, &gradient));
+        assert_near(&expected.unwrap(), &found.unwrap(), share);
+        // A NaN in the last token reaches no result that does not depend on it.
+        if let Some(last) = input.last_mut() {
+            *last = W::from_bits(W::ENCODING.nan_bits());
+        }
+        let (expected, found) = on_both!(|device| attend(device, shape, &input, &gradient));
+        assert_near(&expected.unwrap(), &found.unwrap(), share);
+        assert_refused!(|device| attend(device, shape, &input, &random::<G>(18, of_output + 1)));
+    }
+}
+
+#[test]
+fn attends() {
+    check_attention::<f16, f32>(1.0e-3);
+    check_attention::<f32, f16>(1.0e-3);
+}

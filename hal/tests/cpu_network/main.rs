@@ -1,0 +1,180 @@
+//! The operations of layers on the CPU device: those of the portable device, on any number of threads.
+
+#![cfg(feature = "std")]
+#![forbid(unsafe_code)]
+
+mod attend;
+mod normalise;
+mod pointwise;
+mod pool;
+mod training;
+
+use adaloss_core::{
+    format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16},
+    policy::Cell,
+    scale::Scale,
+    statistics::{Histogram, Outcome},
+};
+use adaloss_hal::{
+    Epilogue, Memory, Plain,
+    cpu::Cpu,
+    network::{
+        Accumulate, Attend, Dropout, Embed, Loss, MaxPool, Normalise, Pointwise, SumPool, Update,
+    },
+    portable::{Portable, PortableError},
+};
+
+type Outcomes = Result<Vec<f32>, PortableError>;
+
+/// Host devices: the two that are compared.
+trait Host:
+    Memory<Error = PortableError>
+    + Normalise<f16, f32>
+    + Normalise<f32, f32>
+    + MaxPool<f16>
+    + MaxPool<E4M3>
+    + SumPool<f16>
+    + Pointwise<f16, E5M2>
+    + Pointwise<E4M3, f32>
+    + Pointwise<bf16, f16>
+    + Dropout<f16>
+    + Accumulate
+    + Embed<f16, f16>
+    + Attend<f16, f32>
+    + Attend<f32, f16>
+    + Loss
+    + Update
+{
+}
+
+impl Host for Portable {}
+impl Host for Cpu {}
+
+/// Runs an operation on the portable device and with several numbers of threads, which all have to
+/// give the same bits; returns the results of both devices.
+macro_rules! on_both {
+    ($run:expr) => {{
+        let expected: Outcomes = $run(&mut Portable);
+        let mut found: Option<Outcomes> = None;
+        for threads in [1, 2, 3, 5] {
+            let of_threads: Outcomes = $run(&mut Cpu::new(threads).unwrap());
+            let bits = |outcomes: &Outcomes| {
+                outcomes.clone().map(|all| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+            };
+            let first = found.get_or_insert_with(|| of_threads.clone());
+            assert_eq!(bits(first), bits(&of_threads), "{threads} threads");
+        }
+        (expected, found.unwrap())
+    }};
+}
+
+/// Asserts that an operation gives the same bits on both devices.
+macro_rules! assert_equal {
+    ($run:expr) => {{
+        let (expected, found) = crate::on_both!($run);
+        assert_near(&expected.unwrap(), &found.unwrap(), 0.0);
+    }};
+}
+
+/// Asserts that what the portable device refuses is refused for the same reason.
+macro_rules! assert_refused {
+    ($run:expr) => {{
+        let (expected, found) = crate::on_both!($run);
+        assert_eq!(expected.clone().err(), found.err());
+        expected.unwrap_err()
+    }};
+}
+
+/// Asserts that results are equal, or differ by less than a share of the greatest of them.
+fn assert_near(expected: &[f32], found: &[f32], share: f32) {
+    let greatest =
+        expected.iter().filter(|x| x.is_finite()).fold(0.0_f32, |max, x| max.max(x.abs()));
+    assert_eq!(expected.len(), found.len());
+    for (i, (a, b)) in expected.iter().zip(found).enumerate() {
+        let is_equal = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        let is_near = share > 0.0 && (a - b).abs() <= share * greatest;
+        assert!(is_equal || is_near, "place {i}: {b} and not {a}, of at most {greatest}");
+    }
+}
+
+/// Returns values between -4 and 4, a few of them equal, that a seed determines.
+fn random<F: Element>(seed: u32, length: usize) -> Vec<F> {
+    let noise = Noise { seed, stream: 0 };
+    let narrowing = Narrowing::to(F::ENCODING.into());
+    let value = |i: u32| (noise.word(i) >> 16) as f32 / 8192.0 - 4.0;
+    (0..length as u32).map(|i| F::narrow(value(i), narrowing, 0, 0)).collect()
+}
+
+/// Puts NaNs, infinities, zeros of both signs and subnormals among the elements.
+fn with_specials<F: Element>(mut values: Vec<F>) -> Vec<F> {
+    let encoding = F::ENCODING;
+    let sign = encoding.sign_bit();
+    let positive =
+        [0, 1, encoding.max_finite_bits(), encoding.overflow_bits(), encoding.nan_bits()];
+    let specials: Vec<_> = positive.iter().flat_map(|&bits| [bits, bits | sign]).collect();
+    for (i, x) in values.iter_mut().enumerate().filter(|(i, _)| i % 5 == 2) {
+        *x = F::from_bits(specials[i / 5 % specials.len()]);
+    }
+    values
+}
+
+fn upload<D: Memory, T: Plain>(device: &mut D, values: &[T]) -> D::Buffer<T> {
+    let mut buffer = device.zeroed(values.len()).unwrap();
+    device.write(values, D::view_mut(&mut buffer)).unwrap();
+    buffer
+}
+
+fn download<D: Memory, T: Plain>(device: &mut D, buffer: &D::Buffer<T>) -> Vec<T> {
+    let mut values = vec![T::zeroed(); D::len(D::view(buffer))];
+    device.read(D::view(buffer), &mut values).unwrap();
+    values
+}
+
+fn widened<F: Element>(values: &[F]) -> impl Iterator<Item = f32> + '_ {
+    values.iter().map(|x| x.widen())
+}
+
+/// Runs an operation that ends in an epilogue, storing and then only measuring; returns what was
+/// stored and the counts.
+fn ending<D: Host, F: Element + Plain>(
+    device: &mut D,
+    length: usize,
+    mut operation: impl FnMut(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), PortableError>,
+) -> Outcomes {
+    let narrowing = Narrowing::to(Format::from(F::ENCODING));
+    let cells = [Scale::new(0), Scale::new(3)].map(|scale| Cell::at(scale.unwrap()));
+    let (from, to) = (upload(device, &cells[..1]), upload(device, &cells[1..]));
+    let mut results = device.zeroed::<F>(length)?;
+    let mut outcome = upload(device, &[Outcome::EMPTY]);
+    let mut histogram = upload(device, &[Histogram::new(narrowing)]);
+    for stores in [true, false] {
+        let epilogue = Epilogue {
+            from: D::view(&from),
+            to: D::view(&to),
+            narrowing,
+            noise: Noise::default(),
+            stores,
+            outcome: D::view_mut(&mut outcome),
+            histogram: (!stores).then(|| D::view_mut(&mut histogram)),
+        };
+        operation(device, D::view_mut(&mut results), epilogue)?;
+    }
+    let outcome = download(device, &outcome)[0];
+    assert_eq!(outcome.elements, length as u64, "counted once, by the pass that stores");
+    let histogram = download(device, &histogram)[0];
+    assert_eq!(histogram.elements(), length as u64);
+    Ok(widened(&download(device, &results)).collect())
+}
+
+/// Runs an operation on a copy of some elements in place.
+fn in_place<D: Host, T: Plain>(
+    device: &mut D,
+    values: &[T],
+    operation: impl FnOnce(&mut D, D::Mut<'_, T>) -> Result<(), PortableError>,
+) -> Result<Vec<T>, PortableError> {
+    let mut buffer = upload(device, values);
+    operation(device, D::view_mut(&mut buffer))?;
+    Ok(download(device, &buffer))
+}
+
+use {assert_equal, assert_refused, on_both};

@@ -1,0 +1,135 @@
+//! Pooling and unpooling.
+
+use adaloss_core::format::{E4M3, Element, f16};
+use adaloss_hal::Plain;
+use adaloss_hal::cpu::Cpu;
+use adaloss_hal::network::{MaxPool, Pooling};
+use adaloss_hal::portable::{Portable, PortableError};
+
+use super::{
+    Host, Outcomes, assert_equal, assert_near, assert_refused, download, ending, in_place, random,
+    upload, widened, with_specials,
+};
+
+fn poolings() -> Vec<Pooling> {
+    let mut poolings = Vec::new();
+    for channels in [1, 3, 8, 16, 27, 40] {
+        poolings.push(Pooling::new(3, [8, 6], channels, [2, 2]));
+        poolings.push(Pooling::new(2, [9, 7], channels, [3, 3]).stride([2, 2]).padding([1, 1]));
+        poolings.push(Pooling::new(2, [7, 8], channels, [2, 3]).stride([3, 4]).padding([1, 0]));
+        poolings.push(Pooling::new(1, [5, 5], channels, [5, 4]).stride([1, 1]).padding([4, 3]));
+    }
+    poolings.push(Pooling::new(40, [32, 32], 16, [2, 2]));
+    poolings.push(Pooling::new(0, [4, 4], 2, [2, 2]));
+    poolings.push(Pooling::new(1, [4, 4], 0, [2, 2]));
+    poolings
+}
+
+fn max_pool<D: Host + MaxPool<F>, F: Element + Plain>(
+    device: &mut D,
+    shape: Pooling,
+    input: &[F],
+) -> (Outcomes, Vec<u32>) {
+    let [_, length] = shape.lengths();
+    let input = upload(device, input);
+    let mut places = device.zeroed::<u32>(length).unwrap();
+    let to = in_place(device, &vec![F::from_bits(1); length], |device, to| {
+        device.max_pool(shape, D::view(&input), to, D::view_mut(&mut places))
+    });
+    (to.map(|to| widened(&to).collect()), download(device, &places))
+}
+
+fn check_max_pool<F: Element + Plain>()
+where
+    Portable: MaxPool<F>,
+    Cpu: MaxPool<F>,
+{
+    for shape in poolings() {
+        let [of_input, of_output] = shape.lengths();
+        let input = with_specials(random::<F>(5, of_input));
+        let (_, mut places) = max_pool(&mut Portable, shape, &input);
+        assert_equal!(|device| max_pool(device, shape, &input).0);
+        assert_equal!(|device| {
+            Ok(max_pool(device, shape, &input).1.iter().map(|&place| place as f32).collect())
+        });
+        places.iter_mut().step_by(9).for_each(|place| *place = u32::MAX);
+        fn moved<D: Host + MaxPool<F>, F: Element + Plain>(
+            device: &mut D,
+            shape: Pooling,
+            from: &[F],
+            places: &[u32],
+            picks: bool,
+        ) -> Outcomes {
+            let length = shape.lengths()[usize::from(picks)];
+            let (from, places) = (upload(device, from), upload(device, places));
+            let to = in_place(device, &vec![F::from_bits(1); length], |device, to| match picks {
+                true => device.pick(shape, D::view(&from), D::view(&places), to),
+                false => device.unpool(shape, D::view(&from), D::view(&places), to),
+            })?;
+            Ok(widened(&to).collect())
+        }
+        let from = with_specials(random::<F>(6, of_output));
+        match shape.overlaps() {
+            false => assert_equal!(|device| moved(device, shape, &from, &places, false)),
+            true => drop(assert_refused!(|device| moved(device, shape, &from, &places, false))),
+        }
+        assert_equal!(|device| moved(device, shape, &input, &places, true));
+    }
+}
+
+#[test]
+fn pools_the_greatest() {
+    check_max_pool::<f16>();
+    check_max_pool::<E4M3>();
+}
+
+#[test]
+fn pools_sums() {
+    for shape in poolings() {
+        let [of_input, of_output] = shape.lengths();
+        let input = with_specials(random::<f16>(7, of_input));
+        let gradient = with_specials(random::<f16>(8, of_output));
+        let (_, mut places) = max_pool(&mut Portable, shape, &input);
+        places.iter_mut().step_by(9).for_each(|place| *place = u32::MAX);
+        fn pooled<D: Host>(
+            device: &mut D,
+            shape: Pooling,
+            from: &[f16],
+            places: &[u32],
+            which: usize,
+        ) -> Outcomes {
+            let (from, places) = (upload(device, from), upload(device, places));
+            let length = shape.lengths()[usize::from(which == 0)];
+            ending::<D, f16>(device, length, |device, to, epilogue| {
+                let (from, places) = (D::view(&from), D::view(&places));
+                match which {
+                    0 => device.average_pool(shape, from, to, epilogue),
+                    1 => device.average_pool_input(shape, from, to, epilogue),
+                    _ => device.max_pool_input(shape, from, places, to, epilogue),
+                }
+            })
+        }
+        assert_equal!(|device| pooled(device, shape, &input, &places, 0));
+        assert_equal!(|device| pooled(device, shape, &gradient, &places, 1));
+        assert_equal!(|device| pooled(device, shape, &gradient, &places, 2));
+        if let Some((_, input)) = input.split_first() {
+            assert_refused!(|device| pooled(device, shape, input, &places, 0));
+        }
+    }
+}
+
+#[test]
+fn refuses_poolings_that_there_are_none_of() {
+    let mut cpu = Cpu::new(2).unwrap();
+    let none = Pooling::new(1, [2, 2], 1, [3, 3]);
+    let overlapping = Pooling::new(1, [3, 3], 1, [2, 2]).stride([1, 1]);
+    let (mut to, mut places) = ([f16::from_f32(7.0); 9], [7; 4]);
+    let [one, four] = [1, 4].map(|length| vec![f16::ONE; length]);
+    let shape = |what| Err(PortableError::Shape { what });
+    let found = cpu.max_pool(none, &four[..], &mut to[..1], &mut places[..1]);
+    assert_eq!(found, shape("pooling"));
+    let found = cpu.unpool(overlapping, &four[..], &places[..], &mut to[..]);
+    assert_eq!(found, shape("unpooling"));
+    assert!(cpu.pick(overlapping, &one[..], &places[..], &mut to[..4]).is_err());
+    assert_eq!((to, places), ([f16::from_f32(7.0); 9], [7; 4]));
+}
