@@ -119,6 +119,39 @@ impl Case {
     }
 }
 
+/// The gradient of a step is the mean of its micro-batches', each unscaled with the scale it carried.
+#[test]
+fn of_micro_batches_are_averaged() {
+    let mut case = Case::images(Model::Mlp { hidden: 9 }, [3, 4, 1], 4);
+    case.weights.clear();
+    // Three samples, taken twice: as one batch of six, and as two of three.
+    let Inputs::Images(pixels) = case.inputs.clone() else { unreachable!("images") };
+    let labels = case.labels.clone();
+    let config = Config::for_format(Format::BINARY32);
+    let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
+    let mut scaler = Box::new(Scaler::new(config));
+    case.network.refresh().unwrap();
+    let mut run = |batches: &[(Vec<f32>, Vec<u32>)]| {
+        let mut step = scaler.begin();
+        for (nth, (pixels, labels)) in batches.iter().enumerate() {
+            let inputs = Inputs::Images(pixels.clone());
+            let logits = case.network.forward(&inputs, Mode { nth, ..MODE }).unwrap();
+            let (_, gradient) = case.network.loss(&logits, labels, &[]).unwrap();
+            case.network.backward(&gradient, &mut step, &mut Ignore, nth).unwrap();
+        }
+        assert_eq!(step.finish(), Verdict::Apply);
+        case.network.gradients().unwrap()
+    };
+    let other: Vec<f32> = pixels.iter().map(|x| 0.5 - x).collect();
+    let both = ([&pixels[..], &other].concat(), [&labels[..], &labels].concat());
+    let whole = run(&[both]);
+    let parts = run(&[(pixels, labels.clone()), (other, labels)]);
+    for ((name, whole), (_, parts)) in whole.iter().zip(&parts) {
+        let near = |(x, y): (&f32, &f32)| (x - y).abs() < 1e-6;
+        assert!(whole.iter().zip(parts).all(near), "{name}: {whole:?} and {parts:?}");
+    }
+}
+
 #[test]
 fn of_a_perceptron() {
     Case::images(Model::Mlp { hidden: 9 }, [3, 4, 1], 4).check();

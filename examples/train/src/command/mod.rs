@@ -22,7 +22,9 @@ pub(crate) struct RunArgs {
     /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp.
     #[arg(long, default_value = "digits-resnet")]
     pub(crate) task: Task,
-    /// Another network than the task's: mlp, resnetN, preresnetN (N = 6m + 2), segnet, transformer.
+    /// Another network than the task's: mlp, resnetN, preresnetN (N = 6m + 2), segnet, transformer;
+    /// with options behind colons, as in resnet56:zero:projected:width=32,
+    /// segnet:widths=64-64-64-64:kernel=7 or transformer:blocks=4:heads=8:width=128:dropout=0.1.
     #[arg(long, value_name = "NAME")]
     pub(crate) network: Option<Model>,
     /// The gradient format; 8-bit ones go forward in binary16.

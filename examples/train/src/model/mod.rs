@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr};
 
 use adaloss_core::format::Element;
 use adaloss_hal::Plain;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
@@ -107,16 +107,24 @@ impl fmt::Display for Model {
 impl FromStr for Model {
     type Err = anyhow::Error;
 
-    /// Reads "mlp", "resnet20" and other depths (6m + 2), "preresnet20", "segnet", "transformer".
-    fn from_str(name: &str) -> Result<Self> {
-        let depth = |digits: &str| -> Result<usize> {
-            let depth = digits.parse().ok().filter(|n| *n >= 8 && n % 6 == 2);
-            let Some(depth) = depth else {
-                bail!("the depth of \"{name}\" is not 6m + 2: one of 8, 14, 20, ... 110, ...");
-            };
-            ensure!(depth <= 140, "{name} has more layers than the scaler has cells for");
-            Ok(depth)
-        };
+    /// Reads "mlp", "resnet20" and other depths (6m + 2), "preresnet20", "segnet", "transformer", and
+    /// behind colons what is to be different: "resnet56:zero:projected:width=32",
+    /// "segnet:widths=64-64-64-64:kernel=7", "transformer:blocks=4:heads=8:width=128:dropout=0.1",
+    /// "mlp:hidden=64".
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let mut model = Self::named(name)?;
+        for part in parts {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            model.set(key, value).with_context(|| format!("\"{part}\" of {name}"))?;
+        }
+        Ok(model)
+    }
+}
+
+impl Model {
+    fn named(name: &str) -> Result<Self> {
         Ok(match name {
             "mlp" => Self::Mlp { hidden: 128 },
             "segnet" => Self::Segnet(Segnet::default()),
@@ -132,8 +140,106 @@ impl FromStr for Model {
                          segnet, transformer"
                     );
                 };
-                Self::Resnet(Resnet { preactivation, ..Resnet::new(depth(digits)?) })
+                let depth = digits.parse().ok().filter(|n| *n >= 8 && n % 6 == 2);
+                let depth = depth.with_context(|| {
+                    format!("the depth of \"{name}\" is not 6m + 2: one of 8, 14, 20, ... 110, ...")
+                })?;
+                ensure!(depth <= 140, "{name} has more layers than the scaler has cells for");
+                Self::Resnet(Resnet { preactivation, ..Resnet::new(depth) })
             }
         })
+    }
+
+    /// Makes one thing different.
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let number = || -> Result<usize> {
+            let number = value.parse().ok().filter(|&number| number > 0);
+            number.with_context(|| format!("\"{value}\" is no number above 0"))
+        };
+        match (self, key) {
+            (Self::Mlp { hidden }, "hidden") => *hidden = number()?,
+            (Self::Resnet(resnet), "width") => resnet.width = number()?,
+            (Self::Resnet(resnet), "zero") if value.is_empty() => resnet.zero_init = true,
+            (Self::Resnet(resnet), "projected") if value.is_empty() => {
+                resnet.shortcut = Shortcut::Projected;
+            }
+            (Self::Segnet(segnet), "widths") => segnet.widths = widths(value)?,
+            (Self::Segnet(segnet), "kernel") => {
+                segnet.kernel = number()?;
+                ensure!(!segnet.kernel.is_multiple_of(2), "kernels have a middle: they are odd");
+            }
+            (Self::Segnet(segnet), "convolutions") => segnet.convolutions = number()?,
+            (Self::Segnet(segnet), "rectified") if value.is_empty() => segnet.rectified = true,
+            (Self::Transformer(transformer), "blocks") => transformer.blocks = number()?,
+            (Self::Transformer(transformer), "heads") => transformer.heads = number()?,
+            (Self::Transformer(transformer), "width") => transformer.width = number()?,
+            (Self::Transformer(transformer), "dropout") => {
+                transformer.dropout = value.parse().context("a share is a number")?;
+                ensure!(
+                    (0.0..1.0).contains(&transformer.dropout),
+                    "a share is at least 0 and below 1"
+                );
+            }
+            _ => bail!("there is nothing of that name"),
+        }
+        Ok(())
+    }
+}
+
+/// Reads the channels of each level: "64-64-128".
+fn widths(text: &str) -> Result<[usize; 5]> {
+    let mut widths = [0; 5];
+    let mut levels = 0;
+    for width in text.split('-') {
+        let width = width.parse().ok().filter(|&width| width > 0);
+        let width = width.with_context(|| format!("\"{text}\" is no list like 64-64-128"))?;
+        *widths.get_mut(levels).context("there are at most five levels")? = width;
+        levels += 1;
+    }
+    Ok(widths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_is_different() {
+        let model = |name: &str| name.parse::<Model>();
+        let resnet = Resnet { zero_init: true, width: 32, ..Resnet::new(56) };
+        assert_eq!(model("resnet56:zero:width=32").unwrap(), Model::Resnet(resnet));
+        let preactivated =
+            Resnet { preactivation: true, shortcut: Shortcut::Projected, ..Resnet::new(20) };
+        assert_eq!(model("preresnet20:projected").unwrap(), Model::Resnet(preactivated));
+        let segnet =
+            Segnet { widths: [64, 64, 0, 0, 0], kernel: 7, convolutions: 2, rectified: true };
+        let named = model("segnet:widths=64-64:kernel=7:convolutions=2:rectified").unwrap();
+        assert_eq!(named, Model::Segnet(segnet));
+        let transformer = Transformer { blocks: 1, heads: 2, width: 8, dropout: 0.5 };
+        let named = model("transformer:blocks=1:heads=2:width=8:dropout=0.5").unwrap();
+        assert_eq!(named, Model::Transformer(transformer));
+        assert_eq!(model("mlp:hidden=9").unwrap(), Model::Mlp { hidden: 9 });
+    }
+
+    #[test]
+    fn what_there_is_not_is_an_error() {
+        for name in [
+            "resnet",
+            "resnet9",
+            "resnet152",
+            "resnet20:",
+            "resnet20:width=0",
+            "resnet20:zero=1",
+            "resnet20:kernel=3",
+            "segnet:kernel=4",
+            "segnet:widths=8-x",
+            "segnet:widths=",
+            "segnet:widths=1-2-3-4-5-6",
+            "transformer:dropout=1",
+            "mlp:width=3",
+            "",
+        ] {
+            assert!(name.parse::<Model>().is_err(), "{name} was taken for a network");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use adaloss_core::{format::Element, policy::Fraction};
 use adaloss_hal::Plain;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Build, Layers};
 use crate::layer::{
@@ -44,6 +44,7 @@ impl Transformer {
         D: Machine<W, G>,
     {
         let width = self.width;
+        ensure!(width.is_multiple_of(self.heads), "{} heads do not divide {width}", self.heads);
         let tokens = build.weight("tokens", vocabulary * width, 0.5)?;
         let positions = build.weight("positions", length * width, 0.1)?;
         let embedding = Some(Embedding::new(tokens, positions, width));
