@@ -189,12 +189,10 @@ impl Model {
 /// Reads the channels of each level: "64-64-128".
 fn widths(text: &str) -> Result<[usize; 5]> {
     let mut widths = [0; 5];
-    let mut levels = 0;
-    for width in text.split('-') {
+    for (level, width) in text.split('-').enumerate() {
         let width = width.parse().ok().filter(|&width| width > 0);
         let width = width.with_context(|| format!("\"{text}\" is no list like 64-64-128"))?;
-        *widths.get_mut(levels).context("there are at most five levels")? = width;
-        levels += 1;
+        *widths.get_mut(level).context("there are at most five levels")? = width;
     }
     Ok(widths)
 }
