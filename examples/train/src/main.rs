@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use adaloss_train::report;
 use clap::{Parser, Subcommand};
 
-use crate::command::{compare, inspect, train};
+use crate::command::{compare, inspect, look, train};
 
 /// Adaptive loss scaling, watched at work.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Calibrate(Box<compare::CalibrateArgs>),
     /// Look at one training step: what each policy would choose per tensor, and what it would lose.
     Inspect(Box<inspect::InspectArgs>),
+    /// Write samples and their labels as a picture.
+    Look(Box<look::LookArgs>),
     /// Train one network, with checkpoints.
     Train(Box<train::TrainArgs>),
     /// Make the report anew from the results.json of an earlier comparison.
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(&args),
         Command::Calibrate(args) => compare::calibrate(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Look(args) => look::look(&args),
         Command::Train(args) => train::train(&args),
         Command::Report(args) => report::report(&args),
     };

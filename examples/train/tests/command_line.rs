@@ -156,6 +156,32 @@ fn inspect_shows_every_tensor() {
 }
 
 #[test]
+fn look_draws_images_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("samples.png");
+    let look = ["look", "--train-scenes=4", "--test-scenes=1", "--samples=4", "--out", text(&out)];
+    success(&look);
+    assert!(fs::read(&out).unwrap().starts_with(b"\x89PNG"));
+    fs::remove_file(&out).unwrap();
+    for (more, expected) in [
+        (["--task=text-transformer"], "text"),
+        (["--samples=5"], "5 of 4 training samples"),
+        (["--samples=0"], "0 of 4 training samples"),
+        (["--columns=0"], "0 side by side"),
+    ] {
+        let args: Vec<&str> = look
+            .iter()
+            .copied()
+            .filter(|arg| !more[0].starts_with("--samples") || !arg.starts_with("--samples"))
+            .chain(more)
+            .collect();
+        let error = failure(&args);
+        assert!(error.contains(expected), "{more:?}: {error}");
+        assert!(!out.exists(), "{more:?}");
+    }
+}
+
+#[test]
 fn calibrate_compares_periods() {
     let tasks = "--tasks=digits-mlp:binary16";
     let printed = success(&["calibrate", tasks, "--periods=1,7", "--epochs=1"]);

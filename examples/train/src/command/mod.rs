@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod inspect;
+pub(crate) mod look;
 pub(crate) mod machine;
 pub(crate) mod train;
 

@@ -1,10 +1,11 @@
 //! A look at the images of a batch, as a PNG file.
 
-use std::{fs::File, io::BufWriter, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::{Batch, Dataset, Input, Inputs, Judged};
+use crate::checkpoint::write_whole;
 
 /// The least rows of one image on the sheet; smaller ones are magnified.
 const LEAST_ROWS: usize = 64;
@@ -75,23 +76,25 @@ impl Sheet {
         Self { width: width_all, height: height_all, pixels }
     }
 
-    /// Writes a PNG file.
+    /// Writes a PNG file, as a whole or not at all.
     ///
     /// # Errors
     ///
     /// The file cannot be written; the error names it.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let write = || -> Result<()> {
-            let (width, height) = (self.width.try_into()?, self.height.try_into()?);
-            let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), width, height);
-            encoder.set_color(png::ColorType::Rgb);
-            encoder.set_depth(png::BitDepth::Eight);
-            let mut writer = encoder.write_header()?;
-            writer.write_image_data(&self.pixels)?;
-            writer.finish()?;
-            Ok(())
-        };
-        write().with_context(|| format!("{} cannot be written", path.display()))
+        write_whole(path, &self.encoded()?)
+    }
+
+    fn encoded(&self) -> Result<Vec<u8>> {
+        let [width, height] = [self.width, self.height].map(u32::try_from);
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width?, height?);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&self.pixels)?;
+        writer.finish()?;
+        Ok(bytes)
     }
 }
 
@@ -114,7 +117,7 @@ fn paint(labels: &[u32]) -> impl Iterator<Item = u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::BufReader;
+    use std::{fs::File, io::BufReader};
 
     use super::*;
     use crate::data::{
