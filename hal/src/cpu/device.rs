@@ -7,7 +7,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     Capabilities, Device, Memory, Plain,
-    portable::{PortableError, same_length},
+    portable::{Portable, PortableError},
 };
 
 /// The CPU with a number of threads.
@@ -85,15 +85,11 @@ impl Device for Cpu {
     }
 
     fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        same_length("a copy from the device", from.len(), to.len())?;
-        to.copy_from_slice(from);
-        Ok(())
+        Portable.read(from, to)
     }
 
     fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        same_length("a copy to the device", from.len(), to.len())?;
-        to.copy_from_slice(from);
-        Ok(())
+        Portable.write(from, to)
     }
 
     fn len<T: Plain>(elements: &[T]) -> usize {
@@ -134,7 +130,7 @@ impl Memory for Cpu {
     type Buffer<T: Plain> = Vec<T>;
 
     fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Vec<T>, PortableError> {
-        filled(length, T::zeroed())
+        Portable.zeroed(length)
     }
 
     fn view<T: Plain>(buffer: &Vec<T>) -> &[T] {
@@ -144,12 +140,4 @@ impl Memory for Cpu {
     fn view_mut<T: Plain>(buffer: &mut Vec<T>) -> &mut [T] {
         buffer
     }
-}
-
-/// Returns a vector of equal elements, or an error where the heap is exhausted.
-pub(crate) fn filled<T: Copy>(length: usize, value: T) -> Result<Vec<T>, PortableError> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(length).map_err(|_| PortableError::Memory { elements: length })?;
-    buffer.resize(length, value);
-    Ok(buffer)
 }

@@ -6,13 +6,12 @@ use adaloss_core::format::Element;
 
 use super::{
     Cpu, Scratch, Sink,
-    device::filled,
     kernel::{LANES, Outer, ROWS, Row, Run, Streams, Stride, lines},
     widen,
 };
 use crate::{
     Epilogue, Matmul, Plain, Product,
-    portable::{PortableError, same_length},
+    portable::{PortableError, filled, same_length},
 };
 
 /// Rows of a chunk, at most.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use adaloss_core::{
     format::{Element, Format},
-    policy::{self, Cell, Certificate, Config},
+    policy::{Cell, Certificate, Config},
     propagate::{Scaled, sum_at},
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
@@ -15,7 +15,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::{CHUNK, Cpu, Scratch, Sink};
 use crate::{
     Branch, Decide, Epilogue, Narrow, Plain,
-    portable::{PortableError, one, one_mut, same_length},
+    portable::{Portable, PortableError, one, one_mut, same_length},
 };
 
 impl<F: Element + Plain> Narrow<F> for Cpu {
@@ -133,6 +133,7 @@ impl<F: Element> WithSimd for Unscale<'_, F> {
     }
 }
 
+/// A decision is one cell's: there is nothing to divide.
 impl Decide for Cpu {
     fn decide(
         &mut self,
@@ -141,11 +142,7 @@ impl Decide for Cpu {
         cell: &mut [Cell],
         certificate: &mut [Certificate],
     ) -> Result<(), PortableError> {
-        let seen = one("a histogram", seen)?;
-        let cell = one_mut("a cell", cell)?;
-        let certificate = one_mut("a certificate", certificate)?;
-        *certificate = policy::decide(config, seen, cell);
-        Ok(())
+        Portable.decide(config, seen, cell, certificate)
     }
 
     fn note(
@@ -155,9 +152,6 @@ impl Decide for Cpu {
         from: &[Cell],
         cell: &mut [Cell],
     ) -> Result<(), PortableError> {
-        let outcome = one("an outcome", outcome)?;
-        let incoming = one("the cell that results come from", from)?.scale();
-        policy::note(config, outcome, incoming, one_mut("a cell", cell)?);
-        Ok(())
+        Portable.note(config, outcome, from, cell)
     }
 }

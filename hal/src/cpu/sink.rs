@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
 use adaloss_core::{
-    apply::{Apply, ApplyError},
+    apply::Apply,
     format::{Element, Format, Narrowing},
     scale::Scale,
     statistics::{Histogram, Outcome},
@@ -14,7 +14,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::Cpu;
 use crate::{
     Epilogue,
-    portable::{PortableError, one, one_mut},
+    portable::{PortableError, narrow},
 };
 
 /// An epilogue at work: takes the f32 results of an operation in parts, in any order, from any
@@ -37,23 +37,14 @@ struct Counters<'a> {
 impl<'a, F: Element> Sink<'a, F> {
     /// Checks an epilogue, so that nothing has been written when it is wrong.
     pub(crate) fn open(epilogue: Epilogue<'a, Cpu>) -> Result<Self, PortableError> {
-        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
-        let asked = narrowing.format.encoding;
-        if asked != F::ENCODING {
-            return Err(ApplyError::Encoding { asked, given: F::ENCODING }.into());
-        }
-        let incoming = one("the cell that results come from", from)?.scale();
-        let outgoing = one("the cell that results go to", to)?.scale();
-        let histogram = match histogram {
-            Some(histogram) => Some(one_mut("a histogram", histogram)?),
-            None => None,
-        };
+        let sequential = narrow::Sink::<F>::open(epilogue.over())?;
+        let narrow::Sink { apply, incoming, stores, outcome, histogram, .. } = sequential;
         Ok(Self {
-            apply: Apply { narrowing, shift: outgoing / incoming, noise },
+            apply,
             incoming,
             stores,
             measured: histogram.as_ref().map(|histogram| histogram.narrowing()),
-            counters: Mutex::new(Counters { outcome: one_mut("an outcome", outcome)?, histogram }),
+            counters: Mutex::new(Counters { outcome, histogram }),
             element: PhantomData,
         })
     }

@@ -4,7 +4,7 @@
 //! of their index, each product and each sum rounded to f32.
 
 mod matmul;
-mod narrow;
+pub(crate) mod narrow;
 mod network;
 
 use core::{fmt, ops::Range};
@@ -77,10 +77,7 @@ impl crate::Memory for Portable {
     type Buffer<T: Plain> = alloc::vec::Vec<T>;
 
     fn zeroed<T: Plain>(&mut self, length: usize) -> Result<alloc::vec::Vec<T>, PortableError> {
-        let mut buffer = alloc::vec::Vec::new();
-        buffer.try_reserve_exact(length).map_err(|_| PortableError::Memory { elements: length })?;
-        buffer.resize(length, T::zeroed());
-        Ok(buffer)
+        filled(length, T::zeroed())
     }
 
     fn view<T: Plain>(buffer: &alloc::vec::Vec<T>) -> &[T] {
@@ -184,4 +181,16 @@ pub(crate) fn one_mut<'a, T>(
 ) -> Result<&'a mut T, PortableError> {
     same_length(what, 1, slice.len())?;
     slice.first_mut().ok_or(PortableError::Length { what, expected: 1, found: 0 })
+}
+
+/// Returns a vector of equal elements, or an error where the heap is exhausted.
+#[cfg(feature = "alloc")]
+pub(crate) fn filled<T: Copy>(
+    length: usize,
+    value: T,
+) -> Result<alloc::vec::Vec<T>, PortableError> {
+    let mut buffer = alloc::vec::Vec::new();
+    buffer.try_reserve_exact(length).map_err(|_| PortableError::Memory { elements: length })?;
+    buffer.resize(length, value);
+    Ok(buffer)
 }

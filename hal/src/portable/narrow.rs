@@ -105,18 +105,18 @@ impl Decide for Portable {
 }
 
 /// An epilogue at work: takes the f32 results of an operation in parts, in any order.
-pub(super) struct Sink<'a, F> {
-    apply: Apply,
-    pub(super) incoming: Scale,
-    stores: bool,
-    outcome: &'a mut Outcome,
-    histogram: Option<&'a mut Histogram>,
+pub(crate) struct Sink<'a, F> {
+    pub(crate) apply: Apply,
+    pub(crate) incoming: Scale,
+    pub(crate) stores: bool,
+    pub(crate) outcome: &'a mut Outcome,
+    pub(crate) histogram: Option<&'a mut Histogram>,
     element: core::marker::PhantomData<F>,
 }
 
 impl<'a, F: Element> Sink<'a, F> {
     /// Checks an epilogue, so that nothing has been written when it is wrong.
-    pub(super) fn open(epilogue: Epilogue<'a, Portable>) -> Result<Self, PortableError> {
+    pub(crate) fn open(epilogue: Epilogue<'a, Portable>) -> Result<Self, PortableError> {
         let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
         let asked = narrowing.format.encoding;
         if asked != F::ENCODING {

@@ -8,7 +8,6 @@ use adaloss_core::format::Element;
 use super::{
     super::{
         Cpu, Scratch, Sink,
-        device::filled,
         kernel::{LANES, Row, Run, Streams, lines},
         widen,
     },
@@ -16,7 +15,10 @@ use super::{
     walk::{Walk, hull},
     window::{Images, Window},
 };
-use crate::{network::Convolution, portable::PortableError};
+use crate::{
+    network::Convolution,
+    portable::{PortableError, filled},
+};
 
 /// The weight as the targets see it: forward they are the filters, on the way back the channels.
 #[derive(Clone, Copy, Debug)]

@@ -27,7 +27,8 @@ mod window;
 use core::ops::Range;
 
 use self::vectors::vectors;
-use super::{CHUNK, Cpu, Scratch, Sink, device::filled, widen};
+use super::{CHUNK, Cpu, Scratch, Sink, widen};
+use crate::portable::filled;
 
 /// Returns the elements of chunk `nth`, where chunks have `size` and there are `length` in all.
 fn chunk(nth: usize, size: usize, length: usize) -> Range<usize> {
