@@ -200,9 +200,7 @@ where
         );
         visit.show_operands(describe);
         let seen = visit.end()?;
-        let scaled = narrowed.map_err(pass_error)?;
-        self.show("loss", seen);
-        Ok(scaled.carry(|()| Rc::new(to)))
+        self.leave("loss", seen, narrowed, to)
     }
 
     /// Takes a gradient back through an operation whose f32 results, of the given shape, are narrowed
@@ -286,9 +284,7 @@ where
             visit.show_operands(|device| describe(device, value));
         }
         let seen = visit.end()?;
-        let scaled = narrowed.map_err(pass_error)?;
-        self.show(name, seen);
-        Ok(scaled.carry(|()| Rc::new(to)))
+        self.leave(name, seen, narrowed, to)
     }
 
     /// Sums the gradients of branches through the next cell, in the order given.
@@ -319,9 +315,7 @@ where
             })
         });
         let seen = visit.end()?;
-        let scaled = narrowed.map_err(pass_error)?;
-        self.show(name, seen);
-        Ok(scaled.carry(|()| Rc::new(to)))
+        self.leave(name, seen, narrowed, to)
     }
 
     /// Takes a gradient through an operation that moves its elements as they are: the scale is
@@ -400,10 +394,19 @@ where
         self.next - 1
     }
 
-    fn show(&mut self, name: &str, seen: Seen) {
+    /// Shows a visit, and joins what was narrowed to the scale it left with.
+    fn leave<G: Plain>(
+        &mut self,
+        name: &str,
+        seen: Seen,
+        narrowed: Result<Scaled<()>, StepError<D::Error>>,
+        to: Tensor<D, G>,
+    ) -> Result<Gradient<D, G>> {
+        let scaled = narrowed.map_err(pass_error)?;
         if let (Some(visit), Some(results)) = (self.step.last(), seen.results) {
             self.observer.visited(name, visit, &results, seen.operands.as_ref());
         }
+        Ok(scaled.carry(|()| Rc::new(to)))
     }
 }
 

@@ -25,10 +25,12 @@ use std::rc::Rc;
 use adaloss_core::{format::Element, propagate::Scaled};
 use adaloss_hal::{
     Matmul, Memory, Narrow, Plain,
+    cpu::Cpu,
     network::{
         Accumulate, Attend, Convolve, Dropout, Embed, Loss, MaxPool, Normalise, Pointwise, SumPool,
         Update,
     },
+    portable::Portable,
 };
 use anyhow::{Context, Result};
 
@@ -79,7 +81,7 @@ pub trait Layer<D: Memory, W: Plain, G: Plain> {
 /// A boxed layer.
 pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
 
-/// A device that has every operation of these layers.
+/// A device that has every operation of these layers; another one says so in one line.
 pub trait Machine<W: Element + Plain, G: Element + Plain>:
     Memory<Error: Send + Sync + 'static>
     + Narrow<W>
@@ -109,37 +111,8 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
 {
 }
 
-impl<W, G, D> Machine<W, G> for D
-where
-    W: Element + Plain,
-    G: Element + Plain,
-    D: Memory<Error: Send + Sync + 'static>
-        + Narrow<W>
-        + Narrow<G>
-        + Narrow<f32>
-        + Matmul<W, W, W>
-        + Matmul<W, W, f32>
-        + Matmul<G, W, G>
-        + Matmul<G, W, f32>
-        + Convolve<W, W, W>
-        + Convolve<G, W, G>
-        + Convolve<G, W, f32>
-        + Normalise<W, G>
-        + MaxPool<W>
-        + MaxPool<G>
-        + SumPool<W>
-        + SumPool<G>
-        + Pointwise<W, G>
-        + Dropout<W>
-        + Dropout<G>
-        + Embed<W, G>
-        + Attend<W, G>
-        + Accumulate
-        + Loss
-        + Update
-        + 'static,
-{
-}
+impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Cpu {}
+impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Portable {}
 
 /// Takes what the way forward kept.
 fn kept<T>(slot: &mut Option<T>) -> Result<T> {

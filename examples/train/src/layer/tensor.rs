@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use adaloss_hal::{Memory, Plain};
+use adaloss_core::format::{Element, Narrowing};
+use adaloss_hal::{Memory, Narrow, Plain};
 use anyhow::Result;
 
-use super::Machine;
+use super::Ends;
 
 /// The shape of a batch: images, or sequences as images of one column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,18 +209,13 @@ pub enum Piece<'a, D: Memory, W: Plain> {
 }
 
 /// Narrows a master for the coming step.
-pub fn refresh<W, G, D>(
+pub fn refresh<W: Element + Plain, D: Memory + Narrow<W>>(
     device: &mut D,
-    ends: &mut super::Ends<D>,
-    narrowing: adaloss_core::format::Narrowing,
+    ends: &mut Ends<D>,
+    narrowing: Narrowing,
     parameter: &mut Parameter<D, W>,
-) -> Result<(), D::Error>
-where
-    W: adaloss_core::format::Element + Plain,
-    G: adaloss_core::format::Element + Plain,
-    D: Machine<W, G>,
-{
+) -> Result<(), D::Error> {
     let Some(narrow) = &mut parameter.narrow else { return Ok(()) };
     let epilogue = ends.forward(narrowing);
-    adaloss_hal::Narrow::<W>::apply(device, parameter.master.view(), narrow.view_mut(), epilogue)
+    device.apply(parameter.master.view(), narrow.view_mut(), epilogue)
 }
