@@ -1,7 +1,5 @@
 //! The room `scale`: every legal exponent, and none else.
 
-mod oracle;
-
 use std::error::Error;
 
 use adaloss_core::scale::{Scale, ScaleError, Shift};
@@ -90,7 +88,7 @@ fn scales_order_as_their_factors_do_and_print_their_exponent() {
 }
 
 proptest! {
-    #![proptest_config(oracle::inputs::cases(1000))]
+    #![proptest_config(adaloss_oracle::inputs::cases(1000))]
 
     #[test]
     fn a_scale_exists_exactly_within_its_bounds(log2: i32) {

@@ -4,9 +4,8 @@ use adaloss_core::format::{
     E4M3, E5M2, Element, Encoding, Format, Narrowing, Overflow, Rounding, Subnormals, bf16, dot,
     f16,
 };
+use adaloss_oracle::{Grid, Limits, apfloat, inputs::SplitMix64};
 use num_traits::{Bounded, ToPrimitive};
-
-use crate::oracle::{Grid, Limits, apfloat, inputs::SplitMix64};
 
 /// Runs a generic check for each element type.
 macro_rules! for_each_element {

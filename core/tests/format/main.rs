@@ -1,9 +1,6 @@
 //! The room `format` against independent references: every pattern of every 8- and 16-bit format,
 //! dense sweeps of f32, every shift.
 
-#[path = "../oracle/mod.rs"]
-mod oracle;
-
 mod element;
 mod narrow;
 mod shifted;

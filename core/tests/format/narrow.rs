@@ -3,10 +3,10 @@
 use adaloss_core::format::{
     Encoding, Fate, Format, Narrowed, Narrowing, Overflow, Rounding, bf16, f16,
 };
-use rustc_apfloat::Round;
-
-use crate::oracle::{
-    Grid, apfloat, in_parallel,
+use adaloss_oracle::{
+    Grid,
+    apfloat::{self, Round},
+    in_parallel,
     inputs::{adversarial, with_neighbours},
     narrowings,
 };

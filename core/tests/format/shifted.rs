@@ -1,10 +1,9 @@
 //! `narrow(2^k x)` rounds the exact product once.
 
 use adaloss_core::format::{Encoding, Narrowing, Rounding};
-use rustc_apfloat::Round;
-
-use crate::oracle::{
-    Grid, apfloat,
+use adaloss_oracle::{
+    Grid,
+    apfloat::{self, Round},
     exact::{rational, rational_pow2},
     in_parallel,
     inputs::{SplitMix64, with_neighbours},

@@ -1,8 +1,7 @@
 //! `Narrowing::shifts` against `narrow` itself, and against the definition, at every shift.
 
 use adaloss_core::format::{Fate, Narrowing, Rounding};
-
-use crate::oracle::{
+use adaloss_oracle::{
     Limits, counted_narrowings, in_parallel, inputs::adversarial, narrowings, product,
 };
 

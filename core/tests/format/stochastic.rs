@@ -1,8 +1,7 @@
 //! Stochastic rounding: the exact number of random words that round up.
 
 use adaloss_core::format::{Encoding, Fate, Format, Narrowing, Rounding};
-
-use crate::oracle::{Grid, apfloat, formats, in_parallel, inputs::SplitMix64, pow2, product};
+use adaloss_oracle::{Grid, apfloat, formats, in_parallel, inputs::SplitMix64, pow2, product};
 
 /// Products that lie inside a format, with the shift that brings them there.
 fn inputs(grid: &Grid, count: usize, seed: u64) -> Vec<(f32, i32)> {

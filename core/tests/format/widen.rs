@@ -1,8 +1,7 @@
 //! From low precision to f32: every bit pattern.
 
 use adaloss_core::format::{Encoding, Format};
-
-use crate::oracle::{Limits, apfloat, formats};
+use adaloss_oracle::{Limits, apfloat, formats};
 
 /// All patterns of 16 and 8 bits; of binary32 a prime stride.
 fn patterns(encoding: Encoding) -> impl Iterator<Item = u32> {

@@ -6,12 +6,10 @@ use adaloss_core::{
     scale::Scale,
     statistics::Outcome,
 };
+use adaloss_oracle::inputs::{SplitMix64, cases};
 use proptest::prelude::*;
 
-use crate::{
-    oracle::inputs::{SplitMix64, cases},
-    search::Tensor,
-};
+use crate::search::Tensor;
 
 /// Every policy in one format.
 fn configs(format: Format) -> Vec<Config> {

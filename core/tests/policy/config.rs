@@ -10,9 +10,8 @@ use adaloss_core::{
     },
     scale::Scale,
 };
+use adaloss_oracle::{formats, inputs::cases};
 use proptest::prelude::*;
-
-use crate::oracle::{formats, inputs::cases};
 
 const FORMAT: Format = Format::BINARY16;
 

@@ -1,9 +1,6 @@
 //! The room `policy`: decisions against a search over every scale and element, triggers against a
 //! simulated run, and what a cell and a configuration are as bytes.
 
-#[path = "../oracle/mod.rs"]
-mod oracle;
-
 mod amax;
 mod cell;
 mod config;

@@ -8,15 +8,13 @@ use adaloss_core::{
     scale::Scale,
     statistics::Histogram,
 };
+use adaloss_oracle::{
+    counted_narrowings,
+    inputs::{SplitMix64, cases},
+};
 use proptest::prelude::*;
 
-use crate::{
-    oracle::{
-        counted_narrowings,
-        inputs::{SplitMix64, cases},
-    },
-    search::Tensor,
-};
+use crate::search::Tensor;
 
 /// Configurations whose policy decides from histograms.
 fn configs(narrowing: Narrowing) -> [Config; 2] {

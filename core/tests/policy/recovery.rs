@@ -6,8 +6,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::Outcome,
 };
-
-use crate::oracle::{
+use adaloss_oracle::{
     Limits, in_parallel,
     inputs::{SplitMix64, adversarial},
     narrowings, product,

@@ -6,8 +6,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::Histogram,
 };
-
-use crate::oracle::{Limits, inputs::SplitMix64, pow2, product};
+use adaloss_oracle::{Limits, inputs::SplitMix64, pow2, product};
 
 /// 2^32, the denominator of shares.
 const WHOLE: f64 = 4_294_967_296.0;

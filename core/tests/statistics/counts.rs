@@ -10,15 +10,13 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-
-use crate::{
-    narrowed,
-    oracle::{
-        Limits, counted_narrowings, in_parallel,
-        inputs::{SplitMix64, adversarial, with_neighbours},
-        pow2, product,
-    },
+use adaloss_oracle::{
+    Limits, counted_narrowings, in_parallel,
+    inputs::{SplitMix64, adversarial, with_neighbours},
+    pow2, product,
 };
+
+use crate::narrowed;
 
 /// Scales that the f32 values carry before they are narrowed: both ends, none, and others.
 const INCOMING: [i32; 6] = [-126, -40, 0, 3, 77, 126];

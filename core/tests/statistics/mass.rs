@@ -5,17 +5,16 @@ use adaloss_core::{
     scale::Scale,
     statistics::Histogram,
 };
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::Zero;
-
-use crate::oracle::{
+use adaloss_oracle::{
     Limits, counted_narrowings,
     exact::{rational, sum},
     in_parallel,
     inputs::SplitMix64,
     product,
 };
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::Zero;
 
 /// 2^32, the denominator of the shares that a histogram returns.
 fn whole() -> BigRational {

@@ -6,12 +6,11 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, LogStatistics, Outcome, Statistics},
 };
-use proptest::prelude::*;
-
-use crate::oracle::{
+use adaloss_oracle::{
     inputs::{SplitMix64, cases},
     narrowings,
 };
+use proptest::prelude::*;
 
 /// What is counted of one part of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,14 +4,13 @@ use adaloss_core::{
     format::{E4M3, Element, f16},
     statistics::{ExactSum, LogStatistics, Moments, Statistics},
 };
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::Zero;
-
-use crate::oracle::{
+use adaloss_oracle::{
     exact::{is_within_ulps, rational, rational_pow2, sum},
     inputs::SplitMix64,
 };
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::Zero;
 
 /// Returns the exact mean and population variance.
 fn exact_moments(values: &[f32]) -> (BigRational, BigRational) {

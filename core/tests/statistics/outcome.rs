@@ -6,15 +6,13 @@ use adaloss_core::{
     scale::Scale,
     statistics::Outcome,
 };
-
-use crate::{
-    narrowed,
-    oracle::{
-        Grid, in_parallel,
-        inputs::{SplitMix64, adversarial},
-        narrowings,
-    },
+use adaloss_oracle::{
+    Grid, in_parallel,
+    inputs::{SplitMix64, adversarial},
+    narrowings,
 };
+
+use crate::narrowed;
 
 /// Counts with the reference's fates, category by category.
 fn reference(

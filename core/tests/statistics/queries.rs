@@ -5,8 +5,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::Histogram,
 };
-
-use crate::oracle::{
+use adaloss_oracle::{
     Limits, counted_narrowings,
     inputs::{SplitMix64, adversarial},
     product,

@@ -7,23 +7,29 @@ use adaloss_core::format::{
 use super::{Limits, apfloat, product};
 
 /// All numbers of an encoding, in order.
-pub(crate) struct Grid {
-    pub(crate) encoding: Encoding,
-    pub(crate) limits: Limits,
+pub struct Grid {
+    /// The encoding.
+    pub encoding: Encoding,
+    /// Its ends.
+    pub limits: Limits,
     /// The finite numbers from zero up; the index is the bit pattern.  Empty for binary32, whose
     /// neighbours the f32 type itself knows.
-    pub(crate) numbers: Vec<f64>,
+    pub numbers: Vec<f64>,
 }
 
 /// The numbers next to an exact one: `low <= v < high`.
-pub(crate) struct Neighbours {
-    pub(crate) low_bits: u32,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+pub struct Neighbours {
+    /// The bits of the lower one.
+    pub low_bits: u32,
+    /// The lower one.
+    pub low: f64,
+    /// The one after it: beyond the largest finite number, what would come there.
+    pub high: f64,
 }
 
 impl Grid {
-    pub(crate) fn new(encoding: Encoding) -> Self {
+    /// Decodes every bit pattern of an encoding.
+    pub fn new(encoding: Encoding) -> Self {
         let limits = Limits::of(encoding);
         let numbers: Vec<f64> = match encoding {
             Encoding::Binary32 => Vec::new(),
@@ -35,7 +41,7 @@ impl Grid {
     }
 
     /// Returns the neighbours of a number from zero to below `limits.beyond`.
-    pub(crate) fn neighbours(&self, v: f64) -> Neighbours {
+    pub fn neighbours(&self, v: f64) -> Neighbours {
         if self.encoding == Encoding::Binary32 {
             let nearest = v as f32;
             let low = if f64::from(nearest) > v { nearest.next_down() } else { nearest };
@@ -50,7 +56,7 @@ impl Grid {
 
     /// Returns the share of the way from the lower to the upper neighbour, in units of 2^-32, and
     /// whether a whole number of them says it exactly.
-    pub(crate) fn fraction(&self, v: f64) -> (u32, bool) {
+    pub fn fraction(&self, v: f64) -> (u32, bool) {
         let Neighbours { low, high, .. } = self.neighbours(v);
         // A difference of numbers on a common grid and a quotient by a power of two: both exact.
         let share = (v - low) / (high - low) * 4_294_967_296.0;
@@ -58,7 +64,11 @@ impl Grid {
     }
 
     /// Narrows by the documented definition.
-    pub(crate) fn narrow(&self, narrowing: Narrowing, x: f32, k: i32, noise: u32) -> Narrowed {
+    ///
+    /// # Panics
+    ///
+    /// The narrowing is for another encoding.
+    pub fn narrow(&self, narrowing: Narrowing, x: f32, k: i32, noise: u32) -> Narrowed {
         assert_eq!(narrowing.format.encoding, self.encoding);
         let sign = if x.is_sign_negative() { self.limits.sign_bit() } else { 0 };
         let saturates = narrowing.overflow == Overflow::Saturate;

@@ -4,22 +4,19 @@
 //! neighbours of a table; [`apfloat`] rounds with LLVM's arbitrary-precision floating point;
 //! [`exact`] has the rational numbers; [`inputs`] generates what is tested with.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-#![allow(unused_imports, reason = "each test file uses its part")]
-
-pub(crate) mod apfloat;
-pub(crate) mod exact;
+pub mod apfloat;
+pub mod exact;
 mod grid;
-pub(crate) mod inputs;
+pub mod inputs;
 mod limits;
 
-pub(crate) use grid::Grid;
-pub(crate) use limits::{Limits, pow2, product};
+pub use grid::Grid;
+pub use limits::{Limits, pow2, product};
 
 use adaloss_core::format::{Encoding, Format, Narrowing, Overflow, Rounding, Subnormals};
 
 /// Every encoding, each with gradual underflow and with flushing.
-pub(crate) fn formats() -> Vec<Format> {
+pub fn formats() -> Vec<Format> {
     let encodings = [
         Encoding::Binary16,
         Encoding::BFloat16,
@@ -33,7 +30,7 @@ pub(crate) fn formats() -> Vec<Format> {
 }
 
 /// Every combination of format, rounding and overflow.
-pub(crate) fn narrowings() -> Vec<Narrowing> {
+pub fn narrowings() -> Vec<Narrowing> {
     let mut all = Vec::new();
     for format in formats() {
         for rounding in [Rounding::NearestEven, Rounding::TowardZero, Rounding::Stochastic] {
@@ -46,13 +43,13 @@ pub(crate) fn narrowings() -> Vec<Narrowing> {
 }
 
 /// Every combination of format and deterministic rounding; overflow does not change a count.
-pub(crate) fn counted_narrowings() -> Vec<Narrowing> {
+pub fn counted_narrowings() -> Vec<Narrowing> {
     let of = |n: &Narrowing| n.overflow == Overflow::Infinity && n.rounding != Rounding::Stochastic;
     narrowings().into_iter().filter(of).collect()
 }
 
 /// Runs `job` on every item, on all cores, and returns the sum of what it counted.
-pub(crate) fn in_parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> u64 + Sync) -> u64 {
+pub fn in_parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> u64 + Sync) -> u64 {
     use std::{
         panic::resume_unwind,
         sync::atomic::{AtomicUsize, Ordering},

@@ -6,10 +6,14 @@ use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use super::{Limits, pow2};
 
 /// Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
-pub(crate) struct SplitMix64(pub(crate) u64);
+pub struct SplitMix64(
+    /// The state; any number is a seed.
+    pub u64,
+);
 
 impl SplitMix64 {
-    pub(crate) fn word(&mut self) -> u64 {
+    /// Returns 64 random bits.
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,17 +21,18 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    pub(crate) fn half_word(&mut self) -> u32 {
+    /// Returns 32 random bits.
+    pub fn half_word(&mut self) -> u32 {
         (self.word() >> 32) as u32
     }
 
     /// Returns a number below `bound`, which is small.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         (self.word() >> 33) as usize % bound
     }
 
     /// Returns a random bit pattern that is finite and not zero.
-    pub(crate) fn finite(&mut self) -> f32 {
+    pub fn finite(&mut self) -> f32 {
         loop {
             let x = f32::from_bits(self.half_word());
             if x.is_finite() && x != 0.0 {
@@ -37,7 +42,7 @@ impl SplitMix64 {
     }
 
     /// Returns `m 2^e` of a random sign, with a random significand and `least <= e <= greatest`.
-    pub(crate) fn between_binades(&mut self, least: i32, greatest: i32) -> f32 {
+    pub fn between_binades(&mut self, least: i32, greatest: i32) -> f32 {
         let word = self.word();
         let exponent = least + self.below((greatest - least + 1) as usize) as i32;
         let significand = 1.0 + (word >> 41) as f64 / pow2(23);
@@ -45,7 +50,8 @@ impl SplitMix64 {
         if word & 1 == 0 { x } else { -x }
     }
 
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    /// Puts items into a random order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));
         }
@@ -53,7 +59,7 @@ impl SplitMix64 {
 }
 
 /// A number of cases that are the same in every run.
-pub(crate) fn cases(cases: u32) -> ProptestConfig {
+pub fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
         failure_persistence: None,
@@ -63,13 +69,13 @@ pub(crate) fn cases(cases: u32) -> ProptestConfig {
 }
 
 /// Returns the value and its two neighbours in f32, those that are finite and not zero.
-pub(crate) fn with_neighbours(x: f32) -> impl Iterator<Item = f32> {
+pub fn with_neighbours(x: f32) -> impl Iterator<Item = f32> {
     [x.next_down(), x, x.next_up()].into_iter().filter(|x| x.is_finite() && *x != 0.0)
 }
 
 /// The f32 values at which counts change at some scale, with their neighbours: every power of two,
 /// and in every binade the significands at which this format's largest numbers round.
-pub(crate) fn corners(format: Format) -> Vec<f32> {
+pub fn corners(format: Format) -> Vec<f32> {
     let limits = Limits::of(format.encoding);
     let top = limits.beyond.log2().ceil() as i32 - 1;
     let mut values = Vec::new();
@@ -85,7 +91,7 @@ pub(crate) fn corners(format: Format) -> Vec<f32> {
 }
 
 /// The corners of a format with both signs, f32 subnormals, and random bit patterns.
-pub(crate) fn adversarial(format: Format, random: usize, seed: u64) -> Vec<f32> {
+pub fn adversarial(format: Format, random: usize, seed: u64) -> Vec<f32> {
     let mut generator = SplitMix64(seed);
     let mut values = corners(format);
     for _ in 0..random {

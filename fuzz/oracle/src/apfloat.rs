@@ -2,12 +2,14 @@
 
 use adaloss_core::format::Encoding;
 use rustc_apfloat::{
-    Float, FloatConvert, Round,
+    Float, FloatConvert,
     ieee::{BFloat, Double, Float8E4M3FN, Float8E5M2, Half, Quad, Single},
 };
 
+pub use rustc_apfloat::Round;
+
 /// Returns the value of a bit pattern, NaN included.
-pub(crate) fn decode(encoding: Encoding, bits: u32) -> f64 {
+pub fn decode(encoding: Encoding, bits: u32) -> f64 {
     match encoding {
         Encoding::Binary16 => to_f64::<Half>(bits),
         Encoding::BFloat16 => to_f64::<BFloat>(bits),
@@ -18,7 +20,7 @@ pub(crate) fn decode(encoding: Encoding, bits: u32) -> f64 {
 }
 
 /// Rounds an f32 that is no NaN and returns the bits.
-pub(crate) fn round(encoding: Encoding, x: f32, round: Round) -> u32 {
+pub fn round(encoding: Encoding, x: f32, round: Round) -> u32 {
     let x = single(x);
     match encoding {
         Encoding::Binary16 => to_bits::<_, Half>(x, round),
@@ -30,7 +32,7 @@ pub(crate) fn round(encoding: Encoding, x: f32, round: Round) -> u32 {
 }
 
 /// Rounds the exact product `2^k x`, which a binary128 holds for every `k` in `-16000..=16000`.
-pub(crate) fn round_product(encoding: Encoding, x: f32, k: i32, round: Round) -> u32 {
+pub fn round_product(encoding: Encoding, x: f32, k: i32, round: Round) -> u32 {
     let product = <Single as FloatConvert<Quad>>::convert(single(x), &mut false).value.scalbn(k);
     match encoding {
         Encoding::Binary16 => to_bits::<_, Half>(product, round),
@@ -42,12 +44,12 @@ pub(crate) fn round_product(encoding: Encoding, x: f32, k: i32, round: Round) ->
 }
 
 /// Returns `a * b + c` with one rounding to f32.
-pub(crate) fn fused(a: f32, b: f32, c: f32) -> f32 {
+pub fn fused(a: f32, b: f32, c: f32) -> f32 {
     f32::from_bits(single(a).mul_add(single(b), single(c)).value.to_bits() as u32)
 }
 
 /// Returns `a * b + c` with two roundings to f32.
-pub(crate) fn unfused(a: f32, b: f32, c: f32) -> f32 {
+pub fn unfused(a: f32, b: f32, c: f32) -> f32 {
     let product = (single(a) * single(b)).value;
     f32::from_bits((product + single(c)).value.to_bits() as u32)
 }

@@ -2,8 +2,12 @@
 
 use adaloss_core::format::{Encoding, Format, Narrowing, Rounding, Subnormals};
 
-/// Returns `2^log2`, exactly, for every normal f64.
-pub(crate) const fn pow2(log2: i32) -> f64 {
+/// Returns `2^log2`, exactly.
+///
+/// # Panics
+///
+/// It is no normal f64.
+pub const fn pow2(log2: i32) -> f64 {
     assert!(log2 >= -1022 && log2 <= 1023);
     f64::from_bits(((log2 + 1023) as u64) << 52)
 }
@@ -12,7 +16,11 @@ pub(crate) const fn pow2(log2: i32) -> f64 {
 ///
 /// It has 24 significant bits and lies between 2^(k - 149) and 2^(k + 128), so that an f64 holds it
 /// for every `k` in `-800..=800`.
-pub(crate) fn product(x: f32, k: i32) -> f64 {
+///
+/// # Panics
+///
+/// `k` is outside that range.
+pub fn product(x: f32, k: i32) -> f64 {
     assert!(k.abs() <= 800);
     f64::from(x) * pow2(k)
 }
@@ -22,23 +30,30 @@ pub(crate) fn product(x: f32, k: i32) -> f64 {
 /// Sources: IEEE 754-2019 table 3.5 for binary16 and binary32; table 1 of Micikevicius et al., "FP8
 /// Formats for Deep Learning", for E5M2 and E4M3; bfloat16 is the upper half of binary32.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) smallest: f64,
-    pub(crate) smallest_normal: f64,
-    pub(crate) largest: f64,
+pub struct Limits {
+    /// The smallest positive number, a subnormal.
+    pub smallest: f64,
+    /// The smallest normal number.
+    pub smallest_normal: f64,
+    /// The largest finite number.
+    pub largest: f64,
     /// The number after the largest, if exponents went on.
-    pub(crate) beyond: f64,
+    pub beyond: f64,
     /// Whether the significand of the largest number is even: who wins the tie with `beyond`.
-    pub(crate) largest_is_even: bool,
-    pub(crate) largest_bits: u32,
+    pub largest_is_even: bool,
+    /// The bits of the largest finite number.
+    pub largest_bits: u32,
     /// The bits of infinity, or of NaN where there is none.
-    pub(crate) infinity_bits: u32,
-    pub(crate) nan_bits: u32,
-    pub(crate) width: u32,
+    pub infinity_bits: u32,
+    /// The bits of the quiet NaN without a sign.
+    pub nan_bits: u32,
+    /// Bits in a pattern.
+    pub width: u32,
 }
 
 impl Limits {
-    pub(crate) fn of(encoding: Encoding) -> Self {
+    /// Returns the ends of an encoding, with gradual underflow.
+    pub fn of(encoding: Encoding) -> Self {
         let odd = |width, smallest, smallest_normal, largest, beyond, bits: [u32; 3]| Self {
             smallest: pow2(smallest),
             smallest_normal: pow2(smallest_normal),
@@ -69,7 +84,7 @@ impl Limits {
     }
 
     /// Returns the smallest number of a format, flushing or not.
-    pub(crate) fn smallest_of(format: Format) -> f64 {
+    pub fn smallest_of(format: Format) -> f64 {
         let limits = Self::of(format.encoding);
         match format.subnormals {
             Subnormals::Gradual => limits.smallest,
@@ -79,7 +94,7 @@ impl Limits {
 
     /// Tells whether a positive exact number becomes zero; under stochastic rounding, whether it
     /// can.
-    pub(crate) fn underflows(&self, narrowing: Narrowing, v: f64) -> bool {
+    pub fn underflows(&self, narrowing: Narrowing, v: f64) -> bool {
         match (narrowing.format.subnormals, narrowing.rounding) {
             (Subnormals::Flush, _) => v < self.smallest_normal,
             // Zero is even and wins the tie.
@@ -90,7 +105,7 @@ impl Limits {
 
     /// Tells whether a positive exact number rounds beyond the largest one; under stochastic
     /// rounding, whether it can.
-    pub(crate) fn overflows(&self, narrowing: Narrowing, v: f64) -> bool {
+    pub fn overflows(&self, narrowing: Narrowing, v: f64) -> bool {
         let tie = self.tie();
         match narrowing.rounding {
             Rounding::NearestEven if self.largest_is_even => v > tie,
@@ -101,11 +116,12 @@ impl Limits {
     }
 
     /// Returns the number halfway between the largest and the one after it.
-    pub(crate) fn tie(&self) -> f64 {
+    pub fn tie(&self) -> f64 {
         (self.largest + self.beyond) / 2.0
     }
 
-    pub(crate) fn sign_bit(&self) -> u32 {
+    /// Returns the bit of the sign.
+    pub fn sign_bit(&self) -> u32 {
         1 << (self.width - 1)
     }
 }
