@@ -8,9 +8,14 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_oracle::{Limits, inputs::SplitMix64, product};
+use adaloss_oracle::{
+    Limits,
+    inputs::SplitMix64,
+    product,
+    search::{Tensor, counts},
+};
 
-use crate::search::{Tensor, counts};
+use crate::tensor::Observe;
 
 fn config(format: Format, window: u16, margin: u8) -> Config {
     let amax = Policy::Amax(Amax { window, margin });

@@ -6,10 +6,13 @@ use adaloss_core::{
     scale::Scale,
     statistics::Outcome,
 };
-use adaloss_oracle::inputs::{SplitMix64, cases};
+use adaloss_oracle::{
+    inputs::{SplitMix64, cases},
+    search::Tensor,
+};
 use proptest::prelude::*;
 
-use crate::search::Tensor;
+use crate::tensor::Observe;
 
 /// Every policy in one format.
 fn configs(format: Format) -> Vec<Config> {

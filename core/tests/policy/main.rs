@@ -7,5 +7,5 @@ mod config;
 mod measured;
 mod properties;
 mod recovery;
-mod search;
+mod tensor;
 mod triggers;

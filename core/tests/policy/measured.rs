@@ -8,9 +8,14 @@ use adaloss_core::{
     scale::Scale,
     statistics::Histogram,
 };
-use adaloss_oracle::{counted_narrowings, in_parallel, inputs::SplitMix64, narrowings};
+use adaloss_oracle::{
+    counted_narrowings, in_parallel,
+    inputs::SplitMix64,
+    narrowings,
+    search::{self, Decision, Tensor, counts},
+};
 
-use crate::search::{self, Decision, Tensor, counts};
+use crate::tensor::Observe;
 
 /// Parameters that make every rule and bound matter now and then.
 fn draw_parameters(generator: &mut SplitMix64) -> Measured {

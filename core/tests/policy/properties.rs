@@ -11,10 +11,11 @@ use adaloss_core::{
 use adaloss_oracle::{
     counted_narrowings,
     inputs::{SplitMix64, cases},
+    search::Tensor,
 };
 use proptest::prelude::*;
 
-use crate::search::Tensor;
+use crate::tensor::Observe;
 
 /// Configurations whose policy decides from histograms.
 fn configs(narrowing: Narrowing) -> [Config; 2] {

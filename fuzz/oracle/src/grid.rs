@@ -1,5 +1,7 @@
 //! Rounding by its definition: find the two neighbours in a table, then choose.
 
+use std::sync::OnceLock;
+
 use adaloss_core::format::{
     Encoding, Fate, Format, Narrowed, Narrowing, Overflow, Rounding, Subnormals,
 };
@@ -28,6 +30,12 @@ pub struct Neighbours {
 }
 
 impl Grid {
+    /// Returns the numbers of an encoding, decoded once.
+    pub fn of(encoding: Encoding) -> &'static Self {
+        static GRIDS: [OnceLock<Grid>; Encoding::ALL.len()] = [const { OnceLock::new() }; 5];
+        GRIDS[encoding as usize].get_or_init(|| Self::new(encoding))
+    }
+
     /// Decodes every bit pattern of an encoding.
     pub fn new(encoding: Encoding) -> Self {
         let limits = Limits::of(encoding);

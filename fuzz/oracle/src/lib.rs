@@ -2,13 +2,15 @@
 //!
 //! The types of `adaloss_core` serve as names only.  [`Grid`] rounds by the definition, between two
 //! neighbours of a table; [`apfloat`] rounds with LLVM's arbitrary-precision floating point;
-//! [`exact`] has the rational numbers; [`inputs`] generates what is tested with.
+//! [`exact`] has the rational numbers; [`search`] finds the scale that `measured` has to decide;
+//! [`inputs`] generates what is tested with.
 
 pub mod apfloat;
 pub mod exact;
 mod grid;
 pub mod inputs;
 mod limits;
+pub mod search;
 
 pub use grid::Grid;
 pub use limits::{Limits, pow2, product};

@@ -4,34 +4,30 @@ use adaloss_core::{
     format::{Encoding, Narrowing, Rounding, Subnormals},
     policy::{Measured, Rule},
     scale::Scale,
-    statistics::Histogram,
 };
-use adaloss_oracle::{Limits, inputs::SplitMix64, pow2, product};
+
+use crate::{Limits, inputs::SplitMix64, pow2, product};
 
 /// 2^32, the denominator of shares.
 const WHOLE: f64 = 4_294_967_296.0;
 
 /// A tensor of f32 values and the scale that it carries.
 #[derive(Clone, Debug)]
-pub(crate) struct Tensor {
-    pub(crate) values: Vec<f32>,
-    pub(crate) incoming: Scale,
+pub struct Tensor {
+    /// Finite values.
+    pub values: Vec<f32>,
+    /// The scale that they carry.
+    pub incoming: Scale,
 }
 
 impl Tensor {
-    pub(crate) fn histogram(&self, narrowing: Narrowing) -> Histogram {
-        let mut histogram = Histogram::new(narrowing);
-        histogram.observe(&self.values, self.incoming);
-        histogram
-    }
-
     /// The exact magnitudes at scale `2^k`.
     fn at(&self, k: i32) -> impl Iterator<Item = f64> {
         self.values.iter().map(move |x| product(x.abs(), k - self.incoming.log2()))
     }
 
     /// Draws a tensor of one of several shapes, most of them near the middle of the scales.
-    pub(crate) fn draw(generator: &mut SplitMix64) -> Self {
+    pub fn draw(generator: &mut SplitMix64) -> Self {
         let incoming = Scale::saturating(generator.below(81) as i32 - 40);
         let most = if generator.below(10) == 0 { 2500 } else { 150 };
         let length = 1 + generator.below(most);
@@ -58,19 +54,25 @@ impl Tensor {
 
 /// What `measured` has to decide.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Decision {
-    pub(crate) rule: Rule,
-    pub(crate) scale: i32,
-    pub(crate) limited: bool,
-    pub(crate) promised: bool,
-    pub(crate) allowed: u64,
-    pub(crate) window: (i32, i32),
+pub struct Decision {
+    /// The rule that decides.
+    pub rule: Rule,
+    /// The exponent of the scale.
+    pub scale: i32,
+    /// Whether the bound on growth kept it low.
+    pub limited: bool,
+    /// Whether it keeps underflow within the tolerance.
+    pub promised: bool,
+    /// Elements that may underflow.
+    pub allowed: u64,
+    /// The least and the greatest scale that keep the promise, 127 and -127 where there is none.
+    pub window: (i32, i32),
     /// Underflow and overflow at the scale below, at the scale and at the one above.
-    pub(crate) expected: [(u64, u64); 3],
+    pub expected: [(u64, u64); 3],
 }
 
-/// Counts elements at a scale.
-pub(crate) fn counts(narrowing: Narrowing, tensor: &Tensor, k: i32) -> (u64, u64) {
+/// Returns how many elements of a tensor underflow and how many overflow at the scale `2^k`.
+pub fn counts(narrowing: Narrowing, tensor: &Tensor, k: i32) -> (u64, u64) {
     let limits = Limits::of(narrowing.format.encoding);
     let count = |is: &dyn Fn(f64) -> bool| tensor.at(k).filter(|&v| is(v)).count() as u64;
     let underflow = count(&|v| v > 0.0 && limits.underflows(narrowing, v));
@@ -95,7 +97,9 @@ fn lost_mass(narrowing: Narrowing, tensor: &Tensor, k: i32) -> f64 {
 
 /// Decides by search; `None` where mass decides and is so near its tolerance that rounding matters,
 /// or is that of elements whose binades the histogram does not tell apart.
-pub(crate) fn decide(
+///
+/// `before` is the exponent of a scale that was decided before, `current` that of the cell.
+pub fn decide(
     measured: &Measured,
     narrowing: Narrowing,
     tensor: &Tensor,
