@@ -118,6 +118,12 @@ impl<const CELLS: usize> LossScaler<CELLS> {
             let cell = cell(index)?;
             scaler.cells.push(cell).map_err(|_| CheckpointError::Cell { index })?;
         }
+        // What is not in use is zero: one scaler has one block of bytes.
+        for index in in_use + 1..=CELLS {
+            if reader.take() != Some([0; Cell::BYTES]) {
+                return Err(CheckpointError::Cell { index });
+            }
+        }
         Ok(scaler)
     }
 }

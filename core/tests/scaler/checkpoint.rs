@@ -111,15 +111,22 @@ fn errors_say_what_is_wrong() {
 /// A checksum that fits does not make illegal cells legal.
 #[test]
 fn an_illegal_cell_is_refused() {
+    let exponent_of_the_loss = |cells: &mut [u8]| cells[12] = 127;
+    assert_eq!(refused_when(exponent_of_the_loss), CheckpointError::Cell { index: 0 });
+    // The third of eight cells, none of which is in use.
+    let unused = |cells: &mut [u8]| cells[3 * Cell::BYTES + 9] = 0x80;
+    assert_eq!(refused_when(unused), CheckpointError::Cell { index: 3 });
+}
+
+/// Forges the cells of a new scaler's checkpoint, checksum and all, and returns why it is refused.
+fn refused_when(forge: impl Fn(&mut [u8])) -> CheckpointError {
     let config = Config::for_format(Format::BINARY16);
     let mut bytes = saved(&Scaler::new(config));
-    let loss_cell = bytes.len() - 4 - 9 * Cell::BYTES;
-    bytes[loss_cell + 12] = 127; // the exponent of its scale
     let body = bytes.len() - 4;
+    forge(&mut bytes[body - 9 * Cell::BYTES..body]);
     let checksum = crc32(&bytes[..body]);
     bytes[body..].copy_from_slice(&checksum.to_le_bytes());
-    let error = Scaler::restore(config, &bytes).unwrap_err();
-    assert_eq!(error, CheckpointError::Cell { index: 0 });
+    Scaler::restore(config, &bytes).unwrap_err()
 }
 
 /// The checksum of zlib, from its definition.
