@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use adaloss_core::{
     format::{Format, Narrowing, Rounding},
-    policy::{Cell, Certificate, Config, Fraction, Measured, Policy, Rule, Trigger, decide},
+    policy::{Cell, Config, Fraction, Measured, Policy, Rule, Trigger, decide},
     scale::Scale,
     statistics::Histogram,
 };
@@ -39,18 +39,6 @@ fn config(narrowing: Narrowing, measured: Measured) -> Config {
         .expect("legal parameters")
 }
 
-fn decision(certificate: &Certificate) -> Decision {
-    Decision {
-        rule: certificate.rule,
-        scale: certificate.scale.log2(),
-        limited: certificate.limited,
-        promised: certificate.promised,
-        allowed: certificate.allowed,
-        window: (certificate.window.least.into(), certificate.window.greatest.into()),
-        expected: certificate.expected.map(|at| (at.underflow, at.overflow)),
-    }
-}
-
 /// Decides once and compares with the search; returns the rule.
 fn check(config: &Config, tensor: &Tensor, cell: &mut Cell) -> Option<Rule> {
     let Policy::Measured(measured) = config.policy() else { unreachable!("measured") };
@@ -61,7 +49,7 @@ fn check(config: &Config, tensor: &Tensor, cell: &mut Cell) -> Option<Rule> {
     let certificate = decide(config, &tensor.histogram(narrowing), cell);
     let expected = expected?;
     let context = || format!("{config:?} {tensor:?} from {before:?}");
-    assert_eq!(decision(&certificate), expected, "{}", context());
+    assert_eq!(Decision::of(&certificate), expected, "{}", context());
     assert_eq!(certificate.before, current);
     assert_eq!(certificate.nonzero, tensor.values.len() as u64);
     assert_eq!((cell.scale(), cell.age()), (certificate.scale, 0));

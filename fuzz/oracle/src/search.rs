@@ -2,11 +2,19 @@
 
 use adaloss_core::{
     format::{Encoding, Narrowing, Rounding, Subnormals},
-    policy::{Measured, Rule},
+    policy::{Certificate, Measured, Rule},
     scale::Scale,
 };
 
-use crate::{Limits, inputs::SplitMix64, pow2, product};
+use num_rational::BigRational;
+use num_traits::Zero;
+
+use crate::{
+    Limits,
+    exact::{rational, sum},
+    inputs::SplitMix64,
+    pow2, product,
+};
 
 /// 2^32, the denominator of shares.
 const WHOLE: f64 = 4_294_967_296.0;
@@ -71,6 +79,21 @@ pub struct Decision {
     pub expected: [(u64, u64); 3],
 }
 
+impl Decision {
+    /// Reads what a certificate says.
+    pub fn of(certificate: &Certificate) -> Self {
+        Self {
+            rule: certificate.rule,
+            scale: certificate.scale.log2(),
+            limited: certificate.limited,
+            promised: certificate.promised,
+            allowed: certificate.allowed,
+            window: (certificate.window.least.into(), certificate.window.greatest.into()),
+            expected: certificate.expected.map(|at| (at.underflow, at.overflow)),
+        }
+    }
+}
+
 /// Returns how many elements of a tensor underflow and how many overflow at the scale `2^k`.
 pub fn counts(narrowing: Narrowing, tensor: &Tensor, k: i32) -> (u64, u64) {
     let limits = Limits::of(narrowing.format.encoding);
@@ -95,6 +118,21 @@ fn lost_mass(narrowing: Narrowing, tensor: &Tensor, k: i32) -> f64 {
     if lost == 0.0 { 0.0 } else { lost / (lost + kept) * WHOLE }
 }
 
+/// Returns the exact share of the sum of magnitudes that underflows at `2^k`, times 2^32; 0 of an
+/// empty tensor.
+pub fn lost_share(narrowing: Narrowing, tensor: &Tensor, k: i32) -> BigRational {
+    let limits = Limits::of(narrowing.format.encoding);
+    let mass = |is_counted: &dyn Fn(f64) -> bool| {
+        let counted = tensor.values.iter().zip(tensor.at(k)).filter(|&(_, v)| is_counted(v));
+        sum(counted.map(|(x, _)| rational(x.abs().into())))
+    };
+    let total = mass(&|_| true);
+    if total.is_zero() {
+        return total;
+    }
+    mass(&|v| limits.underflows(narrowing, v)) / total * rational(WHOLE)
+}
+
 /// Decides by search; `None` where mass decides and is so near its tolerance that rounding matters,
 /// or is that of elements whose binades the histogram does not tell apart.
 ///
@@ -115,7 +153,9 @@ pub fn decide(
     // No legal scale may leave the headroom: then the least one comes nearest.
     let top = k_hi.map_or(-126, |k| (k - i32::from(measured.headroom)).max(-126));
 
-    let (mut rule, mut least) = (Rule::Window, k_lo.filter(|&k| k <= top));
+    // Where every legal scale overflows there is no window to be in.
+    let in_window = |k: &i32| k_hi.is_some() && *k <= top;
+    let (mut rule, mut least) = (Rule::Window, k_lo.filter(in_window));
     if least.is_none() {
         let beyond = [counts(narrowing, tensor, -127).0, counts(narrowing, tensor, 127).0];
         if beyond != [nonzero as u64, 0] {
@@ -127,7 +167,8 @@ pub fn decide(
             return None;
         }
         rule = Rule::LostMass;
-        least = (-126..).zip(masses).find(|&(_, mass)| mass <= tolerated).map(|(k, _)| k);
+        let by_mass = (-126..).zip(masses).find(|&(_, mass)| mass <= tolerated);
+        least = by_mass.map(|(k, _)| k).filter(in_window);
     }
     let middle = |least: i32| match narrowing.format.encoding {
         Encoding::BFloat16 | Encoding::Binary32 => 0.clamp(least, top),
