@@ -45,6 +45,12 @@ compare() {
     rm -r "$out"
 }
 
+# The fuzz targets for libFuzzer compile; what they do, the tests do too.
+fuzz() {
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    RUSTFLAGS="-D warnings" cargo check --manifest-path fuzz/Cargo.toml --locked
+}
+
 # Measures the tables in README.md anew: ten minutes, and only by name, since they are of one machine.
 readme() {
     local out
@@ -62,15 +68,15 @@ readme() {
 }
 
 words=("$@")
-[ ${#words[@]} -gt 0 ] || words=(fmt clippy doc no_std ignored compare test)
+[ ${#words[@]} -gt 0 ] || words=(fmt clippy doc no_std ignored compare fuzz test)
 for word in "${words[@]}"; do
     case $word in
-        fmt | clippy | test | doc | no_std | ignored | compare | readme)
+        fmt | clippy | test | doc | no_std | ignored | compare | fuzz | readme)
             echo "== $word" >&2
             "$word"
             ;;
         *)
-            echo "unknown word \"$word\": one of fmt clippy doc no_std ignored compare test readme" >&2
+            echo "unknown word \"$word\": one of fmt clippy doc no_std ignored compare fuzz test readme" >&2
             exit 2
             ;;
     esac

@@ -1,0 +1,89 @@
+//! A target as an ordinary test.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::{Path, PathBuf},
+};
+
+use adaloss_oracle::inputs::SplitMix64;
+
+/// The most bytes of a generated input.
+const LONGEST: usize = 700;
+
+/// Runs a target with every file of `corpus/name` and `crashes/name` below a folder, then with
+/// `generated` inputs that are the same each time: random bytes, and files with some bytes changed.
+///
+/// # Panics
+///
+/// The target found something: then the input is named, and one that is no file yet becomes one in
+/// `artifacts/name`.  Or there is no corpus.
+pub fn replay(folder: &Path, name: &str, target: impl Fn(&[u8]), generated: u64) {
+    let corpus = files(&folder.join("corpus").join(name));
+    assert!(!corpus.is_empty(), "there is no corpus of {name} in {}", folder.display());
+    let mut inputs = Vec::new();
+    for path in corpus.iter().chain(&files(&folder.join("crashes").join(name))) {
+        let bytes = fs::read(path).expect("a readable file");
+        run(&target, &bytes, || path.display().to_string());
+        inputs.push(bytes);
+    }
+    let mut generator = SplitMix64(0xf00d);
+    for nth in 0..generated {
+        let bytes = match nth % 2 {
+            0 => random(&mut generator),
+            _ => changed(&inputs[generator.below(inputs.len())], &mut generator),
+        };
+        run(&target, &bytes, || {
+            let artifacts = folder.join("artifacts").join(name);
+            let path = artifacts.join(format!("generated-{nth}"));
+            let kept = fs::create_dir_all(&artifacts).and_then(|()| fs::write(&path, &bytes));
+            format!("{} ({kept:?})", path.display())
+        });
+    }
+}
+
+/// Runs a target with random bytes that are the same each time.
+///
+/// # Panics
+///
+/// The target found something: then the input is printed.
+pub fn generated(target: impl Fn(&[u8]), inputs: u64) {
+    let mut generator = SplitMix64(0xf00d);
+    for nth in 0..inputs {
+        let bytes = random(&mut generator);
+        run(&target, &bytes, || format!("input {nth}: {bytes:?}"));
+    }
+}
+
+/// Returns the files of a folder, sorted; none where there is no folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+    files.sort();
+    files
+}
+
+/// Runs a target, and says what it was given if it finds something.
+fn run(target: impl Fn(&[u8]), bytes: &[u8], name: impl FnOnce() -> String) {
+    if let Err(found) = catch_unwind(AssertUnwindSafe(|| target(bytes))) {
+        eprintln!("found with {}", name());
+        resume_unwind(found);
+    }
+}
+
+fn random(generator: &mut SplitMix64) -> Vec<u8> {
+    (0..generator.below(LONGEST)).map(|_| generator.word() as u8).collect()
+}
+
+/// Changes a few bytes.
+fn changed(bytes: &[u8], generator: &mut SplitMix64) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=generator.below(6) {
+        let place = generator.below(bytes.len() + 1);
+        match bytes.get_mut(place) {
+            Some(byte) => *byte = generator.word() as u8,
+            None => bytes.push(generator.word() as u8),
+        }
+    }
+    bytes
+}

@@ -1,0 +1,273 @@
+//! A scaler without a scaler: the same visits, one rule after the other, narrowed by definition.
+
+use adaloss_core::{
+    apply::{ApplyError, Pass},
+    format::{Noise, Overflow},
+    policy::{
+        Cell, Certificate, Config, Operands, Recovery, decide, decide_from_operands, decide_join,
+        due, join_target, note, outgoing, recover, step,
+    },
+    propagate::Scaled,
+    scale::Scale,
+    scaler::{Totals, Visit},
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::{Cause, Place, Unscaled, Verdict},
+};
+
+use super::{Bits, CELLS, Scaler, narrow};
+use crate::device::{Ending, count};
+
+/// Why a pass failed: never, as long as it is asked for what it can do.
+pub(super) type Refused = ApplyError;
+
+/// What a visit decides from, next to its results.
+pub(super) enum Kind {
+    Cast,
+    Product,
+    /// The scales of the branches.
+    Join(Vec<Scale>),
+}
+
+/// Returns the operands of a product whose results are given; any will do.
+pub(super) fn product(results: &[f32]) -> Operands {
+    let weight = Statistics::of(&[0.5_f32, -2.0, 0.0]);
+    Operands::Product { gradient: Statistics::of(results), weight, fan_in: 3 }
+}
+
+/// One run over a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Call {
+    stores: bool,
+    measures: bool,
+    outgoing: Scale,
+    noise: Noise,
+}
+
+/// What a visit has to be, and what it was.
+pub(super) struct Passes {
+    expected: Option<Expected>,
+    calls: Vec<Call>,
+}
+
+struct Expected {
+    visit: Visit,
+    bits: Bits,
+    calls: Vec<Call>,
+}
+
+impl Passes {
+    /// Does what a pass asks for.
+    pub(super) fn run(&mut self, values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, Refused> {
+        self.calls.push(Call {
+            stores: pass.stores(),
+            measures: pass.counters().1.is_some(),
+            outgoing: pass.outgoing(),
+            noise: pass.noise(),
+        });
+        assert_eq!(pass.shift(), pass.outgoing() / pass.incoming());
+        narrow(values, pass)
+    }
+
+    /// Compares the calls, the visit, and what it left.
+    pub(super) fn check(&self, left: &Scaled<Bits>, visit: Option<&Visit>, walk: &Walk) {
+        let expected = self.expected.as_ref().expect("a visit without a cell left nothing");
+        let config = &walk.config;
+        assert_eq!(self.calls, expected.calls, "{config:?}");
+        assert_eq!(visit, Some(&expected.visit), "{config:?}");
+        let (bits, scale) = left.as_ref().into_parts();
+        assert_eq!((bits, scale), (&expected.bits, expected.visit.outgoing), "{config:?}");
+    }
+}
+
+/// The state of a training run.
+pub(super) struct Walk {
+    pub(super) config: Config,
+    pub(super) bad: Option<(Place, Cause)>,
+    pub(super) tiny: u64,
+    loss: Cell,
+    layers: Vec<Cell>,
+    overflowed: bool,
+    skipped_in_row: u32,
+    totals: Totals,
+    visits: u32,
+}
+
+impl Walk {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            bad: None,
+            tiny: 0,
+            loss: config.cell(),
+            layers: Vec::new(),
+            overflowed: false,
+            skipped_in_row: 0,
+            totals: Totals::default(),
+            visits: 0,
+        }
+    }
+
+    /// Works out a visit of f32 results that carry the scale `incoming`.
+    pub(super) fn visits(
+        &mut self,
+        place: Place,
+        incoming: Scale,
+        kind: Kind,
+        results: &[f32],
+    ) -> Passes {
+        let Some(mut cell) = self.cell(place).copied() else {
+            return Passes { expected: None, calls: Vec::new() };
+        };
+        let mut calls = Vec::new();
+        let (mut leaving, certificate) =
+            self.settle(place, incoming, kind, results, &mut cell, &mut calls);
+        let noise = Noise { seed: self.config.seed(), stream: self.visits };
+        let mut store = |outgoing| {
+            calls.push(Call { stores: true, measures: false, outgoing, noise });
+            self.narrow(results, incoming, outgoing, noise)
+        };
+        let (mut bits, mut outcome) = store(leaving);
+        note(&self.config, &outcome, incoming, &mut cell);
+        let moved = recover(&self.config, &outcome, incoming);
+        let replayed = self.replays(&outcome) && moved.is_some();
+        if let (true, Some(scale)) = (replayed, moved) {
+            leaving = scale;
+            (bits, outcome) = store(scale);
+            assert_eq!(outcome.overflow, 0, "one move is enough, {:?}", self.config);
+        }
+        self.judge(place, &outcome, &bits);
+        let visit = Visit { place, incoming, outgoing: leaving, outcome, certificate, replayed };
+        *self.cell(place).expect("it was there") = cell;
+        self.visits += 1;
+        self.totals.recovered += u64::from(replayed);
+        self.totals.decisions += u64::from(certificate.is_some());
+        Passes { expected: Some(Expected { visit, bits, calls }), calls: Vec::new() }
+    }
+
+    /// Takes note of what unscaling met.
+    pub(super) fn unscaled(&mut self, id: usize, met: &Unscaled) {
+        self.tiny += met.tiny;
+        if met.nonfinite > 0 {
+            self.bad.get_or_insert((Place::Weight(id), Cause::NonFinite));
+        }
+    }
+
+    /// Ends a step.
+    pub(super) fn finish(&mut self) -> Verdict {
+        let bad = self.bad.take();
+        let overflowed = std::mem::take(&mut self.overflowed);
+        self.tiny = 0;
+        step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
+        self.totals.steps += 1;
+        let Some((layer, cause)) = bad else {
+            self.skipped_in_row = 0;
+            return Verdict::Apply;
+        };
+        self.totals.skipped += 1;
+        self.skipped_in_row += 1;
+        assert!(self.skipped_in_row <= self.config.max_skips(), "an endless row of skips");
+        if self.skipped_in_row == self.config.max_skips() {
+            let skipped = std::mem::take(&mut self.skipped_in_row);
+            return Verdict::Stop { layer, cause, skipped };
+        }
+        Verdict::Skip { layer, cause }
+    }
+
+    /// Compares cells and totals after a step.
+    pub(super) fn check(&self, scaler: &Scaler) {
+        assert_eq!(scaler.totals(), self.totals, "{:?}", self.config);
+        assert_eq!(scaler.cell(Place::Loss), Some(&self.loss), "{:?}", self.config);
+        for id in 0..CELLS {
+            let expected = self.layers.get(id);
+            assert_eq!(scaler.cell(Place::Layer(id)), expected, "{:?}", self.config);
+        }
+    }
+
+    /// Returns the cell of a place; it comes into being at its first visit.
+    fn cell(&mut self, place: Place) -> Option<&mut Cell> {
+        let Place::Layer(id) = place else { return Some(&mut self.loss) };
+        if id < CELLS && id >= self.layers.len() {
+            self.layers.resize(id + 1, self.config.cell());
+        }
+        self.layers.get_mut(id)
+    }
+
+    /// Returns the scale that a tensor leaves with at first, and the decision if there was one.
+    fn settle(
+        &self,
+        place: Place,
+        incoming: Scale,
+        kind: Kind,
+        results: &[f32],
+        cell: &mut Cell,
+        calls: &mut Vec<Call>,
+    ) -> (Scale, Option<Certificate>) {
+        let config = &self.config;
+        let mut measure = || {
+            let noise = Noise::default();
+            calls.push(Call { stores: false, measures: true, outgoing: incoming, noise });
+            let mut histogram = Histogram::new(config.narrowing());
+            results.iter().for_each(|&x| histogram.observe_one(x, incoming));
+            histogram
+        };
+        let is_due = due(config, cell).is_some();
+        if config.policy().is_whole_model() {
+            return (if place == Place::Loss { cell.scale() } else { incoming }, None);
+        }
+        let certificate = match kind {
+            _ if config.policy().wants_histogram() => {
+                is_due.then(|| decide(config, &measure(), cell))
+            }
+            Kind::Join(scales) => {
+                let pick = |fits: &dyn Fn(Scale) -> bool| join_target(scales.into_iter(), fits);
+                let certificate = decide_join(config, &measure(), incoming, pick, cell);
+                return (certificate.scale, Some(certificate));
+            }
+            Kind::Cast => is_due.then(|| {
+                let operands = Operands::Cast(Statistics::of(results));
+                decide_from_operands(config, &operands, incoming, cell)
+            }),
+            Kind::Product => {
+                is_due.then(|| decide_from_operands(config, &product(results), incoming, cell))
+            }
+        };
+        (outgoing(config, cell, incoming), certificate)
+    }
+
+    /// Narrows by definition.
+    fn narrow(&self, results: &[f32], from: Scale, to: Scale, noise: Noise) -> (Bits, Outcome) {
+        let narrowing = self.config.narrowing();
+        let ending = Ending { from, to, narrowing, noise, stores: true, measures: false };
+        let mut outcome = Outcome::EMPTY;
+        let narrowed = (0..).zip(results).map(|(index, &x)| {
+            let narrowed = ending.narrow(x, index);
+            count(&mut outcome, x, narrowed.fate);
+            narrowed.bits
+        });
+        (narrowed.collect(), outcome)
+    }
+
+    fn is_fatal(&self, outcome: &Outcome) -> bool {
+        outcome.overflow > 0 && self.config.narrowing().overflow == Overflow::Infinity
+    }
+
+    fn replays(&self, outcome: &Outcome) -> bool {
+        self.is_fatal(outcome)
+            && outcome.nonfinite == 0
+            && self.config.recovery() == Recovery::Replay
+            && !self.config.policy().is_whole_model()
+    }
+
+    /// Judges a tensor: the first place that is not usable is the one that counts.
+    fn judge(&mut self, place: Place, outcome: &Outcome, bits: &Bits) {
+        self.overflowed |= outcome.overflow > 0;
+        if outcome.nonfinite > 0 {
+            self.bad.get_or_insert((place, Cause::NonFinite));
+        } else if self.is_fatal(outcome) {
+            self.bad.get_or_insert((place, Cause::Overflow));
+        }
+        let format = self.config.narrowing().format;
+        let is_finite = bits.iter().all(|&bits| format.widen(bits).is_finite());
+        assert!(is_finite || self.bad.is_some(), "{bits:x?} pass unseen, {:?}", self.config);
+    }
+}

@@ -1,0 +1,77 @@
+//! The targets find what they are for: devices with one mistake each.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use adaloss_core::format::{E4M3, f16};
+use adaloss_fuzz::{apply, backward, generated, policy, propagate, statistics, unscale};
+use adaloss_hal::{
+    Operation,
+    fault::{Fault, Injection},
+    portable::Portable,
+};
+
+/// Inputs within which a mistake has to be found.
+const INPUTS: u64 = 300;
+
+/// A device that is wrong in one operation, and a target that it is handed to.
+fn finds(operation: Operation, injection: Injection, target: impl Fn(&mut Wrong, &[u8])) -> bool {
+    let once = |bytes: &[u8]| target(&mut wrong(operation, injection), bytes);
+    catch_unwind(AssertUnwindSafe(|| generated(once, INPUTS))).is_err()
+}
+
+type Wrong = Fault<Portable, Box<dyn FnMut(Operation, usize) -> Option<Injection>>>;
+
+fn wrong(wrong: Operation, injection: Injection) -> Wrong {
+    let plan = move |operation, elements: usize| {
+        let is_possible = matches!(injection, Injection::Drop) || elements > 0;
+        (operation == wrong && is_possible).then_some(injection)
+    };
+    Fault::new(Portable, Box::new(plan))
+}
+
+/// A result that is never written, and one whose last bit is wrong.
+#[test]
+fn mistakes_are_found() {
+    let flip = Injection::Flip { index: 0, bit: 0 };
+    let nan = Injection::Nan { index: 0 };
+    for injection in [Injection::Drop, flip, nan] {
+        let found = finds(Operation::Apply, injection, apply::check_on::<f16, _>);
+        assert!(found, "apply, {injection:?}");
+        let found = finds(Operation::Propagate, injection, propagate::check_on::<E4M3, _>);
+        assert!(found, "propagate, {injection:?}");
+        let found = finds(Operation::Unscale, injection, unscale::check_on::<f16, _>);
+        assert!(found, "unscale, {injection:?}");
+    }
+    let drop = Injection::Drop;
+    assert!(finds(Operation::Statistics, drop, statistics::check_on::<f16, _>));
+    assert!(finds(Operation::Decide, drop, policy::check_on));
+    assert!(finds(Operation::Note, drop, policy::check_on));
+}
+
+/// A sum that is far off; the last bit of one is within what f32 may round.
+#[test]
+fn a_wrong_sum_is_found_from_its_derivatives() {
+    let backward = |device: &mut Wrong, bytes: &[u8]| {
+        backward::check_on::<f16, _, _>(device, &mut Portable, bytes);
+    };
+    for injection in [Injection::Drop, Injection::Flip { index: 0, bit: 14 }] {
+        assert!(finds(Operation::Matmul, injection, backward), "{injection:?}");
+    }
+}
+
+/// A right device is not accused.
+#[test]
+fn nothing_is_found_where_nothing_is_wrong() {
+    let never = Injection::Drop;
+    let target = |device: &mut Wrong, bytes: &[u8]| {
+        apply::check_on::<f16, _>(device, bytes);
+        policy::check_on(device, bytes);
+        propagate::check_on::<f16, _>(device, bytes);
+        statistics::check_on::<f16, _>(device, bytes);
+        unscale::check_on::<f16, _>(device, bytes);
+        backward::check_on::<f16, _, _>(device, &mut Portable, bytes);
+    };
+    assert!(!finds(Operation::Zeroed, never, |_, bytes| {
+        target(&mut Fault::new(Portable, Box::new(|_, _| None)), bytes);
+    }));
+}
