@@ -173,12 +173,12 @@ impl Histogram {
     /// Returns how many elements underflow to zero at `scale`; under stochastic rounding, how many
     /// can.
     pub fn underflow(&self, scale: Scale) -> u64 {
-        self.floors[bin(scale.log2() + 1, FIRST_FLOOR)..].iter().sum()
+        self.floors.iter().skip(bin(scale.log2() + 1, FIRST_FLOOR)).sum()
     }
 
     /// Returns how many elements overflow at `scale`; under stochastic rounding, how many can.
     pub fn overflow(&self, scale: Scale) -> u64 {
-        self.ceilings[..bin(scale.log2(), FIRST_CEILING)].iter().sum()
+        self.ceilings.iter().take(bin(scale.log2(), FIRST_CEILING)).sum()
     }
 
     /// Returns the least scale at which at most `allowed` elements underflow, if a legal one does.
@@ -325,7 +325,7 @@ impl Masses {
 
     /// Returns the lower edges of what underflows at `scale`.
     fn lost(&self, scale: Scale) -> u64 {
-        self.floors[bin(scale.log2() + 1, FIRST_FLOOR)..].iter().sum()
+        self.floors.iter().skip(bin(scale.log2() + 1, FIRST_FLOOR)).sum()
     }
 
     /// Returns an upper bound of the share that `lost` is of the sum of magnitudes.
