@@ -107,7 +107,8 @@ impl Backoff {
             cell.age = 0;
             cell.flags |= CALIBRATED;
         }
-        cell.real = cell.real.clamp(self.floor, self.cap);
+        // Not `clamp`, which would panic if the bounds were out of order; they were checked.
+        cell.real = cell.real.max(self.floor).min(self.cap);
         cell.scale = floor_scale(cell.real);
     }
 }
