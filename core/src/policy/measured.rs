@@ -124,7 +124,8 @@ impl Measured {
 fn target(encoding: Encoding, least: Scale, top: Scale) -> Scale {
     if encoding.max_log2() >= Encoding::Binary32.max_log2() {
         // Nothing is near either end of f32's range: stay as near the unscaled values as allowed.
-        Scale::ONE.clamp(least, top)
+        // Not `clamp`, which would panic if the window were empty; it is not.
+        Scale::ONE.max(least).min(top)
     } else {
         Scale::saturating((least.log2() + top.log2()).div_euclid(2))
     }
