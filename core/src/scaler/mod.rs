@@ -47,7 +47,7 @@ pub struct LossScaler<const CELLS: usize> {
     visits: u32,
     skipped_in_row: u32,
     histogram: Histogram,
-    log: heapless::HistoryBuf<Decision, CELLS>,
+    log: heapless::Deque<Decision, CELLS>,
 }
 
 /// What happened since the run began.
@@ -92,7 +92,7 @@ impl<const CELLS: usize> LossScaler<CELLS> {
             visits: 0,
             skipped_in_row: 0,
             histogram: Histogram::new(config.narrowing()),
-            log: heapless::HistoryBuf::new(),
+            log: heapless::Deque::new(),
         }
     }
 
@@ -126,7 +126,7 @@ impl<const CELLS: usize> LossScaler<CELLS> {
 
     /// Returns the last decisions, at most `CELLS`, the oldest first.
     pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
-        self.log.oldest_ordered()
+        self.log.iter()
     }
 
     /// Returns the histogram of the last visit that measured one.
@@ -163,7 +163,15 @@ impl<const CELLS: usize> LossScaler<CELLS> {
         self.totals.recovered += u64::from(visit.replayed);
         if let Some(certificate) = visit.certificate {
             self.totals.decisions += 1;
-            self.log.write(Decision { step: self.totals.steps, place: visit.place, certificate });
+            if self.log.is_full() {
+                self.log.pop_front();
+            }
+            // There is room now.
+            let _ = self.log.push_back(Decision {
+                step: self.totals.steps,
+                place: visit.place,
+                certificate,
+            });
         }
     }
 
