@@ -70,13 +70,14 @@ impl<const WORDS: usize> ExactSum<WORDS> {
 
 /// Returns an unsigned multi-word integer times `2^unit_log2`, truncated to 64 bits and rounded.
 pub(super) fn words_to_f64(words: &[u64], unit_log2: i32) -> f64 {
-    let Some(top) = words.iter().rposition(|&word| word != 0) else {
+    let mut from_top = words.iter().enumerate().rev().skip_while(|&(_, &word)| word == 0);
+    let Some((place, top)) = from_top.next() else {
         return 0.0;
     };
-    let shift = words[top].leading_zeros();
-    let below = if top == 0 { 0 } else { words[top - 1].checked_shr(64 - shift).unwrap_or(0) };
-    let leading = words[top] << shift | below;
-    libm::ldexp(leading as f64, unit_log2 + 64 * top as i32 - shift as i32)
+    let shift = top.leading_zeros();
+    let below = from_top.next().and_then(|(_, word)| word.checked_shr(64 - shift)).unwrap_or(0);
+    let leading = top << shift | below;
+    libm::ldexp(leading as f64, unit_log2 + 64 * place as i32 - shift as i32)
 }
 
 /// `n * a - b * b` for multi-word magnitudes, which no sum of squares lets fall below zero.
