@@ -12,21 +12,34 @@ test() { cargo test --workspace --locked; }
 
 doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
 
-# Core and HAL without std, for a microcontroller that has not even an FPU. With rustup's target if it is
-# there, else from the sources of Debian's rust-web-src with the compiler they belong to.
-no_std() {
+# Runs a command that takes cargo's arguments for a microcontroller that has not even an FPU. With rustup's
+# target if it is there, else from the sources of Debian's rust-web-src with the compiler they belong to.
+microcontroller() {
     local target=thumbv6m-none-eabi
-    local check=(check --locked -p adaloss-core -p adaloss-hal --target "$target")
     if rustup target list --installed 2>/dev/null | grep -qx "$target"; then
-        cargo "${check[@]}"
+        CARGO=cargo "$@" --target "$target"
     elif [ -x /usr/bin/cargo ] && compgen -G '/usr/src/rustc-*/library/core' >/dev/null; then
-        RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO_TARGET_DIR=target/no_std \
-            /usr/bin/cargo "${check[@]}" -Zbuild-std=core
+        RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo CARGO_TARGET_DIR=target/no_std \
+            "$@" --target "$target" -Zbuild-std=core
     else
-        echo "no_std needs the target $target: rustup target add $target," \
+        echo "${FUNCNAME[1]} needs the target $target: rustup target add $target," \
             "or apt-get install rustc-web cargo-web rust-web-src" >&2
         return 1
     fi
+}
+
+# Core and HAL without std.
+no_std() { microcontroller run_cargo check --locked -p adaloss-core -p adaloss-hal; }
+
+run_cargo() { "$CARGO" "$@"; }
+
+# No public function of core can panic in a release build, on this machine and on a microcontroller.
+panics() {
+    local manifest=core/no-panic/Cargo.toml
+    cargo fmt --manifest-path "$manifest" --check
+    core/no-panic/check.sh
+    cargo clippy --manifest-path "$manifest" --target-dir target/panics --locked -- -D warnings
+    microcontroller core/no-panic/check.sh
 }
 
 # Tests that are not run, with their reasons; an ignored test is not a passed one.
@@ -68,15 +81,15 @@ readme() {
 }
 
 words=("$@")
-[ ${#words[@]} -gt 0 ] || words=(fmt clippy doc no_std ignored compare fuzz test)
+[ ${#words[@]} -gt 0 ] || words=(fmt clippy doc no_std panics ignored compare fuzz test)
 for word in "${words[@]}"; do
     case $word in
-        fmt | clippy | test | doc | no_std | ignored | compare | fuzz | readme)
+        fmt | clippy | test | doc | no_std | panics | ignored | compare | fuzz | readme)
             echo "== $word" >&2
             "$word"
             ;;
         *)
-            echo "unknown word \"$word\": one of fmt clippy doc no_std ignored compare fuzz test readme" >&2
+            echo "unknown word \"$word\": one of fmt clippy doc no_std panics ignored compare fuzz test readme" >&2
             exit 2
             ;;
     esac

@@ -1,0 +1,48 @@
+use adaloss_core::{
+    apply::{self, Apply, ApplyError},
+    format::{E4M3, E5M2, Narrowing, Noise, bf16, f16},
+    scale::{Scale, Shift},
+    statistics::{Histogram, Outcome},
+};
+
+use crate::{each_element, entries};
+
+type Pass = apply::Pass<'static>;
+
+entries! {
+    "apply::Apply::element" => fn(&Apply, f32, u32, &mut Outcome) -> u32 = Apply::element;
+
+    "apply::Pass::measuring" => fn(
+        Narrowing,
+        Scale,
+        &'static mut Outcome,
+        &'static mut Histogram,
+    ) -> Pass = Pass::measuring;
+    "apply::Pass::storing" => fn(
+        Narrowing,
+        Noise,
+        Scale,
+        Scale,
+        &'static mut Outcome,
+    ) -> Pass = Pass::storing;
+    "apply::Pass::incoming" => fn(&Pass) -> Scale = Pass::incoming;
+    "apply::Pass::outgoing" => fn(&Pass) -> Scale = Pass::outgoing;
+    "apply::Pass::shift" => fn(&Pass) -> Shift = Pass::shift;
+    "apply::Pass::narrowing" => fn(&Pass) -> Narrowing = Pass::narrowing;
+    "apply::Pass::noise" => fn(&Pass) -> Noise = Pass::noise;
+    "apply::Pass::stores" => fn(&Pass) -> bool = Pass::stores;
+    "apply::Pass::counters" => fn(&mut Pass) -> (&mut Outcome, Option<&mut Histogram>) =
+        Pass::counters;
+}
+
+each_element! {
+    "apply::Apply::slice" => fn(
+        &Apply,
+        &[f32],
+        &mut [F],
+        u32,
+        &mut Outcome,
+    ) -> Result<(), ApplyError> = Apply::slice;
+    "apply::Pass::apply" => fn(&mut Pass, &[f32], &mut [F]) -> Result<(), ApplyError> =
+        Pass::apply;
+}

@@ -1,0 +1,89 @@
+use adaloss_core::{
+    apply::Pass,
+    policy::{Cell, Config, Operands},
+    propagate::Scaled,
+    scale::Shift,
+    scaler::{self, CheckpointError, Decision, LossScaler, StepError, Totals, Visit},
+    statistics::Histogram,
+    unscale::{Cause, Place, Unscaled, Verdict},
+};
+
+use crate::entries;
+
+/// A runtime's tensor, of which the scaler knows nothing.
+type Tensor = u64;
+/// What the caller's pass returns.
+type Passed = Result<Tensor, u32>;
+type Branches = scaler::Branches<'static, Tensor>;
+type Visited = Result<Scaled<Tensor>, StepError<u32>>;
+type Run<'a> = &'a mut dyn FnMut(&Tensor, &mut Pass<'_>) -> Passed;
+type Describe<'a> = &'a mut dyn FnMut(&Tensor) -> Operands;
+
+macro_rules! each_capacity {
+    (@ $module:ident $cells:literal $($name:literal => $type:ty = $function:expr;)*) => {
+        mod $module {
+            use super::*;
+
+            const N: usize = $cells;
+            type Step = scaler::Step<'static, N>;
+
+            entries! {
+                $(concat!($name, "<", stringify!($cells), ">") => $type = $function;)*
+            }
+        }
+    };
+    ($($entries:tt)*) => {
+        each_capacity!(@ one 1 $($entries)*);
+        each_capacity!(@ many 64 $($entries)*);
+    };
+}
+
+entries! {
+    "scaler::Branches::iter" => fn(&Branches, &mut dyn FnMut((&Tensor, Shift))) =
+        |branches, each| branches.iter().for_each(each);
+    "scaler::Branches::scaled" => fn(&Branches) -> &'static [Scaled<&'static Tensor>] =
+        Branches::scaled;
+}
+
+each_capacity! {
+    "scaler::LossScaler::new" => fn(Config) -> LossScaler<N> = LossScaler::new;
+    "scaler::LossScaler::begin" => fn(&'static mut LossScaler<N>) -> Step =
+        LossScaler::begin;
+    "scaler::LossScaler::config" => fn(&LossScaler<N>) -> &Config = LossScaler::config;
+    "scaler::LossScaler::cell" => fn(&LossScaler<N>, Place) -> Option<&Cell> = LossScaler::cell;
+    "scaler::LossScaler::totals" => fn(&LossScaler<N>) -> Totals = LossScaler::totals;
+    "scaler::LossScaler::decisions" => fn(&LossScaler<N>, &mut dyn FnMut(&Decision)) =
+        |scaler, each| scaler.decisions().for_each(each);
+    "scaler::LossScaler::histogram" => fn(&LossScaler<N>) -> &Histogram = LossScaler::histogram;
+    "scaler::LossScaler::digest" => fn(&LossScaler<N>) -> u32 = LossScaler::digest;
+    "scaler::LossScaler::save" => fn(&LossScaler<N>, &mut [u8]) -> Result<(), CheckpointError> =
+        LossScaler::save;
+    "scaler::LossScaler::restore" => fn(Config, &[u8]) -> Result<LossScaler<N>, CheckpointError> =
+        LossScaler::restore;
+
+    "scaler::Step::loss" => fn(&mut Step, &Tensor, Run<'_>) -> Visited =
+        |step, gradient, run| step.loss(gradient, run);
+    "scaler::Step::loss_with" => fn(&mut Step, &Tensor, Describe<'_>, Run<'_>) -> Visited =
+        |step, gradient, operands, run| step.loss_with(gradient, operands, run);
+    "scaler::Step::layer" => fn(&mut Step, usize, &Scaled<Tensor>, Run<'_>) -> Visited =
+        |step, id, gradient, run| step.layer(id, gradient, run);
+    "scaler::Step::layer_with" => fn(
+        &mut Step,
+        usize,
+        &Scaled<Tensor>,
+        Describe<'_>,
+        Run<'_>,
+    ) -> Visited = |step, id, gradient, operands, run| step.layer_with(id, gradient, operands, run);
+    "scaler::Step::join" => fn(
+        &mut Step,
+        usize,
+        &[Scaled<&Tensor>],
+        &mut dyn FnMut(&scaler::Branches<'_, Tensor>, &mut Pass<'_>) -> Passed,
+    ) -> Visited = |step, id, branches, run| step.join(id, branches, run);
+    "scaler::Step::unscaled" => fn(&mut Step, usize, &Unscaled) = Step::unscaled;
+    "scaler::Step::last" => fn(&Step) -> Option<&Visit> = Step::last;
+    "scaler::Step::histogram" => fn(&Step) -> &Histogram = Step::histogram;
+    "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;
+    "scaler::Step::tiny" => fn(&Step) -> u64 = Step::tiny;
+    "scaler::Step::finish" => fn(Step) -> Verdict = Step::finish;
+}

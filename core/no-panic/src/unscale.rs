@@ -1,0 +1,18 @@
+use adaloss_core::{
+    apply::ApplyError,
+    format::{E4M3, E5M2, Format, bf16, f16},
+    propagate::Scaled,
+    unscale::{Unscaled, unscale},
+};
+
+use crate::{each_element, entries};
+
+entries! {
+    "unscale::Unscaled::record" => fn(&mut Unscaled, f32, f32) = Unscaled::record;
+    "unscale::Unscaled::merge" => fn(&mut Unscaled, &Unscaled) = Unscaled::merge;
+}
+
+each_element! {
+    "unscale::unscale" => fn(Format, Scaled<&'static [F]>, &mut [f32]) -> Result<Unscaled, ApplyError> =
+        unscale;
+}
