@@ -13,7 +13,7 @@
 //!
 //! [`portable`] is the readable truth that others are compared with, and [`conformance`] is the
 //! suite that compares them: any device's tests call it in five lines.  [`fault`] and [`record`]
-//! are devices that wrap devices, to break them and to watch them.
+//! are devices that wrap devices, to break them and to watch them, each a hook of [`wrap`].
 //!
 //! A `LossScaler` on the host drives a device that works in host memory through [`HostEpilogue`],
 //! and one with memory of its own through [`DeviceEpilogue`].
@@ -70,6 +70,7 @@ pub mod fault;
 pub mod network;
 pub mod portable;
 pub mod record;
+pub mod wrap;
 
 pub use device::{Capabilities, Device, Error, ErrorKind, Memory};
 pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};

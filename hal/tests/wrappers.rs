@@ -131,7 +131,7 @@ fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), PortableError> {
     });
     let mut shapes = Vec::new();
     let mut device = Record::tracing(counted, |event: &Event<'_>| {
-        shapes.push((event.operation, event.elements, event.left == Left::Unread));
+        shapes.push((event.call.operation, event.call.elements, event.left == Left::Unread));
     });
     let (cell, mut outcome) = ([Cell::new()], [Outcome::EMPTY]);
     let mut to = [f16::ZERO; 2];

@@ -24,20 +24,12 @@
 
 mod event;
 
-use core::ops::Range;
+pub use event::Event;
 
-use adaloss_core::{
-    format::Element,
-    policy::{Cell, Certificate, Config},
-    statistics::{Histogram, Outcome, Statistics},
-    unscale::Unscaled,
-};
-
-pub use event::{Event, Left};
-
+pub use crate::wrap::Left;
 use crate::{
-    BranchOf, Capabilities, Decide, Device, Epilogue, Error, Matmul, Memory, Narrow, Operation,
-    Plain, Product,
+    Device, Error, Operation,
+    wrap::{Call, Hook, Results, Wrapped},
 };
 
 /// How often each operation of a device was called, whether it succeeded or not.
@@ -73,9 +65,11 @@ enum Detail {
 ///
 /// Errors are those of the device.  Where the sink is told values, an error of the reads that fetch
 /// them is returned as the operation's own: a device reports the failure of earlier work once.
+pub type Record<D, S> = Wrapped<D, Recorder<S>>;
+
+/// Counts calls and tells a sink of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<D, S> {
-    device: D,
+pub struct Recorder<S> {
     sink: Option<S>,
     detail: Detail,
     counts: Counts,
@@ -84,301 +78,79 @@ pub struct Record<D, S> {
 impl<D> Record<D, fn(&Event<'_>)> {
     /// Wraps a device and only counts: nothing is added to any call.
     pub const fn counting(device: D) -> Self {
-        Self { device, sink: None, detail: Detail::Shapes, counts: Counts::NONE }
+        Self::recording(device, None, Detail::Shapes)
     }
 }
 
 impl<D, S: FnMut(&Event<'_>)> Record<D, S> {
     /// Wraps a device and tells `sink` the shape of each operation: nothing more is read.
     pub const fn tracing(device: D, sink: S) -> Self {
-        Self { device, sink: Some(sink), detail: Detail::Shapes, counts: Counts::NONE }
+        Self::recording(device, Some(sink), Detail::Shapes)
     }
 
     /// Wraps a device and tells `sink` the shape of each operation and what it left behind, which
     /// is read after it: every operation waits for the device.
     pub const fn logging(device: D, sink: S) -> Self {
-        Self { device, sink: Some(sink), detail: Detail::Values, counts: Counts::NONE }
+        Self::recording(device, Some(sink), Detail::Values)
     }
 }
 
 impl<D, S> Record<D, S> {
-    /// Returns the device that is wrapped.
-    pub const fn device(&self) -> &D {
-        &self.device
+    const fn recording(device: D, sink: Option<S>, detail: Detail) -> Self {
+        Self { device, hook: Recorder { sink, detail, counts: Counts::NONE } }
     }
 
     /// Returns how often each operation was called; the record's own reads do not count.
     pub const fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
-    /// Returns the device that was wrapped.
-    pub fn into_inner(self) -> D {
-        self.device
+        &self.hook.counts
     }
 }
 
-/// The shape of an operation that was called.
-#[derive(Clone, Copy)]
-struct Call {
-    operation: Operation,
-    elements: usize,
-    product: Option<Product>,
-}
-
-impl Call {
-    const fn of(operation: Operation, elements: usize) -> Self {
-        Self { operation, elements, product: None }
-    }
-}
-
-impl<D: Device, S: FnMut(&Event<'_>)> Record<D, S> {
+impl<S: FnMut(&Event<'_>)> Recorder<S> {
     /// Counts a call before it is made.
     fn count(&mut self, operation: Operation) {
         self.counts.calls[operation as usize] += 1;
     }
 
-    /// Tells whether the values that a successful operation left are to be read.
-    fn wants_values(&self, done: &Result<(), D::Error>) -> bool {
-        self.sink.is_some() && self.detail == Detail::Values && done.is_ok()
-    }
-
-    /// Tells the sink of a call, and hands its result on.
-    fn tell<T>(
-        &mut self,
-        call: Call,
-        done: Result<T, D::Error>,
-        left: Left<'_>,
-    ) -> Result<T, D::Error> {
+    /// Tells the sink of a call of which nothing was read.
+    fn trace<T, E: Error>(&mut self, call: Call, done: &Result<T, E>) {
         if let Some(sink) = &mut self.sink {
-            let Call { operation, elements, product } = call;
             let failed = done.as_ref().err().map(Error::kind);
-            sink(&Event { operation, elements, product, failed, left });
+            sink(&Event { call, failed, left: Left::Unread });
+        }
+    }
+}
+
+impl<D: Device, S: FnMut(&Event<'_>)> Hook<D> for Recorder<S> {
+    type Error = D::Error;
+
+    fn around<R: Results<D>>(
+        &mut self,
+        device: &mut D,
+        call: Call,
+        mut results: R,
+        make: impl FnOnce(&mut D, &mut R) -> Result<(), D::Error>,
+    ) -> Result<(), D::Error> {
+        self.count(call.operation);
+        let done = make(device, &mut results);
+        match &mut self.sink {
+            Some(sink) if self.detail == Detail::Values && done.is_ok() => {
+                results.left(device, &mut |left| sink(&Event { call, failed: None, left }))?;
+            }
+            _ => self.trace(call, &done),
         }
         done
     }
 
-    /// Tells the sink of a call that ended in an epilogue.
-    fn tell_epilogue(
+    fn allocate<B>(
         &mut self,
+        device: &mut D,
         call: Call,
-        done: Result<(), D::Error>,
-        epilogue: &Epilogue<'_, D>,
-    ) -> Result<(), D::Error> {
-        if !self.wants_values(&done) {
-            return self.tell(call, done, Left::Unread);
-        }
-        let mut outcome = [Outcome::EMPTY];
-        self.device.read(D::shared(&epilogue.outcome), &mut outcome)?;
-        let mut measured = [Histogram::new(epilogue.narrowing)];
-        if let Some(histogram) = &epilogue.histogram {
-            self.device.read(D::shared(histogram), &mut measured)?;
-        }
-        let histogram = epilogue.histogram.as_ref().map(|_| &measured[0]);
-        self.tell(call, done, Left::Counts { outcome: &outcome[0], histogram })
-    }
-}
-
-impl<D: Device, S: FnMut(&Event<'_>)> Device for Record<D, S> {
-    type Error = D::Error;
-    type Ref<'a, T: Plain>
-        = D::Ref<'a, T>
-    where
-        Self: 'a;
-    type Mut<'a, T: Plain>
-        = D::Mut<'a, T>
-    where
-        Self: 'a;
-
-    fn capabilities(&self) -> Capabilities {
-        self.device.capabilities()
-    }
-
-    fn read<T: Plain>(&mut self, from: D::Ref<'_, T>, to: &mut [T]) -> Result<(), D::Error> {
-        self.count(Operation::Read);
-        let done = self.device.read(from, to);
-        self.tell(Call::of(Operation::Read, to.len()), done, Left::Unread)
-    }
-
-    fn write<T: Plain>(&mut self, from: &[T], to: D::Mut<'_, T>) -> Result<(), D::Error> {
-        self.count(Operation::Write);
-        let done = self.device.write(from, to);
-        self.tell(Call::of(Operation::Write, from.len()), done, Left::Unread)
-    }
-
-    fn len<T: Plain>(elements: D::Ref<'_, T>) -> usize {
-        D::len(elements)
-    }
-
-    fn part<'a, T: Plain>(elements: D::Ref<'a, T>, range: Range<usize>) -> Option<D::Ref<'a, T>>
-    where
-        Self: 'a,
-    {
-        D::part(elements, range)
-    }
-
-    fn part_mut<'a, T: Plain>(elements: D::Mut<'a, T>, range: Range<usize>) -> Option<D::Mut<'a, T>>
-    where
-        Self: 'a,
-    {
-        D::part_mut(elements, range)
-    }
-
-    fn shared<'a, T: Plain>(elements: &'a D::Mut<'_, T>) -> D::Ref<'a, T> {
-        D::shared(elements)
-    }
-
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: D::Ref<'long, T>) -> D::Ref<'short, T>
-    where
-        Self: 'long,
-    {
-        D::reborrow(elements)
-    }
-
-    fn reborrow_mut<'a, T: Plain>(elements: &'a mut D::Mut<'_, T>) -> D::Mut<'a, T> {
-        D::reborrow_mut(elements)
-    }
-}
-
-impl<D: Memory, S: FnMut(&Event<'_>)> Memory for Record<D, S> {
-    type Buffer<T: Plain> = D::Buffer<T>;
-
-    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<D::Buffer<T>, D::Error> {
-        self.count(Operation::Zeroed);
-        let done = self.device.zeroed(length);
-        self.tell(Call::of(Operation::Zeroed, length), done, Left::Unread)
-    }
-
-    fn view<T: Plain>(buffer: &D::Buffer<T>) -> D::Ref<'_, T> {
-        D::view(buffer)
-    }
-
-    fn view_mut<T: Plain>(buffer: &mut D::Buffer<T>) -> D::Mut<'_, T> {
-        D::view_mut(buffer)
-    }
-}
-
-impl<F: Element + Plain, D: Narrow<F>, S: FnMut(&Event<'_>)> Narrow<F> for Record<D, S> {
-    fn statistics(
-        &mut self,
-        values: D::Ref<'_, F>,
-        mut to: D::Mut<'_, Statistics>,
-    ) -> Result<(), D::Error> {
-        self.count(Operation::Statistics);
-        let call = Call::of(Operation::Statistics, D::len(values));
-        let done = self.device.statistics(values, D::reborrow_mut(&mut to));
-        if !self.wants_values(&done) {
-            return self.tell(call, done, Left::Unread);
-        }
-        let mut statistics = [Statistics::EMPTY];
-        self.device.read(D::shared(&to), &mut statistics)?;
-        self.tell(call, done, Left::Statistics(&statistics[0]))
-    }
-
-    fn apply(
-        &mut self,
-        values: D::Ref<'_, f32>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
-    ) -> Result<(), D::Error> {
-        self.count(Operation::Apply);
-        let call = Call::of(Operation::Apply, D::len(values));
-        let mut epilogue = epilogue.over();
-        let done = self.device.apply(values, to, epilogue.reborrow());
-        self.tell_epilogue(call, done, &epilogue)
-    }
-
-    fn propagate(
-        &mut self,
-        branches: &[BranchOf<'_, D, F>],
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
-    ) -> Result<(), D::Error> {
-        self.count(Operation::Propagate);
-        let call = Call::of(Operation::Propagate, D::len(D::shared(&to)));
-        let mut epilogue = epilogue.over();
-        let done = self.device.propagate(branches, to, epilogue.reborrow());
-        self.tell_epilogue(call, done, &epilogue)
-    }
-
-    fn unscale(
-        &mut self,
-        gradient: D::Ref<'_, F>,
-        cell: D::Ref<'_, Cell>,
-        to: D::Mut<'_, f32>,
-        mut met: D::Mut<'_, Unscaled>,
-    ) -> Result<(), D::Error> {
-        self.count(Operation::Unscale);
-        let call = Call::of(Operation::Unscale, D::len(gradient));
-        let done = self.device.unscale(gradient, cell, to, D::reborrow_mut(&mut met));
-        if !self.wants_values(&done) {
-            return self.tell(call, done, Left::Unread);
-        }
-        let mut unscaled = [Unscaled::default()];
-        self.device.read(D::shared(&met), &mut unscaled)?;
-        self.tell(call, done, Left::Unscaled(&unscaled[0]))
-    }
-}
-
-impl<D: Decide, S: FnMut(&Event<'_>)> Decide for Record<D, S> {
-    fn decide(
-        &mut self,
-        config: &Config,
-        seen: D::Ref<'_, Histogram>,
-        cell: D::Mut<'_, Cell>,
-        mut certificate: D::Mut<'_, Certificate>,
-    ) -> Result<(), D::Error> {
-        self.count(Operation::Decide);
-        let call = Call::of(Operation::Decide, 1);
-        let done = self.device.decide(config, seen, cell, D::reborrow_mut(&mut certificate));
-        if !self.wants_values(&done) {
-            return self.tell(call, done, Left::Unread);
-        }
-        let mut decided = [Certificate::zeroed()];
-        self.device.read(D::shared(&certificate), &mut decided)?;
-        self.tell(call, done, Left::Certificate(&decided[0]))
-    }
-
-    fn note(
-        &mut self,
-        config: &Config,
-        outcome: D::Ref<'_, Outcome>,
-        from: D::Ref<'_, Cell>,
-        mut cell: D::Mut<'_, Cell>,
-    ) -> Result<(), D::Error> {
-        self.count(Operation::Note);
-        let call = Call::of(Operation::Note, 1);
-        let done = self.device.note(config, outcome, from, D::reborrow_mut(&mut cell));
-        if !self.wants_values(&done) {
-            return self.tell(call, done, Left::Unread);
-        }
-        let mut noted = [Cell::new()];
-        self.device.read(D::shared(&cell), &mut noted)?;
-        self.tell(call, done, Left::Cell(&noted[0]))
-    }
-}
-
-impl<A, B, F, D, S> Matmul<A, B, F> for Record<D, S>
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-    D: Matmul<A, B, F>,
-    S: FnMut(&Event<'_>),
-{
-    fn matmul(
-        &mut self,
-        product: Product,
-        a: D::Ref<'_, A>,
-        b: D::Ref<'_, B>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
-    ) -> Result<(), D::Error> {
-        self.count(Operation::Matmul);
-        let mut call = Call::of(Operation::Matmul, D::len(D::shared(&to)));
-        call.product = Some(product);
-        let mut epilogue = epilogue.over();
-        let done = self.device.matmul(product, a, b, to, epilogue.reborrow());
-        self.tell_epilogue(call, done, &epilogue)
+        make: impl FnOnce(&mut D) -> Result<B, D::Error>,
+    ) -> Result<B, D::Error> {
+        self.count(call.operation);
+        let done = make(device);
+        self.trace(call, &done);
+        done
     }
 }

@@ -1,0 +1,254 @@
+//! A device around a device.
+//!
+//! [`Wrapped`] hands every operation on, and lets a [`Hook`] do something before and after it: the
+//! devices that break on purpose and that are watched ([`fault`](crate::fault),
+//! [`record`](crate::record)) are two hooks.
+//!
+//! # Examples
+//!
+//! A hook that takes the time that the calls of a device last:
+//!
+//! ```
+//! use adaloss_hal::{Device, portable::Portable, wrap::{Call, Hook, Results, Wrapped}};
+//! use std::time::{Duration, Instant};
+//! #[derive(Default)]
+//! struct Timed {
+//!     spent: Duration,
+//! }
+//!
+//! impl<D: Device> Hook<D> for Timed {
+//!     type Error = D::Error;
+//!
+//!     fn around<R: Results<D>>(
+//!         &mut self,
+//!         device: &mut D,
+//!         _: Call,
+//!         mut results: R,
+//!         make: impl FnOnce(&mut D, &mut R) -> Result<(), D::Error>,
+//!     ) -> Result<(), D::Error> {
+//!         let start = Instant::now();
+//!         let done = make(device, &mut results);
+//!         self.spent += start.elapsed();
+//!         done
+//!     }
+//!
+//!     fn allocate<B>(
+//!         &mut self,
+//!         device: &mut D,
+//!         _: Call,
+//!         make: impl FnOnce(&mut D) -> Result<B, D::Error>,
+//!     ) -> Result<B, D::Error> {
+//!         make(device)
+//!     }
+//! }
+//!
+//! let (mut device, mut to) = (Wrapped::around(Portable, Timed::default()), [0_u8; 2]);
+//! device.write(&[1, 2], &mut to[..])?;
+//! assert_eq!(to, [1, 2]);
+//! assert!(device.hook().spent < Duration::from_secs(60));
+//! # Ok::<(), adaloss_hal::portable::PortableError>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod narrow;
+mod results;
+
+use core::{fmt, ops::Range};
+
+use adaloss_core::format::Element;
+
+pub use results::{Counted, Elements, Left, Results};
+
+use crate::{Capabilities, Device, Epilogue, Error, Memory, Operation, Plain, Product};
+
+/// A device that is handed every operation, with a hook around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrapped<D, H> {
+    pub(crate) device: D,
+    pub(crate) hook: H,
+}
+
+impl<D, H> Wrapped<D, H> {
+    /// Wraps a device.
+    pub const fn around(device: D, hook: H) -> Self {
+        Self { device, hook }
+    }
+
+    /// Returns the device that is wrapped.
+    pub const fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Returns the hook.
+    pub const fn hook(&self) -> &H {
+        &self.hook
+    }
+
+    /// Returns the device that was wrapped.
+    pub fn into_inner(self) -> D {
+        self.device
+    }
+}
+
+/// What happens around the operations of a device.
+pub trait Hook<D: Device> {
+    /// What can go wrong.
+    type Error: Error;
+
+    /// Makes an operation, or does not, by calling `make` with what the operation writes.
+    ///
+    /// # Errors
+    ///
+    /// What `make` returned, or the hook's own.
+    fn around<R: Results<D>>(
+        &mut self,
+        device: &mut D,
+        call: Call,
+        results: R,
+        make: impl FnOnce(&mut D, &mut R) -> Result<(), D::Error>,
+    ) -> Result<(), Self::Error>;
+
+    /// Makes an allocation, which has to return something.
+    ///
+    /// # Errors
+    ///
+    /// As [`around`](Self::around).
+    fn allocate<B>(
+        &mut self,
+        device: &mut D,
+        call: Call,
+        make: impl FnOnce(&mut D) -> Result<B, D::Error>,
+    ) -> Result<B, Self::Error>;
+}
+
+/// One call of a device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Call {
+    /// The operation.
+    pub operation: Operation,
+    /// The elements of its result; those it looked at for `statistics`, 1 for `decide` and `note`.
+    pub elements: usize,
+    /// The shape of a matrix product.
+    pub product: Option<Product>,
+}
+
+impl Call {
+    /// A call of an operation without a shape.
+    pub const fn of(operation: Operation, elements: usize) -> Self {
+        Self { operation, elements, product: None }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, elements, product } = self;
+        write!(f, "{operation} of {elements}")?;
+        match product {
+            Some(product) => write!(f, ", {product}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<D: Device, H: Hook<D>> Wrapped<D, H> {
+    /// Makes an operation with the hook around it.
+    fn run<R: Results<D>>(
+        &mut self,
+        call: Call,
+        results: R,
+        make: impl FnOnce(&mut D, &mut R) -> Result<(), D::Error>,
+    ) -> Result<(), H::Error> {
+        self.hook.around(&mut self.device, call, results, make)
+    }
+
+    /// Makes an operation that ends in an epilogue.
+    fn run_into<F: Element + Plain>(
+        &mut self,
+        operation: Operation,
+        product: Option<Product>,
+        to: D::Mut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+        make: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    ) -> Result<(), H::Error> {
+        let call = Call { operation, elements: D::len(D::shared(&to)), product };
+        let results = (Elements::<D, F>(to), epilogue.over::<D>());
+        self.run(call, results, |device, (to, epilogue)| {
+            make(device, to.lend(), epilogue.reborrow())
+        })
+    }
+}
+
+impl<D: Device, H: Hook<D>> Device for Wrapped<D, H> {
+    type Error = H::Error;
+    type Ref<'a, T: Plain>
+        = D::Ref<'a, T>
+    where
+        Self: 'a;
+    type Mut<'a, T: Plain>
+        = D::Mut<'a, T>
+    where
+        Self: 'a;
+
+    fn capabilities(&self) -> Capabilities {
+        self.device.capabilities()
+    }
+
+    fn read<T: Plain>(&mut self, from: D::Ref<'_, T>, to: &mut [T]) -> Result<(), H::Error> {
+        self.run(Call::of(Operation::Read, to.len()), (), |device, ()| device.read(from, to))
+    }
+
+    fn write<T: Plain>(&mut self, from: &[T], to: D::Mut<'_, T>) -> Result<(), H::Error> {
+        self.run(Call::of(Operation::Write, from.len()), (), |device, ()| device.write(from, to))
+    }
+
+    fn len<T: Plain>(elements: D::Ref<'_, T>) -> usize {
+        D::len(elements)
+    }
+
+    fn part<'a, T: Plain>(elements: D::Ref<'a, T>, range: Range<usize>) -> Option<D::Ref<'a, T>>
+    where
+        Self: 'a,
+    {
+        D::part(elements, range)
+    }
+
+    fn part_mut<'a, T: Plain>(elements: D::Mut<'a, T>, range: Range<usize>) -> Option<D::Mut<'a, T>>
+    where
+        Self: 'a,
+    {
+        D::part_mut(elements, range)
+    }
+
+    fn shared<'a, T: Plain>(elements: &'a D::Mut<'_, T>) -> D::Ref<'a, T> {
+        D::shared(elements)
+    }
+
+    fn reborrow<'short, 'long: 'short, T: Plain>(elements: D::Ref<'long, T>) -> D::Ref<'short, T>
+    where
+        Self: 'long,
+    {
+        D::reborrow(elements)
+    }
+
+    fn reborrow_mut<'a, T: Plain>(elements: &'a mut D::Mut<'_, T>) -> D::Mut<'a, T> {
+        D::reborrow_mut(elements)
+    }
+}
+
+impl<D: Memory, H: Hook<D>> Memory for Wrapped<D, H> {
+    type Buffer<T: Plain> = D::Buffer<T>;
+
+    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<D::Buffer<T>, H::Error> {
+        let call = Call::of(Operation::Zeroed, length);
+        self.hook.allocate(&mut self.device, call, |device| device.zeroed(length))
+    }
+
+    fn view<T: Plain>(buffer: &D::Buffer<T>) -> D::Ref<'_, T> {
+        D::view(buffer)
+    }
+
+    fn view_mut<T: Plain>(buffer: &mut D::Buffer<T>) -> D::Mut<'_, T> {
+        D::view_mut(buffer)
+    }
+}

@@ -1,0 +1,247 @@
+//! What an operation writes, in memory that the caller named.
+
+use core::{fmt, ops::Range};
+
+use adaloss_core::{
+    format::{Element, Encoding},
+    policy::{Cell, Certificate},
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::Unscaled,
+};
+
+use crate::{Device, Epilogue, Plain};
+
+/// What an operation writes: elements, counts, both, or nothing that anybody but the caller looks at.
+///
+/// Of a pair, the elements are those of both, one after the other, and what is left is the second's.
+pub trait Results<D: Device> {
+    /// Returns how many elements the operation writes.
+    fn elements(&self) -> usize {
+        0
+    }
+
+    /// Returns the encoding of an element, if there is such a one.
+    fn encoding(&self, _index: usize) -> Option<Encoding> {
+        None
+    }
+
+    /// Reads the bits of an element, and so waits for the device; 0 if there is no such element.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn bits(&self, _device: &mut D, _index: usize) -> Result<u32, D::Error> {
+        Ok(0)
+    }
+
+    /// Writes the bits of an element, if there is such a one.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    fn set_bits(&mut self, _device: &mut D, _index: usize, _bits: u32) -> Result<(), D::Error> {
+        Ok(())
+    }
+
+    /// Reads what the operation left besides elements, and so waits for the device; shows it once.
+    ///
+    /// # Errors
+    ///
+    /// The device failed; nothing was shown.
+    fn left(&self, _device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+        show(Left::Unread);
+        Ok(())
+    }
+}
+
+/// What an operation left behind besides elements, in the memory that the caller named.
+///
+/// Counts are added to, so they may be those of several operations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Left<'a> {
+    /// Nothing that was read: the operation only writes elements or failed, or the record only
+    /// traces.
+    Unread,
+    /// `apply`, `propagate`, `matmul`: the counts of the epilogue.
+    Counts {
+        /// What became of the results.
+        outcome: &'a Outcome,
+        /// The results themselves, where they were measured.
+        histogram: Option<&'a Histogram>,
+    },
+    /// `statistics`.
+    Statistics(&'a Statistics),
+    /// `unscale`: what was met.
+    Unscaled(&'a Unscaled),
+    /// `decide`.
+    Certificate(&'a Certificate),
+    /// `note`: the cell after it.
+    Cell(&'a Cell),
+}
+
+impl fmt::Display for Left<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unread => Ok(()),
+            Self::Counts { outcome, histogram } => {
+                let Outcome { elements, nonfinite, underflow, overflow, .. } = outcome;
+                write!(
+                    f,
+                    ": of {elements} narrowed {underflow} underflow, {overflow} overflow, \
+                     {nonfinite} non-finite"
+                )?;
+                match histogram {
+                    Some(histogram) => write!(f, "; {} measured", histogram.elements()),
+                    None => Ok(()),
+                }
+            }
+            Self::Statistics(Statistics { nonfinite, zero, moments, .. }) => {
+                write!(f, ": {} finite, {nonfinite} non-finite, {zero} zero", moments.count())
+            }
+            Self::Unscaled(Unscaled { elements, nonfinite, tiny }) => {
+                write!(f, ": of {elements} unscaled {nonfinite} non-finite, {tiny} tiny")
+            }
+            Self::Certificate(certificate) => write!(f, ": {certificate}"),
+            Self::Cell(cell) => {
+                let (scale, age, trigger) = (cell.scale(), cell.age(), cell.trigger());
+                write!(f, ": {scale}, {age} visits old, trigger {trigger:?}")
+            }
+        }
+    }
+}
+
+/// A value that operations leave behind.
+pub trait Leaves: Plain {
+    /// Returns the value as what was left.
+    fn as_left(&self) -> Left<'_>;
+}
+
+impl Leaves for Statistics {
+    fn as_left(&self) -> Left<'_> {
+        Left::Statistics(self)
+    }
+}
+
+impl Leaves for Unscaled {
+    fn as_left(&self) -> Left<'_> {
+        Left::Unscaled(self)
+    }
+}
+
+impl Leaves for Certificate {
+    fn as_left(&self) -> Left<'_> {
+        Left::Certificate(self)
+    }
+}
+
+impl Leaves for Cell {
+    fn as_left(&self) -> Left<'_> {
+        Left::Cell(self)
+    }
+}
+
+/// The elements of a tensor.
+pub struct Elements<'a, D: Device + 'a, F: Plain>(pub D::Mut<'a, F>);
+
+impl<'a, D: Device, F: Plain> Elements<'a, D, F> {
+    /// Lends them to an operation.
+    pub fn lend(&mut self) -> D::Mut<'_, F> {
+        D::reborrow_mut(&mut self.0)
+    }
+}
+
+/// A count of the whole operation, or a decision; one element.
+pub struct Counted<'a, D: Device + 'a, C: Plain>(pub D::Mut<'a, C>);
+
+impl<'a, D: Device, C: Plain> Counted<'a, D, C> {
+    /// Lends it to an operation.
+    pub fn lend(&mut self) -> D::Mut<'_, C> {
+        D::reborrow_mut(&mut self.0)
+    }
+}
+
+impl<D: Device> Results<D> for () {}
+
+impl<D: Device, F: Element + Plain> Results<D> for Elements<'_, D, F> {
+    fn elements(&self) -> usize {
+        D::len(D::shared(&self.0))
+    }
+
+    fn encoding(&self, index: usize) -> Option<Encoding> {
+        (index < self.elements()).then_some(F::ENCODING)
+    }
+
+    fn bits(&self, device: &mut D, index: usize) -> Result<u32, D::Error> {
+        let mut found = [F::from_bits(0)];
+        if let Some(element) = D::part(D::shared(&self.0), range(index)) {
+            device.read(element, &mut found)?;
+        }
+        Ok(found[0].to_bits())
+    }
+
+    fn set_bits(&mut self, device: &mut D, index: usize, bits: u32) -> Result<(), D::Error> {
+        match D::part_mut(self.lend(), range(index)) {
+            Some(element) => device.write(&[F::from_bits(bits)], element),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<D: Device, C: Leaves> Results<D> for Counted<'_, D, C> {
+    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+        let mut left = [C::zeroed()];
+        device.read(D::shared(&self.0), &mut left)?;
+        show(left[0].as_left());
+        Ok(())
+    }
+}
+
+impl<D: Device> Results<D> for Epilogue<'_, D> {
+    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+        let mut outcome = [Outcome::EMPTY];
+        device.read(D::shared(&self.outcome), &mut outcome)?;
+        let mut measured = [Histogram::new(self.narrowing)];
+        if let Some(histogram) = &self.histogram {
+            device.read(D::shared(histogram), &mut measured)?;
+        }
+        let histogram = self.histogram.as_ref().map(|_| &measured[0]);
+        show(Left::Counts { outcome: &outcome[0], histogram });
+        Ok(())
+    }
+}
+
+impl<D: Device, A: Results<D>, B: Results<D>> Results<D> for (A, B) {
+    fn elements(&self) -> usize {
+        self.0.elements() + self.1.elements()
+    }
+
+    fn encoding(&self, index: usize) -> Option<Encoding> {
+        match index.checked_sub(self.0.elements()) {
+            None => self.0.encoding(index),
+            Some(index) => self.1.encoding(index),
+        }
+    }
+
+    fn bits(&self, device: &mut D, index: usize) -> Result<u32, D::Error> {
+        match index.checked_sub(self.0.elements()) {
+            None => self.0.bits(device, index),
+            Some(index) => self.1.bits(device, index),
+        }
+    }
+
+    fn set_bits(&mut self, device: &mut D, index: usize, bits: u32) -> Result<(), D::Error> {
+        match index.checked_sub(self.0.elements()) {
+            None => self.0.set_bits(device, index, bits),
+            Some(index) => self.1.set_bits(device, index, bits),
+        }
+    }
+
+    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+        self.1.left(device, show)
+    }
+}
+
+/// Returns the range of one element; an empty one beyond all elements.
+const fn range(index: usize) -> Range<usize> {
+    index..index.saturating_add(1)
+}
