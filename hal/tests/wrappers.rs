@@ -3,26 +3,40 @@
 #![forbid(unsafe_code)]
 
 use adaloss_core::{
-    format::{Format, Narrowing, Noise, bf16, f16},
-    policy::{Cell, Certificate, Config},
+    format::{E5M2, Format, Narrowing, Noise, bf16, f16},
+    policy::{Cell, Certificate, Config, Fraction},
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
     Decide, Device, Epilogue, Error, ErrorKind, Matmul, Memory, Operation, Plain, Product,
-    conformance::{self, Failure},
+    conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
+    network::{
+        Accumulate, Attend, Attention, Axis, Convolution, Convolve, Dropout, Embed, Loss, LossSum,
+        Mask, MaxPool, Normalisation, Normalise, Pointwise, Pooling, Sgd, Update,
+    },
     portable::{Portable, PortableError},
     record::{Event, Left, Record},
 };
 
+type Plan = Box<dyn FnMut(Operation, usize) -> Option<Injection>>;
+
+/// The portable device that breaks by any plan: one type, as the suite is compiled for each.
+type Broken = Fault<Portable, Plan>;
+
+fn broken(plan: impl FnMut(Operation, usize) -> Option<Injection> + 'static) -> Broken {
+    Fault::new(Portable, Box::new(plan))
+}
+
 #[test]
 fn a_device_without_faults_conforms() -> Result<(), Failure> {
-    let mut device = Fault::new(Portable, |_, _| None);
+    let mut device = broken(|_, _| None);
     conformance::memory(&mut device)?;
     conformance::narrow::<bf16, _>(&mut device)?;
     conformance::decide(&mut device)?;
     conformance::matmul::<bf16, f16, bf16, _>(&mut device)?;
+    conformance::network::<f16, E5M2, _>(&mut device)?;
     assert_eq!(device.injected(), 0);
     Ok(())
 }
@@ -48,6 +62,29 @@ fn a_logged_device_conforms_and_is_told_what_the_suite_saw() -> Result<(), Failu
     Ok(())
 }
 
+#[test]
+fn a_logged_device_computes_layers_and_tells_what_they_left() -> Result<(), Failure> {
+    let (mut narrowed, mut losses, mut norms, mut shapes) = (0, 0, 0, 0);
+    let mut device = Record::logging(Portable, |event: &Event<'_>| {
+        match event.left {
+            Left::Counts { outcome, .. } => narrowed += u64::from(outcome.elements >= 1000),
+            Left::Loss(_) => losses += 1,
+            Left::SquareNorm(_) => norms += 1,
+            _ => {}
+        }
+        shapes += u64::from(event.call.shape.is_some());
+    });
+    let report = conformance::network::<f16, E5M2, _>(&mut device)?;
+    let counts = *device.counts();
+    assert!(report.operations <= counts.computations());
+    let of_layers = &Operation::ALL[10..];
+    assert!(of_layers.iter().all(|&operation| counts.of(operation) > 0));
+    assert!(narrowed > 1000 && narrowed < shapes && shapes < counts.computations());
+    let told = |of: u64, operation| of > 0 && of < counts.of(operation); // but for refusals
+    assert!(told(losses, Operation::SoftmaxCrossEntropy) && told(norms, Operation::SquareNorm));
+    Ok(())
+}
+
 /// A device that refuses its first operation fails the suite there and then.
 #[test]
 fn a_failing_device_fails_the_suite() {
@@ -61,17 +98,58 @@ fn a_failing_device_fails_the_suite() {
     assert_eq!(failure.to_string(), said);
 }
 
+/// Returns the check that an operation is the business of.
+fn check_of(operation: Operation) -> fn(&mut Broken) -> Result<Report, Failure> {
+    use Operation as O;
+    match operation {
+        O::Read | O::Write | O::Zeroed => conformance::memory,
+        O::Statistics | O::Apply | O::Propagate | O::Unscale => conformance::narrow::<bf16, _>,
+        O::Decide | O::Note => conformance::decide,
+        O::Matmul => conformance::matmul::<bf16, f16, bf16, _>,
+        O::Convolve | O::ConvolveInput | O::ConvolveWeight => {
+            conformance::convolve::<E5M2, f16, E5M2, _>
+        }
+        O::Moments | O::Normalise | O::NormaliseSums | O::NormaliseInput => {
+            conformance::normalise::<f16, E5M2, _>
+        }
+        O::MaxPool | O::Unpool | O::Pick => conformance::pool::<f16, _>,
+        O::AveragePool | O::AveragePoolInput | O::MaxPoolInput => conformance::pool::<f16, _>,
+        O::Relu | O::ReluInput => conformance::pointwise::<f16, E5M2, _>,
+        O::Dropout => conformance::dropout::<E5M2, _>,
+        O::Accumulate | O::Blend => conformance::accumulate,
+        O::Embed | O::EmbedTable => conformance::embed::<f16, E5M2, _>,
+        O::Attend | O::AttendInput => conformance::attend::<f16, E5M2, _>,
+        O::SoftmaxCrossEntropy => conformance::loss,
+        O::SquareNorm | O::Sgd | O::AdamW => conformance::update,
+        _ => panic!("{operation} is checked nowhere"),
+    }
+}
+
 #[test]
 fn an_operation_that_is_dropped_is_found_by_the_suite() {
     for dropped in Operation::ALL {
-        let plan = |asked, _| (asked == dropped).then_some(Injection::Drop);
-        let mut device = Fault::new(Portable, plan);
-        let result = conformance::memory(&mut device)
-            .and_then(|_| conformance::narrow::<f16, _>(&mut device))
-            .and_then(|_| conformance::decide(&mut device))
-            .and_then(|_| conformance::matmul::<f16, f16, f16, _>(&mut device));
-        assert!(result.is_err(), "{dropped}");
+        let mut device = broken(move |asked, _| (asked == dropped).then_some(Injection::Drop));
+        assert!(check_of(dropped)(&mut device).is_err(), "{dropped}");
+        // An allocation cannot be dropped, and fails.
+        assert_eq!(device.injected() > 0, dropped != Operation::Zeroed, "{dropped}");
     }
+}
+
+/// Every operation that writes elements can be struck in them, and the suite finds it.
+#[test]
+fn an_element_that_is_struck_is_found_by_the_suite() {
+    let mut struck = 0;
+    for operation in Operation::ALL {
+        let mut device = broken(move |asked, elements| {
+            let is_struck = asked == operation && elements > 0;
+            is_struck.then(|| Injection::Nan { index: elements - 1 })
+        });
+        let result = check_of(operation)(&mut device);
+        assert_eq!(result.is_err(), device.injected() > 0, "{operation}: {result:?}");
+        struck += u32::from(device.injected() > 0);
+    }
+    // All but the three of memory, statistics, decide, note and square_norm.
+    assert_eq!(struck as usize, Operation::ALL.len() - 7);
 }
 
 /// The log of a calibration, line by line.
@@ -117,6 +195,96 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
             "matmul of 4, (2 x 3) (2 x 3)^T: of 4 narrowed 0 underflow, 0 overflow, 0 non-finite",
             "note of 1: 2^6, 1 visits old, trigger None",
             "read of 3: shape mismatch",
+        ]
+    );
+    Ok(())
+}
+
+/// Returns the epilogue of an operation whose results are stored as they are.
+fn ending<'a, D>(cell: &'a [Cell], outcome: &'a mut [Outcome], format: Format) -> Epilogue<'a, D>
+where
+    D: Device<
+            Ref<'a, Cell> = &'a [Cell],
+            Mut<'a, Outcome> = &'a mut [Outcome],
+            Mut<'a, Histogram> = &'a mut [Histogram],
+        > + 'a,
+{
+    let (narrowing, noise) = (Narrowing::to(format), Noise::default());
+    Epilogue { from: cell, to: cell, narrowing, noise, stores: true, outcome, histogram: None }
+}
+
+/// The log of a few operations of layers, line by line.
+#[test]
+fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
+    let mut lines = Vec::new();
+    let mut device = Record::logging(Portable, |event: &Event<'_>| lines.push(event.to_string()));
+    let (cell, mut outcome) = ([Cell::at(Scale::ONE)], [Outcome::EMPTY; 5]);
+    let [convolved, normalised, attended, dropped, summed] = &mut outcome;
+    let binary16 = Format::BINARY16;
+    let ones = [f16::ONE; 27];
+
+    let convolution = Convolution::new(1, [3, 3], 1, 2, [2, 2]);
+    let mut images = [f16::ZERO; 8];
+    let epilogue = ending(&cell, std::slice::from_mut(convolved), binary16);
+    device.convolve(convolution, &ones[..9], &ones[..8], &mut images[..], epilogue)?;
+    let rows = Normalisation { rows: 4, columns: 2, axis: Axis::Rows, epsilon: 1.0 };
+    let mut moments = [0.0; 4];
+    Normalise::<f16, E5M2>::moments(&mut device, rows, &images, &mut moments)?;
+    let affine = [1.0, 1.0, f32::INFINITY, 0.5];
+    let mut output = [f16::ZERO; 8];
+    let epilogue = ending(&cell, std::slice::from_mut(normalised), binary16);
+    let to = &mut output[..];
+    Normalise::<f16, E5M2>::normalise(&mut device, rows, &images, &moments, &affine, to, epilogue)?;
+    Pointwise::<f16, E5M2>::relu(&mut device, &mut output)?;
+    let pooling = Pooling::new(1, [2, 2], 2, [2, 2]);
+    device.max_pool(pooling, &output, &mut [f16::ZERO; 2], &mut [0; 2])?;
+    let mask = Mask { share: Fraction::from_bits(1 << 31), noise: Noise::default() };
+    let epilogue = ending(&cell, std::slice::from_mut(dropped), binary16);
+    device.dropout(mask, &ones[..8], &mut output[..], epilogue)?;
+
+    Embed::<f16, E5M2>::embed(&mut device, 3, &[1, 0], &ones[..6], &mut [f16::ZERO; 6])?;
+    let attention = Attention { batch: 1, tokens: 3, heads: 1, width: 3 };
+    let epilogue = ending(&cell, std::slice::from_mut(attended), binary16);
+    let to = &mut [f16::ZERO; 9];
+    Attend::<f16, E5M2>::attend(&mut device, attention, &ones, &mut to[..], epilogue)?;
+    let epilogue = ending(&cell, std::slice::from_mut(summed), Format::BINARY32);
+    let weight = &mut [0.0_f32; 8];
+    let input = &ones[..9];
+    device.convolve_weight(convolution, &ones[..8], input, &mut weight[..], epilogue)?;
+
+    let (mut gradient, mut sum) = ([0.0; 4], [LossSum::default()]);
+    let logits = [0.0, -200.0, 0.0, -200.0];
+    device.softmax_cross_entropy(2, &logits, &[0, 1], &[], &mut gradient, &mut sum)?;
+    device.accumulate(&[2.0, -2.0], &mut gradient)?;
+    device.blend(0.5, &[0.0; 4], &mut gradient)?;
+    let mut norm = [0.0];
+    device.square_norm(&[3.0, 4.0], &mut norm)?;
+    let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, max_norm: None };
+    device.sgd(&sgd, &[3.0, 4.0], &norm, &mut [0.0; 2], &mut [0.0; 2])?;
+    let short = device.sgd(&sgd, &[3.0], &norm, &mut [0.0; 2], &mut [0.0; 2]);
+    assert!(short.is_err());
+    assert_eq!(
+        lines,
+        [
+            "convolve of 8, 1 x 3x3x1 * 2 x 2x2, stride [1, 1], padding [0, 0], 1 groups: of 8 \
+             narrowed 0 underflow, 0 overflow, 0 non-finite",
+            "moments of 4, 4 x 2 over the rows",
+            "normalise of 8, 4 x 2 over the rows: of 8 narrowed 0 underflow, 0 overflow, 4 \
+             non-finite",
+            "relu of 8",
+            "max_pool of 2, 1 x 2x2x2 by [2, 2], stride [2, 2], padding [0, 0]",
+            "dropout of 8: of 8 narrowed 0 underflow, 0 overflow, 0 non-finite",
+            "embed of 6, rows of 3",
+            "attend of 9, 1 x 3 tokens, 1 heads of 3: of 9 narrowed 0 underflow, 0 overflow, 0 \
+             non-finite",
+            "convolve_weight of 8, 1 x 3x3x1 * 2 x 2x2, stride [1, 1], padding [0, 0], 1 groups: \
+             of 8 narrowed 0 underflow, 0 overflow, 0 non-finite",
+            "softmax_cross_entropy of 4, 2 classes: loss 200 of weight 2, 1 of 2 rows right",
+            "accumulate of 4",
+            "blend of 4",
+            "square_norm of 2: 25",
+            "sgd of 2",
+            "sgd of 2: shape mismatch",
         ]
     );
     Ok(())

@@ -6,9 +6,16 @@ use crate::{Error, ErrorKind, Operation};
 
 /// What goes wrong with one operation.
 ///
-/// Elements can be struck in the results of `apply`, `propagate`, `unscale` and `matmul`.  They are
-/// struck after the operation, so that its outcome and histogram do not know: the next operation
-/// that reads the elements has to find them.  After `unscale` that is the optimizer.
+/// Elements can be struck in the results of every operation that writes some, whatever their format:
+/// those of `apply`, `propagate`, `unscale`, `matmul` and of the operations of layers.  Of a loss that
+/// is its gradient; of an optimizer the weight, and behind its elements those of its state.  They are
+/// struck after the operation, so that its outcome and histogram do not know: the next operation that
+/// reads the elements has to find them.  After `unscale`, or a product that unscales, that is the
+/// optimizer.
+///
+/// Nothing else can be struck: copies, new memory, statistics, counts, cells, certificates, the places
+/// of a max pooling, norms and sums of losses.  Any operation can fail, and any but an allocation can
+/// be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injection {
     /// A bit of an element flips; this reads the element and so waits for the device.
@@ -28,7 +35,8 @@ pub enum Injection {
         /// The element.
         index: usize,
     },
-    /// The operation is never made: results and counters keep what they held.
+    /// The operation is never made: results and counters keep what they held, and a read leaves the
+    /// host's memory as it was.
     Drop,
     /// The operation is not made, and the device says so.
     Fail(ErrorKind),

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How often each operation of a device was called, whether it succeeded or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     calls: [u64; Operation::ALL.len()],
 }
@@ -51,6 +51,12 @@ impl Counts {
     pub fn computations(&self) -> u64 {
         let [_read, _write, _zeroed, computations @ ..] = &self.calls;
         computations.iter().sum()
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self::NONE
     }
 }
 

@@ -51,16 +51,19 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod narrow;
+mod network;
 mod results;
 
-use core::{fmt, ops::Range};
+use core::ops::Range;
 
 use adaloss_core::format::Element;
 
+pub use call::{Call, Shape};
 pub use results::{Counted, Elements, Left, Results};
 
-use crate::{Capabilities, Device, Epilogue, Error, Memory, Operation, Plain, Product};
+use crate::{Capabilities, Device, Epilogue, Error, Memory, Operation, Plain};
 
 /// A device that is handed every operation, with a hook around it.
 #[derive(Clone, Copy, Debug)]
@@ -122,35 +125,6 @@ pub trait Hook<D: Device> {
     ) -> Result<B, Self::Error>;
 }
 
-/// One call of a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Call {
-    /// The operation.
-    pub operation: Operation,
-    /// The elements of its result; those it looked at for `statistics`, 1 for `decide` and `note`.
-    pub elements: usize,
-    /// The shape of a matrix product.
-    pub product: Option<Product>,
-}
-
-impl Call {
-    /// A call of an operation without a shape.
-    pub const fn of(operation: Operation, elements: usize) -> Self {
-        Self { operation, elements, product: None }
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operation, elements, product } = self;
-        write!(f, "{operation} of {elements}")?;
-        match product {
-            Some(product) => write!(f, ", {product}"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl<D: Device, H: Hook<D>> Wrapped<D, H> {
     /// Makes an operation with the hook around it.
     fn run<R: Results<D>>(
@@ -162,16 +136,28 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
         self.hook.around(&mut self.device, call, results, make)
     }
 
-    /// Makes an operation that ends in an epilogue.
-    fn run_into<F: Element + Plain>(
+    /// Makes an operation that writes elements and counts nothing.
+    fn run_filling<F: Element + Plain>(
         &mut self,
         operation: Operation,
-        product: Option<Product>,
+        shape: impl Into<Option<Shape>>,
+        to: D::Mut<'_, F>,
+        make: impl FnOnce(&mut D, D::Mut<'_, F>) -> Result<(), D::Error>,
+    ) -> Result<(), H::Error> {
+        let call = Call { operation, elements: D::len(D::shared(&to)), shape: shape.into() };
+        self.run(call, Elements::<D, F>(to), |device, to| make(device, to.lend()))
+    }
+
+    /// Makes an operation that ends in an epilogue.
+    fn run_narrowing<F: Element + Plain>(
+        &mut self,
+        operation: Operation,
+        shape: impl Into<Option<Shape>>,
         to: D::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
         make: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
     ) -> Result<(), H::Error> {
-        let call = Call { operation, elements: D::len(D::shared(&to)), product };
+        let call = Call { operation, elements: D::len(D::shared(&to)), shape: shape.into() };
         let results = (Elements::<D, F>(to), epilogue.over::<D>());
         self.run(call, results, |device, (to, epilogue)| {
             make(device, to.lend(), epilogue.reborrow())

@@ -7,7 +7,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 
-use super::{Call, Counted, Elements, Hook, Wrapped};
+use super::{Call, Counted, Elements, Hook, Shape, Wrapped};
 use crate::{BranchOf, Decide, Epilogue, Matmul, Narrow, Operation, Plain, Product};
 
 impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
@@ -26,7 +26,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         to: D::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), H::Error> {
-        self.run_into(Operation::Apply, None, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(Operation::Apply, None, to, epilogue, |device, to, epilogue| {
             device.apply(values, to, epilogue)
         })
     }
@@ -37,7 +37,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         to: D::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), H::Error> {
-        self.run_into(Operation::Propagate, None, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(Operation::Propagate, None, to, epilogue, |device, to, epilogue| {
             device.propagate(branches, to, epilogue)
         })
     }
@@ -101,8 +101,8 @@ where
         to: D::Mut<'_, F>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), H::Error> {
-        let shape = Some(product);
-        self.run_into(Operation::Matmul, shape, to, epilogue, |device, to, epilogue| {
+        let shape = Shape::Product(product);
+        self.run_narrowing(Operation::Matmul, shape, to, epilogue, |device, to, epilogue| {
             device.matmul(product, a, b, to, epilogue)
         })
     }

@@ -9,7 +9,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 
-use crate::{Device, Epilogue, Plain};
+use crate::{Device, Epilogue, Plain, network::LossSum};
 
 /// What an operation writes: elements, counts, both, or nothing that anybody but the caller looks at.
 ///
@@ -58,11 +58,12 @@ pub trait Results<D: Device> {
 ///
 /// Counts are added to, so they may be those of several operations.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Left<'a> {
     /// Nothing that was read: the operation only writes elements or failed, or the record only
     /// traces.
     Unread,
-    /// `apply`, `propagate`, `matmul`: the counts of the epilogue.
+    /// Of an operation that ends in an epilogue: its counts.
     Counts {
         /// What became of the results.
         outcome: &'a Outcome,
@@ -77,6 +78,10 @@ pub enum Left<'a> {
     Certificate(&'a Certificate),
     /// `note`: the cell after it.
     Cell(&'a Cell),
+    /// `softmax_cross_entropy`: what the rows add up to.
+    Loss(&'a LossSum),
+    /// `square_norm`: the sum of the squares.
+    SquareNorm(&'a f64),
 }
 
 impl fmt::Display for Left<'_> {
@@ -106,6 +111,10 @@ impl fmt::Display for Left<'_> {
                 let (scale, age, trigger) = (cell.scale(), cell.age(), cell.trigger());
                 write!(f, ": {scale}, {age} visits old, trigger {trigger:?}")
             }
+            Self::Loss(LossSum { loss, weight, rows, correct }) => {
+                write!(f, ": loss {loss} of weight {weight}, {correct} of {rows} rows right")
+            }
+            Self::SquareNorm(sum) => write!(f, ": {sum}"),
         }
     }
 }
@@ -137,6 +146,18 @@ impl Leaves for Certificate {
 impl Leaves for Cell {
     fn as_left(&self) -> Left<'_> {
         Left::Cell(self)
+    }
+}
+
+impl Leaves for LossSum {
+    fn as_left(&self) -> Left<'_> {
+        Left::Loss(self)
+    }
+}
+
+impl Leaves for f64 {
+    fn as_left(&self) -> Left<'_> {
+        Left::SquareNorm(self)
     }
 }
 

@@ -1,0 +1,60 @@
+//! Convolution and its gradients, handed on.
+
+use adaloss_core::format::Element;
+
+use crate::{
+    Epilogue, Operation, Plain,
+    network::{Convolution, Convolve},
+    wrap::{Hook, Shape, Wrapped},
+};
+
+impl<A, B, F, D, H> Convolve<A, B, F> for Wrapped<D, H>
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+    D: Convolve<A, B, F>,
+    H: Hook<D>,
+{
+    fn convolve(
+        &mut self,
+        shape: Convolution,
+        input: D::Ref<'_, A>,
+        weight: D::Ref<'_, B>,
+        to: D::Mut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), H::Error> {
+        let told = Shape::Convolution(shape);
+        self.run_narrowing(Operation::Convolve, told, to, epilogue, |device, to, epilogue| {
+            device.convolve(shape, input, weight, to, epilogue)
+        })
+    }
+
+    fn convolve_input(
+        &mut self,
+        shape: Convolution,
+        gradient: D::Ref<'_, A>,
+        weight: D::Ref<'_, B>,
+        to: D::Mut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), H::Error> {
+        let told = Shape::Convolution(shape);
+        self.run_narrowing(Operation::ConvolveInput, told, to, epilogue, |device, to, epilogue| {
+            device.convolve_input(shape, gradient, weight, to, epilogue)
+        })
+    }
+
+    fn convolve_weight(
+        &mut self,
+        shape: Convolution,
+        gradient: D::Ref<'_, A>,
+        input: D::Ref<'_, B>,
+        to: D::Mut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), H::Error> {
+        let told = Shape::Convolution(shape);
+        self.run_narrowing(Operation::ConvolveWeight, told, to, epilogue, |device, to, epilogue| {
+            device.convolve_weight(shape, gradient, input, to, epilogue)
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! Dropout, handed on.
+
+use adaloss_core::format::Element;
+
+use crate::{
+    Epilogue, Operation, Plain,
+    network::{Dropout, Mask},
+    wrap::{Hook, Wrapped},
+};
+
+impl<E: Element + Plain, D: Dropout<E>, H: Hook<D>> Dropout<E> for Wrapped<D, H> {
+    fn dropout(
+        &mut self,
+        mask: Mask,
+        input: D::Ref<'_, E>,
+        to: D::Mut<'_, E>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), H::Error> {
+        self.run_narrowing(Operation::Dropout, None, to, epilogue, |device, to, epilogue| {
+            device.dropout(mask, input, to, epilogue)
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! Embedding, handed on.
+
+use adaloss_core::format::Element;
+
+use crate::{
+    Operation, Plain,
+    network::Embed,
+    wrap::{Hook, Shape, Wrapped},
+};
+
+impl<W, G, D, H> Embed<W, G> for Wrapped<D, H>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Embed<W, G>,
+    H: Hook<D>,
+{
+    fn embed(
+        &mut self,
+        width: usize,
+        tokens: D::Ref<'_, u32>,
+        table: D::Ref<'_, W>,
+        to: D::Mut<'_, W>,
+    ) -> Result<(), H::Error> {
+        self.run_filling(Operation::Embed, Shape::Width(width), to, |device, to| {
+            device.embed(width, tokens, table, to)
+        })
+    }
+
+    fn embed_table(
+        &mut self,
+        width: usize,
+        tokens: D::Ref<'_, u32>,
+        gradient: D::Ref<'_, G>,
+        to: D::Mut<'_, f32>,
+    ) -> Result<(), H::Error> {
+        self.run_filling(Operation::EmbedTable, Shape::Width(width), to, |device, to| {
+            device.embed_table(width, tokens, gradient, to)
+        })
+    }
+}

@@ -1,0 +1,12 @@
+//! The operations of layers, handed on.
+
+mod accumulate;
+mod attend;
+mod convolve;
+mod dropout;
+mod embed;
+mod loss;
+mod normalise;
+mod pointwise;
+mod pool;
+mod update;

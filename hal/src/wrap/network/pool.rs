@@ -1,0 +1,89 @@
+//! Pooling and unpooling, handed on.
+
+use adaloss_core::format::Element;
+
+use crate::{
+    Epilogue, Operation, Plain,
+    network::{MaxPool, Pooling, SumPool},
+    wrap::{Hook, Shape, Wrapped},
+};
+
+impl<E: Element + Plain, D: MaxPool<E>, H: Hook<D>> MaxPool<E> for Wrapped<D, H> {
+    fn max_pool(
+        &mut self,
+        shape: Pooling,
+        input: D::Ref<'_, E>,
+        to: D::Mut<'_, E>,
+        places: D::Mut<'_, u32>,
+    ) -> Result<(), H::Error> {
+        self.run_filling(Operation::MaxPool, Shape::Pooling(shape), to, |device, to| {
+            device.max_pool(shape, input, to, places)
+        })
+    }
+
+    fn unpool(
+        &mut self,
+        shape: Pooling,
+        from: D::Ref<'_, E>,
+        places: D::Ref<'_, u32>,
+        to: D::Mut<'_, E>,
+    ) -> Result<(), H::Error> {
+        self.run_filling(Operation::Unpool, Shape::Pooling(shape), to, |device, to| {
+            device.unpool(shape, from, places, to)
+        })
+    }
+
+    fn pick(
+        &mut self,
+        shape: Pooling,
+        from: D::Ref<'_, E>,
+        places: D::Ref<'_, u32>,
+        to: D::Mut<'_, E>,
+    ) -> Result<(), H::Error> {
+        self.run_filling(Operation::Pick, Shape::Pooling(shape), to, |device, to| {
+            device.pick(shape, from, places, to)
+        })
+    }
+}
+
+impl<E: Element + Plain, D: SumPool<E>, H: Hook<D>> SumPool<E> for Wrapped<D, H> {
+    fn average_pool(
+        &mut self,
+        shape: Pooling,
+        input: D::Ref<'_, E>,
+        to: D::Mut<'_, E>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), H::Error> {
+        let told = Shape::Pooling(shape);
+        self.run_narrowing(Operation::AveragePool, told, to, epilogue, |device, to, epilogue| {
+            device.average_pool(shape, input, to, epilogue)
+        })
+    }
+
+    fn average_pool_input(
+        &mut self,
+        shape: Pooling,
+        gradient: D::Ref<'_, E>,
+        to: D::Mut<'_, E>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), H::Error> {
+        let (operation, told) = (Operation::AveragePoolInput, Shape::Pooling(shape));
+        self.run_narrowing(operation, told, to, epilogue, |device, to, epilogue| {
+            device.average_pool_input(shape, gradient, to, epilogue)
+        })
+    }
+
+    fn max_pool_input(
+        &mut self,
+        shape: Pooling,
+        gradient: D::Ref<'_, E>,
+        places: D::Ref<'_, u32>,
+        to: D::Mut<'_, E>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), H::Error> {
+        let told = Shape::Pooling(shape);
+        self.run_narrowing(Operation::MaxPoolInput, told, to, epilogue, |device, to, epilogue| {
+            device.max_pool_input(shape, gradient, places, to, epilogue)
+        })
+    }
+}
