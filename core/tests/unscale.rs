@@ -5,11 +5,11 @@ use adaloss_core::{
     format::{Element, Format, bf16, f16},
     propagate::Scaled,
     scale::Scale,
-    unscale::{Unscaled, unscale},
+    unscale::{Cause, Place, Unscaled, unscale},
 };
 
 /// Every binary16 number at every legal scale: the unscaled value is the exact quotient rounded once,
-/// exact where it is a normal f32, and counted where it is not.
+/// exact where it is a normal f32, and counted where it is not, in a slice and one by one.
 #[test]
 fn every_binary16_number_at_every_scale() {
     let all: Vec<f16> = (0..=0xffff).map(Element::from_bits).collect();
@@ -18,7 +18,9 @@ fn every_binary16_number_at_every_scale() {
         let scale = Scale::new(log2).unwrap();
         let met = unscale(Format::BINARY16, Scaled::new(&all[..], scale), &mut gradient).unwrap();
         let mut expected = Unscaled { elements: 0x10000, ..Unscaled::default() };
+        let mut one_by_one = Unscaled::default();
         for (x, unscaled) in all.iter().zip(&gradient) {
+            one_by_one.record(x.widen(), *unscaled);
             expected.nonfinite += u64::from(!unscaled.is_finite());
             if !x.is_finite() {
                 assert!(!unscaled.is_finite());
@@ -30,7 +32,7 @@ fn every_binary16_number_at_every_scale() {
             expected.tiny += u64::from(tiny);
             assert!(tiny || exact.abs() >= 2.0_f64.powi(128) || f64::from(*unscaled) == exact);
         }
-        assert_eq!(met, expected);
+        assert_eq!((met, one_by_one), (expected, expected));
     }
 }
 
@@ -68,4 +70,13 @@ fn what_was_met_merges() {
     let mut met = Unscaled { elements: 3, nonfinite: 1, tiny: 0 };
     met.merge(&Unscaled { elements: 2, nonfinite: 0, tiny: 2 });
     assert_eq!(met, Unscaled { elements: 5, nonfinite: 1, tiny: 2 });
+}
+
+#[test]
+fn places_and_causes_read_as_words() {
+    let places = [Place::Loss, Place::Layer(5), Place::Weight(3)];
+    let words = ["the loss gradient", "layer 5", "the weight gradient of layer 3"];
+    assert_eq!(places.map(|place| place.to_string()), words);
+    let causes = [Cause::NonFinite, Cause::Overflow].map(|cause| cause.to_string());
+    assert_eq!(causes, ["non-finite values", "overflow"]);
 }

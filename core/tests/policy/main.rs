@@ -3,9 +3,11 @@
 
 mod amax;
 mod cell;
+mod certificate;
 mod config;
 mod measured;
 mod properties;
+mod range;
 mod recovery;
 mod tensor;
 mod triggers;

@@ -1,7 +1,7 @@
 //! The questions that policies ask, against a search over every scale and element.
 
 use adaloss_core::{
-    format::{Narrowing, Overflow, Rounding},
+    format::{Format, Narrowing, Overflow, Rounding},
     scale::Scale,
     statistics::Histogram,
 };
@@ -65,6 +65,19 @@ fn least_and_greatest_scale_are_those_of_a_search() {
 }
 
 /// A tensor without nonzero elements underflows nowhere and overflows nowhere.
+/// Printed, a histogram is its counts and the bins that are not empty.
+#[test]
+fn a_histogram_prints_what_it_holds() {
+    let mut histogram = Histogram::new(Narrowing::to(Format::BINARY16));
+    histogram.observe(&[1.0, 1.0, 0.5, 0.0, f32::NAN], Scale::ONE);
+    let text = format!("{histogram:?}");
+    // 2^k lives at K in -24 - k ..= 15 - k.
+    let end =
+        "elements: 5, nonfinite: 1, zero: 1, floors: {-24: 2, -23: 1}, ceilings: {15: 2, 16: 1} }";
+    assert!(text.starts_with("Histogram { narrowing: Narrowing {"), "{text}");
+    assert!(text.ends_with(end), "{text}");
+}
+
 #[test]
 fn an_empty_tensor_allows_every_scale() {
     for narrowing in counted_narrowings() {
