@@ -85,10 +85,13 @@ fn mismatches_change_nothing() {
     let mut short = [f16::ONE; 3];
     let error = apply.slice(&VALUES, &mut short, 0, &mut outcome).unwrap_err();
     assert_eq!(error, ApplyError::Length { from: 12, to: 3 });
+    assert_eq!(error.to_string(), "12 values cannot be narrowed into room for 3");
     let mut other = [bf16::ONE; VALUES.len()];
     let error = apply.slice(&VALUES, &mut other, 0, &mut outcome).unwrap_err();
     let expected = ApplyError::Encoding { asked: Encoding::Binary16, given: Encoding::BFloat16 };
     assert_eq!(error, expected);
+    let text = "gradients are configured as Binary16 and cannot be stored as BFloat16";
+    assert_eq!(error.to_string(), text);
     assert_eq!((short, other), ([f16::ONE; 3], [bf16::ONE; VALUES.len()]));
     assert_eq!(outcome, Outcome::EMPTY);
 

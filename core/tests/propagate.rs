@@ -83,11 +83,13 @@ fn a_join_of_less_than_two_or_of_other_lengths_is_refused() {
     let single = [Scaled::new(&one[..], Scale::ONE)];
     let error = join(Format::BINARY16, &single, &mut sum).unwrap_err();
     assert_eq!(error, JoinError::Branches { count: 1 });
+    assert_eq!(error.to_string(), "a join of 1 branches is none");
     let error = join::<f16>(Format::BINARY16, &[], &mut sum).unwrap_err();
     assert_eq!(error, JoinError::Branches { count: 0 });
     let uneven = [Scaled::new(&one[..], Scale::ONE), Scaled::new(&two[..], Scale::ONE)];
     let error = join(Format::BINARY16, &uneven, &mut sum).unwrap_err();
     assert_eq!(error, JoinError::Length { index: 1, length: 2, expected: 1 });
+    assert_eq!(error.to_string(), "branch 1 of a join has 2 elements instead of 1");
     assert_eq!(sum, [5.0]);
 }
 
