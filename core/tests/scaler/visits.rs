@@ -1,7 +1,9 @@
 //! How often a closure runs, when a cell decides, and how joins and whole-model policies carry.
 
+use std::error::Error;
+
 use adaloss_core::{
-    format::{Format, Rounding},
+    format::{Format, Rounding, f16},
     policy::{Config, Policy, Rule, Trigger, outgoing},
     propagate::{Scaled, shifted},
     scale::Scale,
@@ -31,6 +33,22 @@ fn a_pass_runs_once_and_twice_when_it_calibrates() {
     assert_eq!(scaler.totals().decisions, 4);
     let triggers = scaler.decisions().map(|decision| decision.certificate.trigger);
     assert!(triggers.eq([Trigger::First, Trigger::Period, Trigger::Period, Trigger::Period]));
+}
+
+/// The log keeps the last decisions, as many as there are cells, the oldest first.
+#[test]
+fn the_log_keeps_the_last_decisions() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16).with_period(1).unwrap());
+    for visits in 1..=11 {
+        let mut step = scaler.begin();
+        loss(&mut step, &[1.0e-3]).unwrap();
+        assert_eq!(step.finish(), Verdict::Apply);
+        let steps = scaler.decisions().map(|decision| decision.step);
+        assert!(steps.eq(visits - visits.min(8)..visits), "after {visits} visits");
+    }
+    let oldest = scaler.decisions().next().unwrap();
+    let line = format!("step 3, the loss gradient: {}", oldest.certificate);
+    assert_eq!(oldest.to_string(), line);
 }
 
 /// A branch that is all zero at first, as a residual branch whose last layer starts at zero, is not
@@ -140,6 +158,8 @@ fn a_join_brings_branches_to_the_least_scale() {
     assert_eq!(unscaled, 2.0 / 8.0 + 2.0 * 4.0);
     let error = step.join(0, &[a], |_, pass| narrow(&[], pass)).unwrap_err();
     assert_eq!(error, StepError::Branches { id: 0, count: 1 });
+    assert_eq!(error.to_string(), "the join of cell 0 has 1 branches instead of two or more");
+    assert!(error.source().is_none());
     let _verdict = step.finish();
 }
 
@@ -223,6 +243,20 @@ fn a_failed_pass_changes_nothing() {
         assert_eq!(scaler.totals(), totals);
         assert_ne!(digest, 0);
     }
+}
+
+/// A pass's own error is what the step's says and what it comes from.
+#[test]
+fn the_error_of_a_pass_passes_through() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    let mut step = scaler.begin();
+    let error = step
+        .loss(&[1.0_f32; 2], |values, pass| pass.apply(values, &mut [f16::ZERO]))
+        .expect_err("no room for the second");
+    assert_eq!(error.to_string(), "2 values cannot be narrowed into room for 1");
+    let source = error.source().expect("the error of the pass");
+    assert_eq!(source.to_string(), error.to_string());
+    let _verdict = step.finish();
 }
 
 /// What a scaler does is what the policy's own functions do.
