@@ -120,7 +120,8 @@ impl<const CELLS: usize> LossScaler<CELLS> {
         }
         // What is not in use is zero: one scaler has one block of bytes.
         for index in in_use + 1..=CELLS {
-            if reader.take() != Some([0; Cell::BYTES]) {
+            let bytes: [u8; Cell::BYTES] = reader.take().ok_or(truncated)?;
+            if bytes.iter().any(|&byte| byte != 0) {
                 return Err(CheckpointError::Cell { index });
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! Linear layers in a chain, some of them in the branch of a residual connection.  Scales are chosen
 //! while the gradients flow.  The unscaled weight gradients of each device are compared, element by
-//! element, with the derivatives in f64, within what the roundings on the way add up to
-//! ([`bound`]).  Two devices that sum in the order of the index have to agree bit for bit.
+//! element, with the derivatives in f64, within what the roundings on the way add up to (`bound.rs`
+//! states the formula).  Two devices that sum in the order of the index have to agree bit for bit.
 
 mod bound;
 mod network;
