@@ -1,7 +1,8 @@
 //! Independent references: nothing here calls the code under test.
 //!
 //! The types of `adaloss_core` serve as names only.  [`Grid`] rounds by the definition, between two
-//! neighbours of a table; [`apfloat`] rounds with LLVM's arbitrary-precision floating point;
+//! neighbours of a table; [`apfloat`] rounds with LLVM's arbitrary-precision floating point, and
+//! [`Reference`] adds what the documented rules make of that, fast enough for every f32;
 //! [`exact`] has the rational numbers; [`search`] finds the scale that `measured` has to decide;
 //! [`inputs`] generates what is tested with.
 
@@ -10,10 +11,12 @@ pub mod exact;
 mod grid;
 pub mod inputs;
 mod limits;
+mod reference;
 pub mod search;
 
 pub use grid::Grid;
 pub use limits::{Limits, pow2, product};
+pub use reference::{Reference, Rounded};
 
 use adaloss_core::format::{Encoding, Format, Narrowing, Overflow, Rounding, Subnormals};
 

@@ -7,6 +7,7 @@ use adaloss_core::format::{Encoding, Format, Narrowing, Rounding, Subnormals};
 /// # Panics
 ///
 /// It is no normal f64.
+#[inline]
 pub const fn pow2(log2: i32) -> f64 {
     assert!(log2 >= -1022 && log2 <= 1023);
     f64::from_bits(((log2 + 1023) as u64) << 52)
@@ -20,6 +21,7 @@ pub const fn pow2(log2: i32) -> f64 {
 /// # Panics
 ///
 /// `k` is outside that range.
+#[inline]
 pub fn product(x: f32, k: i32) -> f64 {
     assert!(k.abs() <= 800);
     f64::from(x) * pow2(k)
@@ -84,6 +86,7 @@ impl Limits {
     }
 
     /// Returns the smallest number of a format, flushing or not.
+    #[inline]
     pub fn smallest_of(format: Format) -> f64 {
         let limits = Self::of(format.encoding);
         match format.subnormals {
@@ -94,6 +97,7 @@ impl Limits {
 
     /// Tells whether a positive exact number becomes zero; under stochastic rounding, whether it
     /// can.
+    #[inline]
     pub fn underflows(&self, narrowing: Narrowing, v: f64) -> bool {
         match (narrowing.format.subnormals, narrowing.rounding) {
             (Subnormals::Flush, _) => v < self.smallest_normal,
@@ -105,6 +109,7 @@ impl Limits {
 
     /// Tells whether a positive exact number rounds beyond the largest one; under stochastic
     /// rounding, whether it can.
+    #[inline]
     pub fn overflows(&self, narrowing: Narrowing, v: f64) -> bool {
         let tie = self.tie();
         match narrowing.rounding {
@@ -116,11 +121,13 @@ impl Limits {
     }
 
     /// Returns the number halfway between the largest and the one after it.
+    #[inline]
     pub fn tie(&self) -> f64 {
         (self.largest + self.beyond) / 2.0
     }
 
     /// Returns the bit of the sign.
+    #[inline]
     pub fn sign_bit(&self) -> u32 {
         1 << (self.width - 1)
     }
