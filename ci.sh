@@ -64,6 +64,18 @@ fuzz() {
     RUSTFLAGS="-D warnings" cargo check --manifest-path fuzz/Cargo.toml --locked
 }
 
+# Conversions, with every f32 there is and every 8- and 16-bit number at every scale: an hour or two of two
+# cores, and only by name.
+exhaustive() { cargo run --release --locked -p adaloss-exhaustive; }
+
+# One of so many slices of that, a minute of two cores: another one every day.  It is printed, and --slice
+# repeats it.
+exhaustive_slice() {
+    local slices=97
+    local slice=$(($(date +%s) / 86400 % slices + 1))/$slices
+    cargo run --release --locked -p adaloss-exhaustive -- --slice "$slice"
+}
+
 # Measures the tables in README.md anew: ten minutes, and only by name, since they are of one machine.
 readme() {
     local out
@@ -81,8 +93,8 @@ readme() {
 }
 
 # The words that run without being named, and those that do not.
-usual=(fmt clippy doc no_std panics ignored compare fuzz test)
-by_name=(readme)
+usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
+by_name=(exhaustive readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
