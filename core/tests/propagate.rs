@@ -1,10 +1,18 @@
 //! Gradients that carry their scale: joins against exact arithmetic, and what is refused.
 
 use adaloss_core::{
-    format::{E4M3, Element, Format, bf16, f16},
+    format::{E4M3, E5M2, Element, Format, bf16, f16},
     propagate::{JoinError, Scaled, common_scale, join, shifted},
     scale::Scale,
 };
+use adaloss_oracle::{
+    Limits, apfloat,
+    exact::{rational, rational_pow2},
+    inputs::{SplitMix64, cases},
+};
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use proptest::prelude::*;
 
 fn scale(log2: i32) -> Scale {
     Scale::new(log2).unwrap()
@@ -115,4 +123,92 @@ fn a_gradient_keeps_its_scale_until_it_is_unscaled() {
     assert_eq!(carried.as_ref().scale(), scale(9));
     assert_eq!(carried.unscale(|g, inverse| g[0].widen() * inverse), exp2(-9) as f32);
     assert_eq!(carried.into_parts(), ([f16::ONE, f16::ZERO], scale(9)));
+}
+
+/// Returns the exact value of an element, as its format reads it.
+fn value<F: Element>(format: Format, x: F) -> f64 {
+    let value = apfloat::decode(F::ENCODING, x.to_bits());
+    let is_small = value.abs() < Limits::of(F::ENCODING).smallest_normal;
+    let flushes = format != Format::from(F::ENCODING);
+    if flushes && is_small { 0.0 } else { value }
+}
+
+/// Branches of random bits at random scales, near each other or anywhere.
+fn branches<F: Element>(count: usize, generator: &mut SplitMix64) -> Vec<(Vec<F>, Scale)> {
+    let (centre, width) = (generator.below(253) as i32 - 126, 1 + generator.below(253));
+    let mut branch = || {
+        let scale = Scale::saturating(centre + generator.below(width) as i32);
+        let elements = (0..24).map(|_| F::from_bits(generator.half_word())).collect();
+        (elements, scale)
+    };
+    (0..count).map(|_| branch()).collect()
+}
+
+/// Asserts that a sum is within the documented bound of the exact one; returns whether there was
+/// anything to compare.
+fn check_sum(sum: f32, terms: &[(f64, i32)]) -> bool {
+    if !terms.iter().all(|(x, _)| x.is_finite()) {
+        assert!(!sum.is_finite(), "{terms:?}");
+        return false;
+    }
+    let exact = |(x, shift): &(f64, i32)| rational(*x) * rational_pow2(*shift);
+    let (total, magnitudes) = terms.iter().map(exact).fold(
+        (rational(0.0), rational(0.0)),
+        |(total, magnitudes), term| {
+            let magnitude = if term < rational(0.0) { -&term } else { term.clone() };
+            (total + term, magnitudes + magnitude)
+        },
+    );
+    if magnitudes >= rational_pow2(127) {
+        return false;
+    }
+    let whole = |n: usize| BigRational::from(BigInt::from(n));
+    let (n, one) = (whole(terms.len()), whole(1));
+    let bound = (&n - one) * rational_pow2(-24) * magnitudes + n * rational_pow2(-149);
+    let error = rational(f64::from(sum)) - total;
+    assert!(-&bound <= error && error <= bound, "{sum:e} of {terms:?}");
+    true
+}
+
+/// Joins random branches in several orders; returns how many sums were compared.
+fn check_join<F: Element>(flushes: bool, count: usize, generator: &mut SplitMix64) -> usize {
+    let format = Format::from(F::ENCODING);
+    let format = if flushes { format.flushing() } else { format };
+    let mut branches = branches::<F>(count, generator);
+    let least = branches.iter().map(|branch| branch.1).min().expect("branches");
+    let mut compared = 0;
+    for _ in 0..3 {
+        generator.shuffle(&mut branches);
+        let scaled: Vec<Scaled<&[F]>> =
+            branches.iter().map(|(elements, scale)| Scaled::new(&elements[..], *scale)).collect();
+        let mut sum = [0.0; 24];
+        assert_eq!(join(format, &scaled, &mut sum), Ok(least));
+        for (i, sum) in sum.into_iter().enumerate() {
+            let term = |(elements, scale): &(Vec<F>, Scale)| {
+                (value(format, elements[i]), least.log2() - scale.log2())
+            };
+            let terms: Vec<(f64, i32)> = branches.iter().map(term).collect();
+            compared += usize::from(check_sum(sum, &terms));
+        }
+    }
+    compared
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    /// The scale of a join is that of no order of its branches, and neither is its error.
+    #[test]
+    fn a_join_is_near_the_exact_sum_in_any_order(
+        flushes: bool,
+        count in 2..7_usize,
+        seed: u64,
+    ) {
+        let mut generator = SplitMix64(seed);
+        let compared = check_join::<f16>(flushes, count, &mut generator)
+            + check_join::<bf16>(flushes, count, &mut generator)
+            + check_join::<E5M2>(flushes, count, &mut generator)
+            + check_join::<E4M3>(flushes, count, &mut generator);
+        prop_assert!(compared > 50, "{compared}");
+    }
 }
