@@ -7,6 +7,8 @@ use adaloss_core::{
     scale::Scale,
     unscale::{Cause, Place, Unscaled, unscale},
 };
+use adaloss_oracle::inputs::{SplitMix64, cases};
+use proptest::prelude::*;
 
 /// Every binary16 number at every legal scale: the unscaled value is the exact quotient rounded once,
 /// exact where it is a normal f32, and counted where it is not, in a slice and one by one.
@@ -79,4 +81,54 @@ fn places_and_causes_read_as_words() {
     assert_eq!(places.map(|place| place.to_string()), words);
     let causes = [Cause::NonFinite, Cause::Overflow].map(|cause| cause.to_string());
     assert_eq!(causes, ["non-finite values", "overflow"]);
+}
+
+/// What unscaling a slice meets.
+fn met(format: Format, elements: &[bf16], scale: Scale) -> Unscaled {
+    let mut gradient = vec![0.0; elements.len()];
+    unscale(format, Scaled::new(elements, scale), &mut gradient).unwrap()
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    /// Any split, merged in any order, meets what the whole does; so do its elements one by one, and
+    /// nothing is the identity.
+    #[test]
+    fn any_split_and_any_order_meet_the_same(
+        bits in prop::collection::vec(any::<u16>(), 0..300),
+        (log2, flushes) in (-126..=126, any::<bool>()),
+        parts in 1..9_usize,
+        seed: u64,
+    ) {
+        let format = if flushes { Format::BFLOAT16.flushing() } else { Format::BFLOAT16 };
+        let scale = Scale::new(log2).unwrap();
+        let mut generator = SplitMix64(seed);
+        let mut elements: Vec<bf16> = bits.into_iter().map(bf16::from_bits).collect();
+        let whole = met(format, &elements, scale);
+
+        generator.shuffle(&mut elements);
+        let mut cuts: Vec<usize> = (1..parts).map(|_| generator.below(elements.len() + 1)).collect();
+        cuts.extend([0, elements.len()]);
+        cuts.sort_unstable();
+        let mut parts: Vec<Unscaled> =
+            cuts.windows(2).map(|ends| met(format, &elements[ends[0]..ends[1]], scale)).collect();
+        while parts.len() > 1 {
+            let taken = parts.swap_remove(generator.below(parts.len()));
+            let into = generator.below(parts.len());
+            parts[into].merge(&taken);
+        }
+        prop_assert_eq!(parts[0], whole);
+
+        let mut single = Unscaled::default();
+        for x in elements {
+            let scaled = format.widen(u32::from(x.to_bits()));
+            single.record(scaled, scaled * scale.inverse().factor());
+        }
+        prop_assert_eq!(single, whole);
+        let (mut left, mut right) = (Unscaled::default(), whole);
+        left.merge(&whole);
+        right.merge(&Unscaled::default());
+        prop_assert_eq!((left, right), (whole, whole));
+    }
 }
