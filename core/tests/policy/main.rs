@@ -2,10 +2,12 @@
 //! simulated run, and what a cell and a configuration are as bytes.
 
 mod amax;
+mod backoff;
 mod cell;
 mod certificate;
 mod config;
 mod measured;
+mod moved;
 mod properties;
 mod range;
 mod recovery;

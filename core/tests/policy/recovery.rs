@@ -2,15 +2,16 @@
 
 use adaloss_core::{
     format::{Fate, Rounding},
-    policy::{Amax, Config, Measured, Policy, recover},
+    policy::{Amax, Config, Measured, Policy, join_target, paper_join_target, recover},
     scale::Scale,
     statistics::Outcome,
 };
 use adaloss_oracle::{
     Limits, in_parallel,
-    inputs::{SplitMix64, adversarial},
+    inputs::{SplitMix64, adversarial, cases},
     narrowings, product,
 };
+use proptest::prelude::*;
 
 /// At the recovered scale plus its headroom nothing overflows; one binade above, something does.
 #[test]
@@ -77,5 +78,36 @@ fn nothing_finite_has_no_recovery() {
         outcome.record(f32::INFINITY, Fate::NonFinite);
         outcome.record(0.0, Fate::Zero);
         assert_eq!(recover(&config, &outcome, Scale::MAX), None);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    /// The target of a join is the greatest scale of a branch that fits, else the greatest that fits
+    /// below the least of them, down to 2^-4: whatever the order of the branches, and whatever fits.
+    #[test]
+    fn a_join_has_one_target_in_any_order(
+        exponents in prop::collection::vec(-126..=126_i32, 0..7),
+        unfit in prop::collection::btree_set(-126..=126_i32, 0..150),
+        magnitudes in prop::array::uniform7(any::<f32>()),
+        seed: u64,
+    ) {
+        let fits = |scale: Scale| !unfit.contains(&scale.log2());
+        let of_branch = exponents.iter().copied().filter(|k| !unfit.contains(k)).max();
+        let below = || {
+            let least = exponents.iter().copied().min()?;
+            (-4..least).rev().find(|k| !unfit.contains(k))
+        };
+        let expected = of_branch.or_else(below).map(Scale::saturating);
+        let scales = exponents.into_iter().map(Scale::saturating);
+        let mut branches: Vec<(f32, Scale)> = magnitudes.map(f32::abs).into_iter().zip(scales).collect();
+        let by_paper = paper_join_target(branches.iter().copied(), 65504.0);
+        for _ in 0..4 {
+            SplitMix64(seed).shuffle(&mut branches);
+            let scales = branches.iter().map(|branch| branch.1);
+            prop_assert_eq!(join_target(scales, fits), expected);
+            prop_assert_eq!(paper_join_target(branches.iter().copied(), 65504.0), by_paper);
+        }
     }
 }

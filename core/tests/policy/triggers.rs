@@ -12,7 +12,12 @@ use adaloss_core::{
 };
 
 /// Visits a cell once: decides if it is due, narrows, notes.
-fn visit(config: &Config, cell: &mut Cell, values: &[f32], incoming: Scale) -> Option<Certificate> {
+pub(crate) fn visit(
+    config: &Config,
+    cell: &mut Cell,
+    values: &[f32],
+    incoming: Scale,
+) -> Option<Certificate> {
     let certificate = due(config, cell).map(|trigger| {
         let mut histogram = Histogram::new(config.narrowing());
         histogram.observe(values, incoming);
