@@ -4,10 +4,12 @@ use adaloss_core::{
     format::Format,
     policy::{Cell, Config},
     scaler::{CheckpointError, LossScaler},
-    unscale::Verdict,
+    unscale::{Place, Verdict},
 };
+use adaloss_oracle::inputs::{SplitMix64, cases};
+use proptest::prelude::*;
 
-use super::{Bits, Scaler, Tensors, configs, layer, loss};
+use super::{Bits, Scaler, Tensors, configs, layer, loss, walk};
 
 fn saved(scaler: &Scaler) -> Vec<u8> {
     let mut bytes = vec![0; Scaler::CHECKPOINT_BYTES];
@@ -136,4 +138,72 @@ fn crc32(bytes: &[u8]) -> u32 {
             (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
         })
     })
+}
+
+/// A scaler with a random past.
+fn lived(config: Config, generator: &mut SplitMix64) -> Scaler {
+    let mut scaler = Scaler::new(config);
+    for _ in 0..generator.below(20) {
+        walk::step(&mut scaler, generator);
+    }
+    scaler
+}
+
+/// Damages a checkpoint in one of the ways of storage: bits flip, bytes are overwritten, are missing,
+/// are too many, change places, or come from another file.
+fn damage(good: &[u8], other: &[u8], generator: &mut SplitMix64) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    let (at, by) = (generator.below(bytes.len()), 1 + generator.below(40));
+    match generator.below(6) {
+        0 => (0..by).for_each(|_| bytes[generator.below(good.len())] ^= 1 << generator.below(8)),
+        1 => bytes.iter_mut().skip(at).take(by).for_each(|byte| *byte = generator.word() as u8),
+        2 => bytes.truncate(at),
+        3 => bytes.extend((0..by).map(|_| generator.below(2) as u8)),
+        4 => bytes.rotate_left(by),
+        _ => bytes[at..].copy_from_slice(&other[at..]),
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    /// Whatever the configuration and the past: what is restored is what was saved, and so is all
+    /// that it does from then on.
+    #[test]
+    fn any_past_comes_back(seed: u64) {
+        let mut generator = SplitMix64(seed);
+        let config = walk::config(&mut generator);
+        let mut scaler = lived(config, &mut generator);
+        let bytes = saved(&scaler);
+        let mut restored = Scaler::restore(config, &bytes).expect("a checkpoint");
+        prop_assert_eq!(saved(&restored), bytes);
+        prop_assert_eq!(restored.totals(), scaler.totals());
+        for place in (0..8).map(Place::Layer).chain([Place::Loss]) {
+            prop_assert_eq!(restored.cell(place), scaler.cell(place));
+        }
+        let future = generator.word();
+        let run = |scaler: &mut Scaler| {
+            let mut generator = SplitMix64(future);
+            let steps = (0..8).map(|_| walk::step(scaler, &mut generator));
+            (steps.collect::<Vec<_>>(), saved(scaler))
+        };
+        prop_assert_eq!(run(&mut restored), run(&mut scaler));
+    }
+
+    /// No damage is taken for a checkpoint, and none for that of another configuration.
+    #[test]
+    fn no_damage_passes(seed: u64) {
+        let mut generator = SplitMix64(seed);
+        let config = walk::config(&mut generator);
+        let [good, other] = [0; 2].map(|_| saved(&lived(config, &mut generator)));
+        for _ in 0..60 {
+            let damaged = damage(&good, &other, &mut generator);
+            if damaged != good && damaged != other {
+                prop_assert!(Scaler::restore(config, &damaged).is_err());
+            }
+        }
+        let stranger = walk::config(&mut generator);
+        prop_assert!(stranger == config || Scaler::restore(stranger, &good).is_err());
+    }
 }

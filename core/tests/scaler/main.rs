@@ -1,9 +1,11 @@
 //! The whole walk: visits, replays, verdicts, accumulation and checkpoints.
 
 mod checkpoint;
+mod never;
 mod recovery;
 mod verdict;
 mod visits;
+mod walk;
 
 use adaloss_core::{
     apply::{ApplyError, Pass},
