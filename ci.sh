@@ -68,10 +68,10 @@ fuzz() {
 # cores, and only by name.
 exhaustive() { cargo run --release --locked -p adaloss-exhaustive; }
 
-# One of so many slices of that, a minute of two cores: another one every day.  It is printed, and --slice
+# One of so many slices of that, 40 seconds of two cores: another one every day.  It is printed, and --slice
 # repeats it.
 exhaustive_slice() {
-    local slices=97
+    local slices=127
     local slice=$(($(date +%s) / 86400 % slices + 1))/$slices
     cargo run --release --locked -p adaloss-exhaustive -- --slice "$slice"
 }
