@@ -81,6 +81,7 @@ each_capacity! {
         &mut dyn FnMut(&scaler::Branches<'_, Tensor>, &mut Pass<'_>) -> Passed,
     ) -> Visited = |step, id, branches, run| step.join(id, branches, run);
     "scaler::Step::unscaled" => fn(&mut Step, usize, &Unscaled) = Step::unscaled;
+    "scaler::Step::reject" => fn(&mut Step, Place, Cause) = Step::reject;
     "scaler::Step::last" => fn(&Step) -> Option<&Visit> = Step::last;
     "scaler::Step::histogram" => fn(&Step) -> &Histogram = Step::histogram;
     "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;

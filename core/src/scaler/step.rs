@@ -193,8 +193,16 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
     pub fn unscaled(&mut self, id: usize, met: &Unscaled) {
         self.tiny += met.tiny;
         if met.nonfinite > 0 {
-            self.bad.get_or_insert((Place::Weight(id), Cause::NonFinite));
+            self.reject(Place::Weight(id), Cause::NonFinite);
         }
+    }
+
+    /// Takes note of something unusable that the caller found: a loss that is not finite, or a
+    /// gradient that went bad after it was unscaled.
+    ///
+    /// The first place that was not usable stays the one that is named.
+    pub fn reject(&mut self, place: Place, cause: Cause) {
+        self.bad.get_or_insert((place, cause));
     }
 
     /// Returns what happened at the last visit.
@@ -267,9 +275,9 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
         }
         self.overflowed |= outcome.overflow > 0;
         if outcome.nonfinite > 0 {
-            self.bad.get_or_insert((place, Cause::NonFinite));
+            self.reject(place, Cause::NonFinite);
         } else if is_fatal(&outcome) {
-            self.bad.get_or_insert((place, Cause::Overflow));
+            self.reject(place, Cause::Overflow);
         }
 
         let visit = Visit { place, incoming, outgoing: leaving, outcome, certificate, replayed };

@@ -77,6 +77,24 @@ fn a_weight_gradient_that_is_not_finite_is_named() {
     assert_eq!(step.finish(), expected);
 }
 
+/// What a caller finds itself counts like what the step met.
+#[test]
+fn what_the_caller_rejects_is_named() {
+    let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
+    let mut step = scaler.begin();
+    step.reject(Place::Loss, Cause::NonFinite);
+    let gradient = loss(&mut step, &[1.0e-3]).unwrap();
+    layer(&mut step, 2, &gradient, f32::NAN).unwrap();
+    assert_eq!(step.finish(), NAN);
+    let mut step = scaler.begin();
+    let gradient = loss(&mut step, &[1.0e-3]).unwrap();
+    layer(&mut step, 2, &gradient, f32::NAN).unwrap();
+    step.reject(Place::Weight(0), Cause::Overflow);
+    let expected = Verdict::Skip { layer: Place::Layer(2), cause: Cause::NonFinite };
+    assert_eq!(step.finish(), expected);
+    assert_eq!((scaler.totals().steps, scaler.totals().skipped), (2, 2));
+}
+
 /// An endless loop of skipped steps is impossible: the run is told to stop.
 #[test]
 fn skips_in_a_row_end_the_run() {
