@@ -93,7 +93,7 @@ impl Backoff {
     /// Moves the scale after a step.
     pub(super) fn step(&self, clean: bool, cell: &mut Cell) {
         if clean {
-            cell.age += 1;
+            cell.age = cell.age.saturating_add(1);
             let warming_up = cell.flags & CALIBRATED == 0 && self.warm_up > 1.0;
             if warming_up {
                 cell.real *= self.warm_up;

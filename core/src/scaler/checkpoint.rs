@@ -109,6 +109,9 @@ impl<const CELLS: usize> LossScaler<CELLS> {
         };
         scaler.visits = reader.u32().ok_or(truncated)?;
         scaler.skipped_in_row = reader.u32().ok_or(truncated)?;
+        if !scaler.counts_are_possible() {
+            return Err(CheckpointError::Counts);
+        }
         let mut cell = |index: usize| {
             let bytes = reader.take().ok_or(truncated)?;
             Cell::from_bytes(&bytes).ok_or(CheckpointError::Cell { index })
@@ -126,6 +129,14 @@ impl<const CELLS: usize> LossScaler<CELLS> {
             }
         }
         Ok(scaler)
+    }
+
+    /// Tells whether a run can have counted its steps so.
+    fn counts_are_possible(&self) -> bool {
+        let Totals { steps, skipped, .. } = self.totals;
+        // As many in a row as are allowed stop the run, which then counts from zero.
+        let in_row = self.skipped_in_row;
+        in_row < self.config.max_skips() && u64::from(in_row) <= skipped && skipped <= steps
     }
 }
 
@@ -183,6 +194,8 @@ pub enum CheckpointError {
     Damaged,
     /// The checkpoint was written under another configuration.
     OtherConfig,
+    /// More steps were skipped, in all or in a row, than a run can have skipped.
+    Counts,
     /// A cell holds what no cell can hold.
     Cell {
         /// Which cell: 0 is the loss, 1 the first layer.
@@ -208,6 +221,9 @@ impl fmt::Display for CheckpointError {
             Self::Damaged => f.write_str("the checkpoint is damaged: its checksum does not match"),
             Self::OtherConfig => {
                 f.write_str("the checkpoint was written under another configuration")
+            }
+            Self::Counts => {
+                f.write_str("the checkpoint counts more skipped steps than a run can have")
             }
             Self::Cell { index } => write!(f, "cell {index} of the checkpoint is not legal"),
         }

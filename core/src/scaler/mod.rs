@@ -160,9 +160,9 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     /// Keeps what one visit leaves behind.
     fn record(&mut self, visit: &Visit) {
         self.visits = self.visits.wrapping_add(1);
-        self.totals.recovered += u64::from(visit.replayed);
+        count(&mut self.totals.recovered, visit.replayed);
+        count(&mut self.totals.decisions, visit.certificate.is_some());
         if let Some(certificate) = visit.certificate {
-            self.totals.decisions += 1;
             if self.log.is_full() {
                 self.log.pop_front();
             }
@@ -178,12 +178,12 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     /// Ends a step: moves the scale of the whole model, and counts.
     fn finish(&mut self, bad: Option<(Place, Cause)>, overflowed: bool) -> Verdict {
         policy::step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
-        self.totals.steps += 1;
+        count(&mut self.totals.steps, true);
         let Some((layer, cause)) = bad else {
             self.skipped_in_row = 0;
             return Verdict::Apply;
         };
-        self.totals.skipped += 1;
+        count(&mut self.totals.skipped, true);
         self.skipped_in_row += 1;
         if self.skipped_in_row < self.config.max_skips() {
             Verdict::Skip { layer, cause }
@@ -192,4 +192,9 @@ impl<const CELLS: usize> LossScaler<CELLS> {
             Verdict::Stop { layer, cause, skipped }
         }
     }
+}
+
+/// Counts one more if `is_one`; a checkpoint may say any number.
+fn count(total: &mut u64, is_one: bool) {
+    *total = total.saturating_add(is_one.into());
 }

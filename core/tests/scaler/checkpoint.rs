@@ -113,22 +113,55 @@ fn errors_say_what_is_wrong() {
 /// A checksum that fits does not make illegal cells legal.
 #[test]
 fn an_illegal_cell_is_refused() {
-    let exponent_of_the_loss = |cells: &mut [u8]| cells[12] = 127;
-    assert_eq!(refused_when(exponent_of_the_loss), CheckpointError::Cell { index: 0 });
+    let loss = Scaler::CHECKPOINT_BYTES - 4 - 9 * Cell::BYTES;
+    let exponent_of_the_loss = |bytes: &mut [u8]| bytes[loss + 12] = 127;
+    assert_eq!(refused_when(exponent_of_the_loss), Some(CheckpointError::Cell { index: 0 }));
     // The third of eight cells, none of which is in use.
-    let unused = |cells: &mut [u8]| cells[3 * Cell::BYTES + 9] = 0x80;
-    assert_eq!(refused_when(unused), CheckpointError::Cell { index: 3 });
+    let unused = |bytes: &mut [u8]| bytes[loss + 3 * Cell::BYTES + 9] = 0x80;
+    assert_eq!(refused_when(unused), Some(CheckpointError::Cell { index: 3 }));
 }
 
-/// Forges the cells of a new scaler's checkpoint, checksum and all, and returns why it is refused.
-fn refused_when(forge: impl Fn(&mut [u8])) -> CheckpointError {
+/// Nor does it make more skipped steps possible than the configuration allows in a row, or than there
+/// were steps.
+#[test]
+fn impossible_counts_are_refused() {
+    let (steps, skipped, in_row) = (24, 32, 60);
+    let counted = |counts: [u8; 3]| {
+        refused_when(|bytes| {
+            (bytes[steps], bytes[skipped], bytes[in_row]) = (counts[0], counts[1], counts[2]);
+        })
+    };
+    let most = Config::for_format(Format::BINARY16).max_skips() as u8;
+    for possible in [[0, 0, 0], [9, 9, 9], [most, most, most - 1], [100, 99, 0]] {
+        assert_eq!(counted(possible), None, "{possible:?}");
+    }
+    for impossible in [[100, 100, most], [100, 9, 10], [9, 10, 0], [0, 0, 1]] {
+        assert_eq!(counted(impossible), Some(CheckpointError::Counts), "{impossible:?}");
+    }
+}
+
+/// The longest run that a checkpoint can tell of goes on all the same.
+#[test]
+fn counters_at_their_end_stay_there() {
+    let mut scaler = restored_when(|bytes| bytes[24..60].fill(0xff)).unwrap();
+    let _ = train(&mut scaler, &mut Tensors(1));
+    assert_eq!(scaler.totals().steps, u64::MAX);
+}
+
+/// Returns why a forged checkpoint is refused, if it is.
+fn refused_when(forge: impl Fn(&mut [u8])) -> Option<CheckpointError> {
+    restored_when(forge).err()
+}
+
+/// Forges the checkpoint of a new scaler, checksum and all, and restores it.
+fn restored_when(forge: impl Fn(&mut [u8])) -> Result<Scaler, CheckpointError> {
     let config = Config::for_format(Format::BINARY16);
     let mut bytes = saved(&Scaler::new(config));
     let body = bytes.len() - 4;
-    forge(&mut bytes[body - 9 * Cell::BYTES..body]);
+    forge(&mut bytes[..body]);
     let checksum = crc32(&bytes[..body]);
     bytes[body..].copy_from_slice(&checksum.to_le_bytes());
-    Scaler::restore(config, &bytes).unwrap_err()
+    Scaler::restore(config, &bytes)
 }
 
 /// The checksum of zlib, from its definition.
