@@ -2,7 +2,9 @@
 //!
 //! [`Fault`] wraps a device and asks a plan before every operation whether something shall go wrong
 //! with it: a bit that flips in memory, a NaN or an infinity from nowhere, an operation that never
-//! happened, a device that reports a failure.  It shows what a training loop makes of that.
+//! happened, a device that reports a failure.  It shows what a training loop makes of that: of what is
+//! not finite, of results that were not counted, of failures.  A wrong value that is finite is beyond
+//! every check but a second computation.
 //!
 //! # Examples
 //!
