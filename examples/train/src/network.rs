@@ -3,6 +3,7 @@
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
     scaler::Step,
+    unscale::{Cause, Place},
 };
 use adaloss_hal::{Narrow, Plain, network::LossSum};
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{Input, Inputs},
     layer::{
-        CELLS, Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way, refresh,
+        CELLS, Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way, finite,
+        refresh, squares,
     },
     model::{Layers, Model},
     optimizer::{Optimizer, Update},
@@ -79,12 +81,21 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     }
 
     /// Narrows the masters for the coming step.
+    ///
+    /// # Errors
+    ///
+    /// A parameter or a running mean is not finite, or becomes infinite in the format of weights,
+    /// which is [`Diverged`](crate::layer::Diverged); or the device failed.
     pub fn refresh(&mut self) -> Result<()> {
         let narrowing = self.narrowing;
         let (device, ends, pieces) = self.split();
         for piece in pieces {
-            if let Piece::Parameter(parameter) = piece {
-                refresh(device, ends, narrowing, parameter)?;
+            match piece {
+                Piece::Parameter(parameter) => refresh(device, ends, narrowing, parameter)
+                    .with_context(|| parameter.name.clone())?,
+                Piece::Running(running) => {
+                    finite(device, &running.values).with_context(|| running.name.clone())?;
+                }
             }
         }
         Ok(())
@@ -105,23 +116,28 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 })?
             }
             (Inputs::Tokens(tokens), Input::Tokens { length, .. }, Some(embedding)) => {
-                embedding.forward::<G>(&mut run, tokens, length)?
+                embedding.forward::<G>(&mut run, tokens, length).context("embedding")?
             }
             _ => anyhow::bail!("the samples are not what the network was made for"),
         };
         let activation = layers.body.forward(&mut run, activation)?;
-        layers.head.forward(&mut run, activation)
+        layers.head.forward(&mut run, activation).context("head")
     }
 
     /// Computes the loss of some logits and its gradient; `weights` has one weight per class, or is
     /// empty.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or left the operation out: it counted other rows than have a label.
     pub fn loss(
         &mut self,
         logits: &Tensor<D, f32>,
         labels: &[u32],
         weights: &[f32],
     ) -> Result<(LossSum, Tensor<D, f32>)> {
-        let device = &mut self.device;
+        let (device, classes) = (&mut self.device, self.classes as u32);
+        let labelled = labels.iter().filter(|&&label| label < classes).count();
         let (labels, weights) = (Vector::of(device, labels)?, Vector::of(device, weights)?);
         let mut sum = Vector::of(device, &[LossSum::default()])?;
         let mut gradient = Tensor::zeroed(device, logits.shape())?;
@@ -133,7 +149,13 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             gradient.view_mut(),
             sum.view_mut(),
         )?;
-        Ok((sum.read_one(device)?, gradient))
+        let sum = sum.read_one(device)?;
+        ensure!(
+            sum.rows == labelled as u64,
+            "of {labelled} rows {} were counted: the device left out an operation",
+            sum.rows
+        );
+        Ok((sum, gradient))
     }
 
     /// Takes the gradient of the loss, in f32 and unscaled, back through the network; fills the
@@ -147,34 +169,60 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ) -> Result<()> {
         let Self { device, ends, layers, .. } = self;
         let mut way = Way::new(device, ends, step, observer, nth);
-        let gradient = way.loss::<G>(gradient)?;
-        let gradient = layers.head.backward(&mut way, &gradient)?;
+        let gradient = way.loss::<G>(gradient).context("loss")?;
+        let gradient = layers.head.backward(&mut way, &gradient).context("head")?;
         let rest = layers.body.backward(&mut way, gradient)?;
         if let (Some(embedding), Some(gradient)) = (&mut layers.embedding, rest) {
-            embedding.backward(&mut way, &gradient)?;
+            embedding.backward(&mut way, &gradient).context("embedding")?;
         }
         Ok(())
     }
 
-    /// Updates every parameter from the last gradients, and the running means.
-    pub fn update(&mut self, optimizer: &Optimizer, update: Update) -> Result<()> {
-        let (device, _, mut pieces) = self.split();
-        let mut norm = Vector::of(device, &[0.0])?;
-        if update.max_norm.is_some() {
-            for piece in &pieces {
-                if let Piece::Parameter(parameter) = piece {
-                    device.square_norm(parameter.gradient.view(), norm.view_mut())?;
-                }
+    /// Looks at what an update would take: a gradient or a running mean's next value that is not
+    /// finite, whatever the counts of its operation say, rejects the step.  Returns the sum of the
+    /// squares of all gradients.
+    pub fn inspect(&mut self, step: &mut Step<'_, CELLS>) -> Result<f64> {
+        let (device, _, pieces) = self.split();
+        let (mut sum, mut bad) = (0.0, None);
+        for piece in &pieces {
+            let (name, values, cell) = match piece {
+                Piece::Parameter(p) => (&p.name, &p.gradient, p.cell),
+                Piece::Running(running) => (&running.name, &running.pending, running.cell),
+            };
+            let found = squares(device, values).with_context(|| name.clone())?;
+            if !found.is_finite() {
+                bad = Some(cell); // the last one forward is the first one back
+            }
+            if let Piece::Parameter(_) = piece {
+                sum += found;
             }
         }
-        for piece in &mut pieces {
+        if let Some(cell) = bad {
+            step.reject(Place::Weight(cell), Cause::NonFinite);
+        }
+        Ok(sum)
+    }
+
+    /// Updates every parameter from the last gradients, whose squares add up to `square_norm`, and the
+    /// running means.
+    pub fn update(
+        &mut self,
+        optimizer: &Optimizer,
+        update: Update,
+        square_norm: f64,
+    ) -> Result<()> {
+        let (device, _, pieces) = self.split();
+        let norm = Vector::of(device, &[square_norm])?;
+        for piece in pieces {
             match piece {
-                Piece::Parameter(parameter) => {
-                    optimizer.update(device, update, &norm, parameter)?;
-                }
+                Piece::Parameter(parameter) => optimizer
+                    .update(device, update, &norm, parameter)
+                    .with_context(|| parameter.name.clone())?,
                 Piece::Running(running) => {
                     let (share, pending) = (running.share, running.pending.view());
-                    device.blend(share, pending, running.values.view_mut())?;
+                    device
+                        .blend(share, pending, running.values.view_mut())
+                        .with_context(|| running.name.clone())?;
                 }
             }
         }

@@ -1,22 +1,34 @@
 //! One training run, step by step.
+//!
+//! # What a step notices
+//!
+//! A step reaches the weights if its loss is finite, if every operation on the way back counted all of
+//! its results and none of them was infinite or NaN, and if the gradients are finite still when the
+//! optimizer is about to read them.  A weight or a running mean that is not finite, or becomes infinite
+//! in the format of weights, ends the run before the next step uses it; so does an operation that
+//! counted other results than it has, because it was left out.  Both name what they found.
+//!
+//! A value that is wrong and finite cannot be noticed: a bit that flipped in one, the scale of another
+//! tensor, an operation that counts nothing and was left out, on the way forward or in the optimizer.
+//! At most the loss and the metric tell.
 
 use std::time::Instant;
 
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
-    unscale::Verdict,
+    unscale::{Cause, Place, Verdict},
 };
 use adaloss_hal::Plain;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     checkpoint::Checkpoint,
     data::{Batch, Dataset, Score, View},
-    layer::{Machine, Observer, Scaler},
+    layer::{Diverged, Machine, Observer, Scaler},
     method::{FormatName, Method},
-    network::{Mode, Network, mean_loss},
+    network::{Mode, Network, Saved, mean_loss},
     observe::Samples,
     probe::{Reference, compare},
     results::{Point, RunReport, WeightReport},
@@ -70,8 +82,11 @@ pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain>
 pub struct Stepped {
     /// Whether it reached the weights.
     pub verdict: Verdict,
-    /// The mean loss of its samples.
+    /// The mean loss of its samples; not finite only where the step did not reach the weights, or no
+    /// sample counts.
     pub loss: f64,
+    /// The sum of the squares of all gradients.
+    pub square_norm: f64,
 }
 
 impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D, W, G> {
@@ -130,14 +145,24 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     }
 
     /// Returns everything that the next steps depend on.
+    ///
+    /// # Errors
+    ///
+    /// The network or the state of its optimizer is lost, which is [`Diverged`]; or the device failed.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         let mut scaler = vec![0; Scaler::CHECKPOINT_BYTES];
         self.scaler.save(&mut scaler)?;
+        let pieces = self.network.save()?;
+        for Saved { name, values, state } in &pieces {
+            if !values.iter().chain(state).all(|x| x.is_finite()) {
+                return Err(diverged(name));
+            }
+        }
         Ok(Checkpoint {
             run: Checkpoint::describe(self.task, &self.settings),
             step: self.step,
             updates: self.updates,
-            pieces: self.network.save()?,
+            pieces,
             scaler,
         })
     }
@@ -166,12 +191,16 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     ///
     /// # Errors
     ///
-    /// A sample is not what the network was made for, or the device failed.
+    /// A sample is not what the network was made for, the network is lost ([`Diverged`]), or the device
+    /// failed or left something out.
     pub fn train_step(&mut self, observer: &mut dyn Observer) -> Result<Stepped> {
+        let step = self.step;
         let batches = self.next_batches()?;
-        let stepped = self.back(&batches, observer)?;
-        self.conclude(stepped.verdict)?;
-        Ok(stepped)
+        let stepped = self.back(&batches, observer).and_then(|stepped| {
+            self.conclude(&stepped)?;
+            Ok(stepped)
+        });
+        stepped.with_context(|| format!("step {step}"))
     }
 
     /// Returns the micro-batches of the coming step.
@@ -192,27 +221,35 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Takes the micro-batches of a step forward and back, and judges the gradients.
     fn back(&mut self, batches: &[Batch], observer: &mut dyn Observer) -> Result<Stepped> {
         let mode = self.mode(batches.len());
-        self.network.refresh()?;
+        self.network.refresh().context("before the step")?;
         let mut step = self.scaler.begin();
         let mut losses = Vec::new();
         for (nth, batch) in batches.iter().enumerate() {
-            let logits = self.network.forward(&batch.inputs, mode(nth))?;
-            let (loss, gradient) =
-                self.network.loss(&logits, &batch.labels, &self.class_weights)?;
+            let logits = self.network.forward(&batch.inputs, mode(nth)).context("forward")?;
+            let (loss, gradient) = self
+                .network
+                .loss(&logits, &batch.labels, &self.class_weights)
+                .context("the loss")?;
+            if !loss.loss.is_finite() {
+                step.reject(Place::Loss, Cause::NonFinite);
+            }
             drop(logits);
-            self.network.backward(&gradient, &mut step, observer, nth)?;
+            self.network.backward(&gradient, &mut step, observer, nth).context("back")?;
             losses.push(loss);
         }
-        Ok(Stepped { verdict: step.finish(), loss: mean_loss(&losses)? })
+        let square_norm = self.network.inspect(&mut step).context("the gradients")?;
+        Ok(Stepped { verdict: step.finish(), loss: mean_loss(&losses)?, square_norm })
     }
 
     /// Updates the weights, if the step is usable.
-    fn conclude(&mut self, verdict: Verdict) -> Result<()> {
-        if verdict == Verdict::Apply {
+    fn conclude(&mut self, stepped: &Stepped) -> Result<()> {
+        if stepped.verdict == Verdict::Apply {
             self.updates += 1;
             let schedule = &self.task.schedule;
             let update = schedule.update(self.step, self.last_step(), self.updates);
-            self.network.update(&schedule.optimizer, update)?;
+            self.network
+                .update(&schedule.optimizer, update, stepped.square_norm)
+                .context("the update")?;
         }
         self.step += 1;
         Ok(())
@@ -231,18 +268,24 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     ///
     /// # Errors
     ///
-    /// As [`train_step`](Self::train_step).
+    /// As [`train_step`](Self::train_step); a network of whose logits none is finite is lost too.
     pub fn evaluate(&mut self) -> Result<f64> {
         self.network.refresh()?;
         let mut score = Score::new(self.dataset.classes(), self.dataset.judged());
         let samples = self.dataset.test_samples();
+        let mut is_lost = samples > 0;
         for first in (0..samples).step_by(TEST_BATCH) {
             let batch = self.dataset.test(first..samples.min(first + TEST_BATCH));
             batch.check(self.dataset)?;
             let logits = self.network.forward(&batch.inputs, Mode::default())?;
-            score.add(&self.network.read(&logits)?, &batch.labels);
+            let logits = self.network.read(&logits)?;
+            is_lost &= logits.iter().all(|x| !x.is_finite());
+            score.add(&logits, &batch.labels);
         }
-        Ok(score.value())
+        match is_lost {
+            true => Err(diverged("the logits")),
+            false => Ok(score.value()),
+        }
     }
 
     fn view(&self) -> View {
@@ -261,7 +304,8 @@ where
     G: Element + Plain,
     D: Machine<W, G> + Machine<W, f32> + Clone,
 {
-    /// Runs to the end, or until the scaler gives up; `progress` hears of every step.
+    /// Runs to the end, or until the scaler gives up or the network is lost; `progress` hears of every
+    /// step.
     ///
     /// # Errors
     ///
@@ -282,7 +326,14 @@ where
             let batches = self.next_batches()?;
             samples.watch(step, spread(step, last, looks.samples));
             let start = Instant::now();
-            let stepped = self.back(&batches, &mut samples)?;
+            let stepped = match self.back(&batches, &mut samples) {
+                Ok(stepped) => stepped,
+                Err(error) => {
+                    report.stopped = Some(format!("at step {step}, {}", lost(error)?));
+                    self.evaluate_into(&mut report, None)?;
+                    break;
+                }
+            };
             report.seconds += start.elapsed().as_secs_f64();
             if spread(step, last, looks.probes) {
                 let reference = match &mut reference {
@@ -293,7 +344,7 @@ where
                 report.probed_steps.push(step);
             }
             let start = Instant::now();
-            self.conclude(stepped.verdict)?;
+            self.conclude(&stepped)?;
             report.seconds += start.elapsed().as_secs_f64();
             progress(1);
             losses.push(stepped.loss);
@@ -314,9 +365,14 @@ where
         Ok(report)
     }
 
-    /// Evaluates, and appends a point to the curve.
+    /// Evaluates, and appends a point to the curve; a network that is lost predicts nothing.
     fn evaluate_into(&mut self, report: &mut RunReport, loss: Option<f64>) -> Result<()> {
-        let (step, metric) = (self.step, self.evaluate()?);
+        let step = self.step;
+        let metric = self.evaluate().or_else(|error| {
+            let reason = lost(error)?;
+            report.stopped.get_or_insert(format!("after {step} steps: {reason}"));
+            Ok::<_, anyhow::Error>(0.0)
+        })?;
         report.curve.push(Point { step, loss, metric });
         report.metric = metric;
         if metric >= self.task.schedule.target {
@@ -378,6 +434,16 @@ fn stop(verdict: Verdict, step: u64) -> Option<String> {
             "after {skipped} skipped steps in a row, at step {step}: {cause} in {layer}"
         )),
     }
+}
+
+/// Returns the error of something that is not finite.
+fn diverged(name: &str) -> anyhow::Error {
+    anyhow::Error::new(Diverged(Cause::NonFinite)).context(name.to_owned())
+}
+
+/// Returns what is lost of a network that is; any other error stays one.
+fn lost(error: anyhow::Error) -> Result<String> {
+    if error.is::<Diverged>() { Ok(format!("{error:#}")) } else { Err(error) }
 }
 
 #[cfg(test)]

@@ -253,3 +253,23 @@ fn a_run_that_cannot_go_on_ends() {
     let error = failure(&["train", "--task=digits-mlp", "--method=fixed:100"]);
     assert!(error.contains("training cannot go on at step 31: overflow"), "{error}");
 }
+
+/// Steps far too wide lose the weights: the run ends and says which, and a comparison goes on.
+#[test]
+fn a_network_that_is_lost_is_named() {
+    let lost = "before the step: stem: overflow, and the network is lost";
+    let wide = ["--learning-rate=1e30", "--epochs=1"];
+    let folder = TempDir::new().unwrap();
+    let (saved, out) = (folder.path().join("saved"), folder.path().join("report"));
+    let train = ["train", "--task=digits-mlp", "--save", text(&saved)];
+    let error = failure(&[&train[..], &wide].concat());
+    assert!(error.contains(&format!("step 1: {lost}")) && !saved.exists(), "{error}");
+
+    let compare = ["compare", "--tasks=digits-mlp:e5m2", "--methods=measured", "--seeds=1"];
+    success(&[&compare[..], &wide, &["--out", text(&out)]].concat());
+    let json = fs::read(out.join("results.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let run = &json["runs"][0];
+    assert_eq!(run["stopped"], format!("at step 1, {lost}"));
+    assert_eq!((&run["metric"], &run["steps"]), (&0.0.into(), &1.into()));
+}

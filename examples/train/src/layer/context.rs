@@ -17,7 +17,7 @@ use adaloss_hal::{
 };
 use anyhow::{Result, anyhow};
 
-use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector};
+use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector, integrity::complete};
 
 /// Cells of the largest network here; ResNet-110 has 272.
 pub const CELLS: usize = 384;
@@ -97,6 +97,27 @@ impl<D: Memory> Ends<D> {
             outcome: self.outcome.view_mut(),
             histogram: None,
         }
+    }
+
+    /// Runs an operation that ends here, and returns its counts.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or left the operation out: it counted other than `elements` results.
+    pub fn counting(
+        &mut self,
+        device: &mut D,
+        elements: usize,
+        operation: impl FnOnce(&mut D, &mut Self) -> Result<(), D::Error>,
+    ) -> Result<Outcome>
+    where
+        D: Memory<Error: Send + Sync + 'static>,
+    {
+        device.write(&[Outcome::EMPTY], self.outcome.view_mut())?;
+        operation(device, self)?;
+        let outcome = self.outcome.read_one(device)?;
+        complete(outcome.elements, elements)?;
+        Ok(outcome)
     }
 
     /// Returns the epilogue that keeps f32 results and takes the carried scale out.
@@ -354,11 +375,12 @@ where
         let Self { device, ends, nth, .. } = self;
         let (value, scale) = gradient.as_ref().into_parts();
         device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
-        device.write(&[Outcome::EMPTY], ends.outcome.view_mut())?;
-        averaged(&mut **device, *nth, &mut parameter.gradient, |device, to| {
-            operation(device, value.view(), to, ends.unscaling())
+        let outcome = ends.counting(device, parameter.gradient.len(), |device, ends| {
+            averaged(device, *nth, &mut parameter.gradient, |device, to| {
+                operation(device, value.view(), to, ends.unscaling())
+            })
         })?;
-        let outcome = ends.outcome.read_one(device)?;
+        parameter.cell = self.next;
         self.step.unscaled(
             self.next,
             &Unscaled {
@@ -385,6 +407,8 @@ where
             Narrow::<f32>::unscale(device, sums.view(), carried, to, met)
         })?;
         let met = ends.met.read_one(device)?;
+        complete(met.elements, parameter.gradient.len())?;
+        parameter.cell = self.next;
         self.step.unscaled(self.next, &met);
         Ok(())
     }
@@ -403,8 +427,11 @@ where
         to: Tensor<D, G>,
     ) -> Result<Gradient<D, G>> {
         let scaled = narrowed.map_err(pass_error)?;
-        if let (Some(visit), Some(results)) = (self.step.last(), seen.results) {
-            self.observer.visited(name, visit, &results, seen.operands.as_ref());
+        if let Some(visit) = self.step.last() {
+            complete(visit.outcome.elements, to.shape().elements())?;
+            if let Some(results) = seen.results {
+                self.observer.visited(name, visit, &results, seen.operands.as_ref());
+            }
         }
         Ok(scaled.carry(|()| Rc::new(to)))
     }

@@ -44,6 +44,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        &self.weight.name
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,

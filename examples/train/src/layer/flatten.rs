@@ -11,6 +11,10 @@ use super::{Activation, Forward, Gradient, Layer, Piece, Way, own};
 pub struct Flatten;
 
 impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Flatten {
+    fn name(&self) -> &str {
+        "flatten"
+    }
+
     fn forward(
         &mut self,
         _: &mut Forward<'_, D>,

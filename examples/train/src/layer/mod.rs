@@ -11,6 +11,7 @@ mod convolution;
 mod dropout;
 mod embedding;
 mod flatten;
+mod integrity;
 mod linear;
 mod normalisation;
 mod padding;
@@ -31,6 +32,7 @@ use adaloss_hal::{
         Update,
     },
     portable::Portable,
+    wrap::{Hook, Wrapped},
 };
 use anyhow::{Context, Result};
 
@@ -42,6 +44,7 @@ pub use convolution::Convolutional;
 pub use dropout::Dropping;
 pub use embedding::Embedding;
 pub use flatten::Flatten;
+pub use integrity::{Diverged, finite, squares};
 pub use linear::{Head, Linear};
 pub use normalisation::Normalising;
 pub use padding::Padding;
@@ -59,6 +62,9 @@ pub type Gradient<D, G> = Scaled<Rc<Tensor<D, G>>>;
 
 /// A layer, or several.
 pub trait Layer<D: Memory, W: Plain, G: Plain> {
+    /// Returns the name in errors.
+    fn name(&self) -> &str;
+
     /// Takes an activation forward.
     fn forward(
         &mut self,
@@ -113,6 +119,16 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
 
 impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Cpu {}
 impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Portable {}
+
+/// A device that is wrapped has what it has.
+impl<W, G, D, H> Machine<W, G> for Wrapped<D, H>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+    H: Hook<D, Error: Send + Sync + 'static> + 'static,
+{
+}
 
 /// Takes what the way forward kept.
 fn kept<T>(slot: &mut Option<T>) -> Result<T> {

@@ -38,6 +38,7 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
             values: Vector::of(device, &moments)?,
             pending: Vector::of(device, &moments)?,
             share: SHARE,
+            cell: 0,
         };
         Ok(Self { running: Some(running), ..Self::layer(device, name, columns, gain)? })
     }
@@ -83,6 +84,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        &self.affine.name
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,
@@ -134,6 +139,9 @@ where
         )?;
         let sums = Scaled::new(sums, scale);
         way.unscale(&mut self.affine, &sums)?;
+        if let Some(running) = &mut self.running {
+            running.cell = self.affine.cell;
+        }
         let forward = Normalised {
             input: input.view(),
             moments: moments.view(),

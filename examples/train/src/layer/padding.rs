@@ -41,6 +41,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        "padding"
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,

@@ -37,6 +37,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,
@@ -85,6 +89,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,
@@ -148,6 +156,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        "level"
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,

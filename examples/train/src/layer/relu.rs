@@ -32,6 +32,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        "relu"
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,

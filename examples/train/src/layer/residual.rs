@@ -26,6 +26,10 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,

@@ -1,7 +1,7 @@
 //! Layers one after the other.
 
 use adaloss_hal::{Memory, Plain};
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{Activation, AnyLayer, Forward, Gradient, Layer, Piece, Way};
 
@@ -18,12 +18,18 @@ impl<D: Memory, W: Plain, G: Plain> Sequence<D, W, G> {
 }
 
 impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Sequence<D, W, G> {
+    fn name(&self) -> &str {
+        "sequence"
+    }
+
     fn forward(
         &mut self,
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        self.layers.iter_mut().try_fold(input, |x, layer| layer.forward(run, x))
+        self.layers.iter_mut().try_fold(input, |x, layer| {
+            layer.forward(run, x).with_context(|| layer.name().to_owned())
+        })
     }
 
     fn backward(
@@ -34,7 +40,8 @@ impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Sequence<D, W, G> {
         let mut gradient = Some(gradient);
         for layer in self.layers.iter_mut().rev() {
             let Some(arriving) = gradient.take() else { break };
-            gradient = layer.backward(way, arriving)?;
+            let leaving = layer.backward(way, arriving);
+            gradient = leaving.with_context(|| layer.name().to_owned())?;
         }
         Ok(gradient)
     }

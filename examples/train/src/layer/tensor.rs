@@ -2,11 +2,14 @@
 
 use std::fmt;
 
-use adaloss_core::format::{Element, Narrowing};
-use adaloss_hal::{Memory, Narrow, Plain};
-use anyhow::Result;
+use adaloss_core::{
+    format::{Element, Narrowing, Overflow},
+    unscale::Cause,
+};
+use adaloss_hal::{Memory, Narrow, Plain, network::Update};
+use anyhow::{Result, ensure};
 
-use super::Ends;
+use super::{Diverged, Ends, finite};
 
 /// The shape of a batch: images, or sequences as images of one column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +160,8 @@ pub struct Parameter<D: Memory, W: Plain> {
     pub narrow: Option<Vector<D, W>>,
     /// Whether weight decay applies.
     pub decays: bool,
+    /// The number of its layer's cell, as the last way back counted: where verdicts place it.
+    pub cell: usize,
 }
 
 impl<D: Memory, W: Plain> Parameter<D, W> {
@@ -175,6 +180,7 @@ impl<D: Memory, W: Plain> Parameter<D, W> {
             state: Vector::zeroed(device, 0)?,
             narrow: None,
             decays: false,
+            cell: 0,
         })
     }
 
@@ -198,6 +204,8 @@ pub struct Running<D: Memory> {
     pub pending: Vector<D, f32>,
     /// How far they move.
     pub share: f32,
+    /// The number of its layer's cell, as the last way back counted.
+    pub cell: usize,
 }
 
 /// Everything of a layer that training changes.
@@ -209,13 +217,28 @@ pub enum Piece<'a, D: Memory, W: Plain> {
 }
 
 /// Narrows a master for the coming step.
-pub fn refresh<W: Element + Plain, D: Memory + Narrow<W>>(
+///
+/// # Errors
+///
+/// The master is not finite or becomes infinite in the format of weights, which is [`Diverged`]; or
+/// the device failed.
+pub fn refresh<W, D>(
     device: &mut D,
     ends: &mut Ends<D>,
     narrowing: Narrowing,
     parameter: &mut Parameter<D, W>,
-) -> Result<(), D::Error> {
-    let Some(narrow) = &mut parameter.narrow else { return Ok(()) };
-    let epilogue = ends.forward(narrowing);
-    device.apply(parameter.master.view(), narrow.view_mut(), epilogue)
+) -> Result<()>
+where
+    W: Element + Plain,
+    D: Memory<Error: Send + Sync + 'static> + Narrow<W> + Update,
+{
+    let Parameter { master, narrow, .. } = parameter;
+    let Some(narrow) = narrow else { return finite(device, master) };
+    let outcome = ends.counting(device, master.len(), |device, ends| {
+        device.apply(master.view(), narrow.view_mut(), ends.forward(narrowing))
+    })?;
+    ensure!(outcome.nonfinite == 0, Diverged(Cause::NonFinite));
+    let saturates = narrowing.overflow == Overflow::Saturate;
+    ensure!(outcome.overflow == 0 || saturates, Diverged(Cause::Overflow));
+    Ok(())
 }

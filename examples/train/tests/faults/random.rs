@@ -1,0 +1,245 @@
+//! Whole runs on a device that breaks at random.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+};
+
+use adaloss_core::unscale::Verdict;
+use adaloss_hal::{ErrorKind, Operation, fault::Injection};
+use adaloss_train::layer::{Diverged, Ignore};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::lesson::{Breaks, Lesson};
+
+/// How many faults of each kind a run meets on average, if nothing ends it before.
+#[derive(Clone, Copy)]
+struct Storm {
+    name: &'static str,
+    flips: f64,
+    nans: f64,
+    infinities: f64,
+    drops: f64,
+    failures: f64,
+    /// The operations that can be struck.
+    strikes: fn(Operation) -> bool,
+}
+
+const CALM: Storm = Storm {
+    name: "no faults",
+    flips: 0.0,
+    nans: 0.0,
+    infinities: 0.0,
+    drops: 0.0,
+    failures: 0.0,
+    strikes: |_| true,
+};
+
+const STORMS: [Storm; 5] = [
+    Storm { name: "bits that flip", flips: 10.0, ..CALM },
+    Storm { name: "values from nowhere", nans: 3.0, infinities: 3.0, ..CALM },
+    Storm { name: "operations left out", drops: 2.0, ..CALM },
+    // Of the optimizer, and of the running means.
+    Storm {
+        name: "updates left out",
+        drops: 20.0,
+        strikes: |operation| matches!(operation, Operation::Sgd | Operation::Blend),
+        ..CALM
+    },
+    Storm {
+        name: "everything",
+        flips: 3.0,
+        nans: 1.0,
+        infinities: 1.0,
+        drops: 0.5,
+        failures: 0.5,
+        ..CALM
+    },
+];
+
+/// The accuracy that a run in a storm may lack, next to one without.
+const TOLERANCE: f64 = 0.1;
+
+/// The share of runs that wrong values may spoil in silence, as long as they are finite: nothing but a
+/// second computation tells them from right ones.
+const SPOILT: f64 = 0.25;
+
+/// Operations of a run: all that can be struck, and those of them that write elements.
+#[derive(Clone, Copy, Default)]
+struct Operations {
+    all: u64,
+    writing: u64,
+}
+
+impl Storm {
+    /// Draws what goes wrong with an operation of a run of so many, if anything.
+    fn draw(
+        &self,
+        generator: &mut ChaCha8Rng,
+        operation: Operation,
+        elements: usize,
+        of: Operations,
+    ) -> Option<Injection> {
+        let &Self { flips, nans, infinities, drops, failures, .. } = self;
+        let index = generator.random_range(0..elements.max(1));
+        let bit = generator.random_range(0..width(operation));
+        let mut draw: f64 = generator.random();
+        let mut is = |per_run: f64, operations: u64| {
+            let share = per_run / operations as f64;
+            draw -= share;
+            (-share..0.0).contains(&draw)
+        };
+        let writing = if elements > 0 { of.writing } else { u64::MAX };
+        match () {
+            () if is(flips, writing) => Some(Injection::Flip { index, bit }),
+            () if is(nans, writing) => Some(Injection::Nan { index }),
+            () if is(infinities, writing) => Some(Injection::Infinity { index }),
+            () if is(failures, of.all) => Some(Injection::Fail(ErrorKind::Hardware)),
+            () if is(drops, of.all) && operation != Operation::Zeroed => Some(Injection::Drop),
+            () => None,
+        }
+    }
+}
+
+/// Returns how many bits every element of an operation's result has: 32 where it is f32 for sure.
+fn width(operation: Operation) -> u32 {
+    use Operation as O;
+    match operation {
+        O::Unscale | O::ConvolveWeight | O::Moments | O::NormaliseSums => 32,
+        O::SoftmaxCrossEntropy | O::Accumulate | O::Blend | O::Sgd => 32,
+        _ => 16,
+    }
+}
+
+/// How a run ended.
+#[derive(PartialEq)]
+enum End {
+    /// The network has learnt: its accuracy.
+    Trained(f64),
+    /// With a verdict or an error that says where and why.
+    Said(String),
+    /// With a network that is finite and has not learnt.
+    Spoilt(f64),
+    /// With something that is not finite, and nothing said.
+    Silent(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trained(accuracy) => write!(f, "trained to {accuracy}"),
+            Self::Said(what) => f.write_str(what),
+            Self::Spoilt(accuracy) => write!(f, "spoilt, with an accuracy of {accuracy}"),
+            Self::Silent(what) => write!(f, "in silence: {what}"),
+        }
+    }
+}
+
+/// A run that is over.
+struct Ended {
+    end: End,
+    operations: Operations,
+    faults: Vec<Fault>,
+}
+
+/// A fault, and in which step.
+type Fault = (u64, Operation, Injection);
+
+/// What the device saw so far.
+#[derive(Default)]
+struct Seen {
+    step: Cell<u64>,
+    operations: Cell<Operations>,
+    faults: RefCell<Vec<Fault>>,
+}
+
+/// Trains in a storm, on a device that makes about so many operations in a run.
+fn train(lesson: &Lesson, storm: Storm, seed: u64, of: Operations, bar: f64) -> Ended {
+    let (breaks, seen) = (Breaks::default(), Rc::new(Seen::default()));
+    let mut run = lesson.begin(&breaks);
+    let (mut generator, at) = (ChaCha8Rng::seed_from_u64(seed), seen.clone());
+    breaks.by(move |operation, elements| {
+        if !(storm.strikes)(operation) {
+            return None;
+        }
+        let Operations { all, writing } = at.operations.get();
+        let writing = writing + u64::from(elements > 0);
+        at.operations.set(Operations { all: all + 1, writing });
+        let injection = storm.draw(&mut generator, operation, elements, of)?;
+        at.faults.borrow_mut().push((at.step.get(), operation, injection));
+        Some(injection)
+    });
+    let mut end = None;
+    while end.is_none() && run.step_count() < run.last_step() {
+        seen.step.set(run.step_count());
+        end = match run.train_step(&mut Ignore) {
+            Err(error) => Some(End::Said(format!("{error:#}"))),
+            Ok(stepped) => match stepped.verdict {
+                Verdict::Apply if stepped.loss.is_finite() => None,
+                Verdict::Apply => Some(End::Silent(format!("{stepped:?}"))),
+                Verdict::Skip { .. } => None,
+                Verdict::Stop { layer, cause, .. } => {
+                    Some(End::Said(format!("{cause} in {layer}")))
+                }
+            },
+        };
+    }
+    breaks.never();
+    let end = end.unwrap_or_else(|| {
+        match run.evaluate().and_then(|accuracy| Ok((accuracy, run.checkpoint()?))) {
+            Ok((accuracy, _)) if accuracy >= bar => End::Trained(accuracy),
+            Ok((accuracy, _)) => End::Spoilt(accuracy),
+            Err(error) if error.is::<Diverged>() => End::Said(format!("{error:#}")),
+            Err(error) => End::Silent(format!("{error:#}")),
+        }
+    });
+    Ended { end, operations: seen.operations.get(), faults: seen.faults.take() }
+}
+
+/// Trains in every storm, once with each seed.
+fn survive(lesson: &Lesson, seeds: u64) {
+    let never = Operations { all: u64::MAX, writing: u64::MAX };
+    for storm in STORMS {
+        let calm = train(lesson, Storm { strikes: storm.strikes, ..CALM }, 0, never, 0.0);
+        let End::Trained(accuracy) = calm.end else { panic!("{}", calm.end) };
+        let (mut trained, mut said, mut spoilt, mut struck) = (0, 0, 0, 0);
+        for seed in 0..seeds {
+            let bar = accuracy - TOLERANCE;
+            let Ended { end, operations, faults } =
+                train(lesson, storm, seed, calm.operations, bar);
+            let said_of = format!("{}, seed {seed}: {end} after {faults:?}", storm.name);
+            // A tensor is replayed once at most.
+            assert!(operations.all <= 2 * calm.operations.all, "{said_of}");
+            let leaves_finite = |(_, _, injection): &Fault| {
+                matches!(injection, Injection::Flip { .. } | Injection::Drop)
+            };
+            match end {
+                End::Trained(_) => trained += 1,
+                End::Said(_) => said += 1,
+                End::Spoilt(_) if faults.iter().any(leaves_finite) => spoilt += 1,
+                End::Spoilt(_) | End::Silent(_) => panic!("{said_of}"),
+            }
+            struck += faults.len();
+        }
+        let ends = format!(
+            "{}: {struck} faults, {trained} trained, {said} said why not, {spoilt} spoilt",
+            storm.name
+        );
+        println!("{ends}");
+        assert!(struck as u64 >= seeds / 2 && trained > 0, "{ends}");
+        assert!(f64::from(spoilt) <= SPOILT * seeds as f64, "{ends}");
+        assert!(storm.name != "updates left out" || trained == seeds, "{ends}");
+    }
+}
+
+#[test]
+fn a_perceptron_is_trained_or_says_why_not() {
+    survive(&Lesson::perceptron(5, 10), 24);
+}
+
+#[test]
+fn a_residual_network_is_trained_or_says_why_not() {
+    survive(&Lesson::residual(3), 6);
+}
