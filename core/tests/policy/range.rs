@@ -1,7 +1,11 @@
-//! The extremes of a product's terms against all of its terms.
+//! The extremes of a product's terms against all of its terms, and the factor that follows.
 
-use adaloss_core::policy::{ShapeError, Terms};
-use adaloss_oracle::inputs::SplitMix64;
+use adaloss_core::{
+    format::Format,
+    policy::{Normal, Operands, Range, ShapeError, Terms},
+    statistics::Statistics,
+};
+use adaloss_oracle::{inputs::SplitMix64, tolerance::CEILING};
 
 /// Some zeros, and now and then an operand that is not finite.
 fn draw(generator: &mut SplitMix64, length: usize) -> Vec<f32> {
@@ -39,6 +43,31 @@ fn extremes_are_those_of_all_terms() {
             assert_eq!(terms, expected, "{g:?} {w:?}");
         }
     }
+}
+
+/// A sum of the greatest products fits, but for the rounding of the factor: by extremes, and by the
+/// model whose wanted factor is greater.
+#[test]
+fn sums_of_the_greatest_products_fit() {
+    let mut generator = SplitMix64(132);
+    let format = Format::BINARY16;
+    let (range, normal) = (Range::new(format), Normal::paper(format));
+    for _ in 0..1000 {
+        let [small, large, weight] =
+            [(-40, -30), (0, 10), (0, 4)].map(|(from, to)| generator.between_binades(from, to));
+        let fan_in = 1000 + generator.below(70_000) as u32;
+        let (gradient, weights) = (Statistics::of(&[small, large]), Statistics::of(&[weight]));
+        let operands = Operands::Product { gradient, weight: weights, fan_in };
+        let most = f64::from(fan_in) * f64::from(large * weight).abs();
+        let factors =
+            [(range.factor(&operands), range.largest), (normal.factor(&operands), normal.largest)];
+        for (factor, largest) in factors {
+            let sum = f64::from(factor.expect("finite operands")) * most;
+            let excess = (sum / f64::from(largest) - 1.0).max(0.0);
+            assert!(CEILING.allows(excess), "{sum:e} of {operands:?}");
+        }
+    }
+    CEILING.assert_needed();
 }
 
 #[test]

@@ -7,10 +7,11 @@ use adaloss_core::{
 };
 use adaloss_oracle::{
     Limits, counted_narrowings,
-    exact::{rational, sum},
+    exact::{in_units, rational, sum},
     in_parallel,
     inputs::SplitMix64,
     product,
+    tolerance::LOST_MASS,
 };
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -88,10 +89,12 @@ fn lost_mass_is_an_upper_bound_within_four_times() {
                     let bound = BigRational::from(BigInt::from(bound));
                     assert!(bound >= share, "{bound} < {share}, {}", context());
                     // Two units for rounding up.
-                    let most = share * rational(4.0) + rational(2.0);
-                    assert!(bound <= most, "{bound} > {most}, {}", context());
+                    let beyond = (&bound - &share - rational(2.0)).max(rational(0.0));
+                    let is_near = LOST_MASS.allows(in_units(&beyond, &share));
+                    assert!(is_near, "{bound} for {share}, {}", context());
                 } else {
-                    assert!(share * rational(4.0) + rational(2.0) >= whole(), "{}", context());
+                    let most = share * rational(1.0 + LOST_MASS.most) + rational(2.0);
+                    assert!(most >= whole(), "{}", context());
                 }
                 checked += 1;
             }
@@ -99,6 +102,7 @@ fn lost_mass_is_an_upper_bound_within_four_times() {
         checked
     });
     println!("lost mass: {checked} bounds against rational numbers");
+    LOST_MASS.assert_needed();
 }
 
 /// Elements that underflow at no legal scale, or at all of them, are not told apart: the bound is

@@ -5,8 +5,9 @@ use adaloss_core::{
     statistics::{ExactSum, LogStatistics, Moments, Statistics},
 };
 use adaloss_oracle::{
-    exact::{is_within_ulps, rational, rational_pow2, sum},
+    exact::{in_units, rational, rational_pow2, sum, ulps},
     inputs::SplitMix64,
+    tolerance::{EXACT_SUM, LOGARITHMS, MEAN, VARIANCE},
 };
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -29,12 +30,11 @@ fn check(values: &[f32]) {
     assert_eq!(moments.count(), values.len() as u64);
     let (rounded, deviation) = (moments.mean(), moments.standard_deviation());
     let (rounded, deviation) = (rounded.expect("values"), deviation.expect("values"));
-    assert!(is_within_ulps(rounded, &mean, 2), "{rounded:e} {values:?}");
+    assert!(MEAN.allows(ulps(rounded, &mean)), "{rounded:e} {values:?}");
     assert_eq!(deviation == 0.0, variance.is_zero(), "{values:?}");
     let square = rational(deviation) * rational(deviation);
-    let tolerance = &variance * rational_pow2(-49);
-    let error = square - variance;
-    assert!(error <= tolerance && -error <= tolerance, "{deviation:e} {values:?}");
+    let error = in_units(&(square - &variance), &variance);
+    assert!(VARIANCE.allows(error), "{deviation:e} {values:?}");
 }
 
 #[test]
@@ -52,6 +52,8 @@ fn mean_and_deviation_of_random_tensors() {
         let values: Vec<f32> = (0..length).map(|_| draw(&mut generator)).collect();
         check(&values);
     }
+    MEAN.assert_needed();
+    VARIANCE.assert_needed();
 }
 
 #[test]
@@ -130,7 +132,6 @@ fn low_precision_elements_are_widened() {
     check::<E4M3>();
 }
 
-/// The platform's logarithm may differ from libm's in its last bit, hence a tolerance.
 #[test]
 fn log_statistics_are_of_the_logarithms() {
     let mut generator = SplitMix64(75);
@@ -147,11 +148,11 @@ fn log_statistics_are_of_the_logarithms() {
         let ln: Vec<f64> = values.iter().map(|x| f64::from(x.abs()).ln()).collect();
         let mean = ln.iter().sum::<f64>() / n;
         let variance = ln.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-        // ln is below 104 in magnitude and rounded to f32.
-        assert!((logs.moments.mean().expect("values") - mean).abs() < 1e-5);
+        assert!(LOGARITHMS.allows(logs.moments.mean().expect("values") - mean));
         let deviation = logs.moments.standard_deviation().expect("values");
-        assert!((deviation - variance.sqrt()).abs() < 1e-5);
+        assert!(LOGARITHMS.allows(deviation - variance.sqrt()));
     }
+    LOGARITHMS.assert_needed();
     let empty = LogStatistics::of(&[0.0, -0.0, f32::NAN]);
     assert_eq!(empty, LogStatistics { nonfinite: 1, ..LogStatistics::EMPTY });
 }
@@ -181,6 +182,8 @@ fn exact_sums_are_big_integers() {
         );
         assert_eq!(sum.is_negative(), expected < BigInt::zero());
         let rounded = sum.to_f64(-149);
-        assert!(is_within_ulps(rounded, &(BigRational::from(expected) * rational_pow2(-149)), 1));
+        let exact = BigRational::from(expected) * rational_pow2(-149);
+        assert!(EXACT_SUM.allows(ulps(rounded, &exact)), "{rounded:e}");
     }
+    EXACT_SUM.assert_needed();
 }

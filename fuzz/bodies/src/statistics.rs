@@ -8,9 +8,10 @@ use adaloss_core::{
 use adaloss_hal::{Capabilities, Memory, Narrow, Plain};
 use adaloss_oracle::{
     apfloat,
-    exact::{is_within_ulps, rational, rational_pow2, sum},
+    exact::{in_units, rational, sum, ulps},
     inputs::SplitMix64,
     search::{Tensor, counts, lost_share},
+    tolerance::{MEAN, VARIANCE},
 };
 use arbitrary::{Result, Unstructured};
 use num_bigint::BigInt;
@@ -75,12 +76,11 @@ fn check_statistics(found: &Statistics, values: &[f32]) {
     let n = BigRational::from(BigInt::from(finite.len()));
     let exact = |x: f32| rational(x.into());
     let exact_mean = sum(finite.iter().map(|&x| exact(x))) / &n;
-    assert!(is_within_ulps(mean, &exact_mean, 2), "mean {mean:e} of {values:?}");
+    assert!(MEAN.allows(ulps(mean, &exact_mean)), "mean {mean:e} of {values:?}");
     let squares = sum(finite.iter().map(|&x| exact(x) * exact(x))) / n;
     let variance = squares - &exact_mean * &exact_mean;
-    let tolerance = &variance * rational_pow2(-49);
-    let error = rational(deviation) * rational(deviation) - variance;
-    assert!(error <= tolerance && -error <= tolerance, "deviation {deviation:e} of {values:?}");
+    let error = in_units(&(rational(deviation) * rational(deviation) - &variance), &variance);
+    assert!(VARIANCE.allows(error), "deviation {deviation:e} of {values:?}");
 }
 
 /// Cuts a tensor into parts, merges them in another order, and asks for every scale.

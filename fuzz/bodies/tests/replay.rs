@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use adaloss_fuzz::{TARGETS, replay};
+use adaloss_oracle::tolerance::{MEAN, VARIANCE, WEIGHT_GRADIENT};
 
 /// Inputs that are generated for each target.
 const GENERATED: u64 = 3000;
@@ -30,6 +31,8 @@ fn scale() {
 #[test]
 fn statistics() {
     run("statistics");
+    MEAN.assert_needed();
+    VARIANCE.assert_needed();
 }
 
 #[test]
@@ -65,6 +68,7 @@ fn checkpoint() {
 #[test]
 fn backward() {
     run("backward");
+    WEIGHT_GRADIENT.assert_needed();
 }
 
 /// Each target has a file for libFuzzer, an entry in its manifest, and a test above.

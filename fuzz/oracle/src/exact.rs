@@ -2,7 +2,7 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{Float as _, One, Zero};
+use num_traits::{Float as _, One, Signed, ToPrimitive, Zero};
 
 /// Returns a finite f64 as a fraction.
 ///
@@ -27,10 +27,18 @@ pub fn sum(values: impl Iterator<Item = BigRational>) -> BigRational {
     BigRational::from(integers.fold(BigInt::zero(), |sum, value| sum + value)) / unit
 }
 
-/// Tells whether an f64 is within `ulps` units of its last place of the exact value.
-pub fn is_within_ulps(x: f64, exact: &BigRational, ulps: u32) -> bool {
+/// Returns how far an f64 is from the exact value, in units of its last place.
+pub fn ulps(x: f64, exact: &BigRational) -> f64 {
     let (_, exponent, _) = x.integer_decode();
-    let tolerance = rational_pow2(i32::from(exponent)) * BigRational::from(BigInt::from(ulps));
-    let error = rational(x) - exact;
-    error <= tolerance && -error <= tolerance
+    in_units(&(rational(x) - exact), &rational_pow2(i32::from(exponent)))
+}
+
+/// Returns `abs(error / unit)`; zero of no error, whatever the unit, and infinity of one without a
+/// unit.
+pub fn in_units(error: &BigRational, unit: &BigRational) -> f64 {
+    match (error.is_zero(), unit.is_zero()) {
+        (true, _) => 0.0,
+        (false, true) => f64::INFINITY,
+        _ => (error / unit).abs().to_f64().expect("every fraction has an f64"),
+    }
 }

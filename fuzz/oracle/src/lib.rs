@@ -4,7 +4,9 @@
 //! neighbours of a table; [`apfloat`] rounds with LLVM's arbitrary-precision floating point, and
 //! [`Reference`] adds what the documented rules make of that, fast enough for every f32;
 //! [`exact`] has the rational numbers; [`search`] finds the scale that `measured` has to decide;
-//! [`inputs`] generates what is tested with.
+//! [`inputs`] generates what is tested with; [`tolerance`] says how far what is not exact may be off.
+
+#![forbid(unsafe_code)]
 
 pub mod apfloat;
 pub mod exact;
@@ -13,10 +15,12 @@ pub mod inputs;
 mod limits;
 mod reference;
 pub mod search;
+pub mod tolerance;
 
 pub use grid::Grid;
 pub use limits::{Limits, pow2, product};
 pub use reference::{Reference, Rounded};
+pub use tolerance::Tolerance;
 
 use adaloss_core::format::{Encoding, Format, Narrowing, Overflow, Rounding, Subnormals};
 

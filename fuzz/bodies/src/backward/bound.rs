@@ -24,7 +24,7 @@ use adaloss_core::{
     scale::Scale,
     scaler::Visit,
 };
-use adaloss_oracle::{Limits, pow2};
+use adaloss_oracle::{Limits, pow2, tolerance::WEIGHT_GRADIENT};
 
 use super::network::{Arithmetic, Linear};
 
@@ -64,7 +64,8 @@ impl Bound {
         for (nth, (found, exact)) in found.iter().zip(&self.weight_gradients).enumerate() {
             assert_eq!(found.len(), exact.len());
             for (&found, near) in found.iter().zip(exact) {
-                let is_near = (f64::from(found) - near.value).abs() <= near.error;
+                let error = f64::from(found) - near.value;
+                let is_near = WEIGHT_GRADIENT.allows_of(error, near.error);
                 // Unscaled, a derivative may be too large for f32: then it is said to be.
                 let leaves_f32 = near.value.abs() + near.error >= f64::from(f32::MAX);
                 assert!(

@@ -1,0 +1,141 @@
+//! Every tolerance of the project, each with its reason.  All else is compared bit for bit.
+//!
+//! A tolerance notes how much of it was used, and a test whose cases need it says so at its end:
+//! [`Tolerance::assert_needed`] fails where less than a quarter was.  So none stays wider than its
+//! reason, and none outlives it.
+//!
+//! What a device's f32 arithmetic may be off is a promise to whoever implements one and stands in
+//! `adaloss_hal::conformance`, as `UNIT` and `TINY`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How far something may be off, and the most of that which was ever used.
+#[derive(Debug)]
+pub struct Tolerance {
+    /// What may be off, and what that is relative to.
+    pub name: &'static str,
+    /// The largest error that is allowed.
+    pub most: f64,
+    /// The bits of the largest error so far: those of positive numbers are in their order.
+    worst: AtomicU64,
+}
+
+impl Tolerance {
+    const fn new(name: &'static str, most: f64) -> Self {
+        Self { name, most, worst: AtomicU64::new(0) }
+    }
+
+    /// Tells whether an error is allowed, and notes it if it is; NaN is not.
+    #[must_use]
+    pub fn allows(&self, error: f64) -> bool {
+        let magnitude = error.abs();
+        let is_allowed = magnitude <= self.most;
+        if is_allowed {
+            self.worst.fetch_max(magnitude.to_bits(), Ordering::Relaxed);
+        }
+        is_allowed
+    }
+
+    /// Tells whether an error, in units of what it is relative to, is allowed; none always is.
+    #[must_use]
+    pub fn allows_of(&self, error: f64, unit: f64) -> bool {
+        error == 0.0 || self.allows(error / unit)
+    }
+
+    /// Returns the largest error that was allowed so far.
+    pub fn worst(&self) -> f64 {
+        f64::from_bits(self.worst.load(Ordering::Relaxed))
+    }
+
+    /// Asserts that at least a quarter of the tolerance was used.
+    ///
+    /// # Panics
+    ///
+    /// The tolerance is wider than that.
+    pub fn assert_needed(&self) {
+        let Self { name, most, .. } = self;
+        let worst = self.worst();
+        println!("at worst {worst:.2e} of {most:.2e}  {name}");
+        assert!(worst >= most / 4.0, "{name}: {most:e} is allowed, at worst {worst:e} was used");
+    }
+}
+
+// Formats.
+
+/// The probability of rounding up, which is a multiple of 2^-32 below the exact one.
+pub static STOCHASTIC: Tolerance =
+    Tolerance::new("probability of rounding up stochastically", 1.0 / 4_294_967_296.0);
+
+// Statistics.
+
+/// An exact sum as an f64: half a unit, and what is lost of it by cutting the sum to 64 bits first.
+pub static EXACT_SUM: Tolerance =
+    Tolerance::new("exact sum, in units in the last place", 0.5 + 1.0 / 2048.0);
+
+/// A mean: its sum and its quotient round, each by half a unit, and a unit of the sum may be two of
+/// the quotient.
+pub static MEAN: Tolerance = Tolerance::new("mean, in units in the last place", 2.0);
+
+/// The square of a standard deviation: five roundings of 2^-53, one of the variance and twice those
+/// of its root and of the quotient; and what cutting the variance to 64 bits adds.
+pub static VARIANCE: Tolerance = Tolerance::new("square of a deviation, relative", 6.0 * ROUNDING);
+
+/// Mean and deviation of logarithms that are rounded to f32: they are below 128, where half a unit is
+/// 2^-18, and the platform's may differ from libm's in the last bit of an f64.
+pub static LOGARITHMS: Tolerance = Tolerance::new("moments of logarithms", 4e-6);
+
+/// The bound on lost mass may be four times the share: a lost element may lie at the lower edge of its
+/// binade and is taken for the upper one, a kept element the other way round.
+pub static LOST_MASS: Tolerance =
+    Tolerance::new("what the bound adds to a share of lost mass, of the share", 3.0);
+
+// Policies.
+
+/// The inverse error function: three roundings of 2^-53, of the number it is compared with, of the
+/// last correction and of the sum with it.
+pub static ERFINV: Tolerance = Tolerance::new("inverse error function, relative", 3.0 * ROUNDING);
+
+/// A factor beyond which a sum of the greatest products overflows is rounded to f32 once, by up to
+/// 2^-24; roundings in f64 before that count for little.
+pub static CEILING: Tolerance = Tolerance::new("greatest factor of a model, relative", 6e-8);
+
+// Joins.
+
+/// A join, in units of the bound that its documentation gives.
+pub static JOIN: Tolerance = Tolerance::new("sum of branches in f32, of its documented bound", 1.0);
+
+// Networks in low precision.
+
+/// A weight gradient, in units of what the roundings on the way can add up to.
+pub static WEIGHT_GRADIENT: Tolerance =
+    Tolerance::new("weight gradient, of what its roundings can add up to", 1.0);
+
+/// One rounding to f64.
+const ROUNDING: f64 = f64::EPSILON / 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_allowed_is_used() {
+        let tolerance = Tolerance::new("test", 2.0);
+        assert!(tolerance.allows(-0.5) && tolerance.allows(0.25));
+        assert_eq!(tolerance.worst(), 0.5);
+        assert!(!tolerance.allows(2.5) && !tolerance.allows(f64::NAN));
+        assert!(tolerance.allows_of(0.0, 0.0) && !tolerance.allows_of(1.0, 0.0));
+        assert!(tolerance.allows_of(3.0, f64::INFINITY));
+        assert_eq!(tolerance.worst(), 0.5);
+        tolerance.assert_needed();
+        assert!(tolerance.allows_of(-3.0, 1.5));
+        assert_eq!(tolerance.worst(), 2.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "test: 2e0 is allowed, at worst 4e-1 was used")]
+    fn a_tolerance_that_is_too_wide_is_found() {
+        let tolerance = Tolerance::new("test", 2.0);
+        assert!(tolerance.allows(0.4));
+        tolerance.assert_needed();
+    }
+}
