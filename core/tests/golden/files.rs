@@ -131,6 +131,14 @@ impl VectorFile {
     }
 }
 
+/// The variable that names another directory of vectors.
+const DIRECTORY: &str = "ADALOSS_VECTORS";
+
+/// Tells whether the vectors are those that ship with the crate.
+pub(crate) fn are_ours() -> bool {
+    std::env::var_os(DIRECTORY).is_none()
+}
+
 /// Returns every file below the directory that `ADALOSS_VECTORS` names, or below the one that
 /// ships with the crate, sorted by name.
 ///
@@ -138,7 +146,7 @@ impl VectorFile {
 /// the workspace, because cargo runs tests in the crate's folder.
 pub(crate) fn find() -> Result<Vec<VectorFile>, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let directory = match std::env::var_os("ADALOSS_VECTORS") {
+    let directory = match std::env::var_os(DIRECTORY) {
         None => package.join("tests/golden/vectors"),
         Some(named) => {
             let named = PathBuf::from(named);

@@ -7,9 +7,15 @@ use std::{
     time::Instant,
 };
 
+use adaloss_oracle::tolerance::{
+    GAUSSIAN_FACTOR, LOG_NORMAL_FACTOR, NORMALISATION, NUMPY_LOGARITHMS, NUMPY_MOMENTS,
+    POWER_OF_TWO, SCIPY_ERFINV, SUM_OF_BRANCHES,
+};
+
 use crate::{
     files::{self, Schema, VectorFile},
     json::Node,
+    network,
     report::{Case, Tally, print_table},
 };
 
@@ -99,6 +105,9 @@ fn run(files: &[VectorFile], filtered_out: usize) -> ExitCode {
     println!();
     print_table(&tallies);
     let failed = tallies.iter().filter(|tally| !tally.is_ok()).count();
+    if failed == 0 && filtered_out == 0 && files::are_ours() {
+        assert_tolerances_are_needed();
+    }
     if failed > 0 {
         println!("\nfailures:");
         for message in tallies.iter().flat_map(Tally::failures) {
@@ -112,6 +121,19 @@ fn run(files: &[VectorFile], filtered_out: usize) -> ExitCode {
         start.elapsed().as_secs_f64()
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The vectors that ship with the crate use each tolerance.
+fn assert_tolerances_are_needed() {
+    GAUSSIAN_FACTOR.assert_needed();
+    LOG_NORMAL_FACTOR.assert_needed();
+    NUMPY_MOMENTS.assert_needed();
+    NUMPY_LOGARITHMS.assert_needed();
+    SCIPY_ERFINV.assert_needed();
+    POWER_OF_TWO.assert_needed();
+    SUM_OF_BRANCHES.assert_needed();
+    network::witness::check(&mut Case::default()).expect("within the tolerances");
+    NORMALISATION.assert_needed();
 }
 
 fn check(file: &VectorFile) -> Tally {

@@ -6,6 +6,7 @@ use adaloss_core::{
     propagate::{self, Scaled},
     scale::Scale,
 };
+use adaloss_oracle::tolerance::SUM_OF_BRANCHES;
 
 use crate::{
     exceptions::{
@@ -15,7 +16,6 @@ use crate::{
     methods,
     report::{Case, Checked},
     tensor::{Dtype, Tensor},
-    tolerances::{SUM_OF_BRANCHES, half_ulp},
 };
 
 /// The authors' `u_max`.
@@ -194,7 +194,7 @@ impl Branches {
                 case.except(SUM_OVERFLOW);
                 continue;
             }
-            bound += half_ulp(recorded.dtype, ours as f32);
+            bound += recorded.dtype.half_ulp(ours as f32);
             case.within("an element of the sum", ours, theirs, bound, &SUM_OF_BRANCHES)?;
         }
         Ok(())
@@ -218,7 +218,7 @@ impl Branches {
 pub(crate) fn authors_sum(dtype: Dtype, addends: impl Iterator<Item = f32>) -> (f32, f64) {
     addends.fold((0.0, 0.0), |(sum, bound), x| {
         let sum = dtype.widen(dtype.round(sum + x));
-        (sum, bound + half_ulp(dtype, x) + half_ulp(dtype, sum))
+        (sum, bound + dtype.half_ulp(x) + dtype.half_ulp(sum))
     })
 }
 

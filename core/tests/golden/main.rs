@@ -4,7 +4,7 @@
 //! without it, those in `vectors/`, whose README says where they come from.  Each file is a test;
 //! the table that is printed at the end counts its records, those that passed, and those that were
 //! excepted with the reason.  A record passes when every comparison holds: scales and bits exactly,
-//! real numbers within `tolerances.rs`.  The reasons for exceptions are those of `exceptions.rs`.
+//! real numbers within the tolerances of `adaloss_oracle`.  The reasons for exceptions are those of `exceptions.rs`.
 
 mod exceptions;
 mod files;
@@ -12,7 +12,6 @@ mod harness;
 mod json;
 mod report;
 mod tensor;
-mod tolerances;
 
 mod approximate;
 mod cast;

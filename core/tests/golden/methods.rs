@@ -7,6 +7,7 @@ use adaloss_core::{
     },
     scale::Scale,
 };
+use adaloss_oracle::tolerance::{GAUSSIAN_FACTOR, LOG_NORMAL_FACTOR, POWER_OF_TWO};
 
 use crate::{
     exceptions::{
@@ -15,7 +16,6 @@ use crate::{
     },
     json::Node,
     report::{Case, Checked},
-    tolerances::{GAUSSIAN_FACTOR, LOG_NORMAL_FACTOR, POWER_OF_TWO},
 };
 
 /// What the authors' `get_loss_scale` went through.
@@ -222,8 +222,8 @@ pub(crate) fn same_scale(case: &mut Case, ours: i32, bound: f64, recorded: f64) 
         return Ok(());
     }
     let floor = floor_log2(bound).ok_or_else(|| format!("a factor of {bound} has no logarithm"))?;
-    let is_close_above = bound <= libm::ldexp(1.0, floor) * (1.0 + POWER_OF_TWO);
-    let is_close_below = bound >= libm::ldexp(1.0, floor + 1) * (1.0 - POWER_OF_TWO);
+    let is_close_above = bound <= libm::ldexp(1.0, floor) * (1.0 + POWER_OF_TWO.most);
+    let is_close_below = bound >= libm::ldexp(1.0, floor + 1) * (1.0 - POWER_OF_TWO.most);
     let theirs = if is_close_below { floor..=floor + 1 } else { floor..=floor };
     let least = if is_close_above { floor - 1 } else { floor };
     let is_floor = (least..=*theirs.end()).contains(&ours);
@@ -243,7 +243,9 @@ pub(crate) fn same_scale(case: &mut Case, ours: i32, bound: f64, recorded: f64) 
         return Ok(());
     }
     if ours != recorded_log2 && theirs.contains(&recorded_log2) {
-        case.allow("Q3: f32 logarithm rounded up to a power of two within 1e-6", 1);
+        let power = libm::ldexp(1.0, ours.max(recorded_log2));
+        case.within("what is rounded to a power of two", bound, power, power, &POWER_OF_TWO)?;
+        case.allow("Q3: f32 logarithm rounded up to a power of two", 1);
         return Ok(());
     }
     case.equal("the shift's exponent", ours, recorded_log2)

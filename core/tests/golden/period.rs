@@ -9,6 +9,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::Outcome,
 };
+use adaloss_oracle::tolerance::GAUSSIAN_FACTOR;
 
 use crate::{
     approximate,
@@ -18,7 +19,6 @@ use crate::{
     methods::{self, Stages},
     report::{Case, Checked},
     tensor::Tensor,
-    tolerances::GAUSSIAN_FACTOR,
 };
 
 /// Checks one record of `update_per_n`.

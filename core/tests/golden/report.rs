@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{exceptions::Reason, tensor::Tensor, tolerances::Tolerance};
+use adaloss_oracle::Tolerance;
+
+use crate::{exceptions::Reason, tensor::Tensor};
 
 /// A check that failed says what differs.
 pub(crate) type Checked = Result<(), String>;
@@ -20,7 +22,7 @@ pub(crate) struct Case {
 #[derive(Clone, Copy)]
 struct Deviation {
     worst: f64,
-    allowed: f64,
+    most: f64,
 }
 
 impl Case {
@@ -63,34 +65,30 @@ impl Case {
         recorded: f64,
         tolerance: &Tolerance,
     ) -> Checked {
-        self.within(what, ours, recorded, recorded.abs() * tolerance.relative, tolerance)
+        self.within(what, ours, recorded, recorded.abs(), tolerance)
     }
 
-    /// Checks that two numbers differ by at most `bound`, and notes the difference in units of what
-    /// the tolerance is relative to.
+    /// Checks that the difference of two numbers is within a tolerance in units of `unit`, and notes
+    /// it.
     pub(crate) fn within(
         &mut self,
         what: impl fmt::Display,
         ours: f64,
         recorded: f64,
-        bound: f64,
+        unit: f64,
         tolerance: &Tolerance,
     ) -> Checked {
         self.checks += 1;
-        let difference = (ours - recorded).abs();
         if ours == recorded {
             return Ok(());
         }
-        if difference > bound || difference.is_nan() || bound.is_nan() {
+        let (worst, most) = ((ours - recorded).abs() / unit, tolerance.most);
+        if !tolerance.allows(worst) {
             return Err(format!(
-                "{what} is {ours:e}, recorded {recorded:e}: {difference:e} apart, {bound:e} allowed"
+                "{what} is {ours:e}, recorded {recorded:e}: {worst:e} of {unit:e}, {most:e} allowed"
             ));
         }
-        let deviation = Deviation {
-            worst: difference / bound * tolerance.relative,
-            allowed: tolerance.relative,
-        };
-        self.deviate(tolerance.name, deviation);
+        self.deviate(tolerance.name, Deviation { worst, most });
         Ok(())
     }
 
@@ -229,8 +227,8 @@ pub(crate) fn print_table(tallies: &[Tally]) {
         for (allowance, uses) in &sum.allowances {
             println!("    used     {uses:>5}  {allowance}");
         }
-        for (name, Deviation { worst, allowed }) in &sum.deviations {
-            println!("    at worst {worst:.1e} of {allowed:.1e}  {name}");
+        for (name, Deviation { worst, most }) in &sum.deviations {
+            println!("    at worst {worst:.1e} of {most:.1e}  {name}");
         }
     }
 }

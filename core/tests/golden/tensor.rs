@@ -30,6 +30,16 @@ impl Dtype {
             Self::F32 => x.to_bits(),
         }
     }
+
+    /// Returns the most that rounding can move a number of this size.
+    pub(crate) fn half_ulp(self, x: f32) -> f64 {
+        let (precision, smallest_normal) = match self {
+            Self::F16 => (11, -14),
+            Self::F32 => (24, -126),
+        };
+        let binade = if x == 0.0 { smallest_normal } else { libm::ilogbf(x).max(smallest_normal) };
+        libm::ldexp(1.0, binade - precision)
+    }
 }
 
 /// An array in C order.

@@ -110,6 +110,56 @@ pub static JOIN: Tolerance = Tolerance::new("sum of branches in f32, of its docu
 pub static WEIGHT_GRADIENT: Tolerance =
     Tolerance::new("weight gradient, of what its roundings can add up to", 1.0);
 
+// What the authors' code, PyTorch and Chainer returned.
+
+/// The factor of the Gaussian model.  The authors sum in f32, pairwise, and round the mean before
+/// they subtract it; here sums are exact and round once.
+pub static GAUSSIAN_FACTOR: Tolerance =
+    Tolerance::new("factor of the Gaussian model, relative", 1e-6);
+
+/// The factor of the log-normal model: an exponential, whose relative error is the absolute one of its
+/// exponent.  That is a mean of logarithms near 20, where a unit of f32 is 2^-19, and three times
+/// their deviation; f32 sums, and numpy's f32 logarithm with its 4 ulp, move it by up to five units.
+pub static LOG_NORMAL_FACTOR: Tolerance =
+    Tolerance::new("factor of the log-normal model, relative", 1e-5);
+
+/// Means and deviations that numpy computed in f64, in units of the deviation and the mean: it sums
+/// pairwise, which leaves some six roundings of 2^-53 whatever the length; ours do not round.
+pub static NUMPY_MOMENTS: Tolerance =
+    Tolerance::new("moments by numpy, of mean and deviation", 6.0 * ROUNDING);
+
+/// The same of logarithms, each of which is rounded to f32 here and not there.
+pub static NUMPY_LOGARITHMS: Tolerance =
+    Tolerance::new("moments of logarithms by numpy, of mean and deviation", 1e-7);
+
+/// The inverse error function of the scipy that was used, which is off by 6.6e-12 at 1e-5 (Q22).
+pub static SCIPY_ERFINV: Tolerance =
+    Tolerance::new("inverse error function of scipy, relative", 1e-11);
+
+/// Within this distance of a power of two the authors' f32 logarithm rounds up to it (Q3).
+pub static POWER_OF_TWO: Tolerance =
+    Tolerance::new("distance from the power of two that a logarithm rounds to, relative", 1e-6);
+
+/// A sum of branches, in units of the bound that the check derives from each rounding on the way:
+/// the authors add in binary16, core in f32.
+pub static SUM_OF_BRANCHES: Tolerance =
+    Tolerance::new("sum of branches, of what its roundings can add up to", 1.0);
+
+/// The gradient of a softmax, in units of what its operations add up to if each rounds to the other
+/// neighbour: numpy's f32 exponential and logarithm are off by up to 4 ulp, which moves some.
+pub static SOFTMAX: Tolerance =
+    Tolerance::new("softmax gradient, of what its roundings can add up to", 1.0);
+
+/// Parameters after three optimizer steps, in units of the largest velocity of their array: what the
+/// softmax of one step leaves, up to 2^-9 where a logarithm between 2 and 4 is off by a unit, enters
+/// the next.
+pub static TRAINING: Tolerance = Tolerance::new("parameters, of the largest velocity", 4e-3);
+
+/// Batch normalisation, in units of what the roundings of Chainer's operations, each to the type of
+/// gamma, can add up to; the check rounds none of them.
+pub static NORMALISATION: Tolerance =
+    Tolerance::new("batch normalisation, of what its roundings can add up to", 1.0);
+
 /// One rounding to f64.
 const ROUNDING: f64 = f64::EPSILON / 2.0;
 

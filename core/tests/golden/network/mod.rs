@@ -6,6 +6,7 @@ mod layer;
 mod normalisation;
 mod training;
 
+pub(crate) use self::training::witness;
 use self::{flow::Flow, layer::Layer};
 use crate::{
     exceptions::{NON_FINITE, UNSCALED_BRANCHES},

@@ -1,13 +1,13 @@
 //! Batch normalisation: it has no scale of its own, and its parameters' gradients are unscaled.
 
 use adaloss_core::{format::Format, propagate::Scaled, scale::Scale, unscale::unscale};
+use adaloss_oracle::tolerance::NORMALISATION;
 
 use crate::{
     json::Node,
     methods,
     report::{Case, Checked},
     tensor::{Dtype, Tensor},
-    tolerances::{NORMALISATION, half_ulp},
 };
 
 /// Checks one recorded node against the textbook formulas in f64, unscaled by core.
@@ -28,13 +28,13 @@ pub(super) fn check(case: &mut Case, node: Node<'_>) -> Checked {
             [("ggamma", &gradients.gamma), ("gbeta", &gradients.beta)].into_iter().zip(&recorded)
         {
             let (ours, recorded) = (unscaled(sum, incoming)?, f64::from(recorded[channel]));
-            let last = half_ulp(gamma.dtype, recorded as f32);
+            let last = gamma.dtype.half_ulp(recorded as f32);
             let bound = sum.reach / f64::from(incoming.factor()) + last;
-            case.within(name, ours, recorded, bound * NORMALISATION.relative, &NORMALISATION)?;
+            case.within(name, ours, recorded, bound, &NORMALISATION)?;
         }
         for (&place, ours) in places.iter().zip(&gradients.input) {
-            let bound = ours.reach + half_ulp(gx.dtype, stored[place]);
-            let (bound, recorded) = (bound * NORMALISATION.relative, f64::from(stored[place]));
+            let bound = ours.reach + gx.dtype.half_ulp(stored[place]);
+            let recorded = f64::from(stored[place]);
             case.within("an element of gx", ours.value, recorded, bound, &NORMALISATION)?;
         }
     }
@@ -95,7 +95,7 @@ struct Rounding {
 
 impl Rounding {
     fn number(&self, value: f64, size: f64, reach: f64) -> Number {
-        Number { value, size, reach: reach + half_ulp(self.dtype, size as f32) }
+        Number { value, size, reach: reach + self.dtype.half_ulp(size as f32) }
     }
 
     fn exact(&self, value: f64) -> Number {
@@ -119,7 +119,7 @@ impl Rounding {
         let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
         let inverse = (variance + self.eps).sqrt().recip();
         let inverse = self.number(inverse, inverse, 0.0);
-        let off = half_ulp(self.dtype, mean as f32);
+        let off = self.dtype.half_ulp(mean as f32);
         let centred = x.iter().map(|x| self.number(x - mean, x.abs() + mean.abs(), off));
         let normal: Vec<Number> = centred.map(|x| self.product(x, inverse)).collect();
         let gy: Vec<Number> = gy.iter().map(|&g| self.exact(g)).collect();

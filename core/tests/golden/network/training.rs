@@ -1,10 +1,13 @@
 //! A few optimizer steps of a multilayer perceptron: forward, loss, backward, f32 masters.
 
+pub(crate) mod witness;
+
 use adaloss_core::{
     format::{Element, Format, Narrowing, dot, f16},
     policy::{Config, Policy},
     scale::Scale,
 };
+use adaloss_oracle::tolerance::{SOFTMAX, TRAINING};
 
 use super::arithmetic::{self, narrow};
 use crate::{
@@ -13,7 +16,6 @@ use crate::{
     methods,
     report::{Case, Checked},
     tensor::{Dtype, Tensor},
-    tolerances::{SOFTMAX, TRAINING, half_ulp},
 };
 
 const NARROWING: Narrowing = Narrowing::to(Format::BINARY16);
@@ -39,6 +41,8 @@ pub(super) struct Loss {
     labels: Vec<usize>,
     factor: f32,
     init_scale: f64,
+    /// Whether logarithms are off by a unit.
+    is_moved: bool,
 }
 
 impl Loss {
@@ -50,42 +54,71 @@ impl Loss {
             labels: labels.collect::<Result<_, _>>()?,
             factor: record.field("ymul")?.number()? as f32,
             init_scale: record.field("init_scale")?.number()?,
+            is_moved: false,
         }))
     }
 
     /// Checks a recorded gradient of the output.
     pub(super) fn check(&self, case: &mut Case, y: &Tensor, recorded: &Tensor) -> Checked {
-        let share = f64::from(self.factor) * self.init_scale / self.labels.len() as f64;
-        let ours = self.gradient(y).values();
+        let ours = self.elements(y);
         case.equal("elements of the loss gradient", ours.len(), recorded.len())?;
         for (ours, recorded) in ours.into_iter().zip(recorded.values()) {
-            let last = half_ulp(Dtype::F16, ours) + half_ulp(Dtype::F16, recorded);
-            let bound = 4.0 * half_ulp(Dtype::F16, 1.0) * share + last;
-            let (ours, recorded) = (f64::from(ours), f64::from(recorded));
+            let bound = ours.reach + half_ulp(ours.value) + half_ulp(recorded);
+            let (ours, recorded) = (f64::from(ours.value), f64::from(recorded));
             case.within("the loss gradient", ours, recorded, bound, &SOFTMAX)?;
         }
         Ok(())
     }
 
     /// Returns the gradient of the output, each operation rounded to binary16.
-    pub(super) fn gradient(&self, y: &Tensor) -> Tensor {
+    fn gradient(&self, y: &Tensor) -> Tensor {
+        let values: Vec<f32> = self.elements(y).iter().map(|element| element.value).collect();
+        Tensor::round(Dtype::F16, &y.shape, &values)
+    }
+
+    /// Returns the gradient with what its roundings, but for the last one, may move each element.
+    fn elements(&self, y: &Tensor) -> Vec<Rounded> {
         let half = |x: f32| narrow(x).widen();
         let exp = |x: f32| half(f64::from(x).exp() as f32);
         let share = half((f64::from(half(self.factor)) / self.labels.len() as f64) as f32);
-        let mut gradient = Vec::with_capacity(y.len());
+        let scale = self.init_scale as f32;
+        let mut elements = Vec::with_capacity(y.len());
         for (row, &label) in y.values().chunks(y.shape[1]).zip(&self.labels) {
             let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let terms: Vec<f32> = row.iter().map(|&x| exp(half(x - max))).collect();
             let sum = f64::from(half(arithmetic::pairwise(&terms)));
             let log = half(max + half(sum.ln() as f32));
+            let log = if self.is_moved { next_up(log) } else { log };
             for (i, &x) in row.iter().enumerate() {
-                let probability = exp(half(x - log));
+                let exponent = half(x - log);
+                let probability = exp(exponent);
                 let error = if i == label { half(probability - 1.0) } else { probability };
-                gradient.push(half(half(error * share) * self.init_scale as f32));
+                let gradient = half(error * share);
+                // Each may round to the neighbour, a unit away.
+                let moved = (2.0 * (half_ulp(log) + half_ulp(exponent))).exp_m1();
+                let reach = f64::from(probability) * moved + 2.0 * half_ulp(probability);
+                let reach = (reach + 2.0 * half_ulp(error)) * f64::from(share);
+                let reach = (reach + 2.0 * half_ulp(gradient)) * self.init_scale;
+                elements.push(Rounded { value: half(gradient * scale), reach });
             }
         }
-        Tensor::round(Dtype::F16, &y.shape, &gradient)
+        elements
     }
+}
+
+/// An element of a gradient, and how far off it may be.
+struct Rounded {
+    value: f32,
+    reach: f64,
+}
+
+fn half_ulp(x: f32) -> f64 {
+    Dtype::F16.half_ulp(x)
+}
+
+/// Returns the next number of binary16 above a positive one.
+fn next_up(x: f32) -> f32 {
+    f16::from_bits(narrow(x).to_bits() + 1).to_f32()
 }
 
 /// A chain of linear layers with ReLU between them.
@@ -105,6 +138,22 @@ struct Param {
     velocity: Vec<f32>,
 }
 
+impl Param {
+    fn new(path: &str, stored: Tensor) -> Self {
+        let (master, velocity) = (stored.values(), vec![0.0; stored.len()]);
+        Self { path: path.to_owned(), stored, master, velocity }
+    }
+
+    fn compare_masters(&self, case: &mut Case, recorded: impl Iterator<Item = f32>) -> Checked {
+        let velocity = self.velocity.iter().fold(0.0_f64, |max, v| max.max(v.abs().into()));
+        for (&ours, recorded) in self.master.iter().zip(recorded) {
+            let what = format_args!("{}'s master", self.path);
+            case.within(what, ours.into(), recorded.into(), velocity, &TRAINING)?;
+        }
+        Ok(())
+    }
+}
+
 impl Network {
     fn read(record: Node<'_>, optimizer: &str) -> Result<Self, String> {
         let setting = |name: &str| {
@@ -117,9 +166,7 @@ impl Network {
         }
         let mut params = Vec::new();
         for param in record.field("params")?.entries()? {
-            let stored = Tensor::read(param)?;
-            let (master, velocity) = (stored.values(), vec![0.0; stored.len()]);
-            params.push(Param { path: param.name().to_owned(), stored, master, velocity });
+            params.push(Param::new(param.name(), Tensor::read(param)?));
         }
         Ok(Self {
             x: Tensor::read(record.field("x")?)?,
@@ -228,12 +275,7 @@ impl Network {
             };
             let (master, stored) = (find("fp32_master_after")?, find("params_after")?);
             case.equal("elements of the master", param.master.len(), master.len())?;
-            let velocity = param.velocity.iter().fold(0.0_f32, |max, v| max.max(v.abs()));
-            let bound = f64::from(velocity) * TRAINING.relative;
-            for (&ours, recorded) in param.master.iter().zip(master.values()) {
-                let (ours, recorded) = (f64::from(ours), f64::from(recorded));
-                case.within(format_args!("{path}'s master"), ours, recorded, bound, &TRAINING)?;
-            }
+            param.compare_masters(case, master.values().into_iter())?;
             let rounded = Tensor::round(Dtype::F16, &stored.shape, &master.values());
             case.array(path, rounded.bits, &stored)?;
         }
