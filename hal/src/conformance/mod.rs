@@ -73,6 +73,7 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 pub use failure::{Case, Discrepancy, Failure};
+pub use near::{TINY, UNIT, UNIT_F64};
 pub use network::{
     accumulate, attend, convolve, dropout, embed, loss, network, normalise, pointwise, pool, update,
 };
@@ -124,7 +125,7 @@ pub fn decide<D: Memory + Decide>(device: &mut D) -> Result<Report, Failure> {
 ///
 /// Sums of small integers are exact in any order and have to agree bit for bit.  Random sums have
 /// to as well where the device sums in the order of the index; elsewhere a sum of `n` terms may be
-/// wrong by `n * 2^-22` times the sum of their magnitudes, which allows for any order and for an
+/// wrong by `n` times [`UNIT`] of the sum of their magnitudes, which allows for any order and for an
 /// accumulator that truncates, but not for one that is narrower than f32.
 ///
 /// # Errors

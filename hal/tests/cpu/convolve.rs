@@ -7,7 +7,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Plain,
+    Plain, conformance,
     cpu::Cpu,
     network::{Convolution, Convolve},
 };
@@ -118,7 +118,7 @@ fn check<A: Element + Plain, B: Element + Plain>() {
             let sums = direction.direct(shape, &a, &b);
             for (found, [sum, magnitude, terms]) in found.results.iter().zip(sums) {
                 let error = (f64::from(*found) - sum).abs();
-                let bound = terms * magnitude / 4_194_304.0; // 2^-22, as for a product
+                let bound = terms * magnitude * conformance::UNIT;
                 assert!(error <= bound, "{direction:?} {shape}: {found} for {sum}");
             }
         }

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! A sum of `n` terms `t` in f32, each off by `e_t`, that carries `2^k` is off by at most the sum of
-//! `e_t`, plus `n 2^-22` times the sum of `|t| + e_t`, plus `n 2^(-126-k)` (Higham, "Accuracy and
-//! Stability of Numerical Algorithms", section 3.1; four roundings of f32 leave room for any order and
-//! for an accumulator that truncates, and a device may flush f32).  Unscaling adds 2^-126.  A scale
+//! `e_t`, plus `n` times [`UNIT`] of the sum of `|t| + e_t`, plus `n 2^-k` times [`TINY`] (Higham,
+//! "Accuracy and Stability of Numerical Algorithms", section 3.1; the two are what the conformance
+//! suite leaves to a device).  Unscaling adds [`TINY`].  A scale
 //! that is too small shows in `a`, one that is too large overflows: nothing behind an overflow or a
 //! non-finite value is bounded.
 
@@ -24,12 +24,10 @@ use adaloss_core::{
     scale::Scale,
     scaler::Visit,
 };
+use adaloss_hal::conformance::{TINY, UNIT};
 use adaloss_oracle::{Limits, pow2, tolerance::WEIGHT_GRADIENT};
 
 use super::network::{Arithmetic, Linear};
-
-/// The relative error of one operation in f32.
-const UNIT: f64 = 1.0 / 4_194_304.0;
 
 /// A derivative, unscaled, and how far the scaled path may be off.
 #[derive(Clone, Copy, Debug)]
@@ -124,7 +122,7 @@ impl Near {
         if magnitude * pow2(scale.log2()) >= f64::from(f32::MAX) {
             return Self::UNKNOWN; // a partial sum may leave f32, which the verdict then says
         }
-        let rounding = count * (UNIT * magnitude + pow2(-126 - scale.log2()));
+        let rounding = count * (UNIT * magnitude + TINY * pow2(-scale.log2()));
         Self { error: sum.error + rounding, ..sum }
     }
 }
@@ -145,7 +143,7 @@ impl<G: Element> Arithmetic<G> for Bound {
                 gradient.elements[row * outputs + output].times(x.into())
             });
             let sum = Near::sum(terms, gradient.scale);
-            Near { error: sum.error + pow2(-126), ..sum }
+            Near { error: sum.error + TINY, ..sum }
         };
         let rows = (0..outputs).flat_map(|output| (0..inputs).map(move |input| (output, input)));
         let elements = rows.map(|(output, input)| element(output, input)).collect();

@@ -5,7 +5,7 @@ use crate::{
     conformance::{
         Case, Failure, Shape,
         bench::{Bench, pattern},
-        near::{Near, Sum},
+        near::{Near, Sum, UNIT_F64},
         results::Expected,
         tensor::{Tensor, read_one},
         values,
@@ -181,7 +181,7 @@ impl Rows {
         case.whole("the loss's weight", &(BEFORE.weight + counted.weight), &found.weight)?;
         let loss = self.loss();
         // Sums are f64: each row may cost the last digit of what was there before.
-        let rounding = (self.rows + 1) as f64 * BEFORE.loss * f64::EPSILON;
+        let rounding = (self.rows + 1) as f64 * UNIT_F64 * BEFORE.loss;
         let is_near = (found.loss - BEFORE.loss - loss.value).abs() <= loss.error + rounding;
         let is_right = is_near || loss.value.is_nan() && found.loss.is_nan();
         case.whole("the sum of the losses", &true, &is_right)

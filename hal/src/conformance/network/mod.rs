@@ -32,8 +32,8 @@ use crate::{
 /// combinations that training uses.
 ///
 /// Moving operations and exact sums agree bit for bit.  Elsewhere every f32 operation may be wrong
-/// by 2^-22 of its result, or by 2^-126, and a sum of `n` terms by `n * 2^-22` times the sum of
-/// their magnitudes; errors are followed through the formula.  That allows for any order, for an
+/// by [`UNIT`](super::UNIT) of its result, or by [`TINY`](super::TINY), and a sum of `n` terms by `n`
+/// times the former of the sum of their magnitudes; errors are followed through the formula.  That allows for any order, for an
 /// accumulator that truncates, for fused instructions, for products with reciprocals and for the
 /// functions of another library, but not for an accumulator that is narrower than f32.
 ///
@@ -219,7 +219,7 @@ pub fn loss<D: Memory + Loss>(device: &mut D) -> Result<Report, Failure> {
 }
 
 /// Checks optimizers, within the bounds of [`network()`]; norms are sums in f64, and `n` terms may be
-/// wrong by `n * 2^-50` of their sum.
+/// wrong by `n` times [`UNIT_F64`](super::UNIT_F64) of their sum.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use crate::{
     conformance::{
         Case, Failure,
         bench::{Bench, pattern},
-        near::Near,
+        near::{Near, UNIT_F64},
         results::Expected,
         tensor::{Tensor, read_one},
         values,
@@ -45,7 +45,7 @@ pub(super) fn check<D: Memory + Update>(bench: &mut Bench<'_, D>) -> Result<(), 
     check_refusals(bench)
 }
 
-/// The sum of the squares, in f64: a sum of `n` terms may be wrong by `n * 2^-50` of itself.
+/// The sum of the squares, in f64: a sum of `n` terms may be wrong by `n` times [`UNIT_F64`] of itself.
 fn check_norm<D: Memory + Update>(
     bench: &mut Bench<'_, D>,
     check: &'static str,
@@ -61,7 +61,7 @@ fn check_norm<D: Memory + Update>(
     let found = read_one(case, bench.device, D::view(&to))?;
     let squares = (0..length).map(|index| f64::from(value(index)) * f64::from(value(index)));
     let sum = squares.fold(before, |sum, x| sum + x);
-    let is_near = (found - sum).abs() <= (length + 1) as f64 * sum * values::exp2(-50);
+    let is_near = (found - sum).abs() <= (length + 1) as f64 * UNIT_F64 * sum;
     let is_right = found == sum || found.is_nan() && sum.is_nan() || sum.is_finite() && is_near;
     bench.report.operations += 1;
     case.whole("the sum of the squares", &true, &is_right)
