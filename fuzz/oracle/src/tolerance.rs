@@ -160,6 +160,44 @@ pub static TRAINING: Tolerance = Tolerance::new("parameters, of the largest velo
 pub static NORMALISATION: Tolerance =
     Tolerance::new("batch normalisation, of what its roundings can add up to", 1.0);
 
+// The CPU device: its own exponential, and the others against the portable device.
+
+/// The exponential, as it is documented: one unit for the polynomial and half of one for the last
+/// rounding.
+pub static CPU_EXPONENTIAL: Tolerance =
+    Tolerance::new("exponential, in units in the last place", 1.5);
+
+/// Moments and sums of a normalisation: the portable device adds up to 3000 terms in a row, whose
+/// roundings of 2^-24 walk about sqrt(3000) of them away.
+pub static CPU_SUMS: Tolerance =
+    Tolerance::new("sums of a normalisation, of the greatest", 60.0 * ROUNDING_F32);
+
+/// The gradient of a normalisation over columns: means of a few hundred terms, whose roundings are
+/// divided by their number, and five operations on each device.
+pub static CPU_NORMALISATION: Tolerance =
+    Tolerance::new("gradient of a normalisation, of the greatest", 10.0 * ROUNDING_F32);
+
+/// The gradient of a softmax: three roundings of an exponential, three of a sum of them, and the
+/// quotient and the weight.
+pub static CPU_SOFTMAX: Tolerance =
+    Tolerance::new("softmax gradient, of the greatest", 8.0 * ROUNDING_F32);
+
+/// The mean loss, and the sum of the weights: logarithms in f32 that are added in f64, and a mean that
+/// the test takes to f32.
+pub static CPU_LOSS: Tolerance = Tolerance::new("mean loss, relative", 4.0 * ROUNDING_F32);
+
+/// Attention in f32: sums of up to a hundred products, ten roundings at random, for the weights and
+/// again for what they are applied to, and a softmax between.
+pub static CPU_ATTENTION: Tolerance =
+    Tolerance::new("attention, of the greatest", 24.0 * ROUNDING_F32);
+
+/// Attention whose results become binary16: one of the greatest that rounds to the other neighbour.
+pub static CPU_ATTENTION_NARROWED: Tolerance =
+    Tolerance::new("attention in binary16, of the greatest", 1.0 / 1024.0);
+
+/// One rounding to f32.
+const ROUNDING_F32: f64 = f32::EPSILON as f64 / 2.0;
+
 /// One rounding to f64.
 const ROUNDING: f64 = f64::EPSILON / 2.0;
 

@@ -23,6 +23,7 @@ use adaloss_hal::{
     },
     portable::{Portable, PortableError},
 };
+use adaloss_oracle::Tolerance;
 
 type Outcomes = Result<Vec<f32>, PortableError>;
 
@@ -72,7 +73,7 @@ macro_rules! on_both {
 macro_rules! assert_equal {
     ($run:expr) => {{
         let (expected, found) = crate::on_both!($run);
-        assert_near(&expected.unwrap(), &found.unwrap(), 0.0);
+        crate::assert_same(&expected.unwrap(), &found.unwrap());
     }};
 }
 
@@ -85,16 +86,27 @@ macro_rules! assert_refused {
     }};
 }
 
-/// Asserts that results are equal, or differ by less than a share of the greatest of them.
-fn assert_near(expected: &[f32], found: &[f32], share: f32) {
+/// Asserts that results have the same bits; a NaN equals any other.
+fn assert_same(expected: &[f32], found: &[f32]) {
+    assert_eq!(expected.len(), found.len());
+    for (i, (&a, &b)) in expected.iter().zip(found).enumerate() {
+        assert!(is_same(a, b), "place {i}: {b} and not {a}");
+    }
+}
+
+/// Asserts that results are equal, or differ by a share of the greatest of them that is tolerated.
+fn assert_near(expected: &[f32], found: &[f32], tolerance: &Tolerance) {
     let greatest =
         expected.iter().filter(|x| x.is_finite()).fold(0.0_f32, |max, x| max.max(x.abs()));
     assert_eq!(expected.len(), found.len());
-    for (i, (a, b)) in expected.iter().zip(found).enumerate() {
-        let is_equal = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-        let is_near = share > 0.0 && (a - b).abs() <= share * greatest;
-        assert!(is_equal || is_near, "place {i}: {b} and not {a}, of at most {greatest}");
+    for (i, (&a, &b)) in expected.iter().zip(found).enumerate() {
+        let is_near = tolerance.allows_of(f64::from(a) - f64::from(b), greatest.into());
+        assert!(is_same(a, b) || is_near, "place {i}: {b} and not {a}, of at most {greatest}");
     }
+}
+
+fn is_same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
 }
 
 /// Returns values between -4 and 4, a few of them equal, that a seed determines.

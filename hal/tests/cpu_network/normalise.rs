@@ -4,10 +4,11 @@ use adaloss_core::format::f16;
 use adaloss_hal::cpu::Cpu;
 use adaloss_hal::network::{Axis, Normalisation, Normalise, Normalised};
 use adaloss_hal::portable::Portable;
+use adaloss_oracle::tolerance::{CPU_NORMALISATION, CPU_SUMS};
 
 use super::{
-    Host, Outcomes, assert_equal, assert_near, assert_refused, ending, in_place, on_both, random,
-    upload, widened,
+    Host, Outcomes, assert_equal, assert_near, assert_refused, assert_same, ending, in_place,
+    on_both, random, upload, widened,
 };
 
 fn normalisations() -> impl Iterator<Item = Normalisation> {
@@ -36,7 +37,7 @@ fn normalises() {
         let gradient = random::<f32>(2, shape.elements());
         let affine = random::<f32>(3, shape.affine());
         let (expected, found) = on_both!(|device| moments(device, shape, &input));
-        assert_near(&expected.clone().unwrap(), &found.unwrap(), 1.0e-5);
+        assert_near(&expected.clone().unwrap(), &found.unwrap(), &CPU_SUMS);
         let given = expected.unwrap();
 
         fn normalise<D: Host>(
@@ -77,7 +78,7 @@ fn normalises() {
             })
         }
         let (expected, found) = on_both!(|device| sums(device, shape, (&gradient, &input, &given)));
-        assert_near(&expected.clone().unwrap(), &found.unwrap(), 1.0e-5);
+        assert_near(&expected.clone().unwrap(), &found.unwrap(), &CPU_SUMS);
         let sums = expected.unwrap();
 
         fn back<D: Host>(
@@ -101,9 +102,14 @@ fn normalises() {
         }
         let (expected, found) =
             on_both!(|device| back(device, shape, &gradient, &input, [&given, &affine, &sums]));
-        let share = if shape.axis == Axis::Rows { 0.0 } else { 1.0e-5 };
-        assert_near(&expected.unwrap(), &found.unwrap(), share);
+        let (expected, found) = (expected.unwrap(), found.unwrap());
+        match shape.axis {
+            Axis::Rows => assert_same(&expected, &found),
+            Axis::Columns => assert_near(&expected, &found, &CPU_NORMALISATION),
+        }
     }
+    CPU_SUMS.assert_needed();
+    CPU_NORMALISATION.assert_needed();
 }
 
 #[test]

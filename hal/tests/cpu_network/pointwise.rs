@@ -8,8 +8,8 @@ use adaloss_hal::network::{Embed, Mask, Pointwise};
 use adaloss_hal::portable::Portable;
 
 use super::{
-    Host, Outcomes, assert_equal, assert_near, assert_refused, ending, in_place, random, upload,
-    widened, with_specials,
+    Host, Outcomes, assert_equal, assert_refused, ending, in_place, random, upload, widened,
+    with_specials,
 };
 
 fn check_relu<W: Element + Plain, G: Element + Plain>()

@@ -7,8 +7,8 @@ use adaloss_hal::network::{MaxPool, Pooling};
 use adaloss_hal::portable::{Portable, PortableError};
 
 use super::{
-    Host, Outcomes, assert_equal, assert_near, assert_refused, download, ending, in_place, random,
-    upload, widened, with_specials,
+    Host, Outcomes, assert_equal, assert_refused, download, ending, in_place, random, upload,
+    widened, with_specials,
 };
 
 fn poolings() -> Vec<Pooling> {

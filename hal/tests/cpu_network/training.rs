@@ -4,6 +4,7 @@ use adaloss_core::format::Noise;
 use adaloss_hal::cpu::Cpu;
 use adaloss_hal::network::{AdamW, LossSum, Sgd};
 use adaloss_hal::portable::Portable;
+use adaloss_oracle::tolerance::{CPU_LOSS, CPU_SOFTMAX};
 
 use super::{
     Host, Outcomes, assert_equal, assert_near, assert_refused, download, in_place, on_both, random,
@@ -49,10 +50,10 @@ fn loses() {
                 on_both!(|device| loss(device, classes, &labels, [&logits, weights]));
             let (expected, found) = (expected.unwrap(), found.unwrap());
             let sums = expected.len() - 4;
-            assert_near(&expected[..sums], &found[..sums], 3.0e-6);
+            assert_near(&expected[..sums], &found[..sums], &CPU_SOFTMAX);
             assert_eq!(expected[sums + 1..sums + 3], found[sums + 1..sums + 3]);
             for place in [sums, sums + 3] {
-                assert_near(&expected[place..=place], &found[place..=place], 1.0e-6);
+                assert_near(&expected[place..=place], &found[place..=place], &CPU_LOSS);
             }
         }
         for (i, x) in
@@ -61,11 +62,13 @@ fn loses() {
             logits.iter_mut().skip(classes * i).take(1).for_each(|logit| *logit = *x);
         }
         let (expected, found) = on_both!(|device| loss(device, classes, &labels, [&logits, &[]]));
-        assert_near(&expected.unwrap(), &found.unwrap(), 3.0e-6);
+        assert_near(&expected.unwrap(), &found.unwrap(), &CPU_SOFTMAX);
         if classes > 1 {
             assert_refused!(|device| loss(device, classes, &labels, [&logits, &weights[1..]]));
         }
     }
+    CPU_SOFTMAX.assert_needed();
+    CPU_LOSS.assert_needed();
 }
 
 #[test]
