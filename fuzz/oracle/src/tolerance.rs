@@ -1,11 +1,12 @@
 //! Every tolerance of the project, each with its reason.  All else is compared bit for bit.
 //!
 //! A tolerance notes how much of it was used, and a test whose cases need it says so at its end:
-//! [`Tolerance::assert_needed`] fails where less than a quarter was.  So none stays wider than its
-//! reason, and none outlives it.
+//! [`Tolerance::assert_needed`] fails where less than a quarter was.  Each has such a test, which
+//! reaches the quarter by itself, in any order and on any number of threads.  So none stays wider
+//! than its reason, and none outlives it.
 //!
-//! What a device's f32 arithmetic may be off is a promise to whoever implements one and stands in
-//! `adaloss_hal::conformance`, as `UNIT` and `TINY`.
+//! What a device's arithmetic may be off is a promise to whoever implements one and stands in
+//! `adaloss_hal::conformance`, as `UNIT`, `TINY` and `UNIT_F64`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -194,6 +195,18 @@ pub static CPU_ATTENTION: Tolerance =
 /// Attention whose results become binary16: one of the greatest that rounds to the other neighbour.
 pub static CPU_ATTENTION_NARROWED: Tolerance =
     Tolerance::new("attention in binary16, of the greatest", 1.0 / 1024.0);
+
+// Training.
+
+/// The slope of a loss along a gradient, of its norm.  The loss is off by some 2^-23 at each end of a
+/// step of at most 2e-3 times the norm, which is 1e-3 of a norm of 0.1; where the step crosses the
+/// kink of a rectifier, a shorter one takes its place.
+pub static SLOPE: Tolerance = Tolerance::new("slope of a loss, relative", 1e-3);
+
+/// A gradient that is summed over micro-batches, of the greatest of its weight: sums of a few samples,
+/// each with a rounding or two of its own.
+pub static MICRO_BATCHES: Tolerance =
+    Tolerance::new("gradient of micro-batches, of the greatest", 4.0 * ROUNDING_F32);
 
 /// One rounding to f32.
 const ROUNDING_F32: f64 = f32::EPSILON as f64 / 2.0;
