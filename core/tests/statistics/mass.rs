@@ -11,7 +11,7 @@ use adaloss_oracle::{
     in_parallel,
     inputs::SplitMix64,
     product,
-    tolerance::LOST_MASS,
+    tolerance::{LOST_MASS, LOST_MASS_UNITS},
 };
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -88,13 +88,10 @@ fn lost_mass_is_an_upper_bound_within_four_times() {
                 if bound < u32::MAX {
                     let bound = BigRational::from(BigInt::from(bound));
                     assert!(bound >= share, "{bound} < {share}, {}", context());
-                    // Two units for rounding up.
-                    let beyond = (&bound - &share - rational(2.0)).max(rational(0.0));
-                    let is_near = LOST_MASS.allows(in_units(&beyond, &share));
-                    assert!(is_near, "{bound} for {share}, {}", context());
+                    assert!(is_near(&bound, &share), "{bound} for {share}, {}", context());
                 } else {
-                    let most = share * rational(1.0 + LOST_MASS.most) + rational(2.0);
-                    assert!(most >= whole(), "{}", context());
+                    let most = share * rational(1.0 + LOST_MASS.most);
+                    assert!(most + rational(LOST_MASS_UNITS.most) >= whole(), "{}", context());
                 }
                 checked += 1;
             }
@@ -103,6 +100,16 @@ fn lost_mass_is_an_upper_bound_within_four_times() {
     });
     println!("lost mass: {checked} bounds against rational numbers");
     LOST_MASS.assert_needed();
+    LOST_MASS_UNITS.assert_needed();
+}
+
+/// Tells whether a bound is at most so many times the share, and rounded up.
+fn is_near(bound: &BigRational, share: &BigRational) -> bool {
+    let beyond = |most: BigRational| (bound - most).max(rational(0.0));
+    let edges = beyond(share + rational(LOST_MASS_UNITS.most));
+    let rounding = beyond(share * rational(1.0 + LOST_MASS.most));
+    LOST_MASS.allows(in_units(&edges, share))
+        && LOST_MASS_UNITS.allows(in_units(&rounding, &rational(1.0)))
 }
 
 /// Elements that underflow at no legal scale, or at all of them, are not told apart: the bound is

@@ -14,6 +14,7 @@ use crate::{
     exact::{rational, sum},
     inputs::SplitMix64,
     pow2, product,
+    tolerance::LOST_MASS_UNITS,
 };
 
 /// 2^32, the denominator of shares.
@@ -163,7 +164,8 @@ pub fn decide(
         }
         let tolerated = f64::from(measured.lost_mass.bits());
         let masses: Vec<f64> = (-126..=top).map(|k| lost_mass(narrowing, tensor, k)).collect();
-        if masses.iter().any(|mass| (mass - tolerated).abs() < 2.0 && *mass > 0.0) {
+        if masses.iter().any(|mass| (mass - tolerated).abs() < LOST_MASS_UNITS.most && *mass > 0.0)
+        {
             return None;
         }
         rule = Rule::LostMass;

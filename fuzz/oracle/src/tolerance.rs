@@ -90,6 +90,11 @@ pub static LOGARITHMS: Tolerance = Tolerance::new("moments of logarithms", 4e-6)
 pub static LOST_MASS: Tolerance =
     Tolerance::new("what the bound adds to a share of lost mass, of the share", 3.0);
 
+/// And it is rounded up: its sums, and their quotient, to units of 2^-32.  Within as much of what a
+/// policy tolerates, the search leaves the decision open.
+pub static LOST_MASS_UNITS: Tolerance =
+    Tolerance::new("what rounding adds to the bound of lost mass, in units of 2^-32", 2.0);
+
 // Policies.
 
 /// The inverse error function: three roundings of 2^-53, of the number it is compared with, of the
