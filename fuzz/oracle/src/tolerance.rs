@@ -119,7 +119,7 @@ pub static WEIGHT_GRADIENT: Tolerance =
 // What the authors' code, PyTorch and Chainer returned.
 
 /// The factor of the Gaussian model.  The authors sum in f32, pairwise, and round the mean before
-/// they subtract it; here sums are exact and round once.
+/// they subtract it, some sixteen roundings of 2^-24 in all; here sums are exact and round once.
 pub static GAUSSIAN_FACTOR: Tolerance =
     Tolerance::new("factor of the Gaussian model, relative", 1e-6);
 
@@ -134,7 +134,8 @@ pub static LOG_NORMAL_FACTOR: Tolerance =
 pub static NUMPY_MOMENTS: Tolerance =
     Tolerance::new("moments by numpy, of mean and deviation", 6.0 * ROUNDING);
 
-/// The same of logarithms, each of which is rounded to f32 here and not there.
+/// The same of logarithms, each of which is rounded to f32 here and not there: by up to 2^-24 of its
+/// binade, which the logarithms around it mostly balance.
 pub static NUMPY_LOGARITHMS: Tolerance =
     Tolerance::new("moments of logarithms by numpy, of mean and deviation", 1e-7);
 
