@@ -18,7 +18,8 @@ fn exact_moments(values: &[f32]) -> (BigRational, BigRational) {
     let n = BigRational::from(BigInt::from(values.len()));
     let exact = |&x: &f32| rational(f64::from(x));
     let mean = sum(values.iter().map(exact)) / &n;
-    let mean_square = sum(values.iter().map(|x| exact(x) * exact(x))) / n;
+    // f64 holds the square of an f32 exactly.
+    let mean_square = sum(values.iter().map(|&x| rational(f64::from(x).powi(2)))) / n;
     let variance = mean_square - &mean * &mean;
     (mean, variance)
 }

@@ -77,7 +77,8 @@ fn check_statistics(found: &Statistics, values: &[f32]) {
     let exact = |x: f32| rational(x.into());
     let exact_mean = sum(finite.iter().map(|&x| exact(x))) / &n;
     assert!(MEAN.allows(ulps(mean, &exact_mean)), "mean {mean:e} of {values:?}");
-    let squares = sum(finite.iter().map(|&x| exact(x) * exact(x))) / n;
+    // f64 holds the square of an f32 exactly.
+    let squares = sum(finite.iter().map(|&x| rational(f64::from(x).powi(2)))) / n;
     let variance = squares - &exact_mean * &exact_mean;
     let error = in_units(&(rational(deviation) * rational(deviation) - &variance), &variance);
     assert!(VARIANCE.allows(error), "deviation {deviation:e} of {values:?}");

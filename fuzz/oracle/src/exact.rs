@@ -10,7 +10,19 @@ use num_traits::{Float as _, One, Signed, ToPrimitive, Zero};
 ///
 /// The number is not finite.
 pub fn rational(x: f64) -> BigRational {
-    BigRational::from_float(x).expect("a finite number")
+    assert!(x.is_finite(), "{x} is no fraction");
+    let (significand, exponent, sign) = x.integer_decode();
+    if significand == 0 {
+        return BigRational::zero();
+    }
+    // Odd over a power of two: nothing is left to reduce, which would take longer than all else.
+    let zeros = significand.trailing_zeros();
+    let (odd, log2) =
+        (BigInt::from(significand >> zeros) * sign, i32::from(exponent) + zeros as i32);
+    match log2 {
+        0.. => BigRational::from(odd << log2),
+        _ => BigRational::new_raw(odd, BigInt::one() << -log2),
+    }
 }
 
 /// Returns `2^log2`.
@@ -19,12 +31,11 @@ pub fn rational_pow2(log2: i32) -> BigRational {
     if log2 < 0 { power.recip() } else { power }
 }
 
-/// Returns the sum of the values.
+/// Returns the sum of values that are multiples of 2^-300, as every f32 and its square are.
 pub fn sum(values: impl Iterator<Item = BigRational>) -> BigRational {
     // Integers of one unit: a sum of fractions would reduce each time.
-    let unit = rational_pow2(300);
-    let integers = values.map(|value| (value * &unit).to_integer());
-    BigRational::from(integers.fold(BigInt::zero(), |sum, value| sum + value)) / unit
+    let integers = values.map(|value| (value.numer() << 300) / value.denom());
+    BigRational::from(integers.fold(BigInt::zero(), |sum, value| sum + value)) * rational_pow2(-300)
 }
 
 /// Returns how far an f64 is from the exact value, in units of its last place.
