@@ -214,6 +214,14 @@ pub static SLOPE: Tolerance = Tolerance::new("slope of a loss, relative", 1e-3);
 pub static MICRO_BATCHES: Tolerance =
     Tolerance::new("gradient of micro-batches, of the greatest", 4.0 * ROUNDING_F32);
 
+/// The accuracy that a run lacks which met faults and trained all the same, next to one without: as
+/// much as another seed can change.
+pub static FAULTS_ACCURACY: Tolerance = Tolerance::new("accuracy of a run that met faults", 0.05);
+
+/// The share of runs that wrong values spoil in silence, as long as they are finite: nothing but a
+/// second computation tells them from right ones.
+pub static FAULTS_SPOILT: Tolerance = Tolerance::new("share of runs that faults spoil", 0.25);
+
 /// One rounding to f32.
 const ROUNDING_F32: f64 = f32::EPSILON as f64 / 2.0;
 

@@ -8,6 +8,7 @@ use std::{
 
 use adaloss_core::unscale::Verdict;
 use adaloss_hal::{ErrorKind, Operation, fault::Injection};
+use adaloss_oracle::tolerance::{FAULTS_ACCURACY, FAULTS_SPOILT};
 use adaloss_train::layer::{Diverged, Ignore};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -58,13 +59,6 @@ const STORMS: [Storm; 5] = [
         ..CALM
     },
 ];
-
-/// The accuracy that a run in a storm may lack, next to one without.
-const TOLERANCE: f64 = 0.1;
-
-/// The share of runs that wrong values may spoil in silence, as long as they are finite: nothing but a
-/// second computation tells them from right ones.
-const SPOILT: f64 = 0.25;
 
 /// Operations of a run: all that can be struck, and those of them that write elements.
 #[derive(Clone, Copy, Default)]
@@ -206,7 +200,7 @@ fn survive(lesson: &Lesson, seeds: u64) {
         let End::Trained(accuracy) = calm.end else { panic!("{}", calm.end) };
         let (mut trained, mut said, mut spoilt, mut struck) = (0, 0, 0, 0);
         for seed in 0..seeds {
-            let bar = accuracy - TOLERANCE;
+            let bar = accuracy - FAULTS_ACCURACY.most;
             let Ended { end, operations, faults } =
                 train(lesson, storm, seed, calm.operations, bar);
             let said_of = format!("{}, seed {seed}: {end} after {faults:?}", storm.name);
@@ -216,7 +210,10 @@ fn survive(lesson: &Lesson, seeds: u64) {
                 matches!(injection, Injection::Flip { .. } | Injection::Drop)
             };
             match end {
-                End::Trained(_) => trained += 1,
+                End::Trained(reached) => {
+                    assert!(FAULTS_ACCURACY.allows((accuracy - reached).max(0.0)), "{said_of}");
+                    trained += 1;
+                }
                 End::Said(_) => said += 1,
                 End::Spoilt(_) if faults.iter().any(leaves_finite) => spoilt += 1,
                 End::Spoilt(_) | End::Silent(_) => panic!("{said_of}"),
@@ -229,7 +226,7 @@ fn survive(lesson: &Lesson, seeds: u64) {
         );
         println!("{ends}");
         assert!(struck as u64 >= seeds / 2 && trained > 0, "{ends}");
-        assert!(f64::from(spoilt) <= SPOILT * seeds as f64, "{ends}");
+        assert!(FAULTS_SPOILT.allows(f64::from(spoilt) / seeds as f64), "{ends}");
         assert!(storm.name != "updates left out" || trained == seeds, "{ends}");
     }
 }
@@ -237,6 +234,8 @@ fn survive(lesson: &Lesson, seeds: u64) {
 #[test]
 fn a_perceptron_is_trained_or_says_why_not() {
     survive(&Lesson::perceptron(5, 10), 24);
+    FAULTS_ACCURACY.assert_needed();
+    FAULTS_SPOILT.assert_needed();
 }
 
 #[test]
