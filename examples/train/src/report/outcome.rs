@@ -105,12 +105,20 @@ fn metric_caption(comparison: &Comparison<'_>) -> String {
     let found = if failures.is_empty() {
         format!("Nothing stopped or ended more than {TOLERANCE_POINTS} points below f32.")
     } else {
-        format!("Failed, which crosses, arrows and squares mark: {}.", list(&failures))
+        format!(
+            "More than {TOLERANCE_POINTS} points below f32, or stopped, which crosses, arrows and \
+             squares mark: {}.",
+            list(&failures)
+        )
+    };
+    let mut groups = comparison.formats.iter().flat_map(|format| comparison.rivals_in(format));
+    let singles = match groups.any(|(group, _)| group.runs.len() == 1) {
+        true => "; hollow marks are single runs, which can differ from f32 by chance",
+        false => "",
     };
     format!(
         "Look for marks to the left of the grey band, the range of f32 over its seeds. {found} \
-         Filled marks are means over seeds with the range from least to greatest; hollow marks are \
-         single runs, which can differ from f32 by chance."
+         Filled marks are means over seeds with the range from least to greatest{singles}."
     )
 }
 

@@ -140,14 +140,18 @@ fn ours(places: &[Place<'_>]) -> Vec<String> {
     let most = better.iter().max_by(|a, b| a.0.total_cmp(&b.0));
     let beside = match most {
         None => format!("No other method ended higher than {OURS} anywhere."),
-        Some((by, rival, name)) => format!(
-            "In {} of {} another method ended higher than {OURS}, at most by {} points ({}, \
-             {name}); single runs are among them.",
-            better.len(),
-            counted(own.len(), "place"),
-            points(*by).trim_start_matches('+'),
-            rival.method,
-        ),
+        Some((by, rival, name)) => {
+            let has_single = better.iter().any(|(_, rival, _)| rival.is_below_chance.is_none());
+            format!(
+                "In {} of {} another method ended higher than {OURS}, at most by {} points ({}, \
+                 {name}){}.",
+                better.len(),
+                counted(own.len(), "place"),
+                points(*by).trim_start_matches('+'),
+                rival.method,
+                if has_single { "; single runs are among them" } else { "" },
+            )
+        }
     };
     vec![sentence, beside]
 }
