@@ -80,7 +80,8 @@ exhaustive_slice() {
 readme() {
     local out
     out=$(mktemp -d)
-    cargo run --release --locked -p adaloss-train -- compare --out "$out/report" >"$out/printed"
+    cargo build --release --locked -p adaloss-train
+    time target/release/adaloss-train compare --out "$out/report" >"$out/printed"
     {
         sed '/measured:begin/q' README.md
         printf '```text'

@@ -28,6 +28,8 @@ pub struct Task {
     pub wanted: Wanted,
     /// How it learns.
     pub schedule: Schedule,
+    /// How many times as many epochs figures take that are meant to last.
+    pub lengthened: usize,
 }
 
 impl Task {
@@ -50,9 +52,9 @@ impl Task {
         Ok(self)
     }
 
-    /// Makes the schedule one for figures that are meant to last: twice the epochs.
+    /// Makes the schedule one for figures that are meant to last, with several times the epochs.
     pub fn lengthen(&mut self) {
-        self.schedule.epochs *= 2;
+        self.schedule.epochs *= self.lengthened;
     }
 
     /// Opens the samples.
@@ -96,7 +98,7 @@ impl Task {
     }
 
     fn named(name: &str, model: Model, schedule: Schedule) -> Self {
-        Self { name: name.into(), model, wanted: wanted(&model), schedule }
+        Self { name: name.into(), model, wanted: wanted(&model), schedule, lengthened: 2 }
     }
 }
 
@@ -134,7 +136,8 @@ impl FromStr for Task {
             }
             "digits-resnet" => {
                 let model = Model::Resnet(Resnet { zero_init: true, ..Resnet::new(8) });
-                Self::named(name, model, Schedule { epochs: 45, batch: 32, ..SCHEDULE })
+                let schedule = Schedule { epochs: 30, batch: 32, ..SCHEDULE };
+                Self { lengthened: 3, ..Self::named(name, model, schedule) }
             }
             "scenes-segnet" => {
                 let model = Model::Segnet(Segnet::default());

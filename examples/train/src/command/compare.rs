@@ -135,7 +135,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
             }
         }
     }
-    let looks = Looks { samples: 60, probes: 4, evaluations: 20 };
+    let looks = Looks { samples: 60, probes: 4, evaluations: if args.full { 20 } else { 12 } };
     let runs = run_all(&plan, looks, args.jobs)?;
     let tasks = describe(&comparisons, &datasets)?;
     let results =
