@@ -76,6 +76,15 @@ exhaustive_slice() {
     cargo run --release --locked -p adaloss-exhaustive -- --slice "$slice"
 }
 
+# What the tests of the libraries reach, per file; writes the sentence about it in README.md.
+coverage() { .ci/coverage.sh; }
+
+# Whether a test fails for every change to core: hours, and only by name.
+mutants() { .ci/mutants.sh; }
+
+# Whether the fuzz targets find mistakes that are planted in core.
+planted() { fuzz/planted.sh; }
+
 # Measures the tables in README.md anew: ten minutes, and only by name, since they are of one machine.
 readme() {
     local out
@@ -95,7 +104,7 @@ readme() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(exhaustive readme)
+by_name=(exhaustive coverage mutants planted readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
