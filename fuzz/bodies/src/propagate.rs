@@ -1,13 +1,13 @@
 //! The room `propagate`: branches brought to one scale and summed, in the order given.
 
 use adaloss_core::{
-    format::{Element, Encoding, Format, Noise, Subnormals},
+    format::{Element, Encoding, Format, Noise},
     policy::Cell,
     propagate::{common_scale, shifted},
     scale::{Scale, Shift},
 };
 use adaloss_hal::{Branch, Memory, Narrow, Plain};
-use adaloss_oracle::{Limits, apfloat, product};
+use adaloss_oracle::{apfloat, is_same, product};
 
 use crate::{
     device::{Ending, upload},
@@ -83,11 +83,11 @@ fn sums<F: Element>(
     length: usize,
 ) -> Vec<f32> {
     let term = |(values, scale): &(Vec<F>, Scale), index: usize| {
-        let x = widen(format, values[index].to_bits());
+        let x = apfloat::read(format, values[index].to_bits()) as f32;
         let shift = common / *scale;
         let moved = to_f32(x, shift);
         let found = shifted(x, shift);
-        assert!(same(found, moved), "2^{} * {x:e}: {found:e}, not {moved:e}", shift.log2());
+        assert!(is_same(found, moved), "2^{} * {x:e}: {found:e}, not {moved:e}", shift.log2());
         moved
     };
     let sum = |index| {
@@ -97,14 +97,6 @@ fn sums<F: Element>(
         terms.fold(first, |sum, term| apfloat::unfused(term, 1.0, sum))
     };
     (0..length).map(sum).collect()
-}
-
-/// Returns the number of a bit pattern.
-fn widen(format: Format, bits: u32) -> f32 {
-    let x = apfloat::decode(format.encoding, bits) as f32;
-    let smallest_normal = Limits::of(format.encoding).smallest_normal as f32;
-    let flushes = format.subnormals == Subnormals::Flush;
-    if flushes && x.abs() < smallest_normal { 0.0_f32.copysign(x) } else { x }
 }
 
 /// Rounds the exact `2^d x` to f32 once.
@@ -117,8 +109,4 @@ fn to_f32(x: f32, shift: Shift) -> f32 {
         assert_eq!(moved.to_bits(), llvm);
     }
     moved
-}
-
-fn same(a: f32, b: f32) -> bool {
-    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
 }

@@ -7,7 +7,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{Memory, Narrow, Plain};
-use adaloss_oracle::{Limits, apfloat, product};
+use adaloss_oracle::{apfloat, product};
 
 use crate::{
     device::{download, succeeds, upload},
@@ -56,13 +56,10 @@ fn met_by_definition<F: Element>(
     found: &[f32],
     mut met: Unscaled,
 ) -> Unscaled {
-    let smallest = match flushes {
-        true => Limits::smallest_of(Format::from(F::ENCODING).flushing()),
-        false => 0.0,
-    };
+    let format = Format::from(F::ENCODING);
+    let format = if flushes { format.flushing() } else { format };
     for (&x, &found) in values.iter().zip(found) {
-        let x = apfloat::decode(F::ENCODING, x.to_bits()) as f32;
-        let x = if f64::from(x.abs()) < smallest { 0.0_f32.copysign(x) } else { x };
+        let x = apfloat::read(format, x.to_bits()) as f32;
         let exact = product(x, -scale.log2());
         let expected = exact as f32;
         let is_tiny = x != 0.0 && expected.abs() < f32::MIN_POSITIVE;

@@ -7,9 +7,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_oracle::{
-    Limits,
     apfloat::{self, Round},
-    product,
+    is_same, product,
 };
 
 use crate::{
@@ -25,10 +24,7 @@ pub(crate) fn patterns(encoding: Encoding) -> std::ops::Range<u32> {
 
 /// Returns the value of a bit pattern, as the format reads it.
 pub(crate) fn value(format: Format, bits: u32) -> f32 {
-    let value = apfloat::decode(format.encoding, bits);
-    let flushes = format.subnormals == Subnormals::Flush;
-    let is_small = value.abs() < Limits::of(format.encoding).smallest_normal;
-    (if flushes && is_small { 0.0_f64.copysign(value) } else { value }) as f32
+    apfloat::read(format, bits) as f32
 }
 
 /// Checks every pattern of an encoding, gradual and flushed.
@@ -118,9 +114,4 @@ fn moved(x: f32, d: i32) -> f32 {
     }
     let round = Round::NearestTiesToEven;
     f32::from_bits(apfloat::round_product(Encoding::Binary32, x, d, round))
-}
-
-/// Tells whether two results are the same; any NaN is as good as another.
-fn is_same(got: f32, expected: f32) -> bool {
-    got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan()
 }

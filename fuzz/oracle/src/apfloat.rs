@@ -1,12 +1,14 @@
 //! LLVM's APFloat, as `rustc_apfloat` ports it: the oracle of encodings and of IEEE rounding.
 
-use adaloss_core::format::Encoding;
+use adaloss_core::format::{Encoding, Format, Subnormals};
 use rustc_apfloat::{
     Float, FloatConvert,
     ieee::{BFloat, Double, Float8E4M3FN, Float8E5M2, Half, Quad, Single},
 };
 
 pub use rustc_apfloat::Round;
+
+use crate::Limits;
 
 /// Returns the value of a bit pattern, NaN included.
 pub fn decode(encoding: Encoding, bits: u32) -> f64 {
@@ -17,6 +19,15 @@ pub fn decode(encoding: Encoding, bits: u32) -> f64 {
         Encoding::E4M3 => to_f64::<Float8E4M3FN>(bits),
         Encoding::Binary32 => to_f64::<Single>(bits),
     }
+}
+
+/// Returns the value of a bit pattern as a format reads it: a subnormal is a zero of its sign where the
+/// format flushes.
+pub fn read(format: Format, bits: u32) -> f64 {
+    let value = decode(format.encoding, bits);
+    let flushes = format.subnormals == Subnormals::Flush;
+    let is_small = value.abs() < Limits::of(format.encoding).smallest_normal;
+    if flushes && is_small { 0.0_f64.copysign(value) } else { value }
 }
 
 /// Rounds an f32 that is no NaN and returns the bits.

@@ -24,6 +24,11 @@ pub use tolerance::Tolerance;
 
 use adaloss_core::format::{Encoding, Format, Narrowing, Overflow, Rounding, Subnormals};
 
+/// Tells whether two results have the same bits; any NaN is as good as another.
+pub fn is_same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+}
+
 /// Every encoding, each with gradual underflow and with flushing.
 pub fn formats() -> Vec<Format> {
     let encodings = [

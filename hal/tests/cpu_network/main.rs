@@ -23,7 +23,7 @@ use adaloss_hal::{
     },
     portable::{Portable, PortableError},
 };
-use adaloss_oracle::Tolerance;
+use adaloss_oracle::{Tolerance, is_same};
 
 type Outcomes = Result<Vec<f32>, PortableError>;
 
@@ -103,10 +103,6 @@ fn assert_near(expected: &[f32], found: &[f32], tolerance: &Tolerance) {
         let is_near = tolerance.allows_of(f64::from(a) - f64::from(b), greatest.into());
         assert!(is_same(a, b) || is_near, "place {i}: {b} and not {a}, of at most {greatest}");
     }
-}
-
-fn is_same(a: f32, b: f32) -> bool {
-    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
 }
 
 /// Returns values between -4 and 4, a few of them equal, that a seed determines.
