@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{Input, Inputs},
     layer::{
-        CELLS, Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way, finite,
-        refresh, squares,
+        CELLS, Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way,
+        complete, finite, refresh, squares,
     },
     model::{Layers, Model},
     optimizer::{Optimizer, Update},
@@ -150,11 +150,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             sum.view_mut(),
         )?;
         let sum = sum.read_one(device)?;
-        ensure!(
-            sum.rows == labelled as u64,
-            "of {labelled} rows {} were counted: the device left out an operation",
-            sum.rows
-        );
+        complete("rows", sum.rows, labelled)?;
         Ok((sum, gradient))
     }
 

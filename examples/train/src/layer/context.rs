@@ -17,7 +17,7 @@ use adaloss_hal::{
 };
 use anyhow::{Result, anyhow};
 
-use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector, integrity::complete};
+use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector, complete};
 
 /// Cells of the largest network here; ResNet-110 has 272.
 pub const CELLS: usize = 384;
@@ -116,7 +116,7 @@ impl<D: Memory> Ends<D> {
         device.write(&[Outcome::EMPTY], self.outcome.view_mut())?;
         operation(device, self)?;
         let outcome = self.outcome.read_one(device)?;
-        complete(outcome.elements, elements)?;
+        complete("results", outcome.elements, elements)?;
         Ok(outcome)
     }
 
@@ -407,7 +407,7 @@ where
             Narrow::<f32>::unscale(device, sums.view(), carried, to, met)
         })?;
         let met = ends.met.read_one(device)?;
-        complete(met.elements, parameter.gradient.len())?;
+        complete("results", met.elements, parameter.gradient.len())?;
         parameter.cell = self.next;
         self.step.unscaled(self.next, &met);
         Ok(())
@@ -428,7 +428,7 @@ where
     ) -> Result<Gradient<D, G>> {
         let scaled = narrowed.map_err(pass_error)?;
         if let Some(visit) = self.step.last() {
-            complete(visit.outcome.elements, to.shape().elements())?;
+            complete("results", visit.outcome.elements, to.shape().elements())?;
             if let Some(results) = seen.results {
                 self.observer.visited(name, visit, &results, seen.operands.as_ref());
             }

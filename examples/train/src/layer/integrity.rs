@@ -45,10 +45,10 @@ where
 
 /// Checks that an operation counted each of its results: one that was left out counts none, and a
 /// verdict from its counts would mean nothing.
-pub(super) fn complete(counted: u64, results: usize) -> Result<()> {
+pub fn complete(what: &str, counted: u64, all: usize) -> Result<()> {
     ensure!(
-        counted == results as u64,
-        "of {results} results {counted} were counted: the device left out an operation"
+        counted == all as u64,
+        "of {all} {what} {counted} were counted: the device left out an operation"
     );
     Ok(())
 }

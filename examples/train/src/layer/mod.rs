@@ -44,7 +44,7 @@ pub use convolution::Convolutional;
 pub use dropout::Dropping;
 pub use embedding::Embedding;
 pub use flatten::Flatten;
-pub use integrity::{Diverged, finite, squares};
+pub use integrity::{Diverged, complete, finite, squares};
 pub use linear::{Head, Linear};
 pub use normalisation::Normalising;
 pub use padding::Padding;
