@@ -33,9 +33,10 @@ use crate::{
 ///
 /// Moving operations and exact sums agree bit for bit.  Elsewhere every f32 operation may be wrong
 /// by [`UNIT`](super::UNIT) of its result, or by [`TINY`](super::TINY), and a sum of `n` terms by `n`
-/// times the former of the sum of their magnitudes; errors are followed through the formula.  That allows for any order, for an
-/// accumulator that truncates, for fused instructions, for products with reciprocals and for the
-/// functions of another library, but not for an accumulator that is narrower than f32.
+/// times the former of the sum of their magnitudes; errors are followed through the formula.  That
+/// allows for any order, for an accumulator that truncates, for fused instructions, for products with
+/// reciprocals and for the functions of another library, but not for an accumulator that is narrower
+/// than f32.
 ///
 /// # Errors
 ///
