@@ -6,6 +6,7 @@ use crate::{
     apply::ApplyError,
     format::{Element, Format},
     propagate::Scaled,
+    scale::Scale,
 };
 
 /// What unscaling a tensor met.
@@ -16,8 +17,8 @@ pub struct Unscaled {
     pub elements: u64,
     /// Elements that are infinite or NaN in f32, whether they were before or left its range now.
     pub nonfinite: u64,
-    /// Nonzero elements whose unscaled magnitude is below 2^-126: rounded once in f32, or flushed
-    /// on hardware that flushes.  All others are exact.
+    /// Nonzero elements whose unscaled magnitude, before it is rounded, is below 2^-126: rounded once
+    /// in f32, or flushed on hardware that flushes.  All others are exact.
     pub tiny: u64,
 }
 
@@ -26,9 +27,14 @@ impl Unscaled {
     #[inline]
     pub fn record(&mut self, scaled: f32, unscaled: f32) {
         self.elements += 1;
+        // A quotient just below 2^-126 is rounded up to it; one that is 2^-126 is a power of two on
+        // both sides, or comes from a number that is no larger.
+        let is_rounded_up = unscaled.abs() == f32::MIN_POSITIVE
+            && scaled.abs() > f32::MIN_POSITIVE
+            && scaled.to_bits() & 0x7f_ffff != 0;
         if !unscaled.is_finite() {
             self.nonfinite += 1;
-        } else if scaled != 0.0 && unscaled.abs() < f32::MIN_POSITIVE {
+        } else if scaled != 0.0 && (unscaled.abs() < f32::MIN_POSITIVE || is_rounded_up) {
             self.tiny += 1;
         }
     }
@@ -43,8 +49,8 @@ impl Unscaled {
 
 /// Unscales a gradient into f32: each element widened and multiplied by `2^-K`.
 ///
-/// The result is exact where it is zero or at least 2^-126 in magnitude; smaller ones are rounded
-/// once and counted.  Infinities and NaN pass through and are counted, and so are elements that a
+/// The result is exact where the quotient is zero or at least 2^-126 in magnitude; smaller ones are
+/// rounded once and counted.  Infinities and NaN pass through and are counted, and so are elements that a
 /// scale below 2^0 moves beyond f32.
 ///
 /// # Errors
@@ -69,13 +75,13 @@ pub fn unscale<F: Element, S: AsRef<[F]>>(
     to: &mut [f32],
 ) -> Result<Unscaled, ApplyError> {
     let (value, scale) = gradient.as_ref().into_parts();
-    let (from, inverse) = (value.as_ref(), scale.inverse().factor());
+    let from = value.as_ref();
     if from.len() != to.len() {
         return Err(ApplyError::Length { from: from.len(), to: to.len() });
     }
     let mut met = Unscaled::default();
     for (to, from) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK)) {
-        met.merge(&unscale_block(format, inverse, from, to));
+        met.merge(&unscale_block(format, scale, from, to));
     }
     Ok(met)
 }
@@ -85,17 +91,28 @@ const BLOCK: usize = 4096;
 
 /// Unscales elements in straight-line code, which the compiler turns into vector instructions.
 #[inline(always)]
-fn unscale_block<F: Element>(format: Format, inverse: f32, from: &[F], to: &mut [f32]) -> Unscaled {
+fn unscale_block<F: Element>(format: Format, scale: Scale, from: &[F], to: &mut [f32]) -> Unscaled {
+    let (inverse, least) = (scale.inverse().factor(), least_bits(scale));
     let (mut nonfinite, mut tiny) = (0_u32, 0_u32);
     for (to, x) in to.iter_mut().zip(from) {
         let scaled = format.widen(x.to_bits());
         let unscaled = scaled * inverse;
-        let magnitude = unscaled.to_bits() & 0x7fff_ffff;
-        nonfinite += u32::from(magnitude >= f32::INFINITY.to_bits());
-        tiny += u32::from(scaled != 0.0) & u32::from(magnitude < f32::MIN_POSITIVE.to_bits());
+        let operand = scaled.to_bits() & 0x7fff_ffff;
+        nonfinite += u32::from(unscaled.to_bits() & 0x7fff_ffff >= f32::INFINITY.to_bits());
+        tiny += u32::from(operand != 0) & u32::from(operand < least);
         *to = unscaled;
     }
     Unscaled { elements: from.len() as u64, nonfinite: nonfinite.into(), tiny: tiny.into() }
+}
+
+/// Returns the bits of `2^(K - 126)`, which is unscaled to 2^-126, or of the smallest f32 where that is
+/// larger: integers order as magnitudes do.
+const fn least_bits(scale: Scale) -> u32 {
+    match scale.log2() {
+        log2 if log2 >= 0 => (log2 as u32 + 1) << 23,
+        log2 if log2 > -23 => 1 << (23 + log2),
+        _ => 1,
+    }
 }
 
 /// Where in a backward pass something happened.

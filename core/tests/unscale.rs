@@ -38,6 +38,29 @@ fn every_binary16_number_at_every_scale() {
     }
 }
 
+/// An f32 has more bits than the subnormals it becomes: a quotient below 2^-126 may be rounded up to it,
+/// and is counted with those that stay below.
+#[test]
+fn what_is_rounded_up_to_the_smallest_normal_number_is_counted() {
+    for log2 in -126..=126 {
+        let scale = Scale::new(log2).unwrap();
+        let edge = (f64::from(f32::MIN_POSITIVE) * f64::from(scale.factor())) as f32;
+        let around = [edge.next_down(), edge, edge.next_up(), f32::from_bits(1), f32::MIN_POSITIVE];
+        for x in around.into_iter().flat_map(|x| [x, -x]) {
+            let exact = f64::from(x) * 2.0_f64.powi(-log2);
+            let tiny = u64::from(x != 0.0 && exact.abs() < f64::from(f32::MIN_POSITIVE));
+            let mut gradient = [0.0];
+            let met = unscale(Format::BINARY32, Scaled::new([x], scale), &mut gradient).unwrap();
+            assert_eq!(gradient[0].to_bits(), (exact as f32).to_bits());
+            assert_eq!(met.tiny, tiny, "{x:e} at {scale}");
+            assert!(tiny == 1 || met.nonfinite == 1 || f64::from(gradient[0]) == exact);
+            let mut one = Unscaled::default();
+            one.record(x, gradient[0]);
+            assert_eq!(one, met, "{x:e} at {scale}");
+        }
+    }
+}
+
 /// A finite gradient that leaves f32 when it is unscaled does not pass unseen.
 #[test]
 fn what_leaves_f32_is_counted() {

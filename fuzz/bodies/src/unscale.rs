@@ -62,7 +62,7 @@ fn met_by_definition<F: Element>(
         let x = apfloat::read(format, x.to_bits()) as f32;
         let exact = product(x, -scale.log2());
         let expected = exact as f32;
-        let is_tiny = x != 0.0 && expected.abs() < f32::MIN_POSITIVE;
+        let is_tiny = x != 0.0 && exact.abs() < f64::from(f32::MIN_POSITIVE);
         let same = found.to_bits() == expected.to_bits()
             || found.is_nan() && x.is_nan()
             || flushes && is_tiny && found == 0.0;
