@@ -3,7 +3,7 @@ use adaloss_core::{
     policy::{Cell, Config, Operands},
     propagate::Scaled,
     scale::Shift,
-    scaler::{self, CheckpointError, Decision, LossScaler, StepError, Totals, Visit},
+    scaler::{self, CheckpointError, Decision, LossScaler, State, StepError, Totals, Visit},
     statistics::Histogram,
     unscale::{Cause, Place, Unscaled, Verdict},
 };
@@ -14,6 +14,7 @@ use crate::entries;
 type Tensor = u64;
 /// What the caller's pass returns.
 type Passed = Result<Tensor, u32>;
+type Step = scaler::Step<'static>;
 type Branches = scaler::Branches<'static, Tensor>;
 type Visited = Result<Scaled<Tensor>, StepError<u32>>;
 type Run<'a> = &'a mut dyn FnMut(&Tensor, &mut Pass<'_>) -> Passed;
@@ -25,7 +26,6 @@ macro_rules! each_capacity {
             use super::*;
 
             const N: usize = $cells;
-            type Step = scaler::Step<'static, N>;
 
             entries! {
                 $(concat!($name, "<", stringify!($cells), ">") => $type = $function;)*
@@ -43,23 +43,21 @@ entries! {
         |branches, each| branches.iter().for_each(each);
     "scaler::Branches::scaled" => fn(&Branches) -> &'static [Scaled<&'static Tensor>] =
         Branches::scaled;
-}
 
-each_capacity! {
-    "scaler::LossScaler::new" => fn(Config) -> LossScaler<N> = LossScaler::new;
-    "scaler::LossScaler::begin" => fn(&'static mut LossScaler<N>) -> Step =
-        LossScaler::begin;
-    "scaler::LossScaler::config" => fn(&LossScaler<N>) -> &Config = LossScaler::config;
-    "scaler::LossScaler::cell" => fn(&LossScaler<N>, Place) -> Option<&Cell> = LossScaler::cell;
-    "scaler::LossScaler::totals" => fn(&LossScaler<N>) -> Totals = LossScaler::totals;
-    "scaler::LossScaler::decisions" => fn(&LossScaler<N>, &mut dyn FnMut(&Decision)) =
-        |scaler, each| scaler.decisions().for_each(each);
-    "scaler::LossScaler::histogram" => fn(&LossScaler<N>) -> &Histogram = LossScaler::histogram;
-    "scaler::LossScaler::digest" => fn(&LossScaler<N>) -> u32 = LossScaler::digest;
-    "scaler::LossScaler::save" => fn(&LossScaler<N>, &mut [u8]) -> Result<(), CheckpointError> =
-        LossScaler::save;
-    "scaler::LossScaler::restore" => fn(Config, &[u8]) -> Result<LossScaler<N>, CheckpointError> =
-        LossScaler::restore;
+    "scaler::State::new" => fn(Config) -> State = State::new;
+    "scaler::State::begin" => fn(&'static mut State, &'static mut [Cell]) -> Step = State::begin;
+    "scaler::State::resume" => fn(&'static mut State, &'static mut [Cell]) -> Step = State::resume;
+    "scaler::State::config" => fn(&State) -> &Config = State::config;
+    "scaler::State::cell" => fn(&'static State, &'static [Cell], Place) -> Option<&'static Cell> =
+        State::cell;
+    "scaler::State::totals" => fn(&State) -> Totals = State::totals;
+    "scaler::State::histogram" => fn(&State) -> &Histogram = State::histogram;
+    "scaler::State::digest" => fn(&State, &[Cell]) -> u32 = State::digest;
+    "scaler::State::checkpoint_bytes" => fn(usize) -> usize = State::checkpoint_bytes;
+    "scaler::State::save" => fn(&State, &[Cell], &mut [u8]) -> Result<(), CheckpointError> =
+        State::save;
+    "scaler::State::restore" => fn(Config, &[u8], &mut [Cell]) -> Result<State, CheckpointError> =
+        State::restore;
 
     "scaler::Step::loss" => fn(&mut Step, &Tensor, Run<'_>) -> Visited =
         |step, gradient, run| step.loss(gradient, run);
@@ -87,4 +85,21 @@ each_capacity! {
     "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;
     "scaler::Step::tiny" => fn(&Step) -> u64 = Step::tiny;
     "scaler::Step::finish" => fn(Step) -> Verdict = Step::finish;
+}
+
+each_capacity! {
+    "scaler::LossScaler::new" => fn(Config) -> LossScaler<N> = LossScaler::new;
+    "scaler::LossScaler::begin" => fn(&'static mut LossScaler<N>) -> Step =
+        LossScaler::begin;
+    "scaler::LossScaler::config" => fn(&LossScaler<N>) -> &Config = LossScaler::config;
+    "scaler::LossScaler::cell" => fn(&LossScaler<N>, Place) -> Option<&Cell> = LossScaler::cell;
+    "scaler::LossScaler::totals" => fn(&LossScaler<N>) -> Totals = LossScaler::totals;
+    "scaler::LossScaler::decisions" => fn(&LossScaler<N>, &mut dyn FnMut(&Decision)) =
+        |scaler, each| scaler.decisions().for_each(each);
+    "scaler::LossScaler::histogram" => fn(&LossScaler<N>) -> &Histogram = LossScaler::histogram;
+    "scaler::LossScaler::digest" => fn(&LossScaler<N>) -> u32 = LossScaler::digest;
+    "scaler::LossScaler::save" => fn(&LossScaler<N>, &mut [u8]) -> Result<(), CheckpointError> =
+        LossScaler::save;
+    "scaler::LossScaler::restore" => fn(Config, &[u8]) -> Result<LossScaler<N>, CheckpointError> =
+        LossScaler::restore;
 }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 
-use super::{LossScaler, Totals};
+use super::{LossScaler, State, Totals};
 use crate::policy::{Cell, Config};
 
 /// The checksum of zlib and Ethernet, without a table: checkpoints are rare and flash is scarce.
@@ -18,7 +18,7 @@ const HEADER: usize = 8 + 4 * 4 + 4 * 8 + 2 * 4;
 
 impl<const CELLS: usize> LossScaler<CELLS> {
     /// The size of a checkpoint, whatever the number of cells in use.
-    pub const CHECKPOINT_BYTES: usize = HEADER + (1 + CELLS) * Cell::BYTES + 4;
+    pub const CHECKPOINT_BYTES: usize = State::checkpoint_bytes(CELLS);
 
     /// Writes everything that the next steps depend on, little endian.
     ///
@@ -28,30 +28,7 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     ///
     /// `to` is not of [`CHECKPOINT_BYTES`](Self::CHECKPOINT_BYTES) bytes; nothing was written.
     pub fn save(&self, to: &mut [u8]) -> Result<(), CheckpointError> {
-        let length = to.len();
-        let Some((body, checksum)) = to.split_last_chunk_mut::<4>() else {
-            return Err(CheckpointError::Length { expected: Self::CHECKPOINT_BYTES, length });
-        };
-        if length != Self::CHECKPOINT_BYTES {
-            return Err(CheckpointError::Length { expected: Self::CHECKPOINT_BYTES, length });
-        }
-        let Totals { steps, skipped, recovered, decisions } = self.totals;
-        let cells_in_use = self.cells.len() as u32;
-        let words = [VERSION, CELLS as u32, cells_in_use, config_digest(&self.config)];
-        let counters = [steps, skipped, recovered, decisions];
-        let state = [self.visits, self.skipped_in_row];
-        let unused = core::iter::repeat_n([0; Cell::BYTES], CELLS - self.cells.len());
-        let bytes = MAGIC
-            .into_iter()
-            .chain(words.into_iter().flat_map(u32::to_le_bytes))
-            .chain(counters.into_iter().flat_map(u64::to_le_bytes))
-            .chain(state.into_iter().flat_map(u32::to_le_bytes))
-            .chain(self.loss.to_bytes())
-            .chain(self.cells.iter().flat_map(Cell::to_bytes))
-            .chain(unused.flatten());
-        body.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
-        *checksum = CRC.checksum(body).to_le_bytes();
-        Ok(())
+        self.state.save(&self.cells, to)
     }
 
     /// Reads a checkpoint: the scaler goes on as the one that was saved, bit for bit.
@@ -73,20 +50,77 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     /// # Ok::<(), adaloss_core::scaler::CheckpointError>(())
     /// ```
     pub fn restore(config: Config, from: &[u8]) -> Result<Self, CheckpointError> {
+        let mut cells = [Cell::new(); CELLS];
+        let state = State::restore(config, from, &mut cells)?;
+        Ok(Self { state, cells, log: heapless::Deque::new() })
+    }
+}
+
+impl State {
+    /// Returns the size of a checkpoint with so many cells, whether they are in use or not.
+    pub const fn checkpoint_bytes(cells: usize) -> usize {
+        HEADER + (1 + cells) * Cell::BYTES + 4
+    }
+
+    /// Writes everything that the next steps depend on, as [`LossScaler::save`] does.
+    ///
+    /// # Errors
+    ///
+    /// `to` is not of [`checkpoint_bytes`](Self::checkpoint_bytes) for these cells; nothing was
+    /// written.
+    pub fn save(&self, cells: &[Cell], to: &mut [u8]) -> Result<(), CheckpointError> {
+        let (expected, length) = (Self::checkpoint_bytes(cells.len()), to.len());
+        let Some((body, checksum)) = to.split_last_chunk_mut::<4>() else {
+            return Err(CheckpointError::Length { expected, length });
+        };
+        if length != expected {
+            return Err(CheckpointError::Length { expected, length });
+        }
+        let Totals { steps, skipped, recovered, decisions } = self.totals;
+        let in_use = self.in_use(cells);
+        let config = config_digest(&self.config);
+        let words = [VERSION, cells.len() as u32, in_use.len() as u32, config];
+        let counters = [steps, skipped, recovered, decisions];
+        let progress = [self.visits, self.skipped_in_row];
+        let unused = core::iter::repeat_n([0; Cell::BYTES], cells.len() - in_use.len());
+        let bytes = MAGIC
+            .into_iter()
+            .chain(words.into_iter().flat_map(u32::to_le_bytes))
+            .chain(counters.into_iter().flat_map(u64::to_le_bytes))
+            .chain(progress.into_iter().flat_map(u32::to_le_bytes))
+            .chain(self.loss.to_bytes())
+            .chain(in_use.iter().flat_map(Cell::to_bytes))
+            .chain(unused.flatten());
+        body.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+        *checksum = CRC.checksum(body).to_le_bytes();
+        Ok(())
+    }
+
+    /// Reads a checkpoint, as [`LossScaler::restore`] does, and its cells into `cells`.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no checkpoint, are damaged, or belong to another version, configuration or
+    /// number of cells; the error says which, and `cells` are as they were.
+    pub fn restore(
+        config: Config,
+        from: &[u8],
+        cells: &mut [Cell],
+    ) -> Result<Self, CheckpointError> {
         let mut reader = Reader { rest: from };
         // What the bytes are comes before how many there are: the error should name the cause.
         if reader.take::<8>() != Some(MAGIC) {
             return Err(CheckpointError::Foreign);
         }
-        let expected = Self::CHECKPOINT_BYTES;
+        let expected = Self::checkpoint_bytes(cells.len());
         let truncated = CheckpointError::Length { expected, length: from.len() };
         let version = reader.u32().ok_or(truncated)?;
         if version != VERSION {
             return Err(CheckpointError::Version { version });
         }
         let capacity = reader.u32().ok_or(truncated)?;
-        if capacity as usize != CELLS {
-            return Err(CheckpointError::Capacity { capacity, expected: CELLS });
+        if capacity as usize != cells.len() {
+            return Err(CheckpointError::Capacity { capacity, expected: cells.len() });
         }
         if from.len() != expected {
             return Err(truncated);
@@ -100,35 +134,38 @@ impl<const CELLS: usize> LossScaler<CELLS> {
             return Err(CheckpointError::OtherConfig);
         }
 
-        let mut scaler = Self::new(config);
-        scaler.totals = Totals {
+        let mut state = Self::new(config);
+        state.totals = Totals {
             steps: reader.u64().ok_or(truncated)?,
             skipped: reader.u64().ok_or(truncated)?,
             recovered: reader.u64().ok_or(truncated)?,
             decisions: reader.u64().ok_or(truncated)?,
         };
-        scaler.visits = reader.u32().ok_or(truncated)?;
-        scaler.skipped_in_row = reader.u32().ok_or(truncated)?;
-        if !scaler.counts_are_possible() {
+        state.visits = reader.u32().ok_or(truncated)?;
+        state.skipped_in_row = reader.u32().ok_or(truncated)?;
+        if !state.counts_are_possible() {
             return Err(CheckpointError::Counts);
         }
-        let mut cell = |index: usize| {
-            let bytes = reader.take().ok_or(truncated)?;
-            Cell::from_bytes(&bytes).ok_or(CheckpointError::Cell { index })
-        };
-        scaler.loss = cell(0)?;
-        for index in 1..=in_use {
-            let cell = cell(index)?;
-            scaler.cells.push(cell).map_err(|_| CheckpointError::Cell { index })?;
+        state.loss = reader.cell(0)?;
+        let no_such_cell = CheckpointError::Cell { index: cells.len() + 1 };
+        let (used, unused) = cells.split_at_mut_checked(in_use).ok_or(no_such_cell)?;
+        // All are looked at before the first is written.
+        let mut ahead = reader;
+        for index in 1..=used.len() {
+            ahead.cell(index)?;
         }
         // What is not in use is zero: one scaler has one block of bytes.
-        for index in in_use + 1..=CELLS {
-            let bytes: [u8; Cell::BYTES] = reader.take().ok_or(truncated)?;
+        for (index, _) in (in_use + 1..).zip(unused) {
+            let bytes: [u8; Cell::BYTES] = ahead.take().ok_or(truncated)?;
             if bytes.iter().any(|&byte| byte != 0) {
                 return Err(CheckpointError::Cell { index });
             }
         }
-        Ok(scaler)
+        for (index, to) in (1..).zip(used) {
+            *to = reader.cell(index)?;
+        }
+        state.in_use = in_use;
+        Ok(state)
     }
 
     /// Tells whether a run can have counted its steps so.
@@ -145,6 +182,7 @@ fn config_digest(config: &Config) -> u32 {
 }
 
 /// Bytes that are taken from the front.
+#[derive(Clone, Copy)]
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -158,6 +196,12 @@ impl Reader<'_> {
 
     fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
+    }
+
+    fn cell(&mut self, index: usize) -> Result<Cell, CheckpointError> {
+        self.take()
+            .and_then(|bytes| Cell::from_bytes(&bytes))
+            .ok_or(CheckpointError::Cell { index })
     }
 
     fn u64(&mut self) -> Option<u64> {

@@ -1,21 +1,23 @@
 //! Whole model: the cells of all its tensors, and the state of a training step.
 //!
 //! A [`LossScaler`] holds one cell per tensor; a [`Step`] walks the corridor for one backward pass
-//! after the other and ends in a [`Verdict`].  Both only call the rooms before them: nothing is
-//! decided twice.
+//! after the other and ends in a [`Verdict`](crate::unscale::Verdict).  Both only call the rooms
+//! before them: nothing is decided twice.
 
 mod checkpoint;
+mod state;
 mod step;
 
 use core::fmt;
 
 pub use checkpoint::CheckpointError;
+pub use state::State;
 pub use step::{Branches, Step, StepError, Visit};
 
 use crate::{
-    policy::{self, Cell, Certificate, Config},
+    policy::{Cell, Certificate, Config},
     statistics::Histogram,
-    unscale::{Cause, Place, Verdict},
+    unscale::Place,
 };
 
 /// Loss scales for a model of up to `CELLS` tensors, without a heap.
@@ -39,14 +41,8 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct LossScaler<const CELLS: usize> {
-    config: Config,
-    loss: Cell,
-    cells: heapless::Vec<Cell, CELLS>,
-    totals: Totals,
-    /// Counts every visit, wrapping: the stream of stochastic rounding.
-    visits: u32,
-    skipped_in_row: u32,
-    histogram: Histogram,
+    state: State,
+    cells: [Cell; CELLS],
     log: heapless::Deque<Decision, CELLS>,
 }
 
@@ -56,7 +52,7 @@ pub struct LossScaler<const CELLS: usize> {
 pub struct Totals {
     /// Finished steps, skipped ones included.
     pub steps: u64,
-    /// Steps whose verdict was not [`Verdict::Apply`].
+    /// Steps whose verdict was not [`Verdict::Apply`](crate::unscale::Verdict::Apply).
     pub skipped: u64,
     /// Visits that were replayed at another scale because they overflowed.
     pub recovered: u64,
@@ -84,16 +80,7 @@ impl fmt::Display for Decision {
 impl<const CELLS: usize> LossScaler<CELLS> {
     /// Makes the scaler of a new training run.
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            loss: config.cell(),
-            cells: heapless::Vec::new(),
-            totals: Totals::default(),
-            visits: 0,
-            skipped_in_row: 0,
-            histogram: Histogram::new(config.narrowing()),
-            log: heapless::Deque::new(),
-        }
+        Self { state: State::new(config), cells: [Cell::new(); CELLS], log: heapless::Deque::new() }
     }
 
     /// Begins a training step: one backward pass, or several that are accumulated.
@@ -101,27 +88,23 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     /// With accumulation, call [`Step::loss`] and the layers once per micro-batch and finish once:
     /// each gradient is unscaled with the scale it carries, so that scales may differ between the
     /// micro-batches, and one bad micro-batch discards the whole step.
-    pub fn begin(&mut self) -> Step<'_, CELLS> {
-        Step::new(self)
+    pub fn begin(&mut self) -> Step<'_> {
+        self.state.begin_with(&mut self.cells, Some(self.log.as_mut_view()))
     }
 
     /// Returns the configuration.
     pub const fn config(&self) -> &Config {
-        &self.config
+        self.state.config()
     }
 
     /// Returns the cell of the loss gradient, or of a layer that was visited.
     pub fn cell(&self, place: Place) -> Option<&Cell> {
-        match place {
-            Place::Loss => Some(&self.loss),
-            Place::Layer(id) => self.cells.get(id),
-            Place::Weight(_) => None,
-        }
+        self.state.cell(&self.cells, place)
     }
 
     /// Returns what happened since the run began.
     pub const fn totals(&self) -> Totals {
-        self.totals
+        self.state.totals()
     }
 
     /// Returns the last decisions, at most `CELLS`, the oldest first.
@@ -131,66 +114,13 @@ impl<const CELLS: usize> LossScaler<CELLS> {
 
     /// Returns the histogram of the last visit that measured one.
     pub const fn histogram(&self) -> &Histogram {
-        &self.histogram
+        self.state.histogram()
     }
 
     /// Returns a checksum over the configuration and every cell: equal on two ranks, with all but
     /// certainty, only where their scales and memories are.
     pub fn digest(&self) -> u32 {
-        let mut digest = checkpoint::CRC.digest();
-        digest.update(&self.config.to_bytes());
-        digest.update(&self.loss.to_bytes());
-        self.cells.iter().for_each(|cell| digest.update(&cell.to_bytes()));
-        digest.finalize()
-    }
-
-    /// Returns the cell of a place, made at its first visit.
-    fn cell_mut<E>(&mut self, place: Place) -> Result<&mut Cell, StepError<E>> {
-        let id = match place {
-            Place::Loss => return Ok(&mut self.loss),
-            Place::Layer(id) | Place::Weight(id) => id,
-        };
-        if id >= self.cells.len() && id < CELLS {
-            // The new length is at most the capacity.
-            let _ = self.cells.resize(id + 1, self.config.cell());
-        }
-        self.cells.get_mut(id).ok_or(StepError::NoCell { id, cells: CELLS })
-    }
-
-    /// Keeps what one visit leaves behind.
-    fn record(&mut self, visit: &Visit) {
-        self.visits = self.visits.wrapping_add(1);
-        count(&mut self.totals.recovered, visit.replayed);
-        count(&mut self.totals.decisions, visit.certificate.is_some());
-        if let Some(certificate) = visit.certificate {
-            if self.log.is_full() {
-                self.log.pop_front();
-            }
-            // There is room now.
-            let _ = self.log.push_back(Decision {
-                step: self.totals.steps,
-                place: visit.place,
-                certificate,
-            });
-        }
-    }
-
-    /// Ends a step: moves the scale of the whole model, and counts.
-    fn finish(&mut self, bad: Option<(Place, Cause)>, overflowed: bool) -> Verdict {
-        policy::step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
-        count(&mut self.totals.steps, true);
-        let Some((layer, cause)) = bad else {
-            self.skipped_in_row = 0;
-            return Verdict::Apply;
-        };
-        count(&mut self.totals.skipped, true);
-        self.skipped_in_row += 1;
-        if self.skipped_in_row < self.config.max_skips() {
-            Verdict::Skip { layer, cause }
-        } else {
-            let skipped = core::mem::take(&mut self.skipped_in_row);
-            Verdict::Stop { layer, cause, skipped }
-        }
+        self.state.digest(&self.cells)
     }
 }
 

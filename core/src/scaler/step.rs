@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use super::LossScaler;
+use heapless::deque::DequeView;
+
+use super::{Decision, State};
 use crate::{
     apply::Pass,
     format::{Noise, Overflow},
@@ -19,12 +21,22 @@ use crate::{
 /// A training step under way.
 #[derive(Debug)]
 #[must_use = "only a finished step tells whether it is usable"]
-pub struct Step<'s, const CELLS: usize> {
-    scaler: &'s mut LossScaler<CELLS>,
-    bad: Option<(Place, Cause)>,
-    overflowed: bool,
+pub struct Step<'s> {
+    state: &'s mut State,
+    cells: &'s mut [Cell],
+    log: Log<'s>,
+}
+
+/// Where certificates go, if anyone keeps them.
+pub(super) type Log<'s> = Option<&'s mut DequeView<Decision>>;
+
+/// What is known of a step before it is finished.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    pub(super) bad: Option<(Place, Cause)>,
+    pub(super) overflowed: bool,
     tiny: u64,
-    last: Option<Visit>,
+    pub(super) last: Option<Visit>,
 }
 
 /// What happened at one visit of a tensor.
@@ -82,9 +94,9 @@ enum Evidence<'a> {
 /// Tells whether a tensor fits its format at a scale.
 type Fits<'a> = &'a dyn Fn(Scale) -> bool;
 
-impl<'s, const CELLS: usize> Step<'s, CELLS> {
-    pub(super) const fn new(scaler: &'s mut LossScaler<CELLS>) -> Self {
-        Self { scaler, bad: None, overflowed: false, tiny: 0, last: None }
+impl<'s> Step<'s> {
+    pub(super) const fn new(state: &'s mut State, cells: &'s mut [Cell], log: Log<'s>) -> Self {
+        Self { state, cells, log }
     }
 
     /// Narrows the gradient of the loss, which arrives in f32 and unscaled, through its cell.
@@ -191,7 +203,7 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
     ///
     /// A sum of finite products can overflow f32: only this shows it.
     pub fn unscaled(&mut self, id: usize, met: &Unscaled) {
-        self.tiny += met.tiny;
+        self.state.progress.tiny += met.tiny;
         if met.nonfinite > 0 {
             self.reject(Place::Weight(id), Cause::NonFinite);
         }
@@ -202,32 +214,32 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
     ///
     /// The first place that was not usable stays the one that is named.
     pub fn reject(&mut self, place: Place, cause: Cause) {
-        self.bad.get_or_insert((place, cause));
+        self.state.progress.bad.get_or_insert((place, cause));
     }
 
     /// Returns what happened at the last visit.
     pub const fn last(&self) -> Option<&Visit> {
-        self.last.as_ref()
+        self.state.progress.last.as_ref()
     }
 
     /// Returns the histogram of the last visit that measured one.
     pub const fn histogram(&self) -> &Histogram {
-        &self.scaler.histogram
+        self.state.histogram()
     }
 
     /// Returns where the step stopped being usable, so that the rest may be left out.
     pub const fn first_bad(&self) -> Option<(Place, Cause)> {
-        self.bad
+        self.state.progress.bad
     }
 
     /// Returns how many weight gradients so far were rounded because they are below 2^-126.
     pub const fn tiny(&self) -> u64 {
-        self.tiny
+        self.state.progress.tiny
     }
 
     /// Ends the step and judges it.
     pub fn finish(self) -> Verdict {
-        self.scaler.finish(self.bad, self.overflowed)
+        self.state.finish()
     }
 
     /// Visits one tensor: decide if due, narrow, replay if it overflowed, take note.
@@ -238,11 +250,11 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
         evidence: Evidence<'_>,
         mut pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
     ) -> Result<Scaled<U>, StepError<E>> {
-        let config = self.scaler.config;
+        let config = self.state.config;
         let narrowing = config.narrowing();
-        let noise = Noise { seed: config.seed(), stream: self.scaler.visits };
+        let noise = Noise { seed: config.seed(), stream: self.state.visits };
         // The cell is written back at the end, so that a pass that fails changes nothing.
-        let mut cell = *self.scaler.cell_mut(place)?;
+        let mut cell = *self.state.cell_mut(self.cells, place)?;
 
         let measure = |histogram: &mut Histogram| {
             histogram.clear();
@@ -273,7 +285,7 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
             (leaving, replayed) = (scale, true);
             (value, outcome) = store(scale)?;
         }
-        self.overflowed |= outcome.overflow > 0;
+        self.state.progress.overflowed |= outcome.overflow > 0;
         if outcome.nonfinite > 0 {
             self.reject(place, Cause::NonFinite);
         } else if is_fatal(&outcome) {
@@ -281,10 +293,21 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
         }
 
         let visit = Visit { place, incoming, outgoing: leaving, outcome, certificate, replayed };
-        *self.scaler.cell_mut(place)? = cell;
-        self.scaler.record(&visit);
-        self.last = Some(visit);
+        *self.state.cell_mut(self.cells, place)? = cell;
+        self.keep(visit);
         Ok(Scaled::new(value, leaving))
+    }
+
+    /// Keeps what a visit leaves behind.
+    fn keep(&mut self, visit: Visit) {
+        self.state.progress.last = Some(visit);
+        if let (Some(decision), Some(log)) = (self.state.record(), &mut self.log) {
+            if log.is_full() {
+                log.pop_front();
+            }
+            // There is room now, unless there is none at all.
+            let _ = log.push_back(decision);
+        }
     }
 
     /// Returns the scale that a tensor leaves with, and the decision if one was due.
@@ -296,7 +319,7 @@ impl<'s, const CELLS: usize> Step<'s, CELLS> {
         cell: &mut Cell,
         measure: impl FnOnce(&mut Histogram) -> Result<(), E>,
     ) -> Result<(Scale, Option<Certificate>), E> {
-        let LossScaler { config, histogram, .. } = &mut *self.scaler;
+        let State { config, histogram, .. } = &mut *self.state;
         let policy = config.policy();
         let is_due = due(config, cell).is_some();
         let mut certificate = None;

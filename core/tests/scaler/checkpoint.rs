@@ -165,7 +165,7 @@ fn restored_when(forge: impl Fn(&mut [u8])) -> Result<Scaler, CheckpointError> {
 }
 
 /// The checksum of zlib, from its definition.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
             (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod never;
 mod recovery;
+mod state;
 mod verdict;
 mod visits;
 mod walk;
@@ -73,7 +74,7 @@ fn configs(format: Format) -> Vec<Config> {
 
 /// Goes back through a layer that multiplies by `weight`, element by element.
 fn layer(
-    step: &mut Step<'_, 8>,
+    step: &mut Step<'_>,
     id: usize,
     gradient: &Scaled<Bits>,
     weight: f32,
@@ -94,7 +95,7 @@ fn layer(
     )
 }
 
-fn loss(step: &mut Step<'_, 8>, values: &[f32]) -> Result<Scaled<Bits>, StepError<ApplyError>> {
+fn loss(step: &mut Step<'_>, values: &[f32]) -> Result<Scaled<Bits>, StepError<ApplyError>> {
     let operands = |values: &[f32]| Operands::Cast(Statistics::of(values));
     step.loss_with(values, operands, narrow)
 }

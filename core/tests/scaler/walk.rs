@@ -192,7 +192,7 @@ pub(crate) fn step(scaler: &mut Scaler, generator: &mut SplitMix64) -> Walk {
 
 /// Visits the loss, a layer with and without operands, or a join, whose f32 results are `values`.
 fn visit(
-    step: &mut Step<'_, 8>,
+    step: &mut Step<'_>,
     kind: usize,
     gradients: &[Scaled<Bits>],
     values: &[f32],

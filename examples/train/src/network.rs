@@ -159,7 +159,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     pub fn backward(
         &mut self,
         gradient: &Tensor<D, f32>,
-        step: &mut Step<'_, CELLS>,
+        step: &mut Step<'_>,
         observer: &mut dyn Observer,
         nth: usize,
     ) -> Result<()> {
@@ -177,7 +177,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// Looks at what an update would take: a gradient or a running mean's next value that is not
     /// finite, whatever the counts of its operation say, rejects the step.  Returns the sum of the
     /// squares of all gradients.
-    pub fn inspect(&mut self, step: &mut Step<'_, CELLS>) -> Result<f64> {
+    pub fn inspect(&mut self, step: &mut Step<'_>) -> Result<f64> {
         let (device, _, pieces) = self.split();
         let (mut sum, mut bad) = (0.0, None);
         for piece in &pieces {

@@ -168,7 +168,7 @@ pub struct Way<'a, 's, D: Memory> {
     /// The device.
     pub device: &'a mut D,
     ends: &'a mut Ends<D>,
-    step: &'a mut Step<'s, CELLS>,
+    step: &'a mut Step<'s>,
     observer: &'a mut dyn Observer,
     /// Of the next cell.
     next: usize,
@@ -195,7 +195,7 @@ where
     pub fn new(
         device: &'a mut D,
         ends: &'a mut Ends<D>,
-        step: &'a mut Step<'s, CELLS>,
+        step: &'a mut Step<'s>,
         observer: &'a mut dyn Observer,
         nth: usize,
     ) -> Self {

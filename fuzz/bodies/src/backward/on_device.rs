@@ -19,7 +19,7 @@ use crate::device::{Ending, succeeds, upload};
 /// A step on a device.
 pub(super) struct OnDevice<'d, D: Memory> {
     device: &'d mut D,
-    step: Step<'d, CELLS>,
+    step: Step<'d>,
     epilogue: DeviceEpilogue<D>,
     /// Every visit, in backward order.
     visits: Vec<Visit>,

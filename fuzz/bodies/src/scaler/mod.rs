@@ -97,7 +97,7 @@ fn tensor(u: &mut Unstructured<'_>, format: Format, length: usize) -> Result<Vec
     Ok(values)
 }
 
-fn loss(step: &mut Step<'_, CELLS>, walk: &mut Walk, values: &[f32]) -> Scaled<Bits> {
+fn loss(step: &mut Step<'_>, walk: &mut Walk, values: &[f32]) -> Scaled<Bits> {
     let mut passes = walk.visits(Place::Loss, Scale::ONE, Kind::Cast, values);
     let operands = |values: &[f32]| Operands::Cast(Statistics::of(values));
     let left = step.loss_with(values, operands, |values, pass| passes.run(values, pass));
@@ -107,7 +107,7 @@ fn loss(step: &mut Step<'_, CELLS>, walk: &mut Walk, values: &[f32]) -> Scaled<B
 }
 
 fn layer(
-    step: &mut Step<'_, CELLS>,
+    step: &mut Step<'_>,
     walk: &mut Walk,
     id: usize,
     gradient: &Scaled<Bits>,
@@ -120,7 +120,7 @@ fn layer(
 }
 
 fn join(
-    step: &mut Step<'_, CELLS>,
+    step: &mut Step<'_>,
     walk: &mut Walk,
     id: usize,
     branches: &[Scaled<&Bits>],

@@ -1,0 +1,172 @@
+//! What a scaler keeps of a run, apart from the memory of its cells.
+
+use super::{
+    Decision, Step, StepError, Totals, checkpoint, count,
+    step::{Log, Progress},
+};
+use crate::{
+    policy::{self, Cell, Config},
+    statistics::Histogram,
+    unscale::{Place, Verdict},
+};
+
+/// A loss scaler whose cells lie in memory of the caller: for a model whose number of tensors is
+/// known only when it runs, and for callers that speak C.
+///
+/// [`LossScaler`](super::LossScaler) is this with an array of cells and a log of certificates; here
+/// every call is given the cells, always the same ones.  What they hold at first does not matter: a
+/// cell comes into being at its first visit.  Certificates are in [`Step::last`].
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::{Format, f16}, policy::{Cell, Config}, scaler::State, unscale::Verdict};
+/// let mut cells = vec![Cell::new(); 3]; // as many as the model has layers
+/// let mut state = State::new(Config::for_format(Format::BINARY16));
+/// let mut step = state.begin(&mut cells);
+/// let gradient = step.loss(&[2.0e-8_f32, -1.0e-6], |values, pass| {
+///     let mut narrow = [f16::ZERO; 2];
+///     pass.apply(values, &mut narrow).map(|()| narrow)
+/// })?;
+/// assert!(gradient.scale().log2() > 20);
+/// assert_eq!(step.finish(), Verdict::Apply);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) config: Config,
+    pub(super) loss: Cell,
+    pub(super) totals: Totals,
+    /// Counts every visit, wrapping: the stream of stochastic rounding.
+    pub(super) visits: u32,
+    pub(super) skipped_in_row: u32,
+    /// Cells that were visited, and those before them.
+    pub(super) in_use: usize,
+    pub(super) progress: Progress,
+    pub(super) histogram: Histogram,
+}
+
+impl State {
+    /// Makes the state of a new training run.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            loss: config.cell(),
+            totals: Totals::default(),
+            visits: 0,
+            skipped_in_row: 0,
+            in_use: 0,
+            progress: Progress::default(),
+            histogram: Histogram::new(config.narrowing()),
+        }
+    }
+
+    /// Begins a training step; see [`LossScaler::begin`](super::LossScaler::begin).
+    pub fn begin<'s>(&'s mut self, cells: &'s mut [Cell]) -> Step<'s> {
+        self.begin_with(cells, None)
+    }
+
+    /// Goes on with the step that was begun last, for callers that cannot hold a [`Step`] from one
+    /// tensor to the next.
+    ///
+    /// Before the first step, and after one was finished, this begins one.
+    pub fn resume<'s>(&'s mut self, cells: &'s mut [Cell]) -> Step<'s> {
+        Step::new(self, cells, None)
+    }
+
+    pub(super) fn begin_with<'s>(&'s mut self, cells: &'s mut [Cell], log: Log<'s>) -> Step<'s> {
+        self.progress = Progress::default();
+        Step::new(self, cells, log)
+    }
+
+    /// Returns the configuration.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the cell of the loss gradient, or of a layer that was visited.
+    pub fn cell<'c>(&'c self, cells: &'c [Cell], place: Place) -> Option<&'c Cell> {
+        match place {
+            Place::Loss => Some(&self.loss),
+            Place::Layer(id) => self.in_use(cells).get(id),
+            Place::Weight(_) => None,
+        }
+    }
+
+    /// Returns what happened since the run began.
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Returns the histogram of the last visit that measured one.
+    pub const fn histogram(&self) -> &Histogram {
+        &self.histogram
+    }
+
+    /// Returns a checksum over the configuration and every cell: equal on two ranks, with all but
+    /// certainty, only where their scales and memories are.
+    pub fn digest(&self, cells: &[Cell]) -> u32 {
+        let mut digest = checkpoint::CRC.digest();
+        digest.update(&self.config.to_bytes());
+        digest.update(&self.loss.to_bytes());
+        self.in_use(cells).iter().for_each(|cell| digest.update(&cell.to_bytes()));
+        digest.finalize()
+    }
+
+    /// Returns the cells that were visited, and those before them.
+    pub(super) fn in_use<'c>(&self, cells: &'c [Cell]) -> &'c [Cell] {
+        cells.get(..self.in_use).unwrap_or(cells)
+    }
+
+    /// Returns the cell of a place, made at its first visit.
+    pub(super) fn cell_mut<'c, E>(
+        &'c mut self,
+        cells: &'c mut [Cell],
+        place: Place,
+    ) -> Result<&'c mut Cell, StepError<E>> {
+        let id = match place {
+            Place::Loss => return Ok(&mut self.loss),
+            Place::Layer(id) | Place::Weight(id) => id,
+        };
+        let capacity = cells.len();
+        if id >= self.in_use
+            && let Some(new) = cells.get_mut(self.in_use..=id)
+        {
+            new.fill(self.config.cell());
+            self.in_use = id + 1;
+        }
+        cells.get_mut(id).ok_or(StepError::NoCell { id, cells: capacity })
+    }
+
+    /// Counts a visit; returns its line of the log, if it decided.
+    pub(super) fn record(&mut self) -> Option<Decision> {
+        let visit = self.progress.last?;
+        self.visits = self.visits.wrapping_add(1);
+        count(&mut self.totals.recovered, visit.replayed);
+        count(&mut self.totals.decisions, visit.certificate.is_some());
+        visit.certificate.map(|certificate| Decision {
+            step: self.totals.steps,
+            place: visit.place,
+            certificate,
+        })
+    }
+
+    /// Ends a step: moves the scale of the whole model, and counts.
+    pub(super) fn finish(&mut self) -> Verdict {
+        let Progress { bad, overflowed, .. } = core::mem::take(&mut self.progress);
+        policy::step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
+        count(&mut self.totals.steps, true);
+        let Some((layer, cause)) = bad else {
+            self.skipped_in_row = 0;
+            return Verdict::Apply;
+        };
+        count(&mut self.totals.skipped, true);
+        self.skipped_in_row += 1;
+        if self.skipped_in_row < self.config.max_skips() {
+            Verdict::Skip { layer, cause }
+        } else {
+            let skipped = core::mem::take(&mut self.skipped_in_row);
+            Verdict::Stop { layer, cause, skipped }
+        }
+    }
+}
