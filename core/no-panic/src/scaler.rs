@@ -2,7 +2,7 @@ use adaloss_core::{
     apply::Pass,
     policy::{Cell, Config, Operands},
     propagate::Scaled,
-    scale::Shift,
+    scale::{Scale, Shift},
     scaler::{self, CheckpointError, Decision, LossScaler, State, StepError, Totals, Visit},
     statistics::Histogram,
     unscale::{Cause, Place, Unscaled, Verdict},
@@ -78,6 +78,12 @@ entries! {
         &[Scaled<&Tensor>],
         &mut dyn FnMut(&scaler::Branches<'_, Tensor>, &mut Pass<'_>) -> Passed,
     ) -> Visited = |step, id, branches, run| step.join(id, branches, run);
+    "scaler::Step::join_scales" => fn(
+        &mut Step,
+        usize,
+        &[Scale],
+        &mut dyn FnMut(&mut Pass<'_>) -> Passed,
+    ) -> Visited = |step, id, scales, run| step.join_scales(id, scales.iter().copied(), run);
     "scaler::Step::unscaled" => fn(&mut Step, usize, &Unscaled) = Step::unscaled;
     "scaler::Step::reject" => fn(&mut Step, Place, Cause) = Step::reject;
     "scaler::Step::last" => fn(&Step) -> Option<&Visit> = Step::last;

@@ -190,13 +190,33 @@ impl<'s> Step<'s> {
         mut pass: impl FnMut(&Branches<'_, T>, &mut Pass<'_>) -> Result<U, E>,
     ) -> Result<Scaled<U>, StepError<E>> {
         let scales = branches.iter().map(Scaled::scale);
+        self.join_scales(id, scales, |p| {
+            let common = p.incoming();
+            pass(&Branches { branches, common }, p)
+        })
+    }
+
+    /// Like [`join`](Self::join), for runtimes that keep branches and their scales apart.
+    ///
+    /// `pass` sums the branches at the scale [`Pass::incoming`], the least of theirs.
+    ///
+    /// # Errors
+    ///
+    /// There are fewer than two scales, `id` is no cell of this scaler, or what `pass` returned;
+    /// the cell is as it was.
+    pub fn join_scales<U, E>(
+        &mut self,
+        id: usize,
+        scales: impl Iterator<Item = Scale> + Clone,
+        pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let count = scales.clone().count();
         let common = match common_scale(scales.clone()) {
-            Some(common) if branches.len() >= 2 => common,
-            _ => return Err(StepError::Branches { id, count: branches.len() }),
+            Some(common) if count >= 2 => common,
+            _ => return Err(StepError::Branches { id, count }),
         };
-        let branches = Branches { branches, common };
         let pick = |fits: Fits<'_>| join_target(scales.clone(), fits);
-        self.visit(Place::Layer(id), common, Evidence::Join(&pick), |p| pass(&branches, p))
+        self.visit(Place::Layer(id), common, Evidence::Join(&pick), pass)
     }
 
     /// Takes note of what unscaling the weight gradient of layer `id` met.
