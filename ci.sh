@@ -28,8 +28,8 @@ microcontroller() {
     fi
 }
 
-# Core and HAL without std.
-no_std() { microcontroller run_cargo check --locked -p adaloss-core -p adaloss-hal; }
+# Core, HAL and the C library without std.
+no_std() { microcontroller run_cargo check --locked -p adaloss-core -p adaloss-hal -p adaloss-capi --lib; }
 
 run_cargo() { "$CARGO" "$@"; }
 

@@ -1,0 +1,712 @@
+/*
+ * adaloss: adaptive loss scaling for mixed precision training.
+ *
+ * Every gradient tensor carries a loss scale of its own, 2^K, chosen while training runs.  A scale is written
+ * here as its exponent, `..._log2`, with -126 <= K <= 126.  A gradient walks through these rooms, whose names the
+ * functions bear:
+ *
+ *   tensor -> statistics -> policy -> scale -> apply -> propagate -> unscale -> scaler
+ *
+ * A runtime calls adaloss_scaler_* and is done; one that schedules its own kernels calls the rooms one by one.
+ *
+ * Memory is the caller's: nothing here allocates, nothing is kept but the cells given to adaloss_scaler_init.
+ * Functions may be called from any thread, as long as nothing they write is used by another at the same time.
+ *
+ * Every function returns a code; what it computes goes through pointers.  Where a code other than ADALOSS_OK is
+ * returned, nothing was written, unless the function says so.  A NULL pointer, one that is not aligned for its type,
+ * a number that no enumeration has, a structure that cannot be: each is answered with a code.  An array of no
+ * elements may be NULL.  Arrays that are written must not overlap others.
+ *
+ * Values in memory are of the machine's byte order.  Structures hold no padding: what is reserved is zero.
+ */
+#ifndef ADALOSS_H
+#define ADALOSS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version and codes ---------------------------------------------------------------------------------------- */
+
+#define ADALOSS_VERSION_MAJOR 0
+#define ADALOSS_VERSION_MINOR 1
+#define ADALOSS_VERSION_PATCH 0
+#define ADALOSS_VERSION ((ADALOSS_VERSION_MAJOR << 16) | (ADALOSS_VERSION_MINOR << 8) | ADALOSS_VERSION_PATCH)
+
+/* What a function returns.  The numbers never change their meaning. */
+typedef int32_t adaloss_code;
+
+enum {
+    ADALOSS_OK = 0,
+    ADALOSS_NONE = 1,                 /* there is no such value: no scale fits, nothing was observed */
+
+    ADALOSS_ERROR_NULL = -1,          /* a pointer is NULL */
+    ADALOSS_ERROR_ALIGNMENT = -2,     /* a pointer is not aligned for what it points to */
+    ADALOSS_ERROR_LENGTH = -3,        /* a length is wrong, or too large to exist */
+    ADALOSS_ERROR_FORMAT = -4,        /* no such encoding, subnormals, rounding or overflow, or not the same */
+    ADALOSS_ERROR_SCALE = -5,         /* an exponent outside -126..126, or a shift outside -252..252 */
+    ADALOSS_ERROR_ENUM = -6,          /* a number that its enumeration does not have */
+    ADALOSS_ERROR_HISTOGRAM = -7,     /* counts that cannot be: not cleared, or overwritten */
+    ADALOSS_ERROR_OUTCOME = -8,       /* counts that cannot be: not cleared, or overwritten */
+    ADALOSS_ERROR_STATISTICS = -9,    /* counts that cannot be: not cleared, or overwritten */
+    ADALOSS_ERROR_CELL = -10,         /* no cell has these bytes: not initialised, or overwritten */
+    ADALOSS_ERROR_FULL = -11,         /* a count would exceed 2^63 */
+    ADALOSS_ERROR_BRANCHES = -12,     /* a join of fewer than two branches */
+    ADALOSS_ERROR_SHAPE = -13,        /* operands that form no product */
+
+    /* configuration */
+    ADALOSS_ERROR_POLICY = -20,       /* no such policy */
+    ADALOSS_ERROR_SHARE = -21,        /* a share is not at least 0 and below 1 */
+    ADALOSS_ERROR_PERIOD = -22,       /* the period is 0 */
+    ADALOSS_ERROR_MAX_SKIPS = -23,    /* no skipped step is allowed */
+    ADALOSS_ERROR_INTERVAL = -24,     /* backoff: the interval is 0 */
+    ADALOSS_ERROR_BOUNDS = -25,       /* backoff: floor, initial scale and cap are not in order, or not legal */
+    ADALOSS_ERROR_FACTORS = -26,      /* backoff: a factor shrinks that should grow, or the other way round */
+    ADALOSS_ERROR_WINDOW = -27,       /* amax: the window is 0 */
+    ADALOSS_ERROR_GROWTH = -28,       /* measured: no growth is allowed */
+    ADALOSS_ERROR_HEADROOM = -29,     /* measured: more headroom than a format has binades */
+    ADALOSS_ERROR_EXTREMES = -30,     /* normal, range: caps or extremes not positive, or not in order */
+    ADALOSS_ERROR_CONFIG = -31,       /* anything else about a configuration */
+
+    /* scaler */
+    ADALOSS_ERROR_NOT_INITIALISED = -40, /* this memory is no scaler */
+    ADALOSS_ERROR_INITIALISED = -41,  /* this memory is not zero: it may be a scaler already */
+    ADALOSS_ERROR_NO_STEP = -42,      /* adaloss_scaler_begin was not called */
+    ADALOSS_ERROR_STEP = -43,         /* a step is under way: finish or abandon it first */
+    ADALOSS_ERROR_BUSY = -44,         /* called from within a pass of the same scaler */
+    ADALOSS_ERROR_NO_CELL = -45,      /* the scaler has no cell of this number */
+    ADALOSS_ERROR_NO_PASS = -46,      /* a pass that is over */
+
+    /* checkpoints */
+    ADALOSS_ERROR_FOREIGN = -50,      /* these bytes are no checkpoint */
+    ADALOSS_ERROR_VERSION = -51,      /* a checkpoint of another version */
+    ADALOSS_ERROR_CAPACITY = -52,     /* a checkpoint of a scaler with another number of cells */
+    ADALOSS_ERROR_DAMAGED = -53,      /* the checksum does not match */
+    ADALOSS_ERROR_OTHER_CONFIG = -54, /* a checkpoint that was written under another configuration */
+    ADALOSS_ERROR_COUNTS = -55,       /* more steps were skipped than there can have been */
+
+    ADALOSS_USER = 1000               /* from here on the codes are the caller's, for passes and devices to return */
+};
+
+/* Returns the version of the library: ADALOSS_VERSION of the header it was built with. */
+uint32_t adaloss_version(void);
+
+/* Returns a sentence on a code; never NULL. */
+const char *adaloss_code_text(adaloss_code code);
+
+/* ---- Format: what a bit pattern means, and how rounding goes ---------------------------------------------------- */
+
+enum { /* encoding */
+    ADALOSS_BINARY16 = 0, /* IEEE 754 binary16, uint16_t */
+    ADALOSS_BFLOAT16 = 1, /* bfloat16, uint16_t */
+    ADALOSS_E5M2 = 2,     /* FP8 with five exponent bits, uint8_t */
+    ADALOSS_E4M3 = 3,     /* FP8 with four exponent bits and no infinity (FN), uint8_t */
+    ADALOSS_BINARY32 = 4  /* IEEE 754 binary32, float */
+};
+
+enum { /* subnormals */
+    ADALOSS_GRADUAL = 0, /* numbers like any other */
+    ADALOSS_FLUSH = 1    /* zero, as operands and as results */
+};
+
+enum { /* rounding */
+    ADALOSS_NEAREST_EVEN = 0,
+    ADALOSS_TOWARD_ZERO = 1,
+    ADALOSS_STOCHASTIC = 2 /* up with the probability of what is discarded, from a seed */
+};
+
+enum { /* overflow */
+    ADALOSS_INFINITY = 0, /* or NaN, in an encoding without infinity */
+    ADALOSS_SATURATE = 1  /* the largest finite number */
+};
+
+enum { /* what became of a value */
+    ADALOSS_FATE_ZERO = 0,
+    ADALOSS_FATE_NORMAL = 1,
+    ADALOSS_FATE_SUBNORMAL = 2,
+    ADALOSS_FATE_UNDERFLOW = 3,
+    ADALOSS_FATE_OVERFLOW = 4,
+    ADALOSS_FATE_NON_FINITE = 5
+};
+
+typedef struct adaloss_format {
+    uint8_t encoding;
+    uint8_t subnormals;
+} adaloss_format;
+
+/* Everything that decides which bits a float becomes, but the shift and the random word. */
+typedef struct adaloss_narrowing {
+    adaloss_format format;
+    uint8_t rounding;
+    uint8_t overflow;
+} adaloss_narrowing;
+
+/* The random words of stochastic rounding: a pure function of both and of an element's index. */
+typedef struct adaloss_noise {
+    uint32_t seed;   /* one per training run */
+    uint32_t stream; /* one per tensor and step */
+} adaloss_noise;
+
+typedef struct adaloss_limits {
+    uint32_t bits;              /* of one element */
+    uint32_t precision;         /* significand bits, the implicit one included */
+    int32_t min_subnormal_log2; /* the smallest subnormal number is 2^this, whether it is flushed or not */
+    int32_t min_normal_log2;
+    int32_t max_log2;           /* the binade of the largest finite number */
+    float max_finite;
+} adaloss_limits;
+
+/* The shifts at which a value lives: it underflows below `least` and overflows above `greatest`. */
+typedef struct adaloss_shifts {
+    int32_t least;
+    int32_t greatest;
+} adaloss_shifts;
+
+/* Describes a format. */
+adaloss_code adaloss_format_limits(adaloss_format format, adaloss_limits *limits);
+
+/* Widens `count` elements to float, exactly; a NaN becomes a quiet NaN of the same sign. */
+adaloss_code adaloss_format_widen(adaloss_format format, const void *from, size_t count, float *to);
+
+/* Rounds the exact product 2^shift_log2 * x once.  `word` is the random word of stochastic rounding.  `bits` is
+ * zero-extended; `fate` may be NULL. */
+adaloss_code adaloss_format_narrow(adaloss_narrowing narrowing, float x, int32_t shift_log2, uint32_t word,
+                                   uint32_t *bits, uint32_t *fate);
+
+/* Says at which shifts a value neither underflows nor overflows; ADALOSS_NONE for zero, infinity and NaN. */
+adaloss_code adaloss_format_shifts(adaloss_narrowing narrowing, float x, adaloss_shifts *shifts);
+
+/* Returns the random word of element `index`: the first output of Philox2x32-10. */
+uint32_t adaloss_format_noise_word(adaloss_noise noise, uint32_t index);
+
+/* ---- Scale: exact powers of two that a float holds with their inverse ------------------------------------------- */
+
+#define ADALOSS_SCALE_MIN_LOG2 (-126)
+#define ADALOSS_SCALE_MAX_LOG2 126
+
+/* Gives 2^scale_log2. */
+adaloss_code adaloss_scale_factor(int32_t scale_log2, float *factor);
+
+/* ---- Statistics: what is counted, before narrowing and by narrowing --------------------------------------------- */
+
+#define ADALOSS_HISTOGRAM_BINS 254
+
+/* How many elements live at which scales; clear it first.  The counts may be read. */
+typedef struct adaloss_histogram {
+    adaloss_narrowing narrowing;
+    uint32_t reserved;
+    uint64_t elements;
+    uint64_t nonfinite;
+    uint64_t zero;
+    uint64_t floors[ADALOSS_HISTOGRAM_BINS];   /* [i]: elements that underflow below 2^(i - 126) */
+    uint64_t ceilings[ADALOSS_HISTOGRAM_BINS]; /* [i]: elements that overflow above 2^(i - 127) */
+} adaloss_histogram;
+
+/* What narrowing did to a tensor; all zero for an empty one. */
+typedef struct adaloss_outcome {
+    uint64_t elements;
+    uint64_t nonfinite; /* infinite or NaN before narrowing */
+    uint64_t zero;      /* zero before narrowing */
+    uint64_t underflow; /* not zero before, zero after */
+    uint64_t subnormal;
+    uint64_t overflow;  /* finite and beyond the largest finite number */
+    uint32_t max_bits;  /* the bits of the largest finite magnitude before narrowing and shift, as a float */
+    uint32_t reserved;
+} adaloss_outcome;
+
+typedef struct adaloss_moments {
+    uint64_t count;
+    uint64_t sum[6];      /* exact, in units of 2^-149, two's complement */
+    uint64_t squares[10]; /* exact, in units of 2^-298 */
+} adaloss_moments;
+
+/* What `normal` and `range` ask of a tensor; clear it first. */
+typedef struct adaloss_statistics {
+    uint64_t nonfinite;
+    uint64_t zero;
+    adaloss_moments moments; /* of the finite elements */
+    uint32_t min_bits;       /* the smallest nonzero magnitude, as a float; UINT32_MAX for none */
+    uint32_t max_bits;       /* the largest finite magnitude, as a float */
+} adaloss_statistics;
+
+/* What the log-normal model asks of a tensor; clear it first. */
+typedef struct adaloss_log_statistics {
+    uint64_t nonfinite;
+    adaloss_moments moments; /* of ln |x| over the finite nonzero elements */
+    uint32_t max_bits;
+    uint32_t reserved;
+} adaloss_log_statistics;
+
+/* Makes the histogram of an empty tensor; what becomes of overflow does not change what is counted. */
+adaloss_code adaloss_statistics_histogram_clear(adaloss_histogram *histogram, adaloss_narrowing narrowing);
+
+/* Counts floats that carry the scale 2^incoming_log2, before they are narrowed. */
+adaloss_code adaloss_statistics_histogram_observe(adaloss_histogram *histogram, const float *values, size_t count,
+                                                  int32_t incoming_log2);
+
+/* Adds the counts of another part of the tensor, of another micro-batch or another rank. */
+adaloss_code adaloss_statistics_histogram_merge(adaloss_histogram *into, const adaloss_histogram *from);
+
+/* Says how many elements underflow at a scale; under stochastic rounding, how many can. */
+adaloss_code adaloss_statistics_histogram_underflow(const adaloss_histogram *histogram, int32_t scale_log2,
+                                                    uint64_t *count);
+
+/* Says how many elements overflow at a scale; under stochastic rounding, how many can. */
+adaloss_code adaloss_statistics_histogram_overflow(const adaloss_histogram *histogram, int32_t scale_log2,
+                                                   uint64_t *count);
+
+/* Finds the least scale at which at most `allowed` elements underflow; ADALOSS_NONE where no legal one is. */
+adaloss_code adaloss_statistics_histogram_least(const adaloss_histogram *histogram, uint64_t allowed,
+                                                int32_t *scale_log2);
+
+/* Finds the greatest scale at which no element overflows; ADALOSS_NONE where no legal one is. */
+adaloss_code adaloss_statistics_histogram_greatest(const adaloss_histogram *histogram, int32_t *scale_log2);
+
+/* Adds the counts of another part of the tensor. */
+adaloss_code adaloss_statistics_outcome_merge(adaloss_outcome *into, const adaloss_outcome *from);
+
+/* Makes the statistics of an empty tensor. */
+adaloss_code adaloss_statistics_clear(adaloss_statistics *statistics);
+
+/* Adds `count` elements. */
+adaloss_code adaloss_statistics_observe(adaloss_statistics *statistics, adaloss_format format, const void *values,
+                                        size_t count);
+
+/* Adds the elements of another part of the tensor. */
+adaloss_code adaloss_statistics_merge(adaloss_statistics *into, const adaloss_statistics *from);
+
+/* Gives the mean and the population standard deviation; ADALOSS_NONE of no elements.  Either may be NULL. */
+adaloss_code adaloss_statistics_moments(const adaloss_moments *moments, double *mean, double *standard_deviation);
+
+/* Makes the statistics of an empty tensor. */
+adaloss_code adaloss_statistics_log_clear(adaloss_log_statistics *statistics);
+
+/* Adds `count` elements. */
+adaloss_code adaloss_statistics_log_observe(adaloss_log_statistics *statistics, adaloss_format format,
+                                            const void *values, size_t count);
+
+/* Adds the elements of another part of the tensor. */
+adaloss_code adaloss_statistics_log_merge(adaloss_log_statistics *into, const adaloss_log_statistics *from);
+
+/* ---- Policy: what a tensor deserves ------------------------------------------------------------------------------ */
+
+enum { /* policy */
+    ADALOSS_FIXED = 0,    /* one scale for ever */
+    ADALOSS_BACKOFF = 1,  /* one scale for the whole model, by trial and error */
+    ADALOSS_NORMAL = 2,   /* a scale per layer from a Gaussian model of its products: the paper */
+    ADALOSS_RANGE = 3,    /* a scale per layer from the extremes of its products */
+    ADALOSS_AMAX = 4,     /* a scale per tensor from a window of maxima */
+    ADALOSS_MEASURED = 5  /* a scale per tensor from an exact histogram: the default */
+};
+
+enum { /* recovery */
+    ADALOSS_SKIP = 0,  /* a step in which a tensor overflows is skipped */
+    ADALOSS_REPLAY = 1 /* the tensor is narrowed again at the scale that its largest magnitude shows */
+};
+
+enum { /* trigger: why a cell decides */
+    ADALOSS_TRIGGER_NONE = 0,
+    ADALOSS_TRIGGER_FIRST = 1,
+    ADALOSS_TRIGGER_PERIOD = 2,
+    ADALOSS_TRIGGER_EMPTY = 3,
+    ADALOSS_TRIGGER_OVERFLOW = 4,
+    ADALOSS_TRIGGER_UNDERFLOW = 5
+};
+
+enum { /* rule: what decided */
+    ADALOSS_RULE_EMPTY = 0,
+    ADALOSS_RULE_NON_FINITE = 1,
+    ADALOSS_RULE_KEPT = 2,
+    ADALOSS_RULE_WINDOW = 3,
+    ADALOSS_RULE_LOST_MASS = 4,
+    ADALOSS_RULE_HEADROOM = 5,
+    ADALOSS_RULE_AMAX = 6,
+    ADALOSS_RULE_NORMAL = 7,
+    ADALOSS_RULE_RANGE = 8,
+    ADALOSS_RULE_JOIN = 9,
+    ADALOSS_RULE_OTHER_FORMAT = 10
+};
+
+typedef struct adaloss_backoff {
+    double initial;    /* the scale to begin with */
+    double growth;     /* the factor after `interval` clean steps */
+    double warm_up;    /* the factor after each clean step before the first bad one; 1 for no warm-up */
+    double shrink;     /* the factor after a step that was not clean */
+    double floor;      /* the least scale */
+    double cap;        /* the greatest scale */
+    uint32_t interval; /* clean steps in a row between two growths */
+    uint32_t reserved;
+} adaloss_backoff;
+
+typedef struct adaloss_normal {
+    double gaussian_factor;   /* sqrt(2) erfinv(T) for the share T that may underflow */
+    double log_normal_factor; /* sqrt(2) erfinv(2 T - 1) */
+    float smallest;           /* u_min */
+    float largest;            /* u_max */
+    float layer_cap;          /* the greatest factor of one layer, or infinity */
+    float accumulated_cap;    /* the greatest accumulated scale, or infinity */
+} adaloss_normal;
+
+typedef struct adaloss_range {
+    float smallest; /* u_min */
+    float largest;  /* u_max */
+} adaloss_range;
+
+typedef struct adaloss_amax {
+    uint16_t window; /* how many visits a maximum is remembered */
+    uint8_t margin;  /* binades left free below overflow */
+    uint8_t reserved;
+} adaloss_amax;
+
+typedef struct adaloss_measured {
+    uint32_t tolerance; /* the tolerated share of nonzero elements that underflow, over 2^32 */
+    uint32_t lost_mass; /* the tolerated share of the sum of magnitudes that underflows, over 2^32 */
+    uint8_t headroom;   /* binades left free below overflow */
+    uint8_t slack;      /* how far inside its window a scale has to be to stay */
+    uint8_t max_growth; /* the most binades that a scale grows by in one decision, after its first */
+    uint8_t reserved;
+} adaloss_measured;
+
+/* The parameters of the configured policy. */
+typedef union adaloss_parameters {
+    int32_t fixed_log2;
+    adaloss_backoff backoff;
+    adaloss_normal normal;
+    adaloss_range range;
+    adaloss_amax amax;
+    adaloss_measured measured;
+} adaloss_parameters;
+
+/* Everything that decides which scales a run uses.  Make one with adaloss_policy_recommended or adaloss_policy_paper
+ * and change what should differ; functions that take it check it. */
+typedef struct adaloss_config {
+    uint32_t policy;
+    adaloss_narrowing narrowing;
+    uint32_t period;    /* visits of a cell from one decision to the next */
+    uint32_t max_skips; /* as many skipped steps in a row end a run */
+    uint32_t seed;      /* of stochastic rounding */
+    uint32_t recovery;
+    adaloss_parameters parameters;
+} adaloss_config;
+
+/* One tensor's scale and all that its policy remembers.  The scale may be read, the rest is the policy's. */
+typedef struct adaloss_cell {
+    double real;
+    uint32_t age;
+    int16_t scale_log2;
+    uint8_t trigger;
+    uint8_t flags;
+    int8_t ceilings[12];
+    uint8_t slot;
+    uint8_t reserved;
+    uint16_t in_slot;
+} adaloss_cell;
+
+/* What a histogram promises for one scale. */
+typedef struct adaloss_expected {
+    uint64_t underflow;
+    uint64_t overflow;
+} adaloss_expected;
+
+/* The record of one decision. */
+typedef struct adaloss_certificate {
+    uint8_t rule;
+    uint8_t trigger;
+    uint8_t limited;             /* 1 where the bound on growth kept the scale below what the rule asked for */
+    uint8_t promised;            /* 1 where the scale keeps underflow within the tolerance */
+    int16_t before_log2;
+    int16_t scale_log2;          /* the scale decided */
+    int16_t least_log2;          /* the scales that keep the promise; 127 where none does */
+    int16_t greatest_log2;       /* headroom not subtracted; -127 where every legal scale overflows */
+    uint32_t reserved;
+    uint64_t nonzero;            /* finite nonzero elements */
+    uint64_t allowed;            /* elements that may underflow */
+    adaloss_expected expected[3]; /* at K - 1, K and K + 1 */
+} adaloss_certificate;
+
+enum { /* kind of operands */
+    ADALOSS_PRODUCT = 0,  /* gradient, weight and fan_in of a linear layer or a convolution */
+    ADALOSS_CAST = 1,     /* gradient alone, under the Gaussian model */
+    ADALOSS_LOG_CAST = 2, /* log_gradient alone, under the log-normal model */
+    ADALOSS_TERMS = 3     /* terms alone */
+};
+
+/* The smallest and largest nonzero magnitude among the products of two operands. */
+typedef struct adaloss_terms {
+    float min_abs;
+    float max_abs;
+    uint64_t nonfinite;
+    uint32_t fan_in;
+    uint32_t reserved;
+} adaloss_terms;
+
+/* What `normal` and `range` decide from; only what `kind` says is read. */
+typedef struct adaloss_operands {
+    uint32_t kind;
+    uint32_t fan_in; /* products in one sum of the input gradient: output features, or channels times kernel area */
+    adaloss_statistics gradient; /* scale included */
+    adaloss_statistics weight;
+    adaloss_log_statistics log_gradient;
+    adaloss_terms terms;
+} adaloss_operands;
+
+/* Makes the configuration we recommend for gradients in a format: measured, every tenth visit, replay. */
+adaloss_code adaloss_policy_recommended(adaloss_format format, adaloss_config *config);
+
+/* Makes the configuration of the authors' code: normal, every visit, a cap of 16 per layer and 1024 accumulated. */
+adaloss_code adaloss_policy_paper(adaloss_format format, adaloss_config *config);
+
+/* Makes the parameters of backoff as in PyTorch's GradScaler. */
+adaloss_code adaloss_policy_grad_scaler(adaloss_backoff *backoff);
+
+/* Makes the parameters of backoff as in Chainer's dynamic scaling. */
+adaloss_code adaloss_policy_chainer(uint32_t interval, adaloss_backoff *backoff);
+
+/* Makes the parameters of normal for a share `tolerance` that may underflow, without caps.  Firmware computes them
+ * on the host: this function needs a logarithm. */
+adaloss_code adaloss_policy_normal(adaloss_format format, double tolerance, adaloss_normal *normal);
+
+/* Makes the parameters of range for a format. */
+adaloss_code adaloss_policy_range(adaloss_format format, adaloss_range *range);
+
+/* Says whether a configuration is possible, and if not, why. */
+adaloss_code adaloss_policy_check(const adaloss_config *config);
+
+/* Makes the cell that a tensor starts with. */
+adaloss_code adaloss_policy_cell(const adaloss_config *config, adaloss_cell *cell);
+
+/* Says whether a cell decides at this visit: the trigger, or ADALOSS_TRIGGER_NONE. */
+adaloss_code adaloss_policy_due(const adaloss_config *config, const adaloss_cell *cell, uint32_t *trigger);
+
+/* Decides a cell's scale from the histogram of the float results, before they are narrowed.  A histogram without
+ * nonzero elements, or with non-finite ones, leaves the scale alone.  `certificate` may be NULL. */
+adaloss_code adaloss_policy_decide(const adaloss_config *config, const adaloss_histogram *histogram,
+                                   adaloss_cell *cell, adaloss_certificate *certificate);
+
+/* Decides a cell's factor from the operands of its layer, for normal and range.  `certificate` may be NULL. */
+adaloss_code adaloss_policy_decide_from_operands(const adaloss_config *config, const adaloss_operands *operands,
+                                                 int32_t incoming_log2, adaloss_cell *cell,
+                                                 adaloss_certificate *certificate);
+
+/* Decides the scale of a join under normal and range: the greatest of the branches' scales that the sum fits.
+ * `certificate` may be NULL. */
+adaloss_code adaloss_policy_decide_join(const adaloss_config *config, const adaloss_histogram *histogram,
+                                        int32_t incoming_log2, const int32_t *branches_log2, size_t count,
+                                        adaloss_cell *cell, adaloss_certificate *certificate);
+
+/* Gives the scale that a tensor leaves with, when its values arrive at 2^incoming_log2. */
+adaloss_code adaloss_policy_outgoing(const adaloss_config *config, const adaloss_cell *cell, int32_t incoming_log2,
+                                     int32_t *outgoing_log2);
+
+/* Takes note of what narrowing did at one visit, and sets the trigger that it pulls. */
+adaloss_code adaloss_policy_note(const adaloss_config *config, const adaloss_outcome *outcome, int32_t incoming_log2,
+                                 adaloss_cell *cell);
+
+/* Gives the scale at which the tensor of an outcome would not have overflowed; ADALOSS_NONE where no legal one is. */
+adaloss_code adaloss_policy_recover(const adaloss_config *config, const adaloss_outcome *outcome,
+                                    int32_t incoming_log2, int32_t *scale_log2);
+
+/* Moves the scale of a policy that serves the whole model, after a step that was clean (not 0) or not (0). */
+adaloss_code adaloss_policy_step(const adaloss_config *config, int32_t clean, adaloss_cell *cell);
+
+/* Computes the extremes of the products of a gradient of shape (rows, inner) and a weight of shape (inner, columns),
+ * both row-major, whose elements number `gradient_count` and `weight_count`. */
+adaloss_code adaloss_policy_terms(uint32_t gradient_encoding, const void *gradient, size_t gradient_count,
+                                  uint32_t weight_encoding, const void *weight, size_t weight_count,
+                                  size_t inner, uint32_t fan_in, adaloss_terms *terms);
+
+/* ---- Apply: into low precision ----------------------------------------------------------------------------------- */
+
+/* One run over a tensor's float values, as the scaler asks for it.  It lives as long as the call it is given to. */
+typedef struct adaloss_pass adaloss_pass;
+
+/* What a pass asks for, for a kernel of one's own. */
+typedef struct adaloss_request {
+    int32_t incoming_log2;       /* the scale that the float values carry */
+    int32_t outgoing_log2;       /* the scale that the narrowed values carry */
+    adaloss_narrowing narrowing;
+    adaloss_noise noise;
+    uint32_t stores;             /* 0 where the pass only measures */
+    adaloss_outcome *outcome;    /* takes the counts of what became of the values, where the pass stores */
+    adaloss_histogram *histogram; /* takes the counts of the values themselves, where it is not NULL */
+} adaloss_request;
+
+/* Narrows 2^shift_log2 times `count` floats, rounded once, and adds what became of them to `outcome`.  `first` is the
+ * index of the first value in its tensor, which stochastic rounding depends on. */
+adaloss_code adaloss_apply_values(adaloss_narrowing narrowing, int32_t shift_log2, adaloss_noise noise,
+                                  uint32_t first, const float *from, size_t count, void *to,
+                                  adaloss_outcome *outcome);
+
+/* Does what a pass asks for with the tensor's next `count` values: measures them, or narrows them into `to`. */
+adaloss_code adaloss_apply_pass(adaloss_pass *pass, const float *from, size_t count, void *to);
+
+/* Says what a pass asks for.  A kernel of one's own reads it and fills the counters. */
+adaloss_code adaloss_apply_request(adaloss_pass *pass, adaloss_request *request);
+
+/* ---- Propagate: on to the next layer ------------------------------------------------------------------------------ */
+
+/* One branch of a join. */
+typedef struct adaloss_branch {
+    const void *gradient;
+    int32_t scale_log2;
+    uint32_t reserved;
+} adaloss_branch;
+
+/* Gives the scale that branches are brought to before they are summed: the least of theirs. */
+adaloss_code adaloss_propagate_common(const int32_t *scales_log2, size_t count, int32_t *common_log2);
+
+/* Brings branches of `count` elements to one scale and sums them as floats, in the order given. */
+adaloss_code adaloss_propagate_join(adaloss_format format, const adaloss_branch *branches, size_t branch_count,
+                                    float *sum, size_t count, int32_t *common_log2);
+
+/* ---- Unscale: back to float ---------------------------------------------------------------------------------------- */
+
+/* What unscaling met; all zero for an empty tensor. */
+typedef struct adaloss_unscaled {
+    uint64_t elements;
+    uint64_t nonfinite;
+    uint64_t tiny; /* nonzero elements below 2^-126, which were rounded once; all others are exact */
+} adaloss_unscaled;
+
+enum { /* place in a backward pass */
+    ADALOSS_LOSS = 0,  /* the gradient of the loss */
+    ADALOSS_LAYER = 1, /* the gradient that leaves the layer with this cell */
+    ADALOSS_WEIGHT = 2 /* the weight gradient of the layer with this cell */
+};
+
+typedef struct adaloss_place {
+    uint32_t kind;
+    uint32_t cell; /* 0 for the loss */
+} adaloss_place;
+
+enum { /* cause: why a step is not usable */
+    ADALOSS_CAUSE_NONE = 0,
+    ADALOSS_CAUSE_NON_FINITE = 1, /* values were infinite or NaN before they were narrowed */
+    ADALOSS_CAUSE_OVERFLOW = 2    /* finite values overflowed, and no replay was possible */
+};
+
+enum { /* verdict */
+    ADALOSS_VERDICT_APPLY = 0, /* every gradient is finite: update the weights */
+    ADALOSS_VERDICT_SKIP = 1,  /* leave weights and optimizer as they are */
+    ADALOSS_VERDICT_STOP = 2   /* skip, and end the run: too many steps in a row were skipped */
+};
+
+typedef struct adaloss_verdict {
+    uint32_t kind;
+    uint32_t cause;
+    adaloss_place place; /* the first, in backward order, that was not usable */
+    uint32_t skipped;    /* in a row, where the run should end */
+    uint32_t reserved;
+} adaloss_verdict;
+
+/* Widens `count` elements that carry 2^scale_log2, multiplies them by 2^-scale_log2, and adds what was met. */
+adaloss_code adaloss_unscale_values(adaloss_format format, const void *from, size_t count, int32_t scale_log2,
+                                    float *to, adaloss_unscaled *met);
+
+/* ---- Scaler: the whole model ---------------------------------------------------------------------------------------- */
+
+/* The memory of a scaler, next to one adaloss_cell per tensor.  It has to be zero before adaloss_scaler_init. */
+#define ADALOSS_SCALER_WORDS 640
+typedef struct adaloss_scaler {
+    uint64_t opaque[ADALOSS_SCALER_WORDS];
+} adaloss_scaler;
+
+/* The size of a checkpoint of a scaler with so many cells. */
+#define ADALOSS_CHECKPOINT_BYTES(cells) (100 + 32 * (size_t)(cells))
+
+/* Computes a tensor's float values and hands them to adaloss_apply_pass, or does what adaloss_apply_request says.
+ * It is called once; twice when the cell calibrates; once more when the tensor overflows; with the same values each
+ * time.  Anything but ADALOSS_OK ends the visit, leaves the cell as it was, and is returned.  It must not throw, jump
+ * out, or call functions of the same scaler. */
+typedef adaloss_code (*adaloss_pass_function)(void *context, adaloss_pass *pass);
+
+/* Describes the operands of a layer; called only where the policy decides from them. */
+typedef adaloss_code (*adaloss_operands_function)(void *context, adaloss_operands *operands);
+
+/* What happened at one visit of a tensor. */
+typedef struct adaloss_visit {
+    adaloss_place place;
+    int32_t incoming_log2;
+    int32_t outgoing_log2;
+    adaloss_outcome outcome; /* after a replay */
+    uint32_t decided;        /* 1 where `certificate` says what was decided */
+    uint32_t replayed;       /* 1 where the tensor overflowed and was narrowed again */
+    adaloss_certificate certificate;
+} adaloss_visit;
+
+/* What happened since the run began. */
+typedef struct adaloss_totals {
+    uint64_t steps;
+    uint64_t skipped;
+    uint64_t recovered;
+    uint64_t decisions;
+} adaloss_totals;
+
+/* Makes the scaler of a new run, with one cell per tensor, numbered from 0.  The scaler keeps the pointer to the cells,
+ * and they are its own until it is cleared. */
+adaloss_code adaloss_scaler_init(adaloss_scaler *scaler, const adaloss_config *config, adaloss_cell *cells,
+                                 size_t count);
+
+/* Ends a scaler: its memory is zero again, the cells are the caller's. */
+adaloss_code adaloss_scaler_clear(adaloss_scaler *scaler);
+
+/* Begins a training step: one backward pass, or several that are accumulated. */
+adaloss_code adaloss_scaler_begin(adaloss_scaler *scaler);
+
+/* Narrows the gradient of the loss, which arrives unscaled, through its cell; gives the scale that it leaves with.
+ * `operands` may be NULL: then normal and range carry the gradient at 2^0. */
+adaloss_code adaloss_scaler_loss(adaloss_scaler *scaler, adaloss_operands_function operands,
+                                 adaloss_pass_function pass, void *context, int32_t *outgoing_log2);
+
+/* Takes a gradient that carries 2^incoming_log2 back through a layer, whose float results are narrowed through `cell`;
+ * gives the scale that they leave with.  `operands` may be NULL: then normal and range carry the scale through. */
+adaloss_code adaloss_scaler_layer(adaloss_scaler *scaler, uint32_t cell, int32_t incoming_log2,
+                                  adaloss_operands_function operands, adaloss_pass_function pass, void *context,
+                                  int32_t *outgoing_log2);
+
+/* Narrows the sum of branches, which carry these scales, through `cell`.  The pass sums them at the least of the
+ * scales, which its request calls incoming. */
+adaloss_code adaloss_scaler_join(adaloss_scaler *scaler, uint32_t cell, const int32_t *branches_log2, size_t count,
+                                 adaloss_pass_function pass, void *context, int32_t *outgoing_log2);
+
+/* Takes note of what unscaling the weight gradient of a layer met: a sum of finite products can overflow. */
+adaloss_code adaloss_scaler_unscaled(adaloss_scaler *scaler, uint32_t cell, const adaloss_unscaled *met);
+
+/* Takes note of something unusable that the caller found: a loss that is not finite, for example. */
+adaloss_code adaloss_scaler_reject(adaloss_scaler *scaler, adaloss_place place, uint32_t cause);
+
+/* Says what happened at the last visit of this step; ADALOSS_NONE before the first. */
+adaloss_code adaloss_scaler_last(const adaloss_scaler *scaler, adaloss_visit *visit);
+
+/* Ends the step and judges it.  A step that is not usable must not reach the weights. */
+adaloss_code adaloss_scaler_finish(adaloss_scaler *scaler, adaloss_verdict *verdict);
+
+/* Forgets the step under way, as if it had not begun; decisions that its visits made stay. */
+adaloss_code adaloss_scaler_abandon(adaloss_scaler *scaler);
+
+/* Copies the cell of the loss or of a layer; ADALOSS_NONE where it was not visited. */
+adaloss_code adaloss_scaler_cell(const adaloss_scaler *scaler, adaloss_place place, adaloss_cell *cell);
+
+/* Says what happened since the run began. */
+adaloss_code adaloss_scaler_totals(const adaloss_scaler *scaler, adaloss_totals *totals);
+
+/* Copies the histogram of the last visit that measured one. */
+adaloss_code adaloss_scaler_histogram(const adaloss_scaler *scaler, adaloss_histogram *histogram);
+
+/* Gives a checksum over the configuration and every cell: equal on two ranks only where their scales are. */
+adaloss_code adaloss_scaler_digest(const adaloss_scaler *scaler, uint32_t *digest);
+
+/* Writes everything that the next steps depend on: ADALOSS_CHECKPOINT_BYTES of them, little endian. */
+adaloss_code adaloss_scaler_save(const adaloss_scaler *scaler, void *to, size_t bytes);
+
+/* Reads a checkpoint into a scaler with the same configuration and number of cells; the run goes on bit for bit. */
+adaloss_code adaloss_scaler_restore(adaloss_scaler *scaler, const void *from, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

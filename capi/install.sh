@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds the C library for this machine and installs it, with its header and what pkg-config and CMake look for:
+#
+#     capi/install.sh /usr/local
+#     capi/install.sh /usr/local BUILT     the libraries that were built in the folder BUILT
+#
+# What is installed may be moved as a whole. Linux only.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+[ $# = 1 ] || [ $# = 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+mkdir -p "$1"
+prefix=$(cd "$1" && pwd)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' ../Cargo.toml | head -n 1)
+soname=${version%.*}
+# What the static library needs of the system: rustc --print native-static-libs.
+native="-lgcc_s -lpthread -ldl -lm -lc"
+
+if [ $# = 2 ]; then
+    built=$(cd "$2" && pwd)
+else
+    cargo build --release --locked -p adaloss-capi
+    built=$(cargo metadata --format-version 1 --no-deps --locked |
+        sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+fi
+
+mkdir -p "$prefix"/include "$prefix"/lib/pkgconfig "$prefix"/lib/cmake/adaloss
+install -m 644 include/adaloss.h "$prefix"/include/
+install -m 644 "$built"/libadaloss.a "$prefix"/lib/
+install -m 755 "$built"/libadaloss.so "$prefix"/lib/libadaloss.so."$version"
+ln -sf libadaloss.so."$version" "$prefix"/lib/libadaloss.so."$soname"
+ln -sf libadaloss.so."$soname" "$prefix"/lib/libadaloss.so
+
+fill() { sed "s/@VERSION@/$version/; s/@SONAME@/$soname/; s/@NATIVE@/$native/" "$1" >"$2"; }
+fill adaloss.pc.in "$prefix"/lib/pkgconfig/adaloss.pc
+native=${native// /;}
+for file in adaloss-config.cmake adaloss-config-version.cmake; do
+    fill cmake/$file.in "$prefix"/lib/cmake/adaloss/$file
+done
+echo "adaloss $version is in $prefix"

@@ -1,0 +1,140 @@
+//! Back to float, and whether a step is usable.
+
+use core::ffi::c_void;
+
+use adaloss_core::{
+    propagate::Scaled,
+    unscale::{Cause, Place as CorePlace, Unscaled, Verdict, unscale},
+};
+
+use crate::{
+    ADALOSS_ERROR_ENUM, ADALOSS_ERROR_FULL, ADALOSS_ERROR_OUTCOME, adaloss_code, adaloss_format,
+    code::{Refused, code},
+    format::with_element,
+    memory::{any_bytes, array, array_mut, exclusive},
+    scale,
+};
+
+/// What unscaling met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct adaloss_unscaled {
+    pub elements: u64,
+    pub nonfinite: u64,
+    pub tiny: u64,
+}
+
+/// A place in a backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct adaloss_place {
+    pub kind: u32,
+    pub cell: u32,
+}
+
+/// Whether the gradients of a step may reach the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct adaloss_verdict {
+    pub kind: u32,
+    pub cause: u32,
+    pub place: adaloss_place,
+    pub skipped: u32,
+    pub reserved: u32,
+}
+
+any_bytes!(adaloss_unscaled, adaloss_place, adaloss_verdict);
+
+impl adaloss_unscaled {
+    pub(crate) fn parse(&self) -> Result<Unscaled, Refused> {
+        let Self { elements, nonfinite, tiny } = *self;
+        let is_legal = elements <= 1 << 63
+            && nonfinite.checked_add(tiny).is_some_and(|apart| apart <= elements);
+        if is_legal {
+            Ok(Unscaled { elements, nonfinite, tiny })
+        } else {
+            Err(Refused(ADALOSS_ERROR_OUTCOME))
+        }
+    }
+}
+
+impl From<Unscaled> for adaloss_unscaled {
+    fn from(met: Unscaled) -> Self {
+        Self { elements: met.elements, nonfinite: met.nonfinite, tiny: met.tiny }
+    }
+}
+
+impl adaloss_place {
+    pub(crate) fn parse(self) -> Result<CorePlace, Refused> {
+        let cell = self.cell as usize;
+        match self.kind {
+            0 => Ok(CorePlace::Loss),
+            1 => Ok(CorePlace::Layer(cell)),
+            2 => Ok(CorePlace::Weight(cell)),
+            _ => Err(Refused(ADALOSS_ERROR_ENUM)),
+        }
+    }
+}
+
+impl From<CorePlace> for adaloss_place {
+    fn from(place: CorePlace) -> Self {
+        match place {
+            CorePlace::Loss => Self { kind: 0, cell: 0 },
+            CorePlace::Layer(cell) => Self { kind: 1, cell: cell as u32 },
+            CorePlace::Weight(cell) => Self { kind: 2, cell: cell as u32 },
+        }
+    }
+}
+
+/// Reads a cause that a caller found.
+pub(crate) fn parse_cause(cause: u32) -> Result<Cause, Refused> {
+    match cause {
+        1 => Ok(Cause::NonFinite),
+        2 => Ok(Cause::Overflow),
+        _ => Err(Refused(ADALOSS_ERROR_ENUM)),
+    }
+}
+
+impl From<Verdict> for adaloss_verdict {
+    fn from(verdict: Verdict) -> Self {
+        let (kind, found, skipped) = match verdict {
+            Verdict::Apply => (0, None, 0),
+            Verdict::Skip { layer, cause } => (1, Some((layer, cause)), 0),
+            Verdict::Stop { layer, cause, skipped } => (2, Some((layer, cause)), skipped),
+        };
+        let cause = match found {
+            None => 0,
+            Some((_, Cause::NonFinite)) => 1,
+            Some((_, Cause::Overflow)) => 2,
+        };
+        let place = found.map_or(CorePlace::Loss, |(place, _)| place).into();
+        Self { kind, cause, place, skipped, reserved: 0 }
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_unscale_values(
+    format: adaloss_format,
+    from: *const c_void,
+    count: usize,
+    scale_log2: i32,
+    to: *mut f32,
+    met: *mut adaloss_unscaled,
+) -> adaloss_code {
+    code(|| {
+        let (format, scale) = (format.parse()?, scale::parse(scale_log2)?);
+        // SAFETY: the header asks for two arrays of `count` elements and a count, all apart.
+        let (to, met) = unsafe { (array_mut(to, count)?, exclusive(met)?) };
+        let mut all = met.parse()?;
+        if all.elements.checked_add(count as u64).is_none_or(|sum| sum > 1 << 63) {
+            return Err(Refused(ADALOSS_ERROR_FULL));
+        }
+        with_element!(format.encoding, F => {
+            // SAFETY: as above.
+            let from = unsafe { array(from.cast::<F>(), count) }?;
+            all.merge(&unscale(format, Scaled::new(from, scale), to)?);
+        });
+        *met = all.into();
+        Ok(())
+    })
+}

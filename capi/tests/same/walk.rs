@@ -1,0 +1,369 @@
+//! A run with the C library's scaler is one with core's, to the last bit.
+
+use std::{ffi::c_void, ptr::null_mut};
+
+use adaloss::*;
+use adaloss_core::{
+    apply::{ApplyError, Pass},
+    format::{E4M3, E5M2, Element, Encoding, bf16, f16},
+    policy::{Config, Operands},
+    propagate::Scaled,
+    scaler::{LossScaler, Step, StepError},
+    statistics::{LogStatistics, Statistics},
+    unscale::{Cause, Place, Unscaled},
+};
+use adaloss_oracle::inputs::SplitMix64;
+
+use super::{FORMATS, config_of, configs, made_by, made_or};
+
+const CELLS: usize = 5;
+
+type Scaler = LossScaler<CELLS>;
+
+/// A tensor's bits, in whatever format, and its scale.
+type Narrowed = (Vec<u32>, i32);
+
+/// One visit of a walk, the same for both.
+enum Visit {
+    Loss { described: bool },
+    Layer { id: u32, incoming: i32, described: bool },
+    Join { id: u32, branches: Vec<i32> },
+}
+
+/// What the functions of a visit are given.
+struct Tensor {
+    values: Vec<f32>,
+    operands: Operands,
+    /// In how many parts the values are handed over.
+    parts: usize,
+    fails: bool,
+    bits: Vec<u32>,
+    runs: u32,
+}
+
+const FAILED: adaloss_code = ADALOSS_USER + 3;
+
+/// Narrows through a pass of core's into whatever the format is.
+fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<u32>, ApplyError> {
+    fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<u32>, ApplyError> {
+        let mut narrowed = vec![F::from_bits(0); values.len()];
+        pass.apply(values, &mut narrowed)?;
+        Ok(narrowed.into_iter().map(F::to_bits).collect())
+    }
+    match pass.narrowing().format.encoding {
+        Encoding::Binary16 => into::<f16>(values, pass),
+        Encoding::BFloat16 => into::<bf16>(values, pass),
+        Encoding::E5M2 => into::<E5M2>(values, pass),
+        Encoding::E4M3 => into::<E4M3>(values, pass),
+        Encoding::Binary32 => into::<f32>(values, pass),
+    }
+}
+
+/// Visits a tensor with core.
+fn visit_core(
+    step: &mut Step<'_>,
+    visit: &Visit,
+    tensor: &mut Tensor,
+) -> Result<Narrowed, StepError<Option<ApplyError>>> {
+    let Tensor { values, operands, parts, fails, runs, .. } = tensor;
+    let mut run = |pass: &mut Pass<'_>| {
+        *runs += 1;
+        if *fails {
+            return Err(None);
+        }
+        let mut bits = Vec::new();
+        for part in values.chunks(values.len().div_ceil(*parts).max(1)) {
+            bits.extend(narrow(part, pass).map_err(Some)?);
+        }
+        Ok(bits)
+    };
+    let scaled = match visit {
+        Visit::Loss { described: false } => step.loss(&(), |(), pass| run(pass)),
+        Visit::Loss { described: true } => {
+            step.loss_with(&(), |()| *operands, |(), pass| run(pass))
+        }
+        Visit::Layer { id, incoming, described } => {
+            let gradient = Scaled::new((), super::scale(*incoming));
+            let run = |(): &(), pass: &mut Pass<'_>| run(pass);
+            if *described {
+                step.layer_with(*id as usize, &gradient, |()| *operands, run)
+            } else {
+                step.layer(*id as usize, &gradient, run)
+            }
+        }
+        Visit::Join { id, branches } => {
+            let branches: Vec<_> =
+                branches.iter().map(|&log2| Scaled::new(&(), super::scale(log2))).collect();
+            step.join(*id as usize, &branches, |_, pass| run(pass))
+        }
+    };
+    scaled.map(|scaled| {
+        let (bits, scale) = scaled.into_parts();
+        (bits, scale.log2())
+    })
+}
+
+/// The pass of the C library's scaler.
+unsafe extern "C" fn run(context: *mut c_void, pass: *mut adaloss_pass) -> adaloss_code {
+    // SAFETY: the context is the tensor, which nothing else uses during the visit.
+    let tensor = unsafe { &mut *context.cast::<Tensor>() };
+    tensor.runs += 1;
+    if tensor.fails {
+        return FAILED;
+    }
+    let request = made_by(|to| unsafe { adaloss_apply_request(pass, to) });
+    tensor.bits.clear();
+    let length = tensor.values.len().div_ceil(tensor.parts).max(1);
+    for part in tensor.values.chunks(length) {
+        let mut words = vec![0_u32; part.len()];
+        let to = words.as_mut_ptr().cast();
+        let code = unsafe { adaloss_apply_pass(pass, part.as_ptr(), part.len(), to) };
+        if code != ADALOSS_OK {
+            return code;
+        }
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        tensor.bits.extend((0..part.len()).map(|i| match request.narrowing.format.encoding {
+            2 | 3 => bytes[i].into(),
+            0 | 1 => u16::from_ne_bytes([bytes[2 * i], bytes[2 * i + 1]]).into(),
+            _ => words[i],
+        }));
+    }
+    ADALOSS_OK
+}
+
+unsafe extern "C" fn describe(
+    context: *mut c_void,
+    operands: *mut adaloss_operands,
+) -> adaloss_code {
+    // SAFETY: the context is the tensor, and the operands are the library's to fill.
+    let (tensor, operands) = unsafe { (&*context.cast::<Tensor>(), &mut *operands) };
+    let statistics = |of: &Statistics| {
+        // SAFETY: the same structure, as the library's own tests of sizes say.
+        unsafe { std::mem::transmute::<Statistics, adaloss_statistics>(*of) }
+    };
+    match tensor.operands {
+        Operands::Product { gradient, weight, fan_in } => {
+            operands.kind = 0;
+            operands.gradient = statistics(&gradient);
+            operands.weight = statistics(&weight);
+            operands.fan_in = fan_in;
+        }
+        Operands::Cast(gradient) => {
+            operands.kind = 1;
+            operands.gradient = statistics(&gradient);
+        }
+        Operands::LogCast(log) => {
+            operands.kind = 2;
+            // SAFETY: as above.
+            operands.log_gradient =
+                unsafe { std::mem::transmute::<LogStatistics, adaloss_log_statistics>(log) };
+        }
+        Operands::Terms(terms) => {
+            operands.kind = 3;
+            operands.terms = adaloss_terms {
+                min_abs: terms.min_abs,
+                max_abs: terms.max_abs,
+                nonfinite: terms.nonfinite,
+                fan_in: terms.fan_in,
+                reserved: 0,
+            };
+        }
+    }
+    ADALOSS_OK
+}
+
+/// Visits a tensor with the C library.
+fn visit_c(
+    scaler: &mut adaloss_scaler,
+    visit: &Visit,
+    tensor: &mut Tensor,
+) -> Result<Narrowed, adaloss_code> {
+    let operands = |described: bool| described.then_some(describe as _);
+    let context = std::ptr::from_mut(tensor).cast();
+    // SAFETY: every pointer is to what the header asks for.
+    let outgoing = made_or(|to| unsafe {
+        match visit {
+            Visit::Loss { described } => {
+                adaloss_scaler_loss(scaler, operands(*described), Some(run), context, to)
+            }
+            Visit::Layer { id, incoming, described } => {
+                let operands = operands(*described);
+                adaloss_scaler_layer(scaler, *id, *incoming, operands, Some(run), context, to)
+            }
+            Visit::Join { id, branches } => {
+                let (scales, count) = (branches.as_ptr(), branches.len());
+                adaloss_scaler_join(scaler, *id, scales, count, Some(run), context, to)
+            }
+        }
+    })?;
+    Ok((std::mem::take(&mut tensor.bits), outgoing))
+}
+
+/// A random visit and its tensor: of some exponents, with zeros and now and then something that is not finite.
+fn random(generator: &mut SplitMix64) -> (Visit, Tensor) {
+    let scale = |generator: &mut SplitMix64| generator.below(81) as i32 - 40;
+    let described = generator.below(4) > 0;
+    let id = generator.below(CELLS + 1) as u32;
+    let visit = match generator.below(6) {
+        0 => Visit::Loss { described },
+        1 => {
+            let branches = (0..generator.below(5)).map(|_| scale(generator)).collect();
+            Visit::Join { id, branches }
+        }
+        _ => Visit::Layer { id, incoming: scale(generator), described },
+    };
+    let least = -60 + generator.below(90) as i32;
+    let mut values: Vec<f32> = (0..generator.below(40))
+        .map(|_| match generator.below(9) {
+            0 => 0.0,
+            _ => generator.between_binades(least, least + 12),
+        })
+        .collect();
+    if let Some(value) = values.first_mut()
+        && generator.below(12) == 0
+    {
+        *value = [f32::NAN, f32::INFINITY, f32::MAX][generator.below(3)];
+    }
+    let operands = match generator.below(4) {
+        0 => Operands::Cast(Statistics::of(&values)),
+        1 => Operands::LogCast(LogStatistics::of(&values)),
+        _ => Operands::Product {
+            gradient: Statistics::of(&values),
+            weight: Statistics::of(&[0.5_f32, -0.25, 0.125]),
+            fan_in: 1 + generator.below(9) as u32,
+        },
+    };
+    let (parts, fails) = (1 + generator.below(3), generator.below(15) == 0);
+    (visit, Tensor { values, operands, parts, fails, bits: Vec::new(), runs: 0 })
+}
+
+/// What a walk leaves, in words that both can be put into.
+fn compare_visits(step: &Step<'_>, scaler: &adaloss_scaler) {
+    let last = made_or(|to| unsafe { adaloss_scaler_last(scaler, to) });
+    let Some(here) = step.last() else {
+        assert_eq!(last, Err(ADALOSS_NONE));
+        return;
+    };
+    let there = last.unwrap();
+    assert_eq!(there.place, place_of(here.place));
+    assert_eq!(there.incoming_log2, here.incoming.log2());
+    assert_eq!(there.outgoing_log2, here.outgoing.log2());
+    assert_eq!(there.replayed != 0, here.replayed);
+    let outcome = here.outcome;
+    let counts = [
+        outcome.elements,
+        outcome.nonfinite,
+        outcome.zero,
+        outcome.underflow,
+        outcome.subnormal,
+        outcome.overflow,
+    ];
+    let adaloss_outcome { elements, nonfinite, zero, underflow, subnormal, overflow, .. } =
+        there.outcome;
+    assert_eq!([elements, nonfinite, zero, underflow, subnormal, overflow], counts);
+    assert_eq!(there.outcome.max_bits, outcome.max_bits);
+    assert_eq!(there.decided != 0, here.certificate.is_some());
+    if let Some(certificate) = here.certificate {
+        super::same_certificate(&there.certificate, &certificate);
+    }
+}
+
+fn place_of(place: Place) -> adaloss_place {
+    let (kind, cell) = match place {
+        Place::Loss => (0, 0),
+        Place::Layer(id) => (1, id),
+        Place::Weight(id) => (2, id),
+    };
+    adaloss_place { kind, cell: cell as u32 }
+}
+
+fn saved(scaler: &adaloss_scaler) -> Vec<u8> {
+    let mut bytes = vec![0; Scaler::CHECKPOINT_BYTES];
+    let code = unsafe { adaloss_scaler_save(scaler, bytes.as_mut_ptr().cast(), bytes.len()) };
+    assert_eq!(code, ADALOSS_OK);
+    bytes
+}
+
+fn walk(config: Config, seed: u64) {
+    let mut generator = SplitMix64(seed);
+    let mut core = Scaler::new(config);
+    let c_config = config_of(&config);
+    let mut cells = made_by(|to: *mut [adaloss_cell; CELLS]| {
+        unsafe { to.write_bytes(0xab, 1) };
+        ADALOSS_OK
+    });
+    let mut scaler = Box::new(adaloss_scaler { opaque: [0; ADALOSS_SCALER_WORDS] });
+    let init = |scaler: &mut adaloss_scaler, cells: &mut [adaloss_cell; CELLS]| unsafe {
+        adaloss_scaler_init(scaler, &c_config, cells.as_mut_ptr(), CELLS)
+    };
+    assert_eq!(init(&mut scaler, &mut cells), ADALOSS_OK);
+    for _ in 0..12 {
+        let mut step = core.begin();
+        assert_eq!(unsafe { adaloss_scaler_begin(&mut *scaler) }, ADALOSS_OK);
+        for _ in 0..generator.below(7) {
+            let (visit, mut tensor) = random(&mut generator);
+            let expected = visit_core(&mut step, &visit, &mut tensor);
+            let runs = std::mem::take(&mut tensor.runs);
+            let found = visit_c(&mut scaler, &visit, &mut tensor);
+            match (&expected, &found) {
+                (Ok(expected), Ok(found)) => assert_eq!(found, expected),
+                (Err(StepError::Pass(None)), Err(FAILED))
+                | (Err(StepError::NoCell { .. }), Err(ADALOSS_ERROR_NO_CELL))
+                | (Err(StepError::Branches { .. }), Err(ADALOSS_ERROR_BRANCHES)) => {}
+                _ => panic!("{expected:?} and {found:?}"),
+            }
+            assert_eq!(tensor.runs, runs);
+            compare_visits(&step, &scaler);
+        }
+        if generator.below(6) == 0 {
+            let (elements, tiny, nonfinite) = (9, 2, generator.below(2) as u64);
+            step.unscaled(1, &Unscaled { elements, nonfinite, tiny });
+            let met = adaloss_unscaled { elements, nonfinite, tiny };
+            assert_eq!(unsafe { adaloss_scaler_unscaled(&mut *scaler, 1, &met) }, ADALOSS_OK);
+        }
+        if generator.below(20) == 0 {
+            step.reject(Place::Loss, Cause::NonFinite);
+            let loss = adaloss_place { kind: 0, cell: 0 };
+            assert_eq!(unsafe { adaloss_scaler_reject(&mut *scaler, loss, 1) }, ADALOSS_OK);
+        }
+        let verdict = made_by(|to| unsafe { adaloss_scaler_finish(&mut *scaler, to) });
+        super::same_verdict(&verdict, step.finish());
+
+        let totals = made_by(|to| unsafe { adaloss_scaler_totals(&*scaler, to) });
+        let expected = core.totals();
+        assert_eq!(
+            [totals.steps, totals.skipped, totals.recovered, totals.decisions],
+            [expected.steps, expected.skipped, expected.recovered, expected.decisions]
+        );
+        assert_eq!(made_by(|to| unsafe { adaloss_scaler_digest(&*scaler, to) }), core.digest());
+        let mut bytes = vec![0; Scaler::CHECKPOINT_BYTES];
+        core.save(&mut bytes).unwrap();
+        assert_eq!(saved(&scaler), bytes);
+        for place in (0..CELLS).map(Place::Layer).chain([Place::Loss]) {
+            let cell = made_or(|to| unsafe { adaloss_scaler_cell(&*scaler, place_of(place), to) });
+            match core.cell(place) {
+                Some(expected) => super::same_cell(&cell.unwrap(), expected),
+                None => assert_eq!(cell, Err(ADALOSS_NONE)),
+            }
+        }
+        // Now and then the run goes on from its checkpoint, in a scaler of its own.
+        if generator.below(4) == 0 {
+            assert_eq!(unsafe { adaloss_scaler_clear(&mut *scaler) }, ADALOSS_OK);
+            assert_eq!(scaler.opaque, [0; ADALOSS_SCALER_WORDS]);
+            assert_eq!(init(&mut scaler, &mut cells), ADALOSS_OK);
+            let (from, length) = (bytes.as_ptr().cast(), bytes.len());
+            let code = unsafe { adaloss_scaler_restore(&mut *scaler, from, length) };
+            assert_eq!(code, ADALOSS_OK);
+        }
+    }
+    assert_eq!(unsafe { adaloss_scaler_totals(&*scaler, null_mut()) }, ADALOSS_ERROR_NULL);
+}
+
+#[test]
+fn runs_are_the_same() {
+    for config in FORMATS.into_iter().flat_map(configs) {
+        for seed in 0..12 {
+            walk(config, seed);
+        }
+    }
+}

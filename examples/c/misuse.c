@@ -1,0 +1,443 @@
+/*
+ * What a caller can get wrong, and the code that each mistake is answered with.  Nothing may be written where a code
+ * other than ADALOSS_OK is returned; the sanitizers that this is built with watch the rest.
+ */
+#include <adaloss.h>
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+static int failures = 0, checks = 0;
+
+#define EXPECT(expected, call) expect(expected, call, #call, __LINE__)
+
+static void expect(adaloss_code expected, adaloss_code returned, const char *call, int line)
+{
+    checks++;
+    if (returned != expected) {
+        failures++;
+        fprintf(stderr, "misuse.c:%d: %s\n    returned %d (%s) instead of %d\n", line, call, (int)returned,
+                adaloss_code_text(returned), (int)expected);
+    }
+}
+
+enum { CELLS = 4, COUNT = 8 };
+
+static const adaloss_format BINARY16 = {ADALOSS_BINARY16, ADALOSS_GRADUAL};
+static const adaloss_narrowing NARROWING = {{ADALOSS_BINARY16, ADALOSS_GRADUAL}, 0, 0};
+static const adaloss_noise NOISE = {0, 0};
+static const float VALUES[COUNT] = {1.0e-9f, -2.0e-9f, 3.0e-8f, 0.0f, 5.0e-9f, 1.0e-7f, -1.0e-8f, 2.0e-9f};
+
+/* A pointer one byte beyond one that is aligned. */
+#define MISALIGNED(pointer) ((void *)((uintptr_t)(pointer) | 1u))
+
+static adaloss_config recommended(void)
+{
+    adaloss_config config;
+    EXPECT(ADALOSS_OK, adaloss_policy_recommended(BINARY16, &config));
+    return config;
+}
+
+static void formats(void)
+{
+    const adaloss_format no_encoding = {5, 0}, no_subnormals = {0, 2};
+    const adaloss_narrowing no_rounding = {{0, 0}, 3, 0}, no_overflow = {{0, 0}, 0, 2};
+    adaloss_limits limits;
+    adaloss_shifts shifts;
+    uint16_t halves[COUNT + 1] = {0};
+    float floats[COUNT];
+    uint32_t bits;
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_format_limits(no_encoding, &limits));
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_format_limits(no_subnormals, &limits));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_format_limits(BINARY16, NULL));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_format_widen(BINARY16, NULL, COUNT, floats));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_format_widen(BINARY16, halves, COUNT, NULL));
+    EXPECT(ADALOSS_OK, adaloss_format_widen(BINARY16, NULL, 0, NULL));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_format_widen(BINARY16, MISALIGNED(halves), COUNT, floats));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_format_widen(BINARY16, halves, SIZE_MAX, floats));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_format_widen(BINARY16, halves, SIZE_MAX / 4, floats));
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_format_narrow(no_rounding, 1.0f, 0, 0, &bits, NULL));
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_format_narrow(no_overflow, 1.0f, 0, 0, &bits, NULL));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_format_narrow(NARROWING, 1.0f, 253, 0, &bits, NULL));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_format_narrow(NARROWING, 1.0f, INT32_MIN, 0, &bits, NULL));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_format_narrow(NARROWING, 1.0f, 0, 0, NULL, NULL));
+    EXPECT(ADALOSS_OK, adaloss_format_narrow(NARROWING, 1.0f, -252, 0, &bits, NULL));
+    EXPECT(ADALOSS_NONE, adaloss_format_shifts(NARROWING, 0.0f, &shifts));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_scale_factor(127, floats));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_scale_factor(INT32_MIN, floats));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scale_factor(0, NULL));
+}
+
+static void statistics(void)
+{
+    static adaloss_histogram histogram, other;
+    adaloss_outcome outcome = {0, 0, 0, 0, 0, 0, 0, 0}, wrong;
+    adaloss_statistics moments;
+    uint64_t count;
+    int32_t log2;
+    double mean;
+    memset(&histogram, 0xa5, sizeof histogram);
+    EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_statistics_histogram_observe(&histogram, VALUES, COUNT, 0));
+    EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_statistics_histogram_underflow(&histogram, 0, &count));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_clear(&histogram, NARROWING));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_statistics_histogram_observe(&histogram, VALUES, COUNT, 127));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_statistics_histogram_observe(&histogram, NULL, COUNT, 0));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_statistics_histogram_observe(NULL, VALUES, COUNT, 0));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT,
+           adaloss_statistics_histogram_observe((adaloss_histogram *)MISALIGNED(&histogram), VALUES, COUNT, 0));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_observe(&histogram, VALUES, COUNT, 0));
+    if (histogram.elements != COUNT || histogram.zero != 1) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_HISTOGRAM);
+    }
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_statistics_histogram_overflow(&histogram, -127, &count));
+    other = histogram;
+    other.elements += 1;
+    EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_statistics_histogram_merge(&histogram, &other));
+    other = histogram;
+    other.narrowing.format.encoding = ADALOSS_E4M3;
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_statistics_histogram_merge(&histogram, &other));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_clear(&other, NARROWING));
+    other.elements = other.nonfinite = (uint64_t)1 << 63;
+    EXPECT(ADALOSS_ERROR_FULL, adaloss_statistics_histogram_merge(&histogram, &other));
+    other.ceilings[0] = other.floors[253] = 1;
+    other.elements = 1;
+    other.nonfinite = 0;
+    EXPECT(ADALOSS_NONE, adaloss_statistics_histogram_least(&other, 0, &log2));
+    EXPECT(ADALOSS_NONE, adaloss_statistics_histogram_greatest(&other, &log2));
+
+    wrong = outcome;
+    wrong.underflow = 1;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_statistics_outcome_merge(&outcome, &wrong));
+    wrong.underflow = 0;
+    wrong.max_bits = 0x7f800000;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_statistics_outcome_merge(&outcome, &wrong));
+    wrong.max_bits = 0;
+    wrong.elements = outcome.elements = (uint64_t)1 << 63;
+    EXPECT(ADALOSS_ERROR_FULL, adaloss_statistics_outcome_merge(&outcome, &wrong));
+
+    memset(&moments, 0xff, sizeof moments);
+    EXPECT(ADALOSS_ERROR_STATISTICS, adaloss_statistics_observe(&moments, BINARY16, NULL, 0));
+    memset(&moments, 0, sizeof moments);
+    EXPECT(ADALOSS_ERROR_STATISTICS, adaloss_statistics_observe(&moments, BINARY16, NULL, 0));
+    EXPECT(ADALOSS_OK, adaloss_statistics_clear(&moments));
+    EXPECT(ADALOSS_NONE, adaloss_statistics_moments(&moments.moments, &mean, NULL));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_statistics_moments(NULL, &mean, NULL));
+}
+
+static void configurations(void)
+{
+    adaloss_config config = recommended();
+    adaloss_backoff backoff;
+    adaloss_normal normal;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_check(NULL));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_policy_check((adaloss_config *)MISALIGNED(&config)));
+    config.policy = 6;
+    EXPECT(ADALOSS_ERROR_POLICY, adaloss_policy_check(&config));
+    config = recommended();
+    config.recovery = 2;
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_policy_check(&config));
+    config = recommended();
+    config.narrowing.format.encoding = 200;
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_policy_check(&config));
+    config = recommended();
+    config.period = 0;
+    EXPECT(ADALOSS_ERROR_PERIOD, adaloss_policy_check(&config));
+    config = recommended();
+    config.max_skips = 0;
+    EXPECT(ADALOSS_ERROR_MAX_SKIPS, adaloss_policy_check(&config));
+    config = recommended();
+    config.parameters.measured.max_growth = 0;
+    EXPECT(ADALOSS_ERROR_GROWTH, adaloss_policy_check(&config));
+    config = recommended();
+    config.parameters.measured.headroom = 65;
+    EXPECT(ADALOSS_ERROR_HEADROOM, adaloss_policy_check(&config));
+    config.policy = ADALOSS_FIXED;
+    config.parameters.fixed_log2 = 127;
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_check(&config));
+    config.policy = ADALOSS_AMAX;
+    config.parameters.amax.window = 0;
+    EXPECT(ADALOSS_ERROR_WINDOW, adaloss_policy_check(&config));
+    config.policy = ADALOSS_RANGE;
+    EXPECT(ADALOSS_OK, adaloss_policy_range(BINARY16, &config.parameters.range));
+    config.parameters.range.smallest = -1.0f;
+    EXPECT(ADALOSS_ERROR_EXTREMES, adaloss_policy_check(&config));
+    config.policy = ADALOSS_NORMAL;
+    EXPECT(ADALOSS_ERROR_SHARE, adaloss_policy_normal(BINARY16, 1.0, &normal));
+    EXPECT(ADALOSS_OK, adaloss_policy_normal(BINARY16, 1.0e-3, &config.parameters.normal));
+    config.parameters.normal.gaussian_factor = -1.0;
+    EXPECT(ADALOSS_ERROR_SHARE, adaloss_policy_check(&config));
+    config.policy = ADALOSS_BACKOFF;
+    EXPECT(ADALOSS_ERROR_INTERVAL, adaloss_policy_chainer(0, &backoff));
+    EXPECT(ADALOSS_OK, adaloss_policy_grad_scaler(&config.parameters.backoff));
+    config.parameters.backoff.shrink = 2.0;
+    EXPECT(ADALOSS_ERROR_FACTORS, adaloss_policy_check(&config));
+    config.parameters.backoff.cap = 1.0;
+    EXPECT(ADALOSS_ERROR_BOUNDS, adaloss_policy_check(&config));
+}
+
+static void policies(void)
+{
+    static adaloss_histogram histogram;
+    const adaloss_config config = recommended();
+    const int32_t branches[2] = {0, 200};
+    adaloss_outcome outcome = {0, 0, 0, 0, 0, 0, 0, 0};
+    adaloss_certificate certificate;
+    adaloss_operands operands;
+    adaloss_terms terms;
+    adaloss_cell cell;
+    uint32_t trigger;
+    int32_t log2;
+    memset(&cell, 0, sizeof cell);
+    EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_due(&config, &cell, &trigger));
+    EXPECT(ADALOSS_OK, adaloss_policy_cell(&config, &cell));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_due(&config, &cell, NULL));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_clear(&histogram, NARROWING));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_decide(&config, &histogram, NULL, &certificate));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_decide(&config, NULL, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_decide(NULL, &histogram, &cell, &certificate));
+    EXPECT(ADALOSS_OK, adaloss_policy_decide(&config, &histogram, &cell, NULL));
+    EXPECT(ADALOSS_ERROR_BRANCHES,
+           adaloss_policy_decide_join(&config, &histogram, 0, branches, 1, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_decide_join(&config, &histogram, 0, branches, 2, &cell, &certificate));
+    memset(&operands, 0, sizeof operands);
+    EXPECT(ADALOSS_ERROR_STATISTICS,
+           adaloss_policy_decide_from_operands(&config, &operands, 0, &cell, &certificate));
+    operands.kind = 4;
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_policy_decide_from_operands(&config, &operands, 0, &cell, &certificate));
+    operands.kind = ADALOSS_TERMS;
+    operands.terms.min_abs = -1.0f;
+    EXPECT(ADALOSS_ERROR_STATISTICS,
+           adaloss_policy_decide_from_operands(&config, &operands, 0, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_outgoing(&config, &cell, 200, &log2));
+    EXPECT(ADALOSS_NONE, adaloss_policy_recover(&config, &outcome, 0, &log2));
+    outcome.overflow = 5;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_policy_note(&config, &outcome, 0, &cell));
+    cell.trigger = 6;
+    EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_step(&config, 1, &cell));
+    EXPECT(ADALOSS_ERROR_SHAPE,
+           adaloss_policy_terms(ADALOSS_BINARY32, VALUES, 8, ADALOSS_BINARY32, VALUES, 8, 3, 3, &terms));
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_policy_terms(5, VALUES, 8, ADALOSS_BINARY32, VALUES, 8, 2, 2, &terms));
+}
+
+static void tensors(void)
+{
+    uint16_t halves[COUNT] = {0};
+    float floats[COUNT];
+    adaloss_outcome outcome = {0, 0, 0, 0, 0, 0, 0, 0};
+    adaloss_unscaled met = {0, 0, 0};
+    adaloss_branch branches[2] = {{NULL, 0, 0}, {NULL, 0, 0}};
+    int32_t log2;
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_apply_values(NARROWING, 300, NOISE, 0, VALUES, COUNT, halves, &outcome));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_values(NARROWING, 0, NOISE, 0, VALUES, COUNT, halves, NULL));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_values(NARROWING, 0, NOISE, 0, VALUES, COUNT, NULL, &outcome));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT,
+           adaloss_apply_values(NARROWING, 0, NOISE, 0, VALUES, COUNT, MISALIGNED(halves), &outcome));
+    outcome.elements = (uint64_t)1 << 63;
+    EXPECT(ADALOSS_ERROR_FULL, adaloss_apply_values(NARROWING, 0, NOISE, 0, VALUES, COUNT, halves, &outcome));
+    outcome.elements += 1;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_apply_values(NARROWING, 0, NOISE, 0, VALUES, COUNT, halves, &outcome));
+    EXPECT(ADALOSS_ERROR_BRANCHES, adaloss_propagate_common(NULL, 0, &log2));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_propagate_join(BINARY16, branches, 2, floats, COUNT, &log2));
+    EXPECT(ADALOSS_ERROR_BRANCHES, adaloss_propagate_join(BINARY16, branches, 1, floats, COUNT, &log2));
+    branches[0].gradient = branches[1].gradient = halves;
+    branches[1].scale_log2 = -127;
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_propagate_join(BINARY16, branches, 2, floats, COUNT, &log2));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_unscale_values(BINARY16, halves, COUNT, 0, floats, NULL));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_unscale_values(BINARY16, halves, COUNT, 127, floats, &met));
+    met.tiny = 1;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_unscale_values(BINARY16, halves, COUNT, 0, floats, &met));
+}
+
+/* What a pass does wrong. */
+typedef struct mistake {
+    enum { NO_MISTAKE, FAILS, CALLS_THE_SCALER, WRONG_BUFFER, COUNTS_WRONGLY, SPOILS_THE_HISTOGRAM } kind;
+    adaloss_scaler *scaler;
+    adaloss_pass *kept;
+} mistake;
+
+static adaloss_code pass(void *context, adaloss_pass *running)
+{
+    mistake *made = context;
+    uint16_t halves[COUNT];
+    adaloss_request request;
+    adaloss_code code = ADALOSS_OK;
+    made->kept = running;
+    switch (made->kind) {
+    case NO_MISTAKE:
+        return adaloss_apply_pass(running, VALUES, COUNT, halves);
+    case FAILS:
+        return ADALOSS_USER + 7;
+    case CALLS_THE_SCALER: {
+        adaloss_totals totals;
+        adaloss_verdict verdict;
+        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_finish(made->scaler, &verdict));
+        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_totals(made->scaler, &totals));
+        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_clear(made->scaler));
+        return adaloss_apply_pass(running, VALUES, COUNT, halves);
+    }
+    case WRONG_BUFFER:
+        EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_request(running, NULL));
+        code = adaloss_apply_pass(running, VALUES, COUNT, NULL);
+        EXPECT(ADALOSS_ERROR_NULL, code);
+        return code;
+    case COUNTS_WRONGLY:
+        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        request.outcome->zero = 3;
+        return ADALOSS_OK;
+    case SPOILS_THE_HISTOGRAM:
+        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        if (request.histogram != NULL) {
+            memset(request.histogram, 0xee, sizeof *request.histogram);
+        }
+        return ADALOSS_OK;
+    }
+    return code;
+}
+
+static adaloss_code no_operands(void *context, adaloss_operands *operands)
+{
+    (void)context;
+    operands->kind = 17;
+    return ADALOSS_OK;
+}
+
+static void scalers(void)
+{
+    static adaloss_scaler scaler, untouched;
+    static adaloss_cell cells[CELLS];
+    adaloss_config config = recommended();
+    const adaloss_place nowhere = {3, 0}, loss = {ADALOSS_LOSS, 0}, layer = {ADALOSS_LAYER, 3};
+    const int32_t branches[2] = {0, 1};
+    adaloss_unscaled met = {0, 1, 0};
+    adaloss_verdict verdict;
+    adaloss_totals totals;
+    adaloss_visit visit;
+    adaloss_cell cell;
+    int32_t log2 = 99;
+    mistake made = {NO_MISTAKE, &scaler, NULL};
+
+    EXPECT(ADALOSS_ERROR_NOT_INITIALISED, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_ERROR_NOT_INITIALISED, adaloss_scaler_clear(&scaler));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_begin(NULL));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_scaler_begin((adaloss_scaler *)MISALIGNED(&scaler)));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_init(&scaler, NULL, cells, CELLS));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_init(&scaler, &config, NULL, CELLS));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_init(NULL, &config, cells, CELLS));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_scaler_init(&scaler, &config, cells, SIZE_MAX));
+    if (memcmp(&scaler, &untouched, sizeof scaler) != 0) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_INITIALISED);
+    }
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
+    EXPECT(ADALOSS_ERROR_INITIALISED, adaloss_scaler_init(&scaler, &config, cells, CELLS));
+
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_finish(&scaler, &verdict));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_abandon(&scaler));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_last(&scaler, &visit));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_ERROR_STEP, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_last(&scaler, &visit));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, NULL, &made, &log2));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, pass, &made, NULL));
+    EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_layer(&scaler, CELLS, 0, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_layer(&scaler, 0, 127, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_BRANCHES, adaloss_scaler_join(&scaler, 0, branches, 1, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_join(&scaler, 0, NULL, 2, pass, &made, &log2));
+    made.kind = FAILS;
+    EXPECT(ADALOSS_USER + 7, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    made.kind = WRONG_BUFFER;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    made.kind = COUNTS_WRONGLY;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    made.kind = SPOILS_THE_HISTOGRAM;
+    EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    if (log2 != 99) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_SCALE);
+    }
+    made.kind = CALLS_THE_SCALER;
+    EXPECT(ADALOSS_OK, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made.kept, VALUES, COUNT, NULL));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_pass(NULL, VALUES, COUNT, NULL));
+
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_scaler_unscaled(&scaler, 0, &met));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_reject(&scaler, nowhere, ADALOSS_CAUSE_OVERFLOW));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_reject(&scaler, loss, ADALOSS_CAUSE_NONE));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_cell(&scaler, layer, &cell));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_cell(&scaler, nowhere, &cell));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_finish(&scaler, NULL));
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish(&scaler, &verdict));
+    if (verdict.kind != ADALOSS_VERDICT_APPLY) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_STEP);
+    }
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_totals(&scaler, NULL));
+    EXPECT(ADALOSS_OK, adaloss_scaler_totals(&scaler, &totals));
+
+    memset(&cells[2], 0xff, sizeof cells[2]);
+    EXPECT(ADALOSS_ERROR_CELL, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_clear(&scaler));
+    if (memcmp(&scaler, &untouched, sizeof scaler) != 0) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_INITIALISED);
+    }
+
+    EXPECT(ADALOSS_OK, adaloss_policy_paper(BINARY16, &config));
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
+    made.kind = NO_MISTAKE;
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_layer(&scaler, 1, 0, no_operands, pass, &made, &log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_abandon(&scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_clear(&scaler));
+}
+
+static void checkpoints(void)
+{
+    static adaloss_scaler scaler, other;
+    static adaloss_cell cells[CELLS], of_other[CELLS + 1];
+    uint8_t bytes[ADALOSS_CHECKPOINT_BYTES(CELLS)], changed[sizeof bytes];
+    adaloss_config config = recommended();
+    uint32_t before, after;
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_scaler_save(&scaler, bytes, sizeof bytes - 1));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_scaler_save(&scaler, NULL, 0));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_save(&scaler, NULL, sizeof bytes));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_ERROR_STEP, adaloss_scaler_save(&scaler, bytes, sizeof bytes));
+    EXPECT(ADALOSS_ERROR_STEP, adaloss_scaler_restore(&scaler, bytes, sizeof bytes));
+    EXPECT(ADALOSS_OK, adaloss_scaler_abandon(&scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_save(&scaler, bytes, sizeof bytes));
+    EXPECT(ADALOSS_OK, adaloss_scaler_digest(&scaler, &before));
+
+    EXPECT(ADALOSS_ERROR_FOREIGN, adaloss_scaler_restore(&scaler, "PK\3\4 a zip file", 16));
+    EXPECT(ADALOSS_ERROR_FOREIGN, adaloss_scaler_restore(&scaler, NULL, 0));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_scaler_restore(&scaler, bytes, sizeof bytes - 1));
+    memcpy(changed, bytes, sizeof bytes);
+    changed[8] = 2;
+    EXPECT(ADALOSS_ERROR_VERSION, adaloss_scaler_restore(&scaler, changed, sizeof changed));
+    memcpy(changed, bytes, sizeof bytes);
+    changed[100] ^= 1;
+    EXPECT(ADALOSS_ERROR_DAMAGED, adaloss_scaler_restore(&scaler, changed, sizeof changed));
+    EXPECT(ADALOSS_OK, adaloss_scaler_digest(&scaler, &after));
+    if (before != after) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_DAMAGED);
+    }
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&other, &config, of_other, CELLS + 1));
+    EXPECT(ADALOSS_ERROR_CAPACITY, adaloss_scaler_restore(&other, bytes, sizeof bytes));
+    EXPECT(ADALOSS_OK, adaloss_scaler_clear(&other));
+    config.period = 11;
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&other, &config, of_other, CELLS));
+    EXPECT(ADALOSS_ERROR_OTHER_CONFIG, adaloss_scaler_restore(&other, bytes, sizeof bytes));
+    EXPECT(ADALOSS_OK, adaloss_scaler_restore(&scaler, bytes, sizeof bytes));
+}
+
+int main(void)
+{
+    formats();
+    statistics();
+    configurations();
+    policies();
+    tensors();
+    scalers();
+    checkpoints();
+    printf("%d of %d mistakes were answered as they should be\n", checks - failures, checks);
+    return failures != 0;
+}
