@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{Input, Inputs},
     layer::{
-        CELLS, Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way,
-        complete, finite, refresh, squares,
+        Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way, complete,
+        finite, refresh, squares,
     },
     model::{Layers, Model},
     optimizer::{Optimizer, Update},
