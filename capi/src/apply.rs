@@ -8,12 +8,12 @@ use adaloss_core::{
 };
 
 use crate::{
-    ADALOSS_ERROR_FULL, ADALOSS_ERROR_NO_PASS, ADALOSS_ERROR_SCALE, adaloss_code,
-    adaloss_histogram, adaloss_narrowing, adaloss_noise, adaloss_outcome,
+    ADALOSS_ERROR_NO_PASS, ADALOSS_ERROR_SCALE, adaloss_code, adaloss_histogram, adaloss_narrowing,
+    adaloss_noise, adaloss_outcome,
     code::{Refused, code},
     format::with_element,
     memory::{Place, any_bytes, array, array_mut, exclusive},
-    statistics::Mirror,
+    statistics::{Mirror, has_room},
 };
 
 /// A pass, as C knows it: where the scaler keeps the one that runs.
@@ -103,9 +103,7 @@ pub unsafe extern "C" fn adaloss_apply_values(
         let apply = Apply { narrowing, shift: parse_shift(shift_log2)?, noise: noise.into() };
         // SAFETY: the header asks for two arrays of `count` elements and an outcome, all apart.
         let (outcome, from) = unsafe { (exclusive(outcome)?.core_mut()?, array(from, count)?) };
-        if outcome.elements.checked_add(count as u64).is_none_or(|sum| sum > 1 << 63) {
-            return Err(Refused(ADALOSS_ERROR_FULL));
-        }
+        has_room(outcome.elements, count as u64)?;
         with_element!(narrowing.format.encoding, F => {
             // SAFETY: as above.
             let to = unsafe { array_mut(to.cast::<F>(), count) }?;

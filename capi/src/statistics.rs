@@ -127,7 +127,7 @@ fn sum<'a>(counts: impl IntoIterator<Item = &'a u64>) -> Option<u64> {
 }
 
 /// Refuses to add to a count more than it may hold.
-fn has_room(count: u64, more: u64) -> Result<(), Refused> {
+pub(crate) fn has_room(count: u64, more: u64) -> Result<(), Refused> {
     match sum([&count, &more]) {
         Some(_) => Ok(()),
         None => Err(Refused(ADALOSS_ERROR_FULL)),

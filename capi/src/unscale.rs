@@ -8,11 +8,12 @@ use adaloss_core::{
 };
 
 use crate::{
-    ADALOSS_ERROR_ENUM, ADALOSS_ERROR_FULL, ADALOSS_ERROR_OUTCOME, adaloss_code, adaloss_format,
+    ADALOSS_ERROR_ENUM, ADALOSS_ERROR_OUTCOME, adaloss_code, adaloss_format,
     code::{Refused, code},
     format::with_element,
     memory::{any_bytes, array, array_mut, exclusive},
     scale,
+    statistics::has_room,
 };
 
 /// What unscaling met.
@@ -126,9 +127,7 @@ pub unsafe extern "C" fn adaloss_unscale_values(
         // SAFETY: the header asks for two arrays of `count` elements and a count, all apart.
         let (to, met) = unsafe { (array_mut(to, count)?, exclusive(met)?) };
         let mut all = met.parse()?;
-        if all.elements.checked_add(count as u64).is_none_or(|sum| sum > 1 << 63) {
-            return Err(Refused(ADALOSS_ERROR_FULL));
-        }
+        has_room(all.elements, count as u64)?;
         with_element!(format.encoding, F => {
             // SAFETY: as above.
             let from = unsafe { array(from.cast::<F>(), count) }?;
