@@ -1,0 +1,262 @@
+//! A perceptron without a heap, trained with gradients in `F`.
+
+use core::slice;
+
+use adaloss_core::{
+    format::{Element, Narrowing, Noise},
+    policy::Cell,
+    propagate::Scaled,
+    scale::Scale,
+    scaler::{State, Step, StepError},
+    statistics::Outcome,
+    unscale::{Cause, Place, Verdict},
+};
+use adaloss_hal::{
+    Epilogue, HostEpilogue, Matmul, Narrow, Plain, Product,
+    network::{Loss, LossSum, Pointwise, Sgd, Update},
+    portable::{Portable, PortableError},
+};
+
+use crate::layers::{BATCH, GRADIENT, LAYERS, WIDTHS, first_input, first_weight};
+
+/// Weights of all layers, each of shape (outputs, inputs).
+pub(crate) const WEIGHTS: usize = first_weight(LAYERS);
+/// Logits of a batch.
+const LOGITS: usize = BATCH * WIDTHS[LAYERS];
+
+/// Five linear layers without bias, their activations and their gradients.
+#[derive(Clone, Debug)]
+pub struct Perceptron<F> {
+    /// In f32: the masters, what the optimizer remembers, and the unscaled gradients.
+    masters: [f32; WEIGHTS],
+    momenta: [f32; WEIGHTS],
+    gradients: [f32; WEIGHTS],
+    /// The weights in low precision, and the input of every layer.
+    weights: [F; WEIGHTS],
+    inputs: [F; first_input(LAYERS)],
+    logits: [f32; LOGITS],
+    loss_gradient: [f32; LOGITS],
+    /// The gradient that arrives and the one that leaves, in turn.
+    passed: [[F; GRADIENT]; 2],
+}
+
+/// The gradients of a step as they leave a layer, with the weight they were multiplied with.
+pub trait Gradients<F> {
+    /// Is told a gradient; of the loss there is no weight.
+    fn see(&mut self, weight: &[f32], gradient: &[F]);
+}
+
+impl<F> Gradients<F> for () {
+    fn see(&mut self, _: &[f32], _: &[F]) {}
+}
+
+impl<F: Element + Plain> Perceptron<F> {
+    /// Makes a perceptron with random weights, the same on every machine.
+    pub fn new() -> Self {
+        let mut masters = [0.0; WEIGHTS];
+        let noise = Noise { seed: 20191024, stream: 0 };
+        for layer in 0..LAYERS {
+            // As large as keeps the variance through a rectifier (He et al. 2015).
+            let bound = libm::sqrtf(6.0 / WIDTHS[layer] as f32);
+            for (i, weight) in (0..).zip(&mut masters).take(first_weight(layer + 1)) {
+                if i >= first_weight(layer) {
+                    let word = noise.word(i as u32) >> 8;
+                    *weight = bound * (word as f32 / 8_388_608.0 - 1.0);
+                }
+            }
+        }
+        let zero = F::from_bits(0);
+        Self {
+            masters,
+            momenta: [0.0; WEIGHTS],
+            gradients: [0.0; WEIGHTS],
+            weights: [zero; WEIGHTS],
+            inputs: [zero; first_input(LAYERS)],
+            logits: [0.0; LOGITS],
+            loss_gradient: [0.0; LOGITS],
+            passed: [[zero; GRADIENT]; 2],
+        }
+    }
+
+    /// Returns the f32 masters of all weights.
+    pub const fn masters(&self) -> &[f32] {
+        &self.masters
+    }
+
+    /// Returns what the loss of a batch adds up to.
+    ///
+    /// # Errors
+    ///
+    /// None on the portable device.
+    pub fn judge(
+        &mut self,
+        pixels: &[f32],
+        labels: &[u32],
+        sum: &mut LossSum,
+    ) -> Result<(), PortableError> {
+        narrow(&self.masters, &mut self.weights)?;
+        narrow(pixels, &mut self.inputs[..BATCH * WIDTHS[0]])?;
+        for layer in 0..LAYERS {
+            let [inputs, outputs] = [WIDTHS[layer], WIDTHS[layer + 1]];
+            let product = Product::new(BATCH, inputs, outputs).transpose_b();
+            let weight = &self.weights[first_weight(layer)..first_weight(layer + 1)];
+            let (before, after) = self.inputs.split_at_mut(first_input(layer + 1));
+            let input = &before[first_input(layer)..];
+            let mut outcome = Outcome::EMPTY;
+            if layer + 1 == LAYERS {
+                let epilogue = Ends::at(Scale::ONE);
+                Portable.matmul(
+                    product,
+                    input,
+                    weight,
+                    &mut self.logits[..],
+                    epilogue.epilogue::<f32>(&mut outcome),
+                )?;
+            } else {
+                let output = &mut after[..BATCH * outputs];
+                let epilogue = Ends::at(Scale::ONE);
+                Portable.matmul(
+                    product,
+                    input,
+                    weight,
+                    &mut *output,
+                    epilogue.epilogue::<F>(&mut outcome),
+                )?;
+                Pointwise::<F, F>::relu(&mut Portable, output)?;
+            }
+        }
+        Portable.softmax_cross_entropy(
+            WIDTHS[LAYERS],
+            &self.logits,
+            labels,
+            &[],
+            &mut self.loss_gradient,
+            slice::from_mut(sum),
+        )
+    }
+
+    /// Trains with one batch; tells `seen` every gradient, in backward order.
+    ///
+    /// # Errors
+    ///
+    /// The scaler has too few cells.
+    pub fn step(
+        &mut self,
+        (state, cells): (&mut State, &mut [Cell]),
+        (pixels, labels): (&[f32], &[u32]),
+        sum: &mut LossSum,
+        seen: &mut impl Gradients<F>,
+    ) -> Result<Verdict, StepError<PortableError>> {
+        self.judge(pixels, labels, sum).map_err(StepError::Pass)?;
+        let mut step = state.begin(cells);
+        let Self { loss_gradient, passed, .. } = self;
+        let mut gradient = step.loss(&loss_gradient[..], |loss_gradient, pass| {
+            let to = &mut passed[0][..LOGITS];
+            Portable.apply(loss_gradient, to, HostEpilogue::new(pass).epilogue())?;
+            Ok(0)
+        })?;
+        seen.see(&[], &self.passed[0][..LOGITS]);
+        for layer in (0..LAYERS).rev() {
+            self.weight_gradient(layer, &gradient, &mut step).map_err(StepError::Pass)?;
+            if layer > 0 {
+                gradient = self.input_gradient(layer, &gradient, &mut step, seen)?;
+            }
+        }
+        let verdict = step.finish();
+        if verdict == Verdict::Apply {
+            let sgd =
+                Sgd { learning_rate: 0.003, momentum: 0.9, weight_decay: 0.0, max_norm: None };
+            let Self { masters, momenta, gradients, .. } = self;
+            Portable
+                .sgd(&sgd, &gradients[..], &[0.0], &mut masters[..], &mut momenta[..])
+                .map_err(StepError::Pass)?;
+        }
+        Ok(verdict)
+    }
+
+    /// Computes the gradient of a weight, unscaled in f32.
+    fn weight_gradient(
+        &mut self,
+        layer: usize,
+        gradient: &Scaled<usize>,
+        step: &mut Step<'_>,
+    ) -> Result<(), PortableError> {
+        let [inputs, outputs] = [WIDTHS[layer], WIDTHS[layer + 1]];
+        let (&passed, scale) = gradient.as_ref().into_parts();
+        let mut outcome = Outcome::EMPTY;
+        Portable.matmul(
+            Product::new(outputs, BATCH, inputs).transpose_a(),
+            &self.passed[passed][..BATCH * outputs],
+            &self.inputs[first_input(layer)..first_input(layer + 1)],
+            &mut self.gradients[first_weight(layer)..first_weight(layer + 1)],
+            Ends::at(scale).epilogue::<f32>(&mut outcome),
+        )?;
+        if outcome.nonfinite + outcome.overflow > 0 {
+            step.reject(Place::Weight(layer), Cause::NonFinite);
+        }
+        Ok(())
+    }
+
+    /// Takes the gradient back through a layer and the rectifier before it.
+    fn input_gradient(
+        &mut self,
+        layer: usize,
+        gradient: &Scaled<usize>,
+        step: &mut Step<'_>,
+        seen: &mut impl Gradients<F>,
+    ) -> Result<Scaled<usize>, StepError<PortableError>> {
+        let [inputs, outputs] = [WIDTHS[layer], WIDTHS[layer + 1]];
+        let product = Product::new(BATCH, outputs, inputs);
+        let weights = first_weight(layer)..first_weight(layer + 1);
+        let (weight, [one, two]) = (&self.weights[weights.clone()], &mut self.passed);
+        let next = step.layer(layer, gradient, |&from, pass| {
+            let (arrives, leaves) = if from == 0 { (&*one, &mut *two) } else { (&*two, &mut *one) };
+            Portable.matmul(
+                product,
+                &arrives[..BATCH * outputs],
+                weight,
+                &mut leaves[..BATCH * inputs],
+                HostEpilogue::new(pass).epilogue(),
+            )?;
+            Ok(1 - from)
+        })?;
+        let (&to, _) = next.as_ref().into_parts();
+        let gradient = &mut self.passed[to][..BATCH * inputs];
+        seen.see(&self.masters[weights], gradient);
+        let output = &self.inputs[first_input(layer)..first_input(layer + 1)];
+        Portable.relu_input(output, gradient).map_err(StepError::Pass)?;
+        Ok(next)
+    }
+}
+
+impl<F: Element + Plain> Default for Perceptron<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Narrows unscaled values; what is lost of weights and pixels is not counted.
+fn narrow<F: Element + Plain>(values: &[f32], to: &mut [F]) -> Result<(), PortableError> {
+    Portable.apply(values, to, Ends::at(Scale::ONE).epilogue::<F>(&mut Outcome::default()))
+}
+
+/// The cells of results that leave unscaled.
+struct Ends([Cell; 2]);
+
+impl Ends {
+    fn at(incoming: Scale) -> Self {
+        Self([Cell::at(incoming), Cell::at(Scale::ONE)])
+    }
+
+    fn epilogue<'a, F: Element>(&'a self, outcome: &'a mut Outcome) -> Epilogue<'a, Portable> {
+        Epilogue {
+            from: &self.0[..1],
+            to: &self.0[1..],
+            narrowing: Narrowing::to(F::ENCODING.into()),
+            noise: Noise::default(),
+            stores: true,
+            outcome: slice::from_mut(outcome),
+            histogram: None,
+        }
+    }
+}
