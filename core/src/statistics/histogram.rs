@@ -1,6 +1,6 @@
 //! One histogram that answers for every scale.
 
-use core::{array, fmt};
+use core::fmt;
 
 use crate::{
     format::{Narrowing, Overflow, Shifts},
@@ -218,8 +218,8 @@ impl Histogram {
     pub fn least_scale_by_mass(&self, allowed: u32) -> Option<Scale> {
         let masses = Masses::of(self);
         let mut lost = 0;
-        for (i, &mass) in masses.floors.iter().enumerate().rev() {
-            lost += mass;
+        for i in (0..BINS).rev() {
+            lost += masses.lost_at(i);
             if masses.share(lost) > allowed {
                 return Scale::new(FIRST_FLOOR + i as i32).ok();
             }
@@ -298,34 +298,46 @@ fn bin(label: i32, first: i32) -> usize {
 }
 
 /// The lower edges of the binades, weighted with their counts, in units that let the sum fit.
-struct Masses {
-    floors: [u64; BINS],
+///
+/// They are worked out when they are asked for: a table of them would fill a microcontroller's stack.
+struct Masses<'h> {
+    floors: &'h [u64; BINS],
+    /// The largest binade that is not empty, and the logarithm of what its lower edge weighs.
+    top: usize,
+    unit: u32,
     total: u64,
 }
 
-impl Masses {
-    fn of(histogram: &Histogram) -> Self {
-        let top = histogram.floors.iter().position(|&count| count > 0).unwrap_or(0);
+impl<'h> Masses<'h> {
+    fn of(histogram: &'h Histogram) -> Self {
+        let floors = &histogram.floors;
+        let top = floors.iter().position(|&count| count > 0).unwrap_or(0);
         // The largest binade weighs 2^unit; all together stay below 2^62.
         let unit = 62_u32.saturating_sub(64 - histogram.nonzero().leading_zeros());
-        let mut total = 0_u64;
-        let floors = array::from_fn(|i| {
-            let count = histogram.floors[i];
-            // Lost mass is bounded from above: a fraction of a unit counts as a whole where it may
-            // be lost, and not at all where it may be kept.
-            let (mass, fraction) = match i.saturating_sub(top) as u32 {
-                below if below <= unit => (count << (unit - below), 0),
-                below => (count.checked_shr(below - unit).unwrap_or(0), u64::from(count > 0)),
-            };
-            total = total.saturating_add(mass);
-            mass + fraction
-        });
-        Self { floors, total }
+        let masses = Self { floors, top, unit, total: 0 };
+        let total = (0..BINS).fold(0_u64, |total, i| total.saturating_add(masses.at(i).0));
+        Self { total, ..masses }
+    }
+
+    /// Returns the mass of a bin, and one where a fraction of a unit is left.
+    fn at(&self, i: usize) -> (u64, u64) {
+        let count = self.floors[i];
+        match i.saturating_sub(self.top) as u32 {
+            below if below <= self.unit => (count << (self.unit - below), 0),
+            below => (count.checked_shr(below - self.unit).unwrap_or(0), u64::from(count > 0)),
+        }
+    }
+
+    /// Returns the mass of a bin that is lost: it is bounded from above, so that a fraction of a unit
+    /// counts as a whole where it may be lost, and not at all where it may be kept.
+    fn lost_at(&self, i: usize) -> u64 {
+        let (mass, fraction) = self.at(i);
+        mass + fraction
     }
 
     /// Returns the lower edges of what underflows at `scale`.
     fn lost(&self, scale: Scale) -> u64 {
-        self.floors.iter().skip(bin(scale.log2() + 1, FIRST_FLOOR)).sum()
+        (bin(scale.log2() + 1, FIRST_FLOOR)..BINS).map(|i| self.lost_at(i)).sum()
     }
 
     /// Returns an upper bound of the share that `lost` is of the sum of magnitudes.
