@@ -58,6 +58,8 @@ entries! {
         State::save;
     "scaler::State::restore" => fn(Config, &[u8], &mut [Cell]) -> Result<State, CheckpointError> =
         State::restore;
+    "scaler::State::load" => fn(&mut State, &[u8], &mut [Cell]) -> Result<(), CheckpointError> =
+        State::load;
 
     "scaler::Step::loss" => fn(&mut Step, &Tensor, Run<'_>) -> Visited =
         |step, gradient, run| step.loss(gradient, run);

@@ -65,15 +65,15 @@ impl Backoff {
         })
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) const fn check(&self) -> Result<(), ConfigError> {
         if self.interval == 0 {
             return Err(ConfigError::NoInterval);
         }
         // Written so that NaN fails every comparison.
-        let legal = self.floor >= f64::from(Scale::MIN.factor())
+        let legal = self.floor >= Scale::MIN.factor() as f64
             && self.floor <= self.initial
             && self.initial <= self.cap
-            && self.cap <= f64::from(Scale::MAX.factor());
+            && self.cap <= Scale::MAX.factor() as f64;
         if !legal {
             return Err(ConfigError::ScaleBounds);
         }

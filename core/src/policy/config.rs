@@ -184,16 +184,35 @@ impl Config {
     /// # Errors
     ///
     /// A parameter of the policy is out of range; the error names it.
-    pub fn with_policy(self, policy: Policy) -> Result<Self, ConfigError> {
-        match &policy {
-            Policy::Fixed(_) => {}
-            Policy::Backoff(backoff) => backoff.check()?,
-            Policy::Normal(normal) => normal.check()?,
-            Policy::Range(range) => range.check()?,
-            Policy::Amax(amax) => amax.check()?,
-            Policy::Measured(measured) => measured.check()?,
+    ///
+    /// # Examples
+    ///
+    /// A configuration that the compiler knows links one policy; this one is firmware's.
+    ///
+    /// ```
+    /// use adaloss_core::{format::Format, policy::{Amax, Config, Policy}};
+    /// const CONFIG: Config = {
+    ///     let amax = Policy::Amax(Amax { window: 16, margin: 1 });
+    ///     match Config::for_format(Format::BINARY16).with_policy(amax) {
+    ///         Ok(config) => config,
+    ///         Err(_) => panic!("not a configuration"),
+    ///     }
+    /// };
+    /// assert_eq!(CONFIG.policy().name(), "amax");
+    /// ```
+    pub const fn with_policy(self, policy: Policy) -> Result<Self, ConfigError> {
+        let checked = match &policy {
+            Policy::Fixed(_) => Ok(()),
+            Policy::Backoff(backoff) => backoff.check(),
+            Policy::Normal(normal) => normal.check(),
+            Policy::Range(range) => range.check(),
+            Policy::Amax(amax) => amax.check(),
+            Policy::Measured(measured) => measured.check(),
+        };
+        match checked {
+            Ok(()) => Ok(Self { policy, ..self }),
+            Err(error) => Err(error),
         }
-        Ok(Self { policy, ..self })
     }
 
     /// Returns the same configuration deciding at every `period`-th visit of a cell.

@@ -77,7 +77,7 @@ impl Normal {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) const fn check(&self) -> Result<(), ConfigError> {
         // Written so that NaN fails every comparison.
         let legal = self.layer_cap > 0.0
             && self.accumulated_cap > 0.0

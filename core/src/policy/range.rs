@@ -120,7 +120,7 @@ impl Range {
         Self { smallest, largest }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) const fn check(&self) -> Result<(), ConfigError> {
         // Written so that NaN fails every comparison.
         let legal = self.smallest > 0.0 && self.smallest < self.largest && self.largest.is_finite();
         if legal { Ok(()) } else { Err(ConfigError::Extremes) }

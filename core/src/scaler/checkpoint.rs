@@ -4,7 +4,7 @@ use core::fmt;
 
 use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 
-use super::{LossScaler, State, Totals};
+use super::{LossScaler, State, Totals, step::Progress};
 use crate::policy::{Cell, Config};
 
 /// The checksum of zlib and Ethernet, without a table: checkpoints are rare and flash is scarce.
@@ -107,6 +107,18 @@ impl State {
         from: &[u8],
         cells: &mut [Cell],
     ) -> Result<Self, CheckpointError> {
+        let mut state = Self::new(config);
+        state.load(from, cells)?;
+        Ok(state)
+    }
+
+    /// Reads a checkpoint of a scaler with this configuration where this one is: for memory that has
+    /// no room for two.
+    ///
+    /// # Errors
+    ///
+    /// As [`restore`](Self::restore) says; the scaler and `cells` are as they were.
+    pub fn load(&mut self, from: &[u8], cells: &mut [Cell]) -> Result<(), CheckpointError> {
         let mut reader = Reader { rest: from };
         // What the bytes are comes before how many there are: the error should name the cause.
         if reader.take::<8>() != Some(MAGIC) {
@@ -130,23 +142,22 @@ impl State {
             return Err(CheckpointError::Damaged);
         }
         let in_use = reader.u32().ok_or(truncated)? as usize;
-        if reader.u32().ok_or(truncated)? != config_digest(&config) {
+        if reader.u32().ok_or(truncated)? != config_digest(&self.config) {
             return Err(CheckpointError::OtherConfig);
         }
 
-        let mut state = Self::new(config);
-        state.totals = Totals {
+        let totals = Totals {
             steps: reader.u64().ok_or(truncated)?,
             skipped: reader.u64().ok_or(truncated)?,
             recovered: reader.u64().ok_or(truncated)?,
             decisions: reader.u64().ok_or(truncated)?,
         };
-        state.visits = reader.u32().ok_or(truncated)?;
-        state.skipped_in_row = reader.u32().ok_or(truncated)?;
-        if !state.counts_are_possible() {
+        let visits = reader.u32().ok_or(truncated)?;
+        let skipped_in_row = reader.u32().ok_or(truncated)?;
+        if !are_possible(&self.config, &totals, skipped_in_row) {
             return Err(CheckpointError::Counts);
         }
-        state.loss = reader.cell(0)?;
+        let loss = reader.cell(0)?;
         let no_such_cell = CheckpointError::Cell { index: cells.len() + 1 };
         let (used, unused) = cells.split_at_mut_checked(in_use).ok_or(no_such_cell)?;
         // All are looked at before the first is written.
@@ -164,17 +175,19 @@ impl State {
         for (index, to) in (1..).zip(used) {
             *to = reader.cell(index)?;
         }
-        state.in_use = in_use;
-        Ok(state)
+        self.histogram.clear();
+        (self.loss, self.totals, self.visits) = (loss, totals, visits);
+        (self.skipped_in_row, self.in_use) = (skipped_in_row, in_use);
+        self.progress = Progress::default();
+        Ok(())
     }
+}
 
-    /// Tells whether a run can have counted its steps so.
-    fn counts_are_possible(&self) -> bool {
-        let Totals { steps, skipped, .. } = self.totals;
-        // As many in a row as are allowed stop the run, which then counts from zero.
-        let in_row = self.skipped_in_row;
-        in_row < self.config.max_skips() && u64::from(in_row) <= skipped && skipped <= steps
-    }
+/// Tells whether a run can have counted its steps so.
+fn are_possible(config: &Config, totals: &Totals, skipped_in_row: u32) -> bool {
+    let Totals { steps, skipped, .. } = *totals;
+    // As many in a row as are allowed stop the run, which then counts from zero.
+    skipped_in_row < config.max_skips() && u64::from(skipped_in_row) <= skipped && skipped <= steps
 }
 
 fn config_digest(config: &Config) -> u32 {

@@ -146,3 +146,41 @@ fn a_checkpoint_that_is_refused_leaves_the_cells_alone() {
     assert_eq!(restored.digest(&into), state.digest(&cells));
     assert_eq!((&into[..6], &into[6..]), (&cells[..6], &USED_BEFORE[6..]));
 }
+
+#[test]
+fn a_checkpoint_is_read_where_a_scaler_is() {
+    let config = Config::for_format(Format::BINARY16);
+    let run = |values: &[f32]| {
+        let (mut state, mut cells) = (State::new(config), USED_BEFORE);
+        let mut step = state.begin(&mut cells);
+        walk(values, |visit| visit(&mut step));
+        let _ = step.finish();
+        (state, cells)
+    };
+    let saved = |state: &State, cells: &[Cell]| {
+        let mut bytes = [0; State::checkpoint_bytes(CELLS)];
+        state.save(cells, &mut bytes).unwrap();
+        bytes
+    };
+    let (good, cells) = run(&[1.0e-3; 4]);
+    let bytes = saved(&good, &cells);
+
+    // Of another past, a bad step last, and one step under way.
+    let (mut state, mut cells) = run(&[f32::NAN; 4]);
+    walk(&[f32::INFINITY; 4], |visit| visit(&mut state.resume(&mut cells)));
+    let before = saved(&state, &cells);
+    for at in 0..bytes.len() {
+        let mut damaged = bytes;
+        damaged[at] ^= 0x10;
+        assert!(state.load(&damaged, &mut cells).is_err());
+        assert_eq!(saved(&state, &cells), before, "byte {at}");
+    }
+    assert_ne!(state.resume(&mut cells).first_bad(), None);
+
+    state.load(&bytes, &mut cells).unwrap();
+    assert_eq!(saved(&state, &cells), bytes);
+    let step = state.resume(&mut cells);
+    assert_eq!((step.first_bad(), step.last(), step.tiny()), (None, None, 0));
+    let fresh = State::new(config);
+    assert_eq!(state.histogram(), fresh.histogram());
+}
