@@ -84,6 +84,24 @@ pub trait Bus {
     fn write(&mut self, address: u32, from: &[u8]) -> Result<(), Fault>;
 }
 
+impl<B: Bus + ?Sized> Bus for &mut B {
+    fn load(&mut self, register: Register) -> u32 {
+        (**self).load(register)
+    }
+
+    fn store(&mut self, register: Register, word: u32) {
+        (**self).store(register, word);
+    }
+
+    fn read(&self, address: u32, to: &mut [u8]) -> Result<(), Fault> {
+        (**self).read(address, to)
+    }
+
+    fn write(&mut self, address: u32, from: &[u8]) -> Result<(), Fault> {
+        (**self).write(address, from)
+    }
+}
+
 /// An access that leads out of the accelerator's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use adaloss_core::{
     format::f16,
-    policy::{Cell, Config, Operands},
+    policy::{Cell, Operands},
     propagate::shifted,
     scale::Scale,
     scaler::{State, Step, StepError},
@@ -24,7 +24,7 @@ use crate::{
 pub struct Walk<'d, D: Memory> {
     device: &'d mut D,
     tensors: Tensors<D>,
-    state: State,
+    state: &'d mut State,
     cells: [Cell; LAYERS],
 }
 
@@ -42,14 +42,15 @@ pub enum WalkError<E> {
 }
 
 impl<'d, D: Memory + Narrow<f16>> Walk<'d, D> {
-    /// Takes a device, some of its memory, and the scaler of a new run.
+    /// Takes a device, some of its memory, and the scaler of a new run, whose 4 KiB stay where the
+    /// caller has them.
     ///
     /// # Errors
     ///
     /// The device's memory is exhausted.
-    pub fn new(device: &'d mut D, config: Config) -> Result<Self, D::Error> {
+    pub fn new(device: &'d mut D, state: &'d mut State) -> Result<Self, D::Error> {
         let tensors = Tensors::new(device)?;
-        Ok(Self { device, tensors, state: State::new(config), cells: [Cell::new(); LAYERS] })
+        Ok(Self { device, tensors, state, cells: [Cell::new(); LAYERS] })
     }
 
     /// Walks every step of a record, and prints a line for each tensor and each verdict.

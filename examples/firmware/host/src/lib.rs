@@ -2,6 +2,7 @@
 
 mod record;
 
+use adaloss_core::scaler::State;
 use adaloss_firmware::{Perceptron, Record, Walk, config, train};
 use adaloss_hal::portable::Portable;
 use anyhow::{Context, Result};
@@ -16,8 +17,8 @@ pub use record::record;
 pub fn walk(record: &[u8], policy: &str) -> Result<String> {
     let config = config(policy).with_context(|| format!("there is no policy \"{policy}\""))?;
     let mut printed = String::new();
-    let mut device = Portable;
-    Walk::new(&mut device, config)?.run(&mut Record::open(record)?, &mut printed)?;
+    let (mut device, mut state) = (Portable, State::new(config));
+    Walk::new(&mut device, &mut state)?.run(&mut Record::open(record)?, &mut printed)?;
     Ok(printed)
 }
 

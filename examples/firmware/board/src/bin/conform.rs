@@ -13,6 +13,7 @@ use adaloss_hal::conformance;
 /// Blocks of 64 bytes that the accelerator has: the suite wants 128 KiB.
 const BLOCKS: usize = 2048;
 
+/// The entry.
 #[cfg_attr(target_arch = "arm", cortex_m_rt::entry)]
 #[cfg_attr(target_arch = "riscv32", riscv_rt::entry)]
 fn main() -> ! {

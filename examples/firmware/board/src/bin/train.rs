@@ -9,6 +9,7 @@ use adaloss_firmware::{Perceptron, train};
 /// How often all samples are seen.
 const EPOCHS: u32 = 10;
 
+/// The entry.
 #[cfg_attr(target_arch = "arm", cortex_m_rt::entry)]
 #[cfg_attr(target_arch = "riscv32", riscv_rt::entry)]
 fn main() -> ! {

@@ -5,11 +5,13 @@
 
 use adaloss_accelerator::{Accelerator, AcceleratorError, Model, Pool};
 use adaloss_board::{Input, Lines, end};
+use adaloss_core::scaler::State;
 use adaloss_firmware::{Record, Walk, WalkError, config};
 
 /// Blocks of 64 bytes that the accelerator has.
 const BLOCKS: usize = 96;
 
+/// The entry.
 #[cfg_attr(target_arch = "arm", cortex_m_rt::entry)]
 #[cfg_attr(target_arch = "riscv32", riscv_rt::entry)]
 fn main() -> ! {
@@ -23,13 +25,13 @@ fn walk() -> Result<(), WalkError<AcceleratorError>> {
         panic!("name a policy");
     };
     let pool = Pool::<BLOCKS>::new();
-    let mut device =
-        Accelerator::new(Model::<{ 64 * BLOCKS }>::new(), &pool).map_err(WalkError::Device)?;
+    let mut model = Model::<{ 64 * BLOCKS }>::new();
+    let mut device = Accelerator::new(&mut model, &pool).map_err(WalkError::Device)?;
     let Ok(file) = Input::open(c"record") else {
         panic!("there is no file \"record\"");
     };
     let mut record = Record::open(file)?;
-    Walk::new(&mut device, config)
-        .map_err(WalkError::Device)?
-        .run(&mut record, &mut Lines::default())
+    let mut state = State::new(config);
+    let mut walk = Walk::new(&mut device, &mut state).map_err(WalkError::Device)?;
+    walk.run(&mut record, &mut Lines::default())
 }

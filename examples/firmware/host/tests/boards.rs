@@ -1,0 +1,175 @@
+//! The boards print what the host prints: firmware is built and run in QEMU. What is not on this machine is listed as
+//! ignored, with the reason.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use adaloss_firmware::POLICIES;
+use adaloss_firmware_host::{record, trained, walk};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A board, as QEMU has it.
+struct Board {
+    name: &'static str,
+    target: &'static str,
+    emulator: &'static str,
+    machine: &'static [&'static str],
+    /// What it has the memory for, besides walking recorded layers.
+    programs: &'static [&'static str],
+}
+
+const BOARDS: [Board; 3] = [
+    Board {
+        name: "Cortex-M4F",
+        target: "thumbv7em-none-eabihf",
+        emulator: "qemu-system-arm",
+        machine: &["-machine", "mps2-an386"],
+        programs: &["train", "conform"],
+    },
+    Board {
+        name: "Cortex-M0",
+        target: "thumbv6m-none-eabi",
+        emulator: "qemu-system-arm",
+        machine: &["-machine", "microbit"],
+        programs: &[],
+    },
+    Board {
+        name: "rv32imac",
+        target: "riscv32imac-unknown-none-elf",
+        emulator: "qemu-system-riscv32",
+        machine: &["-machine", "virt", "-bios", "none"],
+        programs: &["train", "conform"],
+    },
+];
+
+/// Steps that are recorded, of five tensors each.
+const STEPS: u32 = 210;
+/// As often as the program of the board does.
+const EPOCHS: u32 = 10;
+/// What ends a board that hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+impl Board {
+    /// Builds the programs; returns the folder they are in.
+    fn build(&self) -> Result<PathBuf, String> {
+        let mut build = Command::new(package("../build.sh"));
+        let programs = self.programs.iter().chain(&["walk"]);
+        build.args(["adaloss-board", self.target]).args(programs.flat_map(|name| ["--bin", name]));
+        let output = build.output().map_err(|error| format!("build.sh: {error}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+    }
+
+    /// Runs a program in a folder, where it finds its files; returns what it prints.
+    fn run(&self, folder: &Path, program: &Path, argument: &str) -> Result<String, Failed> {
+        let name = program.file_name().unwrap_or_default().display();
+        let semihosting = format!("enable=on,target=native,arg={name},arg={argument}");
+        let mut board = Command::new(self.emulator)
+            .args(self.machine)
+            .args(["-nographic", "-monitor", "none", "-serial", "none", "-semihosting-config"])
+            .arg(semihosting)
+            .arg("-kernel")
+            .arg(program)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // Both are read while it runs: a full pipe would stop it.
+        let mut out = board.stdout.take().ok_or("piped")?;
+        let mut error = board.stderr.take().ok_or("piped")?;
+        let out = thread::spawn(move || std::io::read_to_string(&mut out));
+        let error = thread::spawn(move || std::io::read_to_string(&mut error));
+        let begin = Instant::now();
+        let status = loop {
+            match board.try_wait()? {
+                Some(status) => break status,
+                None if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(20)),
+                None => board.kill()?,
+            }
+        };
+        let (out, error) = (out.join().unwrap()?, error.join().unwrap()?);
+        if status.success() { Ok(out) } else { Err(format!("{status}: {error}\n{out}").into()) }
+    }
+}
+
+fn package(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Returns an error that shows the first line in which a board differs.
+fn same(board: &str, host: &str) -> Result<(), Failed> {
+    for (nth, (board, host)) in board.lines().zip(host.lines()).enumerate() {
+        if board != host {
+            return Err(format!("line {}\n    board: {board}\n     host: {host}", nth + 1).into());
+        }
+    }
+    if board == host { Ok(()) } else { Err("one prints more lines than the other".into()) }
+}
+
+/// Whether a program that is needed is on this machine.
+fn has(program: &str) -> Result<(), String> {
+    let output = Command::new(program).arg("--version").output();
+    output.map(drop).map_err(|_| format!("there is no {program}"))
+}
+
+/// A test, ignored with the reason in its name where something is missing.
+fn trial(
+    name: String,
+    needed: &Result<Arc<PathBuf>, String>,
+    test: impl FnOnce(&Path) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    match needed {
+        Ok(folder) => {
+            let folder = Arc::clone(folder);
+            Trial::test(name, move || test(&folder))
+        }
+        Err(reason) => Trial::test(format!("{name} ({reason})"), || Ok(())).with_ignored_flag(true),
+    }
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    let here = tempfile::tempdir().expect("a folder for the record");
+    let layers: Arc<Vec<u8>> = Arc::new(record(STEPS).expect("a record"));
+    std::fs::write(here.path().join("record"), &*layers).expect("the record is written");
+    for board in &BOARDS {
+        let built = has(board.emulator).and_then(|()| board.build()).map(Arc::new);
+        for policy in POLICIES {
+            let (layers, here) = (Arc::clone(&layers), here.path().to_owned());
+            let name = format!("{} walks with {policy}", board.name);
+            trials.push(trial(name, &built, move |folder| {
+                let host = walk(&layers, policy)?;
+                let visits = host.lines().filter(|line| line.contains(" elements")).count();
+                if visits < 1000 {
+                    return Err(format!("{visits} layers are too few").into());
+                }
+                same(&board.run(&here, &folder.join("walk"), policy)?, &host)
+            }));
+        }
+        if board.programs.contains(&"train") {
+            let here = here.path().to_owned();
+            trials.push(trial(format!("{} trains", board.name), &built, move |folder| {
+                let host = trained(EPOCHS)?;
+                same(&board.run(&here, &folder.join("train"), "")?, &host)
+            }));
+        }
+        if board.programs.contains(&"conform") {
+            let here = here.path().to_owned();
+            trials.push(trial(format!("{} conforms", board.name), &built, move |folder| {
+                let said = board.run(&here, &folder.join("conform"), "")?;
+                let agreed = said.lines().filter(|line| line.contains(" operations agree")).count();
+                if agreed == 3 { Ok(()) } else { Err(said.into()) }
+            }));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}

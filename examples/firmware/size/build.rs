@@ -1,0 +1,17 @@
+//! Puts the memory map of the board where the linker looks for it.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let map = match env::var("TARGET")?.as_str() {
+        "thumbv6m-none-eabi" => "../board/memory/cortex-m0.x",
+        "thumbv7em-none-eabihf" => "../board/memory/cortex-m4f.x",
+        target => return Err(format!("there is no board with a {target}").into()),
+    };
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo says where to write")?);
+    fs::copy(map, out.join("memory.x"))?;
+    println!("cargo:rerun-if-changed={map}");
+    println!("cargo:rustc-link-search={}", out.display());
+    println!("cargo:rustc-link-arg-bins=-Tlink.x");
+    Ok(())
+}
