@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the programs of a package for a microcontroller: ./build.sh PACKAGE TARGET [options of cargo]
-# Prints the folder they are in. With rustup's target if it is there, else from the sources of Debian's
+# Prints the folder they are in; exits with 3 where there is no compiler for it. With rustup's target if it is there, else from the sources of Debian's
 # rust-web-src with the compiler they belong to, which links with lld-22.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -17,6 +17,6 @@ elif [ -x /usr/bin/cargo ] && compgen -G '/usr/src/rustc-*/library/core' >/dev/n
 else
     echo "firmware needs the target $target: rustup target add $target," \
         "or apt-get install rustc-web cargo-web rust-web-src lld-22" >&2
-    exit 1
+    exit 3
 fi
 realpath "$folder/$target/release"

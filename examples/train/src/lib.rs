@@ -32,3 +32,8 @@ pub mod trainer;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The Rust of the guide to linking.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/linking.md")]
+struct LinkingGuide;

@@ -55,14 +55,14 @@ impl<F: Element + Plain> Perceptron<F> {
     pub fn new() -> Self {
         let mut masters = [0.0; WEIGHTS];
         let noise = Noise { seed: 20191024, stream: 0 };
-        for layer in 0..LAYERS {
+        for (layer, &inputs) in WIDTHS[..LAYERS].iter().enumerate() {
             // As large as keeps the variance through a rectifier (He et al. 2015).
-            let bound = libm::sqrtf(6.0 / WIDTHS[layer] as f32);
-            for (i, weight) in (0..).zip(&mut masters).take(first_weight(layer + 1)) {
-                if i >= first_weight(layer) {
-                    let word = noise.word(i as u32) >> 8;
-                    *weight = bound * (word as f32 / 8_388_608.0 - 1.0);
-                }
+            let bound = libm::sqrtf(6.0 / inputs as f32);
+            let weights = first_weight(layer)..first_weight(layer + 1);
+            for (place, weight) in weights.clone().zip(&mut masters[weights]) {
+                // 24 random bits, from -1 to 1.
+                let word = noise.word(place as u32) >> 8;
+                *weight = bound * (word as f32 / 8_388_608.0 - 1.0);
             }
         }
         let zero = F::from_bits(0);
