@@ -61,7 +61,7 @@ impl<const WORDS: usize> ExactSum<WORDS> {
         magnitude
     }
 
-    /// Returns the sum in units of `2^unit_log2`, truncated to the precision of an f64.
+    /// Returns the sum in units of `2^unit_log2`: its 64 leading bits, rounded to the nearest f64, ties to even.
     pub fn to_f64(&self, unit_log2: i32) -> f64 {
         let magnitude = words_to_f64(&self.magnitude(), unit_log2);
         if self.is_negative() { -magnitude } else { magnitude }
