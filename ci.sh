@@ -131,5 +131,7 @@ for word in "${words[@]}"; do
         exit 2
     fi
     echo "== $word" >&2
+    began=$SECONDS
     "$word"
+    echo "== $word took $((SECONDS - began)) s" >&2
 done
