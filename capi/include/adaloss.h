@@ -88,6 +88,13 @@ enum {
     ADALOSS_ERROR_OTHER_CONFIG = -54, /* a checkpoint that was written under another configuration */
     ADALOSS_ERROR_COUNTS = -55,       /* more steps were skipped than there can have been */
 
+    /* devices */
+    ADALOSS_ERROR_MEMORY = -60,       /* the device's memory is exhausted */
+    ADALOSS_ERROR_HARDWARE = -61,     /* the device failed, or the connection to it */
+    ADALOSS_ERROR_DEVICE = -62,       /* something else is wrong with the device */
+    ADALOSS_ERROR_DIFFERS = -63,      /* conformance: the device differs from this library */
+    ADALOSS_ERROR_OPERATION = -64,    /* the device's table has no such function */
+
     ADALOSS_USER = 1000               /* from here on the codes are the caller's, for passes and devices to return */
 };
 
@@ -704,6 +711,169 @@ adaloss_code adaloss_scaler_save(const adaloss_scaler *scaler, void *to, size_t 
 
 /* Reads a checkpoint into a scaler with the same configuration and number of cells; the run goes on bit for bit. */
 adaloss_code adaloss_scaler_restore(adaloss_scaler *scaler, const void *from, size_t bytes);
+
+/* ---- Device: an accelerator of the caller's own -------------------------------------------------------------------- */
+
+/*
+ * A device is a table of functions over memory of its own.  Memory is named by addresses of bytes; an address plus a
+ * number of bytes names what lies behind it.  Values there have the bytes that they have here: elements of an encoding,
+ * floats, adaloss_cell, adaloss_outcome, adaloss_histogram, adaloss_statistics, adaloss_unscaled, adaloss_certificate.
+ *
+ * Functions of the table are called with shapes and formats that fit, from the thread that called this library.  They
+ * return ADALOSS_OK, or a code that is handed on.  They may return before their work is done: work is done in the order
+ * of the calls, and only `read` waits for it.
+ */
+
+enum { /* capabilities, added up */
+    ADALOSS_SUBNORMALS = 1,          /* subnormals are numbers like any other; otherwise no format is ADALOSS_GRADUAL */
+    ADALOSS_STOCHASTIC_ROUNDING = 2, /* otherwise no narrowing is ADALOSS_STOCHASTIC */
+    ADALOSS_SEQUENTIAL_SUMS = 4      /* sums in the order of the index, each product and each sum rounded to float */
+};
+
+/* The most branches of a join that a device is asked for. */
+#define ADALOSS_DEVICE_BRANCHES 16
+
+/* Where the float results of an operation go, which carry the scale of the cell `from`. */
+typedef struct adaloss_epilogue {
+    uint64_t from;       /* address of the cell whose scale the results carry */
+    uint64_t to;         /* address of the cell whose scale the narrowed results carry */
+    uint64_t outcome;    /* address of an adaloss_outcome, which takes the counts of what became of the results */
+    uint64_t histogram;  /* address of an adaloss_histogram, which takes the counts of the results themselves */
+    adaloss_narrowing narrowing;
+    adaloss_noise noise; /* the index of an element is that in the result */
+    uint32_t stores;     /* 0: nothing is narrowed or stored, and the outcome stays as it is */
+    uint32_t measures;   /* 0: there is no histogram */
+    uint32_t reserved;
+} adaloss_epilogue;
+
+/* One branch of a join in the device's memory. */
+typedef struct adaloss_device_branch {
+    uint64_t gradient;
+    uint64_t cell; /* its scale is that of the gradient */
+} adaloss_device_branch;
+
+/* The matrix product op(A) op(B), all row-major. */
+typedef struct adaloss_product {
+    size_t rows;         /* of op(A) and of the result */
+    size_t inner;        /* columns of op(A), rows of op(B) */
+    size_t columns;      /* of op(B) and of the result */
+    uint8_t transpose_a; /* not 0: A is stored as (inner, rows) */
+    uint8_t transpose_b; /* not 0: B is stored as (columns, inner) */
+    adaloss_format a;
+    adaloss_format b;
+    uint16_t reserved;
+} adaloss_product;
+
+/* Gives memory of zero bytes, at an address that is a multiple of 8; `bytes` is never 0. */
+typedef adaloss_code (*adaloss_device_allocate_function)(void *context, uint64_t bytes, uint64_t *address);
+
+/* Takes back what was allocated. */
+typedef void (*adaloss_device_free_function)(void *context, uint64_t address, uint64_t bytes);
+
+/* Waits for all work on the bytes from this address on, and copies them to the host; `bytes` is never 0. */
+typedef adaloss_code (*adaloss_device_read_function)(void *context, uint64_t from, void *to, size_t bytes);
+
+/* Copies from the host, whose memory may change when this returns; `bytes` is never 0. */
+typedef adaloss_code (*adaloss_device_write_function)(void *context, const void *from, uint64_t to, size_t bytes);
+
+/* Adds `count` elements to the adaloss_statistics at an address. */
+typedef adaloss_code (*adaloss_device_statistics_function)(void *context, adaloss_format format, uint64_t values,
+                                                           size_t count, uint64_t statistics);
+
+/* Narrows `count` floats as the epilogue says. */
+typedef adaloss_code (*adaloss_device_apply_function)(void *context, uint64_t values, size_t count, uint64_t to,
+                                                      const adaloss_epilogue *epilogue);
+
+/* Sums 2 to ADALOSS_DEVICE_BRANCHES branches of `count` elements as floats, in the order given, each brought from the
+ * scale of its cell to that of the epilogue's `from`, and narrows the sums as the epilogue says.  The elements of the
+ * branches have the format of the results. */
+typedef adaloss_code (*adaloss_device_propagate_function)(void *context, const adaloss_device_branch *branches,
+                                                          size_t branch_count, size_t count, uint64_t to,
+                                                          const adaloss_epilogue *epilogue);
+
+/* Widens `count` elements that carry the scale of a cell to floats without it, and adds what was met to the
+ * adaloss_unscaled at an address. */
+typedef adaloss_code (*adaloss_device_unscale_function)(void *context, adaloss_format format, uint64_t gradient,
+                                                        size_t count, uint64_t cell, uint64_t to, uint64_t met);
+
+/* Does what adaloss_policy_decide does. */
+typedef adaloss_code (*adaloss_device_decide_function)(void *context, const adaloss_config *config, uint64_t histogram,
+                                                       uint64_t cell, uint64_t certificate);
+
+/* Does what adaloss_policy_note does; `from` is the cell whose scale the float results carried. */
+typedef adaloss_code (*adaloss_device_note_function)(void *context, const adaloss_config *config, uint64_t outcome,
+                                                     uint64_t from, uint64_t cell);
+
+/* Multiplies matrices, with sums in float that begin at 0, and narrows the sums as the epilogue says. */
+typedef adaloss_code (*adaloss_device_matmul_function)(void *context, const adaloss_product *product, uint64_t a,
+                                                       uint64_t b, uint64_t to, const adaloss_epilogue *epilogue);
+
+/* A device.  The functions from `statistics` on may be NULL where there is no such operation. */
+typedef struct adaloss_device {
+    void *context;         /* what every function is given first; may be NULL */
+    uint32_t bytes;        /* sizeof(adaloss_device) */
+    uint32_t capabilities;
+    adaloss_device_allocate_function allocate;
+    adaloss_device_free_function free;
+    adaloss_device_read_function read;
+    adaloss_device_write_function write;
+    adaloss_device_statistics_function statistics;
+    adaloss_device_apply_function apply;
+    adaloss_device_propagate_function propagate;
+    adaloss_device_unscale_function unscale;
+    adaloss_device_decide_function decide;
+    adaloss_device_note_function note;
+    adaloss_device_matmul_function matmul;
+} adaloss_device;
+
+/* What a pass has in the device's memory: allocate so many bytes once, for any number of passes one after the other. */
+typedef struct adaloss_device_pass {
+    adaloss_cell from;
+    adaloss_cell to;
+    adaloss_outcome outcome;
+    adaloss_histogram histogram;
+} adaloss_device_pass;
+
+#define ADALOSS_DIFFERENCE_BYTES 256
+
+/* What was compared, or where a device differs. */
+typedef struct adaloss_conformance {
+    uint64_t operations; /* whose results agreed */
+    uint64_t refusals;   /* operations that had to be refused, and were */
+    uint64_t elements;   /* that agreed */
+    char difference[ADALOSS_DIFFERENCE_BYTES]; /* the first one, in words; empty where there is none */
+} adaloss_conformance;
+
+/* Says whether a table can be used, and if not, why. */
+adaloss_code adaloss_device_check(const adaloss_device *device);
+
+/* Copies the scales and counts of a pass to the device, where `memory` is the address of an adaloss_device_pass, and
+ * makes the epilogue that the device's operation ends in. */
+adaloss_code adaloss_device_write_pass(const adaloss_device *device, adaloss_pass *pass, uint64_t memory,
+                                       adaloss_epilogue *epilogue);
+
+/* Waits for the operation, and copies its counts back into the pass; where it fails, the pass has counted nothing. */
+adaloss_code adaloss_device_read_pass(const adaloss_device *device, adaloss_pass *pass,
+                                      const adaloss_epilogue *epilogue);
+
+/* The functions below compare a device with this library, element by element and counter by counter, on values where
+ * implementations go wrong.  They return ADALOSS_OK, or ADALOSS_ERROR_DIFFERS with the first difference; both write the
+ * report.  They need 96 KiB of stack, and 128 KiB of the device's memory. */
+
+/* Checks that memory is zeroed and copied; the other checks rely on this one. */
+adaloss_code adaloss_device_conform_memory(const adaloss_device *device, adaloss_conformance *report);
+
+/* Checks statistics, apply, propagate and unscale with elements of an encoding. */
+adaloss_code adaloss_device_conform_narrow(const adaloss_device *device, uint32_t encoding,
+                                           adaloss_conformance *report);
+
+/* Checks decisions: every policy that decides from histograms, over sequences of histograms and outcomes. */
+adaloss_code adaloss_device_conform_decide(const adaloss_device *device, adaloss_conformance *report);
+
+/* Checks products of two encodings of one width, narrowed to one of them or to binary32; ADALOSS_ERROR_FORMAT for
+ * others. */
+adaloss_code adaloss_device_conform_matmul(const adaloss_device *device, uint32_t a_encoding, uint32_t b_encoding,
+                                           uint32_t encoding, adaloss_conformance *report);
 
 #ifdef __cplusplus
 }

@@ -69,7 +69,7 @@ impl adaloss_pass {
     ///
     /// If the pointer is neither NULL nor misaligned, it is one that a pass function was given, and
     /// the scaler that gave it still exists.
-    unsafe fn borrow<'a>(pointer: *mut Self) -> Result<&'a mut Pass<'a>, Refused> {
+    pub(crate) unsafe fn borrow<'a>(pointer: *mut Self) -> Result<&'a mut Pass<'a>, Refused> {
         // SAFETY: the caller's promise.
         let running = unsafe { exclusive(pointer) }?.running.cast::<Pass<'a>>();
         // SAFETY: NULL, or the pass that `lend` was given and does not touch until C returns; C

@@ -11,7 +11,7 @@ macro_rules! codes {
     ($($name:ident = $number:literal, $text:literal;)*) => {
         $(#[doc = $text] pub const $name: adaloss_code = $number;)*
 
-        const fn text(code: adaloss_code) -> &'static CStr {
+        pub(crate) const fn text(code: adaloss_code) -> &'static CStr {
             const fn terminated(text: &'static str) -> &'static CStr {
                 match CStr::from_bytes_with_nul(text.as_bytes()) {
                     Ok(text) => text,
@@ -79,6 +79,12 @@ codes! {
     ADALOSS_ERROR_DAMAGED = -53, "the checkpoint is damaged: its checksum does not match";
     ADALOSS_ERROR_OTHER_CONFIG = -54, "the checkpoint was written under another configuration";
     ADALOSS_ERROR_COUNTS = -55, "the checkpoint counts more skipped steps than a run can have";
+
+    ADALOSS_ERROR_MEMORY = -60, "the device's memory is exhausted";
+    ADALOSS_ERROR_HARDWARE = -61, "the device failed, or the connection to it";
+    ADALOSS_ERROR_DEVICE = -62, "something else is wrong with the device";
+    ADALOSS_ERROR_DIFFERS = -63, "the device differs from this library";
+    ADALOSS_ERROR_OPERATION = -64, "the device does not have this operation";
 
     ADALOSS_USER = 1000, "a code of the caller's own";
 }

@@ -16,6 +16,7 @@
 
 mod apply;
 mod code;
+mod device;
 mod format;
 mod memory;
 mod policy;
@@ -27,6 +28,7 @@ mod unscale;
 
 pub use apply::*;
 pub use code::*;
+pub use device::*;
 pub use format::*;
 pub use policy::*;
 pub use propagate::*;

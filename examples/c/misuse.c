@@ -429,6 +429,192 @@ static void checkpoints(void)
     EXPECT(ADALOSS_OK, adaloss_scaler_restore(&scaler, bytes, sizeof bytes));
 }
 
+/* What a device's functions return, the address that it allocates, and the byte that its memory is full of. */
+typedef struct trouble {
+    adaloss_code allocate, read, write;
+    uint64_t address;
+    int byte, byte_of_histograms;
+    adaloss_pass *kept;
+} trouble;
+
+static adaloss_code allocate(void *context, uint64_t bytes, uint64_t *address)
+{
+    const trouble *of = context;
+    (void)bytes;
+    *address = of->address;
+    return of->allocate;
+}
+
+static void release(void *context, uint64_t address, uint64_t bytes)
+{
+    (void)context;
+    (void)address;
+    (void)bytes;
+}
+
+static adaloss_code read_bytes(void *context, uint64_t from, void *to, size_t bytes)
+{
+    const trouble *of = context;
+    (void)from;
+    memset(to, bytes == sizeof(adaloss_histogram) ? of->byte_of_histograms : of->byte, bytes);
+    return of->read;
+}
+
+static adaloss_code write_bytes(void *context, const void *from, uint64_t to, size_t bytes)
+{
+    const trouble *of = context;
+    (void)from;
+    (void)to;
+    (void)bytes;
+    return of->write;
+}
+
+/* A device without a context, which is no mistake. */
+static adaloss_code nothing_to_allocate(void *context, uint64_t bytes, uint64_t *address)
+{
+    (void)bytes;
+    *address = 0;
+    return context == NULL ? ADALOSS_ERROR_MEMORY : ADALOSS_ERROR_DEVICE;
+}
+
+static void differs(const char *expected, const adaloss_conformance *report)
+{
+    checks++;
+    if (strstr(report->difference, expected) == NULL) {
+        failures++;
+        fprintf(stderr, "misuse.c: \"%s\" instead of \"%s\"\n", report->difference, expected);
+    }
+}
+
+static adaloss_device device_in(trouble *context)
+{
+    adaloss_device device;
+    memset(&device, 0, sizeof device);
+    device.context = context;
+    device.bytes = sizeof device;
+    device.allocate = allocate;
+    device.free = release;
+    device.read = read_bytes;
+    device.write = write_bytes;
+    return device;
+}
+
+static adaloss_code pass_on_device(void *context, adaloss_pass *running)
+{
+    trouble *in = context;
+    const adaloss_device device = device_in(in);
+    adaloss_epilogue epilogue;
+    in->kept = running;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_write_pass(NULL, running, 0, &epilogue));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_write_pass(&device, NULL, 0, &epilogue));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_write_pass(&device, running, 0, NULL));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_device_write_pass(&device, running, 4, &epilogue));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_device_write_pass(&device, running, 0 - (uint64_t)8, &epilogue));
+    in->write = ADALOSS_USER + 2;
+    EXPECT(ADALOSS_USER + 2, adaloss_device_write_pass(&device, running, 0, &epilogue));
+    in->write = ADALOSS_OK;
+    EXPECT(ADALOSS_OK, adaloss_device_write_pass(&device, running, 0, &epilogue));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_read_pass(NULL, running, &epilogue));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_read_pass(&device, NULL, &epilogue));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_read_pass(&device, running, NULL));
+    in->read = ADALOSS_ERROR_HARDWARE;
+    EXPECT(ADALOSS_ERROR_HARDWARE, adaloss_device_read_pass(&device, running, &epilogue));
+    in->read = ADALOSS_OK;
+    in->byte = 0xee;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_device_read_pass(&device, running, &epilogue));
+    in->byte = 0;
+    if (epilogue.measures) {
+        in->byte_of_histograms = 0xee;
+        EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_device_read_pass(&device, running, &epilogue));
+        in->byte_of_histograms = 0;
+    }
+    return adaloss_device_read_pass(&device, running, &epilogue);
+}
+
+static void passes_on_devices(void)
+{
+    static adaloss_scaler scaler;
+    static adaloss_cell cells[CELLS];
+    const adaloss_config config = recommended();
+    trouble in = {ADALOSS_OK, ADALOSS_OK, ADALOSS_OK, 0, 0, 0, NULL};
+    const adaloss_device device = device_in(&in);
+    adaloss_epilogue epilogue;
+    int32_t log2;
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_loss(&scaler, NULL, pass_on_device, &in, &log2));
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_device_write_pass(&device, in.kept, 0, &epilogue));
+    EXPECT(ADALOSS_OK, adaloss_scaler_abandon(&scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_clear(&scaler));
+}
+
+static void devices(void)
+{
+    trouble in = {ADALOSS_OK, ADALOSS_OK, ADALOSS_OK, 0, 0, 0, NULL};
+    const adaloss_device right = device_in(&in);
+    adaloss_device device = right;
+    adaloss_conformance report;
+    memset(&report, 0xee, sizeof report);
+    EXPECT(ADALOSS_OK, adaloss_device_check(&device));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_check(NULL));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_device_check((adaloss_device *)MISALIGNED(&device)));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_conform_memory(NULL, &report));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_conform_memory(&device, NULL));
+    device.bytes = 0;
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_device_check(&device));
+    device = right;
+    device.capabilities = 8;
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_device_check(&device));
+    device = right;
+    device.allocate = NULL;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_check(&device));
+    device = right;
+    device.free = NULL;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_check(&device));
+    device = right;
+    device.read = NULL;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_check(&device));
+    device = right;
+    device.write = NULL;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_device_conform_memory(&device, &report));
+
+    device = right;
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_device_conform_narrow(&device, 5, &report));
+    EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_narrow(&device, ADALOSS_BINARY16, &report));
+    EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_decide(&device, &report));
+    EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_matmul(&device, ADALOSS_E4M3, ADALOSS_E5M2,
+                                                                  ADALOSS_BINARY32, &report));
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_device_conform_matmul(&device, ADALOSS_E4M3, ADALOSS_BINARY16,
+                                                               ADALOSS_BINARY32, &report));
+    if (report.operations != 0xeeeeeeeeeeeeeeeeu) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_DIFFERS); /* what was not asked wrote nothing */
+    }
+
+    in.allocate = ADALOSS_ERROR_MEMORY;
+    EXPECT(ADALOSS_ERROR_DIFFERS, adaloss_device_conform_memory(&device, &report));
+    differs("out of device memory", &report);
+    device.context = NULL;
+    device.allocate = nothing_to_allocate;
+    EXPECT(ADALOSS_ERROR_DIFFERS, adaloss_device_conform_memory(&device, &report));
+    differs("out of device memory", &report);
+    device = right;
+    in.allocate = ADALOSS_OK;
+    in.address = 4;
+    EXPECT(ADALOSS_ERROR_DIFFERS, adaloss_device_conform_memory(&device, &report));
+    differs("device error", &report);
+    in.address = 0;
+    in.read = ADALOSS_ERROR_HARDWARE;
+    EXPECT(ADALOSS_ERROR_DIFFERS, adaloss_device_conform_memory(&device, &report));
+    differs("device failure", &report);
+    in.read = ADALOSS_USER + 1;
+    EXPECT(ADALOSS_ERROR_DIFFERS, adaloss_device_conform_memory(&device, &report));
+    differs("device error", &report);
+    in.read = ADALOSS_OK;
+    in.byte = 0xee;
+    EXPECT(ADALOSS_ERROR_DIFFERS, adaloss_device_conform_memory(&device, &report));
+    differs("zeroed memory", &report);
+}
+
 int main(void)
 {
     formats();
@@ -438,6 +624,8 @@ int main(void)
     tensors();
     scalers();
     checkpoints();
+    devices();
+    passes_on_devices();
     printf("%d of %d mistakes were answered as they should be\n", checks - failures, checks);
     return failures != 0;
 }

@@ -5,6 +5,7 @@
     reason = "every call passes values of this test's own, as the header asks for them"
 )]
 
+mod device;
 mod rooms;
 mod walk;
 

@@ -25,7 +25,7 @@ fn narrowings() -> impl Iterator<Item = Narrowing> {
     })
 }
 
-fn outcome_of(outcome: &Outcome) -> adaloss_outcome {
+pub(crate) fn outcome_of(outcome: &Outcome) -> adaloss_outcome {
     adaloss_outcome {
         elements: outcome.elements,
         nonfinite: outcome.nonfinite,

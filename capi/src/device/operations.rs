@@ -1,0 +1,190 @@
+//! A table of C's as a device of the HAL: its operations.
+//!
+//! Shapes and formats are checked here, once for every device: functions of the table are called with
+//! what fits.
+
+use core::array;
+
+use adaloss_core::{
+    format::{Element, Encoding, Rounding, Subnormals},
+    policy::{Cell, Certificate, Config},
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::Unscaled,
+};
+use adaloss_hal::{Branch, Decide, Device, Epilogue, Matmul, Narrow, Plain, Product};
+
+use super::{
+    ADALOSS_DEVICE_BRANCHES, adaloss_device_branch, adaloss_epilogue, adaloss_product,
+    memory::{Elements, ElementsMut, Foreign, done, function},
+};
+use crate::{
+    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_FORMAT, ADALOSS_ERROR_SHAPE, adaloss_config,
+    adaloss_format, code::Refused,
+};
+
+impl Foreign {
+    /// Returns the format as this device reads it.
+    fn format(&self, encoding: Encoding) -> adaloss_format {
+        let subnormals =
+            if self.capabilities().subnormals { Subnormals::Gradual } else { Subnormals::Flush };
+        adaloss_core::format::Format::new(encoding, subnormals).into()
+    }
+
+    /// Writes an epilogue for C; refuses one that is not for `F`, or not one this device has.
+    fn epilogue<F: Element>(
+        &self,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<adaloss_epilogue, Refused> {
+        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
+        let has = self.capabilities();
+        let is_known = narrowing.format.encoding == F::ENCODING
+            && (has.subnormals || narrowing.format.subnormals == Subnormals::Flush)
+            && (has.stochastic_rounding || narrowing.rounding != Rounding::Stochastic);
+        if !is_known {
+            return Err(Refused(ADALOSS_ERROR_FORMAT));
+        }
+        let measured = histogram.as_ref().map(|histogram| histogram.address_of(1)).transpose()?;
+        Ok(adaloss_epilogue {
+            from: from.address_of(1)?,
+            to: to.address_of(1)?,
+            outcome: outcome.address_of(1)?,
+            histogram: measured.unwrap_or(0),
+            narrowing: narrowing.into(),
+            noise: noise.into(),
+            stores: stores.into(),
+            measures: measured.is_some().into(),
+            reserved: 0,
+        })
+    }
+}
+
+impl<F: Element + Plain> Narrow<F> for Foreign {
+    fn statistics(
+        &mut self,
+        values: Elements<'_, F>,
+        to: ElementsMut<'_, Statistics>,
+    ) -> Result<(), Refused> {
+        let (statistics, context) = (function(self.table.statistics)?, self.table.context);
+        let (format, count) = (self.format(F::ENCODING), values.count());
+        let (values, to) = (values.address_of(count)?, to.address_of(1)?);
+        // SAFETY: the promise given to `Foreign::new`; the addresses name what the header says.
+        done(unsafe { statistics(context, format, values, count, to) })
+    }
+
+    fn apply(
+        &mut self,
+        values: Elements<'_, f32>,
+        to: ElementsMut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), Refused> {
+        let (apply, context) = (function(self.table.apply)?, self.table.context);
+        let (epilogue, count) = (self.epilogue::<F>(epilogue)?, values.count());
+        let (values, to) = (values.address_of(count)?, to.address_of(count)?);
+        // SAFETY: as in `statistics`; the epilogue lives as long as the call.
+        done(unsafe { apply(context, values, count, to, &epilogue) })
+    }
+
+    fn propagate(
+        &mut self,
+        branches: &[Branch<Elements<'_, F>, Elements<'_, Cell>>],
+        to: ElementsMut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), Refused> {
+        let (propagate, context) = (function(self.table.propagate)?, self.table.context);
+        let (epilogue, count) = (self.epilogue::<F>(epilogue)?, to.count());
+        if !(2..=ADALOSS_DEVICE_BRANCHES).contains(&branches.len()) {
+            return Err(Refused(ADALOSS_ERROR_BRANCHES));
+        }
+        let none = adaloss_device_branch { gradient: 0, cell: 0 };
+        let mut named: [_; ADALOSS_DEVICE_BRANCHES] = array::from_fn(|_| none);
+        for (named, Branch { gradient, cell }) in named.iter_mut().zip(branches) {
+            (named.gradient, named.cell) = (gradient.address_of(count)?, cell.address_of(1)?);
+        }
+        let to = to.address_of(count)?;
+        // SAFETY: as in `apply`; the array has at least so many branches.
+        done(unsafe { propagate(context, named.as_ptr(), branches.len(), count, to, &epilogue) })
+    }
+
+    fn unscale(
+        &mut self,
+        gradient: Elements<'_, F>,
+        cell: Elements<'_, Cell>,
+        to: ElementsMut<'_, f32>,
+        met: ElementsMut<'_, Unscaled>,
+    ) -> Result<(), Refused> {
+        let (unscale, context) = (function(self.table.unscale)?, self.table.context);
+        let (format, count) = (self.format(F::ENCODING), gradient.count());
+        let (gradient, to) = (gradient.address_of(count)?, to.address_of(count)?);
+        let (cell, met) = (cell.address_of(1)?, met.address_of(1)?);
+        // SAFETY: as in `statistics`.
+        done(unsafe { unscale(context, format, gradient, count, cell, to, met) })
+    }
+}
+
+impl Decide for Foreign {
+    fn decide(
+        &mut self,
+        config: &Config,
+        seen: Elements<'_, Histogram>,
+        cell: ElementsMut<'_, Cell>,
+        certificate: ElementsMut<'_, Certificate>,
+    ) -> Result<(), Refused> {
+        let (decide, context) = (function(self.table.decide)?, self.table.context);
+        let config = adaloss_config::from(*config);
+        let (seen, cell) = (seen.address_of(1)?, cell.address_of(1)?);
+        let certificate = certificate.address_of(1)?;
+        // SAFETY: as in `Narrow::statistics`; the configuration lives as long as the call.
+        done(unsafe { decide(context, &config, seen, cell, certificate) })
+    }
+
+    fn note(
+        &mut self,
+        config: &Config,
+        outcome: Elements<'_, Outcome>,
+        from: Elements<'_, Cell>,
+        cell: ElementsMut<'_, Cell>,
+    ) -> Result<(), Refused> {
+        let (note, context) = (function(self.table.note)?, self.table.context);
+        let config = adaloss_config::from(*config);
+        let (outcome, from) = (outcome.address_of(1)?, from.address_of(1)?);
+        let cell = cell.address_of(1)?;
+        // SAFETY: as in `decide`.
+        done(unsafe { note(context, &config, outcome, from, cell) })
+    }
+}
+
+impl<A, B, F> Matmul<A, B, F> for Foreign
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn matmul(
+        &mut self,
+        product: Product,
+        a: Elements<'_, A>,
+        b: Elements<'_, B>,
+        to: ElementsMut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), Refused> {
+        let (matmul, context) = (function(self.table.matmul)?, self.table.context);
+        let epilogue = self.epilogue::<F>(epilogue)?;
+        let shape = |_| Refused(ADALOSS_ERROR_SHAPE);
+        let [left, right, result] = product.lengths();
+        let (a, b) = (a.address_of(left).map_err(shape)?, b.address_of(right).map_err(shape)?);
+        let to = to.address_of(result).map_err(shape)?;
+        let Product { rows, inner, columns, transpose_a, transpose_b } = product;
+        let product = adaloss_product {
+            rows,
+            inner,
+            columns,
+            transpose_a: transpose_a.into(),
+            transpose_b: transpose_b.into(),
+            a: self.format(A::ENCODING),
+            b: self.format(B::ENCODING),
+            reserved: 0,
+        };
+        // SAFETY: as in `Narrow::apply`; the shape lives as long as the call.
+        done(unsafe { matmul(context, &product, a, b, to, &epilogue) })
+    }
+}
