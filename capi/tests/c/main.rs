@@ -31,6 +31,7 @@ struct Program {
 const PROGRAMS: &[Program] = &[
     Program { name: "misuse", standard: C, files: &["misuse.c"] },
     Program { name: "corridor", standard: CPP, files: &["corridor.cpp"] },
+    Program { name: "device", standard: C, files: &["device.c"] },
     Program { name: "mlp", standard: C, files: &["mlp.c", "digits.c"] },
 ];
 
@@ -259,6 +260,7 @@ fn installed_for_cmake(cmake: &Path) -> Result<(), Failed> {
     check(Command::new(cmake).arg("--build").arg(&build));
     check(&mut Command::new(build.join("corridor")));
     check(&mut Command::new(build.join("misuse")));
+    check(&mut Command::new(build.join("device")));
     check(Command::new(build.join("mlp")).arg(data()).args(["e5m2", "measured", "1"]));
     Ok(())
 }
