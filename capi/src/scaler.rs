@@ -11,11 +11,12 @@ use adaloss_core::{
 };
 
 use crate::{
-    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_BUSY, ADALOSS_ERROR_INITIALISED, ADALOSS_ERROR_LENGTH,
-    ADALOSS_ERROR_NO_CELL, ADALOSS_ERROR_NO_STEP, ADALOSS_ERROR_NOT_INITIALISED,
-    ADALOSS_ERROR_NULL, ADALOSS_ERROR_STEP, ADALOSS_NONE, ADALOSS_OK, adaloss_cell,
-    adaloss_certificate, adaloss_code, adaloss_config, adaloss_histogram, adaloss_operands,
-    adaloss_outcome, adaloss_pass, adaloss_place, adaloss_unscaled, adaloss_verdict,
+    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_BUSY, ADALOSS_ERROR_HISTOGRAM, ADALOSS_ERROR_INITIALISED,
+    ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_NO_CELL, ADALOSS_ERROR_NO_STEP,
+    ADALOSS_ERROR_NOT_INITIALISED, ADALOSS_ERROR_NULL, ADALOSS_ERROR_STEP, ADALOSS_NONE,
+    ADALOSS_OK, adaloss_cell, adaloss_certificate, adaloss_code, adaloss_config, adaloss_histogram,
+    adaloss_operands, adaloss_outcome, adaloss_pass, adaloss_place, adaloss_unscaled,
+    adaloss_verdict,
     code::{Refused, code},
     memory::{Place, any_bytes, array, array_mut, exclusive, shared},
     policy::parse_branches,
@@ -189,8 +190,10 @@ unsafe fn visit(
                 *busy = true;
                 let code = adaloss_pass::lend(running, pass, |pass| function(context, pass));
                 *busy = false;
+                // Whatever the function returned: the histogram outlives it.
+                let counted = check_counters(pass);
                 match code {
-                    ADALOSS_OK => check_counters(pass),
+                    ADALOSS_OK => counted,
                     code => Err(Refused(code)),
                 }
             };
@@ -205,22 +208,25 @@ unsafe fn visit(
     Ok(())
 }
 
-/// Refuses what a kernel of C's cannot have counted.
+/// Refuses what a kernel of C's cannot have counted; what is no histogram of this pass becomes an
+/// empty one.
 fn check_counters(pass: &mut Pass<'_>) -> Result<(), Refused> {
-    let narrowing = pass.narrowing();
+    let empty = Histogram::new(pass.narrowing());
     let (outcome, histogram): (&mut Outcome, Option<&mut Histogram>) = pass.counters();
-    adaloss_outcome::from(*outcome).check()?;
     if let Some(histogram) = histogram {
         let counted = core::ptr::from_mut(histogram);
         // SAFETY: the two have the same size, and the one of the header has all bytes.
-        let checked = unsafe { (*counted.cast::<adaloss_histogram>()).check() };
+        let found = unsafe { &*counted.cast::<adaloss_histogram>() };
+        let is_for_another = found.narrowing != empty.narrowing().into();
+        let checked =
+            if is_for_another { Err(Refused(ADALOSS_ERROR_HISTOGRAM)) } else { found.check() };
         if checked.is_err() {
             // SAFETY: a histogram may be written where one is.
-            unsafe { counted.write(Histogram::new(narrowing)) };
+            unsafe { counted.write(empty) };
         }
         checked?;
     }
-    Ok(())
+    adaloss_outcome::from(*outcome).check()
 }
 
 /// Visits a tensor, whose operands a function describes if there is one.

@@ -251,7 +251,16 @@ static void tensors(void)
 
 /* What a pass does wrong. */
 typedef struct mistake {
-    enum { NO_MISTAKE, FAILS, CALLS_THE_SCALER, WRONG_BUFFER, COUNTS_WRONGLY, SPOILS_THE_HISTOGRAM } kind;
+    enum {
+        NO_MISTAKE,
+        FAILS,
+        CALLS_THE_SCALER,
+        WRONG_BUFFER,
+        COUNTS_WRONGLY,
+        SPOILS_THE_HISTOGRAM,
+        SPOILS_IT_AND_FAILS,
+        COUNTS_FOR_ANOTHER
+    } kind;
     adaloss_scaler *scaler;
     adaloss_pass *kept;
 } mistake;
@@ -291,6 +300,18 @@ static adaloss_code pass(void *context, adaloss_pass *running)
             memset(request.histogram, 0xee, sizeof *request.histogram);
         }
         return ADALOSS_OK;
+    case SPOILS_IT_AND_FAILS:
+        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        if (request.histogram != NULL) {
+            memset(request.histogram, 0xee, sizeof *request.histogram);
+        }
+        return ADALOSS_USER + 7;
+    case COUNTS_FOR_ANOTHER:
+        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        if (request.histogram != NULL) {
+            request.histogram->narrowing.format.encoding = ADALOSS_E4M3;
+        }
+        return ADALOSS_OK;
     }
     return code;
 }
@@ -306,6 +327,7 @@ static void scalers(void)
 {
     static adaloss_scaler scaler, untouched;
     static adaloss_cell cells[CELLS];
+    static adaloss_histogram histogram;
     adaloss_config config = recommended();
     const adaloss_place nowhere = {3, 0}, loss = {ADALOSS_LOSS, 0}, layer = {ADALOSS_LAYER, 3};
     const int32_t branches[2] = {0, 1};
@@ -314,6 +336,7 @@ static void scalers(void)
     adaloss_totals totals;
     adaloss_visit visit;
     adaloss_cell cell;
+    uint64_t underflow;
     int32_t log2 = 99;
     mistake made = {NO_MISTAKE, &scaler, NULL};
 
@@ -352,6 +375,12 @@ static void scalers(void)
     EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
     made.kind = SPOILS_THE_HISTOGRAM;
     EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    made.kind = COUNTS_FOR_ANOTHER;
+    EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    made.kind = SPOILS_IT_AND_FAILS;
+    EXPECT(ADALOSS_USER + 7, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_histogram(&scaler, &histogram));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_underflow(&histogram, 0, &underflow));
     if (log2 != 99) {
         EXPECT(ADALOSS_OK, ADALOSS_ERROR_SCALE);
     }
