@@ -1,0 +1,387 @@
+//! The rooms one by one: functions that keep nothing.
+
+use adaloss::*;
+use adaloss_core::{
+    format::{Encoding, Format, Narrowing, Noise, Overflow, Rounding, Subnormals},
+    scale::Scale,
+};
+use arbitrary::{Result, Unstructured};
+
+use crate::{
+    argument::{count, format, log2, narrowing, noise, number, pointer},
+    memory::{Memory, any},
+};
+
+/// Turns a narrowing that the library took into core's.
+fn core_narrowing(of: adaloss_narrowing) -> Narrowing {
+    let subnormals = [Subnormals::Gradual, Subnormals::Flush][usize::from(of.format.subnormals)];
+    let roundings = [Rounding::NearestEven, Rounding::TowardZero, Rounding::Stochastic];
+    Narrowing {
+        format: Format::new(Encoding::ALL[usize::from(of.format.encoding)], subnormals),
+        rounding: roundings[usize::from(of.rounding)],
+        overflow: [Overflow::Infinity, Overflow::Saturate][usize::from(of.overflow)],
+    }
+}
+
+pub(crate) fn formats(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
+    let (how, x, shift) = (narrowing(u)?, f32::from_bits(u.arbitrary()?), log2(u)?);
+    let place = pointer(u, &raw mut memory.numbers[0])?;
+    match u.int_in_range(0..=5)? {
+        0 => {
+            let word = u.arbitrary()?;
+            let code = memory.call(|_| unsafe {
+                adaloss_format_narrow(
+                    how,
+                    x,
+                    shift,
+                    word,
+                    place.cast(),
+                    place.cast::<u32>().wrapping_add(1),
+                )
+            });
+            if code == ADALOSS_OK {
+                let expected = core_narrowing(how).narrow(x, shift, word);
+                assert_eq!(memory.numbers[0] as u32, expected.bits);
+            }
+        }
+        1 => {
+            let code = memory.call(|_| unsafe { adaloss_format_shifts(how, x, place.cast()) });
+            if code == ADALOSS_OK {
+                let expected = core_narrowing(how).shifts(x).expect("there are some");
+                let found = memory.numbers[0];
+                assert_eq!(
+                    (found as i32, (found >> 32) as i32),
+                    (expected.least, expected.greatest)
+                );
+            }
+        }
+        2 => {
+            let code = memory.call(|_| unsafe { adaloss_scale_factor(shift, place.cast()) });
+            let expected = Scale::new(shift).map(Scale::factor);
+            assert!(
+                code == ADALOSS_OK || expected.is_err() || !place.is_aligned() || place.is_null()
+            );
+            if code == ADALOSS_OK {
+                assert_eq!(Ok(f32::from_bits(memory.numbers[0] as u32)), expected);
+            }
+        }
+        3 => {
+            let limits = pointer(u, &raw mut memory.limits)?;
+            memory.call(|_| unsafe { adaloss_format_limits(how.format, limits) });
+        }
+        4 => {
+            let noise = noise(u)?;
+            let expected = Noise { seed: noise.seed, stream: noise.stream }.word(shift as u32);
+            assert_eq!(adaloss_format_noise_word(noise, shift as u32), expected);
+        }
+        _ => {
+            let (from, to) = (&raw mut memory.elements[0], &raw mut memory.results);
+            let (from, to, count) = (pointer(u, from)?, pointer(u, to)?, count(u)?);
+            memory
+                .call(|_| unsafe { adaloss_format_widen(how.format, any(from), count, to.cast()) });
+        }
+    }
+    Ok(())
+}
+
+/// A histogram that the library wrote is one.
+fn is_histogram(memory: &mut Memory) {
+    memory.succeeds(|of| unsafe {
+        let place = (&raw mut (*of).numbers[0]).cast();
+        adaloss_statistics_histogram_underflow(&raw const (*of).histograms[0], 0, place)
+    });
+}
+
+pub(crate) fn statistics(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
+    let [one, other] = memory.histograms.each_mut().map(std::ptr::from_mut);
+    let (one, other) = (pointer(u, one)?, pointer(u, other)?);
+    let [outcome, another] = memory.outcomes.each_mut().map(std::ptr::from_mut);
+    let (outcome, another) = (pointer(u, outcome)?, pointer(u, another)?);
+    let [counted, more] = memory.statistics.each_mut().map(std::ptr::from_mut);
+    let (counted, more) = (pointer(u, counted)?, pointer(u, more)?);
+    let [logs, more_logs] = memory.log_statistics.each_mut().map(std::ptr::from_mut);
+    let (logs, more_logs) = (pointer(u, logs)?, pointer(u, more_logs)?);
+    let values = pointer(u, &raw mut memory.values)?;
+    let elements = pointer(u, &raw mut memory.elements[0])?;
+    let [mean, deviation] = [0, 1].map(|nth| &raw mut memory.numbers[nth]);
+    let (mean, deviation) = (pointer(u, mean)?, pointer(u, deviation)?);
+    let (count, log2, format) = (count(u)?, log2(u)?, format(u)?);
+    match u.int_in_range(0..=15)? {
+        0 | 1 => {
+            let how = narrowing(u)?;
+            if memory.call(|_| unsafe { adaloss_statistics_histogram_clear(one, how) })
+                == ADALOSS_OK
+            {
+                is_histogram(memory);
+            }
+        }
+        2 => {
+            let code = memory.call(|_| unsafe {
+                adaloss_statistics_histogram_observe(one, values.cast(), count, log2)
+            });
+            if code == ADALOSS_OK {
+                is_histogram(memory);
+            }
+        }
+        3 => {
+            if memory.call(|_| unsafe { adaloss_statistics_histogram_merge(one, other) })
+                == ADALOSS_OK
+            {
+                is_histogram(memory);
+            }
+        }
+        4 => {
+            let allowed = u.arbitrary()?;
+            memory
+                .call(|_| unsafe { adaloss_statistics_histogram_least(one, allowed, mean.cast()) });
+        }
+        5 => {
+            memory.call(|_| unsafe { adaloss_statistics_histogram_greatest(one, mean.cast()) });
+        }
+        6 => {
+            memory.call(|_| unsafe { adaloss_statistics_histogram_overflow(one, log2, mean) });
+        }
+        7 => {
+            memory.call(|_| unsafe { adaloss_statistics_outcome_merge(outcome, another) });
+        }
+        8 => {
+            memory.call(|_| unsafe { adaloss_statistics_clear(counted) });
+        }
+        9 => {
+            let of = any(elements);
+            let code =
+                memory.call(|_| unsafe { adaloss_statistics_observe(counted, format, of, count) });
+            if code == ADALOSS_OK {
+                // What has no elements adds nothing, and is taken.
+                memory.succeeds(|of| unsafe {
+                    adaloss_statistics_clear(&raw mut (*of).statistics[1])
+                });
+                memory.succeeds(|of| unsafe {
+                    adaloss_statistics_merge(
+                        &raw mut (*of).statistics[0],
+                        &raw const (*of).statistics[1],
+                    )
+                });
+            }
+        }
+        10 => {
+            memory.call(|_| unsafe { adaloss_statistics_merge(counted, more) });
+        }
+        11 | 12 => {
+            let moments = pointer(u, &raw mut memory.statistics[0].moments)?;
+            memory.call(|_| unsafe {
+                adaloss_statistics_moments(moments, mean.cast(), deviation.cast())
+            });
+        }
+        13 => {
+            memory.call(|_| unsafe { adaloss_statistics_log_clear(logs) });
+        }
+        14 => {
+            let of = any(elements);
+            memory.call(|_| unsafe { adaloss_statistics_log_observe(logs, format, of, count) });
+        }
+        _ => {
+            memory.call(|_| unsafe { adaloss_statistics_log_merge(logs, more_logs) });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn configurations(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
+    let format = format(u)?;
+    let config = pointer(u, &raw mut memory.configs[0])?;
+    match u.int_in_range(0..=11)? {
+        0 | 1 => {
+            let code = memory.call(|_| unsafe { adaloss_policy_recommended(format, config) });
+            is_config(code, memory);
+        }
+        2 => {
+            let code = memory.call(|_| unsafe { adaloss_policy_paper(format, config) });
+            is_config(code, memory);
+        }
+        3 => {
+            let backoff = pointer(u, &raw mut memory.configs[0].parameters.backoff)?;
+            let interval = u.int_in_range(0..=9)?;
+            memory.call(|_| unsafe { adaloss_policy_chainer(interval, backoff) });
+        }
+        4 => {
+            let backoff = pointer(u, &raw mut memory.configs[0].parameters.backoff)?;
+            memory.call(|_| unsafe { adaloss_policy_grad_scaler(backoff) });
+        }
+        5 => {
+            let normal = pointer(u, &raw mut memory.configs[0].parameters.normal)?;
+            let share = f64::from_bits(u.arbitrary()?);
+            let share =
+                if u.arbitrary()? { share } else { f64::from(u.arbitrary::<u16>()?) / 65536.0 };
+            memory.call(|_| unsafe { adaloss_policy_normal(format, share, normal) });
+        }
+        6 => {
+            let range = pointer(u, &raw mut memory.configs[0].parameters.range)?;
+            memory.call(|_| unsafe { adaloss_policy_range(format, range) });
+        }
+        7 => memory.configs[0].policy = number(u, 6)?.into(),
+        8 => {
+            memory.configs[0].period = u.int_in_range(0..=4)?;
+            memory.configs[0].recovery = number(u, 2)?.into();
+        }
+        9 => memory.configs[0].narrowing = narrowing(u)?,
+        _ => {
+            let code = memory.call(|_| unsafe { adaloss_policy_check(config) });
+            is_config(code, memory);
+        }
+    }
+    Ok(())
+}
+
+/// A configuration that is possible makes cells.
+fn is_config(code: adaloss_code, memory: &mut Memory) {
+    if code == ADALOSS_OK {
+        memory.succeeds(|of| unsafe { adaloss_policy_check(&raw const (*of).configs[0]) });
+        memory.succeeds(|of| unsafe {
+            adaloss_policy_cell(&raw const (*of).configs[0], &raw mut (*of).cell)
+        });
+    }
+}
+
+/// A cell that the library wrote is one.
+fn is_cell(code: adaloss_code, memory: &mut Memory) {
+    if code == ADALOSS_OK {
+        memory.succeeds(|of| unsafe {
+            let place = (&raw mut (*of).numbers[0]).cast();
+            adaloss_policy_outgoing(&raw const (*of).configs[0], &raw const (*of).cell, 0, place)
+        });
+    }
+}
+
+pub(crate) fn policies(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
+    let config = pointer(u, &raw mut memory.configs[0])?;
+    let cell = pointer(u, &raw mut memory.cell)?;
+    let histogram = pointer(u, &raw mut memory.histograms[0])?;
+    let outcome = pointer(u, &raw mut memory.outcomes[0])?;
+    let certificate = pointer(u, &raw mut memory.certificate)?;
+    let place = pointer(u, &raw mut memory.numbers[0])?;
+    let log2 = log2(u)?;
+    let code = match u.int_in_range(0..=9)? {
+        0 => memory.call(|_| unsafe { adaloss_policy_cell(config, cell) }),
+        1 => memory.call(|_| unsafe { adaloss_policy_due(config, cell, place.cast()) }),
+        2 | 3 => {
+            memory.call(|_| unsafe { adaloss_policy_decide(config, histogram, cell, certificate) })
+        }
+        4 => {
+            memory.operands.kind = number(u, 4)?.into();
+            if u.arbitrary()? {
+                memory.operands.gradient = memory.statistics[0];
+                memory.operands.weight = memory.statistics[1];
+                memory.operands.log_gradient = memory.log_statistics[0];
+            }
+            let operands = pointer(u, &raw mut memory.operands)?;
+            memory.call(|_| unsafe {
+                adaloss_policy_decide_from_operands(config, operands, log2, cell, certificate)
+            })
+        }
+        5 => {
+            let (branches, count) = branches(u, memory)?;
+            memory.call(|_| unsafe {
+                adaloss_policy_decide_join(
+                    config,
+                    histogram,
+                    log2,
+                    branches,
+                    count,
+                    cell,
+                    certificate,
+                )
+            })
+        }
+        6 => memory.call(|_| unsafe { adaloss_policy_note(config, outcome, log2, cell) }),
+        7 => {
+            // It is given no cell.
+            memory.call(|_| unsafe { adaloss_policy_recover(config, outcome, log2, place.cast()) });
+            return Ok(());
+        }
+        8 => {
+            let clean = u.int_in_range(-1..=1)?;
+            memory.call(|_| unsafe { adaloss_policy_step(config, clean, cell) })
+        }
+        _ => {
+            let (of_gradient, of_weight) = (number(u, 5)?.into(), number(u, 5)?.into());
+            let [gradient, weight] = memory.elements.each_mut().map(std::ptr::from_mut);
+            let (gradient, weight) = (any(pointer(u, gradient)?), any(pointer(u, weight)?));
+            let (rows, columns, inner) = (count(u)?, count(u)?, count(u)?);
+            let terms = pointer(u, &raw mut memory.operands.terms)?;
+            memory.call(|_| unsafe {
+                adaloss_policy_terms(
+                    of_gradient,
+                    gradient,
+                    rows,
+                    of_weight,
+                    weight,
+                    columns,
+                    inner,
+                    3,
+                    terms,
+                )
+            });
+            return Ok(());
+        }
+    };
+    is_cell(code, memory);
+    Ok(())
+}
+
+/// The scales of branches.
+pub(crate) fn branches(
+    u: &mut Unstructured<'_>,
+    memory: &mut Memory,
+) -> Result<(*const i32, usize)> {
+    for scale in memory.scales_log2.iter_mut().take(3) {
+        *scale = log2(u)?;
+    }
+    let count = if u.ratio(7, 8)? { u.int_in_range(0..=3)? } else { count(u)? };
+    Ok((pointer(u, &raw mut memory.scales_log2)?.cast_const().cast(), count))
+}
+
+pub(crate) fn tensors(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
+    for value in &mut memory.values {
+        if u.ratio(1, 8)? {
+            *value = f32::from_bits(u.arbitrary()?);
+        }
+    }
+    let values = pointer(u, &raw mut memory.values)?.cast::<f32>();
+    let results = pointer(u, &raw mut memory.results)?.cast::<f32>();
+    let elements = any(pointer(u, &raw mut memory.elements[0])?);
+    let outcome = pointer(u, &raw mut memory.outcomes[0])?;
+    let met = pointer(u, &raw mut memory.met)?;
+    let place = pointer(u, &raw mut memory.numbers[0])?.cast();
+    let (how, noise, shift, count) = (narrowing(u)?, noise(u)?, log2(u)?, count(u)?);
+    match u.int_in_range(0..=3)? {
+        0 => {
+            let first = u.arbitrary()?;
+            memory.call(|_| unsafe {
+                adaloss_apply_values(how, shift, noise, first, values, count, elements, outcome)
+            });
+        }
+        1 => {
+            let (branches, count) = branches(u, memory)?;
+            memory.call(|_| unsafe { adaloss_propagate_common(branches, count, place) });
+        }
+        2 => {
+            let [one, other] = memory.elements.each_mut().map(std::ptr::from_mut);
+            let mut branch = |gradient| -> Result<_> {
+                let gradient = any(pointer(u, gradient)?);
+                Ok(adaloss_branch { gradient, scale_log2: log2(u)?, reserved: 0 })
+            };
+            let mut branches = [branch(one)?, branch(other)?, branch(one)?];
+            let (named, of) = (pointer(u, &raw mut branches)?, u.int_in_range(0..=3)?);
+            memory.call(|_| unsafe {
+                adaloss_propagate_join(how.format, named.cast(), of, results, count, place)
+            });
+        }
+        _ => {
+            memory.call(|_| unsafe {
+                adaloss_unscale_values(how.format, elements, count, shift, results, met)
+            });
+        }
+    }
+    Ok(())
+}
