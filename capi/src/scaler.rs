@@ -135,11 +135,18 @@ unsafe fn find(scaler: *const adaloss_scaler) -> Result<*mut Scaler, Refused> {
 ///
 /// As for [`find`].
 unsafe fn borrow<'a>(scaler: *const adaloss_scaler) -> Result<(&'a State, &'a [Cell]), Refused> {
-    // SAFETY: the caller's promise; `init` wrote the state, and was given the cells.
-    unsafe {
-        let scaler = find(scaler)?;
-        Ok((&(*scaler).state, slice::from_raw_parts((*scaler).cells, (*scaler).count)))
-    }
+    // SAFETY: the caller's promise.
+    unsafe { find(scaler).map(|found| lend(found)) }
+}
+
+/// Borrows the state and the cells of a scaler that was found.
+///
+/// # Safety
+///
+/// The pointer is what [`find`] returned.
+unsafe fn lend<'a>(found: *mut Scaler) -> (&'a State, &'a [Cell]) {
+    // SAFETY: `init` wrote the state, and was given the cells.
+    unsafe { (&(*found).state, slice::from_raw_parts((*found).cells, (*found).count)) }
 }
 
 /// Lends the step under way.
@@ -455,8 +462,12 @@ pub unsafe extern "C" fn adaloss_scaler_last(
         // SAFETY: the header asks for a scaler and a place.
         unsafe {
             let place = Place::new(visit)?;
-            let last = with_step(scaler.cast_mut(), |step| Ok(step.last().copied()))?;
-            place.set(last.ok_or(Refused(ADALOSS_NONE))?.into());
+            let found = find(scaler)?;
+            if !(*found).open {
+                return Err(Refused(ADALOSS_ERROR_NO_STEP));
+            }
+            let (state, _) = lend(found);
+            place.set((*state.last().ok_or(Refused(ADALOSS_NONE))?).into());
         }
         Ok(())
     })
@@ -564,10 +575,11 @@ pub unsafe extern "C" fn adaloss_scaler_save(
     code(|| {
         // SAFETY: the header asks for a scaler and an array.
         unsafe {
-            let ((state, cells), to) = (borrow(scaler)?, array_mut(to.cast::<u8>(), bytes)?);
-            if (*find(scaler)?).open {
+            let (found, to) = (find(scaler)?, array_mut(to.cast::<u8>(), bytes)?);
+            if (*found).open {
                 return Err(Refused(ADALOSS_ERROR_STEP));
             }
+            let (state, cells) = lend(found);
             Ok(state.save(cells, to)?)
         }
     })

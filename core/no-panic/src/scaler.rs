@@ -51,6 +51,7 @@ entries! {
     "scaler::State::cell" => fn(&'static State, &'static [Cell], Place) -> Option<&'static Cell> =
         State::cell;
     "scaler::State::totals" => fn(&State) -> Totals = State::totals;
+    "scaler::State::last" => fn(&State) -> Option<&Visit> = State::last;
     "scaler::State::histogram" => fn(&State) -> &Histogram = State::histogram;
     "scaler::State::digest" => fn(&State, &[Cell]) -> u32 = State::digest;
     "scaler::State::checkpoint_bytes" => fn(usize) -> usize = State::checkpoint_bytes;

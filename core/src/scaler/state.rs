@@ -2,7 +2,7 @@
 
 use super::{
     Decision, Step, StepError, Totals, checkpoint, count,
-    step::{Log, Progress},
+    step::{Log, Progress, Visit},
 };
 use crate::{
     policy::{self, Cell, Config},
@@ -98,6 +98,11 @@ impl State {
         self.totals
     }
 
+    /// Returns what happened at the last visit of the step under way.
+    pub const fn last(&self) -> Option<&Visit> {
+        self.progress.last.as_ref()
+    }
+
     /// Returns the histogram of the last visit that measured one.
     pub const fn histogram(&self) -> &Histogram {
         &self.histogram
@@ -116,6 +121,17 @@ impl State {
     /// Returns the cells that were visited, and those before them.
     pub(super) fn in_use<'c>(&self, cells: &'c [Cell]) -> &'c [Cell] {
         cells.get(..self.in_use).unwrap_or(cells)
+    }
+
+    /// Returns the cell of a place as a visit finds it, the new one of a run before its first.
+    pub(super) fn cell_before<E>(
+        &self,
+        cells: &[Cell],
+        place: Place,
+    ) -> Result<Cell, StepError<E>> {
+        let (Place::Layer(id) | Place::Weight(id)) = place else { return Ok(self.loss) };
+        let cell = cells.get(id).ok_or(StepError::NoCell { id, cells: cells.len() })?;
+        Ok(if id < self.in_use { *cell } else { self.config.cell() })
     }
 
     /// Returns the cell of a place, made at its first visit.

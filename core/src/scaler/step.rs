@@ -223,7 +223,8 @@ impl<'s> Step<'s> {
     ///
     /// A sum of finite products can overflow f32: only this shows it.
     pub fn unscaled(&mut self, id: usize, met: &Unscaled) {
-        self.state.progress.tiny += met.tiny;
+        let tiny = &mut self.state.progress.tiny;
+        *tiny = tiny.saturating_add(met.tiny);
         if met.nonfinite > 0 {
             self.reject(Place::Weight(id), Cause::NonFinite);
         }
@@ -239,7 +240,7 @@ impl<'s> Step<'s> {
 
     /// Returns what happened at the last visit.
     pub const fn last(&self) -> Option<&Visit> {
-        self.state.progress.last.as_ref()
+        self.state.last()
     }
 
     /// Returns the histogram of the last visit that measured one.
@@ -274,7 +275,7 @@ impl<'s> Step<'s> {
         let narrowing = config.narrowing();
         let noise = Noise { seed: config.seed(), stream: self.state.visits };
         // The cell is written back at the end, so that a pass that fails changes nothing.
-        let mut cell = *self.state.cell_mut(self.cells, place)?;
+        let mut cell = self.state.cell_before(self.cells, place)?;
 
         let measure = |histogram: &mut Histogram| {
             histogram.clear();
