@@ -1,0 +1,59 @@
+//! A scaler as a block of bytes: what core writes, and the limits behind it.
+
+use adaloss_core::{
+    policy::{Cell, Config},
+    scale::Scale,
+    scaler::State,
+};
+use crc::{CRC_32_ISO_HDLC, Crc};
+
+use crate::{Scaler, ScalerError};
+
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+
+impl Scaler {
+    /// Returns everything that the next steps depend on; weights and optimizer are the caller's.
+    ///
+    /// # Errors
+    ///
+    /// None that is known of: the block has the size that core asks for.
+    pub fn save(&self) -> Result<Vec<u8>, ScalerError> {
+        let shared = self.lock();
+        let mut bytes = vec![0; State::checkpoint_bytes(shared.cells.len())];
+        shared.state.save(&shared.cells, &mut bytes).map_err(ScalerError::Checkpoint)?;
+        let limits = shared.limits.iter().flat_map(|limit| (limit.log2() as i16).to_le_bytes());
+        let limits = limits.collect::<Vec<_>>();
+        bytes.extend(&limits);
+        bytes.extend(CRC.checksum(&limits).to_le_bytes());
+        Ok(bytes)
+    }
+
+    /// Makes a scaler that goes on as the one that was saved, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no checkpoint, are damaged, or belong to another configuration or number of layers; the
+    /// error says which.
+    pub fn restore(config: Config, layers: usize, from: &[u8]) -> Result<Self, ScalerError> {
+        Self::new(config, layers)?; // refuses what cannot be
+        let mut cells = vec![Cell::new(); layers];
+        let state_bytes = State::checkpoint_bytes(layers);
+        let state = from.get(..state_bytes).unwrap_or(from);
+        let state = State::restore(config, state, &mut cells).map_err(ScalerError::Checkpoint)?;
+        let expected = state_bytes + 2 * (layers + 1) + 4;
+        if from.len() != expected {
+            return Err(ScalerError::CheckpointLength { expected, length: from.len() });
+        }
+        let limits = read_limits(&from[state_bytes..]).ok_or(ScalerError::CheckpointLimits)?;
+        Ok(Self::from_parts(state, cells, limits))
+    }
+}
+
+fn read_limits(from: &[u8]) -> Option<Vec<Scale>> {
+    let (limits, checksum) = from.split_last_chunk()?;
+    if CRC.checksum(limits).to_le_bytes() != *checksum {
+        return None;
+    }
+    let (limits, _) = limits.as_chunks();
+    limits.iter().map(|&two| Scale::new(i16::from_le_bytes(two).into()).ok()).collect()
+}

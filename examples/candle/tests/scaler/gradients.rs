@@ -1,0 +1,109 @@
+//! Gradients that binary16 cannot hold arrive.
+
+use adaloss_core::{scale::Scale, unscale::Place};
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use crate::{generator, gradients, matrix, scaler, values, weight};
+
+/// Small enough that candle's own backward pass in binary16 returns nothing but zeros.
+const TINY: f64 = 1.0e-9;
+
+/// Returns a loss of three layers; `mark` is called behind each.
+fn loss(
+    samples: &Tensor,
+    weights: &[Var; 3],
+    dtype: DType,
+    mark: impl Fn(usize, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let mut x = samples.to_dtype(dtype)?;
+    for (id, weight) in weights.iter().enumerate() {
+        x = mark(id, &x.matmul(&weight.to_dtype(dtype)?)?.relu()?)?;
+    }
+    x.to_dtype(DType::F32)?.sqr()?.mean_all()? * TINY
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn tiny_gradients_are_those_of_f32_up_to_rounding() -> Result<()> {
+    let mut rng = generator();
+    let weights = [weight(&mut rng, 32)?, weight(&mut rng, 32)?, weight(&mut rng, 32)?];
+    let samples = matrix(&mut rng, 16, 32, 1.0)?;
+    let exact = loss(&samples, &weights, DType::F32, |_, x| Ok(x.clone()))?.backward()?;
+    let lost = loss(&samples, &weights, DType::F16, |_, x| Ok(x.clone()))?.backward()?;
+
+    let scaler = scaler(2);
+    // The second step uses the scales that the first one decided.
+    for _ in 0..2 {
+        let step = scaler.begin()?;
+        let loss = loss(&samples, &weights, DType::F16, |id, x| match id {
+            2 => scaler.output(x),
+            _ => scaler.layer(id, x),
+        })?;
+        let seen = gradients(step, &loss);
+        for weight in &weights {
+            let of = |store: &candle_core::backprop::GradStore| values(store.get(weight).unwrap());
+            assert_eq!(norm(&of(&lost)), 0.0, "there is nothing to rescue");
+            let (seen, exact) = (of(&seen), of(&exact));
+            let error = seen.iter().zip(&exact).map(|(a, b)| a - b).collect::<Vec<_>>();
+            // Some ten roundings to 11 bits on the way, of which few add up.
+            assert!(norm(&error) < norm(&exact) * 2.0_f64.powi(-8), "{}", norm(&error));
+        }
+    }
+    assert_eq!(scaler.totals().steps, 2);
+    Ok(())
+}
+
+#[test]
+fn every_mark_reports_the_scale_that_its_gradient_left_with() -> Result<()> {
+    let mut rng = generator();
+    let weights = [weight(&mut rng, 32)?, weight(&mut rng, 32)?, weight(&mut rng, 32)?];
+    let samples = matrix(&mut rng, 16, 32, 1.0)?;
+    let scaler = scaler(2);
+    let step = scaler.begin()?;
+    let loss = loss(&samples, &weights, DType::F16, |id, x| match id {
+        2 => scaler.output(x),
+        _ => scaler.layer(id, x),
+    })?;
+    let _ = gradients(step, &loss);
+    let visits = scaler.visits();
+    let places = visits.iter().map(|visit| visit.place).collect::<Vec<_>>();
+    assert_eq!(places, [Place::Loss, Place::Layer(1), Place::Layer(0)]);
+    for visit in &visits {
+        assert!(visit.outgoing > Scale::new(16).unwrap(), "{visit:?}");
+        assert_eq!(scaler.cell(visit.place).unwrap().scale(), visit.outgoing);
+        assert_eq!((visit.outcome.underflow, visit.outcome.overflow), (0, 0));
+    }
+    assert_eq!(visits[1].incoming, visits[0].outgoing);
+    assert_eq!(scaler.totals().decisions, 3);
+    Ok(())
+}
+
+#[test]
+fn a_weight_of_several_segments_has_all_of_its_gradient() -> Result<()> {
+    let mut rng = generator();
+    let shared = weight(&mut rng, 8)?;
+    let bias = Var::zeros((1, 8), DType::F32, &Device::Cpu)?;
+    let samples = matrix(&mut rng, 4, 8, 1.0)?;
+    let scaler = scaler(1);
+    let loss = |dtype: DType, marks: bool| -> Result<Tensor> {
+        let mark = |x: Tensor| if marks { scaler.layer(0, &x) } else { Ok(x) };
+        let weight = shared.to_dtype(dtype)?;
+        let x = mark(samples.to_dtype(dtype)?.matmul(&weight)?)?;
+        let x = x.matmul(&weight)?;
+        let x = if marks { scaler.output(&x)? } else { x.to_dtype(DType::F32)? };
+        // The third use and the bias are between the output and the loss, where nothing is scaled.
+        x.broadcast_add(&bias)?.matmul(&shared)?.sqr()?.mean_all()
+    };
+    let exact = loss(DType::F32, false)?.backward()?;
+    let step = scaler.begin()?;
+    let seen = gradients(step, &loss(DType::F16, true)?);
+    for weight in [&shared, &bias] {
+        let (seen, exact) = (values(seen.get(weight).unwrap()), values(exact.get(weight).unwrap()));
+        let error = seen.iter().zip(&exact).map(|(a, b)| a - b).collect::<Vec<_>>();
+        assert!(norm(&error) < norm(&exact) * 2.0_f64.powi(-8), "{seen:?} {exact:?}");
+    }
+    Ok(())
+}
