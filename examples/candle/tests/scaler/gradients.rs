@@ -1,6 +1,7 @@
 //! Gradients that binary16 cannot hold arrive.
 
-use adaloss_core::{scale::Scale, unscale::Place};
+use adaloss_candle::Scaler;
+use adaloss_core::{format::Format, policy::Config, scale::Scale, unscale::Place};
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::{generator, gradients, matrix, scaler, values, weight};
@@ -104,6 +105,62 @@ fn a_weight_of_several_segments_has_all_of_its_gradient() -> Result<()> {
         let (seen, exact) = (values(seen.get(weight).unwrap()), values(exact.get(weight).unwrap()));
         let error = seen.iter().zip(&exact).map(|(a, b)| a - b).collect::<Vec<_>>();
         assert!(norm(&error) < norm(&exact) * 2.0_f64.powi(-8), "{seen:?} {exact:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_model_in_bf16_has_gradients_in_bf16() -> Result<()> {
+    let mut rng = generator();
+    let weights = [weight(&mut rng, 32)?, weight(&mut rng, 32)?, weight(&mut rng, 32)?];
+    let samples = matrix(&mut rng, 16, 32, 1.0)?;
+    let exact = loss(&samples, &weights, DType::F32, |_, x| Ok(x.clone()))?.backward()?;
+    let scaler = Scaler::new(Config::for_format(Format::BFLOAT16), 2)?;
+    let step = scaler.begin()?;
+    let loss = loss(&samples, &weights, DType::BF16, |id, x| match id {
+        2 => scaler.output(x),
+        _ => scaler.layer(id, x),
+    })?;
+    let seen = gradients(step, &loss);
+    for weight in &weights {
+        let (seen, exact) = (values(seen.get(weight).unwrap()), values(exact.get(weight).unwrap()));
+        let error = seen.iter().zip(&exact).map(|(a, b)| a - b).collect::<Vec<_>>();
+        // As in binary16, with three bits less.
+        assert!(norm(&error) < norm(&exact) * 2.0_f64.powi(-5), "{}", norm(&error));
+    }
+    Ok(())
+}
+
+#[test]
+fn convolutions_of_a_residual_block_have_their_gradients_too() -> Result<()> {
+    let mut rng = generator();
+    let kernel = |rng: &mut _, from: usize| -> Result<Var> {
+        let bound = (3.0 / (9 * from) as f32).sqrt();
+        Var::from_tensor(&matrix(rng, 8 * from, 9, bound)?.reshape((8, from, 3, 3))?)
+    };
+    let kernels = [kernel(&mut rng, 3)?, kernel(&mut rng, 8)?, kernel(&mut rng, 8)?];
+    let samples = matrix(&mut rng, 4 * 3, 64, 1.0)?.reshape((4, 3, 8, 8))?;
+    let loss = |dtype: DType, mark: &dyn Fn(usize, &Tensor) -> Result<Tensor>| -> Result<Tensor> {
+        let layer = |x: &Tensor, id: usize, stride: usize| {
+            x.conv2d(&kernels[id].to_dtype(dtype)?, 1, stride, 1, 1)?.relu()
+        };
+        let stem = mark(0, &layer(&samples.to_dtype(dtype)?, 0, 2)?)?;
+        let branch = mark(1, &layer(&stem, 1, 1)?)?;
+        let sum = mark(2, &(layer(&branch, 2, 1)? + &stem)?)?;
+        sum.to_dtype(DType::F32)?.sqr()?.mean_all()? * TINY
+    };
+    let exact = loss(DType::F32, &|_, x| Ok(x.clone()))?.backward()?;
+    let scaler = scaler(2);
+    let step = scaler.begin()?;
+    let loss = loss(DType::F16, &|id, x| match id {
+        2 => scaler.output(x),
+        _ => scaler.layer(id, x),
+    })?;
+    let seen = gradients(step, &loss);
+    for kernel in &kernels {
+        let (seen, exact) = (values(seen.get(kernel).unwrap()), values(exact.get(kernel).unwrap()));
+        let error = seen.iter().zip(&exact).map(|(a, b)| a - b).collect::<Vec<_>>();
+        assert!(norm(&error) < norm(&exact) * 2.0_f64.powi(-8), "{}", norm(&error));
     }
     Ok(())
 }
