@@ -192,18 +192,22 @@ impl<'a> Walk<'a> {
             return Err(ScalerError::Weight { layer: place, dtype, shape }.into());
         }
         let mut unscaled = vec![0.0; weight.elem_count()];
-        let met = unscale(Format::BINARY32, gradient, &mut unscaled)
+        let mut met = unscale(Format::BINARY32, gradient, &mut unscaled)
             .map_err(|error| ScalerError::Step(StepError::Pass(error)))?;
+        // Other segments may have used it, at scales of theirs.
+        if let Some(earlier) = self.weights.remove(weight) {
+            for (sum, earlier) in unscaled.iter_mut().zip(earlier.flatten_all()?.to_vec1::<f32>()?)
+            {
+                *sum += earlier;
+                met.nonfinite += u64::from(!sum.is_finite());
+            }
+        }
         match place {
             Place::Layer(id) | Place::Weight(id) => self.step.unscaled(id, &met),
             Place::Loss if met.nonfinite > 0 => self.step.reject(place, Cause::NonFinite),
             Place::Loss => {}
         }
-        let mut unscaled = Tensor::from_vec(unscaled, weight.shape(), weight.device())?;
-        // Other segments may have used it, at scales of theirs.
-        if let Some(earlier) = self.weights.remove(weight) {
-            unscaled = earlier.add(&unscaled)?;
-        }
+        let unscaled = Tensor::from_vec(unscaled, weight.shape(), weight.device())?;
         self.weights.insert(weight, unscaled);
         Ok(())
     }

@@ -116,3 +116,17 @@ fn what_no_scale_cures_is_skipped() -> Result<()> {
     assert_eq!((layer, cause), (Place::Layer(0), Cause::NonFinite));
     Ok(())
 }
+
+#[test]
+fn a_sum_over_segments_that_leaves_f32_is_skipped() -> Result<()> {
+    let scaler = scaler(1);
+    let weight = Var::new(&[0.5_f32, 0.25], &Device::Cpu)?;
+    let step = scaler.begin()?;
+    let output = scaler.output(&scaler.layer(0, &weight.to_dtype(DType::F16)?)?)?;
+    // Twice 2^127: from the loss itself, and through the layer.
+    let [direct, through] = [weight.as_tensor(), &output].map(|x| x.sum_all()? * 2.0_f64.powi(127));
+    let skipped = step.backward(&(direct? + through?)?)?;
+    let Backward::Skip { layer, cause } = skipped else { panic!("{skipped:?}") };
+    assert_eq!((layer, cause), (Place::Weight(0), Cause::NonFinite));
+    Ok(())
+}
