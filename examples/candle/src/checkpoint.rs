@@ -16,7 +16,7 @@ impl Scaler {
     ///
     /// # Errors
     ///
-    /// None that is known of: the block has the size that core asks for.
+    /// Core refuses the block, which has the size that core asked for.
     pub fn save(&self) -> Result<Vec<u8>, ScalerError> {
         let shared = self.lock();
         let mut bytes = vec![0; State::checkpoint_bytes(shared.cells.len())];
