@@ -119,9 +119,20 @@ readme() {
     rm -r "$out"
 }
 
+# Candle with a scale per layer, a workspace of its own that brings some 160 packages: only by name.
+candle() {
+    local manifest=examples/candle/Cargo.toml
+    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/candle}
+    cargo fmt --manifest-path "$manifest" --check
+    cargo clippy --manifest-path "$manifest" --release --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --manifest-path "$manifest" --release --no-deps --locked
+    cargo test --manifest-path "$manifest" --release --locked
+    cargo run --manifest-path "$manifest" --release --locked --example digits -- --epochs 1 --seeds 1
+}
+
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(firmware exhaustive coverage mutants planted readme)
+by_name=(firmware candle exhaustive coverage mutants planted readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
