@@ -70,3 +70,7 @@ mod walk;
 pub use error::ScalerError;
 pub use scaler::Scaler;
 pub use step::{Backward, Step};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
