@@ -32,8 +32,7 @@ pub unsafe extern "C" fn adaloss_propagate_common(
     code(|| {
         // SAFETY: the header asks for an array and a place.
         let (scales, place) = unsafe { (array(scales_log2, count)?, Place::new(common_log2)?) };
-        scales.iter().try_for_each(|&log2| scale::parse(log2).map(drop))?;
-        let scales = scales.iter().flat_map(|&log2| scale::parse(log2));
+        let scales = scale::parse_all(scales.iter().copied())?;
         let common = common_scale(scales).ok_or(Refused(ADALOSS_ERROR_BRANCHES))?;
         place.set(common.log2());
         Ok(())
@@ -55,9 +54,8 @@ pub unsafe extern "C" fn adaloss_propagate_join(
         let (branches, sum, place) = unsafe {
             (array(branches, branch_count)?, array_mut(sum, count)?, Place::new(common_log2)?)
         };
-        let scales = branches.iter().map(|branch| scale::parse(branch.scale_log2));
-        scales.clone().try_for_each(|scale| scale.map(drop))?;
-        let common = match common_scale(scales.flatten()) {
+        let scales = scale::parse_all(branches.iter().map(|branch| branch.scale_log2))?;
+        let common = match common_scale(scales.clone()) {
             Some(common) if branches.len() >= 2 => common,
             _ => return Err(Refused(ADALOSS_ERROR_BRANCHES)),
         };
@@ -67,10 +65,7 @@ pub unsafe extern "C" fn adaloss_propagate_join(
                 unsafe { array(branch.gradient.cast::<F>(), count) }
             };
             branches.iter().try_for_each(|branch| elements(branch).map(drop))?;
-            let parts = branches
-                .iter()
-                .flat_map(|branch| Ok::<_, Refused>((elements(branch)?, scale::parse(branch.scale_log2)?)));
-            sum_at(format, parts, common, sum);
+            sum_at(format, branches.iter().flat_map(elements).zip(scales), common, sum);
         });
         place.set(common.log2());
         Ok(())

@@ -348,8 +348,7 @@ pub(crate) fn parse_branches(
     if branches_log2.len() < 2 {
         return Err(Refused(ADALOSS_ERROR_BRANCHES));
     }
-    branches_log2.iter().try_for_each(|&log2| scale::parse(log2).map(drop))?;
-    Ok(branches_log2.iter().map(|&log2| Scale::saturating(log2)))
+    scale::parse_all(branches_log2.iter().copied())
 }
 
 #[unsafe(no_mangle)]
