@@ -129,6 +129,19 @@ unsafe fn find(scaler: *const adaloss_scaler) -> Result<*mut Scaler, Refused> {
     Ok(scaler)
 }
 
+/// Finds a scaler with a step under way, in which no pass runs.
+///
+/// # Safety
+///
+/// As for [`find`].
+unsafe fn find_open(scaler: *const adaloss_scaler) -> Result<*mut Scaler, Refused> {
+    // SAFETY: the caller's promise; what was found was written by `init`.
+    unsafe {
+        let found = find(scaler)?;
+        if (*found).open { Ok(found) } else { Err(Refused(ADALOSS_ERROR_NO_STEP)) }
+    }
+}
+
 /// Borrows the state and the cells of a scaler in which no pass runs.
 ///
 /// # Safety
@@ -160,10 +173,7 @@ unsafe fn with_step<R>(
 ) -> Result<R, Refused> {
     // SAFETY: the caller's promise; `init` wrote the state, and was given the cells.
     unsafe {
-        let scaler = find(scaler)?;
-        if !(*scaler).open {
-            return Err(Refused(ADALOSS_ERROR_NO_STEP));
-        }
+        let scaler = find_open(scaler)?;
         let cells = slice::from_raw_parts_mut((*scaler).cells, (*scaler).count);
         function((*scaler).state.resume(cells))
     }
@@ -462,11 +472,7 @@ pub unsafe extern "C" fn adaloss_scaler_last(
         // SAFETY: the header asks for a scaler and a place.
         unsafe {
             let place = Place::new(visit)?;
-            let found = find(scaler)?;
-            if !(*found).open {
-                return Err(Refused(ADALOSS_ERROR_NO_STEP));
-            }
-            let (state, _) = lend(found);
+            let (state, _) = lend(find_open(scaler)?);
             place.set((*state.last().ok_or(Refused(ADALOSS_NONE))?).into());
         }
         Ok(())
@@ -600,8 +606,7 @@ pub unsafe extern "C" fn adaloss_scaler_restore(
                 return Err(Refused(ADALOSS_ERROR_STEP));
             }
             let cells = slice::from_raw_parts_mut((*scaler).cells, (*scaler).count);
-            (*scaler).state = State::restore(*(*scaler).state.config(), from, cells)?;
+            Ok((*scaler).state.load(from, cells)?)
         }
-        Ok(())
     })
 }

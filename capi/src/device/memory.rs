@@ -118,6 +118,11 @@ impl<T> Elements<'_, T> {
 pub(super) struct ElementsMut<'a, T>(Elements<'a, T>);
 
 impl<T> ElementsMut<'_, T> {
+    /// Names the one element at an address.
+    pub(super) const fn one(address: u64) -> Self {
+        Self(Elements { address, count: 1, memory: PhantomData })
+    }
+
     pub(super) const fn count(&self) -> usize {
         self.0.count
     }

@@ -1,13 +1,13 @@
 //! Passes of the scaler that end on a device: scales and counts go there, counts come back.
 
-use core::{mem::offset_of, ptr};
+use core::{mem::offset_of, ptr, slice};
 
 use adaloss_core::policy::Cell;
-use adaloss_hal::Plain;
+use adaloss_hal::{Device, Plain};
 
 use super::{
     adaloss_device, adaloss_epilogue,
-    memory::{ALIGNMENT, Foreign, done, function},
+    memory::{ALIGNMENT, ElementsMut, Foreign, done, function},
 };
 use crate::{
     ADALOSS_ERROR_ALIGNMENT, ADALOSS_ERROR_LENGTH, adaloss_cell, adaloss_code, adaloss_histogram,
@@ -30,10 +30,8 @@ pub struct adaloss_device_pass {
 any_bytes!(adaloss_device_pass);
 
 /// Copies a value to an address.
-fn write<T: Plain>(device: &Foreign, value: &T, to: u64) -> Result<(), Refused> {
-    let write = function(device.table.write)?;
-    // SAFETY: the promise given to `Foreign::new`; every byte of a plain value is initialised.
-    done(unsafe { write(device.table.context, ptr::from_ref(value).cast(), to, size_of::<T>()) })
+fn write<T: Plain>(device: &mut Foreign, value: &T, to: u64) -> Result<(), Refused> {
+    device.write(slice::from_ref(value), ElementsMut::one(to))
 }
 
 /// Copies a value from an address, over one that is there.
@@ -58,7 +56,7 @@ pub unsafe extern "C" fn adaloss_device_write_pass(
     code(|| {
         // SAFETY: the header asks for a device, for the pass that the function was given, and for a
         // place.
-        let (device, pass, place) =
+        let (mut device, pass, place) =
             unsafe { (Foreign::new(device)?, adaloss_pass::borrow(pass)?, Place::new(epilogue)?) };
         if !memory.is_multiple_of(ALIGNMENT) {
             return Err(Refused(ADALOSS_ERROR_ALIGNMENT));
@@ -72,16 +70,16 @@ pub unsafe extern "C" fn adaloss_device_write_pass(
         let [outcome, histogram] =
             [offset_of!(adaloss_device_pass, outcome), offset_of!(adaloss_device_pass, histogram)]
                 .map(|offset| field(memory, offset));
-        write(&device, &Cell::at(pass.incoming()), from)?;
-        write(&device, &Cell::at(pass.outgoing()), to)?;
+        write(&mut device, &Cell::at(pass.incoming()), from)?;
+        write(&mut device, &Cell::at(pass.outgoing()), to)?;
         let (narrowing, noise) = (pass.narrowing().into(), pass.noise().into());
         let stores = pass.stores().into();
         // Operations add to what is there, so that nothing has to be merged afterwards.
         let (counted, measured) = pass.counters();
-        write(&device, counted, outcome)?;
+        write(&mut device, counted, outcome)?;
         let measures = measured.is_some().into();
         if let Some(measured) = measured {
-            write(&device, measured, histogram)?;
+            write(&mut device, measured, histogram)?;
         }
         place.set(adaloss_epilogue {
             from,
