@@ -1,13 +1,13 @@
-//! Puts the memory map of the board where the linker looks for it.
+//! Puts the memory map of the board where the linker looks for it: for every package with programs.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let target = env::var("TARGET")?;
     let map = match target.as_str() {
-        "thumbv6m-none-eabi" => "memory/cortex-m0.x",
-        "thumbv7em-none-eabihf" => "memory/cortex-m4f.x",
-        "riscv32imac-unknown-none-elf" => "memory/riscv32.x",
+        "thumbv6m-none-eabi" => "../memory/cortex-m0.x",
+        "thumbv7em-none-eabihf" => "../memory/cortex-m4f.x",
+        "riscv32imac-unknown-none-elf" => "../memory/riscv32.x",
         _ => return Err(format!("there is no board with a {target}").into()),
     };
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo says where to write")?);
