@@ -5,10 +5,15 @@
 
 #![no_std]
 
+mod counted;
+mod model;
 #[cfg(feature = "stack")]
 mod stack;
 
 use core::panic::PanicInfo;
+
+pub use counted::Counted;
+pub use model::{CELLS, Model};
 
 /// Runs a feature on what it keeps, again and again; measures its stack instead where that is wanted.
 pub fn weigh<T>(mut kept: T, run: fn(&mut T)) -> ! {

@@ -5,21 +5,9 @@
 
 use adaloss_core::{
     format::Format,
-    policy::{Amax, Cell, Certificate, Config, Policy, decide, due, note, outgoing},
-    scale::Scale,
-    statistics::{Histogram, Outcome},
+    policy::{Amax, Config, Policy},
 };
-use adaloss_size::weigh;
-
-struct Kept {
-    values: [f32; 8],
-    incoming: Scale,
-    histogram: Histogram,
-    outcome: Outcome,
-    cell: Cell,
-    certificate: Option<Certificate>,
-    outgoing: Scale,
-}
+use adaloss_size::{Counted, weigh};
 
 const CONFIG: Config = {
     let policy = Policy::Amax(Amax { window: 16, margin: 1 });
@@ -31,25 +19,5 @@ const CONFIG: Config = {
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let kept = Kept {
-        values: [1.0e-9; 8],
-        incoming: Scale::ONE,
-        histogram: Histogram::new(CONFIG.narrowing()),
-        outcome: Outcome::EMPTY,
-        cell: CONFIG.cell(),
-        certificate: None,
-        outgoing: Scale::ONE,
-    };
-    weigh(kept, run)
-}
-
-fn run(kept: &mut Kept) {
-    let Kept { values, incoming, histogram, outcome, cell, .. } = kept;
-    if due(&CONFIG, cell).is_some() {
-        histogram.clear();
-        values.iter().for_each(|&x| histogram.observe_one(x, *incoming));
-        kept.certificate = Some(decide(&CONFIG, histogram, cell));
-    }
-    kept.outgoing = outgoing(&CONFIG, cell, *incoming);
-    note(&CONFIG, outcome, *incoming, cell);
+    weigh(Counted::new(&CONFIG), |kept| kept.visit(&CONFIG))
 }

@@ -3,50 +3,21 @@
 #![no_std]
 #![no_main]
 
-use adaloss_core::{
-    apply::Pass,
-    format::{Format, f16},
-    policy::{Cell, Config},
-    scaler::State,
-    unscale::Verdict,
-};
-use adaloss_size::weigh;
-
-const CELLS: usize = 4;
+use adaloss_core::{format::Format, policy::Config, scaler::State};
+use adaloss_size::{CELLS, Model, weigh};
 
 struct Kept {
-    values: [f32; 8],
-    narrowed: [f16; 8],
-    state: State,
-    cells: [Cell; CELLS],
-    verdict: Verdict,
+    model: Model,
     bytes: [u8; State::checkpoint_bytes(CELLS)],
 }
 
-const CONFIG: Config = Config::for_format(Format::BINARY16);
-
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let kept = Kept {
-        values: [1.0e-9; 8],
-        narrowed: [f16::ZERO; 8],
-        state: State::new(CONFIG),
-        cells: [Cell::new(); CELLS],
-        verdict: Verdict::Apply,
-        bytes: [0; State::checkpoint_bytes(CELLS)],
-    };
-    weigh(kept, run)
-}
-
-fn run(kept: &mut Kept) {
-    let Kept { values, narrowed, state, cells, .. } = kept;
-    let mut narrow = |pass: &mut Pass<'_>| pass.apply(values, narrowed);
-    let mut step = state.begin(cells);
-    let gradient = step.loss(&(), |(), pass| narrow(pass));
-    let layer = gradient.and_then(|gradient| step.layer(0, &gradient, |(), pass| narrow(pass)));
-    kept.verdict = step.finish();
-    core::hint::black_box(layer.is_ok());
-    let Kept { state, cells, bytes, .. } = kept;
-    let is_saved = state.save(cells, bytes).is_ok();
-    core::hint::black_box(is_saved && state.load(bytes, cells).is_ok());
+    let model = Model::new(Config::for_format(Format::BINARY16));
+    weigh(Kept { model, bytes: [0; State::checkpoint_bytes(CELLS)] }, |kept| {
+        kept.model.step();
+        let Model { state, cells, .. } = &mut kept.model;
+        let is_saved = state.save(cells, &mut kept.bytes).is_ok();
+        core::hint::black_box(is_saved && state.load(&kept.bytes, cells).is_ok());
+    })
 }
