@@ -4,7 +4,7 @@ use core::{cell::Cell, ops::Range, slice};
 
 use adaloss_hal::{Capabilities, Device, Memory, Plain};
 
-use crate::{AcceleratorError, Buffer, Bus, Name, NameMut, Pool, Register, status};
+use crate::{AcceleratorError, Buffer, Bus, Name, NameMut, Pool, Register, memory::BLOCK, status};
 
 /// Elements that are on their way through the microcontroller at a time.
 pub(crate) const CHUNK: usize = 64;
@@ -148,10 +148,12 @@ impl<'p, B: Bus> Memory for Accelerator<'p, B> {
     type Buffer<T: Plain> = Buffer<'p, T>;
 
     fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Buffer<'p, T>, AcceleratorError> {
-        let mut buffer = Buffer::take(self.pool, length)?;
-        for nth in 0..length {
-            let one = buffer.name_mut().part(nth..nth + 1);
-            one.map_or(Ok(()), |one| self.write(&[T::zeroed()], one))?;
+        let buffer = Buffer::take(self.pool, length)?;
+        self.wait()?;
+        // Whole blocks: no other buffer has a part of one.  A value of zero bytes is what a plain type
+        // is zeroed to.
+        for block in buffer.blocks() {
+            self.bus.write(block, &[0; BLOCK])?;
         }
         Ok(buffer)
     }

@@ -47,6 +47,11 @@ impl<'p, T> Buffer<'p, T> {
         Ok(Self { blocks, name: Name::new((first * BLOCK) as u32, length as u32) })
     }
 
+    /// Returns the addresses of its blocks.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = u32> {
+        (self.name.address..).step_by(BLOCK).take(self.blocks.len())
+    }
+
     pub(crate) fn name(&self) -> Name<'_, T> {
         self.name
     }

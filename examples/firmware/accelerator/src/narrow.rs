@@ -129,7 +129,7 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
         }
         for branch in branches {
             same_length("a branch of a join", to.len(), branch.gradient.len())?;
-            self.one("the cell of a branch", branch.cell)?;
+            same_length("the cell of a branch", 1, branch.cell.len())?;
         }
         let ending = self.open(&epilogue)?;
         let mut first = 0;

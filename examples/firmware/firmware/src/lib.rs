@@ -24,5 +24,5 @@ pub use layers::{BATCH, LAYERS, WIDTHS};
 pub use perceptron::{Gradients, Perceptron};
 pub use policies::{POLICIES, config};
 pub use record::{Record, RecordError};
-pub use train::{Trained, train};
+pub use train::train;
 pub use walk::{Walk, WalkError};

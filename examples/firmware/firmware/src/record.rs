@@ -5,7 +5,7 @@ use core::fmt;
 use adaloss_core::{format::f16, statistics::Statistics};
 use embedded_io::{Read, ReadExactError};
 
-use crate::layers::{BATCH, LAYERS, WIDTHS};
+use crate::layers::{BATCH, WIDTHS};
 
 /// A file of recorded layers, read from the front.
 ///
@@ -63,11 +63,6 @@ impl<R: Read> Record<R> {
     /// Returns how many steps were recorded.
     pub const fn steps(&self) -> u32 {
         self.steps
-    }
-
-    /// Returns how many tensors are visited.
-    pub const fn visits(&self) -> u64 {
-        self.steps as u64 * LAYERS as u64
     }
 
     /// Reads the elements of a gradient.

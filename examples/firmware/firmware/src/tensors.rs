@@ -95,14 +95,13 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
 
     /// Returns a checksum over the bits of a gradient.
     pub(crate) fn checksum(&self, device: &mut D, gradient: usize) -> Result<u32, D::Error> {
-        let mut digest = CRC.digest();
-        let mut bits = [f16::ZERO; 1];
-        for nth in 0..self.length {
-            if let Some(element) = D::part(D::view(&self.gradients[gradient]), nth..nth + 1) {
-                device.read(element, &mut bits)?;
-                digest.update(&bits[0].to_le_bytes());
-            }
+        let mut elements = [f16::ZERO; GRADIENT];
+        let elements = &mut elements[..self.length];
+        if let Some(from) = D::part(D::view(&self.gradients[gradient]), 0..self.length) {
+            device.read(from, elements)?;
         }
+        let mut digest = CRC.digest();
+        elements.iter().for_each(|x| digest.update(&x.to_le_bytes()));
         Ok(digest.finalize())
     }
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use adaloss_core::{
     format::{Format, f16},
     policy::{Cell, Config},
-    scaler::{State, Totals},
+    scaler::State,
 };
 use adaloss_hal::network::LossSum;
 
@@ -13,15 +13,6 @@ use crate::{
     Digits, Perceptron, WIDTHS,
     layers::{BATCH, LAYERS},
 };
-
-/// What a training ended with.
-#[derive(Clone, Copy, Debug)]
-pub struct Trained {
-    /// Over the samples that were not trained on.
-    pub test: LossSum,
-    /// What the scaler did.
-    pub totals: Totals,
-}
 
 /// Trains a perceptron with gradients in binary16; prints a line per epoch, and the bits of every
 /// weight at the end.
@@ -33,10 +24,9 @@ pub fn train(
     perceptron: &mut Perceptron<f16>,
     epochs: u32,
     to: &mut impl fmt::Write,
-) -> Result<Trained, fmt::Error> {
+) -> fmt::Result {
     let mut state = State::new(Config::for_format(Format::BINARY16));
     let mut cells = [Cell::new(); LAYERS];
-    let mut test = LossSum::default();
     for epoch in 1..=epochs {
         let mut sum = LossSum::default();
         let (mut pixels, mut labels) = ([0.0; BATCH * WIDTHS[0]], [0; BATCH]);
@@ -48,7 +38,7 @@ pub fn train(
                 .step(scaler, (&pixels, &labels), &mut sum, &mut ())
                 .map_err(|_| fmt::Error)?;
         }
-        test = LossSum::default();
+        let mut test = LossSum::default();
         for nth in 0..Digits::TEST.batches() {
             Digits::TEST.batch(nth, &mut pixels, &mut labels);
             perceptron.judge(&pixels, &labels, &mut test).map_err(|_| fmt::Error)?;
@@ -62,5 +52,5 @@ pub fn train(
         let end = if nth % 8 == 7 { '\n' } else { ' ' };
         write!(to, "{:08x}{end}", weight.to_bits())?;
     }
-    Ok(Trained { test, totals: state.totals() })
+    Ok(())
 }

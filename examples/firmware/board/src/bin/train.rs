@@ -13,5 +13,5 @@ const EPOCHS: u32 = 10;
 #[cfg_attr(target_arch = "arm", cortex_m_rt::entry)]
 #[cfg_attr(target_arch = "riscv32", riscv_rt::entry)]
 fn main() -> ! {
-    end(train(&mut Perceptron::new(), EPOCHS, &mut Lines::default()).map(drop))
+    end(train(&mut Perceptron::new(), EPOCHS, &mut Lines::default()))
 }
