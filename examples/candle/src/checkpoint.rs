@@ -1,13 +1,9 @@
 //! A scaler as a block of bytes: what core writes, and the limits behind it.
 
-use adaloss_core::{
-    policy::{Cell, Config},
-    scale::Scale,
-    scaler::State,
-};
+use adaloss_core::{policy::Config, scale::Scale, scaler::State};
 use crc::{CRC_32_ISO_HDLC, Crc};
 
-use crate::{Scaler, ScalerError};
+use crate::{Scaler, ScalerError, scaler::Shared};
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
@@ -35,17 +31,20 @@ impl Scaler {
     /// The bytes are no checkpoint, are damaged, or belong to another configuration or number of layers; the
     /// error says which.
     pub fn restore(config: Config, layers: usize, from: &[u8]) -> Result<Self, ScalerError> {
-        Self::new(config, layers)?; // refuses what cannot be
-        let mut cells = vec![Cell::new(); layers];
-        let state_bytes = State::checkpoint_bytes(layers);
-        let state = from.get(..state_bytes).unwrap_or(from);
-        let state = State::restore(config, state, &mut cells).map_err(ScalerError::Checkpoint)?;
-        let expected = state_bytes + 2 * (layers + 1) + 4;
-        if from.len() != expected {
-            return Err(ScalerError::CheckpointLength { expected, length: from.len() });
+        let scaler = Self::new(config, layers)?;
+        {
+            let Shared { state, cells, limits, .. } = &mut *scaler.lock();
+            let state_bytes = State::checkpoint_bytes(layers);
+            state
+                .load(from.get(..state_bytes).unwrap_or(from), cells)
+                .map_err(ScalerError::Checkpoint)?;
+            let expected = state_bytes + 2 * (layers + 1) + 4;
+            if from.len() != expected {
+                return Err(ScalerError::CheckpointLength { expected, length: from.len() });
+            }
+            *limits = read_limits(&from[state_bytes..]).ok_or(ScalerError::CheckpointLimits)?;
         }
-        let limits = read_limits(&from[state_bytes..]).ok_or(ScalerError::CheckpointLimits)?;
-        Ok(Self::from_parts(state, cells, limits))
+        Ok(scaler)
     }
 }
 

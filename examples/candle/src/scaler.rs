@@ -46,13 +46,15 @@ impl Scaler {
         if config.policy().wants_operands() {
             return Err(ScalerError::Policy { name: config.policy().name() });
         }
-        let cells = vec![Cell::new(); layers];
-        Ok(Self::from_parts(State::new(config), cells, vec![Scale::MAX; layers + 1]))
-    }
-
-    pub(crate) fn from_parts(state: State, cells: Vec<Cell>, limits: Vec<Scale>) -> Self {
-        let shared = Shared { state, cells, limits, tape: None, visits: Vec::new(), replays: 0 };
-        Self { shared: Arc::new(Mutex::new(shared)) }
+        let shared = Shared {
+            state: State::new(config),
+            cells: vec![Cell::new(); layers],
+            limits: vec![Scale::MAX; layers + 1],
+            tape: None,
+            visits: Vec::new(),
+            replays: 0,
+        };
+        Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
     /// Begins a training step: marks are recorded until its backward pass, or until it is dropped.
