@@ -167,18 +167,18 @@ impl Histogram {
 
     /// Returns the number of finite elements that are not zero.
     pub const fn nonzero(&self) -> u64 {
-        self.elements - self.nonfinite - self.zero
+        self.elements.wrapping_sub(self.nonfinite).wrapping_sub(self.zero)
     }
 
     /// Returns how many elements underflow to zero at `scale`; under stochastic rounding, how many
     /// can.
     pub fn underflow(&self, scale: Scale) -> u64 {
-        self.floors.iter().skip(bin(scale.log2() + 1, FIRST_FLOOR)).sum()
+        total(self.floors.iter().skip(bin(scale.log2() + 1, FIRST_FLOOR)))
     }
 
     /// Returns how many elements overflow at `scale`; under stochastic rounding, how many can.
     pub fn overflow(&self, scale: Scale) -> u64 {
-        self.ceilings.iter().take(bin(scale.log2(), FIRST_CEILING)).sum()
+        total(self.ceilings.iter().take(bin(scale.log2(), FIRST_CEILING)))
     }
 
     /// Returns the least scale at which at most `allowed` elements underflow, if a legal one does.
@@ -295,6 +295,13 @@ impl Classes {
 #[inline]
 fn bin(label: i32, first: i32) -> usize {
     (label - first).clamp(0, BINS as i32 - 1) as usize
+}
+
+/// Sums counts.
+///
+/// Those of a tensor cannot wrap; those that a broken device left in its memory may.
+fn total<'a>(counts: impl Iterator<Item = &'a u64>) -> u64 {
+    counts.fold(0, |sum, &count| sum.wrapping_add(count))
 }
 
 /// The lower edges of the binades, weighted with their counts, in units that let the sum fit.

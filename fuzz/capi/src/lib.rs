@@ -15,6 +15,7 @@
 )]
 
 mod argument;
+mod device;
 mod memory;
 mod rooms;
 mod scaler;
@@ -41,13 +42,14 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let mut memory = Memory::zeroed();
     let mut life = Life::default();
     for _ in 0..CALLS {
-        match u.int_in_range(0..=15)? {
+        match u.int_in_range(0..=16)? {
             0 => memory.overwrite(u)?,
             1..=2 => rooms::formats(u, &mut memory)?,
             3..=4 => rooms::statistics(u, &mut memory)?,
             5..=6 => rooms::configurations(u, &mut memory)?,
             7..=8 => rooms::policies(u, &mut memory)?,
             9 => rooms::tensors(u, &mut memory)?,
+            16 => device::conform(u, &mut memory)?,
             _ => life.call(u, &mut memory)?,
         }
     }

@@ -17,6 +17,7 @@ use arbitrary::{Result, Unstructured};
 
 use crate::{
     argument::{log2, number, place, pointer},
+    device::{self, Device},
     memory::{BYTES, CELLS, COUNT, Memory, any},
     rooms::branches,
 };
@@ -37,6 +38,7 @@ enum Kernel {
     Fails,
     CallsTheScaler,
     SpoilsCounters { word: u64, place: usize, fails: bool },
+    OnDevice,
 }
 
 /// What the pass function is given.
@@ -47,6 +49,7 @@ struct Context {
     elements: [u32; COUNT],
     scaler: *mut adaloss_scaler,
     kept: *mut adaloss_pass,
+    device: Option<Device>,
 }
 
 const FAILED: adaloss_code = ADALOSS_USER + 7;
@@ -58,6 +61,10 @@ unsafe extern "C" fn pass(context: *mut c_void, pass: *mut adaloss_pass) -> adal
         match of.kernel {
             Kernel::Narrows => {}
             Kernel::Fails => return FAILED,
+            Kernel::OnDevice => {
+                let device = of.device.as_mut().expect("a device");
+                return device::pass(device, pass, &of.values[..of.count]);
+            }
             Kernel::CallsTheScaler => {
                 let mut totals =
                     adaloss_totals { steps: 0, skipped: 0, recovered: 0, decisions: 0 };
@@ -216,8 +223,10 @@ impl Life {
                 place: u.arbitrary()?,
                 fails: u.arbitrary()?,
             },
+            4 | 5 => Kernel::OnDevice,
             _ => Kernel::Narrows,
         };
+        let device = if kernel == Kernel::OnDevice { Some(Device::new(u)?) } else { None };
         let mut context = Context {
             kernel,
             values: memory.values,
@@ -225,6 +234,7 @@ impl Life {
             elements: [0; COUNT],
             scaler: &raw mut memory.scaler,
             kept: null_mut(),
+            device,
         };
         let id = number(u, CELLS as u8)?.into();
         let visit = match u.int_in_range(0..=2)? {
@@ -264,7 +274,9 @@ impl Life {
         } else {
             assert!(memory.cells == cells && memory.numbers[0] == number, "{code}: {kernel:?}");
         }
-        if let (Kernel::SpoilsCounters { .. }, ADALOSS_OK) = (kernel, code) {
+        let is_spoilt = context.device.as_ref().is_some_and(|device| device.has_erred)
+            || matches!(kernel, Kernel::SpoilsCounters { .. });
+        if is_spoilt && code == ADALOSS_OK {
             // What it counted was possible, if made up: core was not told.
             self.core = None;
         }
