@@ -88,7 +88,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         let start = self.start(case, to)?;
         case.succeeds(self.launch(case, pass, &start, to, operation)?)?;
         self.report.operations += 1;
-        self.compare(case, pass, &start, to, results)
+        self.compare(case, pass, &start, to, &results)
     }
 
     /// Runs an operation and returns what the counters held before and after it.
@@ -120,7 +120,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         let result = self.launch(case, Pass::BOTH, &start, to, operation)?;
         self.refused(case, kind, result)?;
         let nothing = Pass { stores: false, measures: false, nan_bits: true };
-        self.compare(case, nothing, &start, to, |_| 0.0)
+        self.compare(case, nothing, &start, to, &|_| 0.0)
     }
 
     /// Checks that an operation failed with the right kind.
@@ -202,7 +202,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         }
         let mut histogram = Histogram::new(narrowing);
         histogram.observe(&[1.0, 3.0e-5, f32::NAN, 0.0, 1.0e30], Scale::saturating(3));
-        upload(case, self.device, to.whole_mut(), pattern::<F>)?;
+        upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         let cells = [Cell::at(case.from), Cell::at(case.to)];
         case.succeeds(self.device.write(&cells, D::view_mut(&mut self.cells)))?;
         case.succeeds(self.device.write(&[outcome], D::view_mut(&mut self.outcome)))?;
@@ -238,13 +238,13 @@ impl<'d, D: Memory> Bench<'d, D> {
         pass: Pass,
         start: &Start,
         to: &Tensor<D, F>,
-        results: impl Fn(usize) -> f32,
+        results: &dyn Fn(usize) -> f32,
     ) -> Result<(), Failure> {
         let narrowing = case.narrowing_to::<F>();
         let apply = Apply { narrowing, shift: case.to / case.from, noise: start.noise };
         let (mut outcome, mut histogram) = (start.outcome, start.histogram);
         let elements = to.elements();
-        download(case, self.device, to.whole(), |place, found: F| {
+        download(case, self.device, to.whole(), &mut |place, found: F| {
             let index = place.wrapping_sub(1);
             let is_guard = index >= elements;
             let is_used = !is_guard && (pass.stores || pass.measures);
@@ -275,7 +275,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         compare::outcomes(case, &outcome, &found)?;
         let found = read_one(case, self.device, D::view(&self.histogram))?;
         compare::histograms(case, &histogram, &found)?;
-        download(case, self.device, D::view(&self.cells), |index, found| {
+        download(case, self.device, D::view(&self.cells), &mut |index, found| {
             let scale = if index == 0 { case.from } else { case.to };
             compare::cells(case, &Cell::at(scale), &found)
         })

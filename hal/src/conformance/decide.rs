@@ -225,10 +225,10 @@ fn check_refusals<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), Fa
         let result = bench.device.note(&config, outcome, from, cell);
         bench.refused(case, ErrorKind::Shape, result)?;
     }
-    download(case, bench.device, D::view(&cells), |_, found| {
+    download(case, bench.device, D::view(&cells), &mut |_, found| {
         compare::cells(case, &Cell::new(), &found)
     })?;
-    download(case, bench.device, D::view(&certificates), |_, found: Certificate| {
+    download(case, bench.device, D::view(&certificates), &mut |_, found: Certificate| {
         compare::certificates(case, &Certificate::zeroed(), &found)
     })
 }

@@ -38,13 +38,13 @@ fn check_copies<T: Plain + PartialEq + Debug, D: Memory>(
     let mut buffer = case.succeeds(device.zeroed::<T>(length))?;
     case.number("the length of a buffer", length as i64, D::len(D::view(&buffer)) as i64)?;
     let zero = T::zeroed();
-    download(case, device, D::view(&buffer), |_, found: T| {
+    download(case, device, D::view(&buffer), &mut |_, found: T| {
         case.whole("an element of zeroed memory", &zero, &found)
     })?;
 
     let case = Case::new("write and read", length);
     upload(case, device, D::view_mut(&mut buffer), &value)?;
-    download(case, device, D::view(&buffer), |index, found: T| {
+    download(case, device, D::view(&buffer), &mut |index, found: T| {
         case.whole("an element that was written", &value(index), &found)
     })?;
     report.operations += 2;
@@ -78,9 +78,9 @@ fn check_parts<T: Plain + PartialEq + Debug, D: Memory>(
             let part = Discrepancy::Differs { what: "whether there is a part beyond the end" };
             is_none.then_some(()).ok_or(case.fails(part))?;
         }
-        upload(case, device, inner, |index| value(index + 1))?;
+        upload(case, device, inner, &|index| value(index + 1))?;
     }
-    download(case, device, D::view(buffer), |index, found: T| {
+    download(case, device, D::view(buffer), &mut |index, found: T| {
         let is_written = (first..last).contains(&index);
         let expected = value(if is_written { index - first + 1 } else { index });
         case.whole("an element in or beside a part that was written", &expected, &found)
@@ -88,7 +88,7 @@ fn check_parts<T: Plain + PartialEq + Debug, D: Memory>(
     let view = D::view(buffer);
     let inner = case.finds(D::part(view, first..length))?;
     let inner = case.finds(D::part(D::reborrow(inner), 0..last - first))?;
-    download(case, device, inner, |index, found: T| {
+    download(case, device, inner, &mut |index, found: T| {
         case.whole("an element of a part", &value(index + 1), &found)
     })?;
     #[expect(clippy::reversed_empty_ranges, reason = "this is the point")]
@@ -105,7 +105,7 @@ fn check_parts<T: Plain + PartialEq + Debug, D: Memory>(
 fn check_lengths<D: Memory>(device: &mut D, report: &mut Report) -> Result<(), Failure> {
     let case = Case::new("copies of other lengths", 4);
     let mut buffer = case.succeeds(device.zeroed::<u32>(4))?;
-    upload(case, device, D::view_mut(&mut buffer), |index| index as u32)?;
+    upload(case, device, D::view_mut(&mut buffer), &|index| index as u32)?;
     let mut host = [7_u32; 6];
     for length in [0, 3, 5, 6] {
         let found = device.write(&host[..length], D::view_mut(&mut buffer));
@@ -114,7 +114,7 @@ fn check_lengths<D: Memory>(device: &mut D, report: &mut Report) -> Result<(), F
         refused(case, report, found)?;
     }
     case.whole("the host's memory after a refused copy", &[7; 6], &host)?;
-    download(case, device, D::view(&buffer), |index, found: u32| {
+    download(case, device, D::view(&buffer), &mut |index, found: u32| {
         case.whole("the device's memory after a refused copy", &(index as u32), &found)
     })
 }

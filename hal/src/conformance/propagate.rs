@@ -45,7 +45,7 @@ impl<F: Element + Plain, D: Memory + Narrow<F>> Branches<D, F> {
     }
 
     fn carry(&mut self, case: Case, device: &mut D, scales: [Scale; MOST]) -> Result<(), Failure> {
-        upload(case, device, D::view_mut(&mut self.cells), |nth| Cell::at(scales[nth]))
+        upload(case, device, D::view_mut(&mut self.cells), &|nth| Cell::at(scales[nth]))
     }
 
     fn view(&self, case: Case) -> Result<[BranchOf<'_, D, F>; MOST], Failure> {

@@ -72,7 +72,7 @@ impl<D: Memory> Bench<'_, D> {
 
         let (mut zeros, mut subnormals, mut nonfinite) = (0, 0, 0);
         let min_normal = F::from_bits(F::ENCODING.min_normal_bits()).widen();
-        download(case, self.device, to.whole(), |place, found: F| {
+        download(case, self.device, to.whole(), &mut |place, found: F| {
             let index = place.wrapping_sub(1);
             if index >= to.elements() {
                 return is_kept(case, place, found);
@@ -123,7 +123,7 @@ impl<D: Memory> Bench<'_, D> {
         to: &mut Tensor<D, F>,
         before: impl Fn(usize) -> F,
     ) -> Result<(), Failure> {
-        upload(case, self.device, to.whole_mut(), pattern::<F>)?;
+        upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         to.fill(case, self.device, before)
     }
 
@@ -135,7 +135,7 @@ impl<D: Memory> Bench<'_, D> {
         expected: impl Fn(usize) -> Expected,
     ) -> Result<(), Failure> {
         let elements = to.elements();
-        download(case, self.device, to.whole(), |place, found: F| {
+        download(case, self.device, to.whole(), &mut |place, found: F| {
             let index = place.wrapping_sub(1);
             if index < elements {
                 is_expected(case, index, expected(index), found)
@@ -170,7 +170,7 @@ impl<D: Memory> Bench<'_, D> {
         to: &mut Tensor<D, F>,
         operation: impl FnOnce(&mut D, D::Mut<'_, F>) -> Result<(), D::Error>,
     ) -> Result<(), Failure> {
-        upload(case, self.device, to.whole_mut(), pattern::<F>)?;
+        upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         let result = operation(self.device, to.view_mut(case)?);
         self.refused(case, ErrorKind::Shape, result)?;
         self.agrees(case, to, |index| Expected::Bits(pattern::<F>(index + 1).to_bits()))

@@ -20,8 +20,18 @@ impl<D: Memory, T: Plain> Tensor<D, T> {
         elements: usize,
         value: impl Fn(usize) -> T,
     ) -> Result<Self, Failure> {
+        Self::new(case, device, elements, &value)
+    }
+
+    /// The same: compiled once for all functions.
+    fn new(
+        case: Case,
+        device: &mut D,
+        elements: usize,
+        value: &dyn Fn(usize) -> T,
+    ) -> Result<Self, Failure> {
         let mut tensor = Self { buffer: case.succeeds(device.zeroed(elements + 2))?, elements };
-        tensor.fill(case, device, value)?;
+        upload(case, device, tensor.view_mut(case)?, value)?;
         Ok(tensor)
     }
 
@@ -32,7 +42,7 @@ impl<D: Memory, T: Plain> Tensor<D, T> {
         device: &mut D,
         value: impl Fn(usize) -> T,
     ) -> Result<(), Failure> {
-        upload(case, device, self.view_mut(case)?, value)
+        upload(case, device, self.view_mut(case)?, &value)
     }
 
     /// Names the elements, without the guards.
@@ -67,7 +77,7 @@ pub(super) fn upload<T: Plain, D: Device>(
     case: Case,
     device: &mut D,
     mut to: D::Mut<'_, T>,
-    value: impl Fn(usize) -> T,
+    value: &dyn Fn(usize) -> T,
 ) -> Result<(), Failure> {
     let elements = D::len(D::shared(&to));
     for first in (0..elements).step_by(CHUNK) {
@@ -87,7 +97,7 @@ pub(super) fn download<T: Plain, D: Device>(
     case: Case,
     device: &mut D,
     from: D::Ref<'_, T>,
-    mut take: impl FnMut(usize, T) -> Result<(), Failure>,
+    take: &mut dyn FnMut(usize, T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let elements = D::len(from);
     for first in (0..elements).step_by(CHUNK) {

@@ -44,7 +44,7 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
     for scale in scales.iter().copied().map(Scale::saturating) {
         let case = Case { from: scale, ..Case::new("unscale", length) };
         let mut expected = Unscaled { elements: 100, nonfinite: 3, tiny: 5 }; // added to
-        upload(case, bench.device, to.whole_mut(), pattern)?;
+        upload(case, bench.device, to.whole_mut(), &pattern)?;
         case.succeeds(bench.device.write(&[Cell::at(scale)], D::view_mut(&mut cell)))?;
         case.succeeds(bench.device.write(&[expected], D::view_mut(&mut met)))?;
         let middle = to.view_mut(case)?;
@@ -52,7 +52,7 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
         case.succeeds(bench.device.unscale(from, carried, middle, D::view_mut(&mut met)))?;
 
         let flushes = !bench.report.capabilities.subnormals;
-        download(case, bench.device, to.whole(), |place, found: f32| {
+        download(case, bench.device, to.whole(), &mut |place, found: f32| {
             let index = place.wrapping_sub(1);
             if index >= length {
                 let expected = pattern::<f32>(place).to_bits();
@@ -105,7 +105,7 @@ fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
     let gradient = Tensor::<D, F>::filled(case, bench.device, 33, |_| F::from_bits(0))?;
     let cells = case.succeeds(bench.device.zeroed::<Cell>(2))?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, 34, |_| 1.0)?;
-    upload(case, bench.device, to.whole_mut(), pattern)?;
+    upload(case, bench.device, to.whole_mut(), &pattern)?;
     let mut met = case.succeeds(bench.device.zeroed::<Unscaled>(2))?;
     // The results, the cells of the gradient and the counts there is room for.
     for (length, carried, counts) in
@@ -117,10 +117,10 @@ fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
         let result = bench.device.unscale(gradient.view(case)?, cell, results, counts);
         bench.refused(case, ErrorKind::Shape, result)?;
     }
-    download(case, bench.device, to.whole(), |index, found: f32| {
+    download(case, bench.device, to.whole(), &mut |index, found: f32| {
         case.whole("a result of an operation that failed", &pattern::<f32>(index), &found)
     })?;
-    download(case, bench.device, D::view(&met), |_, found: Unscaled| {
+    download(case, bench.device, D::view(&met), &mut |_, found: Unscaled| {
         case.whole("what an operation met that failed", &Unscaled::default(), &found)
     })
 }

@@ -83,7 +83,7 @@ fn places<D: Memory>(
     elements: usize,
 ) -> Result<Tensor<D, u32>, Failure> {
     let mut places = Tensor::filled(case, device, elements, |_| 0)?;
-    upload(case, device, places.whole_mut(), |_| GUARD)?;
+    upload(case, device, places.whole_mut(), &|_| GUARD)?;
     Ok(places)
 }
 
@@ -95,7 +95,7 @@ fn compare_places<D: Memory>(
     places: &Tensor<D, u32>,
     expected: impl Fn(usize) -> u32,
 ) -> Result<(), Failure> {
-    download(case, device, places.whole(), |at, found: u32| {
+    download(case, device, places.whole(), &mut |at, found: u32| {
         let index = at.wrapping_sub(1);
         if index < places.elements() {
             case.number("a place", expected(index).into(), found.into())
