@@ -1,12 +1,22 @@
 use adaloss_core::{
     format::{E4M3, E5M2, Fate, Narrowing, bf16, f16},
     scale::Scale,
-    statistics::{ExactSum, Histogram, LogStatistics, MergeError, Moments, Outcome, Statistics},
+    statistics::{
+        Classes, ExactSum, Histogram, LogStatistics, MergeError, Moments, Outcome, Statistics,
+    },
 };
 
 use crate::{each_element, entries};
 
 entries! {
+    "statistics::Classes::new" => fn(Narrowing) -> Classes = Classes::new;
+    "statistics::Classes::of" => fn(Classes, f32) -> Option<usize> = Classes::of;
+    "statistics::Classes::example" => fn(Classes, usize) -> f32 = Classes::example;
+
+    "statistics::ExactSum::of<6>" => fn(u64, u32, bool) -> ExactSum<6> = ExactSum::of;
+    "statistics::ExactSum::of<10>" => fn(u64, u32, bool) -> ExactSum<10> = ExactSum::of;
+    "statistics::ExactSum::words<6>" => fn(&ExactSum<6>) -> &[u64; 6] = ExactSum::words;
+    "statistics::ExactSum::words<10>" => fn(&ExactSum<10>) -> &[u64; 10] = ExactSum::words;
     "statistics::ExactSum::add<6>" => fn(&mut ExactSum<6>, u64, u32, bool) = ExactSum::add;
     "statistics::ExactSum::add<10>" => fn(&mut ExactSum<10>, u64, u32, bool) = ExactSum::add;
     "statistics::ExactSum::merge<6>" => fn(&mut ExactSum<6>, &ExactSum<6>) = ExactSum::merge;
@@ -24,6 +34,8 @@ entries! {
     "statistics::Histogram::observe" => fn(&mut Histogram, &[f32], Scale) = Histogram::observe;
     "statistics::Histogram::observe_one" => fn(&mut Histogram, f32, Scale) =
         Histogram::observe_one;
+    "statistics::Histogram::words_of" => fn(Narrowing, f32, Scale) -> (usize, Option<usize>) =
+        Histogram::words_of;
     "statistics::Histogram::merge" => fn(&mut Histogram, &Histogram) -> Result<(), MergeError> =
         Histogram::merge;
     "statistics::Histogram::elements" => fn(&Histogram) -> u64 = Histogram::elements;
@@ -42,6 +54,7 @@ entries! {
         |histogram, each| histogram.floors().for_each(each);
 
     "statistics::Moments::add" => fn(&mut Moments, f32) = Moments::add;
+    "statistics::Moments::term" => fn(f32) -> (u32, u32) = Moments::term;
     "statistics::Moments::merge" => fn(&mut Moments, &Moments) = Moments::merge;
     "statistics::Moments::count" => fn(&Moments) -> u64 = Moments::count;
     "statistics::Moments::mean" => fn(&Moments) -> Option<f64> = Moments::mean;

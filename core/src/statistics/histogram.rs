@@ -1,7 +1,8 @@
 //! One histogram that answers for every scale.
 
-use core::fmt;
+use core::{fmt, mem::offset_of};
 
+use super::classes::Counts;
 use crate::{
     format::{Narrowing, Overflow, Shifts},
     scale::Scale,
@@ -53,12 +54,22 @@ pub struct Histogram {
 
 const _: () = assert!(size_of::<Histogram>() == 4096);
 
+/// Where the counters are, in words of 64 bits.
+const NONFINITE_WORD: usize = offset_of!(Histogram, nonfinite) / 8;
+const ZERO_WORD: usize = offset_of!(Histogram, zero) / 8;
+const FIRST_BIN: usize = offset_of!(Histogram, floors) / 8;
+
 /// The label of `floors[0]`.
 const FIRST_FLOOR: i32 = Scale::MIN.log2();
 /// The label of `ceilings[0]`.
 const FIRST_CEILING: i32 = Scale::MIN.log2() - 1;
 
 impl Histogram {
+    /// The 64-bit words of a histogram, and the one that counts all elements.
+    pub const WORDS: usize = size_of::<Self>() / 8;
+    /// See [`words_of`](Self::words_of).
+    pub const ELEMENTS_WORD: usize = offset_of!(Self, elements) / 8;
+
     /// Makes the histogram of an empty tensor, the identity of [`merge`](Self::merge).
     ///
     /// What becomes of overflow does not change what is counted, so that a saturating narrowing and
@@ -89,11 +100,11 @@ impl Histogram {
     #[inline(always)]
     pub fn observe(&mut self, values: &[f32], incoming: Scale) {
         // Working out what the classes mean costs as much as counting some values one by one.
-        if values.len() < 2 * Classes::BLOCK {
+        if values.len() < 2 * Counts::BLOCK {
             return values.iter().for_each(|&x| self.observe_one(x, incoming));
         }
-        let mut blocks = values.chunks_exact(Classes::BLOCK);
-        let mut classes = Classes::new(self.narrowing);
+        let mut blocks = values.chunks_exact(Counts::BLOCK);
+        let mut classes = Counts::new(self.narrowing);
         for block in &mut blocks {
             // Subnormals have no class: their block is counted one by one.
             if !classes.count(block) {
@@ -106,7 +117,7 @@ impl Histogram {
 
     /// Adds values that were counted by class.
     #[inline(never)]
-    fn add(&mut self, classes: &Classes, incoming: Scale) {
+    fn add(&mut self, classes: &Counts, incoming: Scale) {
         for (example, count) in classes.examples() {
             self.elements += count;
             match self.narrowing.shifts(example) {
@@ -134,6 +145,33 @@ impl Histogram {
         };
         self.floors[bin(least + incoming.log2(), FIRST_FLOOR)] += 1;
         self.ceilings[bin(greatest + incoming.log2(), FIRST_CEILING)] += 1;
+    }
+
+    /// Returns the counters of a value that carries the scale `incoming`, besides that of all
+    /// elements: as indices of a histogram's 64-bit words.
+    ///
+    /// For kernels, whose threads count into one histogram with atomic additions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use adaloss_core::{format::{Format, Narrowing}, scale::Scale, statistics::Histogram};
+    /// let narrowing = Narrowing::to(Format::BINARY16);
+    /// // A value has a floor and a ceiling; zero, infinity and NaN have a counter each.
+    /// assert!(Histogram::words_of(narrowing, 1.5, Scale::ONE).1.is_some());
+    /// assert!(Histogram::words_of(narrowing, f32::NAN, Scale::ONE).1.is_none());
+    /// ```
+    #[inline]
+    pub const fn words_of(narrowing: Narrowing, x: f32, incoming: Scale) -> (usize, Option<usize>) {
+        match narrowing.shifts(x) {
+            Some(Shifts { least, greatest }) => {
+                let floor = bin(least + incoming.log2(), FIRST_FLOOR);
+                let ceiling = bin(greatest + incoming.log2(), FIRST_CEILING);
+                (FIRST_BIN + floor, Some(FIRST_BIN + BINS + ceiling))
+            }
+            None if x == 0.0 => (ZERO_WORD, None),
+            None => (NONFINITE_WORD, None),
+        }
     }
 
     /// Adds the counts of another part of the tensor, of another micro-batch or another rank.
@@ -236,65 +274,14 @@ impl Histogram {
     }
 }
 
-/// Values counted by what their floors and ceilings depend on: the exponent field, and whether the
-/// fraction is zero, below the point where rounding carries out of the largest binade, or beyond it.
-///
-/// One count per value instead of two, without a branch; what a class means is worked out once.
-struct Classes {
-    /// The fraction from which a value of the largest binade overflows.
-    carries: u32,
-    counts: [u64; 4 * 256],
-}
-
-impl Classes {
-    /// Values whose classes are computed at a time, as vectors, before they are counted one by one.
-    const BLOCK: usize = 128;
-
-    fn new(narrowing: Narrowing) -> Self {
-        let reach = narrowing.overflow_reach() as u32;
-        Self { carries: (1 << 23) - reach, counts: [0; 4 * 256] }
-    }
-
-    /// Counts a block, unless there is a subnormal in it.
-    #[inline(always)]
-    fn count(&mut self, block: &[f32]) -> bool {
-        let carries = self.carries;
-        let mut classes = [0_u16; Self::BLOCK];
-        let mut subnormals = 0;
-        for (class, x) in classes.iter_mut().zip(block) {
-            let magnitude = x.to_bits() & 0x7fff_ffff;
-            let fraction = magnitude & 0x7f_ffff;
-            let place = 2 * u32::from(fraction >= carries) + u32::from(fraction == 0);
-            *class = (((magnitude >> 23) << 2) + place) as u16;
-            subnormals += u32::from(magnitude.wrapping_sub(1) < (1 << 23) - 1);
-        }
-        if subnormals > 0 {
-            return false;
-        }
-        for class in classes {
-            self.counts[usize::from(class) % (4 * 256)] += 1;
-        }
-        true
-    }
-
-    /// Returns a value of each class that is not empty, and how many there were.
-    fn examples(&self) -> impl Iterator<Item = (f32, u64)> + '_ {
-        let counts = (0..).zip(&self.counts).filter(|&(_, &count)| count > 0);
-        counts.map(|(class, &count)| {
-            let fraction = match class % 4 {
-                0 => 1,
-                1 => 0,
-                _ => self.carries,
-            };
-            (f32::from_bits(((class / 4) << 23) | fraction), count)
-        })
-    }
-}
-
 /// Returns the bin of a label, the labels beyond either end in the last bin there.
 #[inline]
-fn bin(label: i32, first: i32) -> usize {
-    (label - first).clamp(0, BINS as i32 - 1) as usize
+const fn bin(label: i32, first: i32) -> usize {
+    match label - first {
+        place if place < 0 => 0,
+        place if place >= BINS as i32 => BINS - 1,
+        place => place as usize,
+    }
 }
 
 /// Sums counts.

@@ -8,11 +8,13 @@
 //! any device, thread count and order gives the same value.  Non-finite values are counted first
 //! and apart; they enter no maximum and no sum.
 
+mod classes;
 mod exact;
 mod histogram;
 mod moments;
 mod outcome;
 
+pub use classes::Classes;
 pub use exact::ExactSum;
 pub use histogram::{Histogram, MergeError};
 pub use moments::{LogStatistics, Moments, Statistics};

@@ -1,5 +1,7 @@
 //! The moments and extremes that the paper's policies ask for.
 
+use core::mem::offset_of;
+
 use super::{
     ExactSum,
     exact::{scaled_difference, words_to_f64},
@@ -30,15 +32,20 @@ impl Moments {
     pub fn add(&mut self, x: f32) {
         debug_assert!(x.is_finite());
         self.count += 1;
-        let bits = x.to_bits();
-        let field = bits >> 23 & 0xff;
-        let (significand, position) = match field {
-            0 => (bits & 0x7f_ffff, 0),
-            _ => (bits & 0x7f_ffff | 0x80_0000, field - 1),
-        };
+        let (significand, position) = Self::term(x);
         let significand = u64::from(significand);
         self.sum.add(significand, position, x.is_sign_negative());
         self.squares.add(significand * significand, 2 * position, false);
+    }
+
+    /// Returns what a finite value adds to the sum but for its sign: so many units of 2^-149, times
+    /// two to the power of a position, which is the same for all values of a binade.
+    ///
+    /// The term of the squares is its square, at twice the position, in units of 2^-298.
+    #[inline]
+    pub const fn term(x: f32) -> (u32, u32) {
+        let (fraction, field) = (x.to_bits() & 0x7f_ffff, x.to_bits() >> 23 & 0xff);
+        if field == 0 { (fraction, 0) } else { (fraction | 0x80_0000, field - 1) }
     }
 
     /// Adds the values of another part of the tensor.
@@ -96,6 +103,14 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Where the number of finite values is, in words of 64 bits: for kernels, whose threads add to
+    /// one structure.
+    pub const COUNT_WORD: usize = (offset_of!(Self, moments) + offset_of!(Moments, count)) / 8;
+    /// The first of the 6 words of the sum.
+    pub const SUM_WORD: usize = (offset_of!(Self, moments) + offset_of!(Moments, sum)) / 8;
+    /// The first of the 10 words of the sum of squares.
+    pub const SQUARES_WORD: usize = (offset_of!(Self, moments) + offset_of!(Moments, squares)) / 8;
+
     /// The statistics of an empty tensor, the identity of [`merge`](Self::merge).
     pub const EMPTY: Self =
         Self { nonfinite: 0, zero: 0, moments: Moments::EMPTY, min_bits: u32::MAX, max_bits: 0 };

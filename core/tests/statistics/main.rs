@@ -1,6 +1,7 @@
 //! The room `statistics`: what is counted is counted exactly, in any order.
 
 mod counts;
+mod kernels;
 mod mass;
 mod merge;
 mod moments;
