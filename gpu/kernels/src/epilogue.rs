@@ -1,0 +1,200 @@
+//! Where the f32 results of a kernel go: narrowed, counted, measured.
+
+use core::mem::offset_of;
+
+use adaloss_core::{
+    apply::Apply,
+    format::{Element, Narrowing, Noise},
+    policy::Cell,
+    scale::Scale,
+    statistics::{Classes, Histogram, Outcome},
+};
+
+use crate::{
+    Block, Shared,
+    block::{WARP, fold_warp, sum_warp},
+    memory::{Counters, Out},
+};
+
+/// Where results go; what `adaloss_hal::Epilogue` is to a device, in its memory.
+///
+/// Results carry the scale of the cell `from`; what is stored carries that of `to`.  A histogram
+/// that is NULL is none, and a pass that does not store narrows nothing and counts no outcome.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Epilogue {
+    /// The cell whose scale the results carry.
+    pub from: *const Cell,
+    /// The cell whose scale the narrowed results carry.
+    pub to: *const Cell,
+    /// Format, rounding and overflow; the encoding is that of the elements that are written.
+    pub narrowing: Narrowing,
+    /// The random words of stochastic rounding.
+    pub noise: Noise,
+    /// Whether results are narrowed and stored.
+    pub stores: bool,
+    /// Takes the counts of what became of the results.
+    pub outcome: *mut Outcome,
+    /// Takes the counts of the results themselves, for the same format and rounding.
+    pub histogram: *mut Histogram,
+}
+
+/// An epilogue at work in one block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sink<'a> {
+    apply: Apply,
+    incoming: Scale,
+    stores: bool,
+    classes: Classes,
+    outcome: Option<Counters<'a, Outcome>>,
+    histogram: Option<Counters<'a, Histogram>>,
+}
+
+/// What one thread counts: fewer than 2^32 elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally {
+    outcome: Outcome,
+    /// Elements that were measured.
+    measured: u32,
+}
+
+/// The words of an outcome that are summed, in the order of [`Tally::counts`].
+const SUMMED: [usize; 6] = [
+    offset_of!(Outcome, elements) / 8,
+    offset_of!(Outcome, nonfinite) / 8,
+    offset_of!(Outcome, zero) / 8,
+    offset_of!(Outcome, underflow) / 8,
+    offset_of!(Outcome, subnormal) / 8,
+    offset_of!(Outcome, overflow) / 8,
+];
+
+impl Tally {
+    pub(crate) const EMPTY: Self = Self { outcome: Outcome::EMPTY, measured: 0 };
+
+    const fn counts(self) -> [u32; 7] {
+        let Outcome { elements, nonfinite, zero, underflow, subnormal, overflow, .. } =
+            self.outcome;
+        [
+            elements as u32,
+            nonfinite as u32,
+            zero as u32,
+            underflow as u32,
+            subnormal as u32,
+            overflow as u32,
+            self.measured,
+        ]
+    }
+}
+
+impl<'a> Sink<'a> {
+    /// Opens an epilogue: all threads of a block, before any result.
+    ///
+    /// # Safety
+    ///
+    /// The cells are there and nobody writes them during the launch; outcome and histogram are what
+    /// [`Counters::new`] asks for.
+    pub(crate) unsafe fn open<B: Block>(block: &mut B, epilogue: &Epilogue) -> Self {
+        // SAFETY: the caller's promise.
+        let (from, to) = unsafe { ((*epilogue.from).scale(), (*epilogue.to).scale()) };
+        // SAFETY: the caller's promise.
+        let (outcome, histogram) =
+            unsafe { (Counters::new(epilogue.outcome), Counters::new(epilogue.histogram)) };
+        let (shared, threads) = (block.shared(), block.threads() as usize);
+        if histogram.is_some() {
+            block.each(|thread| {
+                (thread as usize..Classes::COUNT).step_by(threads).for_each(|class| {
+                    shared.store(class, 0);
+                });
+            });
+            block.barrier();
+        }
+        Self {
+            apply: Apply { narrowing: epilogue.narrowing, shift: to / from, noise: epilogue.noise },
+            incoming: from,
+            stores: epilogue.stores,
+            classes: Classes::new(epilogue.narrowing),
+            outcome,
+            histogram,
+        }
+    }
+
+    /// Returns the scale that results carry.
+    pub(crate) const fn incoming(&self) -> Scale {
+        self.incoming
+    }
+
+    /// Takes the result at a place of the tensor.
+    ///
+    /// # Safety
+    ///
+    /// The place is this thread's alone.
+    #[inline(always)]
+    pub(crate) unsafe fn put<F: Element>(
+        &self,
+        shared: impl Shared,
+        tally: &mut Tally,
+        index: usize,
+        x: f32,
+        to: Out<'_, F>,
+    ) {
+        if let Some(histogram) = self.histogram {
+            tally.measured += 1;
+            match self.classes.of(x) {
+                Some(class) => shared.add(class, 1),
+                None => self.count(histogram, x, 1),
+            }
+        }
+        if self.stores {
+            let mut apply = self.apply;
+            apply.narrowing.format.encoding = F::ENCODING;
+            let bits = apply.element(x, index as u32, &mut tally.outcome);
+            // SAFETY: the caller's promise.
+            unsafe { to.write(index, F::from_bits(bits)) };
+        }
+    }
+
+    /// Adds values to a histogram.
+    #[inline(always)]
+    fn count(&self, histogram: Counters<'_, Histogram>, x: f32, count: u64) {
+        let (one, other) = Histogram::words_of(self.apply.narrowing, x, self.incoming);
+        histogram.add(one, count);
+        if let Some(other) = other {
+            histogram.add(other, count);
+        }
+    }
+
+    /// Brings home what the threads of a block counted: all of them, after the last result.
+    pub(crate) fn close<B: Block>(self, block: &mut B, tallies: &B::Each<Tally>) {
+        let nothing = block.each(|_| ());
+        let counts = block.zip(tallies, &nothing, |_, tally, ()| tally.counts());
+        let counts = sum_warp(block, counts);
+        let maxima = block.zip(tallies, &nothing, |_, tally, ()| [tally.outcome.max_bits]);
+        let maxima = fold_warp(block, maxima, Ord::max);
+        block.zip(&counts, &maxima, |thread, counts, [max_bits]| {
+            if thread % WARP != 0 {
+                return;
+            }
+            if let Some(outcome) = self.outcome {
+                SUMMED
+                    .iter()
+                    .zip(counts)
+                    .for_each(|(&word, count)| outcome.add(word, count.into()));
+                outcome.raise(offset_of!(Outcome, max_bits) / 4, max_bits);
+            }
+            if let Some(histogram) = self.histogram {
+                histogram.add(Histogram::ELEMENTS_WORD, counts[6].into());
+            }
+        });
+        let Some(histogram) = self.histogram else { return };
+        let (shared, threads) = (block.shared(), block.threads() as usize);
+        block.barrier();
+        block.each(|thread| {
+            (thread as usize..Classes::COUNT).step_by(threads).for_each(|class| {
+                match shared.load(class) {
+                    0 => {}
+                    count => self.count(histogram, self.classes.example(class), count.into()),
+                }
+            });
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! What a tensor looks like: exact moments and extremes.
+//!
+//! A histogram is counted by an [`Epilogue`](crate::epilogue::Epilogue), in the same pass as anything
+//! else.
+
+use core::mem::offset_of;
+
+use adaloss_core::{
+    format::{Element, Format},
+    statistics::{ExactSum, Moments, Statistics},
+};
+
+use crate::{
+    Block, Shared,
+    block::{WARP, fold_warp, share, sum_warp},
+    memory::Counters,
+};
+
+/// Positions of [`Moments::term`].
+const POSITIONS: usize = 254;
+
+/// What is summed per position, in pairs of words of shared memory: positive and negative terms, and
+/// the lower and upper 24 bits of squares.  In 64 bits none of them wraps before 2^40 elements.
+const SUMS: usize = 4;
+
+/// Adds the statistics of a tensor, with moments that are exact in any order.
+///
+/// # Safety
+///
+/// `to` is what [`Counters::new`] asks for.
+pub unsafe fn statistics<B: Block, F: Element>(
+    block: &mut B,
+    format: Format,
+    values: &[F],
+    to: *mut Statistics,
+) {
+    let format = Format { encoding: F::ENCODING, ..format };
+    let (shared, threads) = (block.shared(), block.threads() as usize);
+    block.each(|thread| {
+        let words = (thread as usize..2 * SUMS * POSITIONS).step_by(threads);
+        words.for_each(|word| shared.store(word, 0));
+    });
+    block.barrier();
+
+    let of = share(block, values.len());
+    let tallies = block.each(|thread| {
+        let (mut nonfinite, mut zero, mut finite) = (0, 0, 0);
+        let (mut greatest, mut least) = (0, u32::MAX);
+        for index in of(thread) {
+            let Some(x) = values.get(index) else { break };
+            let x = format.widen(x.to_bits());
+            if !x.is_finite() {
+                nonfinite += 1;
+                continue;
+            }
+            finite += 1;
+            let magnitude = x.to_bits() & 0x7fff_ffff;
+            if magnitude == 0 {
+                zero += 1;
+                continue;
+            }
+            (greatest, least) = (magnitude.max(greatest), magnitude.min(least));
+            let (term, position) = Moments::term(x);
+            let sums = SUMS * position as usize;
+            shared.add_wide(sums + usize::from(x.is_sign_negative()), term.into());
+            let square = u64::from(term) * u64::from(term);
+            shared.add_wide(sums + 2, square & 0xff_ffff);
+            shared.add_wide(sums + 3, square >> 24);
+        }
+        // The smallest magnitude is the complement of the largest complement.
+        ([nonfinite, zero, finite], [greatest, !least])
+    });
+    let nothing = block.each(|_| ());
+    let counts = block.zip(&tallies, &nothing, |_, (counts, _), ()| counts);
+    let counts = sum_warp(block, counts);
+    let extremes = block.zip(&tallies, &nothing, |_, (_, extremes), ()| extremes);
+    let extremes = fold_warp(block, extremes, Ord::max);
+    block.barrier();
+
+    // SAFETY: the caller's promise.
+    let Some(to) = (unsafe { Counters::new(to) }) else { return };
+    block.zip(&counts, &extremes, |thread, [nonfinite, zero, finite], [greatest, least]| {
+        if thread % WARP == 0 {
+            to.add(offset_of!(Statistics, nonfinite) / 8, nonfinite.into());
+            to.add(offset_of!(Statistics, zero) / 8, zero.into());
+            to.add(Statistics::COUNT_WORD, finite.into());
+            to.raise(offset_of!(Statistics, max_bits) / 4, greatest);
+            to.lower(offset_of!(Statistics, min_bits) / 4, !least);
+        }
+        for position in (thread as usize..POSITIONS).step_by(threads) {
+            let sum = |nth| shared.load_wide(SUMS * position + nth);
+            let at = position as u32;
+            for negative in [false, true] {
+                let sum = ExactSum::<6>::of(sum(usize::from(negative)), at, negative);
+                to.add_exact(Statistics::SUM_WORD, sum.words());
+            }
+            for (nth, above) in [(2, 0), (3, 24)] {
+                let squares = ExactSum::<10>::of(sum(nth), 2 * at + above, false);
+                to.add_exact(Statistics::SQUARES_WORD, squares.words());
+            }
+        }
+    });
+}

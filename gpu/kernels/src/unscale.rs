@@ -1,0 +1,137 @@
+//! Back to f32: scales are taken out of many tensors in one launch, and the step is judged.
+
+use core::mem::offset_of;
+
+use adaloss_core::{
+    format::{Element, Format},
+    policy::Cell,
+    unscale::Unscaled,
+};
+
+use crate::{
+    Block,
+    block::{WARP, sum_warp},
+    memory::{Counters, Out},
+};
+
+/// One gradient that is unscaled.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Gradient<F> {
+    /// The first element.
+    pub from: *const F,
+    /// The first f32 that is written.
+    pub to: *mut f32,
+    /// Elements of either.
+    pub count: usize,
+    /// The cell whose scale the gradient carries.
+    pub cell: *const Cell,
+    /// Takes what was met.
+    pub met: *mut Unscaled,
+}
+
+impl<F> Clone for Gradient<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Gradient<F> {}
+
+/// The part of a gradient that one block unscales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Part {
+    /// Which gradient.
+    pub gradient: u32,
+    /// The part's number: it begins at that many times [`PART`].
+    pub part: u32,
+}
+
+/// Elements of a [`Part`], all but the last of a gradient.
+pub const PART: usize = 1 << 16;
+
+/// Returns the parts of gradients with so many elements each.
+///
+/// A host fills a table with them once, and launches as many blocks as it likes.
+pub fn parts(counts: impl Iterator<Item = usize>) -> impl Iterator<Item = Part> {
+    (0..).zip(counts).flat_map(|(gradient, count)| {
+        (0..count.div_ceil(PART) as u32).map(move |part| Part { gradient, part })
+    })
+}
+
+/// How an unscaled gradient is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Into {
+    /// Over what was there.
+    Place,
+    /// Added to what was there: the gradient of another micro-batch.
+    Sum,
+}
+
+/// Unscales the parts of gradients: each element widened, multiplied by `2^-K`, and counted.
+///
+/// `bad` takes the number of elements that are not finite, of all gradients together: while it is
+/// zero, the step is usable.  With [`Into::Sum`] an element counts as it is before it is added; a sum that
+/// leaves f32 counts as not finite, too.
+///
+/// # Safety
+///
+/// Everything that the parts name is there and initialised; nobody else reads or writes results, counts
+/// and `bad` during the launch, and each part is named once.
+pub unsafe fn unscale<B: Block, F: Element>(
+    block: &mut B,
+    format: Format,
+    gradients: &[Gradient<F>],
+    parts: &[Part],
+    into: Into,
+    bad: *mut u64,
+) {
+    let format = Format { encoding: F::ENCODING, ..format };
+    let (first, step, threads) = (block.index(), block.blocks(), block.threads() as usize);
+    for &Part { gradient, part } in parts.iter().skip(first as usize).step_by(step as usize) {
+        let Some(&Gradient { from, to, count, cell, met }) = gradients.get(gradient as usize)
+        else {
+            continue;
+        };
+        // SAFETY: the caller's promise.
+        let (to, inverse) = unsafe { (Out::new(to, count), (*cell).scale().inverse().factor()) };
+        let begin = part as usize * PART;
+        let end = count.min(begin.saturating_add(PART));
+        let counts = block.each(|thread| {
+            let mut counts = Unscaled::default();
+            let mut index = begin + thread as usize;
+            while index < end {
+                // SAFETY: the caller's promise; the element is this thread's alone.
+                unsafe {
+                    let scaled = format.widen((*from.add(index)).to_bits());
+                    let unscaled = scaled * inverse;
+                    let before = if into == Into::Sum { to.read(index) } else { None };
+                    let result = before.map_or(unscaled, |before| before + unscaled);
+                    counts.record(scaled, if result.is_finite() { unscaled } else { result });
+                    to.write(index, result);
+                }
+                index += threads;
+            }
+            [counts.elements as u32, counts.nonfinite as u32, counts.tiny as u32]
+        });
+        let counts = sum_warp(block, counts);
+        let nothing = block.each(|_| ());
+        // SAFETY: the caller's promise.
+        let (met, bad) = unsafe { (Counters::new(met), Counters::new(bad)) };
+        block.zip(&counts, &nothing, |thread, [elements, nonfinite, tiny], ()| {
+            if thread % WARP != 0 {
+                return;
+            }
+            if let Some(met) = met {
+                met.add(offset_of!(Unscaled, elements) / 8, elements.into());
+                met.add(offset_of!(Unscaled, nonfinite) / 8, nonfinite.into());
+                met.add(offset_of!(Unscaled, tiny) / 8, tiny.into());
+            }
+            if let Some(bad) = bad {
+                bad.add(0, nonfinite.into());
+            }
+        });
+    }
+}

@@ -1,0 +1,26 @@
+//! The conformance suite of the HAL, on launches of every kernel that it has an operation for.
+
+use adaloss_core::format::{E4M3, E5M2, bf16, f16};
+use adaloss_hal::conformance::{self, Failure};
+
+use crate::device::Simulated;
+
+#[test]
+fn kernels_narrow_to_every_format() -> Result<(), Failure> {
+    let device = &mut Simulated::default();
+    conformance::memory(device)?;
+    conformance::narrow::<f16, _>(device)?;
+    conformance::narrow::<bf16, _>(device)?;
+    conformance::narrow::<E5M2, _>(device)?;
+    conformance::narrow::<E4M3, _>(device)?;
+    let report = conformance::narrow::<f32, _>(device)?;
+    assert!(report.operations > 500, "{report}");
+    Ok(())
+}
+
+#[test]
+fn kernels_decide_like_the_core() -> Result<(), Failure> {
+    let report = conformance::decide(&mut Simulated::default())?;
+    assert!(report.operations > 10_000, "{report}");
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! A device of the HAL whose operations are launches on the simulated grid.
+
+use std::{ops::Range, ptr::null_mut};
+
+use adaloss_core::{
+    apply::ApplyError,
+    format::Element,
+    policy::{Cell, Certificate, Config},
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::Unscaled,
+};
+use adaloss_hal::{
+    Branch, Capabilities, Decide, Device, Epilogue, Memory, Narrow, Plain,
+    portable::{Portable, PortableError},
+};
+use adaloss_kernels::{
+    apply::apply,
+    epilogue,
+    grid::Grid,
+    memory::Out,
+    policy::{Decision, Note, decide, note},
+    propagate::{self, propagate},
+    statistics::statistics,
+    unscale::{Gradient, Into, parts, unscale},
+};
+
+/// The device: memory is the host's, and each launch has another shape and order.
+#[derive(Debug, Default)]
+pub(crate) struct Simulated {
+    launches: u32,
+}
+
+impl Simulated {
+    /// Returns the grid of the next launch.
+    fn grid(&mut self) -> Grid {
+        self.launches += 1;
+        let shapes = [(1, 32), (3, 64), (2, 256), (7, 96), (1, 1024)];
+        let (blocks, threads) = shapes[self.launches as usize % shapes.len()];
+        Grid::new(blocks, threads).with_seed(self.launches % 5)
+    }
+}
+
+fn length(what: &'static str, expected: usize, found: usize) -> Result<(), PortableError> {
+    if expected == found { Ok(()) } else { Err(PortableError::Length { what, expected, found }) }
+}
+
+fn one<'a, T>(what: &'static str, of: &'a [T]) -> Result<&'a T, PortableError> {
+    length(what, 1, of.len())?;
+    Ok(&of[0])
+}
+
+fn one_mut<'a, T>(what: &'static str, of: &'a mut [T]) -> Result<&'a mut T, PortableError> {
+    length(what, 1, of.len())?;
+    Ok(&mut of[0])
+}
+
+/// Checks an epilogue as whoever launches a kernel has to.
+fn checked<F: Element>(of: Epilogue<'_, Simulated>) -> Result<epilogue::Epilogue, PortableError> {
+    let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
+    let asked = narrowing.format.encoding;
+    if asked != F::ENCODING {
+        return Err(ApplyError::Encoding { asked, given: F::ENCODING }.into());
+    }
+    let histogram = match histogram {
+        Some(histogram) => one_mut("a histogram", histogram)?,
+        None => null_mut(),
+    };
+    Ok(epilogue::Epilogue {
+        from: one("the cell that results come from", from)?,
+        to: one("the cell that results go to", to)?,
+        narrowing,
+        noise,
+        stores,
+        outcome: one_mut("an outcome", outcome)?,
+        histogram,
+    })
+}
+
+impl<F: Element + Plain> Narrow<F> for Simulated {
+    fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
+        let to: *mut Statistics = one_mut("statistics", to)?;
+        // SAFETY: nothing else names the statistics during the launch.
+        self.grid().launch(|block| unsafe { statistics(block, F::ENCODING.into(), values, to) });
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        values: &[f32],
+        to: &mut [F],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        length("the narrowed tensor", values.len(), to.len())?;
+        let epilogue = checked::<F>(epilogue)?;
+        let to = Out::of(to);
+        // SAFETY: what the epilogue names is borrowed by it, and the cells are not written.
+        self.grid().launch(|block| unsafe { apply(block, values, to, &epilogue) });
+        Ok(())
+    }
+
+    fn propagate(
+        &mut self,
+        branches: &[Branch<&[F], &[Cell]>],
+        to: &mut [F],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        if branches.len() < 2 {
+            return Err(PortableError::Branches { count: branches.len() });
+        }
+        let named = branches.iter().map(|Branch { gradient, cell }| {
+            length("a branch of a join", to.len(), gradient.len())?;
+            let cell = one("the cell of a branch", cell)?;
+            Ok(propagate::Branch { gradient: gradient.as_ptr(), cell })
+        });
+        let named: Vec<_> = named.collect::<Result<_, PortableError>>()?;
+        let epilogue = checked::<F>(epilogue)?;
+        let to = Out::of(to);
+        // SAFETY: as above, and the branches have their lengths.
+        self.grid().launch(|block| unsafe { propagate(block, &named, to, &epilogue) });
+        Ok(())
+    }
+
+    fn unscale(
+        &mut self,
+        gradient: &[F],
+        cell: &[Cell],
+        to: &mut [f32],
+        met: &mut [Unscaled],
+    ) -> Result<(), PortableError> {
+        length("the unscaled tensor", gradient.len(), to.len())?;
+        let gradient = Gradient {
+            from: gradient.as_ptr(),
+            to: to.as_mut_ptr(),
+            count: to.len(),
+            cell: one("the cell of a gradient", cell)?,
+            met: one_mut("what unscaling met", met)?,
+        };
+        let parts: Vec<_> = parts([gradient.count].into_iter()).collect();
+        self.grid().launch(|block| {
+            // SAFETY: the gradient names what was borrowed, and `NULL` is no counter.
+            unsafe {
+                let format = F::ENCODING.into();
+                unscale(block, format, &[gradient], &parts, Into::Place, null_mut());
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Decide for Simulated {
+    fn decide(
+        &mut self,
+        config: &Config,
+        seen: &[Histogram],
+        cell: &mut [Cell],
+        certificate: &mut [Certificate],
+    ) -> Result<(), PortableError> {
+        let decision = Decision {
+            config,
+            histogram: one("a histogram", seen)?,
+            cell: one_mut("a cell", cell)?,
+            certificate: one_mut("a certificate", certificate)?,
+        };
+        // SAFETY: everything named is borrowed.
+        self.grid().launch(|block| unsafe { decide(block, &[decision]) });
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        config: &Config,
+        outcome: &[Outcome],
+        from: &[Cell],
+        cell: &mut [Cell],
+    ) -> Result<(), PortableError> {
+        let of = Note {
+            config,
+            outcome: one("an outcome", outcome)?,
+            from: one("the cell that results come from", from)?,
+            cell: one_mut("a cell", cell)?,
+        };
+        // SAFETY: everything named is borrowed.
+        self.grid().launch(|block| unsafe { note(block, &[of]) });
+        Ok(())
+    }
+}
+
+impl Device for Simulated {
+    type Error = PortableError;
+    type Ref<'a, T: Plain> = &'a [T];
+    type Mut<'a, T: Plain> = &'a mut [T];
+
+    fn capabilities(&self) -> Capabilities {
+        Portable.capabilities()
+    }
+
+    fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
+        Portable.read(from, to)
+    }
+
+    fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
+        Portable.write(from, to)
+    }
+
+    fn len<T: Plain>(elements: &[T]) -> usize {
+        elements.len()
+    }
+
+    fn part<'a, T: Plain>(elements: &'a [T], range: Range<usize>) -> Option<&'a [T]>
+    where
+        Self: 'a,
+    {
+        elements.get(range)
+    }
+
+    fn part_mut<'a, T: Plain>(elements: &'a mut [T], range: Range<usize>) -> Option<&'a mut [T]>
+    where
+        Self: 'a,
+    {
+        elements.get_mut(range)
+    }
+
+    fn shared<'a, T: Plain>(elements: &'a &mut [T]) -> &'a [T] {
+        elements
+    }
+
+    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T]
+    where
+        Self: 'long,
+    {
+        elements
+    }
+
+    fn reborrow_mut<'a, T: Plain>(elements: &'a mut &mut [T]) -> &'a mut [T] {
+        elements
+    }
+}
+
+impl Memory for Simulated {
+    type Buffer<T: Plain> = Vec<T>;
+
+    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Vec<T>, PortableError> {
+        Portable.zeroed(length)
+    }
+
+    fn view<T: Plain>(buffer: &Vec<T>) -> &[T] {
+        buffer
+    }
+
+    fn view_mut<T: Plain>(buffer: &mut Vec<T>) -> &mut [T] {
+        buffer
+    }
+}

@@ -1,0 +1,6 @@
+//! Kernels on the simulated grid do what core says, bit for bit.
+
+mod conforms;
+mod device;
+mod moments;
+mod unscale;
