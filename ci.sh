@@ -29,7 +29,7 @@ microcontroller() {
 }
 
 # Core, HAL and the C library without std.
-no_std() { microcontroller run_cargo check --locked -p adaloss-core -p adaloss-hal -p adaloss-capi -p adaloss-kernels --lib; }
+no_std() { microcontroller run_cargo check --locked -p adaloss-core -p adaloss-hal -p adaloss-capi --lib; }
 
 run_cargo() { "$CARGO" "$@"; }
 
@@ -93,6 +93,13 @@ firmware() {
     )
 }
 
+# The committed PTX is that of the kernels, calls nothing, spills nothing, and has the registers and parameters that are
+# written down. No GPU is needed, but Debian's compiler for that target, and pip.
+ptx() {
+    cargo fmt --manifest-path gpu/entry/Cargo.toml --check
+    gpu/ptx.sh
+}
+
 # What the tests of the libraries reach, per file; writes the sentence about it in README.md.
 coverage() { .ci/coverage.sh; }
 
@@ -132,7 +139,7 @@ candle() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(firmware candle exhaustive coverage mutants planted readme)
+by_name=(ptx firmware candle exhaustive coverage mutants planted readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")

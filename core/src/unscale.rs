@@ -32,11 +32,9 @@ impl Unscaled {
         let is_rounded_up = unscaled.abs() == f32::MIN_POSITIVE
             && scaled.abs() > f32::MIN_POSITIVE
             && scaled.to_bits() & 0x7f_ffff != 0;
-        if !unscaled.is_finite() {
-            self.nonfinite += 1;
-        } else if scaled != 0.0 && (unscaled.abs() < f32::MIN_POSITIVE || is_rounded_up) {
-            self.tiny += 1;
-        }
+        let is_tiny = scaled != 0.0 && (unscaled.abs() < f32::MIN_POSITIVE || is_rounded_up);
+        self.nonfinite += u64::from(!unscaled.is_finite());
+        self.tiny += u64::from(is_tiny);
     }
 
     /// Adds the counts of another part of the tensor or of another tensor.

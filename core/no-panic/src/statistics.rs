@@ -13,10 +13,6 @@ entries! {
     "statistics::Classes::of" => fn(Classes, f32) -> Option<usize> = Classes::of;
     "statistics::Classes::example" => fn(Classes, usize) -> f32 = Classes::example;
 
-    "statistics::ExactSum::of<6>" => fn(u64, u32, bool) -> ExactSum<6> = ExactSum::of;
-    "statistics::ExactSum::of<10>" => fn(u64, u32, bool) -> ExactSum<10> = ExactSum::of;
-    "statistics::ExactSum::words<6>" => fn(&ExactSum<6>) -> &[u64; 6] = ExactSum::words;
-    "statistics::ExactSum::words<10>" => fn(&ExactSum<10>) -> &[u64; 10] = ExactSum::words;
     "statistics::ExactSum::add<6>" => fn(&mut ExactSum<6>, u64, u32, bool) = ExactSum::add;
     "statistics::ExactSum::add<10>" => fn(&mut ExactSum<10>, u64, u32, bool) = ExactSum::add;
     "statistics::ExactSum::merge<6>" => fn(&mut ExactSum<6>, &ExactSum<6>) = ExactSum::merge;

@@ -16,20 +16,6 @@ impl<const WORDS: usize> ExactSum<WORDS> {
     /// The empty sum, the identity of [`merge`](Self::merge).
     pub const ZERO: Self = Self { words: [0; WORDS] };
 
-    /// Returns a sum of one term, `significand * 2^position` units, or less where `negative`.
-    ///
-    /// For those who keep sums elsewhere: its [`words`](Self::words) are what has to be added.
-    pub fn of(significand: u64, position: u32, negative: bool) -> Self {
-        let mut sum = Self::ZERO;
-        sum.add(significand, position, negative);
-        sum
-    }
-
-    /// Returns the two's complement number, least significant word first.
-    pub const fn words(&self) -> &[u64; WORDS] {
-        &self.words
-    }
-
     /// Adds `significand * 2^position` units, or subtracts it where `negative`.
     #[inline]
     pub fn add(&mut self, significand: u64, position: u32, negative: bool) {

@@ -22,7 +22,7 @@ pub unsafe fn apply<B: Block, F: Element>(
     epilogue: &Epilogue,
 ) {
     // SAFETY: the caller's promise.
-    let sink = unsafe { Sink::open(block, epilogue) };
+    let sink = unsafe { Sink::<F>::open(block, epilogue) };
     let (shared, of) = (block.shared(), share(block, values.len()));
     let tallies = block.each(|thread| {
         let mut tally = Tally::EMPTY;

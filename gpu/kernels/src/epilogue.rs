@@ -1,6 +1,6 @@
 //! Where the f32 results of a kernel go: narrowed, counted, measured.
 
-use core::mem::offset_of;
+use core::{marker::PhantomData, mem::offset_of};
 
 use adaloss_core::{
     apply::Apply,
@@ -41,13 +41,14 @@ pub struct Epilogue {
 
 /// An epilogue at work in one block.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sink<'a> {
+pub(crate) struct Sink<'a, F> {
     apply: Apply,
     incoming: Scale,
     stores: bool,
     classes: Classes,
     outcome: Option<Counters<'a, Outcome>>,
     histogram: Option<Counters<'a, Histogram>>,
+    element: PhantomData<fn(F)>,
 }
 
 /// What one thread counts: fewer than 2^32 elements.
@@ -86,7 +87,7 @@ impl Tally {
     }
 }
 
-impl<'a> Sink<'a> {
+impl<F: Element> Sink<'_, F> {
     /// Opens an epilogue: all threads of a block, before any result.
     ///
     /// # Safety
@@ -115,6 +116,7 @@ impl<'a> Sink<'a> {
             classes: Classes::new(epilogue.narrowing),
             outcome,
             histogram,
+            element: PhantomData,
         }
     }
 
@@ -129,7 +131,7 @@ impl<'a> Sink<'a> {
     ///
     /// The place is this thread's alone.
     #[inline(always)]
-    pub(crate) unsafe fn put<F: Element>(
+    pub(crate) unsafe fn put(
         &self,
         shared: impl Shared,
         tally: &mut Tally,
@@ -145,9 +147,7 @@ impl<'a> Sink<'a> {
             }
         }
         if self.stores {
-            let mut apply = self.apply;
-            apply.narrowing.format.encoding = F::ENCODING;
-            let bits = apply.element(x, index as u32, &mut tally.outcome);
+            let bits = self.apply.element(x, index as u32, &mut tally.outcome);
             // SAFETY: the caller's promise.
             unsafe { to.write(index, F::from_bits(bits)) };
         }

@@ -115,18 +115,36 @@ impl<T> Counters<'_, T> {
         }
     }
 
-    /// Adds to a multi-word integer that begins at a word, least significant word first; beyond the
-    /// structure nothing is added.
+    /// Adds `significand * 2^position` to an integer of so many words, or subtracts it where
+    /// `negative`: in two's complement, least significant word first, from the word `first` on.
     ///
     /// A carry is handed on by whoever caused it, so that the words are right when all threads are
-    /// done, whatever their order.
+    /// done, whatever their order.  It is what `ExactSum::add` does for one thread.
     #[inline(always)]
-    pub fn add_exact<const WORDS: usize>(self, first: usize, more: &[u64; WORDS]) {
-        let mut carry = false;
-        for (word, &part) in (first..size_of::<T>() / 8).zip(more) {
+    pub fn add_exact<const WORDS: usize>(
+        self,
+        first: usize,
+        significand: u64,
+        position: u32,
+        negative: bool,
+    ) {
+        let (place, offset) = ((position / 64) as usize, position % 64);
+        let wide = u128::from(significand) << offset;
+        // Of the complement, and of the sum.
+        let (mut one, mut carry) = (negative, false);
+        for word in 0..WORDS {
+            let part = match word {
+                _ if word == place => wide as u64,
+                _ if word == place + 1 => (wide >> 64) as u64,
+                _ => 0,
+            };
+            let complement = if negative { !part } else { part };
+            let (part, wraps) = complement.overflowing_add(one.into());
+            one = wraps;
             let (more, wraps) = part.overflowing_add(carry.into());
             carry = wraps;
-            if more > 0 {
+            let word = first + word;
+            if more > 0 && word < size_of::<T>() / 8 {
                 // SAFETY: as in `add`.
                 let word = unsafe { AtomicU64::from_ptr(self.first.cast::<u64>().add(word)) };
                 carry |= word.fetch_add(more, Relaxed).checked_add(more).is_none();

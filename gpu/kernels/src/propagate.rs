@@ -43,7 +43,7 @@ pub unsafe fn propagate<B: Block, F: Element>(
     epilogue: &Epilogue,
 ) {
     // SAFETY: the caller's promise.
-    let sink = unsafe { Sink::open(block, epilogue) };
+    let sink = unsafe { Sink::<F>::open(block, epilogue) };
     let (shared, of) = (block.shared(), share(block, to.len()));
     let format = Format { encoding: F::ENCODING, ..epilogue.narrowing.format };
     let tallies = block.each(|thread| {

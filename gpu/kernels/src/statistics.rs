@@ -7,7 +7,7 @@ use core::mem::offset_of;
 
 use adaloss_core::{
     format::{Element, Format},
-    statistics::{ExactSum, Moments, Statistics},
+    statistics::{Moments, Statistics},
 };
 
 use crate::{
@@ -90,14 +90,10 @@ pub unsafe fn statistics<B: Block, F: Element>(
         for position in (thread as usize..POSITIONS).step_by(threads) {
             let sum = |nth| shared.load_wide(SUMS * position + nth);
             let at = position as u32;
-            for negative in [false, true] {
-                let sum = ExactSum::<6>::of(sum(usize::from(negative)), at, negative);
-                to.add_exact(Statistics::SUM_WORD, sum.words());
-            }
-            for (nth, above) in [(2, 0), (3, 24)] {
-                let squares = ExactSum::<10>::of(sum(nth), 2 * at + above, false);
-                to.add_exact(Statistics::SQUARES_WORD, squares.words());
-            }
+            to.add_exact::<6>(Statistics::SUM_WORD, sum(0), at, false);
+            to.add_exact::<6>(Statistics::SUM_WORD, sum(1), at, true);
+            to.add_exact::<10>(Statistics::SQUARES_WORD, sum(2), 2 * at, false);
+            to.add_exact::<10>(Statistics::SQUARES_WORD, sum(3), 2 * at + 24, false);
         }
     });
 }

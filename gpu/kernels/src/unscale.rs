@@ -89,8 +89,10 @@ pub unsafe fn unscale<B: Block, F: Element>(
     bad: *mut u64,
 ) {
     let format = Format { encoding: F::ENCODING, ..format };
-    let (first, step, threads) = (block.index(), block.blocks(), block.threads() as usize);
-    for &Part { gradient, part } in parts.iter().skip(first as usize).step_by(step as usize) {
+    let (step, threads) = (block.blocks() as usize, block.threads() as usize);
+    let mut nth = block.index() as usize;
+    while let Some(&Part { gradient, part }) = parts.get(nth) {
+        nth += step;
         let Some(&Gradient { from, to, count, cell, met }) = gradients.get(gradient as usize)
         else {
             continue;

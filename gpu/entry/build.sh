@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds the kernels' PTX for an architecture, sm_80 where none is named, and prints it:
+#
+#     gpu/entry/build.sh sm_90a >kernels.ptx
+#
+# With Debian's compiler (rustc-web, cargo-web, rust-web-src), whose version the committed PTX is of; or with another
+# one that RUSTC and CARGO name, which needs the sources of core beside it:
+#
+#     RUSTC=$(rustup which --toolchain nightly rustc) CARGO=$(rustup which --toolchain nightly cargo) gpu/entry/build.sh
+#
+# One object is all there is, so that nothing has to be linked.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+architecture=${1:-sm_80}
+export RUSTC=${RUSTC:-/usr/bin/rustc} RUSTC_BOOTSTRAP=1
+cargo=${CARGO:-/usr/bin/cargo}
+for program in "$RUSTC" "$cargo"; do
+    command -v "$program" >/dev/null ||
+        { echo "no $program: apt-get install rustc-web cargo-web rust-web-src" >&2 && exit 1; }
+done
+export CARGO_TARGET_DIR=${PTX_TARGET_DIR:-$PWD/../../target/ptx}/$architecture
+export CARGO_TARGET_NVPTX64_NVIDIA_CUDA_LINKER=true
+export RUSTFLAGS=-Ctarget-cpu=$architecture
+unset CARGO_ENCODED_RUSTFLAGS RUSTUP_TOOLCHAIN
+"$cargo" rustc --quiet --release --locked -Zbuild-std=core --target nvptx64-nvidia-cuda -- --emit=asm
+# What is left of Rust's names depends on where the sources lie.
+sed -E 's/Cs[0-9A-Za-z]{8,14}_/Cs_/g; s/anon_\$_[0-9a-f]{32}/anon/g' \
+    "$CARGO_TARGET_DIR"/nvptx64-nvidia-cuda/release/deps/adaloss_kernels_ptx.s

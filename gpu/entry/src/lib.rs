@@ -1,0 +1,172 @@
+//! The kernels' entry points on an NVIDIA GPU.
+//!
+//! Each is named `adaloss_` and the kernel, and the element type where there is one: `f16`, `bf16`,
+//! `e5m2`, `e4m3` or `f32`.  Addresses are of the device's memory.  Blocks are of one dimension and have a
+//! multiple of 32 threads; any number of blocks does the whole of the work.
+
+#![no_std]
+#![feature(abi_ptx, asm_experimental_arch, stdarch_nvptx)]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the kernels say it, and no Rust calls an entry point"
+)]
+
+mod block;
+
+use core::slice;
+
+use adaloss_core::{
+    format::{E4M3, E5M2, Element, Format, bf16, f16},
+    statistics::Statistics,
+};
+use adaloss_kernels::{
+    apply,
+    epilogue::Epilogue,
+    memory::Out,
+    policy::{self, Decision, Note},
+    propagate::{self, Branch},
+    statistics,
+    unscale::{self, Gradient, Into, Part},
+};
+use block::Ptx;
+
+/// Names memory of the device; a tensor without elements may have any address.
+///
+/// # Safety
+///
+/// So many elements are there.
+unsafe fn tensor<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts(first, count) }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: it ends the kernel; no kernel has a path that comes here, which the build checks.
+    unsafe { core::arch::nvptx::trap() }
+}
+
+/// Entry points for one element type.
+macro_rules! entries {
+    ($element:ty, $statistics:ident, $apply:ident, $propagate:ident, $unscale:ident) => {
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $statistics(
+            flushes: u32,
+            values: *const $element,
+            count: usize,
+            to: *mut Statistics,
+        ) {
+            // SAFETY: the launcher's promise, which is that of the kernel.
+            unsafe {
+                let format = format::<$element>(flushes);
+                statistics::statistics(&mut Ptx, format, tensor(values, count), to);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $apply(
+            values: *const f32,
+            count: usize,
+            to: *mut $element,
+            epilogue: Epilogue,
+        ) {
+            // SAFETY: as above.
+            unsafe {
+                let (values, to) = (tensor(values, count), Out::new(to, count));
+                apply::apply(&mut Ptx, values, to, &epilogue);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $propagate(
+            branches: *const Branch<$element>,
+            branch_count: u32,
+            count: usize,
+            to: *mut $element,
+            epilogue: Epilogue,
+        ) {
+            // SAFETY: as above.
+            unsafe {
+                let branches = tensor(branches, branch_count as usize);
+                propagate::propagate(&mut Ptx, branches, Out::new(to, count), &epilogue);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $unscale(
+            flushes: u32,
+            gradients: *const Gradient<$element>,
+            gradient_count: u32,
+            parts: *const Part,
+            part_count: usize,
+            accumulates: u32,
+            bad: *mut u64,
+        ) {
+            // SAFETY: as above.
+            unsafe {
+                let format = format::<$element>(flushes);
+                let gradients = tensor(gradients, gradient_count as usize);
+                let into = if accumulates == 0 { Into::Place } else { Into::Sum };
+                let parts = tensor(parts, part_count);
+                unscale::unscale(&mut Ptx, format, gradients, parts, into, bad);
+            }
+        }
+    };
+}
+
+/// Returns the format of elements that are read.
+fn format<F: Element>(flushes: u32) -> Format {
+    let gradual = Format::from(F::ENCODING);
+    if flushes == 0 { gradual } else { gradual.flushing() }
+}
+
+entries!(
+    f16,
+    adaloss_statistics_f16,
+    adaloss_apply_f16,
+    adaloss_propagate_f16,
+    adaloss_unscale_f16
+);
+entries!(
+    bf16,
+    adaloss_statistics_bf16,
+    adaloss_apply_bf16,
+    adaloss_propagate_bf16,
+    adaloss_unscale_bf16
+);
+entries!(
+    E5M2,
+    adaloss_statistics_e5m2,
+    adaloss_apply_e5m2,
+    adaloss_propagate_e5m2,
+    adaloss_unscale_e5m2
+);
+entries!(
+    E4M3,
+    adaloss_statistics_e4m3,
+    adaloss_apply_e4m3,
+    adaloss_propagate_e4m3,
+    adaloss_unscale_e4m3
+);
+entries!(
+    f32,
+    adaloss_statistics_f32,
+    adaloss_apply_f32,
+    adaloss_propagate_f32,
+    adaloss_unscale_f32
+);
+
+#[unsafe(no_mangle)]
+pub unsafe extern "ptx-kernel" fn adaloss_decide(decisions: *const Decision, count: usize) {
+    // SAFETY: the launcher's promise, which is that of the kernel.
+    unsafe { policy::decide(&mut Ptx, tensor(decisions, count)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "ptx-kernel" fn adaloss_note(notes: *const Note, count: usize) {
+    // SAFETY: as above.
+    unsafe { policy::note(&mut Ptx, tensor(notes, count)) }
+}

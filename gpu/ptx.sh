@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Is the committed PTX that of the sources, and does it assemble into what it is meant to?
+#
+#     gpu/ptx.sh            builds, compares, assembles
+#     gpu/ptx.sh --bless    builds, writes what is to be committed
+#
+# For each architecture: the text is the same; no function is called and none panics; nothing spills; and each entry has
+# the registers, shared memory, stack and parameters that ptx/<architecture>.entries lists. Needs what entry/build.sh
+# needs, and python3 with pip, from whose index ptxas comes where PTXAS does not name one.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+architectures=(sm_80 sm_90a)
+version=12.9.86
+if [ -z "${PTXAS:-}" ]; then
+    tools=../target/ptx/tools
+    [ -x $tools/bin/python ] || python3 -m venv $tools
+    $tools/bin/pip install --quiet --disable-pip-version-check "nvidia-cuda-nvcc-cu12==$version"
+    PTXAS=$(echo $tools/lib/python*/site-packages/nvidia/cuda_nvcc/bin/ptxas)
+fi
+
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+wrong=0
+fail() {
+    echo "$@" >&2
+    wrong=1
+}
+
+# Lines of: entry, registers, bytes of shared memory, bytes of stack, parameters.
+entries() {
+    paste -d ' ' \
+        <(sed -n 's/^ptxas info *: Compiling entry function .\(adaloss_[a-z0-9_]*\).*/\1/p' "$1") \
+        <(sed -n 's/^ptxas info *: Used \([0-9]*\) registers.*/\1/p' "$1") \
+        <(sed -n '/Used [0-9]* registers/s/.*Used/Used/p' "$1" | sed 's/.* \([0-9]*\) bytes smem.*/\1/;t;s/.*/0/') \
+        <(sed -n 's/^ *\([0-9]*\) bytes stack frame.*/\1/p' "$1") |
+        while read -r entry registers shared stack; do
+            parameters=$(sed -n "/^\.visible \.entry $entry(/,/^)/s/.*\.param \(\.align [0-9]* \)\{0,1\}\(\.[a-z0-9]*\)[^[]*\(\[[0-9]*\]\)\{0,1\}.*/\2\3/p" "$2" | paste -sd ,)
+            printf '%s registers=%s shared=%s stack=%s parameters=%s\n' \
+                "$entry" "$registers" "$shared" "$stack" "$parameters"
+        done | sort
+}
+
+for architecture in "${architectures[@]}"; do
+    built=$work/$architecture
+    entry/build.sh "$architecture" >"$built.ptx"
+    "$PTXAS" -v -arch="$architecture" "$built.ptx" -o "$built.cubin" 2>"$built.log" || { cat "$built.log" >&2 && exit 1; }
+    entries "$built.log" "$built.ptx" >"$built.entries"
+    if [ "${1:-}" = --bless ]; then
+        cp "$built.ptx" "$built.entries" ptx/
+    fi
+    grep -qE '^\.(visible |extern )?\.?func' "$built.ptx" && fail "$architecture: a function is called"
+    grep -q 'panic' "$built.ptx" && fail "$architecture: something can panic"
+    grep -E '[1-9][0-9]* bytes spill' "$built.log" >&2 && fail "$architecture: registers are spilled"
+    for file in "$architecture.ptx" "$architecture.entries"; do
+        diff "ptx/$file" "$work/$file" >"$work/diff" ||
+            { head -n 20 "$work/diff" >&2 && fail "ptx/$file is not that of the sources: gpu/ptx.sh --bless"; }
+    done
+    echo "$architecture: $(wc -l <"$built.entries") entries, $(wc -c <"$built.ptx") bytes"
+done
+exit $wrong
