@@ -118,13 +118,8 @@ pub(super) fn floor_scale(factor: f64) -> Scale {
     Scale::saturating(floor_log2(factor))
 }
 
-/// Returns `floor(log2(x))` of a positive finite number, from its exponent field.
+/// Returns `floor(log2(x))` of a positive finite number, from its exponent field; -1023 of a
+/// subnormal, which is as far below every scale.
 pub(super) fn floor_log2(x: f64) -> i32 {
-    let field = (x.to_bits() >> 52) as i32;
-    if field == 0 {
-        // Subnormal: 2^64 lifts it into the normal numbers.
-        ((x * 18_446_744_073_709_551_616.0).to_bits() >> 52) as i32 - 1023 - 64
-    } else {
-        field - 1023
-    }
+    (x.to_bits() >> 52) as i32 - 1023
 }

@@ -49,7 +49,7 @@ impl Classes {
         ((magnitude >> 23) << 2) + place
     }
 
-    /// Returns a value of a class, which counts as all of them do.
+    /// Returns a positive value of a class, which counts as all of them do.
     pub const fn example(self, class: usize) -> f32 {
         let fraction = match class % 4 {
             0 => 1,

@@ -8,6 +8,7 @@ mod certificate;
 mod config;
 mod measured;
 mod moved;
+mod normal;
 mod properties;
 mod range;
 mod recovery;

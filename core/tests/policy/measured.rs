@@ -125,6 +125,24 @@ fn extreme_tensors() {
     }
 }
 
+/// Growth is limited where the decision asked for more, not where it asked for just as much.
+#[test]
+fn growth_up_to_the_bound_is_not_limited() {
+    // 2^k lives at K in -16 - k ..= 15 - k; two binades of headroom; the middle is -2 - k.
+    for (max_growth, expected, limited) in [(20, -2, false), (19, -3, true), (21, -2, false)] {
+        let measured = Measured { max_growth, ..Measured::for_format(Format::E5M2) };
+        let config = config(Narrowing::to(Format::E5M2), measured);
+        let mut cell = config.cell();
+        for (value, scale, is_limited) in [(2.0_f32.powi(20), -22, false), (1.0, expected, limited)]
+        {
+            let tensor = Tensor { values: vec![value], incoming: Scale::ONE };
+            let histogram = tensor.histogram(config.narrowing());
+            let certificate = decide(&config, &histogram, &mut cell);
+            assert_eq!((certificate.scale.log2(), certificate.limited), (scale, is_limited));
+        }
+    }
+}
+
 /// Where every legal scale overflows there is no window, and no rule may claim one: the least scale
 /// is the nearest to one that would do.
 #[test]
@@ -138,6 +156,7 @@ fn no_window_where_every_scale_overflows() {
     assert_eq!(certificate.scale, Scale::MIN);
     assert_eq!(certificate.expected[1].overflow, 3);
     assert_eq!(certificate.window.width(1), 0);
+    assert_eq!(certificate.window.greatest, -127);
     assert_eq!(certificate.rule, Rule::Headroom);
 }
 

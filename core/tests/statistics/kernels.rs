@@ -45,6 +45,7 @@ fn values_of_a_class_count_alike() {
                 continue;
             };
             assert!(class < Classes::COUNT && !x.is_subnormal());
+            assert!(classes.example(class).is_sign_positive());
             let count = |x| Histogram::words_of(narrowing, x, Scale::ONE);
             assert_eq!(count(classes.example(class)), count(x), "{x:e} of {narrowing:?}");
             assert_eq!(classes.of(classes.example(class)), Some(class));

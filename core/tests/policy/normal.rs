@@ -1,0 +1,60 @@
+//! The edges of the paper's policy, which the authors' code does not show.
+
+use adaloss_core::{
+    format::Format,
+    policy::{Backoff, Config, ConfigError, Normal, Operands, Policy},
+    scale::Scale,
+    statistics::{LogStatistics, Statistics},
+};
+use adaloss_oracle::{Limits, formats};
+
+/// One NaN in either operand is enough, and as many in both do not cancel.
+#[test]
+fn operands_that_are_not_finite_say_nothing() {
+    let normal = Normal::paper(Format::BINARY16);
+    let (clean, spoilt) = ([0.25_f32, -3.0], [0.25, f32::NAN, f32::INFINITY]);
+    let of = |is_spoilt| Statistics::of(if is_spoilt { &spoilt[..] } else { &clean });
+    for (gradient, weight) in [(false, false), (true, false), (false, true), (true, true)] {
+        let operands = Operands::Product { gradient: of(gradient), weight: of(weight), fan_in: 7 };
+        assert_eq!(normal.factor(&operands).is_none(), gradient || weight);
+    }
+    for is_spoilt in [false, true] {
+        assert_eq!(normal.factor(&Operands::Cast(of(is_spoilt))).is_none(), is_spoilt);
+        let log = LogStatistics::of(if is_spoilt { &spoilt[..] } else { &clean });
+        assert_eq!(normal.factor(&Operands::LogCast(log)).is_none(), is_spoilt);
+    }
+}
+
+#[test]
+fn extremes_are_those_of_the_format() {
+    for format in formats() {
+        let normal = Normal::new(format, 1.0e-3).expect("a share");
+        let limits = Limits::of(format.encoding);
+        let smallest = 2.0_f64.powi(format.min_positive_log2());
+        assert_eq!(f64::from(normal.smallest), smallest, "{format:?}");
+        assert_eq!(f64::from(normal.largest), limits.largest, "{format:?}");
+    }
+}
+
+/// Between the smallest and the largest number there has to be something.
+#[test]
+fn a_range_of_one_number_is_refused() {
+    let config = Config::for_format(Format::BINARY16);
+    let normal = Normal { smallest: 1.0, largest: 1.0, ..Normal::paper(Format::BINARY16) };
+    assert_eq!(config.with_policy(Policy::Normal(normal)), Err(ConfigError::Extremes));
+    let normal = Normal { largest: 1.0_f32.next_up(), ..normal };
+    assert!(config.with_policy(Policy::Normal(normal)).is_ok());
+}
+
+/// Chainer's schedule ends at the largest number of binary16, not at `GradScaler`'s bound.
+#[test]
+fn chainer_stops_at_binary16() {
+    let backoff = Backoff::chainer(1).expect("an interval");
+    let config = Config::for_format(Format::BINARY16).with_policy(Policy::Backoff(backoff));
+    let config = config.expect("legal");
+    let mut cell = config.cell();
+    for _ in 0..40 {
+        adaloss_core::policy::step(&config, true, &mut cell);
+    }
+    assert_eq!((cell.real_scale(), cell.scale()), (65504.0, Scale::new(15).expect("legal")));
+}
