@@ -137,9 +137,19 @@ candle() {
     cargo run --manifest-path "$manifest" --release --locked --example digits -- --epochs 1 --seeds 1
 }
 
+# Burn with a scale per layer, a workspace of its own that brings some 180 packages: only by name.
+burn() {
+    local manifest=examples/burn/Cargo.toml
+    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/burn}
+    cargo fmt --manifest-path "$manifest" --check
+    cargo clippy --manifest-path "$manifest" --release --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --manifest-path "$manifest" --release --no-deps --locked
+    cargo test --manifest-path "$manifest" --release --locked
+}
+
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx firmware candle exhaustive coverage mutants planted readme)
+by_name=(ptx firmware candle burn exhaustive coverage mutants planted readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
