@@ -145,6 +145,7 @@ burn() {
     cargo clippy --manifest-path "$manifest" --release --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --manifest-path "$manifest" --release --no-deps --locked
     cargo test --manifest-path "$manifest" --release --locked
+    cargo run --manifest-path "$manifest" --release --locked --example digits -- --epochs 1 --seeds 1
 }
 
 # The words that run without being named, and those that do not.
