@@ -16,17 +16,19 @@ mod block;
 use core::slice;
 
 use adaloss_core::{
-    format::{E4M3, E5M2, Element, Format, bf16, f16},
+    format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16},
     statistics::Statistics,
 };
 use adaloss_kernels::{
     apply,
     epilogue::Epilogue,
+    format as kernels,
     memory::Out,
     policy::{self, Decision, Note},
     propagate::{self, Branch},
     statistics,
     unscale::{self, Gradient, Into, Part},
+    update::{self, Sgd, Weight},
 };
 use block::Ptx;
 
@@ -51,7 +53,45 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 /// Entry points for one element type.
 macro_rules! entries {
-    ($element:ty, $statistics:ident, $apply:ident, $propagate:ident, $unscale:ident) => {
+    (
+        $element:ty,
+        $widen:ident,
+        $narrow:ident,
+        $statistics:ident,
+        $apply:ident,
+        $propagate:ident,
+        $unscale:ident,
+        $sgd:ident
+    ) => {
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $widen(
+            flushes: u32,
+            values: *const $element,
+            count: usize,
+            to: *mut f32,
+        ) {
+            // SAFETY: the launcher's promise, which is that of the kernel.
+            unsafe {
+                let (format, to) = (format::<$element>(flushes), Out::new(to, count));
+                kernels::widen(&mut Ptx, format, tensor(values, count), to);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $narrow(
+            values: *const f32,
+            count: usize,
+            to: *mut $element,
+            narrowing: Narrowing,
+            noise: Noise,
+        ) {
+            // SAFETY: as above.
+            unsafe {
+                let (values, to) = (tensor(values, count), Out::new(to, count));
+                kernels::narrow(&mut Ptx, narrowing, noise, values, to);
+            }
+        }
+
         #[unsafe(no_mangle)]
         pub unsafe extern "ptx-kernel" fn $statistics(
             flushes: u32,
@@ -59,7 +99,7 @@ macro_rules! entries {
             count: usize,
             to: *mut Statistics,
         ) {
-            // SAFETY: the launcher's promise, which is that of the kernel.
+            // SAFETY: as above.
             unsafe {
                 let format = format::<$element>(flushes);
                 statistics::statistics(&mut Ptx, format, tensor(values, count), to);
@@ -102,16 +142,40 @@ macro_rules! entries {
             gradient_count: u32,
             parts: *const Part,
             part_count: usize,
-            accumulates: u32,
+            how: u32,
             bad: *mut u64,
         ) {
             // SAFETY: as above.
             unsafe {
                 let format = format::<$element>(flushes);
                 let gradients = tensor(gradients, gradient_count as usize);
-                let into = if accumulates == 0 { Into::Place } else { Into::Sum };
+                let into = match how {
+                    0 => Into::Place,
+                    1 => Into::Sum,
+                    _ => Into::Nothing,
+                };
                 let parts = tensor(parts, part_count);
                 unscale::unscale(&mut Ptx, format, gradients, parts, into, bad);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $sgd(
+            flushes: u32,
+            sgd: Sgd,
+            weights: *const Weight<$element>,
+            weight_count: u32,
+            parts: *const Part,
+            part_count: usize,
+            bad: *const u64,
+            steps: *mut u64,
+        ) {
+            // SAFETY: as above.
+            unsafe {
+                let format = format::<$element>(flushes);
+                let weights = tensor(weights, weight_count as usize);
+                let parts = tensor(parts, part_count);
+                update::sgd(&mut Ptx, format, sgd, weights, parts, bad, steps);
             }
         }
     };
@@ -125,38 +189,53 @@ fn format<F: Element>(flushes: u32) -> Format {
 
 entries!(
     f16,
+    adaloss_widen_f16,
+    adaloss_narrow_f16,
     adaloss_statistics_f16,
     adaloss_apply_f16,
     adaloss_propagate_f16,
-    adaloss_unscale_f16
+    adaloss_unscale_f16,
+    adaloss_sgd_f16
 );
 entries!(
     bf16,
+    adaloss_widen_bf16,
+    adaloss_narrow_bf16,
     adaloss_statistics_bf16,
     adaloss_apply_bf16,
     adaloss_propagate_bf16,
-    adaloss_unscale_bf16
+    adaloss_unscale_bf16,
+    adaloss_sgd_bf16
 );
 entries!(
     E5M2,
+    adaloss_widen_e5m2,
+    adaloss_narrow_e5m2,
     adaloss_statistics_e5m2,
     adaloss_apply_e5m2,
     adaloss_propagate_e5m2,
-    adaloss_unscale_e5m2
+    adaloss_unscale_e5m2,
+    adaloss_sgd_e5m2
 );
 entries!(
     E4M3,
+    adaloss_widen_e4m3,
+    adaloss_narrow_e4m3,
     adaloss_statistics_e4m3,
     adaloss_apply_e4m3,
     adaloss_propagate_e4m3,
-    adaloss_unscale_e4m3
+    adaloss_unscale_e4m3,
+    adaloss_sgd_e4m3
 );
 entries!(
     f32,
+    adaloss_widen_f32,
+    adaloss_narrow_f32,
     adaloss_statistics_f32,
     adaloss_apply_f32,
     adaloss_propagate_f32,
-    adaloss_unscale_f32
+    adaloss_unscale_f32,
+    adaloss_sgd_f32
 );
 
 #[unsafe(no_mangle)]

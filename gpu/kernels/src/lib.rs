@@ -41,6 +41,7 @@ extern crate std;
 pub mod apply;
 pub mod block;
 pub mod epilogue;
+pub mod format;
 #[cfg(any(feature = "grid", doc))]
 pub mod grid;
 pub mod memory;
@@ -48,5 +49,6 @@ pub mod policy;
 pub mod propagate;
 pub mod statistics;
 pub mod unscale;
+pub mod update;
 
 pub use block::{Block, Shared};

@@ -20,7 +20,7 @@ use crate::{
 pub struct Gradient<F> {
     /// The first element.
     pub from: *const F,
-    /// The first f32 that is written.
+    /// The first f32 that is written; any address where nothing is.
     pub to: *mut f32,
     /// Elements of either.
     pub count: usize,
@@ -68,6 +68,8 @@ pub enum Into {
     Place,
     /// Added to what was there: the gradient of another micro-batch.
     Sum,
+    /// Nowhere: only counted, for a step that reads the gradients again.
+    Nothing,
 }
 
 /// Unscales the parts of gradients: each element widened, multiplied by `2^-K`, and counted.
@@ -112,7 +114,9 @@ pub unsafe fn unscale<B: Block, F: Element>(
                     let before = if into == Into::Sum { to.read(index) } else { None };
                     let result = before.map_or(unscaled, |before| before + unscaled);
                     counts.record(scaled, if result.is_finite() { unscaled } else { result });
-                    to.write(index, result);
+                    if into != Into::Nothing {
+                        to.write(index, result);
+                    }
                 }
                 index += threads;
             }

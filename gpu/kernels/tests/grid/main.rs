@@ -1,6 +1,8 @@
 //! Kernels on the simulated grid do what core says, bit for bit.
 
 mod conforms;
+mod convert;
 mod device;
 mod moments;
 mod unscale;
+mod update;

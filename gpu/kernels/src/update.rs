@@ -1,0 +1,114 @@
+//! Steps of an optimizer that read scaled gradients, and are taken or not as the device decides.
+
+use adaloss_core::{
+    format::{Element, Format},
+    policy::Cell,
+};
+
+use crate::{
+    Block,
+    memory::Out,
+    unscale::{PART, Part},
+};
+
+/// Stochastic gradient descent with momentum, as `adaloss_hal::network::Sgd` without clipping.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Sgd {
+    /// What the momentum is multiplied by before it is taken from the weight.
+    pub learning_rate: f32,
+    /// What the momentum keeps of itself.
+    pub momentum: f32,
+    /// What is added of the weight to its gradient.
+    pub weight_decay: f32,
+}
+
+/// One weight that is updated.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Weight<F> {
+    /// The first element of the gradient.
+    pub gradient: *const F,
+    /// The first f32 of the weight.
+    pub weight: *mut f32,
+    /// The first f32 of its momentum.
+    pub momentum: *mut f32,
+    /// Elements of each.
+    pub count: usize,
+    /// The cell whose scale the gradient carries.
+    pub cell: *const Cell,
+}
+
+impl<F> Clone for Weight<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Weight<F> {}
+
+/// Unscales gradients and updates weights in one pass, if nothing was found to be wrong with them.
+///
+/// `bad` is what [`unscale`](crate::unscale::unscale) counted before: where it is not zero, nothing is
+/// written, and weights, momenta and `steps` stay as they were, bit for bit.  Else `steps` is
+/// increased by one.  No host has to know which.
+///
+/// # Safety
+///
+/// Everything that the parts name is there and initialised, and `bad`; nobody else reads or writes
+/// weights, momenta and `steps` during the launch, or writes `bad`; each part is named once.
+/// `steps` may be NULL.
+pub unsafe fn sgd<B: Block, F: Element>(
+    block: &mut B,
+    format: Format,
+    sgd: Sgd,
+    weights: &[Weight<F>],
+    parts: &[Part],
+    bad: *const u64,
+    steps: *mut u64,
+) {
+    // SAFETY: the caller's promise.
+    if unsafe { *bad } > 0 {
+        return;
+    }
+    let format = Format { encoding: F::ENCODING, ..format };
+    let (first, threads) = (block.index(), block.threads() as usize);
+    block.each(|thread| {
+        if first == 0 && thread == 0 && !steps.is_null() {
+            // SAFETY: the caller's promise; one thread of the launch comes here.
+            unsafe { *steps = (*steps).wrapping_add(1) };
+        }
+    });
+    let (mut nth, step) = (first as usize, block.blocks() as usize);
+    while let Some(&Part { gradient, part }) = parts.get(nth) {
+        nth += step;
+        let Some(&Weight { gradient, weight, momentum, count, cell }) =
+            weights.get(gradient as usize)
+        else {
+            continue;
+        };
+        // SAFETY: the caller's promise.
+        let (weight, momentum, inverse) = unsafe {
+            let inverse = (*cell).scale().inverse().factor();
+            (Out::new(weight, count), Out::new(momentum, count), inverse)
+        };
+        let begin = part as usize * PART;
+        let end = count.min(begin.saturating_add(PART));
+        block.each(|thread| {
+            let mut index = begin + thread as usize;
+            while index < end {
+                // SAFETY: the caller's promise; the elements are this thread's alone.
+                unsafe {
+                    let unscaled = format.widen((*gradient.add(index)).to_bits()) * inverse;
+                    if let (Some(w), Some(m)) = (weight.read(index), momentum.read(index)) {
+                        let g = unscaled + sgd.weight_decay * w;
+                        let m = sgd.momentum * m + g;
+                        momentum.write(index, m);
+                        weight.write(index, w - sgd.learning_rate * m);
+                    }
+                }
+                index += threads;
+            }
+        });
+    }
+}
