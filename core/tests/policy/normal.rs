@@ -1,8 +1,8 @@
-//! The edges of the paper's policy, which the authors' code does not show.
+//! The edges of the paper's policies, which the authors' code does not show.
 
 use adaloss_core::{
     format::Format,
-    policy::{Backoff, Config, ConfigError, Normal, Operands, Policy},
+    policy::{Backoff, Config, ConfigError, Normal, Operands, Policy, Range, Terms},
     scale::Scale,
     statistics::{LogStatistics, Statistics},
 };
@@ -11,15 +11,21 @@ use adaloss_oracle::{Limits, formats};
 /// One NaN in either operand is enough, and as many in both do not cancel.
 #[test]
 fn operands_that_are_not_finite_say_nothing() {
-    let normal = Normal::paper(Format::BINARY16);
+    let (normal, range) = (Normal::paper(Format::BINARY16), Range::new(Format::BINARY16));
     let (clean, spoilt) = ([0.25_f32, -3.0], [0.25, f32::NAN, f32::INFINITY]);
     let of = |is_spoilt| Statistics::of(if is_spoilt { &spoilt[..] } else { &clean });
     for (gradient, weight) in [(false, false), (true, false), (false, true), (true, true)] {
         let operands = Operands::Product { gradient: of(gradient), weight: of(weight), fan_in: 7 };
         assert_eq!(normal.factor(&operands).is_none(), gradient || weight);
+        assert_eq!(range.factor(&operands).is_none(), gradient || weight);
     }
     for is_spoilt in [false, true] {
-        assert_eq!(normal.factor(&Operands::Cast(of(is_spoilt))).is_none(), is_spoilt);
+        let cast = Operands::Cast(of(is_spoilt));
+        assert_eq!(normal.factor(&cast).is_none(), is_spoilt);
+        assert_eq!(range.factor(&cast).is_none(), is_spoilt);
+        let gradient = if is_spoilt { spoilt } else { [0.25, -3.0, 1.0] };
+        let terms = Terms::of(&gradient, &[1.0_f32; 3], 3, 3).expect("a product");
+        assert_eq!(range.factor(&Operands::Terms(terms)).is_none(), is_spoilt);
         let log = LogStatistics::of(if is_spoilt { &spoilt[..] } else { &clean });
         assert_eq!(normal.factor(&Operands::LogCast(log)).is_none(), is_spoilt);
     }
@@ -44,6 +50,10 @@ fn a_range_of_one_number_is_refused() {
     assert_eq!(config.with_policy(Policy::Normal(normal)), Err(ConfigError::Extremes));
     let normal = Normal { largest: 1.0_f32.next_up(), ..normal };
     assert!(config.with_policy(Policy::Normal(normal)).is_ok());
+    let range = Range { smallest: 1.0, largest: 1.0 };
+    assert_eq!(config.with_policy(Policy::Range(range)), Err(ConfigError::Extremes));
+    let range = Range { largest: 1.0_f32.next_up(), ..range };
+    assert!(config.with_policy(Policy::Range(range)).is_ok());
 }
 
 /// Chainer's schedule ends at the largest number of binary16, not at `GradScaler`'s bound.

@@ -15,7 +15,8 @@ fn words_are_those_of_the_layout() {
     for narrowing in counted_narrowings() {
         for log2 in [-126, -9, 0, 126] {
             let incoming = Scale::new(log2).expect("legal");
-            for x in adversarial(narrowing.format, 100, 1) {
+            let others = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+            for x in adversarial(narrowing.format, 100, 1).into_iter().chain(others) {
                 let expected = match narrowing.shifts(x) {
                     Some(Shifts { least, greatest }) => {
                         let floor = 4 + bin(least + log2, -126);
@@ -39,7 +40,9 @@ fn words_are_those_of_the_layout() {
 fn values_of_a_class_count_alike() {
     for narrowing in counted_narrowings() {
         let classes = Classes::new(narrowing);
-        for x in adversarial(narrowing.format, 200, 2).into_iter().flat_map(|x| [x, -x]) {
+        let values = adversarial(narrowing.format, 200, 2).into_iter();
+        let values = values.chain([0.0, f32::INFINITY, f32::NAN]).flat_map(|x| [x, -x]);
+        for x in values {
             let Some(class) = classes.of(x) else {
                 assert!(x.is_subnormal(), "{x:e} has a class");
                 continue;
