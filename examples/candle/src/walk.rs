@@ -150,8 +150,13 @@ impl<'a> Walk<'a> {
             let values = sum([gradient.as_ref().carry(Clone::clone)], scale);
             let arrivals = segment::run(&mark.end, Some(tensor_like(&mark.end, values)?))?;
             if let Some(largest) = largest(&arrivals) {
-                if attempt > 0 || self.limits[slot] < Scale::MAX {
-                    self.limits[slot] = limit(mark.end.dtype(), largest, scale);
+                let fits = limit(mark.end.dtype(), largest, scale);
+                let (limit, failed) = (&mut self.limits[slot], scale.log2() + BINADES);
+                if attempt > 0 {
+                    // What fits although it failed there overflowed on the way, not in the results.
+                    *limit = if fits.log2() < failed { fits } else { scale };
+                } else if *limit < Scale::MAX {
+                    *limit = fits.min(Scale::saturating(limit.log2() + 1));
                 }
                 return Ok(Run { scale, arrivals });
             }

@@ -51,6 +51,26 @@ fn a_segment_that_overflows_is_run_again_lower() -> Result<()> {
     Ok(())
 }
 
+/// In front of the steep product is a shallow one, so that what leaves the segment would fit at any scale.
+#[test]
+fn a_segment_that_overflows_on_the_way_stays_low() -> Result<()> {
+    let (steep, scaler) = (Steep::new()?, scaler(1));
+    let shallow = Tensor::full(2.0_f32.powi(-26), (2, 2), &Device::Cpu)?;
+    let expected = steep.first.matmul(&shallow)?.matmul(&steep.second)?.sum_all()?.backward()?;
+    for replays in [1, 0, 0] {
+        let step = scaler.begin()?;
+        let hidden = scaler.layer(0, &steep.first.to_dtype(DType::F16)?)?;
+        let hidden = hidden.to_dtype(DType::F32)?.matmul(&shallow)?.to_dtype(DType::F16)?;
+        let output = scaler.output(&hidden.matmul(&steep.second.to_dtype(DType::F16)?)?)?;
+        let seen = gradients(step, &output.sum_all()?);
+        let of_first =
+            |store: &candle_core::backprop::GradStore| bits(store.get(&steep.first).unwrap());
+        assert_eq!(of_first(&seen), of_first(&expected));
+        assert_eq!(scaler.replays(), replays);
+    }
+    Ok(())
+}
+
 #[test]
 fn without_replay_the_step_is_skipped() -> Result<()> {
     let steep = Steep::new()?;
