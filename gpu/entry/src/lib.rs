@@ -61,6 +61,7 @@ macro_rules! entries {
         $apply:ident,
         $propagate:ident,
         $unscale:ident,
+        $unscale_one:ident,
         $sgd:ident
     ) => {
         #[unsafe(no_mangle)]
@@ -149,13 +150,22 @@ macro_rules! entries {
             unsafe {
                 let format = format::<$element>(flushes);
                 let gradients = tensor(gradients, gradient_count as usize);
-                let into = match how {
-                    0 => Into::Place,
-                    1 => Into::Sum,
-                    _ => Into::Nothing,
-                };
                 let parts = tensor(parts, part_count);
-                unscale::unscale(&mut Ptx, format, gradients, parts, into, bad);
+                unscale::unscale(&mut Ptx, format, gradients, parts, into(how), bad);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $unscale_one(
+            flushes: u32,
+            gradient: Gradient<$element>,
+            how: u32,
+            bad: *mut u64,
+        ) {
+            // SAFETY: as above.
+            unsafe {
+                let format = format::<$element>(flushes);
+                unscale::unscale_one(&mut Ptx, format, &gradient, into(how), bad);
             }
         }
 
@@ -187,6 +197,15 @@ fn format<F: Element>(flushes: u32) -> Format {
     if flushes == 0 { gradual } else { gradual.flushing() }
 }
 
+/// Returns what becomes of unscaled gradients.
+fn into(how: u32) -> Into {
+    match how {
+        0 => Into::Place,
+        1 => Into::Sum,
+        _ => Into::Nothing,
+    }
+}
+
 entries!(
     f16,
     adaloss_widen_f16,
@@ -195,6 +214,7 @@ entries!(
     adaloss_apply_f16,
     adaloss_propagate_f16,
     adaloss_unscale_f16,
+    adaloss_unscale_one_f16,
     adaloss_sgd_f16
 );
 entries!(
@@ -205,6 +225,7 @@ entries!(
     adaloss_apply_bf16,
     adaloss_propagate_bf16,
     adaloss_unscale_bf16,
+    adaloss_unscale_one_bf16,
     adaloss_sgd_bf16
 );
 entries!(
@@ -215,6 +236,7 @@ entries!(
     adaloss_apply_e5m2,
     adaloss_propagate_e5m2,
     adaloss_unscale_e5m2,
+    adaloss_unscale_one_e5m2,
     adaloss_sgd_e5m2
 );
 entries!(
@@ -225,6 +247,7 @@ entries!(
     adaloss_apply_e4m3,
     adaloss_propagate_e4m3,
     adaloss_unscale_e4m3,
+    adaloss_unscale_one_e4m3,
     adaloss_sgd_e4m3
 );
 entries!(
@@ -235,6 +258,7 @@ entries!(
     adaloss_apply_f32,
     adaloss_propagate_f32,
     adaloss_unscale_f32,
+    adaloss_unscale_one_f32,
     adaloss_sgd_f32
 );
 

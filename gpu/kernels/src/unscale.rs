@@ -90,54 +90,90 @@ pub unsafe fn unscale<B: Block, F: Element>(
     into: Into,
     bad: *mut u64,
 ) {
-    let format = Format { encoding: F::ENCODING, ..format };
-    let (step, threads) = (block.blocks() as usize, block.threads() as usize);
-    let mut nth = block.index() as usize;
+    let (mut nth, step) = (block.index() as usize, block.blocks() as usize);
     while let Some(&Part { gradient, part }) = parts.get(nth) {
         nth += step;
-        let Some(&Gradient { from, to, count, cell, met }) = gradients.get(gradient as usize)
-        else {
-            continue;
-        };
-        // SAFETY: the caller's promise.
-        let (to, inverse) = unsafe { (Out::new(to, count), (*cell).scale().inverse().factor()) };
-        let begin = part as usize * PART;
-        let end = count.min(begin.saturating_add(PART));
-        let counts = block.each(|thread| {
-            let mut counts = Unscaled::default();
-            let mut index = begin + thread as usize;
-            while index < end {
-                // SAFETY: the caller's promise; the element is this thread's alone.
-                unsafe {
-                    let scaled = format.widen((*from.add(index)).to_bits());
-                    let unscaled = scaled * inverse;
-                    let before = if into == Into::Sum { to.read(index) } else { None };
-                    let result = before.map_or(unscaled, |before| before + unscaled);
-                    counts.record(scaled, if result.is_finite() { unscaled } else { result });
-                    if into != Into::Nothing {
-                        to.write(index, result);
-                    }
-                }
-                index += threads;
-            }
-            [counts.elements as u32, counts.nonfinite as u32, counts.tiny as u32]
-        });
-        let counts = sum_warp(block, counts);
-        let nothing = block.each(|_| ());
-        // SAFETY: the caller's promise.
-        let (met, bad) = unsafe { (Counters::new(met), Counters::new(bad)) };
-        block.zip(&counts, &nothing, |thread, [elements, nonfinite, tiny], ()| {
-            if thread % WARP != 0 {
-                return;
-            }
-            if let Some(met) = met {
-                met.add(offset_of!(Unscaled, elements) / 8, elements.into());
-                met.add(offset_of!(Unscaled, nonfinite) / 8, nonfinite.into());
-                met.add(offset_of!(Unscaled, tiny) / 8, tiny.into());
-            }
-            if let Some(bad) = bad {
-                bad.add(0, nonfinite.into());
-            }
-        });
+        if let Some(gradient) = gradients.get(gradient as usize) {
+            // SAFETY: the caller's promise.
+            unsafe { unscale_part(block, format, gradient, part, into, bad) };
+        }
     }
+}
+
+/// Unscales one gradient, of any length, which needs no table.
+///
+/// # Safety
+///
+/// As for [`unscale`].
+pub unsafe fn unscale_one<B: Block, F: Element>(
+    block: &mut B,
+    format: Format,
+    gradient: &Gradient<F>,
+    into: Into,
+    bad: *mut u64,
+) {
+    let (mut part, step) = (block.index(), block.blocks());
+    while (part as usize) < gradient.count.div_ceil(PART) {
+        // SAFETY: the caller's promise.
+        unsafe { unscale_part(block, format, gradient, part, into, bad) };
+        part += step;
+    }
+}
+
+/// Unscales a part of a gradient.
+///
+/// # Safety
+///
+/// As for [`unscale`].
+#[inline(always)]
+unsafe fn unscale_part<B: Block, F: Element>(
+    block: &mut B,
+    format: Format,
+    gradient: &Gradient<F>,
+    part: u32,
+    into: Into,
+    bad: *mut u64,
+) {
+    let &Gradient { from, to, count, cell, met } = gradient;
+    let (format, threads) = (Format { encoding: F::ENCODING, ..format }, block.threads() as usize);
+    // SAFETY: the caller's promise.
+    let (to, inverse) = unsafe { (Out::new(to, count), (*cell).scale().inverse().factor()) };
+    let begin = part as usize * PART;
+    let end = count.min(begin.saturating_add(PART));
+    let counts = block.each(|thread| {
+        let mut counts = Unscaled::default();
+        let mut index = begin + thread as usize;
+        while index < end {
+            // SAFETY: the caller's promise; the element is this thread's alone.
+            unsafe {
+                let scaled = format.widen((*from.add(index)).to_bits());
+                let unscaled = scaled * inverse;
+                let before = if into == Into::Sum { to.read(index) } else { None };
+                let result = before.map_or(unscaled, |before| before + unscaled);
+                counts.record(scaled, if result.is_finite() { unscaled } else { result });
+                if into != Into::Nothing {
+                    to.write(index, result);
+                }
+            }
+            index += threads;
+        }
+        [counts.elements as u32, counts.nonfinite as u32, counts.tiny as u32]
+    });
+    let counts = sum_warp(block, counts);
+    let nothing = block.each(|_| ());
+    // SAFETY: the caller's promise.
+    let (met, bad) = unsafe { (Counters::new(met), Counters::new(bad)) };
+    block.zip(&counts, &nothing, |thread, [elements, nonfinite, tiny], ()| {
+        if thread % WARP != 0 {
+            return;
+        }
+        if let Some(met) = met {
+            met.add(offset_of!(Unscaled, elements) / 8, elements.into());
+            met.add(offset_of!(Unscaled, nonfinite) / 8, nonfinite.into());
+            met.add(offset_of!(Unscaled, tiny) / 8, tiny.into());
+        }
+        if let Some(bad) = bad {
+            bad.add(0, nonfinite.into());
+        }
+    });
 }

@@ -21,7 +21,7 @@ use adaloss_kernels::{
     policy::{Decision, Note, decide, note},
     propagate::{self, propagate},
     statistics::statistics,
-    unscale::{Gradient, Into, parts, unscale},
+    unscale::{Gradient, Into, unscale_one},
 };
 
 /// The device: memory is the host's, and each launch has another shape and order.
@@ -135,12 +135,10 @@ impl<F: Element + Plain> Narrow<F> for Simulated {
             cell: one("the cell of a gradient", cell)?,
             met: one_mut("what unscaling met", met)?,
         };
-        let parts: Vec<_> = parts([gradient.count].into_iter()).collect();
         self.grid().launch(|block| {
             // SAFETY: the gradient names what was borrowed, and `NULL` is no counter.
             unsafe {
-                let format = F::ENCODING.into();
-                unscale(block, format, &[gradient], &parts, Into::Place, null_mut());
+                unscale_one(block, F::ENCODING.into(), &gradient, Into::Place, null_mut());
             }
         });
         Ok(())

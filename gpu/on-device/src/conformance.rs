@@ -1,0 +1,32 @@
+//! The suite of the HAL, part by part.
+
+use adaloss_core::format::{E4M3, E5M2, bf16, f16};
+use adaloss_gpu::Cuda;
+use adaloss_hal::conformance::{self, Failure, Report};
+use serde_json::{Value, json};
+
+type Part = (&'static str, Result<Report, Failure>);
+
+/// Runs every part, whatever becomes of the others.
+pub(crate) fn run(device: &mut Cuda) -> Vec<Part> {
+    vec![
+        ("memory", conformance::memory(device)),
+        ("narrow binary16", conformance::narrow::<f16, _>(device)),
+        ("narrow bfloat16", conformance::narrow::<bf16, _>(device)),
+        ("narrow E5M2", conformance::narrow::<E5M2, _>(device)),
+        ("narrow E4M3", conformance::narrow::<E4M3, _>(device)),
+        ("narrow binary32", conformance::narrow::<f32, _>(device)),
+        ("decide", conformance::decide(device)),
+    ]
+}
+
+/// Writes what agreed, or the first difference.
+pub(crate) fn report(parts: &[Part]) -> Value {
+    let of = |(part, result): &Part| match result {
+        Ok(Report { operations, refusals, elements, .. }) => json!({
+            "part": part, "operations": operations, "refusals": refusals, "elements": elements,
+        }),
+        Err(failure) => json!({ "part": part, "difference": failure.to_string() }),
+    };
+    parts.iter().map(of).collect()
+}

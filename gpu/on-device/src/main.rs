@@ -1,0 +1,52 @@
+//! Conformance of the GPU, then benchmarks, into one JSON file.
+//!
+//! ```sh
+//! adaloss-on-device results.json
+//! ```
+//!
+//! The inputs are random and larger than any cache.  Each figure is the median of several launches,
+//! timed by the device's own events; bandwidths count what has to be read and written, once.
+
+mod bench;
+mod conformance;
+
+use std::{env, error::Error, fs, process::ExitCode};
+
+use adaloss_gpu::Cuda;
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adaloss-on-device: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let path = env::args().nth(1).ok_or("the name of a file for the results is missing")?;
+    let mut device = Cuda::new(0)?;
+    let context = device.stream().context().clone();
+    let (major, minor) = context.compute_capability()?;
+    let mut results = json!({
+        "device": device.name()?,
+        "capability": format!("{major}.{minor}"),
+        "memory_bytes": context.total_mem()?,
+    });
+    // Written after each part, so that a run that is cut off leaves what it had.
+    let mut keep = |name: &str, value: Value| -> Result<(), Box<dyn Error>> {
+        println!("{name}: {value:#}");
+        results[name] = value;
+        Ok(fs::write(&path, format!("{results:#}\n"))?)
+    };
+    let conforms = conformance::run(&mut device);
+    let all = conforms.iter().all(|(_, result)| result.is_ok());
+    keep("conformance", conformance::report(&conforms))?;
+    if !all {
+        return Err("the device differs from core; no benchmark is run".into());
+    }
+    keep("bandwidth", bench::bandwidth(&mut device)?)?;
+    keep("decisions", bench::decisions(&mut device)?)
+}

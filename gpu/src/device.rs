@@ -1,0 +1,258 @@
+//! The device: a stream of a context, and the kernels.
+
+use std::{ops::Range, sync::Arc};
+
+use adaloss_core::{format::Encoding, policy::Config};
+use adaloss_hal::{Capabilities, Device, Memory, Plain};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig,
+    result::{memcpy_dtoh_async, memcpy_htod_async},
+    sys::{self, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT},
+};
+
+use crate::{
+    Buffer, Elements, ElementsMut, GpuError,
+    kernels::{Kernels, PerEncoding},
+};
+
+/// Threads of a block.
+pub(crate) const THREADS: u32 = 256;
+
+/// Blocks for each multiprocessor, at most: as many as fit at a time.
+const BLOCKS: u32 = 8;
+
+/// Bytes of the tables that a launch may bring.
+const TABLE_BYTES: usize = 1 << 12;
+
+/// A GPU.
+///
+/// Operations are put into one stream, in the order of the calls.
+#[derive(Debug)]
+pub struct Cuda {
+    stream: Arc<CudaStream>,
+    pub(crate) kernels: Kernels,
+    multiprocessors: u32,
+    /// What a launch brings beside its parameters: the next copy waits in the stream for the launch
+    /// before it.
+    table: Buffer<u8>,
+    /// Configurations that are on the device already.
+    configs: Vec<(Config, Buffer<Config>)>,
+}
+
+impl Cuda {
+    /// The most branches of a join.
+    pub const MOST_BRANCHES: usize = 64;
+
+    /// Opens a GPU by its number, from 0, with a stream of its own in its primary context.
+    ///
+    /// # Errors
+    ///
+    /// There is no driver or no such GPU, it is too old for the kernels, or has no memory left.
+    pub fn new(ordinal: usize) -> Result<Self, GpuError> {
+        // SAFETY: it looks for the library, as the first call of the driver would.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(GpuError::NoDriver);
+        }
+        let count = CudaContext::device_count().map_err(GpuError::of("the number of GPUs"))?;
+        let count = usize::try_from(count).unwrap_or(0);
+        if ordinal >= count {
+            return Err(GpuError::NoDevice { ordinal, count });
+        }
+        let context = CudaContext::new(ordinal).map_err(GpuError::of("a context"))?;
+        let stream = context.new_stream().map_err(GpuError::of("a stream"))?;
+        Self::on(stream)
+    }
+
+    /// Opens the GPU of a stream, into which operations are put: for runtimes that have one.
+    ///
+    /// # Errors
+    ///
+    /// The GPU is too old for the kernels, or has no memory left.
+    pub fn on(stream: Arc<CudaStream>) -> Result<Self, GpuError> {
+        let context = stream.context();
+        let kernels = Kernels::load(context)?;
+        let count = context
+            .attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .map_err(GpuError::of("the number of multiprocessors"))?;
+        let table = allocate(&stream, TABLE_BYTES)?;
+        Ok(Self {
+            multiprocessors: u32::try_from(count).unwrap_or(1).max(1),
+            stream,
+            kernels,
+            table,
+            configs: Vec::new(),
+        })
+    }
+
+    /// Returns the stream.
+    pub const fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Returns the name of the GPU.
+    ///
+    /// # Errors
+    ///
+    /// The driver has none.
+    pub fn name(&self) -> Result<String, GpuError> {
+        self.stream.context().name().map_err(GpuError::of("the name of a GPU"))
+    }
+
+    /// Returns the shape of a launch over so many elements.
+    pub(crate) fn shape(&self, elements: usize) -> LaunchConfig {
+        let wanted = u32::try_from(elements.div_ceil(4 * THREADS as usize)).unwrap_or(u32::MAX);
+        let blocks = wanted.clamp(1, BLOCKS * self.multiprocessors);
+        LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
+    }
+
+    /// Launches a kernel.
+    ///
+    /// # Safety
+    ///
+    /// The parameters are those of the entry point, and what they name is what the kernel asks for.
+    pub(crate) unsafe fn launch<'a>(
+        &'a self,
+        kernel: &'a CudaFunction,
+        shape: LaunchConfig,
+        parameters: impl FnOnce(&mut cudarc::driver::LaunchArgs<'a>),
+    ) -> Result<(), GpuError> {
+        let mut launch = self.stream.launch_builder(kernel);
+        parameters(&mut launch);
+        // SAFETY: the caller's promise.
+        unsafe { launch.launch(shape) }.map(drop).map_err(GpuError::of("to launch a kernel"))
+    }
+
+    /// Copies a table for the next launch; returns its address.
+    pub(crate) fn bring<T: Copy>(&mut self, table: &[T]) -> Result<u64, GpuError> {
+        let address = self.table.view().address();
+        GpuError::length("a table", size_of_val(table), size_of_val(table).min(TABLE_BYTES))?;
+        // SAFETY: there is so much room at the address, and the copy waits for launches before it.
+        unsafe { memcpy_htod_async(address, table, self.stream.cu_stream()) }
+            .map_err(GpuError::of("to copy a table"))?;
+        Ok(address)
+    }
+
+    /// Returns the address of a configuration on the device.
+    pub(crate) fn config(&mut self, config: &Config) -> Result<u64, GpuError> {
+        // Bytes tell configurations apart where numbers do not: NaN is equal to nothing.
+        let bytes = config.to_bytes();
+        if let Some((_, known)) = self.configs.iter().find(|(of, _)| of.to_bytes() == bytes) {
+            return Ok(known.view().address());
+        }
+        let buffer = allocate::<Config>(&self.stream, 1)?;
+        let address = buffer.view().address();
+        // SAFETY: there is room for one.
+        unsafe {
+            memcpy_htod_async(address, std::slice::from_ref(config), self.stream.cu_stream())
+        }
+        .map_err(GpuError::of("to copy a configuration"))?;
+        self.configs.push((*config, buffer));
+        Ok(address)
+    }
+}
+
+/// Returns the entry point for an encoding.
+pub(crate) fn of(kernels: &PerEncoding, encoding: Encoding) -> &CudaFunction {
+    &kernels[encoding as usize]
+}
+
+/// Allocates zeros.
+fn allocate<T>(stream: &Arc<CudaStream>, count: usize) -> Result<Buffer<T>, GpuError> {
+    let size = count.checked_mul(size_of::<T>());
+    let bytes = size.ok_or(GpuError::Memory { bytes: u64::MAX })?;
+    if bytes == 0 {
+        return Ok(Buffer::new(None, 0, count));
+    }
+    let refused = |_| GpuError::Memory { bytes: bytes as u64 };
+    let memory = stream.alloc_zeros::<u8>(bytes).map_err(refused)?;
+    let address = memory.device_ptr(stream).0;
+    Ok(Buffer::new(Some(memory), address, count))
+}
+
+impl Device for Cuda {
+    type Error = GpuError;
+    type Ref<'a, T: Plain> = Elements<'a, T>;
+    type Mut<'a, T: Plain> = ElementsMut<'a, T>;
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::ALL;
+        // There are no products yet, whose sums would be in another order.
+        capabilities.sequential_sums = false;
+        capabilities
+    }
+
+    fn read<T: Plain>(&mut self, from: Elements<'_, T>, to: &mut [T]) -> Result<(), GpuError> {
+        GpuError::length("what is read", from.count(), to.len())?;
+        if size_of_val(to) == 0 {
+            return Ok(());
+        }
+        // SAFETY: so many elements are there, and it is waited for.
+        unsafe { memcpy_dtoh_async(to, from.address(), self.stream.cu_stream()) }
+            .map_err(GpuError::of("to read"))?;
+        self.stream.synchronize().map_err(GpuError::of("to wait"))
+    }
+
+    fn write<T: Plain>(&mut self, from: &[T], to: ElementsMut<'_, T>) -> Result<(), GpuError> {
+        GpuError::length("what is written", to.shared().count(), from.len())?;
+        if size_of_val(from) == 0 {
+            return Ok(());
+        }
+        // SAFETY: so many elements are there; memory that is not pinned is copied before this returns.
+        unsafe { memcpy_htod_async(to.shared().address(), from, self.stream.cu_stream()) }
+            .map_err(GpuError::of("to write"))
+    }
+
+    fn len<T: Plain>(elements: Elements<'_, T>) -> usize {
+        elements.count()
+    }
+
+    fn part<'a, T: Plain>(elements: Elements<'a, T>, range: Range<usize>) -> Option<Elements<'a, T>>
+    where
+        Self: 'a,
+    {
+        elements.part(range)
+    }
+
+    fn part_mut<'a, T: Plain>(
+        elements: ElementsMut<'a, T>,
+        range: Range<usize>,
+    ) -> Option<ElementsMut<'a, T>>
+    where
+        Self: 'a,
+    {
+        elements.part(range)
+    }
+
+    fn shared<'a, T: Plain>(elements: &'a ElementsMut<'_, T>) -> Elements<'a, T> {
+        elements.shared()
+    }
+
+    fn reborrow<'short, 'long: 'short, T: Plain>(
+        elements: Elements<'long, T>,
+    ) -> Elements<'short, T>
+    where
+        Self: 'long,
+    {
+        elements
+    }
+
+    fn reborrow_mut<'a, T: Plain>(elements: &'a mut ElementsMut<'_, T>) -> ElementsMut<'a, T> {
+        elements.reborrow()
+    }
+}
+
+impl Memory for Cuda {
+    type Buffer<T: Plain> = Buffer<T>;
+
+    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Buffer<T>, GpuError> {
+        allocate(&self.stream, length)
+    }
+
+    fn view<T: Plain>(buffer: &Buffer<T>) -> Elements<'_, T> {
+        buffer.view()
+    }
+
+    fn view_mut<T: Plain>(buffer: &mut Buffer<T>) -> ElementsMut<'_, T> {
+        buffer.view_mut()
+    }
+}

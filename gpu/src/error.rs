@@ -1,0 +1,117 @@
+//! What can go wrong on a GPU.
+
+use std::{error, fmt};
+
+use adaloss_core::format::Encoding;
+use adaloss_hal::{Error, ErrorKind};
+use cudarc::driver::{DriverError, sys::CUresult};
+
+/// An operation that a GPU did not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GpuError {
+    /// The CUDA driver is not installed: there is no `libcuda`.
+    NoDriver,
+    /// There is no GPU of that number.
+    NoDevice {
+        /// The number that was asked for, from 0.
+        ordinal: usize,
+        /// How many GPUs there are.
+        count: usize,
+    },
+    /// The GPU is older than the kernels: they need a compute capability of at least 8.0.
+    Capability {
+        /// The GPU's, as major and minor number.
+        found: (i32, i32),
+    },
+    /// The driver refused a call.
+    Driver {
+        /// What it was asked for.
+        what: &'static str,
+        /// What it answered.
+        error: DriverError,
+    },
+    /// An operand or a result has the wrong number of elements.
+    Length {
+        /// Which one.
+        what: &'static str,
+        /// The elements that the operation needs.
+        expected: usize,
+        /// The elements it was given.
+        found: usize,
+    },
+    /// A join has at least two branches and at most [`MOST_BRANCHES`](crate::Cuda::MOST_BRANCHES).
+    Branches {
+        /// How many there were.
+        count: usize,
+    },
+    /// An epilogue narrows to another encoding than that of the elements.
+    Encoding {
+        /// The encoding that the epilogue asks for.
+        asked: Encoding,
+        /// That of the elements.
+        given: Encoding,
+    },
+    /// The GPU's memory is exhausted.
+    Memory {
+        /// The bytes that were asked for.
+        bytes: u64,
+    },
+}
+
+impl GpuError {
+    /// Says what the driver was asked for when it refused.
+    pub(crate) fn of(what: &'static str) -> impl FnOnce(DriverError) -> Self {
+        move |error| Self::Driver { what, error }
+    }
+
+    /// Refuses another number of elements.
+    pub(crate) fn length(what: &'static str, expected: usize, found: usize) -> Result<(), Self> {
+        if expected == found { Ok(()) } else { Err(Self::Length { what, expected, found }) }
+    }
+}
+
+impl fmt::Display for GpuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDriver => {
+                f.write_str("the CUDA driver is not installed: no libcuda.so was found")
+            }
+            Self::NoDevice { ordinal, count } => {
+                write!(f, "there is no GPU {ordinal}: the driver knows {count}")
+            }
+            Self::Capability { found: (major, minor) } => {
+                write!(f, "the GPU's compute capability is {major}.{minor}; 8.0 is needed")
+            }
+            // Its text comes from the driver, which may have none.
+            Self::Driver { what, error } => write!(f, "the driver refused {what}: {:?}", error.0),
+            Self::Length { what, expected, found } => {
+                write!(f, "{what} needs {expected} elements and has {found}")
+            }
+            Self::Branches { count } => write!(f, "a join of {count} branches is none"),
+            Self::Encoding { asked, given } => {
+                write!(f, "elements of {given:?} cannot be narrowed as {asked:?}")
+            }
+            Self::Memory { bytes } => write!(f, "the GPU has no memory for {bytes} bytes"),
+        }
+    }
+}
+
+impl error::Error for GpuError {}
+
+impl Error for GpuError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Length { .. } | Self::Branches { .. } => ErrorKind::Shape,
+            Self::Encoding { .. } => ErrorKind::Format,
+            Self::Memory { .. } => ErrorKind::Memory,
+            Self::Driver { error, .. } if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                ErrorKind::Memory
+            }
+            Self::NoDriver
+            | Self::NoDevice { .. }
+            | Self::Capability { .. }
+            | Self::Driver { .. } => ErrorKind::Hardware,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Adaptive loss scaling on NVIDIA GPUs: [`Cuda`] is a device of [`adaloss_hal`] whose operations are
+//! the kernels of [`adaloss_kernels`], compiled to PTX and embedded here.
+//!
+//! Scales, histograms, outcomes and decisions live in the device's memory; operations return before
+//! they are done, and only [`Device::read`](adaloss_hal::Device::read) waits.
+//!
+//! The CUDA driver is found when the first device is opened, not when a program is linked: programs
+//! that use this crate build on any machine, and start on one without a GPU.
+//!
+//! ```no_run
+//! use adaloss_core::format::f16;
+//! use adaloss_gpu::Cuda;
+//! use adaloss_hal::conformance;
+//! let mut device = Cuda::new(0)?;
+//! println!("{}", conformance::narrow::<f16, _>(&mut device)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![warn(missing_docs)]
+
+mod decide;
+mod device;
+mod error;
+mod kernels;
+mod memory;
+mod narrow;
+
+pub use device::Cuda;
+pub use error::GpuError;
+pub use memory::{Buffer, Elements, ElementsMut};

@@ -1,0 +1,122 @@
+//! The corridor as launches: shapes and formats are checked here, where nothing has been written.
+
+use adaloss_core::{format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled};
+use adaloss_hal::{Branch, Epilogue, Narrow, Plain};
+use adaloss_kernels::{
+    epilogue, propagate,
+    unscale::{Gradient, Into},
+};
+use cudarc::driver::PushKernelArg;
+
+use crate::{Cuda, Elements, ElementsMut, GpuError, device::of, kernels::Parameter};
+
+/// Elements that are read flush nothing: the GPU has subnormals.
+const GRADUAL: u32 = 0;
+
+/// Checks an epilogue, and names its memory as kernels do.
+fn checked<F: Element>(of: Epilogue<'_, Cuda>) -> Result<Parameter<epilogue::Epilogue>, GpuError> {
+    let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
+    let (asked, given) = (narrowing.format.encoding, F::ENCODING);
+    if asked != given {
+        return Err(GpuError::Encoding { asked, given });
+    }
+    let histogram = histogram.map(|histogram| histogram.shared().one("a histogram")).transpose()?;
+    Ok(Parameter(epilogue::Epilogue {
+        from: from.one("the cell that results come from")? as *const Cell,
+        to: to.one("the cell that results go to")? as *const Cell,
+        narrowing,
+        noise,
+        stores,
+        outcome: outcome.shared().one("an outcome")? as *mut _,
+        histogram: histogram.unwrap_or(0) as *mut _,
+    }))
+}
+
+impl<F: Element + Plain> Narrow<F> for Cuda {
+    fn statistics(
+        &mut self,
+        values: Elements<'_, F>,
+        to: ElementsMut<'_, Statistics>,
+    ) -> Result<(), GpuError> {
+        let (first, count) = (values.address(), values.count());
+        let to = to.shared().one("statistics")?;
+        let (kernel, shape) = (of(&self.kernels.statistics, F::ENCODING), self.shape(count));
+        // SAFETY: the parameters are the entry point's; both are named by whoever called.
+        unsafe {
+            self.launch(kernel, shape, |launch| {
+                launch.arg(&GRADUAL).arg(&first).arg(&count).arg(&to);
+            })
+        }
+    }
+
+    fn apply(
+        &mut self,
+        values: Elements<'_, f32>,
+        to: ElementsMut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        let (first, count) = (values.address(), values.count());
+        GpuError::length("the narrowed tensor", count, to.shared().count())?;
+        let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
+        let (kernel, shape) = (of(&self.kernels.apply, F::ENCODING), self.shape(count));
+        // SAFETY: as above, and what the epilogue names is borrowed by it.
+        unsafe {
+            self.launch(kernel, shape, |launch| {
+                launch.arg(&first).arg(&count).arg(&to).arg(&epilogue);
+            })
+        }
+    }
+
+    fn propagate(
+        &mut self,
+        branches: &[Branch<Elements<'_, F>, Elements<'_, Cell>>],
+        to: ElementsMut<'_, F>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        let (count, branch_count) = (to.shared().count(), branches.len() as u32);
+        if !(2..=Self::MOST_BRANCHES).contains(&branches.len()) {
+            return Err(GpuError::Branches { count: branches.len() });
+        }
+        let named = branches.iter().map(|Branch { gradient, cell }| {
+            GpuError::length("a branch of a join", count, gradient.count())?;
+            let cell = cell.one("the cell of a branch")? as *const Cell;
+            Ok(propagate::Branch { gradient: gradient.address() as *const F, cell })
+        });
+        let named = named.collect::<Result<Vec<_>, GpuError>>()?;
+        let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
+        let table = self.bring(&named)?;
+        let (kernel, shape) = (of(&self.kernels.propagate, F::ENCODING), self.shape(count));
+        // SAFETY: as above; the branches have their lengths.
+        unsafe {
+            self.launch(kernel, shape, |launch| {
+                launch.arg(&table).arg(&branch_count).arg(&count).arg(&to).arg(&epilogue);
+            })
+        }
+    }
+
+    fn unscale(
+        &mut self,
+        gradient: Elements<'_, F>,
+        cell: Elements<'_, Cell>,
+        to: ElementsMut<'_, f32>,
+        met: ElementsMut<'_, Unscaled>,
+    ) -> Result<(), GpuError> {
+        let count = gradient.count();
+        GpuError::length("the unscaled tensor", count, to.shared().count())?;
+        let gradient = Gradient {
+            from: gradient.address() as *const F,
+            to: to.shared().address() as *mut f32,
+            count,
+            cell: cell.one("the cell of a gradient")? as *const Cell,
+            met: met.shared().one("what unscaling met")? as *mut Unscaled,
+        };
+        let (gradient, how, bad) = (Parameter(gradient), Into::Place as u32, 0_u64);
+        let (kernel, shape) = (of(&self.kernels.unscale, F::ENCODING), self.shape(count));
+        // SAFETY: as above.
+        unsafe {
+            self.launch(kernel, shape, |launch| {
+                launch.arg(&GRADUAL).arg(&gradient).arg(&how).arg(&bad);
+            })
+        }
+    }
+}
