@@ -105,11 +105,11 @@ pub struct Statistics {
 impl Statistics {
     /// Where the number of finite values is, in words of 64 bits: for kernels, whose threads add to
     /// one structure.
-    pub const COUNT_WORD: usize = (offset_of!(Self, moments) + offset_of!(Moments, count)) / 8;
+    pub const COUNT_WORD: usize = offset_of!(Self, moments.count) / 8;
     /// The first of the 6 words of the sum.
-    pub const SUM_WORD: usize = (offset_of!(Self, moments) + offset_of!(Moments, sum)) / 8;
+    pub const SUM_WORD: usize = offset_of!(Self, moments.sum) / 8;
     /// The first of the 10 words of the sum of squares.
-    pub const SQUARES_WORD: usize = (offset_of!(Self, moments) + offset_of!(Moments, squares)) / 8;
+    pub const SQUARES_WORD: usize = offset_of!(Self, moments.squares) / 8;
 
     /// The statistics of an empty tensor, the identity of [`merge`](Self::merge).
     pub const EMPTY: Self =

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use adaloss_core::{
     format::{Format, Narrowing, Rounding},
-    policy::{Cell, Config, Fraction, Measured, Policy, Rule, Trigger, decide},
+    policy::{Cell, Config, Fraction, Measured, Policy, Rule, Trigger, Window, decide},
     scale::Scale,
     statistics::Histogram,
 };
@@ -157,6 +157,7 @@ fn no_window_where_every_scale_overflows() {
     assert_eq!(certificate.expected[1].overflow, 3);
     assert_eq!(certificate.window.width(1), 0);
     assert_eq!(certificate.window.greatest, -127);
+    assert_eq!(Window::NONE.width(0), 0);
     assert_eq!(certificate.rule, Rule::Headroom);
 }
 
