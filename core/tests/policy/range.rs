@@ -45,6 +45,18 @@ fn extremes_are_those_of_all_terms() {
     }
 }
 
+/// Terms beyond f32 are infinite at both ends; terms below it are zero at both.
+#[test]
+fn terms_that_leave_f32_are_no_zeros() {
+    let ends = |gradient: f32, weight: f32| {
+        let terms = Terms::of(&[gradient], &[weight], 1, 1).expect("a product");
+        (terms.min_abs, terms.max_abs)
+    };
+    assert_eq!(ends(1.0e30, -1.0e30), (f32::INFINITY, f32::INFINITY));
+    assert_eq!(ends(1.0e-30, 1.0e-30), (0.0, 0.0));
+    assert_eq!(ends(0.0, 1.0), (0.0, 0.0));
+}
+
 /// A sum of the greatest products fits, but for the rounding of the factor: by extremes, and by the
 /// model whose wanted factor is greater.
 #[test]
