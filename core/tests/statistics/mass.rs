@@ -134,6 +134,34 @@ fn lost_mass_is_an_upper_bound_for_any_tensor() {
 }
 
 /// The factor of four is reached: half the mass of a bound is no promise of half the mass lost.
+/// The bound is `2 L / (T + L)` of the lower edges of what is lost and of everything, and never below it
+/// for being rounded.
+#[test]
+fn the_bound_is_that_of_edges_rounded_up() {
+    let mut generator = SplitMix64(57);
+    let narrowing = Narrowing::to(Format::BINARY16);
+    let mut rounded = 0;
+    for _ in 0..300 {
+        let length = 2 + generator.below(60);
+        let values: Vec<f32> = (0..length).map(|_| generator.between_binades(-24, 16)).collect();
+        let mut histogram = Histogram::new(narrowing);
+        histogram.observe(&values, Scale::ONE);
+        // Exact in f64: a few powers of two of some forty binades.
+        let edge = |(floor, count): (i32, u64)| count as f64 * f64::from(-floor).exp2();
+        let total: f64 = histogram.floors().map(edge).sum();
+        for log2 in -44..4 {
+            let lost: f64 = histogram.floors().filter(|&(floor, _)| floor > log2).map(edge).sum();
+            let exact = 2.0 * lost / (total + lost) * 2.0_f64.powi(32);
+            let found = f64::from(histogram.lost_mass(Scale::saturating(log2)));
+            let most = (exact * (1.0 + 2.0_f64.powi(-29)) + 1.0).min(f64::from(u32::MAX));
+            let least = exact.min(f64::from(u32::MAX)) * (1.0 - 2.0_f64.powi(-50));
+            assert!((least..=most).contains(&found), "{found} of {exact} at {log2}: {values:?}");
+            rounded += u32::from(found > exact && lost > 0.0);
+        }
+    }
+    assert!(rounded > 1000, "{rounded} of the bounds were rounded");
+}
+
 #[test]
 fn four_times_is_reached() {
     // Kept at the upper edge of its binade, lost at the lower edge.
