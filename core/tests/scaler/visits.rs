@@ -4,10 +4,11 @@ use std::error::Error;
 
 use adaloss_core::{
     format::{Format, Rounding, f16},
-    policy::{Config, Policy, Rule, Trigger, outgoing},
+    policy::{Config, Normal, Operands, Policy, Range, Rule, Trigger, outgoing},
     propagate::{Scaled, shifted},
     scale::Scale,
     scaler::{LossScaler, StepError},
+    statistics::Statistics,
     unscale::{Place, Unscaled, Verdict},
 };
 
@@ -33,6 +34,30 @@ fn a_pass_runs_once_and_twice_when_it_calibrates() {
     assert_eq!(scaler.totals().decisions, 4);
     let triggers = scaler.decisions().map(|decision| decision.certificate.trigger);
     assert!(triggers.eq([Trigger::First, Trigger::Period, Trigger::Period, Trigger::Period]));
+}
+
+/// Operands are asked for where a decision is due, and nowhere else.
+#[test]
+fn operands_are_asked_for_when_they_decide() {
+    let format = Format::BINARY16;
+    for policy in
+        [Policy::Normal(Normal::new(format, 1e-3).unwrap()), Policy::Range(Range::new(format))]
+    {
+        let config = Config::for_format(format).with_policy(policy).unwrap();
+        let mut scaler = Scaler::new(config.with_period(3).unwrap());
+        for visit in 0..10 {
+            let (mut step, mut asked) = (scaler.begin(), 0);
+            let operands = |values: &[f32]| {
+                asked += 1;
+                Operands::Cast(Statistics::of(values))
+            };
+            step.loss_with(&[1.0e-3_f32, 2.0e-4][..], operands, narrow).unwrap();
+            let decided = step.last().unwrap().certificate.is_some();
+            assert_eq!((asked, decided), (u32::from(visit % 3 == 0), visit % 3 == 0), "{visit}");
+            assert_eq!(step.finish(), Verdict::Apply);
+        }
+        assert_eq!(scaler.totals().decisions, 4);
+    }
 }
 
 /// The log keeps the last decisions, as many as there are cells, the oldest first.
