@@ -54,6 +54,39 @@ fn a_slice_is_its_elements() {
     }
 }
 
+/// Slices in which nothing is beyond the format, for which there is a shorter way: every number of the
+/// format with its neighbours in f32, at several scales.
+fn within<F: Element>() {
+    for log2 in [-3, 0, 9] {
+        let apply = apply(Narrowing::to(F::ENCODING.into()), log2);
+        let patterns = (0..1 << F::ENCODING.bits()).map(|bits| F::from_bits(bits).widen());
+        let numbers = patterns.map(|x| x * 2.0_f32.powi(-log2)).filter(|x| x.is_finite());
+        let values: Vec<f32> = numbers
+            .flat_map(|x| [x.next_down(), x, x.next_up()])
+            .filter(|&x| {
+                let mut one = Outcome::EMPTY;
+                apply.element(x, 0, &mut one);
+                one.overflow == 0
+            })
+            .collect();
+        let (mut narrowed, mut outcome) = (vec![F::from_bits(0); values.len()], Outcome::EMPTY);
+        apply.slice(&values, &mut narrowed, 0, &mut outcome).unwrap();
+        let mut alone = Outcome::EMPTY;
+        for (&x, narrowed) in values.iter().zip(&narrowed) {
+            assert_eq!(narrowed.to_bits(), apply.element(x, 0, &mut alone), "{x:e} by {apply:?}");
+        }
+        assert_eq!(outcome, alone, "{apply:?}");
+        assert!(outcome.overflow == 0 && outcome.subnormal > 0 && outcome.underflow > 0);
+    }
+}
+
+#[test]
+fn a_slice_within_its_format_is_its_elements() {
+    within::<f16>();
+    within::<E5M2>();
+    within::<E4M3>();
+}
+
 #[test]
 fn outcomes_count_each_element_once() {
     let mut narrowed = [f16::ZERO; VALUES.len()];
