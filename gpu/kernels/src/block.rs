@@ -35,6 +35,17 @@ pub trait Block {
     /// Calls a function for each thread.
     fn each<T: Copy>(&mut self, work: impl Fn(u32) -> T) -> Self::Each<T>;
 
+    /// Calls a function for each thread with a value of its own.
+    #[inline(always)]
+    fn map<T: Copy, U: Copy>(
+        &mut self,
+        of: &Self::Each<T>,
+        work: impl Fn(u32, T) -> U,
+    ) -> Self::Each<U> {
+        let nothing = self.each(|_| ());
+        self.zip(of, &nothing, |thread, value, ()| work(thread, value))
+    }
+
     /// Calls a function for each thread with two of its values.
     fn zip<T: Copy, U: Copy, V: Copy>(
         &mut self,

@@ -109,11 +109,14 @@ impl<F: Element> Sink<'_, F> {
             });
             block.barrier();
         }
+        let mut narrowing = epilogue.narrowing;
+        // Equal to what it was, and known to the compiler.
+        narrowing.format.encoding = F::ENCODING;
         Self {
-            apply: Apply { narrowing: epilogue.narrowing, shift: to / from, noise: epilogue.noise },
+            apply: Apply { narrowing, shift: to / from, noise: epilogue.noise },
             incoming: from,
             stores: epilogue.stores,
-            classes: Classes::new(epilogue.narrowing),
+            classes: Classes::new(narrowing),
             outcome,
             histogram,
             element: PhantomData,
@@ -165,10 +168,9 @@ impl<F: Element> Sink<'_, F> {
 
     /// Brings home what the threads of a block counted: all of them, after the last result.
     pub(crate) fn close<B: Block>(self, block: &mut B, tallies: &B::Each<Tally>) {
-        let nothing = block.each(|_| ());
-        let counts = block.zip(tallies, &nothing, |_, tally, ()| tally.counts());
+        let counts = block.map(tallies, |_, tally| tally.counts());
         let counts = sum_warp(block, counts);
-        let maxima = block.zip(tallies, &nothing, |_, tally, ()| [tally.outcome.max_bits]);
+        let maxima = block.map(tallies, |_, tally| [tally.outcome.max_bits]);
         let maxima = fold_warp(block, maxima, Ord::max);
         block.zip(&counts, &maxima, |thread, counts, [max_bits]| {
             if thread % WARP != 0 {

@@ -70,10 +70,9 @@ pub unsafe fn statistics<B: Block, F: Element>(
         // The smallest magnitude is the complement of the largest complement.
         ([nonfinite, zero, finite], [greatest, !least])
     });
-    let nothing = block.each(|_| ());
-    let counts = block.zip(&tallies, &nothing, |_, (counts, _), ()| counts);
+    let counts = block.map(&tallies, |_, (counts, _)| counts);
     let counts = sum_warp(block, counts);
-    let extremes = block.zip(&tallies, &nothing, |_, (_, extremes), ()| extremes);
+    let extremes = block.map(&tallies, |_, (_, extremes)| extremes);
     let extremes = fold_warp(block, extremes, Ord::max);
     block.barrier();
 

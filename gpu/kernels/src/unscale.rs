@@ -160,10 +160,9 @@ unsafe fn unscale_part<B: Block, F: Element>(
         [counts.elements as u32, counts.nonfinite as u32, counts.tiny as u32]
     });
     let counts = sum_warp(block, counts);
-    let nothing = block.each(|_| ());
     // SAFETY: the caller's promise.
     let (met, bad) = unsafe { (Counters::new(met), Counters::new(bad)) };
-    block.zip(&counts, &nothing, |thread, [elements, nonfinite, tiny], ()| {
+    block.map(&counts, |thread, [elements, nonfinite, tiny]| {
         if thread % WARP != 0 {
             return;
         }
