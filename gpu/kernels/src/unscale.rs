@@ -1,6 +1,6 @@
 //! Back to f32: scales are taken out of many tensors in one launch, and the step is judged.
 
-use core::mem::offset_of;
+use core::{mem::offset_of, ops::Range};
 
 use adaloss_core::{
     format::{Element, Format},
@@ -48,6 +48,24 @@ pub struct Part {
     pub part: u32,
 }
 
+impl Part {
+    /// Returns the elements of this part of a tensor with so many.
+    pub(crate) fn elements(self, count: usize) -> Range<usize> {
+        let begin = self.part as usize * PART;
+        begin..count.min(begin.saturating_add(PART))
+    }
+}
+
+/// Calls a function with each part that is a block's: every so many-th of all.
+#[inline(always)]
+pub(crate) fn each_part<B: Block>(block: &mut B, parts: &[Part], work: impl Fn(&mut B, Part)) {
+    let (mut nth, step) = (block.index() as usize, block.blocks() as usize);
+    while let Some(&part) = parts.get(nth) {
+        nth += step;
+        work(block, part);
+    }
+}
+
 /// Elements of a [`Part`], all but the last of a gradient.
 pub const PART: usize = 1 << 16;
 
@@ -90,14 +108,12 @@ pub unsafe fn unscale<B: Block, F: Element>(
     into: Into,
     bad: *mut u64,
 ) {
-    let (mut nth, step) = (block.index() as usize, block.blocks() as usize);
-    while let Some(&Part { gradient, part }) = parts.get(nth) {
-        nth += step;
-        if let Some(gradient) = gradients.get(gradient as usize) {
+    each_part(block, parts, |block, part| {
+        if let Some(gradient) = gradients.get(part.gradient as usize) {
             // SAFETY: the caller's promise.
             unsafe { unscale_part(block, format, gradient, part, into, bad) };
         }
-    }
+    });
 }
 
 /// Unscales one gradient, of any length, which needs no table.
@@ -115,7 +131,7 @@ pub unsafe fn unscale_one<B: Block, F: Element>(
     let (mut part, step) = (block.index(), block.blocks());
     while (part as usize) < gradient.count.div_ceil(PART) {
         // SAFETY: the caller's promise.
-        unsafe { unscale_part(block, format, gradient, part, into, bad) };
+        unsafe { unscale_part(block, format, gradient, Part { gradient: 0, part }, into, bad) };
         part += step;
     }
 }
@@ -130,7 +146,7 @@ unsafe fn unscale_part<B: Block, F: Element>(
     block: &mut B,
     format: Format,
     gradient: &Gradient<F>,
-    part: u32,
+    part: Part,
     into: Into,
     bad: *mut u64,
 ) {
@@ -138,12 +154,11 @@ unsafe fn unscale_part<B: Block, F: Element>(
     let (format, threads) = (Format { encoding: F::ENCODING, ..format }, block.threads() as usize);
     // SAFETY: the caller's promise.
     let (to, inverse) = unsafe { (Out::new(to, count), (*cell).scale().inverse().factor()) };
-    let begin = part as usize * PART;
-    let end = count.min(begin.saturating_add(PART));
+    let elements = part.elements(count);
     let counts = block.each(|thread| {
         let mut counts = Unscaled::default();
-        let mut index = begin + thread as usize;
-        while index < end {
+        let mut index = elements.start + thread as usize;
+        while index < elements.end {
             // SAFETY: the caller's promise; the element is this thread's alone.
             unsafe {
                 let scaled = format.widen((*from.add(index)).to_bits());

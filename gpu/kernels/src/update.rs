@@ -8,7 +8,7 @@ use adaloss_core::{
 use crate::{
     Block,
     memory::Out,
-    unscale::{PART, Part},
+    unscale::{Part, each_part},
 };
 
 /// Stochastic gradient descent with momentum, as `adaloss_hal::network::Sgd` without clipping.
@@ -79,24 +79,21 @@ pub unsafe fn sgd<B: Block, F: Element>(
             unsafe { *steps = (*steps).wrapping_add(1) };
         }
     });
-    let (mut nth, step) = (first as usize, block.blocks() as usize);
-    while let Some(&Part { gradient, part }) = parts.get(nth) {
-        nth += step;
+    each_part(block, parts, |block, part| {
         let Some(&Weight { gradient, weight, momentum, count, cell }) =
-            weights.get(gradient as usize)
+            weights.get(part.gradient as usize)
         else {
-            continue;
+            return;
         };
         // SAFETY: the caller's promise.
         let (weight, momentum, inverse) = unsafe {
             let inverse = (*cell).scale().inverse().factor();
             (Out::new(weight, count), Out::new(momentum, count), inverse)
         };
-        let begin = part as usize * PART;
-        let end = count.min(begin.saturating_add(PART));
+        let elements = part.elements(count);
         block.each(|thread| {
-            let mut index = begin + thread as usize;
-            while index < end {
+            let mut index = elements.start + thread as usize;
+            while index < elements.end {
                 // SAFETY: the caller's promise; the elements are this thread's alone.
                 unsafe {
                     let unscaled = format.widen((*gradient.add(index)).to_bits()) * inverse;
@@ -110,5 +107,5 @@ pub unsafe fn sgd<B: Block, F: Element>(
                 index += threads;
             }
         });
-    }
+    });
 }
