@@ -5,18 +5,20 @@
 #     gpu/ptx.sh --bless    builds, writes what is to be committed
 #
 # For each architecture: the text is the same; no function is called and none panics; nothing spills; and each entry has
-# the registers, shared memory, stack and parameters that ptx/<architecture>.entries lists. Needs what entry/build.sh
-# needs, and python3 with pip, from whose index ptxas comes where PTXAS does not name one.
+# the registers, shared memory, stack, instructions of tensor cores and parameters that ptx/<architecture>.entries lists.
+# Needs what entry/build.sh needs, and python3 with pip, from whose index ptxas and nvdisasm come where PTXAS and
+# NVDISASM do not name them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 architectures=(sm_80 sm_90a)
-version=12.9.86
-if [ -z "${PTXAS:-}" ]; then
+packages=(nvidia-cuda-nvcc-cu12==12.9.86 nvidia-cuda-nvdisasm==13.5.37)
+if [ -z "${PTXAS:-}" ] || [ -z "${NVDISASM:-}" ]; then
     tools=../target/ptx/tools
     [ -x $tools/bin/python ] || python3 -m venv $tools
-    $tools/bin/pip install --quiet --disable-pip-version-check "nvidia-cuda-nvcc-cu12==$version"
+    $tools/bin/pip install --quiet --disable-pip-version-check "${packages[@]}"
     PTXAS=$(echo $tools/lib/python*/site-packages/nvidia/cuda_nvcc/bin/ptxas)
+    NVDISASM=$(echo $tools/lib/python*/site-packages/nvidia/cu13/bin/nvdisasm)
 fi
 
 work=$(mktemp -d)
@@ -27,7 +29,7 @@ fail() {
     wrong=1
 }
 
-# Lines of: entry, registers, bytes of shared memory, bytes of stack, parameters.
+# Lists each entry of a log of ptxas, of PTX and of its disassembly.
 entries() {
     paste -d ' ' \
         <(sed -n 's/^ptxas info *: Compiling entry function .\(adaloss_[a-z0-9_]*\).*/\1/p' "$1") \
@@ -36,8 +38,9 @@ entries() {
         <(sed -n 's/^ *\([0-9]*\) bytes stack frame.*/\1/p' "$1") |
         while read -r entry registers shared stack; do
             parameters=$(sed -n "/^\.visible \.entry $entry(/,/^)/s/.*\.param \(\.align [0-9]* \)\{0,1\}\(\.[a-z0-9]*\)[^[]*\(\[[0-9]*\]\)\{0,1\}.*/\2\3/p" "$2" | paste -sd ,)
-            printf '%s registers=%s shared=%s stack=%s parameters=%s\n' \
-                "$entry" "$registers" "$shared" "$stack" "$parameters"
+            tensor=$(sed -n "/^\.text\.$entry:/,/^[ \t]*\.section/p" "$3" | grep -c HMMA || true)
+            printf '%s registers=%s shared=%s stack=%s tensor=%s parameters=%s\n' \
+                "$entry" "$registers" "$shared" "$stack" "$tensor" "$parameters"
         done | sort
 }
 
@@ -45,7 +48,8 @@ for architecture in "${architectures[@]}"; do
     built=$work/$architecture
     entry/build.sh "$architecture" >"$built.ptx"
     "$PTXAS" -v -arch="$architecture" "$built.ptx" -o "$built.cubin" 2>"$built.log" || { cat "$built.log" >&2 && exit 1; }
-    entries "$built.log" "$built.ptx" >"$built.entries"
+    "$NVDISASM" -c "$built.cubin" >"$built.sass" 2>"$built.notes" || { cat "$built.notes" >&2 && exit 1; }
+    entries "$built.log" "$built.ptx" "$built.sass" >"$built.entries"
     if [ "${1:-}" = --bless ]; then
         cp "$built.ptx" "$built.entries" ptx/
     fi

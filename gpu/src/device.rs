@@ -98,10 +98,15 @@ impl Cuda {
         self.stream.context().name().map_err(GpuError::of("the name of a GPU"))
     }
 
+    /// Returns the most blocks of a launch.
+    pub(crate) const fn blocks(&self) -> u32 {
+        BLOCKS * self.multiprocessors
+    }
+
     /// Returns the shape of a launch over so many elements.
     pub(crate) fn shape(&self, elements: usize) -> LaunchConfig {
         let wanted = u32::try_from(elements.div_ceil(4 * THREADS as usize)).unwrap_or(u32::MAX);
-        let blocks = wanted.clamp(1, BLOCKS * self.multiprocessors);
+        let blocks = wanted.clamp(1, self.blocks());
         LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
     }
 
@@ -176,7 +181,7 @@ impl Device for Cuda {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::ALL;
-        // There are no products yet, whose sums would be in another order.
+        // The order of a sum's terms, and what is rounded on the way, is the tensor cores'.
         capabilities.sequential_sums = false;
         capabilities
     }

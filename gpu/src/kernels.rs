@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use adaloss_core::format::Encoding;
+use adaloss_kernels::matmul::SHARED_WORDS;
 use cudarc::{
-    driver::{CudaContext, CudaFunction, CudaModule, DeviceRepr},
+    driver::{
+        CudaContext, CudaFunction, CudaModule, DeviceRepr,
+        sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+    },
     nvrtc::Ptx,
 };
 
@@ -13,6 +17,9 @@ use crate::GpuError;
 /// What any GPU from compute capability 8.0 on compiles for itself, and what one of 9.0 takes.
 const SM_80: &str = include_str!("../ptx/sm_80.ptx");
 const SM_90A: &str = include_str!("../ptx/sm_90a.ptx");
+
+/// Bytes of shared memory that a product is launched with.
+pub(crate) const SHARED_BYTES: u32 = 4 * SHARED_WORDS as u32;
 
 /// An entry point per encoding, in the order of [`Encoding::ALL`].
 pub(crate) type PerEncoding = [CudaFunction; Encoding::ALL.len()];
@@ -26,6 +33,18 @@ pub(crate) struct Kernels {
     pub(crate) unscale: PerEncoding,
     pub(crate) decide: CudaFunction,
     pub(crate) note: CudaFunction,
+    /// Products of binary16 and of bfloat16.
+    pub(crate) products: [Products; 2],
+}
+
+/// The products of one format, for each way that the operands may be stored: as `op(A)` and `op(B)` are, `B`
+/// transposed, `A` transposed, both.
+#[derive(Debug)]
+pub(crate) struct Products {
+    /// Narrowed to the format of the operands.
+    pub(crate) narrowed: [CudaFunction; 4],
+    /// In f32, which may be added to what is there.
+    pub(crate) unscaled: [CudaFunction; 4],
 }
 
 impl Kernels {
@@ -46,8 +65,27 @@ impl Kernels {
             unscale: per_encoding(&module, "unscale_one")?,
             decide: entry(&module, "adaloss_decide")?,
             note: entry(&module, "adaloss_note")?,
+            products: [products(&module, "f16")?, products(&module, "bf16")?],
         })
     }
+}
+
+fn products(module: &Arc<CudaModule>, element: &str) -> Result<Products, GpuError> {
+    let all = |to: &str| {
+        let of = |stored| product(module, &format!("adaloss_matmul_{stored}_{element}{to}"));
+        let [a, b, c, d] = ["nn", "nt", "tn", "tt"].map(of);
+        Ok::<_, GpuError>([a?, b?, c?, d?])
+    };
+    Ok(Products { narrowed: all("")?, unscaled: all("_f32")? })
+}
+
+/// Allows a product the shared memory that it needs, which is more than a kernel has unasked.
+fn product(module: &Arc<CudaModule>, name: &str) -> Result<CudaFunction, GpuError> {
+    let product = entry(module, name)?;
+    product
+        .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED_BYTES as i32)
+        .map_err(GpuError::of("the shared memory of a product"))?;
+    Ok(product)
 }
 
 fn entry(module: &Arc<CudaModule>, name: &str) -> Result<CudaFunction, GpuError> {

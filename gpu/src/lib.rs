@@ -22,6 +22,7 @@ mod decide;
 mod device;
 mod error;
 mod kernels;
+mod matmul;
 mod memory;
 mod narrow;
 

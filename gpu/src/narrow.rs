@@ -14,7 +14,9 @@ use crate::{Cuda, Elements, ElementsMut, GpuError, device::of, kernels::Paramete
 const GRADUAL: u32 = 0;
 
 /// Checks an epilogue, and names its memory as kernels do.
-fn checked<F: Element>(of: Epilogue<'_, Cuda>) -> Result<Parameter<epilogue::Epilogue>, GpuError> {
+pub(crate) fn checked<F: Element>(
+    of: Epilogue<'_, Cuda>,
+) -> Result<Parameter<epilogue::Epilogue>, GpuError> {
     let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
     let (asked, given) = (narrowing.format.encoding, F::ENCODING);
     if asked != given {

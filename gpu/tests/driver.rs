@@ -15,6 +15,10 @@ fn a_gpu_conforms_or_is_said_to_be_missing() {
                 conformance::narrow::<E5M2, _>(device)?;
                 conformance::narrow::<E4M3, _>(device)?;
                 conformance::narrow::<f32, _>(device)?;
+                conformance::matmul::<f16, f16, f16, _>(device)?;
+                conformance::matmul::<f16, f16, f32, _>(device)?;
+                conformance::matmul::<bf16, bf16, bf16, _>(device)?;
+                conformance::matmul::<bf16, bf16, f32, _>(device)?;
                 conformance::decide(device)
             };
             conforms(&mut device).expect("the GPU does what core says");

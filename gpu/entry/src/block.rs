@@ -8,18 +8,27 @@ use core::arch::{
     },
 };
 
-use adaloss_kernels::{Block, Shared, block::SHARED_WORDS};
+use adaloss_core::format::Encoding;
+use adaloss_kernels::{
+    Block, Shared,
+    block::{Factor, SHARED_WORDS},
+    matmul,
+};
 
-global_asm!(".shared .align 16 .b8 adaloss_shared[16384];");
+global_asm!(
+    ".shared .align 16 .b8 adaloss_shared[16384];",
+    ".extern .shared .align 16 .b8 adaloss_launched[];"
+);
 
 const _: () = assert!(4 * SHARED_WORDS == 16384 && SHARED_WORDS.is_power_of_two());
+const _: () = assert!(matmul::SHARED_WORDS.is_power_of_two());
 
-/// The block that the calling thread is in.
-pub(crate) struct Ptx;
+/// The block that the calling thread is in, and its shared memory.
+pub(crate) struct Ptx<const LAUNCHED: bool>(pub(crate) Words<LAUNCHED>);
 
-impl Block for Ptx {
+impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     type Each<T: Copy> = T;
-    type Shared = Words;
+    type Shared = Words<LAUNCHED>;
 
     #[inline(always)]
     fn index(&self) -> u32 {
@@ -40,8 +49,8 @@ impl Block for Ptx {
     }
 
     #[inline(always)]
-    fn shared(&self) -> Words {
-        Words
+    fn shared(&self) -> Words<LAUNCHED> {
+        self.0
     }
 
     #[inline(always)]
@@ -81,26 +90,98 @@ impl Block for Ptx {
         // SAFETY: every thread of the block comes here, for the same reason.
         unsafe { synchronise() }
     }
+
+    #[inline(always)]
+    fn commit(&mut self) {
+        // SAFETY: it has no condition.
+        unsafe { asm!("cp.async.commit_group;", options(nostack)) }
+    }
+
+    #[inline(always)]
+    fn wait<const PENDING: usize>(&mut self) {
+        // SAFETY: it has no condition.
+        unsafe { asm!("cp.async.wait_group {};", const PENDING, options(nostack)) }
+    }
+
+    #[inline(always)]
+    fn load_matrices(&mut self, row: &usize, by_columns: bool) -> [u32; 4] {
+        let (a, b, c, d): (u32, u32, u32, u32);
+        let row = self.0.address(*row);
+        // SAFETY: every thread of the warp comes here, since no function of a thread can; the addresses
+        // are of shared memory, whatever the index.
+        unsafe {
+            if by_columns {
+                asm!(
+                    "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{}, {}, {}, {}}}, [{}];",
+                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row,
+                    options(nostack),
+                );
+            } else {
+                asm!(
+                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{}, {}, {}, {}}}, [{}];",
+                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row,
+                    options(nostack),
+                );
+            }
+        }
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn multiply<E: Factor>(&mut self, a: &[u32; 4], b: &[u32; 2], sums: &mut [f32; 4]) {
+        macro_rules! multiply {
+            ($instruction:literal) => {
+                asm!(
+                    concat!($instruction, " {{{}, {}, {}, {}}}, {{{}, {}, {}, {}}}, {{{}, {}}}, {{{}, {}, {}, {}}};"),
+                    out(reg32) sums[0], out(reg32) sums[1], out(reg32) sums[2], out(reg32) sums[3],
+                    in(reg32) a[0], in(reg32) a[1], in(reg32) a[2], in(reg32) a[3],
+                    in(reg32) b[0], in(reg32) b[1],
+                    in(reg32) sums[0], in(reg32) sums[1], in(reg32) sums[2], in(reg32) sums[3],
+                    options(nomem, nostack),
+                )
+            };
+        }
+        // SAFETY: every thread of the warp comes here, for the same reason.
+        unsafe {
+            match E::ENCODING {
+                Encoding::BFloat16 => {
+                    multiply!("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
+                }
+                _ => multiply!("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
+            }
+        }
+    }
 }
 
-/// The block's shared memory.
+/// A block's shared memory: what every kernel has, or what a launch asks for.
 #[derive(Clone, Copy)]
-pub(crate) struct Words;
+pub(crate) struct Words<const LAUNCHED: bool>;
 
-impl Words {
+/// What every kernel has: [`SHARED_WORDS`].
+pub(crate) const EVERY: Words<false> = Words;
+
+/// What a product is launched with: [`matmul::SHARED_WORDS`].
+pub(crate) const LAUNCHED: Words<true> = Words;
+
+impl<const LAUNCHED: bool> Words<LAUNCHED> {
     /// Returns the address of a word in the space of shared memory.
     #[inline(always)]
     fn address(self, word: usize) -> u32 {
         let first: u32;
+        let words = if LAUNCHED { matmul::SHARED_WORDS } else { SHARED_WORDS };
         // SAFETY: the name of a variable of this module.
         unsafe {
-            asm!("mov.u32 {}, adaloss_shared;", out(reg32) first, options(pure, nomem, nostack));
+            if LAUNCHED {
+                asm!("mov.u32 {}, adaloss_launched;", out(reg32) first, options(pure, nomem, nostack));
+            } else {
+                asm!("mov.u32 {}, adaloss_shared;", out(reg32) first, options(pure, nomem, nostack));
+            }
         }
-        first + 4 * (word % SHARED_WORDS) as u32
+        first + 4 * (word % words) as u32
     }
 }
 
-impl Shared for Words {
+impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     #[inline(always)]
     fn load(self, word: usize) -> u32 {
         let value: u32;
@@ -138,10 +219,31 @@ impl Shared for Words {
     }
 
     #[inline(always)]
+    fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
+        // SAFETY: as above.
+        unsafe {
+            asm!("st.shared.v2.u32 [{}], {{{}, {}}};", in(reg32) self.address(2 * pair), in(reg32) low, in(reg32) high, options(nostack));
+        }
+    }
+
+    #[inline(always)]
     fn add_wide(self, pair: usize, value: u64) {
         // SAFETY: as above.
         unsafe {
             asm!("red.shared.add.u64 [{}], {};", in(reg32) self.address(2 * pair), in(reg64) value, options(nostack));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
+        // SAFETY: the caller's promise; the words are there, whatever the index.
+        unsafe {
+            asm!(
+                "{{ .reg .u64 %global; cvta.to.global.u64 %global, {}; \
+                 cp.async.cg.shared.global [{}], [%global], 16, {}; }}",
+                in(reg64) from, in(reg32) self.address(word), in(reg32) bytes,
+                options(nostack),
+            );
         }
     }
 }

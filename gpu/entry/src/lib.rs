@@ -23,6 +23,7 @@ use adaloss_kernels::{
     apply,
     epilogue::Epilogue,
     format as kernels,
+    matmul::{self, Product},
     memory::Out,
     policy::{self, Decision, Note},
     propagate::{self, Branch},
@@ -30,7 +31,7 @@ use adaloss_kernels::{
     unscale::{self, Gradient, Into, Part},
     update::{self, Sgd, Weight},
 };
-use block::Ptx;
+use block::{EVERY, LAUNCHED, Ptx};
 
 /// Names memory of the device; a tensor without elements may have any address.
 ///
@@ -74,7 +75,7 @@ macro_rules! entries {
             // SAFETY: the launcher's promise, which is that of the kernel.
             unsafe {
                 let (format, to) = (format::<$element>(flushes), Out::new(to, count));
-                kernels::widen(&mut Ptx, format, tensor(values, count), to);
+                kernels::widen(&mut Ptx(EVERY), format, tensor(values, count), to);
             }
         }
 
@@ -89,7 +90,7 @@ macro_rules! entries {
             // SAFETY: as above.
             unsafe {
                 let (values, to) = (tensor(values, count), Out::new(to, count));
-                kernels::narrow(&mut Ptx, narrowing, noise, values, to);
+                kernels::narrow(&mut Ptx(EVERY), narrowing, noise, values, to);
             }
         }
 
@@ -103,7 +104,7 @@ macro_rules! entries {
             // SAFETY: as above.
             unsafe {
                 let format = format::<$element>(flushes);
-                statistics::statistics(&mut Ptx, format, tensor(values, count), to);
+                statistics::statistics(&mut Ptx(EVERY), format, tensor(values, count), to);
             }
         }
 
@@ -117,7 +118,7 @@ macro_rules! entries {
             // SAFETY: as above.
             unsafe {
                 let (values, to) = (tensor(values, count), Out::new(to, count));
-                apply::apply(&mut Ptx, values, to, &epilogue);
+                apply::apply(&mut Ptx(EVERY), values, to, &epilogue);
             }
         }
 
@@ -132,7 +133,7 @@ macro_rules! entries {
             // SAFETY: as above.
             unsafe {
                 let branches = tensor(branches, branch_count as usize);
-                propagate::propagate(&mut Ptx, branches, Out::new(to, count), &epilogue);
+                propagate::propagate(&mut Ptx(EVERY), branches, Out::new(to, count), &epilogue);
             }
         }
 
@@ -151,7 +152,7 @@ macro_rules! entries {
                 let format = format::<$element>(flushes);
                 let gradients = tensor(gradients, gradient_count as usize);
                 let parts = tensor(parts, part_count);
-                unscale::unscale(&mut Ptx, format, gradients, parts, into(how), bad);
+                unscale::unscale(&mut Ptx(EVERY), format, gradients, parts, into(how), bad);
             }
         }
 
@@ -165,7 +166,7 @@ macro_rules! entries {
             // SAFETY: as above.
             unsafe {
                 let format = format::<$element>(flushes);
-                unscale::unscale_one(&mut Ptx, format, &gradient, into(how), bad);
+                unscale::unscale_one(&mut Ptx(EVERY), format, &gradient, into(how), bad);
             }
         }
 
@@ -185,7 +186,7 @@ macro_rules! entries {
                 let format = format::<$element>(flushes);
                 let weights = tensor(weights, weight_count as usize);
                 let parts = tensor(parts, part_count);
-                update::sgd(&mut Ptx, format, sgd, weights, parts, bad, steps);
+                update::sgd(&mut Ptx(EVERY), format, sgd, weights, parts, bad, steps);
             }
         }
     };
@@ -262,14 +263,58 @@ entries!(
     adaloss_sgd_f32
 );
 
+/// Entry points of the product of matrices that are stored so: narrowed to the factors' format, and to f32,
+/// which may be added to what is there.
+macro_rules! products {
+    ($element:ty, $transpose_a:literal, $transpose_b:literal, $narrowed:ident, $unscaled:ident) => {
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $narrowed(
+            product: Product<$element>,
+            to: *mut $element,
+            epilogue: Epilogue,
+        ) {
+            // SAFETY: the launcher's promise, which is that of the kernel.
+            unsafe {
+                let to = Out::new(to, product.rows * product.columns);
+                let transposed = [$transpose_a, $transpose_b];
+                matmul::matmul(&mut Ptx(LAUNCHED), &product, transposed, to, &epilogue);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        pub unsafe extern "ptx-kernel" fn $unscaled(
+            product: Product<$element>,
+            adds: u32,
+            to: *mut f32,
+            epilogue: Epilogue,
+        ) {
+            // SAFETY: as above.
+            unsafe {
+                let to = Out::new(to, product.rows * product.columns);
+                let (transposed, adds) = ([$transpose_a, $transpose_b], adds != 0);
+                matmul::matmul_into(&mut Ptx(LAUNCHED), &product, transposed, adds, to, &epilogue);
+            }
+        }
+    };
+}
+
+products!(f16, false, false, adaloss_matmul_nn_f16, adaloss_matmul_nn_f16_f32);
+products!(f16, false, true, adaloss_matmul_nt_f16, adaloss_matmul_nt_f16_f32);
+products!(f16, true, false, adaloss_matmul_tn_f16, adaloss_matmul_tn_f16_f32);
+products!(f16, true, true, adaloss_matmul_tt_f16, adaloss_matmul_tt_f16_f32);
+products!(bf16, false, false, adaloss_matmul_nn_bf16, adaloss_matmul_nn_bf16_f32);
+products!(bf16, false, true, adaloss_matmul_nt_bf16, adaloss_matmul_nt_bf16_f32);
+products!(bf16, true, false, adaloss_matmul_tn_bf16, adaloss_matmul_tn_bf16_f32);
+products!(bf16, true, true, adaloss_matmul_tt_bf16, adaloss_matmul_tt_bf16_f32);
+
 #[unsafe(no_mangle)]
 pub unsafe extern "ptx-kernel" fn adaloss_decide(decisions: *const Decision, count: usize) {
     // SAFETY: the launcher's promise, which is that of the kernel.
-    unsafe { policy::decide(&mut Ptx, tensor(decisions, count)) }
+    unsafe { policy::decide(&mut Ptx(EVERY), tensor(decisions, count)) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "ptx-kernel" fn adaloss_note(notes: *const Note, count: usize) {
     // SAFETY: as above.
-    unsafe { policy::note(&mut Ptx, tensor(notes, count)) }
+    unsafe { policy::note(&mut Ptx(EVERY), tensor(notes, count)) }
 }

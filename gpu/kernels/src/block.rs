@@ -1,13 +1,21 @@
 //! Where a kernel runs: a block of threads, in lockstep as the kernel sees it.
 
+use adaloss_core::format::{Element, bf16, f16};
+
 /// Threads that exchange values among themselves; a block has a multiple of them.
 pub const WARP: u32 = 32;
 
 /// The most threads of a block.
 pub const MOST_THREADS: u32 = 1024;
 
-/// Words of 32 bits in a block's shared memory.
+/// Words of 32 bits in a block's shared memory, where the kernel asks for no more.
 pub const SHARED_WORDS: usize = 4096;
+
+/// Elements that tensor cores multiply: two of them are a word, the first in its lower half.
+pub trait Factor: Element {}
+
+impl Factor for f16 {}
+impl Factor for bf16 {}
 
 /// A block of threads in a grid of blocks.
 ///
@@ -64,12 +72,43 @@ pub trait Block {
 
     /// Lets every thread see what all of them did to shared memory before.
     fn barrier(&mut self);
+
+    /// Ends a group of [copies](Shared::copy): those since the last one.
+    fn commit(&mut self);
+
+    /// Waits for all groups of copies but the last `PENDING`; a [`barrier`](Self::barrier) then shows
+    /// them to other threads.
+    fn wait<const PENDING: usize>(&mut self);
+
+    /// Loads four matrices of 8 by 8 elements of 16 bits from shared memory, for each warp.
+    ///
+    /// Thread `8 * m + r` of a warp says at which word, a multiple of 4, row `r` of matrix `m` begins.
+    /// Of each matrix, thread `t` gets elements `2 * (t % 4)` and the next one of row `t / 4`; or of
+    /// column `t / 4`, where `by_columns`.
+    fn load_matrices(&mut self, rows: &Self::Each<usize>, by_columns: bool)
+    -> Self::Each<[u32; 4]>;
+
+    /// Adds the product of two matrices to sums, for each warp: 16 by 16 times 16 by 8.
+    ///
+    /// The matrices are cut into pieces of 8 by 8.  The four of `a` are, in this order: upper left, lower
+    /// left, upper right, lower right; of each, thread `t` has elements `2 * (t % 4)` and the next one of
+    /// row `t / 4`.  The two of `b`, the upper and the lower: of each, it has those elements of
+    /// column `t / 4`.  The two of the sums, the upper and the lower: of each, it has those elements
+    /// of row `t / 4`, the first of the upper one first.
+    ///
+    /// Products are exact; the order of the terms, and what is rounded on the way, is the device's.
+    fn multiply<E: Factor>(
+        &mut self,
+        a: &Self::Each<[u32; 4]>,
+        b: &Self::Each<[u32; 2]>,
+        sums: &mut Self::Each<[f32; 4]>,
+    );
 }
 
 /// The memory that a block's threads share, in words of 32 bits, or pairs of them.
 ///
-/// Indices beyond [`SHARED_WORDS`] wrap round; a pair is the words `2 * pair` and the next.  Between two barriers a word belongs to the thread
-/// that writes it, or is only read, or only added to.
+/// Indices beyond the last word wrap round; a pair is the words `2 * pair` and the next.  Between two
+/// barriers a word belongs to the thread that writes it, or is only read, or only added to.
 pub trait Shared: Copy {
     /// Reads a word.
     fn load(self, word: usize) -> u32;
@@ -83,8 +122,21 @@ pub trait Shared: Copy {
     /// Reads a pair of words, the lower half first.
     fn load_wide(self, pair: usize) -> u64;
 
+    /// Writes a pair of words.
+    fn store_wide(self, pair: usize, values: [u32; 2]);
+
     /// Adds to a pair of words, atomically; what exceeds 64 bits is lost.
     fn add_wide(self, pair: usize, value: u64);
+
+    /// Begins to copy to four words, the first of which is a multiple of 4: so many bytes, 16 at most,
+    /// from global memory, and zero for the others.
+    ///
+    /// The words are there when [`Block::wait`] has waited for the copy's group.
+    ///
+    /// # Safety
+    ///
+    /// The address is a multiple of 16; so many bytes are there, and nobody writes them meanwhile.
+    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32);
 }
 
 /// Returns the numbers below `count` that are a thread's: every so many-th of all threads of the

@@ -128,7 +128,7 @@ impl<F: Element> Sink<'_, F> {
         self.incoming
     }
 
-    /// Takes the result at a place of the tensor.
+    /// Takes the result at a place of the tensor, and stores it.
     ///
     /// # Safety
     ///
@@ -142,6 +142,21 @@ impl<F: Element> Sink<'_, F> {
         x: f32,
         to: Out<'_, F>,
     ) {
+        if let Some(x) = self.take(shared, tally, index, x) {
+            // SAFETY: the caller's promise.
+            unsafe { to.write(index, x) };
+        }
+    }
+
+    /// Takes the result at a place of the tensor; returns what is to be stored there, if anything.
+    #[inline(always)]
+    pub(crate) fn take(
+        &self,
+        shared: impl Shared,
+        tally: &mut Tally,
+        index: usize,
+        x: f32,
+    ) -> Option<F> {
         if let Some(histogram) = self.histogram {
             tally.measured += 1;
             match self.classes.of(x) {
@@ -149,11 +164,10 @@ impl<F: Element> Sink<'_, F> {
                 None => self.count(histogram, x, 1),
             }
         }
-        if self.stores {
-            let bits = self.apply.element(x, index as u32, &mut tally.outcome);
-            // SAFETY: the caller's promise.
-            unsafe { to.write(index, F::from_bits(bits)) };
+        if !self.stores {
+            return None;
         }
+        Some(F::from_bits(self.apply.element(x, index as u32, &mut tally.outcome)))
     }
 
     /// Adds values to a histogram.

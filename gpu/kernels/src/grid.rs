@@ -8,30 +8,32 @@
 use std::{
     boxed::Box,
     cell::{Cell, RefCell},
+    collections::VecDeque,
     vec::Vec,
 };
 
 use adaloss_core::format::Noise;
 
-use crate::block::{Block, MOST_THREADS, SHARED_WORDS, Shared, WARP};
+use crate::block::{Block, Factor, MOST_THREADS, SHARED_WORDS, Shared, WARP};
 
 /// The shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     blocks: u32,
     threads: u32,
+    words: usize,
     seed: u32,
 }
 
 impl Grid {
-    /// Makes a grid of blocks of threads.
+    /// Makes a grid of blocks of threads, each block with [`SHARED_WORDS`] of shared memory.
     ///
     /// # Panics
     ///
     /// A block has no threads, more than [`MOST_THREADS`], or not a multiple of [`WARP`].
     pub const fn new(blocks: u32, threads: u32) -> Self {
         assert!(threads > 0 && threads <= MOST_THREADS && threads.is_multiple_of(WARP));
-        Self { blocks, threads, seed: 0 }
+        Self { blocks, threads, words: SHARED_WORDS, seed: 0 }
     }
 
     /// The same grid with another order of blocks and threads; 0 is upwards.
@@ -39,10 +41,15 @@ impl Grid {
         Self { seed, ..self }
     }
 
+    /// The same grid with so many words of shared memory.
+    pub const fn with_shared(self, words: usize) -> Self {
+        Self { words, ..self }
+    }
+
     /// Runs a kernel on every block.
     pub fn launch(self, kernel: impl Fn(&mut SimulatedBlock<'_>)) {
         for index in self.order(self.blocks, 0) {
-            let memory = SharedMemory::new();
+            let memory = SharedMemory::new(self.words);
             kernel(&mut SimulatedBlock { grid: self, index, memory: &memory, calls: 0 });
         }
     }
@@ -129,6 +136,72 @@ impl<'m> Block for SimulatedBlock<'m> {
     fn barrier(&mut self) {
         self.memory.barrier();
     }
+
+    fn commit(&mut self) {
+        self.memory.commit();
+    }
+
+    fn wait<const PENDING: usize>(&mut self) {
+        self.memory.wait(PENDING);
+    }
+
+    fn load_matrices(&mut self, rows: &Box<[usize]>, by_columns: bool) -> Box<[[u32; 4]]> {
+        // Each row, four words with two elements each, is read by the thread that names it.
+        let memory = self.memory;
+        let rows = self.run(|thread| {
+            let first = rows[thread as usize];
+            assert!(first.is_multiple_of(4), "a row of a matrix begins at word {first}");
+            [0, 1, 2, 3].map(|word| memory.load(first + word))
+        });
+        let element = |row: usize, column: usize| {
+            let word = rows[row][column / 2];
+            if column.is_multiple_of(2) { word & 0xffff } else { word >> 16 }
+        };
+        let elements = |thread: usize, matrix: usize| {
+            let (first, lane) = (thread - thread % 32 + 8 * matrix, thread % 32);
+            let [one, other] = [2 * (lane % 4), 2 * (lane % 4) + 1].map(|along| match by_columns {
+                false => element(first + lane / 4, along),
+                true => element(first + along, lane / 4),
+            });
+            other << 16 | one
+        };
+        (0..rows.len()).map(|thread| [0, 1, 2, 3].map(|matrix| elements(thread, matrix))).collect()
+    }
+
+    fn multiply<E: Factor>(
+        &mut self,
+        a: &Box<[[u32; 4]]>,
+        b: &Box<[[u32; 2]]>,
+        sums: &mut Box<[[f32; 4]]>,
+    ) {
+        let warp = WARP as usize;
+        for ((a, b), sums) in a.chunks(warp).zip(b.chunks(warp)).zip(sums.chunks_mut(warp)) {
+            let (mut left, mut right) = ([[E::from_bits(0); 16]; 16], [[E::from_bits(0); 16]; 8]);
+            for (thread, (a, b)) in a.iter().zip(b).enumerate() {
+                let (outer, term) = (thread / 4, 2 * (thread % 4));
+                for (piece, &word) in a.iter().enumerate() {
+                    let row = &mut left[8 * (piece % 2) + outer][8 * (piece / 2) + term..];
+                    (row[0], row[1]) = pair(word);
+                }
+                for (piece, &word) in b.iter().enumerate() {
+                    let column = &mut right[outer][8 * piece + term..];
+                    (column[0], column[1]) = pair(word);
+                }
+            }
+            for (thread, sums) in sums.iter_mut().enumerate() {
+                for (nth, sum) in sums.iter_mut().enumerate() {
+                    let (row, column) = (8 * (nth / 2) + thread / 4, 2 * (thread % 4) + nth % 2);
+                    let terms = left[row].iter().zip(&right[column]);
+                    *sum = terms.fold(*sum, |sum, (a, &b)| a.mul_add(b, sum));
+                }
+            }
+        }
+    }
+}
+
+/// Returns the two elements in a word.
+fn pair<E: Factor>(word: u32) -> (E, E) {
+    (E::from_bits(word & 0xffff), E::from_bits(word >> 16))
 }
 
 /// What happened to a word of shared memory since the last barrier.
@@ -144,19 +217,54 @@ enum Use {
 /// The shared memory of a simulated block.
 #[derive(Debug)]
 pub struct SharedMemory {
-    /// Each word, once it has been written, and its use; empty until the first use.
+    /// Each word, where something has been written, and its use.
     words: RefCell<Vec<(Option<u32>, Use)>>,
     /// The thread that runs.
     thread: Cell<Option<u32>>,
+    /// Copies on their way: those since the last commit, and groups of them, the oldest first.
+    copies: RefCell<Vec<Copying>>,
+    groups: RefCell<VecDeque<Vec<Copying>>>,
+}
+
+/// A copy on its way.
+#[derive(Debug)]
+struct Copying {
+    thread: u32,
+    word: usize,
+    values: [u32; 4],
 }
 
 impl SharedMemory {
-    fn new() -> Self {
-        Self { words: RefCell::new(Vec::new()), thread: Cell::new(None) }
+    fn new(words: usize) -> Self {
+        Self {
+            words: RefCell::new(std::vec![(None, Use::Nothing); words]),
+            thread: Cell::new(None),
+            copies: RefCell::default(),
+            groups: RefCell::default(),
+        }
     }
 
     fn barrier(&self) {
         self.words.borrow_mut().iter_mut().for_each(|(_, use_of)| *use_of = Use::Nothing);
+    }
+
+    fn commit(&self) {
+        self.groups.borrow_mut().push_back(self.copies.take());
+    }
+
+    /// What is copied arrives at the last moment, by the thread that asked for it.
+    fn wait(&self, pending: usize) {
+        let arrived = self.groups.borrow().len().saturating_sub(pending);
+        for Copying { thread, word, values } in self.groups.borrow_mut().drain(..arrived).flatten()
+        {
+            for (word, value) in (word..).zip(values) {
+                self.access(word, Use::WrittenBy(thread), |_| Some(value));
+            }
+        }
+    }
+
+    fn thread(&self) -> u32 {
+        self.thread.get().expect("shared memory is used by a thread")
     }
 
     /// Uses a word in a way that has to agree with the others since the last barrier.
@@ -165,43 +273,47 @@ impl SharedMemory {
         word: usize,
         now: Use,
         change: impl FnOnce(Option<u32>) -> Option<u32>,
-    ) -> u32 {
-        let word = word % SHARED_WORDS;
-        let thread = self.thread.get().expect("shared memory is used by a thread");
+    ) -> Option<u32> {
         let mut words = self.words.borrow_mut();
-        words.resize(SHARED_WORDS, (None, Use::Nothing));
-        let (value, before) = &mut words[word];
+        let count = words.len();
+        let (value, before) = &mut words[word % count];
         *before = match (*before, now) {
             (Use::Nothing, now) => now,
             (Use::AddedTo, Use::AddedTo) => Use::AddedTo,
             (Use::ReadBy(one), Use::ReadBy(other)) if one != other => Use::ReadByMany,
             (Use::ReadByMany, Use::ReadBy(_)) => Use::ReadByMany,
-            (Use::WrittenBy(one), Use::ReadBy(_) | Use::WrittenBy(_)) if one == thread => {
+            (Use::WrittenBy(one), Use::ReadBy(other) | Use::WrittenBy(other)) if one == other => {
                 Use::WrittenBy(one)
             }
-            (Use::ReadBy(one), now) if one == thread && now != Use::AddedTo => now,
+            (Use::ReadBy(one), Use::ReadBy(other) | Use::WrittenBy(other)) if one == other => now,
             (before, now) => {
                 panic!("a race for word {word} of shared memory: {before:?}, then {now:?}")
             }
         };
         *value = change(*value);
-        value.unwrap_or_else(|| panic!("thread {thread} reads word {word}, which nobody wrote"))
+        *value
+    }
+
+    /// Adds to a word that holds something.
+    fn change(&self, word: usize, change: impl FnOnce(u32) -> u32) {
+        let value = self.access(word, Use::AddedTo, |before| before.map(change));
+        assert!(value.is_some(), "something is added to word {word}, which nobody wrote");
     }
 }
 
 impl Shared for &SharedMemory {
     fn load(self, word: usize) -> u32 {
-        let thread = self.thread.get().unwrap_or_default();
-        self.access(word, Use::ReadBy(thread), |value| value)
+        let thread = self.thread();
+        let value = self.access(word, Use::ReadBy(thread), |value| value);
+        value.unwrap_or_else(|| panic!("thread {thread} reads word {word}, which nobody wrote"))
     }
 
     fn store(self, word: usize, value: u32) {
-        let thread = self.thread.get().unwrap_or_default();
-        self.access(word, Use::WrittenBy(thread), |_| Some(value));
+        self.access(word, Use::WrittenBy(self.thread()), |_| Some(value));
     }
 
     fn add(self, word: usize, value: u32) {
-        self.access(word, Use::AddedTo, |before| before.map(|before| before.wrapping_add(value)));
+        self.change(word, |before| before.wrapping_add(value));
     }
 
     fn load_wide(self, pair: usize) -> u64 {
@@ -209,18 +321,35 @@ impl Shared for &SharedMemory {
         high << 32 | low
     }
 
+    fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
+        self.store(2 * pair, low);
+        self.store(2 * pair + 1, high);
+    }
+
     fn add_wide(self, pair: usize, value: u64) {
-        let carries = Cell::new(false);
-        let low = |before: Option<u32>| {
-            before.map(|before| {
-                let (sum, carry) = before.overflowing_add(value as u32);
-                carries.set(carry);
-                sum
-            })
-        };
-        self.access(2 * pair, Use::AddedTo, low);
-        let high = ((value >> 32) as u32).wrapping_add(carries.get().into());
-        self.access(2 * pair + 1, Use::AddedTo, |before| before.map(|of| of.wrapping_add(high)));
+        let mut carries = false;
+        self.change(2 * pair, |before| {
+            let (sum, carry) = before.overflowing_add(value as u32);
+            carries = carry;
+            sum
+        });
+        let high = ((value >> 32) as u32).wrapping_add(carries.into());
+        self.change(2 * pair + 1, |before| before.wrapping_add(high));
+    }
+
+    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
+        assert!(word.is_multiple_of(4) && from.addr().is_multiple_of(16) && bytes <= 16);
+        let mut copied = [0; 16];
+        // SAFETY: the caller's promise.
+        unsafe { from.copy_to_nonoverlapping(copied.as_mut_ptr(), bytes as usize) };
+        let values = copied.as_chunks().0;
+        let values = [0, 1, 2, 3].map(|nth: usize| u32::from_le_bytes(values[nth]));
+        // What was there is gone from now on.
+        let thread = self.thread();
+        (word..word + 4).for_each(|word| {
+            self.access(word, Use::WrittenBy(thread), |_| None);
+        });
+        self.copies.borrow_mut().push(Copying { thread, word, values });
     }
 }
 
@@ -261,6 +390,68 @@ mod tests {
         assert!(panics(|block| {
             let shared = block.shared();
             block.each(|_| shared.load(3));
+        }));
+    }
+
+    #[repr(align(16))]
+    struct Chunks([u8; 16 * 32]);
+
+    /// Copies 16 bytes for each thread of a warp, then does something.
+    fn copies(block: &mut SimulatedBlock<'_>, then: impl FnOnce(&mut SimulatedBlock<'_>)) {
+        let chunks = Chunks(std::array::from_fn(|byte| byte as u8));
+        let shared = block.shared();
+        block.each(|thread| {
+            let chunk = &chunks.0[16 * thread as usize % 512..];
+            // SAFETY: there are 16 bytes.
+            unsafe { shared.copy(4 * thread as usize, chunk.as_ptr(), 16 - thread % 16) }
+        });
+        then(block);
+    }
+
+    #[test]
+    fn copies_arrive_when_they_are_waited_for() {
+        let read = |block: &mut SimulatedBlock<'_>| {
+            let shared = block.shared();
+            block.each(|thread| shared.load(4 * (thread as usize + 1) % 256));
+        };
+        Grid::new(1, 64).launch(|block| {
+            copies(block, |block| {
+                block.commit();
+                block.wait::<0>();
+                block.barrier();
+                let shared = block.shared();
+                let words = block.each(|thread| shared.load(4 * thread as usize + 3));
+                assert_eq!((words[0], words[1], words[4]), (0x0f0e_0d0c, 0x001e_1d1c, 0));
+            });
+        });
+        assert!(panics(|block| copies(block, |block| {
+            block.commit();
+            block.barrier();
+            read(block);
+        })));
+        assert!(panics(|block| copies(block, |block| {
+            block.commit();
+            block.wait::<0>();
+            read(block);
+        })));
+        assert!(panics(|block| copies(block, |block| {
+            block.commit();
+            block.wait::<1>();
+            block.barrier();
+            read(block);
+        })));
+        assert!(panics(|block| copies(block, |block| {
+            block.wait::<0>();
+            block.barrier();
+            read(block);
+        })));
+        // What is read may not be copied over before everyone has read it.
+        assert!(panics(|block| {
+            let shared = block.shared();
+            block.each(|thread| shared.store(4 * thread as usize, thread));
+            block.barrier();
+            block.each(|thread| shared.load(4 * (thread as usize ^ 1)));
+            copies(block, |_| ());
         }));
     }
 

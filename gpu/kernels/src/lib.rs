@@ -44,6 +44,7 @@ pub mod epilogue;
 pub mod format;
 #[cfg(any(feature = "grid", doc))]
 pub mod grid;
+pub mod matmul;
 pub mod memory;
 pub mod policy;
 pub mod propagate;

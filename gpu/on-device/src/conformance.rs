@@ -16,6 +16,10 @@ pub(crate) fn run(device: &mut Cuda) -> Vec<Part> {
         ("narrow E5M2", conformance::narrow::<E5M2, _>(device)),
         ("narrow E4M3", conformance::narrow::<E4M3, _>(device)),
         ("narrow binary32", conformance::narrow::<f32, _>(device)),
+        ("matmul binary16", conformance::matmul::<f16, f16, f16, _>(device)),
+        ("matmul binary16 to binary32", conformance::matmul::<f16, f16, f32, _>(device)),
+        ("matmul bfloat16", conformance::matmul::<bf16, bf16, bf16, _>(device)),
+        ("matmul bfloat16 to binary32", conformance::matmul::<bf16, bf16, f32, _>(device)),
         ("decide", conformance::decide(device)),
     ]
 }

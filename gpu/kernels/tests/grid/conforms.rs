@@ -24,3 +24,14 @@ fn kernels_decide_like_the_core() -> Result<(), Failure> {
     assert!(report.operations > 10_000, "{report}");
     Ok(())
 }
+
+#[test]
+fn products_are_sums_in_order() -> Result<(), Failure> {
+    let device = &mut Simulated::default();
+    conformance::matmul::<f16, f16, f16, _>(device)?;
+    conformance::matmul::<f16, f16, f32, _>(device)?;
+    conformance::matmul::<bf16, bf16, bf16, _>(device)?;
+    let report = conformance::matmul::<bf16, bf16, f32, _>(device)?;
+    assert!(report.capabilities.sequential_sums && report.operations > 300, "{report}");
+    Ok(())
+}

@@ -10,13 +10,15 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Capabilities, Decide, Device, Epilogue, Memory, Narrow, Plain,
+    Branch, Capabilities, Decide, Device, Epilogue, Matmul, Memory, Narrow, Plain, Product,
     portable::{Portable, PortableError},
 };
 use adaloss_kernels::{
     apply::apply,
+    block::Factor,
     epilogue,
     grid::Grid,
+    matmul::{self, matmul},
     memory::Out,
     policy::{Decision, Note, decide, note},
     propagate::{self, propagate},
@@ -37,6 +39,39 @@ impl Simulated {
         let shapes = [(1, 32), (3, 64), (2, 256), (7, 96), (1, 1024)];
         let (blocks, threads) = shapes[self.launches as usize % shapes.len()];
         Grid::new(blocks, threads).with_seed(self.launches % 5)
+    }
+
+    /// Returns the grid of the next product.
+    pub(crate) fn multiplies(&mut self) -> Grid {
+        self.launches += 1;
+        Grid::new(1 + self.launches % 3, matmul::THREADS)
+            .with_shared(matmul::SHARED_WORDS)
+            .with_seed(self.launches % 5)
+    }
+}
+
+impl<E: Factor + Plain, F: Element + Plain> Matmul<E, E, F> for Simulated {
+    fn matmul(
+        &mut self,
+        product: Product,
+        a: &[E],
+        b: &[E],
+        to: &mut [F],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), PortableError> {
+        let [left, right, result] = product.lengths();
+        length("the left operand of a product", left, a.len())?;
+        length("the right operand of a product", right, b.len())?;
+        length("the result of a product", result, to.len())?;
+        let (epilogue, to) = (checked::<F>(epilogue)?, Out::of(to));
+        let Product { rows, inner, columns, transpose_a, transpose_b } = product;
+        let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
+        let transposed = [transpose_a, transpose_b];
+        // SAFETY: everything named is borrowed, and has its length.
+        self.multiplies().launch(|block| unsafe {
+            matmul(block, &named, transposed, to, &epilogue);
+        });
+        Ok(())
     }
 }
 

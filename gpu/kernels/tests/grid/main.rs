@@ -4,5 +4,6 @@ mod conforms;
 mod convert;
 mod device;
 mod moments;
+mod product;
 mod unscale;
 mod update;

@@ -1,0 +1,144 @@
+//! Products of matrices on tensor cores.
+
+use adaloss_core::format::{Encoding, bf16, f16};
+use adaloss_hal::{Epilogue, Matmul, Plain, Product};
+use adaloss_kernels::{
+    block::Factor,
+    matmul::{self, THREADS},
+};
+use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
+
+use crate::{
+    Cuda, Elements, ElementsMut, GpuError,
+    kernels::{Parameter, Products, SHARED_BYTES},
+    narrow::checked,
+};
+
+impl<E: Factor + Plain> Matmul<E, E, f32> for Cuda {
+    fn matmul(
+        &mut self,
+        product: Product,
+        a: Elements<'_, E>,
+        b: Elements<'_, E>,
+        to: ElementsMut<'_, f32>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        self.unscaled(product, [a, b], false, to, epilogue)
+    }
+}
+
+impl Matmul<f16, f16, f16> for Cuda {
+    fn matmul(
+        &mut self,
+        product: Product,
+        a: Elements<'_, f16>,
+        b: Elements<'_, f16>,
+        to: ElementsMut<'_, f16>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        self.narrowed(product, [a, b], to, epilogue)
+    }
+}
+
+impl Matmul<bf16, bf16, bf16> for Cuda {
+    fn matmul(
+        &mut self,
+        product: Product,
+        a: Elements<'_, bf16>,
+        b: Elements<'_, bf16>,
+        to: ElementsMut<'_, bf16>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        self.narrowed(product, [a, b], to, epilogue)
+    }
+}
+
+impl Cuda {
+    /// Multiplies as [`Matmul`] does, and adds the unscaled product to what is there: the weight gradients
+    /// of several micro-batches.
+    ///
+    /// Outcome and histogram are those of the product, not of the sum.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Matmul::matmul`].
+    pub fn matmul_add<E: Factor + Plain>(
+        &mut self,
+        product: Product,
+        a: Elements<'_, E>,
+        b: Elements<'_, E>,
+        to: ElementsMut<'_, f32>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        self.unscaled(product, [a, b], true, to, epilogue)
+    }
+
+    fn unscaled<E: Factor + Plain>(
+        &self,
+        product: Product,
+        operands: [Elements<'_, E>; 2],
+        adds: bool,
+        to: ElementsMut<'_, f32>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        let (named, shape) = self.product(product, operands, &to)?;
+        let (epilogue, to) = (checked::<f32>(epilogue)?, to.shared().address());
+        let (kernel, adds) = (of(&self.products::<E>().unscaled, product), u32::from(adds));
+        // SAFETY: the parameters are the entry point's; all that is named is borrowed, and has its length.
+        unsafe {
+            self.launch(kernel, shape, |launch| {
+                launch.arg(&named).arg(&adds).arg(&to).arg(&epilogue);
+            })
+        }
+    }
+
+    fn narrowed<E: Factor + Plain>(
+        &self,
+        product: Product,
+        operands: [Elements<'_, E>; 2],
+        to: ElementsMut<'_, E>,
+        epilogue: Epilogue<'_, Self>,
+    ) -> Result<(), GpuError> {
+        let (named, shape) = self.product(product, operands, &to)?;
+        let (epilogue, to) = (checked::<E>(epilogue)?, to.shared().address());
+        let kernel = of(&self.products::<E>().narrowed, product);
+        // SAFETY: as above.
+        unsafe {
+            self.launch(kernel, shape, |launch| {
+                launch.arg(&named).arg(&to).arg(&epilogue);
+            })
+        }
+    }
+
+    /// Checks operands and result; returns what a kernel calls them, and the shape of its launch.
+    fn product<E: Factor, F>(
+        &self,
+        product: Product,
+        [a, b]: [Elements<'_, E>; 2],
+        to: &ElementsMut<'_, F>,
+    ) -> Result<(Parameter<matmul::Product<E>>, LaunchConfig), GpuError> {
+        let [left, right, result] = product.lengths();
+        GpuError::length("the left operand of a product", left, a.count())?;
+        GpuError::length("the right operand of a product", right, b.count())?;
+        GpuError::length("the result of a product", result, to.shared().count())?;
+        let Product { rows, inner, columns, .. } = product;
+        let (a, b) = (a.address() as *const E, b.address() as *const E);
+        let named = matmul::Product { a, b, rows, inner, columns };
+        let blocks = u32::try_from(named.tiles()).unwrap_or(u32::MAX).clamp(1, self.blocks());
+        let shape = LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: SHARED_BYTES,
+        };
+        Ok((Parameter(named), shape))
+    }
+
+    fn products<E: Factor>(&self) -> &Products {
+        let [binary16, bfloat16] = &self.kernels.products;
+        if E::ENCODING == Encoding::BFloat16 { bfloat16 } else { binary16 }
+    }
+}
+
+fn of(kernels: &[CudaFunction; 4], product: Product) -> &CudaFunction {
+    &kernels[2 * usize::from(product.transpose_a) + usize::from(product.transpose_b)]
+}
