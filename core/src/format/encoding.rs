@@ -164,12 +164,8 @@ impl Encoding {
     }
 }
 
-/// Returns `2^log2` for every `log2` from the smallest f32 subnormal to the largest binade.
+/// Returns `2^log2` for every binade of normal f32.
 #[inline]
 pub(super) const fn exp2(log2: i32) -> f32 {
-    if log2 < -126 {
-        f32::from_bits(1 << (log2 + 149))
-    } else {
-        f32::from_bits(((log2 + 127) as u32) << 23)
-    }
+    f32::from_bits(((log2 + 127) as u32) << 23)
 }
