@@ -3,7 +3,7 @@
 //! [`Apply`] narrows with a known shift.  [`Pass`] is one run over a tensor as the scaler asks for
 //! it: to measure, before a decision, or to store, after it.
 
-use core::fmt;
+use core::{fmt, marker::PhantomData};
 
 use crate::{
     format::{Element, Encoding, Lane, Lanes, Narrowed, Narrowing, Noise, Rounding, Within},
@@ -85,7 +85,7 @@ impl Apply {
         };
         let within = self.shift.factor().and_then(|factor| Within::new(narrowing, factor));
         for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
-            let counts = match within.and_then(|within| narrow_within(within, lanes, from, to)) {
+            let counts = match within.and_then(|within| narrow_within(within, from, to)) {
                 Some(counts) => counts,
                 None if lanes.normalises() => narrow_lanes::<F, true>(lanes, from, to),
                 None => narrow_lanes::<F, false>(lanes, from, to),
@@ -94,40 +94,112 @@ impl Apply {
         }
         Ok(())
     }
+
+    /// Settles what is the same for every value, for a kernel that takes a few of them at a time.
+    ///
+    /// `None` where the narrowing is not to nearest even, or flushes, or where `F` is f32 or not
+    /// the encoding of the narrowing.  Then each value is one for [`element`](Self::element).
+    #[inline(always)]
+    pub fn straight<F: Element>(&self) -> Option<Straight<F>> {
+        let mut narrowing = self.narrowing;
+        check_encoding::<F>(narrowing).ok()?;
+        narrowing.format.encoding = F::ENCODING;
+        let within = Within::new(narrowing, self.shift.factor()?)?;
+        Some(Straight { within, element: PhantomData })
+    }
+}
+
+/// Narrowing as straight-line code; see [`Apply::straight`].
+#[derive(Clone, Copy, Debug)]
+pub struct Straight<F> {
+    within: Within,
+    element: PhantomData<F>,
+}
+
+impl<F: Element> Straight<F> {
+    /// Narrows a few values and counts what became of them.
+    ///
+    /// `None` where one of them is not finite or beyond the format, or where a bfloat16 is subnormal or
+    /// above 2^111: then each is one for [`Apply::element`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use adaloss_core::{apply::Apply, format::{Element, Format, Narrowing, Noise, f16}};
+    /// use adaloss_core::scale::Scale;
+    /// let apply = Apply {
+    ///     narrowing: Narrowing::to(Format::BINARY16),
+    ///     shift: Scale::new(10)? / Scale::ONE,
+    ///     noise: Noise::default(),
+    /// };
+    /// let straight = apply.straight::<f16>().expect("to nearest even, with gradual underflow");
+    /// let (narrowed, outcome) = straight.narrow([1.0e-8, -3.0]).expect("within binary16");
+    /// assert_eq!((narrowed[1].widen(), outcome.subnormal), (-3072.0, 1));
+    /// assert!(straight.narrow([1.0e-8, 80.0]).is_none());
+    /// # Ok::<(), adaloss_core::scale::ScaleError>(())
+    /// ```
+    #[inline(always)]
+    pub fn narrow<const N: usize>(&self, from: [f32; N]) -> Option<([F; N], Outcome)> {
+        let mut few = Few::NONE;
+        let to = from.map(|x| few.take(self.within, x));
+        Some((to, few.outcome(self.within, N as u64)?))
+    }
 }
 
 /// Values that are narrowed at a time: their counts fit 32-bit lanes.
 const BLOCK: usize = 2048;
 
-/// Narrows a block in straight-line code, unless a value is not finite or beyond the format: then
-/// what was written is to be written again.
-#[inline(always)]
-fn narrow_within<F: Element>(
-    within: Within,
-    lanes: Lanes,
-    from: &[f32],
-    to: &mut [F],
-) -> Option<Outcome> {
-    let (mut zero, mut vanished, mut small) = (0_u32, 0, 0);
-    let (mut max_bits, mut greatest) = (0, 0);
-    for (&x, to) in from.iter().zip(to) {
+/// What became of values that stay within the format, so far.
+#[derive(Clone, Copy)]
+struct Few {
+    zero: u32,
+    /// Those that are zero now.
+    vanished: u32,
+    /// Those that are zero or subnormal now.
+    small: u32,
+    max_bits: u32,
+    /// The greatest magnitude among the results.
+    greatest: u32,
+}
+
+impl Few {
+    const NONE: Self = Self { zero: 0, vanished: 0, small: 0, max_bits: 0, greatest: 0 };
+
+    /// Narrows a value.
+    #[inline(always)]
+    fn take<F: Element>(&mut self, within: Within, x: f32) -> F {
         let operand = x.to_bits() & 0x7fff_ffff;
         let magnitude = within.magnitude(operand);
-        zero += u32::from(operand == 0);
-        vanished += u32::from(magnitude == 0);
-        small += u32::from(magnitude < lanes.min_normal);
-        max_bits = max_bits.max(operand);
-        greatest = greatest.max(magnitude);
-        *to = F::from_bits(((x.to_bits() >> 31) << lanes.sign_shift) | magnitude);
+        self.zero += u32::from(operand == 0);
+        self.vanished += u32::from(magnitude == 0);
+        self.small += u32::from(magnitude < within.min_normal);
+        self.max_bits = self.max_bits.max(operand);
+        self.greatest = self.greatest.max(magnitude);
+        F::from_bits(((x.to_bits() >> 31) << within.sign_shift) | magnitude)
     }
-    (greatest <= lanes.max_finite).then_some(Outcome {
-        elements: from.len() as u64,
-        zero: zero.into(),
-        underflow: (vanished - zero).into(),
-        subnormal: (small - vanished).into(),
-        max_bits,
-        ..Outcome::EMPTY
-    })
+
+    /// Returns the counts of so many values, unless one of them did not stay within the format.
+    #[inline(always)]
+    fn outcome(self, within: Within, elements: u64) -> Option<Outcome> {
+        let Self { zero, vanished, small, max_bits, greatest } = self;
+        (greatest <= within.limit).then_some(Outcome {
+            elements,
+            zero: zero.into(),
+            underflow: (vanished - zero).into(),
+            subnormal: (small - vanished).into(),
+            max_bits,
+            ..Outcome::EMPTY
+        })
+    }
+}
+
+/// Narrows a block in straight-line code, unless a value does not stay within the format: then
+/// what was written is to be written again.
+#[inline(always)]
+fn narrow_within<F: Element>(within: Within, from: &[f32], to: &mut [F]) -> Option<Outcome> {
+    let mut few = Few::NONE;
+    from.iter().zip(to).for_each(|(&x, to)| *to = few.take(within, x));
+    few.outcome(within, from.len() as u64)
 }
 
 /// Narrows a block of any values in straight-line code.

@@ -1,5 +1,5 @@
 use adaloss_core::{
-    apply::{self, Apply, ApplyError},
+    apply::{self, Apply, ApplyError, Straight},
     format::{E4M3, E5M2, Narrowing, Noise, bf16, f16},
     scale::{Scale, Shift},
     statistics::{Histogram, Outcome},
@@ -43,6 +43,9 @@ each_element! {
         u32,
         &mut Outcome,
     ) -> Result<(), ApplyError> = Apply::slice;
+    "apply::Apply::straight" => fn(&Apply) -> Option<Straight<F>> = Apply::straight;
+    "apply::Straight::narrow" => fn(&Straight<F>, [f32; 8]) -> Option<([F; 8], Outcome)> =
+        Straight::narrow;
     "apply::Pass::apply" => fn(&mut Pass, &[f32], &mut [F]) -> Result<(), ApplyError> =
         Pass::apply;
 }

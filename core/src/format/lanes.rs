@@ -126,15 +126,22 @@ impl Lanes {
 }
 
 /// The commonest narrowing with half the work: to nearest even, with gradual underflow, into a
-/// format whose smallest numbers are far above those of f32, of values that stay within it.
+/// format of 16 or 8 bits, of values that stay within it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Within {
     factor: f32,
-    /// The smallest normal number of the format, and the first power of two beyond it.
+    /// The smallest normal number of the format.
     least: f32,
+    /// The first power of two beyond the format, or beyond what can be rounded here.
     beyond: f32,
     /// The significand bits of f32 that the format lacks.
     dropped: u32,
+    /// Its smallest normal number is that of f32.
+    is_wide: bool,
+    pub(crate) sign_shift: u32,
+    pub(crate) min_normal: u32,
+    /// The greatest magnitude that is right.
+    pub(crate) limit: u32,
 }
 
 impl Within {
@@ -144,25 +151,37 @@ impl Within {
         let encoding = narrowing.format.encoding;
         let is_gradual = matches!(narrowing.format.subnormals, Subnormals::Gradual);
         let is_nearest = matches!(narrowing.rounding, Rounding::NearestEven);
-        // The product with the factor is exact where f32 holds it as a normal number; where it
-        // does not, it is below half the smallest number of the format either way.
-        let is_narrow = encoding.min_subnormal_log2() > -126;
-        if !(is_gradual && is_nearest && is_narrow) {
+        let dropped = 24 - encoding.precision();
+        if !(is_gradual && is_nearest && dropped > 0) {
             return None;
         }
+        let least = exp2(encoding.min_normal_log2());
+        // The last place of a binade is added as a power of two, which has to be one of f32.
+        let highest = 127 - dropped as i32;
+        let top = encoding.max_log2() + 1;
+        let beyond = exp2(if top < highest { top } else { highest });
+        let bits = ((beyond.to_bits() - least.to_bits()) >> dropped) + encoding.min_normal_bits();
+        let max_finite = encoding.max_finite_bits();
         Some(Self {
             factor,
-            least: exp2(encoding.min_normal_log2()),
-            beyond: exp2(encoding.max_log2() + 1),
-            dropped: 24 - encoding.precision(),
+            least,
+            beyond,
+            dropped,
+            is_wide: encoding.min_normal_log2() == -126,
+            sign_shift: encoding.bits() - 1,
+            min_normal: encoding.min_normal_bits(),
+            limit: if bits > max_finite { max_finite } else { bits - 1 },
         })
     }
 
-    /// Rounds a magnitude; what is not finite or beyond the format becomes bits beyond its largest
-    /// finite ones.
+    /// Rounds a magnitude, to one beyond the limit where it is not finite, beyond the format, or for
+    /// [`Narrowing::narrow`] to round.
     #[inline(always)]
     pub(crate) const fn magnitude(&self, operand: u32) -> u32 {
+        // Exact where f32 holds it as a normal number; where it does not, it is below half the
+        // smallest number of the format either way, or the format is wide.
         let product = f32::from_bits(operand) * self.factor;
+        let is_tiny = self.is_wide & (product < self.least) & (operand != 0);
         // In this form both are one instruction, and a NaN becomes the bound.
         let product = if product < self.beyond { product } else { self.beyond };
         let normal = if product > self.least { product } else { self.least };
@@ -170,7 +189,7 @@ impl Within {
         let binade = normal.to_bits() & 0x7f80_0000;
         let unit = binade + (self.dropped << 23);
         let rounded = (product + f32::from_bits(unit)).to_bits() - unit;
-        ((binade - self.least.to_bits()) >> self.dropped) + rounded
+        select(is_tiny, u32::MAX, ((binade - self.least.to_bits()) >> self.dropped) + rounded)
     }
 }
 
