@@ -4,16 +4,15 @@ use adaloss_core::format::Element;
 
 use crate::{
     Block,
-    block::share,
-    epilogue::{Epilogue, Sink, Tally},
-    memory::Out,
+    epilogue::{Epilogue, Sink},
+    memory::{Out, has_chunks, read_chunk},
 };
 
 /// Narrows a tensor as an epilogue says, on all blocks of a grid.
 ///
 /// # Safety
 ///
-/// The cells of the epilogue are there and nobody writes them during the launch; outcome and
+/// There are as many values as results.  The cells of the epilogue are there and nobody writes them during the launch; outcome and
 /// histogram are NULL or structures that nobody else reads or writes meanwhile.
 pub unsafe fn apply<B: Block, F: Element>(
     block: &mut B,
@@ -21,18 +20,15 @@ pub unsafe fn apply<B: Block, F: Element>(
     to: Out<'_, F>,
     epilogue: &Epilogue,
 ) {
-    // SAFETY: the caller's promise.
-    let sink = unsafe { Sink::<F>::open(block, epilogue) };
-    let (shared, of) = (block.shared(), share(block, values.len()));
-    let tallies = block.each(|thread| {
-        let mut tally = Tally::EMPTY;
-        for index in of(thread) {
-            if let Some(&x) = values.get(index) {
-                // SAFETY: each place is in one share.
-                unsafe { sink.put(shared, &mut tally, index, x, to) };
-            }
-        }
-        tally
-    });
-    sink.close(block, &tallies);
+    let first = values.as_ptr();
+    // SAFETY: the caller's promise; chunks are within the tensor.
+    unsafe {
+        Sink::<F>::open(block, epilogue).run(
+            block,
+            to,
+            has_chunks(first) && to.len() <= values.len(),
+            |index| values.get(index).copied().unwrap_or(0.0),
+            |index| read_chunk(first.add(index)),
+        );
+    }
 }

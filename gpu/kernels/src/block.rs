@@ -1,5 +1,7 @@
 //! Where a kernel runs: a block of threads, in lockstep as the kernel sees it.
 
+use core::ops::Range;
+
 use adaloss_core::format::{Element, bf16, f16};
 
 /// Threads that exchange values among themselves; a block has a multiple of them.
@@ -145,7 +147,7 @@ pub trait Shared: Copy {
 pub fn share<B: Block>(block: &B, count: usize) -> impl Fn(u32) -> Share + use<B> {
     let threads = block.threads() as usize;
     let (first, step) = (block.index() as usize * threads, block.blocks() as usize * threads);
-    move |thread| Share { next: first + thread as usize, step, count }
+    move |thread| Share { next: first + thread as usize, step, end: count }
 }
 
 /// Numbers of one thread.
@@ -153,7 +155,14 @@ pub fn share<B: Block>(block: &B, count: usize) -> impl Fn(u32) -> Share + use<B
 pub struct Share {
     next: usize,
     step: usize,
-    count: usize,
+    end: usize,
+}
+
+impl Share {
+    /// Returns every so many-th number of a range, from its first.
+    pub(crate) const fn of(range: Range<usize>, step: usize) -> Self {
+        Self { next: range.start, step, end: range.end }
+    }
 }
 
 impl Iterator for Share {
@@ -163,7 +172,7 @@ impl Iterator for Share {
     fn next(&mut self) -> Option<usize> {
         let this = self.next;
         self.next = this.wrapping_add(self.step);
-        if this < self.count { Some(this) } else { None }
+        if this < self.end { Some(this) } else { None }
     }
 }
 

@@ -3,7 +3,7 @@
 use core::{marker::PhantomData, mem::offset_of};
 
 use adaloss_core::{
-    apply::Apply,
+    apply::{Apply, Straight},
     format::{Element, Narrowing, Noise},
     policy::Cell,
     scale::Scale,
@@ -12,8 +12,8 @@ use adaloss_core::{
 
 use crate::{
     Block, Shared,
-    block::{WARP, fold_warp, sum_warp},
-    memory::{Counters, Out},
+    block::{WARP, fold_warp, share, sum_warp},
+    memory::{CHUNK, Counters, Out},
 };
 
 /// Where results go; what `adaloss_hal::Epilogue` is to a device, in its memory.
@@ -43,6 +43,7 @@ pub struct Epilogue {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sink<'a, F> {
     apply: Apply,
+    straight: Option<Straight<F>>,
     incoming: Scale,
     stores: bool,
     classes: Classes,
@@ -112,8 +113,10 @@ impl<F: Element> Sink<'_, F> {
         let mut narrowing = epilogue.narrowing;
         // Equal to what it was, and known to the compiler.
         narrowing.format.encoding = F::ENCODING;
+        let apply = Apply { narrowing, shift: to / from, noise: epilogue.noise };
         Self {
-            apply: Apply { narrowing, shift: to / from, noise: epilogue.noise },
+            apply,
+            straight: apply.straight(),
             incoming: from,
             stores: epilogue.stores,
             classes: Classes::new(narrowing),
@@ -128,23 +131,90 @@ impl<F: Element> Sink<'_, F> {
         self.incoming
     }
 
-    /// Takes the result at a place of the tensor, and stores it.
+    /// Takes all results of a tensor and stores them: one of them by its place, or a chunk by the place of its
+    /// first.
     ///
     /// # Safety
     ///
-    /// The place is this thread's alone.
+    /// Nobody else reads or writes the tensor during the launch.
     #[inline(always)]
-    pub(crate) unsafe fn put(
+    pub(crate) unsafe fn run<B: Block>(
+        self,
+        block: &mut B,
+        to: Out<'_, F>,
+        by_chunks: bool,
+        one: impl Fn(usize) -> f32,
+        chunk: impl Fn(usize) -> [f32; CHUNK],
+    ) {
+        let chunks = if by_chunks && to.has_chunks() { to.len() / CHUNK } else { 0 };
+        let (shared, rest) = (block.shared(), CHUNK * chunks);
+        let (of_chunks, of_rest) = (share(block, chunks), share(block, to.len() - rest));
+        let tallies = block.each(|thread| {
+            let mut tally = Tally::EMPTY;
+            for nth in of_chunks(thread) {
+                let first = CHUNK * nth;
+                // SAFETY: each chunk is in one share.
+                unsafe { self.put_chunk(shared, &mut tally, first, chunk(first), &one, to) };
+            }
+            for nth in of_rest(thread) {
+                let index = rest + nth;
+                if let Some(x) = self.take(shared, &mut tally, index, one(index)) {
+                    // SAFETY: each place is in one share.
+                    unsafe { to.write(index, x) };
+                }
+            }
+            tally
+        });
+        self.close(block, &tallies);
+    }
+
+    /// Takes the results of a chunk and stores them; `one` is asked for those again that are none of the
+    /// commonest.
+    ///
+    /// # Safety
+    ///
+    /// The chunk is this thread's alone.
+    #[inline(always)]
+    unsafe fn put_chunk(
         &self,
         shared: impl Shared,
         tally: &mut Tally,
-        index: usize,
-        x: f32,
+        first: usize,
+        values: [f32; CHUNK],
+        one: impl Fn(usize) -> f32 + Copy,
         to: Out<'_, F>,
     ) {
-        if let Some(x) = self.take(shared, tally, index, x) {
-            // SAFETY: the caller's promise.
-            unsafe { to.write(index, x) };
+        // As many as a chunk has; the compiler does not know it, and unrolls no loop over the rare ones.
+        let again = (first..to.len().min(first + CHUNK)).map(|index| (index, one(index)));
+        if let Some(histogram) = self.histogram {
+            tally.measured += CHUNK as u32;
+            let mut all = true;
+            for x in values {
+                match self.classes.of(x) {
+                    Some(class) => shared.add(class, 1),
+                    None => all = false,
+                }
+            }
+            if !all {
+                let rare = |x| self.classes.of(x).is_none();
+                let values = again.clone().filter(|&(_, x)| rare(x));
+                values.for_each(|(_, x)| self.count(histogram, x, 1));
+            }
+        }
+        if !self.stores {
+            return;
+        }
+        match self.straight.and_then(|straight| straight.narrow(values)) {
+            Some((narrowed, outcome)) => {
+                tally.outcome.merge(&outcome);
+                // SAFETY: the caller's promise.
+                unsafe { to.write_chunk(first, narrowed) };
+            }
+            None => again.for_each(|(index, x)| {
+                let x = self.narrow(tally, index, x);
+                // SAFETY: the caller's promise.
+                unsafe { to.write(index, x) };
+            }),
         }
     }
 
@@ -164,10 +234,12 @@ impl<F: Element> Sink<'_, F> {
                 None => self.count(histogram, x, 1),
             }
         }
-        if !self.stores {
-            return None;
-        }
-        Some(F::from_bits(self.apply.element(x, index as u32, &mut tally.outcome)))
+        self.stores.then(|| self.narrow(tally, index, x))
+    }
+
+    #[inline(always)]
+    fn narrow(&self, tally: &mut Tally, index: usize, x: f32) -> F {
+        F::from_bits(self.apply.element(x, index as u32, &mut tally.outcome))
     }
 
     /// Adds values to a histogram.
@@ -181,7 +253,7 @@ impl<F: Element> Sink<'_, F> {
     }
 
     /// Brings home what the threads of a block counted: all of them, after the last result.
-    pub(crate) fn close<B: Block>(self, block: &mut B, tallies: &B::Each<Tally>) {
+    pub(crate) fn close<B: Block>(&self, block: &mut B, tallies: &B::Each<Tally>) {
         let counts = block.map(tallies, |_, tally| tally.counts());
         let counts = sum_warp(block, counts);
         let maxima = block.map(tallies, |_, tally| [tally.outcome.max_bits]);

@@ -1,9 +1,79 @@
-//! Global memory that many threads write.
+//! Global memory that many threads write, and read in chunks.
 
 use core::{
+    array,
     marker::PhantomData,
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
+
+use adaloss_core::format::Element;
+
+/// Elements that a thread reads and writes together, where they lie at a multiple of their size.
+pub const CHUNK: usize = 8;
+
+/// What changes no f32 that it is added to.
+pub(crate) const NOTHING: f32 = -0.0;
+
+/// Bytes that one instruction moves.
+#[derive(Clone, Copy)]
+#[repr(C, align(16))]
+struct Sixteen([u32; 4]);
+
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Eight([u32; 2]);
+
+/// Tells whether chunks of a tensor that begins here can be read and written.
+#[inline(always)]
+pub(crate) fn has_chunks<F: Element>(first: *const F) -> bool {
+    first.addr().is_multiple_of(if size_of::<F>() == 1 { 8 } else { 16 })
+}
+
+/// Reads a chunk.
+///
+/// # Safety
+///
+/// The elements are there, at such an address as [`has_chunks`] asks for, and nobody writes them.
+#[inline(always)]
+pub(crate) unsafe fn read_chunk<F: Element>(from: *const F) -> [F; CHUNK] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if size_of::<F>() == 4 {
+            let words = [*from.cast::<Sixteen>(), *from.cast::<Sixteen>().add(1)];
+            array::from_fn(|nth| F::from_bits(words[nth / 4].0[nth % 4]))
+        } else if size_of::<F>() == 2 {
+            let Sixteen(words) = *from.cast();
+            array::from_fn(|nth| F::from_bits(words[nth / 2] >> (16 * (nth % 2)) & 0xffff))
+        } else {
+            let Eight(words) = *from.cast();
+            array::from_fn(|nth| F::from_bits(words[nth / 4] >> (8 * (nth % 4)) & 0xff))
+        }
+    }
+}
+
+/// Writes a chunk.
+///
+/// # Safety
+///
+/// There is room at such an address, and nobody else reads or writes it.
+#[inline(always)]
+unsafe fn write_chunk<F: Element>(to: *mut F, elements: [F; CHUNK]) {
+    let bits = elements.map(F::to_bits);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if size_of::<F>() == 4 {
+            let [a, b, c, d, e, f, g, h] = bits;
+            to.cast::<Sixteen>().write(Sixteen([a, b, c, d]));
+            to.cast::<Sixteen>().add(1).write(Sixteen([e, f, g, h]));
+        } else if size_of::<F>() == 2 {
+            let word = |nth| bits[2 * nth + 1] << 16 | bits[2 * nth];
+            to.cast::<Sixteen>().write(Sixteen(array::from_fn(word)));
+        } else {
+            let word = |nth| (0..4).fold(0, |word, byte| word | bits[4 * nth + byte] << (8 * byte));
+            to.cast::<Eight>().write(Eight(array::from_fn(word)));
+        }
+    }
+}
 
 /// A tensor that a kernel writes: each element by one thread.
 #[derive(Debug)]
@@ -56,6 +126,50 @@ impl<'a, T: Copy> Out<'a, T> {
         if index < self.length {
             // SAFETY: within the tensor, and this thread's alone.
             unsafe { self.first.add(index).write(value) }
+        }
+    }
+
+    /// Tells whether [chunks](CHUNK) of it can be written.
+    #[inline(always)]
+    pub(crate) fn has_chunks(self) -> bool
+    where
+        T: Element,
+    {
+        has_chunks(self.first)
+    }
+
+    /// Writes a chunk; one that is not within the tensor is not written.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write), of each element; the tensor [has chunks](Self::has_chunks), and
+    /// `index` is a multiple of one.
+    #[inline(always)]
+    pub(crate) unsafe fn write_chunk(self, index: usize, elements: [T; CHUNK])
+    where
+        T: Element,
+    {
+        if index < self.length && self.length - index >= CHUNK {
+            // SAFETY: within the tensor, and this thread's alone.
+            unsafe { write_chunk(self.first.add(index), elements) }
+        }
+    }
+
+    /// Reads a chunk; `None` of one that is not within the tensor.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read`](Self::read), of each element, and as for [`write_chunk`](Self::write_chunk).
+    #[inline(always)]
+    pub(crate) unsafe fn read_chunk(self, index: usize) -> Option<[T; CHUNK]>
+    where
+        T: Element,
+    {
+        if index < self.length && self.length - index >= CHUNK {
+            // SAFETY: within the tensor, and this thread's alone.
+            Some(unsafe { read_chunk(self.first.add(index)) })
+        } else {
+            None
         }
     }
 

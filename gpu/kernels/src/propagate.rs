@@ -1,5 +1,7 @@
 //! Joins: branches are brought to one scale, summed in f32, and narrowed again.
 
+use core::array;
+
 use adaloss_core::{
     format::{Element, Format},
     policy::Cell,
@@ -8,9 +10,8 @@ use adaloss_core::{
 
 use crate::{
     Block,
-    block::share,
-    epilogue::{Epilogue, Sink, Tally},
-    memory::Out,
+    epilogue::{Epilogue, Sink},
+    memory::{CHUNK, NOTHING, Out, has_chunks, read_chunk},
 };
 
 /// One branch of a join.
@@ -44,22 +45,34 @@ pub unsafe fn propagate<B: Block, F: Element>(
 ) {
     // SAFETY: the caller's promise.
     let sink = unsafe { Sink::<F>::open(block, epilogue) };
-    let (shared, of) = (block.shared(), share(block, to.len()));
-    let format = Format { encoding: F::ENCODING, ..epilogue.narrowing.format };
-    let tallies = block.each(|thread| {
-        let mut tally = Tally::EMPTY;
-        for index in of(thread) {
-            let mut sum = None;
-            for branch in branches {
-                // SAFETY: the caller's promise.
-                let (x, scale) = unsafe { (*branch.gradient.add(index), (*branch.cell).scale()) };
-                let x = shifted(format.widen(x.to_bits()), sink.incoming() / scale);
-                sum = Some(sum.map_or(x, |sum: f32| sum + x));
-            }
-            // SAFETY: each place is in one share.
-            unsafe { sink.put(shared, &mut tally, index, sum.unwrap_or(0.0), to) };
+    let (incoming, format) = (sink.incoming(), epilogue.narrowing.format);
+    let format = Format { encoding: F::ENCODING, ..format };
+    let shift = |branch: &Branch<F>| {
+        // SAFETY: the caller's promise.
+        incoming / unsafe { (*branch.cell).scale() }
+    };
+    let one = |index: usize| {
+        let terms = branches.iter().map(|branch| {
+            // SAFETY: the caller's promise.
+            let x = unsafe { *branch.gradient.add(index) };
+            shifted(format.widen(x.to_bits()), shift(branch))
+        });
+        terms.reduce(|sum, x| sum + x).unwrap_or(0.0)
+    };
+    let chunk = |index: usize| {
+        let mut sums = [NOTHING; CHUNK];
+        for branch in branches {
+            // SAFETY: the caller's promise; the chunk is within the branch.
+            let chunk = unsafe { read_chunk(branch.gradient.add(index)) };
+            let factor = shift(branch).factor().unwrap_or(0.0);
+            let terms = chunk.map(|x| format.widen(x.to_bits()) * factor);
+            sums = array::from_fn(|nth| sums[nth] + terms[nth]);
         }
-        tally
-    });
-    sink.close(block, &tallies);
+        sums
+    };
+    let by_chunks = branches
+        .iter()
+        .all(|branch| has_chunks(branch.gradient) && shift(branch).factor().is_some());
+    // SAFETY: the caller's promise.
+    unsafe { sink.run(block, to, by_chunks, one, chunk) }
 }

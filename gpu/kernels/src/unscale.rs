@@ -1,6 +1,6 @@
 //! Back to f32: scales are taken out of many tensors in one launch, and the step is judged.
 
-use core::{mem::offset_of, ops::Range};
+use core::{array, mem::offset_of};
 
 use adaloss_core::{
     format::{Element, Format},
@@ -10,8 +10,8 @@ use adaloss_core::{
 
 use crate::{
     Block,
-    block::{WARP, sum_warp},
-    memory::{Counters, Out},
+    block::{Share, WARP, sum_warp},
+    memory::{CHUNK, Counters, NOTHING, Out, has_chunks, read_chunk},
 };
 
 /// One gradient that is unscaled.
@@ -49,10 +49,24 @@ pub struct Part {
 }
 
 impl Part {
-    /// Returns the elements of this part of a tensor with so many.
-    pub(crate) fn elements(self, count: usize) -> Range<usize> {
+    /// Returns where a thread, one of so many, finds the chunks of this part of a tensor with so many
+    /// elements, and the elements that are in none.
+    #[inline(always)]
+    pub(crate) fn places(
+        self,
+        count: usize,
+        by_chunks: bool,
+    ) -> [impl Fn(u32, usize) -> Share + Copy; 2] {
         let begin = self.part as usize * PART;
-        begin..count.min(begin.saturating_add(PART))
+        let end = count.min(begin.saturating_add(PART));
+        let chunks = if by_chunks { end.saturating_sub(begin) / CHUNK } else { 0 };
+        let places = |first: usize, size: usize, end: usize| {
+            move |thread: u32, threads: usize| {
+                Share::of(first + size * thread as usize..end, size * threads)
+            }
+        };
+        let rest = begin + CHUNK * chunks;
+        [places(begin, CHUNK, rest), places(rest, 1, end)]
     }
 }
 
@@ -154,23 +168,38 @@ unsafe fn unscale_part<B: Block, F: Element>(
     let (format, threads) = (Format { encoding: F::ENCODING, ..format }, block.threads() as usize);
     // SAFETY: the caller's promise.
     let (to, inverse) = unsafe { (Out::new(to, count), (*cell).scale().inverse().factor()) };
-    let elements = part.elements(count);
+    let by_chunks = has_chunks(from) && (into == Into::Nothing || to.has_chunks());
+    let [chunks, rest] = part.places(count, by_chunks);
     let counts = block.each(|thread| {
         let mut counts = Unscaled::default();
-        let mut index = elements.start + thread as usize;
-        while index < elements.end {
+        let mut unscale = |x: F, before: f32| {
+            let scaled = format.widen(x.to_bits());
+            let unscaled = scaled * inverse;
+            let result = before + unscaled;
+            counts.record(scaled, if result.is_finite() { unscaled } else { result });
+            result
+        };
+        for index in chunks(thread, threads) {
+            // SAFETY: the caller's promise; the chunk is this thread's alone.
+            unsafe {
+                let chunk = read_chunk(from.add(index));
+                let before = if into == Into::Sum { to.read_chunk(index) } else { None };
+                let before = before.unwrap_or([NOTHING; CHUNK]);
+                let results = array::from_fn(|nth| unscale(chunk[nth], before[nth]));
+                if into != Into::Nothing {
+                    to.write_chunk(index, results);
+                }
+            }
+        }
+        for index in rest(thread, threads) {
             // SAFETY: the caller's promise; the element is this thread's alone.
             unsafe {
-                let scaled = format.widen((*from.add(index)).to_bits());
-                let unscaled = scaled * inverse;
                 let before = if into == Into::Sum { to.read(index) } else { None };
-                let result = before.map_or(unscaled, |before| before + unscaled);
-                counts.record(scaled, if result.is_finite() { unscaled } else { result });
+                let result = unscale(*from.add(index), before.unwrap_or(NOTHING));
                 if into != Into::Nothing {
                     to.write(index, result);
                 }
             }
-            index += threads;
         }
         [counts.elements as u32, counts.nonfinite as u32, counts.tiny as u32]
     });

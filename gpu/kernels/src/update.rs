@@ -1,5 +1,7 @@
 //! Steps of an optimizer that read scaled gradients, and are taken or not as the device decides.
 
+use core::array;
+
 use adaloss_core::{
     format::{Element, Format},
     policy::Cell,
@@ -7,7 +9,7 @@ use adaloss_core::{
 
 use crate::{
     Block,
-    memory::Out,
+    memory::{Out, has_chunks, read_chunk},
     unscale::{Part, each_part},
 };
 
@@ -90,21 +92,36 @@ pub unsafe fn sgd<B: Block, F: Element>(
             let inverse = (*cell).scale().inverse().factor();
             (Out::new(weight, count), Out::new(momentum, count), inverse)
         };
-        let elements = part.elements(count);
+        let update = |x: F, w: f32, m: f32| {
+            let unscaled = format.widen(x.to_bits()) * inverse;
+            let g = unscaled + sgd.weight_decay * w;
+            let m = sgd.momentum * m + g;
+            (w - sgd.learning_rate * m, m)
+        };
+        let by_chunks = has_chunks(gradient) && weight.has_chunks() && momentum.has_chunks();
+        let [chunks, rest] = part.places(count, by_chunks);
         block.each(|thread| {
-            let mut index = elements.start + thread as usize;
-            while index < elements.end {
-                // SAFETY: the caller's promise; the elements are this thread's alone.
+            for index in chunks(thread, threads) {
+                // SAFETY: the caller's promise; the chunk is this thread's alone.
                 unsafe {
-                    let unscaled = format.widen((*gradient.add(index)).to_bits()) * inverse;
-                    if let (Some(w), Some(m)) = (weight.read(index), momentum.read(index)) {
-                        let g = unscaled + sgd.weight_decay * w;
-                        let m = sgd.momentum * m + g;
-                        momentum.write(index, m);
-                        weight.write(index, w - sgd.learning_rate * m);
+                    let chunk = read_chunk(gradient.add(index));
+                    let (w, m) = (weight.read_chunk(index), momentum.read_chunk(index));
+                    if let (Some(w), Some(m)) = (w, m) {
+                        let updated = array::from_fn(|nth| update(chunk[nth], w[nth], m[nth]));
+                        momentum.write_chunk(index, updated.map(|(_, m)| m));
+                        weight.write_chunk(index, updated.map(|(w, _)| w));
                     }
                 }
-                index += threads;
+            }
+            for index in rest(thread, threads) {
+                // SAFETY: the caller's promise; the element is this thread's alone.
+                unsafe {
+                    if let (Some(w), Some(m)) = (weight.read(index), momentum.read(index)) {
+                        let (w, m) = update(*gradient.add(index), w, m);
+                        momentum.write(index, m);
+                        weight.write(index, w);
+                    }
+                }
             }
         });
     });
