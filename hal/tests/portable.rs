@@ -28,6 +28,16 @@ fn decides_like_the_core() -> Result<(), Failure> {
 }
 
 #[test]
+fn decides_for_many_layers() -> Result<(), Failure> {
+    conformance::layers::<f16, _>(&mut Portable, 200, 1)?;
+    conformance::layers::<bf16, _>(&mut Portable, 200, 2)?;
+    conformance::layers::<E5M2, _>(&mut Portable, 200, 3)?;
+    let report = conformance::layers::<E4M3, _>(&mut Portable, 200, 4)?;
+    assert_eq!(report.operations, 200 * 16 * 4);
+    Ok(())
+}
+
+#[test]
 fn multiplies_every_pair_of_formats_that_training_uses() -> Result<(), Failure> {
     let device = &mut Portable;
     conformance::matmul::<f16, f16, f16, _>(device)?;

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::{cell::RefCell, rc::Rc};
+
 use adaloss_core::{
     format::{E5M2, Format, Narrowing, Noise, bf16, f16},
     policy::{Cell, Certificate, Config, Fraction},
@@ -83,6 +85,49 @@ fn a_logged_device_computes_layers_and_tells_what_they_left() -> Result<(), Fail
     let told = |of: u64, operation| of > 0 && of < counts.of(operation); // but for refusals
     assert!(told(losses, Operation::SoftmaxCrossEntropy) && told(norms, Operation::SquareNorm));
     Ok(())
+}
+
+/// The steps of the suite wait for nothing on the way: what a device can capture.
+#[test]
+fn a_step_of_layers_reads_nothing_on_the_way() -> Result<(), Failure> {
+    use Operation as O;
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let log = Rc::clone(&asked);
+    let mut device = broken(move |operation, _| {
+        log.borrow_mut().push(operation);
+        None
+    });
+    conformance::layers::<f16, _>(&mut device, 5, 1)?;
+    let asked = asked.borrow();
+    let copies = |operation: &O| matches!(operation, O::Zeroed | O::Write | O::Read);
+    let steps: Vec<_> = asked.split(copies).filter(|run| !run.is_empty()).collect();
+    let step = [O::Apply, O::Decide, O::Apply, O::Note].repeat(16);
+    assert_eq!(steps, [step.as_slice(); 5]);
+    Ok(())
+}
+
+/// From the thousandth call on, an operation is dropped, or strikes an element.
+#[test]
+fn a_step_of_layers_finds_what_goes_wrong() {
+    use Operation as O;
+    let flip = Injection::Flip { index: 0, bit: 3 };
+    let wrong = [
+        (O::Apply, flip),
+        (O::Apply, Injection::Drop),
+        (O::Decide, Injection::Drop),
+        (O::Note, Injection::Drop),
+    ];
+    for (operation, injection) in wrong {
+        let mut calls = 0;
+        let mut device = broken(move |asked, elements| {
+            calls += u32::from(asked == operation);
+            let has_some = asked != O::Apply || elements > 0;
+            (asked == operation && calls >= 1000 && has_some).then_some(injection)
+        });
+        assert!(conformance::layers::<f16, _>(&mut device, 20, 7).is_ok());
+        let result = conformance::layers::<f16, _>(&mut device, 50, 8);
+        assert!(result.is_err() && device.injected() > 0, "{operation} {injection:?}");
+    }
 }
 
 /// A device that refuses its first operation fails the suite there and then.

@@ -26,10 +26,7 @@ pub(super) fn check<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), 
     let mut memory = DeviceMemory::new(Case::new("zeroed", 1), bench.device)?;
     let formats = [Format::BINARY16, Format::BFLOAT16, Format::E5M2, Format::E4M3];
     for (nth, format) in formats.iter().flat_map(|&f| [f, f.flushing()]).enumerate() {
-        // No parameter is out of range; were one, its configuration would be left out below.
-        let configs = configurations(format);
-        debug_assert!(configs.iter().all(Result::is_ok));
-        for config in configs.into_iter().flatten() {
+        for config in configurations(format) {
             check_life(bench, &mut memory, &config, nth as u32)?;
         }
     }
@@ -37,7 +34,15 @@ pub(super) fn check<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), 
 }
 
 /// One configuration per policy, and the ones that change what a policy sees.
-fn configurations(format: Format) -> [Result<Config, ConfigError>; 9] {
+///
+/// No parameter is out of range; were one, its configuration would be left out.
+pub(super) fn configurations(format: Format) -> impl Iterator<Item = Config> {
+    let configs = all_configurations(format);
+    debug_assert!(configs.iter().all(Result::is_ok));
+    configs.into_iter().flatten()
+}
+
+fn all_configurations(format: Format) -> [Result<Config, ConfigError>; 9] {
     let measured = Config::for_format(format);
     let amax = |window, margin| {
         measured.with_policy(Policy::Amax(Amax { window, margin }))?.with_period(1)
@@ -132,10 +137,10 @@ fn check_life<D: Memory + Decide>(
 }
 
 /// The f32 results of one visit, as a function.
-struct Tensor {
-    stream: u32,
-    elements: usize,
-    incoming: Scale,
+pub(super) struct Tensor {
+    pub(super) stream: u32,
+    pub(super) elements: usize,
+    pub(super) incoming: Scale,
     center: i32,
     spread: i32,
     /// How often the counts are doubled: tensors have more elements than anyone waits for here.
@@ -143,9 +148,12 @@ struct Tensor {
 }
 
 impl Tensor {
-    fn new(stream: u32, visit: u32) -> Self {
+    /// The most elements.
+    pub(super) const MOST: usize = 300;
+
+    pub(super) fn new(stream: u32, visit: u32) -> Self {
         let pick = values::word(stream, visit as usize);
-        let (kind, size) = (pick % 16, (pick >> 4) as usize % 300);
+        let (kind, size) = (pick % 16, (pick >> 4) as usize % Self::MOST);
         let incoming = Scale::saturating((pick >> 16) as i32 % 41 - 20);
         // A drifting centre, with a jump now and then.
         let drift = (values::word(stream ^ 0xffff, visit as usize / 30) % 121) as i32 - 100;
@@ -162,7 +170,7 @@ impl Tensor {
         Self { stream: stream << 16 | visit, elements, incoming, center, spread, doublings }
     }
 
-    fn value(&self, index: usize) -> f32 {
+    pub(super) fn value(&self, index: usize) -> f32 {
         match self.center {
             i32::MIN => 0.0,
             i32::MAX if index == self.elements / 2 => f32::NEG_INFINITY,
@@ -174,9 +182,15 @@ impl Tensor {
         }
     }
 
-    fn histogram(&self, config: &Config) -> Histogram {
+    /// Returns the histogram of its elements, none of them counted twice.
+    pub(super) fn histogram_once(&self, config: &Config) -> Histogram {
         let mut histogram = Histogram::new(config.narrowing());
         (0..self.elements).for_each(|i| histogram.observe_one(self.value(i), self.incoming));
+        histogram
+    }
+
+    fn histogram(&self, config: &Config) -> Histogram {
+        let mut histogram = self.histogram_once(config);
         for _ in 0..self.doublings {
             let same = histogram;
             let merged = histogram.merge(&same);
@@ -185,9 +199,14 @@ impl Tensor {
         histogram
     }
 
-    fn outcome(&self, config: &Config, leaving: Scale) -> Outcome {
+    /// Returns how it is narrowed to a scale.
+    pub(super) fn apply(&self, config: &Config, leaving: Scale) -> Apply {
         let noise = Noise { seed: config.seed(), stream: self.stream };
-        let apply = Apply { narrowing: config.narrowing(), shift: leaving / self.incoming, noise };
+        Apply { narrowing: config.narrowing(), shift: leaving / self.incoming, noise }
+    }
+
+    fn outcome(&self, config: &Config, leaving: Scale) -> Outcome {
+        let apply = self.apply(config, leaving);
         let mut outcome = Outcome::EMPTY;
         for index in 0..self.elements {
             apply.element(self.value(index), index as u32, &mut outcome);

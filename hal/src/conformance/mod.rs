@@ -9,6 +9,7 @@
 //! conformance::memory(&mut device)?;
 //! conformance::narrow::<f16, _>(&mut device)?;
 //! conformance::decide(&mut device)?;
+//! conformance::layers::<f16, _>(&mut device, 100, 0)?;
 //! conformance::matmul::<f16, f16, f16, _>(&mut device)?;
 //! # Ok::<(), conformance::Failure>(())
 //! ```
@@ -56,6 +57,7 @@ mod bench;
 mod compare;
 mod decide;
 mod failure;
+mod layers;
 mod matmul;
 mod memory;
 mod near;
@@ -118,6 +120,25 @@ pub fn narrow<F: Element + Plain, D: Memory + Narrow<F>>(
 pub fn decide<D: Memory + Decide>(device: &mut D) -> Result<Report, Failure> {
     let mut bench = bench::Bench::new(device)?;
     decide::check(&mut bench)?;
+    Ok(bench.report)
+}
+
+/// Checks steps of random layers, 16 in each: every one is measured, its scale decided, narrowed and noted,
+/// and nothing is read before the step is done.
+///
+/// Cells live through all steps, some for each policy.  Another seed gives other layers; a device that
+/// has passed the other checks can be left to this one for as long as one likes.
+///
+/// # Errors
+///
+/// The first difference from the core.
+pub fn layers<F, D>(device: &mut D, steps: u32, seed: u32) -> Result<Report, Failure>
+where
+    F: Element + Plain,
+    D: Memory + Narrow<F> + Decide,
+{
+    let mut bench = bench::Bench::new(device)?;
+    layers::check::<F, D>(&mut bench, steps, seed)?;
     Ok(bench.report)
 }
 

@@ -47,6 +47,15 @@ fn decides_like_the_core() -> Result<(), Failure> {
 }
 
 #[test]
+fn decides_for_many_layers() -> Result<(), Failure> {
+    with_threads(|device| {
+        conformance::layers::<f16, _>(device, 50, 5)?;
+        conformance::layers::<E4M3, _>(device, 50, 6)?;
+        Ok(())
+    })
+}
+
+#[test]
 fn multiplies_every_pair_of_formats_that_training_uses() -> Result<(), Failure> {
     with_threads(|device| {
         conformance::matmul::<f16, f16, f16, _>(device)?;

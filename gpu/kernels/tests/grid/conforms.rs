@@ -26,6 +26,30 @@ fn kernels_decide_like_the_core() -> Result<(), Failure> {
 }
 
 #[test]
+fn kernels_take_steps_like_the_core() -> Result<(), Failure> {
+    let device = &mut Simulated::default();
+    conformance::layers::<f16, _>(device, 20, 1)?;
+    conformance::layers::<bf16, _>(device, 20, 2)?;
+    conformance::layers::<E5M2, _>(device, 20, 3)?;
+    let report = conformance::layers::<E4M3, _>(device, 20, 4)?;
+    assert_eq!(report.operations, 20 * 16 * 4);
+    Ok(())
+}
+
+/// As many as are to agree on a GPU.
+#[test]
+#[ignore = "takes some minutes: cargo test --release -p adaloss-kernels -- --ignored"]
+fn a_million_layers_are_those_of_the_core() -> Result<(), Failure> {
+    let device = &mut Simulated::default();
+    conformance::layers::<f16, _>(device, 20_000, 11)?;
+    conformance::layers::<bf16, _>(device, 20_000, 12)?;
+    conformance::layers::<E5M2, _>(device, 11_250, 13)?;
+    let report = conformance::layers::<E4M3, _>(device, 11_250, 14)?;
+    println!("{report}");
+    Ok(())
+}
+
+#[test]
 fn products_are_sums_in_order() -> Result<(), Failure> {
     let device = &mut Simulated::default();
     conformance::matmul::<f16, f16, f16, _>(device)?;
