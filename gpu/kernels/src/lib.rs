@@ -40,6 +40,7 @@ extern crate std;
 
 pub mod apply;
 pub mod block;
+pub mod entries;
 pub mod epilogue;
 pub mod format;
 #[cfg(any(feature = "grid", doc))]

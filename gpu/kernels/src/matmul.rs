@@ -83,6 +83,11 @@ impl<E> Clone for Product<E> {
 impl<E> Copy for Product<E> {}
 
 impl<E> Product<E> {
+    /// Returns the number of its sums.
+    pub const fn sums(&self) -> usize {
+        self.rows * self.columns
+    }
+
     /// Returns the number of tiles of its sums: no more blocks than that have something to do.
     pub const fn tiles(&self) -> usize {
         self.rows.div_ceil(SIDE) * self.columns.div_ceil(SIDE)

@@ -1,0 +1,119 @@
+//! Modules, functions, launches.
+
+use std::{
+    ffi::{CStr, c_char, c_void},
+    ptr, slice,
+    sync::Arc,
+};
+
+use crate::{
+    driver::{DEVICES, current, in_context, put},
+    kernel::{MOST_BYTES, Shape},
+    memory::Memory,
+    module::{Function, Module},
+    status::Status,
+};
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleLoadData(to: *mut usize, image: *const c_char) -> Status {
+    in_context("cuModuleLoadData", |driver| {
+        driver.refuse_unsafe()?;
+        // SAFETY: the caller's promise: a text.
+        let text = unsafe { CStr::from_ptr(image) };
+        let text = text.to_str().map_err(|_| Status::INVALID_IMAGE)?;
+        let device = current().ok_or(Status::INVALID_CONTEXT)?;
+        let module = Module::load(text, DEVICES[device])?;
+        let handle = driver.next();
+        driver.modules.insert(handle, module);
+        // SAFETY: the caller's promise.
+        unsafe { put(to, handle) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleUnload(module: usize) -> Status {
+    in_context("cuModuleUnload", |driver| {
+        driver.refuse_unsafe()?;
+        driver.finish_all()?;
+        driver.functions.retain(|_, function| function.module != module);
+        driver.modules.remove(&module).map(drop).ok_or(Status::INVALID_HANDLE)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleGetFunction(
+    to: *mut usize,
+    module: usize,
+    name: *const c_char,
+) -> Status {
+    in_context("cuModuleGetFunction", |driver| {
+        // SAFETY: the caller's promise: a text.
+        let name = unsafe { CStr::from_ptr(name) };
+        let of = driver.modules.get(&module).ok_or(Status::INVALID_HANDLE)?;
+        let kernel = of.kernel(name.to_str().map_err(|_| Status::NOT_FOUND)?)?;
+        let handle = driver.next();
+        driver.functions.insert(handle, Function { kernel, module, most_shared_bytes: 48 << 10 });
+        // SAFETY: the caller's promise.
+        unsafe { put(to, handle) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuFuncSetAttribute(function: usize, attribute: u32, value: i32) -> Status {
+    in_context("cuFuncSetAttribute", |driver| {
+        let function = driver.functions.get_mut(&function).ok_or(Status::INVALID_HANDLE)?;
+        match (attribute, u32::try_from(value)) {
+            // Bytes of shared memory that a launch may ask for.
+            (8, Ok(bytes @ 0..=MOST_SHARED_BYTES)) => function.most_shared_bytes = bytes,
+            _ => return Err(Status::INVALID_VALUE),
+        }
+        Ok(())
+    })
+}
+
+/// Bytes of shared memory that a kernel can be allowed.
+pub(crate) const MOST_SHARED_BYTES: u32 = 100 << 10;
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuLaunchKernel(
+    function: usize,
+    blocks_x: u32,
+    blocks_y: u32,
+    blocks_z: u32,
+    threads_x: u32,
+    threads_y: u32,
+    threads_z: u32,
+    shared_bytes: u32,
+    stream: usize,
+    parameters: *const *const u8,
+    extra: *const *const c_void,
+) -> Status {
+    in_context("cuLaunchKernel", |driver| {
+        let &Function { kernel, most_shared_bytes, .. } =
+            driver.functions.get(&function).ok_or(Status::INVALID_HANDLE)?;
+        let shape = Shape {
+            blocks: [blocks_x, blocks_y, blocks_z],
+            threads: [threads_x, threads_y, threads_z],
+            shared_bytes,
+        };
+        if shared_bytes > most_shared_bytes {
+            return Err(Status::INVALID_VALUE);
+        }
+        let bytes: usize = kernel.sizes.iter().sum();
+        if !ptr::eq(extra, ptr::null()) || bytes > MOST_BYTES {
+            return Err(Status::INVALID_VALUE);
+        }
+        shape.grid()?;
+        // Parameters are copied when a launch is asked for, not when it runs.
+        let mut copied = Vec::with_capacity(bytes);
+        for (nth, &size) in kernel.sizes.iter().enumerate() {
+            // SAFETY: the caller's promise: an address for each parameter, of as many bytes.
+            copied.extend_from_slice(unsafe { slice::from_raw_parts(*parameters.add(nth), size) });
+        }
+        let launch = move |memory: &mut Memory| {
+            // SAFETY: the launcher's promise, as on a GPU.
+            unsafe { kernel.launch(shape.grid()?, &copied, memory) }
+        };
+        driver.give(stream, Arc::new(launch))
+    })
+}

@@ -1,0 +1,171 @@
+//! Kernels by name: what PTX is made of, called on the simulated grid.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use adaloss_kernels::{
+    block::{MOST_THREADS, WARP},
+    entries::*,
+    grid::{Grid, SimulatedBlock},
+};
+
+use crate::{
+    memory::Memory,
+    status::{Answer, Status},
+};
+
+/// Bytes that the parameters of a kernel may take.
+pub(crate) const MOST_BYTES: usize = 4096;
+
+/// A kernel and what a launch passes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel {
+    /// The bytes of each parameter.
+    pub(crate) sizes: &'static [usize],
+    /// Runs it on one block.
+    run: unsafe fn(&mut SimulatedBlock<'_>, Parameters<'_>),
+    /// Tells whether the device's memory has what the parameters name.
+    names: unsafe fn(&Memory, Parameters<'_>) -> bool,
+}
+
+/// The parameters of a launch, one after the other, without gaps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parameters<'a>(&'a [u8]);
+
+impl Parameters<'_> {
+    /// Takes the next parameter.
+    ///
+    /// # Safety
+    ///
+    /// The bytes that come next are of this type.
+    unsafe fn take<T: Argument>(&mut self) -> T {
+        let (these, rest) = self.0.split_at(size_of::<T>());
+        self.0 = rest;
+        // SAFETY: the caller's promise; they are as many.
+        unsafe { these.as_ptr().cast::<T>().read_unaligned() }
+    }
+}
+
+/// The shape of a launch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) blocks: [u32; 3],
+    pub(crate) threads: [u32; 3],
+    /// What a block gets of shared memory beside what the kernel has.
+    pub(crate) shared_bytes: u32,
+}
+
+impl Shape {
+    /// Returns the grid, with an order of blocks and threads that is another one for each launch.
+    pub(crate) fn grid(self) -> Answer<Grid> {
+        static LAUNCHES: AtomicU32 = AtomicU32::new(0);
+        let ([blocks, 1, 1], [threads, 1, 1]) = (self.blocks, self.threads) else {
+            return Err(Status::NOT_SUPPORTED);
+        };
+        if blocks == 0 || threads == 0 || threads > MOST_THREADS {
+            return Err(Status::INVALID_VALUE);
+        }
+        if !threads.is_multiple_of(WARP) {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        let grid = Grid::new(blocks, threads).with_seed(LAUNCHES.fetch_add(1, Relaxed) % 5);
+        Ok(match self.shared_bytes {
+            0 => grid,
+            bytes => grid.with_shared(bytes as usize / 4),
+        })
+    }
+}
+
+impl Kernel {
+    /// Returns the kernel of an entry point.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        macro_rules! entry {
+            (fn $name:ident($block:ident $(, $parameter:ident: $type:ty)*) { $($call:tt)* }) => {
+                if name == stringify!($name) {
+                    unsafe fn run($block: &mut SimulatedBlock<'_>, mut parameters: Parameters<'_>) {
+                        // SAFETY: the launcher's promise: parameters are the kernel's, in its order.
+                        unsafe {
+                            $(let $parameter = parameters.take::<$type>();)*
+                            $($call)*
+                        }
+                    }
+                    unsafe fn names(memory: &Memory, mut parameters: Parameters<'_>) -> bool {
+                        // SAFETY: as above.
+                        unsafe { true $(& parameters.take::<$type>().is_named(memory))* }
+                    }
+                    return Some(Self { sizes: &[$(size_of::<$type>()),*], run, names });
+                }
+            };
+        }
+        adaloss_kernels::entries!(entry);
+        adaloss_kernels::products!(entry);
+        None
+    }
+
+    /// Runs the kernel on all blocks.
+    ///
+    /// # Safety
+    ///
+    /// The parameters are the kernel's, and what they name is what the kernel asks for.
+    pub(crate) unsafe fn launch(self, grid: Grid, parameters: &[u8], memory: &Memory) -> Answer {
+        let parameters = Parameters(parameters);
+        // SAFETY: the caller's promise.
+        if !unsafe { (self.names)(memory, parameters) } {
+            return Err(Status::ILLEGAL_ADDRESS);
+        }
+        // SAFETY: the caller's promise.
+        grid.launch(|block| unsafe { (self.run)(block, parameters) });
+        memory.check_guards()
+    }
+}
+
+/// What can be a parameter.
+trait Argument: Copy {
+    /// Tells whether the addresses within are of the device's memory.
+    fn is_named(self, _: &Memory) -> bool {
+        true
+    }
+}
+
+impl Argument for u32 {}
+impl Argument for usize {}
+impl Argument for Narrowing {}
+impl Argument for Noise {}
+impl Argument for Sgd {}
+
+impl<T> Argument for *const T {
+    fn is_named(self, memory: &Memory) -> bool {
+        memory.names(self.addr())
+    }
+}
+
+impl<T> Argument for *mut T {
+    fn is_named(self, memory: &Memory) -> bool {
+        memory.names(self.addr())
+    }
+}
+
+impl Argument for Epilogue {
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { from, to, outcome, histogram, .. } = self;
+        from.is_named(memory)
+            && to.is_named(memory)
+            && outcome.is_named(memory)
+            && histogram.is_named(memory)
+    }
+}
+
+impl<E> Argument for Product<E> {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.a.is_named(memory) && self.b.is_named(memory)
+    }
+}
+
+impl<F> Argument for Gradient<F> {
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { from, to, cell, met, .. } = self;
+        from.is_named(memory)
+            && to.is_named(memory)
+            && cell.is_named(memory)
+            && met.is_named(memory)
+    }
+}

@@ -1,0 +1,116 @@
+//! Modules: the entry points of a PTX text.
+
+use crate::{
+    kernel::Kernel,
+    status::{Answer, Status},
+};
+
+/// An entry point and the sizes of its parameters in bytes, as PTX declares them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Declared {
+    name: String,
+    sizes: Vec<usize>,
+}
+
+/// A module that was loaded.
+#[derive(Debug)]
+pub(crate) struct Module {
+    entries: Vec<Declared>,
+}
+
+/// A kernel of a module.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Function {
+    pub(crate) kernel: Kernel,
+    pub(crate) module: usize,
+    /// What a launch may ask for of shared memory.
+    pub(crate) most_shared_bytes: u32,
+}
+
+impl Module {
+    /// Reads the entry points of a PTX text, for a device.
+    pub(crate) fn load(text: &str, capability: (i32, i32)) -> Answer<Self> {
+        let target = text.lines().find_map(|line| line.strip_prefix(".target sm_"));
+        let digits = target.ok_or(Status::INVALID_IMAGE)?.trim().trim_end_matches(',');
+        // What ends in a letter is for one capability alone.
+        let number = digits.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
+        let asked: i32 = number.parse().map_err(|_| Status::INVALID_IMAGE)?;
+        let found = 10 * capability.0 + capability.1;
+        if asked > found || number.len() < digits.len() && asked != found {
+            return Err(Status::INVALID_IMAGE);
+        }
+        let entries = text.split(".visible .entry ").skip(1);
+        let entries = entries.map(declared).collect::<Option<Vec<_>>>();
+        Ok(Self { entries: entries.ok_or(Status::INVALID_IMAGE)? })
+    }
+
+    /// Returns a kernel that has the parameters that are declared.
+    pub(crate) fn kernel(&self, name: &str) -> Answer<Kernel> {
+        let declared = self.entries.iter().find(|entry| entry.name == name);
+        let declared = declared.ok_or(Status::NOT_FOUND)?;
+        let kernel = Kernel::named(name).ok_or(Status::NOT_FOUND)?;
+        if kernel.sizes != declared.sizes {
+            return Err(Status::INVALID_IMAGE);
+        }
+        Ok(kernel)
+    }
+}
+
+/// Reads an entry point from its name on.
+fn declared(text: &str) -> Option<Declared> {
+    let (name, rest) = text.split_once('(')?;
+    let (parameters, _) = rest.split_once(')')?;
+    let sizes = parameters.split(".param ").skip(1).map(size).collect::<Option<_>>()?;
+    Some(Declared { name: name.trim().into(), sizes })
+}
+
+/// Returns the bytes of a parameter.
+fn size(declaration: &str) -> Option<usize> {
+    let mut words = declaration.trim().trim_end_matches(',').split_whitespace();
+    let element = words.find(|word| word.starts_with('.') && *word != ".align")?;
+    let bits = element.trim_start_matches(['.', 'u', 's', 'b', 'f']).parse::<usize>().ok()?;
+    let count = match declaration.split_once('[') {
+        Some((_, rest)) => rest.split_once(']')?.0.parse().ok()?,
+        None => 1,
+    };
+    Some(count * bits / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+.version 7.8
+.target sm_90
+.address_size 64
+
+.visible .entry one(
+\t.param .u64 one_param_0,
+\t.param .u32 one_param_1,
+\t.param .align 8 .b8 one_param_2[48]
+)
+{
+\tret;
+}
+.visible .entry none()
+{
+";
+
+    #[test]
+    fn parameters_have_their_sizes() {
+        let module = Module::load(TEXT, (9, 0)).expect("PTX");
+        let one = Declared { name: "one".into(), sizes: vec![8, 4, 48] };
+        assert_eq!(module.entries, [one, Declared { name: "none".into(), sizes: vec![] }]);
+        assert!(Module::load("ELF", (9, 0)).is_err());
+    }
+
+    #[test]
+    fn a_module_is_for_its_devices() {
+        assert!(Module::load(TEXT, (8, 0)).is_err());
+        assert!(Module::load(TEXT, (10, 0)).is_ok());
+        let for_one = TEXT.replace("sm_90", "sm_90a");
+        assert!(Module::load(&for_one, (9, 0)).is_ok());
+        assert!(Module::load(&for_one, (10, 0)).is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! The way in for tests.
+
+use std::{
+    env, error,
+    ffi::{CString, c_char},
+    path::PathBuf,
+};
+
+use libloading::Library;
+
+/// The simulated driver, opened so that it is found in the place of `libcuda`.
+#[derive(Debug)]
+pub struct Simulated {
+    library: Library,
+}
+
+impl Simulated {
+    /// Opens the driver, for the whole process and before anything looks for `libcuda`.
+    ///
+    /// # Errors
+    ///
+    /// The library has not been built, or cannot be loaded.
+    pub fn open() -> Result<Self, Box<dyn error::Error>> {
+        // SAFETY: nothing runs when the library is loaded.
+        let library = unsafe { Library::new(Self::path()?)? };
+        Ok(Self { library })
+    }
+
+    /// Returns where the library is: beside the program that runs, as Cargo builds it for tests.
+    /// `LD_PRELOAD` gives it to other programs.
+    ///
+    /// # Errors
+    ///
+    /// It has not been built.
+    pub fn path() -> Result<PathBuf, Box<dyn error::Error>> {
+        let program = env::current_exe()?;
+        let name = libloading::library_filename("adaloss_driver");
+        let folders = program.ancestors().skip(1).take(2);
+        let places =
+            folders.flat_map(|folder| [folder.join(&name), folder.join("deps").join(&name)]);
+        places.into_iter().find(|path| path.exists()).ok_or_else(|| {
+            format!("the simulated driver is not beside {}", program.display()).into()
+        })
+    }
+
+    /// Returns how often a function of the driver was called, by any thread.
+    pub fn calls(&self, function: &str) -> u64 {
+        type Calls = unsafe extern "C" fn(*const c_char) -> u64;
+        let Ok(function) = CString::new(function) else { return 0 };
+        // SAFETY: the library has a function of that name and type, which reads a text.
+        unsafe {
+            self.library.get::<Calls>(c"adaloss_driver_calls").map_or(0, |of| of(function.as_ptr()))
+        }
+    }
+}
