@@ -127,10 +127,16 @@ impl Cuda {
         unsafe { launch.launch(shape) }.map(drop).map_err(GpuError::of("to launch a kernel"))
     }
 
+    /// Makes the context that of the calling thread, which may be another one than the last time.
+    fn bind(&self) -> Result<(), GpuError> {
+        self.stream.context().bind_to_thread().map_err(GpuError::of("to bind its context"))
+    }
+
     /// Copies a table for the next launch; returns its address.
     pub(crate) fn bring<T: Copy>(&mut self, table: &[T]) -> Result<u64, GpuError> {
         let address = self.table.view().address();
         GpuError::length("a table", size_of_val(table), size_of_val(table).min(TABLE_BYTES))?;
+        self.bind()?;
         // SAFETY: there is so much room at the address, and the copy waits for launches before it.
         unsafe { memcpy_htod_async(address, table, self.stream.cu_stream()) }
             .map_err(GpuError::of("to copy a table"))?;
@@ -146,6 +152,7 @@ impl Cuda {
         }
         let buffer = allocate::<Config>(&self.stream, 1)?;
         let address = buffer.view().address();
+        self.bind()?;
         // SAFETY: there is room for one.
         unsafe {
             memcpy_htod_async(address, std::slice::from_ref(config), self.stream.cu_stream())
@@ -191,6 +198,7 @@ impl Device for Cuda {
         if size_of_val(to) == 0 {
             return Ok(());
         }
+        self.bind()?;
         // SAFETY: so many elements are there, and it is waited for.
         unsafe { memcpy_dtoh_async(to, from.address(), self.stream.cu_stream()) }
             .map_err(GpuError::of("to read"))?;
@@ -202,6 +210,7 @@ impl Device for Cuda {
         if size_of_val(from) == 0 {
             return Ok(());
         }
+        self.bind()?;
         // SAFETY: so many elements are there; memory that is not pinned is copied before this returns.
         unsafe { memcpy_htod_async(to.shared().address(), from, self.stream.cu_stream()) }
             .map_err(GpuError::of("to write"))

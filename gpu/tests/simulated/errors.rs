@@ -1,6 +1,8 @@
 //! What the driver refuses comes back as an error that says so.
 
-use adaloss_gpu::GpuError;
+use std::thread;
+
+use adaloss_gpu::{Cuda, GpuError};
 use adaloss_hal::{Device, Error, ErrorKind, Memory};
 
 use crate::{cuda, open};
@@ -22,6 +24,20 @@ fn exhausted_memory_is_said_to_be() {
     let mut read = [1.0; 4];
     device.read(four.view(), &mut read).expect("as many");
     assert_eq!(read, [0.0; 4]);
+}
+
+/// A thread has a context of its own until one is bound.
+#[test]
+fn a_device_can_be_sent_to_another_thread() {
+    let mut device = cuda();
+    let mut buffer = device.zeroed::<f32>(3).expect("memory");
+    let written = thread::spawn(move || {
+        device.write(&[1.0, 2.0, 3.0], Cuda::view_mut(&mut buffer))?;
+        let mut read = [0.0; 3];
+        device.read(buffer.view(), &mut read)?;
+        Ok::<_, GpuError>(read)
+    });
+    assert_eq!(written.join().expect("no panic"), Ok([1.0, 2.0, 3.0]));
 }
 
 /// What is written waits for nothing, and what is read waits for all of it.
