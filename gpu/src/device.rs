@@ -1,17 +1,21 @@
 //! The device: a stream of a context, and the kernels.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, slice, sync::Arc};
 
 use adaloss_core::{format::Encoding, policy::Config};
 use adaloss_hal::{Capabilities, Device, Memory, Plain};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig,
-    result::{memcpy_dtoh_async, memcpy_htod_async},
-    sys::{self, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT},
+    result::{memcpy_dtod_async, memcpy_dtoh_async, memcpy_htod_async, memset_d8_async},
+    sys::{
+        self, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+        CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE,
+    },
 };
 
 use crate::{
     Buffer, Elements, ElementsMut, GpuError,
+    graph::Tables,
     kernels::{Kernels, PerEncoding},
 };
 
@@ -37,6 +41,8 @@ pub struct Cuda {
     table: Buffer<u8>,
     /// Configurations that are on the device already.
     configs: Vec<(Config, Buffer<Config>)>,
+    /// What the launches of a graph bring, while one is captured.
+    pub(crate) captured: Option<Tables>,
 }
 
 impl Cuda {
@@ -81,6 +87,7 @@ impl Cuda {
             kernels,
             table,
             configs: Vec::new(),
+            captured: None,
         })
     }
 
@@ -110,6 +117,13 @@ impl Cuda {
         LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
     }
 
+    /// Returns the shape of a launch over so many parts of tensors, a block each.
+    pub(crate) fn shape_of_parts(&self, parts: usize) -> LaunchConfig {
+        let blocks = u32::try_from(parts).unwrap_or(u32::MAX);
+        let blocks = blocks.clamp(1, BLOCKS * self.multiprocessors);
+        LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
+    }
+
     /// Launches a kernel.
     ///
     /// # Safety
@@ -127,19 +141,19 @@ impl Cuda {
         unsafe { launch.launch(shape) }.map(drop).map_err(GpuError::of("to launch a kernel"))
     }
 
-    /// Makes the context that of the calling thread, which may be another one than the last time.
-    fn bind(&self) -> Result<(), GpuError> {
-        self.stream.context().bind_to_thread().map_err(GpuError::of("to bind its context"))
-    }
-
-    /// Copies a table for the next launch; returns its address.
+    /// Brings a table for the next launch; returns its address.
+    ///
+    /// A copy in a graph would read the host's memory whenever the graph is launched: tables of a
+    /// graph are collected instead, and copied when it is complete.
     pub(crate) fn bring<T: Copy>(&mut self, table: &[T]) -> Result<u64, GpuError> {
-        let address = self.table.view().address();
+        if let Some(tables) = &mut self.captured {
+            return tables.add(table);
+        }
+        self.refuse_capture("to bring a table")?;
         GpuError::length("a table", size_of_val(table), size_of_val(table).min(TABLE_BYTES))?;
-        self.bind()?;
-        // SAFETY: there is so much room at the address, and the copy waits for launches before it.
-        unsafe { memcpy_htod_async(address, table, self.stream.cu_stream()) }
-            .map_err(GpuError::of("to copy a table"))?;
+        let address = self.table.view().address();
+        // SAFETY: there is so much room, and the copy waits for launches before it.
+        unsafe { self.upload(table, address, "to copy a table") }?;
         Ok(address)
     }
 
@@ -147,19 +161,99 @@ impl Cuda {
     pub(crate) fn config(&mut self, config: &Config) -> Result<u64, GpuError> {
         // Bytes tell configurations apart where numbers do not: NaN is equal to nothing.
         let bytes = config.to_bytes();
+        if let Some(tables) = &mut self.captured {
+            // A graph may outlive the device and its configurations.
+            return tables.add(slice::from_ref(config));
+        }
         if let Some((_, known)) = self.configs.iter().find(|(of, _)| of.to_bytes() == bytes) {
             return Ok(known.view().address());
         }
-        let buffer = allocate::<Config>(&self.stream, 1)?;
+        let buffer = self.table_of(slice::from_ref(config))?;
         let address = buffer.view().address();
-        self.bind()?;
-        // SAFETY: there is room for one.
-        unsafe {
-            memcpy_htod_async(address, std::slice::from_ref(config), self.stream.cu_stream())
-        }
-        .map_err(GpuError::of("to copy a configuration"))?;
         self.configs.push((*config, buffer));
         Ok(address)
+    }
+
+    /// Allocates elements with these values.
+    pub(crate) fn table_of<T: Copy>(&mut self, values: &[T]) -> Result<Buffer<T>, GpuError> {
+        self.refuse_capture("to allocate")?;
+        let buffer = allocate(&self.stream, values.len())?;
+        // SAFETY: there is room for as many.
+        unsafe { self.upload(values, buffer.view().address(), "to copy a table") }?;
+        Ok(buffer)
+    }
+
+    /// Copies values of the host, which may be changed again when this returns.
+    ///
+    /// # Safety
+    ///
+    /// There is so much room at the address.
+    pub(crate) unsafe fn upload<T>(
+        &self,
+        values: &[T],
+        address: u64,
+        what: &'static str,
+    ) -> Result<(), GpuError> {
+        if size_of_val(values) == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller's promise; memory that is not pinned is copied before this returns.
+        unsafe { memcpy_htod_async(address, values, self.stream.cu_stream()) }
+            .map_err(GpuError::of(what))
+    }
+
+    /// Makes the context that of the calling thread, which may be another one than the last time.
+    fn bind(&self) -> Result<(), GpuError> {
+        self.stream.context().bind_to_thread().map_err(GpuError::of("to bind its context"))
+    }
+
+    /// Refuses what a graph cannot contain, whoever captures the stream.
+    pub(crate) fn refuse_capture(&self, what: &'static str) -> Result<(), GpuError> {
+        let status = self.stream.capture_status().map_err(GpuError::of("whether it captures"))?;
+        match status {
+            CU_STREAM_CAPTURE_STATUS_NONE => Ok(()),
+            _ => Err(GpuError::Captured { what }),
+        }
+    }
+
+    /// Copies elements within the device's memory.
+    ///
+    /// # Errors
+    ///
+    /// The lengths differ.
+    pub fn copy<T: Plain>(
+        &mut self,
+        from: Elements<'_, T>,
+        to: ElementsMut<'_, T>,
+    ) -> Result<(), GpuError> {
+        GpuError::length("what is copied to", from.count(), to.shared().count())?;
+        let bytes = from.count() * size_of::<T>();
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        let (to, from) = (to.shared().address(), from.address());
+        // SAFETY: so many bytes are at either address.
+        unsafe { memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+            .map_err(GpuError::of("to copy"))
+    }
+
+    /// Makes every byte of some elements zero: what counters are before a step.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses.
+    pub fn clear<T: Plain>(&mut self, elements: ElementsMut<'_, T>) -> Result<(), GpuError> {
+        let of = elements.shared();
+        let bytes = of.count() * size_of::<T>();
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: so many bytes are there.
+        unsafe { memset_d8_async(of.address(), 0, bytes, self.stream.cu_stream()) }
+            .map_err(GpuError::of("to clear"))
     }
 }
 
@@ -169,7 +263,7 @@ pub(crate) fn of(kernels: &PerEncoding, encoding: Encoding) -> &CudaFunction {
 }
 
 /// Allocates zeros.
-fn allocate<T>(stream: &Arc<CudaStream>, count: usize) -> Result<Buffer<T>, GpuError> {
+pub(crate) fn allocate<T>(stream: &Arc<CudaStream>, count: usize) -> Result<Buffer<T>, GpuError> {
     let size = count.checked_mul(size_of::<T>());
     let bytes = size.ok_or(GpuError::Memory { bytes: u64::MAX })?;
     if bytes == 0 {
@@ -198,7 +292,7 @@ impl Device for Cuda {
         if size_of_val(to) == 0 {
             return Ok(());
         }
-        self.bind()?;
+        self.refuse_capture("to read")?;
         // SAFETY: so many elements are there, and it is waited for.
         unsafe { memcpy_dtoh_async(to, from.address(), self.stream.cu_stream()) }
             .map_err(GpuError::of("to read"))?;
@@ -207,13 +301,9 @@ impl Device for Cuda {
 
     fn write<T: Plain>(&mut self, from: &[T], to: ElementsMut<'_, T>) -> Result<(), GpuError> {
         GpuError::length("what is written", to.shared().count(), from.len())?;
-        if size_of_val(from) == 0 {
-            return Ok(());
-        }
-        self.bind()?;
-        // SAFETY: so many elements are there; memory that is not pinned is copied before this returns.
-        unsafe { memcpy_htod_async(to.shared().address(), from, self.stream.cu_stream()) }
-            .map_err(GpuError::of("to write"))
+        self.refuse_capture("to write")?;
+        // SAFETY: so many elements are there.
+        unsafe { self.upload(from, to.shared().address(), "to write") }
     }
 
     fn len<T: Plain>(elements: Elements<'_, T>) -> usize {
@@ -259,6 +349,7 @@ impl Memory for Cuda {
     type Buffer<T: Plain> = Buffer<T>;
 
     fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Buffer<T>, GpuError> {
+        self.refuse_capture("to allocate")?;
         allocate(&self.stream, length)
     }
 

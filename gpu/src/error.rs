@@ -52,6 +52,17 @@ pub enum GpuError {
         /// That of the elements.
         given: Encoding,
     },
+    /// A graph is captured, which can contain only work of the device: nothing that waits for it,
+    /// allocates, or reads memory of the host.
+    Captured {
+        /// What was asked for meanwhile.
+        what: &'static str,
+    },
+    /// A tensor is not the one that a table was built with.
+    Table {
+        /// The row of the table, from 0.
+        row: usize,
+    },
     /// The GPU's memory is exhausted.
     Memory {
         /// The bytes that were asked for.
@@ -92,6 +103,12 @@ impl fmt::Display for GpuError {
             Self::Encoding { asked, given } => {
                 write!(f, "elements of {given:?} cannot be narrowed as {asked:?}")
             }
+            Self::Captured { what } => {
+                write!(f, "the GPU refuses {what} while a graph is captured")
+            }
+            Self::Table { row } => {
+                write!(f, "a tensor is not the one of row {row}, with which the table was built")
+            }
             Self::Memory { bytes } => write!(f, "the GPU has no memory for {bytes} bytes"),
         }
     }
@@ -102,8 +119,9 @@ impl error::Error for GpuError {}
 impl Error for GpuError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Length { .. } | Self::Branches { .. } => ErrorKind::Shape,
+            Self::Length { .. } | Self::Branches { .. } | Self::Table { .. } => ErrorKind::Shape,
             Self::Encoding { .. } => ErrorKind::Format,
+            Self::Captured { .. } => ErrorKind::Other,
             Self::Memory { .. } => ErrorKind::Memory,
             Self::Driver { error, .. } if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 ErrorKind::Memory

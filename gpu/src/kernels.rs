@@ -31,6 +31,8 @@ pub(crate) struct Kernels {
     pub(crate) apply: PerEncoding,
     pub(crate) propagate: PerEncoding,
     pub(crate) unscale: PerEncoding,
+    pub(crate) unscale_all: PerEncoding,
+    pub(crate) sgd: PerEncoding,
     pub(crate) decide: CudaFunction,
     pub(crate) note: CudaFunction,
     /// Products of binary16 and of bfloat16.
@@ -63,6 +65,8 @@ impl Kernels {
             apply: per_encoding(&module, "apply")?,
             propagate: per_encoding(&module, "propagate")?,
             unscale: per_encoding(&module, "unscale_one")?,
+            unscale_all: per_encoding(&module, "unscale")?,
+            sgd: per_encoding(&module, "sgd")?,
             decide: entry(&module, "adaloss_decide")?,
             note: entry(&module, "adaloss_note")?,
             products: [products(&module, "f16")?, products(&module, "bf16")?],

@@ -21,11 +21,15 @@
 mod decide;
 mod device;
 mod error;
+mod graph;
 mod kernels;
 mod matmul;
 mod memory;
 mod narrow;
+mod table;
 
 pub use device::Cuda;
 pub use error::GpuError;
+pub use graph::Graph;
 pub use memory::{Buffer, Elements, ElementsMut};
+pub use table::{Gradient, Gradients, Into, Sgd, Weight, Weights};

@@ -11,7 +11,7 @@ use cudarc::driver::PushKernelArg;
 use crate::{Cuda, Elements, ElementsMut, GpuError, device::of, kernels::Parameter};
 
 /// Elements that are read flush nothing: the GPU has subnormals.
-const GRADUAL: u32 = 0;
+pub(crate) const GRADUAL: u32 = 0;
 
 /// Checks an epilogue, and names its memory as kernels do.
 pub(crate) fn checked<F: Element>(

@@ -1,7 +1,7 @@
 //! The state behind the calls.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
@@ -25,6 +25,9 @@ pub(crate) const LEGACY: usize = 0;
 thread_local! {
     /// The calling thread's context, as the number of its device.
     static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
+
+    /// How often the calling thread called each function.
+    static CALLS: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
@@ -46,7 +49,6 @@ pub(crate) struct Driver {
     broken: Option<Status>,
     /// Handles, tickets and launches are numbered.
     last: usize,
-    calls: BTreeMap<&'static str, u64>,
 }
 
 /// Returns the calling thread's context.
@@ -59,17 +61,16 @@ pub(crate) fn set_current(device: Option<usize>) {
     CURRENT.set(device);
 }
 
-/// Returns how often a function was called.
+/// Returns how often the calling thread called a function.
 pub(crate) fn calls(name: &str) -> u64 {
-    let driver = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
-    driver.as_ref().and_then(|driver| driver.calls.get(name).copied()).unwrap_or(0)
+    CALLS.with_borrow(|calls| calls.get(name).copied().unwrap_or(0))
 }
 
 /// Does a call that needs nothing but the lock.
 pub(crate) fn anywhere(name: &'static str, call: impl FnOnce(&mut Driver) -> Answer) -> Status {
     let mut driver = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
     let driver = driver.get_or_insert_default();
-    *driver.calls.entry(name).or_default() += 1;
+    CALLS.with_borrow_mut(|calls| *calls.entry(name).or_default() += 1);
     // A panic must not pass through C; it has said its text.
     let answer = catch_unwind(AssertUnwindSafe(|| call(driver)));
     match answer.unwrap_or(Err(Status::LAUNCH_FAILED)) {

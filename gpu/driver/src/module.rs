@@ -1,5 +1,10 @@
 //! Modules: the entry points of a PTX text.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use crate::{
     kernel::Kernel,
     status::{Answer, Status},
@@ -16,15 +21,17 @@ pub(crate) struct Declared {
 #[derive(Debug)]
 pub(crate) struct Module {
     entries: Vec<Declared>,
+    is_loaded: Arc<AtomicBool>,
 }
 
 /// A kernel of a module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Function {
     pub(crate) kernel: Kernel,
-    pub(crate) module: usize,
     /// What a launch may ask for of shared memory.
     pub(crate) most_shared_bytes: u32,
+    /// Its module has not been unloaded: graphs do not keep it.
+    pub(crate) is_loaded: Arc<AtomicBool>,
 }
 
 impl Module {
@@ -41,18 +48,25 @@ impl Module {
         }
         let entries = text.split(".visible .entry ").skip(1);
         let entries = entries.map(declared).collect::<Option<Vec<_>>>();
-        Ok(Self { entries: entries.ok_or(Status::INVALID_IMAGE)? })
+        let is_loaded = Arc::new(AtomicBool::new(true));
+        Ok(Self { entries: entries.ok_or(Status::INVALID_IMAGE)?, is_loaded })
     }
 
     /// Returns a kernel that has the parameters that are declared.
-    pub(crate) fn kernel(&self, name: &str) -> Answer<Kernel> {
+    pub(crate) fn function(&self, name: &str) -> Answer<Function> {
         let declared = self.entries.iter().find(|entry| entry.name == name);
         let declared = declared.ok_or(Status::NOT_FOUND)?;
         let kernel = Kernel::named(name).ok_or(Status::NOT_FOUND)?;
         if kernel.sizes != declared.sizes {
             return Err(Status::INVALID_IMAGE);
         }
-        Ok(kernel)
+        let most_shared_bytes = 48 << 10;
+        Ok(Function { kernel, most_shared_bytes, is_loaded: Arc::clone(&self.is_loaded) })
+    }
+
+    /// Unloads it: none of its kernels can run from now on.
+    pub(crate) fn unload(self) {
+        self.is_loaded.store(false, Relaxed);
     }
 }
 

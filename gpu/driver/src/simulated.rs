@@ -43,7 +43,7 @@ impl Simulated {
         })
     }
 
-    /// Returns how often a function of the driver was called, by any thread.
+    /// Returns how often the calling thread called a function of the driver.
     pub fn calls(&self, function: &str) -> u64 {
         type Calls = unsafe extern "C" fn(*const c_char) -> u64;
         let Ok(function) = CString::new(function) else { return 0 };

@@ -4,8 +4,9 @@
 
 mod conforms;
 mod errors;
+mod step;
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use adaloss_driver::Simulated;
 use adaloss_gpu::{Cuda, GpuError};
@@ -13,9 +14,16 @@ use adaloss_gpu::{Cuda, GpuError};
 static DRIVER: LazyLock<Simulated> =
     LazyLock::new(|| Simulated::open().expect("Cargo built the simulated driver"));
 
+/// To open a GPU waits for all of its context, which is refused while any thread captures a graph.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Opens a simulated GPU by its number.
 fn open(ordinal: usize) -> Result<Cuda, GpuError> {
     LazyLock::force(&DRIVER);
+    let _alone = alone();
     Cuda::new(ordinal)
 }
 

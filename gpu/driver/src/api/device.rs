@@ -3,9 +3,7 @@
 use std::ffi::{CStr, c_char};
 
 use crate::{
-    driver::{
-        DEVICES, Driver, anywhere, calls, current, in_context, initialised, put, set_current,
-    },
+    driver::{DEVICES, anywhere, calls, current, in_context, initialised, put, set_current},
     memory::TOTAL,
     status::{Answer, Status},
 };
@@ -49,7 +47,7 @@ fn device_of(context: usize) -> Answer<usize> {
     if exists { Ok(device) } else { Err(Status::INVALID_CONTEXT) }
 }
 
-/// Returns how often a function was called.
+/// Returns how often the calling thread called a function.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn adaloss_driver_calls(name: *const c_char) -> u64 {
     // SAFETY: the caller's promise: a text.
@@ -155,6 +153,12 @@ unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(number: i32) -> Status {
     })
 }
 
+/// How a host waits is nothing to a device that works only meanwhile.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(number: i32, _flags: u32) -> Status {
+    initialised("cuDevicePrimaryCtxSetFlags_v2", |_| device(number).map(drop))
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuCtxGetCurrent(to: *mut usize) -> Status {
     // SAFETY: the caller's promise.
@@ -182,6 +186,6 @@ unsafe extern "C" fn cuCtxGetDevice(to: *mut i32) -> Status {
 unsafe extern "C" fn cuCtxSynchronize() -> Status {
     in_context("cuCtxSynchronize", |driver| {
         driver.refuse_captures()?;
-        Driver::finish_all(driver)
+        driver.finish_all()
     })
 }

@@ -3,7 +3,7 @@
 use std::{
     ffi::{CStr, c_char, c_void},
     ptr, slice,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use crate::{
@@ -35,8 +35,7 @@ unsafe extern "C" fn cuModuleUnload(module: usize) -> Status {
     in_context("cuModuleUnload", |driver| {
         driver.refuse_unsafe()?;
         driver.finish_all()?;
-        driver.functions.retain(|_, function| function.module != module);
-        driver.modules.remove(&module).map(drop).ok_or(Status::INVALID_HANDLE)
+        driver.modules.remove(&module).map(Module::unload).ok_or(Status::INVALID_HANDLE)
     })
 }
 
@@ -50,9 +49,9 @@ unsafe extern "C" fn cuModuleGetFunction(
         // SAFETY: the caller's promise: a text.
         let name = unsafe { CStr::from_ptr(name) };
         let of = driver.modules.get(&module).ok_or(Status::INVALID_HANDLE)?;
-        let kernel = of.kernel(name.to_str().map_err(|_| Status::NOT_FOUND)?)?;
+        let function = of.function(name.to_str().map_err(|_| Status::NOT_FOUND)?)?;
         let handle = driver.next();
-        driver.functions.insert(handle, Function { kernel, module, most_shared_bytes: 48 << 10 });
+        driver.functions.insert(handle, function);
         // SAFETY: the caller's promise.
         unsafe { put(to, handle) }
     })
@@ -89,8 +88,11 @@ unsafe extern "C" fn cuLaunchKernel(
     extra: *const *const c_void,
 ) -> Status {
     in_context("cuLaunchKernel", |driver| {
-        let &Function { kernel, most_shared_bytes, .. } =
-            driver.functions.get(&function).ok_or(Status::INVALID_HANDLE)?;
+        let function = driver.functions.get(&function).ok_or(Status::INVALID_HANDLE)?;
+        let Function { kernel, most_shared_bytes, is_loaded } = function.clone();
+        if !is_loaded.load(Relaxed) {
+            return Err(Status::INVALID_HANDLE);
+        }
         let shape = Shape {
             blocks: [blocks_x, blocks_y, blocks_z],
             threads: [threads_x, threads_y, threads_z],
@@ -111,6 +113,9 @@ unsafe extern "C" fn cuLaunchKernel(
             copied.extend_from_slice(unsafe { slice::from_raw_parts(*parameters.add(nth), size) });
         }
         let launch = move |memory: &mut Memory| {
+            if !is_loaded.load(Relaxed) {
+                return Err(Status::LAUNCH_FAILED);
+            }
             // SAFETY: the launcher's promise, as on a GPU.
             unsafe { kernel.launch(shape.grid()?, &copied, memory) }
         };

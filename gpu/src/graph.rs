@@ -1,0 +1,166 @@
+//! Steps that are captured once and launched as one.
+
+use std::{fmt, mem::MaybeUninit};
+
+use cudarc::driver::{
+    CudaFunction, CudaGraph,
+    sys::{
+        CUgraphInstantiate_flags, CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED,
+        CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL,
+    },
+};
+
+use crate::{Buffer, Cuda, GpuError, device::allocate};
+
+/// Bytes of the tables that all launches of a graph may bring: some thousands of decisions.
+const TABLES_BYTES: usize = 1 << 20;
+
+/// What the address of a table, and of a configuration, has to be a multiple of.
+const ALIGNMENT: usize = 16;
+
+/// Operations of a [`Cuda`] that are launched together, without the cost of asking for each.
+///
+/// It is launched into the stream of the device that captured it.
+pub struct Graph {
+    graph: CudaGraph,
+    /// The tables that launches were given the addresses of.
+    _tables: Buffer<u8>,
+    /// Keeps the kernels loaded, all of which are of one module.
+    _kernels: CudaFunction,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph").finish_non_exhaustive()
+    }
+}
+
+impl Graph {
+    /// Launches all operations, in the order in which they were captured; waits for none.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses, or work that was begun earlier failed.
+    ///
+    /// # Safety
+    ///
+    /// All memory that captured operations name is still there, [`Gradients`](crate::Gradients) and
+    /// [`Weights`](crate::Weights) included, and nothing reads or writes it meanwhile but work that the
+    /// device's stream waits for.
+    pub unsafe fn launch(&self) -> Result<(), GpuError> {
+        self.graph.launch().map_err(GpuError::of("to launch a graph"))
+    }
+}
+
+/// The tables of the launches of a graph that is being captured.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    on_device: Buffer<u8>,
+    /// Structures have bytes between their fields that are nothing.
+    bytes: Vec<MaybeUninit<u8>>,
+}
+
+impl Tables {
+    /// Adds a table; returns its address, where it will be when the graph is launched.
+    pub(crate) fn add<T: Copy>(&mut self, table: &[T]) -> Result<u64, GpuError> {
+        const { assert!(align_of::<T>() <= ALIGNMENT) };
+        let begin = self.bytes.len().next_multiple_of(ALIGNMENT);
+        let end = begin + size_of_val(table);
+        GpuError::length("the tables of a graph", end, end.min(TABLES_BYTES))?;
+        self.bytes.resize(end, MaybeUninit::zeroed());
+        // SAFETY: there is room for as many bytes, and the two do not overlap.
+        unsafe {
+            let to = self.bytes.as_mut_ptr().add(begin);
+            to.copy_from_nonoverlapping(table.as_ptr().cast(), size_of_val(table));
+        }
+        Ok(self.on_device.view().address() + begin as u64)
+    }
+}
+
+/// A capture that has begun, and ends with this.
+struct Capture<'a>(&'a mut Cuda);
+
+impl Capture<'_> {
+    /// Ends the capture; the graph lacks its tables.
+    fn end(&mut self) -> Result<(CudaGraph, Tables), GpuError> {
+        let stream = self.0.stream().clone();
+        let tables =
+            self.0.captured.take().ok_or(GpuError::Captured { what: "to end it twice" })?;
+        // What was refused where no error could be returned: a buffer was dropped.
+        let refused = stream.context().check_err();
+        let ended = stream.end_capture(CUgraphInstantiate_flags(0));
+        refused.map_err(|_| GpuError::Captured { what: "to free memory" })?;
+        let graph = ended.map_err(|error| match error.0 {
+            CUDA_ERROR_STREAM_CAPTURE_INVALIDATED => {
+                GpuError::Captured { what: "what waits for it" }
+            }
+            _ => GpuError::Driver { what: "to end a capture", error },
+        })?;
+        Ok((graph.ok_or(GpuError::Captured { what: "a graph of nothing" })?, tables))
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        if self.0.captured.is_some() {
+            // What was captured before a panic is of no use.
+            drop(self.end());
+        }
+    }
+}
+
+impl Cuda {
+    /// Captures operations into a graph: they are not done, but done whenever it is launched.
+    ///
+    /// Only operations that wait for nothing can be captured: those of `Narrow` and `Decide`, and of
+    /// this type.  What they are given by value (formats, configurations, learning rates) is what it was
+    /// when they were captured; what is in the device's memory is what it is when the graph is launched.
+    /// Meanwhile no other thread can open the same GPU or wait for all of its work: the driver would refuse
+    /// it, and this graph.
+    ///
+    /// ```no_run
+    /// # use adaloss_core::{format::{Format, f16}, policy::{Cell, Certificate, Config}, statistics::Histogram};
+    /// # use adaloss_gpu::{Cuda, GpuError};
+    /// # use adaloss_hal::{Decide, Memory};
+    /// # let mut cuda = Cuda::new(0)?;
+    /// let config = Config::for_format(Format::BINARY16);
+    /// let histogram = cuda.zeroed::<Histogram>(1)?;
+    /// let mut cell = cuda.zeroed::<Cell>(1)?;
+    /// let mut certificate = cuda.zeroed::<Certificate>(1)?;
+    /// let graph = cuda.capture(|cuda| {
+    ///     cuda.decide(&config, histogram.view(), cell.view_mut(), certificate.view_mut())
+    /// })?;
+    /// for _step in 0..1000 {
+    ///     // SAFETY: the three buffers are there.
+    ///     unsafe { graph.launch()? };
+    /// }
+    /// # Ok::<(), GpuError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// An operation returned an error, which a read, a write and an allocation do here; a buffer was
+    /// dropped, whose memory is then lost; or the driver refused.  The device can be used afterwards,
+    /// whatever happened.
+    pub fn capture<E: From<GpuError>>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<Graph, E> {
+        self.refuse_capture("another graph")?;
+        let tables =
+            Tables { on_device: allocate(self.stream(), TABLES_BYTES)?, bytes: Vec::new() };
+        let mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream().begin_capture(mode).map_err(GpuError::of("to capture"))?;
+        self.captured = Some(tables);
+        let (worked, ended) = {
+            let mut capture = Capture(self);
+            (work(capture.0), capture.end())
+        };
+        // Its own error says more than that the capture came to nothing.
+        worked?;
+        let (graph, Tables { on_device, bytes }) = ended?;
+        // SAFETY: no table was added for which there is no room.
+        unsafe { self.upload(&bytes, on_device.view().address(), "to copy a graph's tables")? };
+        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.decide.clone() })
+    }
+}

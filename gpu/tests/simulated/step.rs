@@ -1,0 +1,534 @@
+//! Many tensors in one launch, and whole steps as graphs: what single calls and core give, bit for bit.
+
+use adaloss_core::{
+    format::{E5M2, Element, Format, Narrowing, Noise, bf16, f16},
+    policy::{Cell, Certificate, Config},
+    propagate::Scaled,
+    scale::Scale,
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::{Unscaled, unscale},
+};
+use adaloss_gpu::{Buffer, Cuda, GpuError, Gradient, Gradients, Graph, Into, Sgd, Weight, Weights};
+use adaloss_hal::{
+    Branch, Decide, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain, network,
+    network::Update, portable::Portable,
+};
+
+use crate::{DRIVER, alone, cuda};
+
+const SGD: Sgd = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1.0e-3 };
+
+/// Elements of a part: what one block does at a time.
+const PART: usize = 1 << 16;
+
+fn noise(stream: u32, count: usize) -> Vec<f32> {
+    let noise = Noise { seed: 7, stream };
+    (0..count as u32).map(|index| noise.word(index) as f32 / 2.0_f32.powi(31) - 1.0).collect()
+}
+
+fn put<T: Plain>(device: &mut Cuda, values: &[T]) -> Buffer<T> {
+    let mut buffer = device.zeroed(values.len()).expect("memory");
+    device.write(values, buffer.view_mut()).expect("lengths");
+    buffer
+}
+
+fn take<T: Plain>(device: &mut Cuda, buffer: &Buffer<T>, like: T) -> Vec<T> {
+    let mut values = vec![like; buffer.view().count()];
+    device.read(buffer.view(), &mut values).expect("lengths");
+    values
+}
+
+/// Lengths of 161 tensors like those of ResNet-50, with fewer channels; and an empty one, one with
+/// one element, and some that end in the middle of a part or a warp.
+fn resnet_50() -> Vec<usize> {
+    let mut counts = vec![3 * 49 * 8, 8, 8];
+    let mut channels = 8;
+    for (blocks, width) in [(3, 8), (4, 16), (6, 32), (3, 64)] {
+        for block in 0..blocks {
+            counts.extend([channels * width, width, width, 9 * width * width, width, width]);
+            counts.extend([4 * width * width, 4 * width, 4 * width]);
+            if block == 0 {
+                counts.extend([channels * 4 * width, 4 * width, 4 * width]);
+            }
+            channels = 4 * width;
+        }
+    }
+    counts.extend([channels * 10, 10]);
+    assert_eq!(counts.len(), 161);
+    counts
+}
+
+/// A model's tensors, on the device.
+struct Model<F> {
+    gradients: Vec<Buffer<F>>,
+    cells: Vec<Buffer<Cell>>,
+    unscaled: Vec<Buffer<f32>>,
+    met: Vec<Buffer<Unscaled>>,
+    weights: Vec<Buffer<f32>>,
+    momenta: Vec<Buffer<f32>>,
+    bad: Buffer<u64>,
+    steps: Buffer<u64>,
+}
+
+impl<F: Element + Plain> Model<F> {
+    fn new(device: &mut Cuda, gradients: &[Vec<F>]) -> Self {
+        let cell = |nth: usize| Cell::at(Scale::saturating(nth as i32 % 9));
+        let counts = gradients.iter().map(Vec::len);
+        let count = |stream: usize, device: &mut Cuda| -> Vec<Buffer<f32>> {
+            let values = counts.clone().zip(stream as u32..);
+            values.map(|(count, stream)| put(device, &noise(stream, count))).collect()
+        };
+        Self {
+            gradients: gradients.iter().map(|of| put(device, of)).collect(),
+            cells: (0..gradients.len()).map(|nth| put(device, &[cell(nth)])).collect(),
+            unscaled: count(2000, device),
+            met: gradients.iter().map(|_| device.zeroed(1).expect("memory")).collect(),
+            weights: count(0, device),
+            momenta: count(1000, device),
+            bad: device.zeroed(1).expect("memory"),
+            steps: put(device, &[41]),
+        }
+    }
+
+    /// Names the gradients, and where they are unscaled to if that is asked for.
+    fn gradients(&mut self, to: bool) -> (impl Iterator<Item = Gradient<'_, F>>, &mut Buffer<u64>) {
+        let of = self.gradients.iter().zip(&self.cells).zip(&mut self.unscaled).zip(&mut self.met);
+        let named = of.map(move |(((from, cell), unscaled), met)| Gradient {
+            from: from.view(),
+            cell: cell.view(),
+            to: to.then(|| unscaled.view_mut()),
+            met: met.view_mut(),
+        });
+        (named, &mut self.bad)
+    }
+
+    fn weights(&mut self) -> (impl Iterator<Item = Weight<'_, F>>, &Buffer<u64>, &mut Buffer<u64>) {
+        let of = self.gradients.iter().zip(&self.cells).zip(&mut self.weights);
+        let named =
+            of.zip(&mut self.momenta).map(|(((gradient, cell), weight), momentum)| Weight {
+                gradient: gradient.view(),
+                cell: cell.view(),
+                weight: weight.view_mut(),
+                momentum: momentum.view_mut(),
+            });
+        (named, &self.bad, &mut self.steps)
+    }
+
+    fn tables(&mut self, device: &mut Cuda) -> (Gradients<F>, Weights<F>) {
+        let gradients = device.gradients(self.gradients(false).0).expect("lengths");
+        (gradients, device.weights(self.weights().0).expect("lengths"))
+    }
+
+    /// Checks the gradients and takes a step.
+    fn step(
+        &mut self,
+        device: &mut Cuda,
+        (gradients, weights): &(Gradients<F>, Weights<F>),
+    ) -> Result<(), GpuError> {
+        device.clear(self.bad.view_mut())?;
+        let (named, bad) = self.gradients(false);
+        device.unscale_all(gradients, named, Into::Nothing, bad.view_mut())?;
+        let (named, bad, steps) = self.weights();
+        device.sgd(weights, named, SGD, bad.view(), steps.view_mut())
+    }
+
+    /// Returns the bits of weights and momenta.
+    fn bits(&self, device: &mut Cuda) -> Vec<u32> {
+        let buffers = self.weights.iter().chain(&self.momenta);
+        let values = buffers.flat_map(|buffer| take(device, buffer, 0.0));
+        values.map(f32::to_bits).collect()
+    }
+}
+
+/// Gradients with every bit pattern there is, or with numbers alone.
+fn scaled<F: Element>(counts: &[usize], finite: bool) -> Vec<Vec<F>> {
+    let of = |(&count, stream): (&usize, u32)| -> Vec<F> {
+        if finite {
+            let values = noise(3000 + stream, count).into_iter();
+            return values.map(|x| F::narrow(x, Narrowing::to(F::ENCODING.into()), 5, 0)).collect();
+        }
+        let noise = Noise { seed: 5, stream };
+        (0..count as u32)
+            .map(|index| F::from_bits(noise.word(index) >> (32 - F::ENCODING.bits())))
+            .collect()
+    };
+    counts.iter().zip(0..).map(of).collect()
+}
+
+fn unscales_as_core<F: Element + Plain>(counts: &[usize]) {
+    let device = &mut cuda();
+    let values = scaled::<F>(counts, false);
+    let mut model = Model::new(device, &values);
+    let table = device.gradients(model.gradients(true).0).expect("lengths");
+    for (into, times) in [(Into::Place, 1), (Into::Sum, 2)] {
+        let (named, bad) = model.gradients(true);
+        device.unscale_all(&table, named, into, bad.view_mut()).expect("the same tensors");
+        let mut nonfinite = 0;
+        for (nth, values) in values.iter().enumerate() {
+            let cell = take(device, &model.cells[nth], Cell::new())[0];
+            let mut expected = vec![0.0; values.len()];
+            let scaled = Scaled::new(values.as_slice(), cell.scale());
+            let once = unscale(F::ENCODING.into(), scaled, &mut expected).expect("lengths");
+            let found = take(device, &model.unscaled[nth], 0.0);
+            for (x, found) in expected.into_iter().zip(found) {
+                let x = if times == 2 { x + x } else { x };
+                assert!(x.to_bits() == found.to_bits() || x.is_nan() && found.is_nan());
+            }
+            let mut expected = once;
+            (1..times).for_each(|_| expected.merge(&once));
+            assert_eq!(take(device, &model.met[nth], Unscaled::default()), [expected]);
+            nonfinite += expected.nonfinite;
+        }
+        assert_eq!(take(device, &model.bad, 0), [nonfinite]);
+    }
+}
+
+#[test]
+fn many_gradients_are_unscaled_as_core_does() {
+    let odd = [1, 0, 100, PART - 1, PART, PART + 3, 33];
+    unscales_as_core::<f16>(&odd);
+    unscales_as_core::<bf16>(&odd);
+    unscales_as_core::<E5M2>(&odd);
+    unscales_as_core::<f16>(&resnet_50());
+}
+
+fn steps_as_core<F: Element + Plain>(counts: &[usize]) {
+    let device = &mut cuda();
+    let values = scaled::<F>(counts, true);
+    let mut model = Model::new(device, &values);
+    let tables = model.tables(device);
+    model.step(device, &tables).expect("the same tensors");
+    let of_hal = network::Sgd {
+        learning_rate: SGD.learning_rate,
+        momentum: SGD.momentum,
+        weight_decay: SGD.weight_decay,
+        max_norm: None,
+    };
+    for (nth, values) in values.iter().enumerate() {
+        let cell = take(device, &model.cells[nth], Cell::new())[0];
+        let mut gradient = vec![0.0; values.len()];
+        let scaled = Scaled::new(values.as_slice(), cell.scale());
+        unscale(F::ENCODING.into(), scaled, &mut gradient).expect("lengths");
+        let (mut weight, mut momentum) =
+            (noise(nth as u32, values.len()), noise(1000 + nth as u32, values.len()));
+        Portable
+            .sgd(&of_hal, &gradient, &[1.0], &mut weight[..], &mut momentum[..])
+            .expect("lengths");
+        assert_eq!(take(device, &model.weights[nth], 0.0), weight);
+        assert_eq!(take(device, &model.momenta[nth], 0.0), momentum);
+    }
+    assert_eq!(take(device, &model.steps, 0), [42]);
+}
+
+#[test]
+fn a_fused_step_is_unscaling_and_an_update() {
+    steps_as_core::<f16>(&[3, 0, 1000, PART + 5]);
+    steps_as_core::<bf16>(&[3, 0, 1000, PART + 5]);
+    steps_as_core::<f16>(&resnet_50());
+}
+
+/// One element of the last gradient is not a number.
+#[test]
+fn a_skipped_step_leaves_every_bit() {
+    let device = &mut cuda();
+    let mut values = scaled::<f16>(&resnet_50(), true);
+    *values.last_mut().and_then(|of| of.last_mut()).expect("one") = f16::NAN;
+    let mut model = Model::new(device, &values);
+    let (tables, before) = (model.tables(device), model.bits(device));
+    model.step(device, &tables).expect("the same tensors");
+    assert_eq!(model.bits(device), before);
+    assert_eq!((take(device, &model.bad, 0), take(device, &model.steps, 0)), (vec![1], vec![41]));
+    let met = take(device, &model.met[160], Unscaled::default());
+    assert_eq!(met[0].nonfinite, 1);
+}
+
+#[test]
+fn another_tensor_than_the_tables_is_refused() {
+    let device = &mut cuda();
+    let values = scaled::<f16>(&[5, 7, 9], true);
+    let (mut model, mut other) = (Model::new(device, &values), Model::new(device, &values));
+    let tables = model.tables(device);
+    let mut bad = device.zeroed(1).expect("memory");
+    let error = other.step(device, &tables).expect_err("of another model");
+    assert_eq!((&error, error.kind()), (&GpuError::Table { row: 0 }, ErrorKind::Shape));
+    let named = model.gradients(false).0.take(2);
+    let error = device.unscale_all(&tables.0, named, Into::Nothing, bad.view_mut());
+    assert!(matches!(error, Err(GpuError::Length { expected: 3, found: 2, .. })), "{error:?}");
+    let named = model.gradients(false).0;
+    let error = device.unscale_all(&tables.0, named, Into::Place, bad.view_mut());
+    assert!(matches!(error, Err(GpuError::Length { expected: 5, found: 0, .. })), "{error:?}");
+}
+
+/// Captures a graph while no other test opens a GPU.
+fn captured(
+    device: &mut Cuda,
+    work: impl FnOnce(&mut Cuda) -> Result<(), GpuError>,
+) -> Result<Graph, GpuError> {
+    let _alone = alone();
+    device.capture(work)
+}
+
+/// What a host asks the driver for while it does something: launches, clears and copies within the
+/// device, graphs, and all that allocates, waits or reads the host's memory.
+fn asked(work: impl FnOnce()) -> [u64; 4] {
+    let calls = |names: &[&str]| names.iter().map(|name| DRIVER.calls(name)).sum::<u64>();
+    let count = || {
+        let others = [
+            "cuMemAllocAsync",
+            "cuMemAlloc_v2",
+            "cuMemFreeAsync",
+            "cuMemcpyHtoDAsync_v2",
+            "cuMemcpyDtoHAsync_v2",
+            "cuStreamSynchronize",
+            "cuEventSynchronize",
+            "cuCtxSynchronize",
+        ];
+        [
+            calls(&["cuLaunchKernel"]),
+            calls(&["cuMemsetD8Async", "cuMemcpyDtoDAsync_v2"]),
+            calls(&["cuGraphLaunch"]),
+            calls(&others),
+        ]
+    };
+    let before = count();
+    work();
+    let after = count();
+    std::array::from_fn(|nth| after[nth] - before[nth])
+}
+
+#[test]
+fn a_step_allocates_nothing_and_waits_for_nothing() {
+    let device = &mut cuda();
+    let mut model = Model::new(device, &scaled::<f16>(&resnet_50(), true));
+    let tables = model.tables(device);
+    let asked_of_calls = asked(|| model.step(device, &tables).expect("the same tensors"));
+    assert_eq!(asked_of_calls, [2, 1, 0, 0]);
+    let graph = captured(device, |device| model.step(device, &tables)).expect("nothing waits");
+    // SAFETY: the model is there.
+    let asked_of_graph = asked(|| unsafe { graph.launch() }.expect("it was captured"));
+    assert_eq!(asked_of_graph, [0, 0, 1, 0]);
+    assert_eq!(take(device, &model.steps, 0), [43]);
+}
+
+const LAYERS: usize = 50;
+
+/// All that a step of fifty layers works on.
+struct Layers {
+    config: Config,
+    values: Vec<Buffer<f32>>,
+    empty: Buffer<Histogram>,
+    histograms: Vec<Buffer<Histogram>>,
+    outcomes: Vec<Buffer<Outcome>>,
+    certificates: Vec<Buffer<Certificate>>,
+    one: Buffer<Cell>,
+    statistics: Vec<Buffer<Statistics>>,
+    joined: Vec<Buffer<f16>>,
+    model: Model<f16>,
+    tables: (Gradients<f16>, Weights<f16>),
+}
+
+impl Layers {
+    fn new(device: &mut Cuda) -> Self {
+        let config = Config::for_format(Format::BINARY16).with_period(2).expect("positive");
+        let counts: Vec<_> = (0..LAYERS).map(|nth| 37 * nth + 1).collect();
+        let mut model = Model::new(device, &scaled(&counts, true));
+        let tables = model.tables(device);
+        let small = |(count, stream): (&usize, u32)| {
+            noise(stream, *count).into_iter().map(|x| x * 1.0e-9).collect::<Vec<_>>()
+        };
+        let zeros = |device: &mut Cuda| -> Vec<Buffer<Outcome>> {
+            (0..LAYERS).map(|_| device.zeroed(1).expect("memory")).collect()
+        };
+        let empty = Histogram::new(config.narrowing());
+        Self {
+            config,
+            values: counts.iter().zip(0..).map(|of| put(device, &small(of))).collect(),
+            empty: put(device, &[empty]),
+            histograms: (0..LAYERS).map(|_| put(device, &[empty])).collect(),
+            outcomes: zeros(device),
+            certificates: (0..LAYERS).map(|_| device.zeroed(1).expect("memory")).collect(),
+            one: put(device, &[Cell::new()]),
+            statistics: (0..LAYERS).map(|_| put(device, &[Statistics::EMPTY])).collect(),
+            joined: counts.iter().map(|&count| device.zeroed(count).expect("memory")).collect(),
+            model,
+            tables,
+        }
+    }
+
+    /// Goes back through all layers and updates their weights.
+    fn step(&mut self, device: &mut Cuda) -> Result<(), GpuError> {
+        for nth in (0..LAYERS).rev() {
+            let cell = &mut self.model.cells[nth];
+            let (histogram, outcome) = (&mut self.histograms[nth], &mut self.outcomes[nth]);
+            device.clear(outcome.view_mut())?;
+            device.copy(self.empty.view(), histogram.view_mut())?;
+            let gradient = &mut self.model.gradients[nth];
+            let mut epilogue = Epilogue {
+                from: self.one.view(),
+                to: cell.view(),
+                narrowing: self.config.narrowing(),
+                noise: Noise::default(),
+                stores: false,
+                outcome: outcome.view_mut(),
+                histogram: Some(histogram.view_mut()),
+            };
+            device.apply(self.values[nth].view(), gradient.view_mut(), epilogue.reborrow())?;
+            let certificate = self.certificates[nth].view_mut();
+            device.decide(&self.config, histogram.view(), cell.view_mut(), certificate)?;
+            let mut epilogue = Epilogue {
+                from: self.one.view(),
+                to: cell.view(),
+                narrowing: self.config.narrowing(),
+                noise: Noise::default(),
+                stores: true,
+                outcome: outcome.view_mut(),
+                histogram: None,
+            };
+            device.apply(self.values[nth].view(), gradient.view_mut(), epilogue.reborrow())?;
+            let branch = Branch { gradient: gradient.view(), cell: cell.view() };
+            epilogue.from = cell.view();
+            device.propagate(&[branch; 2], self.joined[nth].view_mut(), epilogue)?;
+            device.note(&self.config, outcome.view(), self.one.view(), cell.view_mut())?;
+            device.statistics(gradient.view(), self.statistics[nth].view_mut())?;
+        }
+        self.model.step(device, &self.tables)
+    }
+
+    /// Returns all that a step changes.
+    fn found(&self, device: &mut Cuda) -> Vec<String> {
+        let mut found = vec![format!("{:?}", self.model.bits(device))];
+        let last = |device: &mut Cuda, of: &Buffer<u64>| take(device, of, 0)[0];
+        found.push(format!(
+            "{} {}",
+            last(device, &self.model.bad),
+            last(device, &self.model.steps)
+        ));
+        for nth in 0..LAYERS {
+            let cell = take(device, &self.model.cells[nth], Cell::new());
+            let outcome = take(device, &self.outcomes[nth], Outcome::EMPTY);
+            let statistics = take(device, &self.statistics[nth], Statistics::EMPTY);
+            let joined = take(device, &self.joined[nth], f16::ZERO);
+            let met = take(device, &self.model.met[nth], Unscaled::default());
+            found.push(format!("{cell:?} {outcome:?} {statistics:?} {joined:?} {met:?}"));
+        }
+        found
+    }
+}
+
+/// A graph of the step, launched thrice, and the step, thrice.
+#[test]
+fn a_captured_step_is_the_step() {
+    let device = &mut cuda();
+    let (mut called, mut captured) = (Layers::new(device), Layers::new(device));
+    let before = captured.found(device);
+    let graph = self::captured(device, |device| captured.step(device)).expect("nothing waits");
+    assert_eq!(captured.found(device), before);
+    for _step in 0..3 {
+        called.step(device).expect("lengths");
+        // SAFETY: all layers are there.
+        unsafe { graph.launch() }.expect("it was captured");
+        assert!(called.found(device) == captured.found(device));
+    }
+    assert_eq!(take(device, &captured.model.steps, 0), [44]);
+    let cell = take(device, &captured.model.cells[LAYERS - 1], Cell::new())[0];
+    assert!(cell.scale().log2() > 10, "a millionth of a thousandth is scaled");
+}
+
+fn refused(
+    device: &mut Cuda,
+    work: impl FnOnce(&mut Cuda) -> Result<(), GpuError>,
+) -> Result<(), GpuError> {
+    captured(device, work).map(drop)
+}
+
+#[test]
+fn what_waits_cannot_be_captured() {
+    let device = &mut cuda();
+    let mut four = put(device, &[1.0_f32, 2.0, 3.0, 4.0]);
+    let mut dropped = Some(device.zeroed::<f32>(4).expect("memory"));
+    let read = refused(device, |device| device.read(four.view(), &mut [0.0; 4]));
+    assert_eq!(read, Err(GpuError::Captured { what: "to read" }));
+    let write = refused(device, |device| device.write(&[0.0; 4], four.view_mut()));
+    assert_eq!(write, Err(GpuError::Captured { what: "to write" }));
+    let memory = refused(device, |device| device.zeroed::<f32>(4).map(drop));
+    assert_eq!(memory, Err(GpuError::Captured { what: "to allocate" }));
+    let within = refused(device, |device| device.capture(|_| Ok(())).map(drop));
+    assert_eq!(within, Err(GpuError::Captured { what: "another graph" }));
+    let freed = refused(device, |_| {
+        dropped = None;
+        Ok(())
+    });
+    assert_eq!(freed, Err(GpuError::Captured { what: "to free memory" }));
+    let text = freed.expect_err("it was refused").to_string();
+    assert_eq!(text, "the GPU refuses to free memory while a graph is captured");
+    // What the runtime itself asks the driver for.
+    let waits = refused(device, |device| {
+        let waits = device.stream().synchronize();
+        waits.map_err(|error| GpuError::Driver { what: "to wait", error })
+    });
+    assert!(matches!(waits, Err(GpuError::Driver { what: "to wait", .. })), "{waits:?}");
+    let ignored = refused(device, |device| {
+        let _ = device.stream().synchronize();
+        Ok(())
+    });
+    assert_eq!(ignored, Err(GpuError::Captured { what: "what waits for it" }));
+    // None of it was done, and the device goes on.
+    assert_eq!(take(device, &four, 0.0), [1.0, 2.0, 3.0, 4.0]);
+    refused(device, |device| device.clear(four.view_mut())).expect("it can be captured");
+    assert_eq!(take(device, &four, 0.0), [1.0, 2.0, 3.0, 4.0]);
+}
+
+/// What a graph needs of the device that captured it, it keeps.
+#[test]
+fn a_graph_outlives_its_device() {
+    let mut device = cuda();
+    let stream = device.stream().clone();
+    let mut model = Model::new(&mut device, &scaled::<f16>(&[3, 300], true));
+    let tables = model.tables(&mut device);
+    let config = Config::for_format(Format::BINARY16);
+    let histogram = put(&mut device, &[Histogram::new(Narrowing::to(Format::BINARY16))]);
+    let mut certificate = device.zeroed::<Certificate>(1).expect("memory");
+    let graph = captured(&mut device, |device| {
+        let cell = model.cells[0].view_mut();
+        device.decide(&config, histogram.view(), cell, certificate.view_mut())?;
+        model.step(device, &tables)
+    });
+    let graph = graph.expect("nothing waits");
+    drop(device);
+    // SAFETY: the model and its tables are there.
+    unsafe { graph.launch() }.expect("the kernels are still loaded");
+    let mut other = Cuda::on(stream).expect("the context is still there");
+    assert_eq!(take(&mut other, &model.steps, 0), [42]);
+}
+
+/// A panic within leaves no stream that captures.
+#[test]
+fn a_panic_ends_a_capture() {
+    let mut device = cuda();
+    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        refused(&mut device, |_| panic!("as a test does"))
+    }));
+    assert!(panics.is_err());
+    let four = put(&mut device, &[4_u32]);
+    assert_eq!(take(&mut device, &four, 0), [4]);
+}
+
+/// A stream that somebody else captures is told apart.
+#[test]
+fn a_strange_capture_is_noticed() {
+    use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+    let device = &mut cuda();
+    let (histogram, mut cell) = (
+        put(device, &[Histogram::new(Narrowing::to(Format::BINARY16))]),
+        put(device, &[Cell::new()]),
+    );
+    let mut certificate = device.zeroed::<Certificate>(1).expect("memory");
+    let stream = device.stream().clone();
+    let _alone = alone();
+    let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    stream.begin_capture(mode).expect("it does not capture");
+    let config = Config::for_format(Format::BINARY16);
+    let decided = device.decide(&config, histogram.view(), cell.view_mut(), certificate.view_mut());
+    assert!(matches!(decided, Err(GpuError::Captured { .. })), "{decided:?}");
+    stream.end_capture(CUgraphInstantiate_flags(0)).expect("nothing was refused");
+}
