@@ -3,21 +3,18 @@
 use std::error::Error;
 
 use adaloss_core::{
-    format::{E4M3, Element, Narrowing, Noise, f16},
+    format::{E4M3, Element, Format, Narrowing, Noise, f16},
     policy::{Cell, Certificate, Config},
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
-use adaloss_gpu::{Buffer, Cuda};
+use adaloss_gpu::{Buffer, Cuda, Gradient, Into, Sgd, Weight};
 use adaloss_hal::{Decide, Device, Epilogue, Memory, Narrow, Plain};
 use cudarc::driver::{result::memcpy_dtod_async, sys::CUevent_flags};
 use serde_json::{Value, json};
 
 type Anyway<T> = Result<T, Box<dyn Error>>;
-
-/// Elements of a tensor: 1 GiB of f32.
-const ELEMENTS: usize = 1 << 28;
 
 /// Launches that are timed, after some that are not.
 const TIMES: usize = 21;
@@ -41,16 +38,16 @@ fn time(device: &mut Cuda, mut launch: impl FnMut(&mut Cuda) -> Anyway<()>) -> A
 }
 
 /// Values as gradients have them: of either sign, over some thirty binades.
-fn gradients(device: &mut Cuda) -> Anyway<Buffer<f32>> {
+fn gradients(device: &mut Cuda, elements: usize) -> Anyway<Buffer<f32>> {
     let noise = Noise { seed: 2019, stream: 1 };
-    let values: Vec<f32> = (0..ELEMENTS as u32)
+    let values: Vec<f32> = (0..elements as u32)
         .map(|index| {
             let word = noise.word(index);
             let exponent = 119 - (word >> 23 & 0xf) - (word >> 27 & 0xf);
             f32::from_bits(word & 0x807f_ffff | exponent << 23)
         })
         .collect();
-    let mut buffer = device.zeroed(ELEMENTS)?;
+    let mut buffer = device.zeroed(elements)?;
     device.write(&values, Cuda::view_mut(&mut buffer))?;
     Ok(buffer)
 }
@@ -90,11 +87,11 @@ impl End {
     }
 }
 
-/// Times what streams through memory.
-pub(crate) fn bandwidth(device: &mut Cuda) -> Anyway<Value> {
-    let values = gradients(device)?;
-    let mut copy = device.zeroed::<f32>(ELEMENTS)?;
-    let bytes = 4 * ELEMENTS;
+/// Times what streams through memory, in tensors of so many elements.
+pub(crate) fn bandwidth(device: &mut Cuda, elements: usize) -> Anyway<Value> {
+    let values = gradients(device, elements)?;
+    let mut copy = device.zeroed::<f32>(elements)?;
+    let bytes = 4 * elements;
     let copied = time(device, |device| {
         let (from, to) = (values.view().address(), copy.view().address());
         // SAFETY: both buffers have so many bytes.
@@ -111,7 +108,7 @@ pub(crate) fn bandwidth(device: &mut Cuda) -> Anyway<Value> {
     narrowing::<f16>(device, "binary16", &values, &mut rows, &row)?;
     narrowing::<E4M3>(device, "E4M3", &values, &mut rows, &row)?;
 
-    let mut narrowed = device.zeroed::<f16>(ELEMENTS)?;
+    let mut narrowed = device.zeroed::<f16>(elements)?;
     let mut end = End::new::<f16>(device)?;
     device.apply(values.view(), narrowed.view_mut(), end.epilogue::<f16>(true, false))?;
     let (mut met, mut moments) = (device.zeroed::<Unscaled>(1)?, device.zeroed::<Statistics>(1)?);
@@ -119,9 +116,9 @@ pub(crate) fn bandwidth(device: &mut Cuda) -> Anyway<Value> {
         let cell = Cuda::part(Cuda::view(&end.cells), 1..2).ok_or("two cells")?;
         Ok(device.unscale(narrowed.view(), cell, copy.view_mut(), met.view_mut())?)
     })?;
-    rows.push(row("unscale binary16", 6 * ELEMENTS, ms));
+    rows.push(row("unscale binary16", 6 * elements, ms));
     let ms = time(device, |device| Ok(device.statistics(narrowed.view(), moments.view_mut())?))?;
-    rows.push(row("statistics binary16", 2 * ELEMENTS, ms));
+    rows.push(row("statistics binary16", 2 * elements, ms));
     Ok(Value::Array(rows))
 }
 
@@ -132,7 +129,8 @@ fn narrowing<F: Element + Plain>(
     rows: &mut Vec<Value>,
     row: &impl Fn(&str, usize, f64) -> Value,
 ) -> Anyway<()> {
-    let mut to = device.zeroed::<F>(ELEMENTS)?;
+    let elements = values.view().count();
+    let mut to = device.zeroed::<F>(elements)?;
     let mut end = End::new::<F>(device)?;
     let passes =
         [("apply", true, false), ("apply and measure", true, true), ("measure", false, true)];
@@ -141,39 +139,173 @@ fn narrowing<F: Element + Plain>(
             let epilogue = end.epilogue::<F>(stores, measures);
             Ok(device.apply(values.view(), to.view_mut(), epilogue)?)
         })?;
-        let bytes = if stores { 4 + size_of::<F>() } else { 4 } * ELEMENTS;
+        let bytes = if stores { 4 + size_of::<F>() } else { 4 } * elements;
         rows.push(row(&format!("{name} {format}"), bytes, ms));
     }
     Ok(())
 }
 
-/// Times fifty layers of decide and apply, which wait for nothing.
-pub(crate) fn decisions(device: &mut Cuda) -> Anyway<Value> {
-    const LAYERS: usize = 50;
-    const SMALL: usize = 1 << 16;
-    let config = Config::for_format(adaloss_core::format::Format::BINARY16);
-    let values = gradients(device)?;
-    let values = Cuda::part(values.view(), 0..SMALL).ok_or("enough elements")?;
-    let mut to = device.zeroed::<f16>(SMALL)?;
-    let mut certificate = device.zeroed::<Certificate>(1)?;
-    let mut ends = (0..LAYERS).map(|_| End::new::<f16>(device)).collect::<Anyway<Vec<_>>>()?;
-    let ms = time(device, |device| {
-        for end in &mut ends {
-            let mut cells = end.cells.view_mut();
-            let cell = Cuda::part_mut(Cuda::reborrow_mut(&mut cells), 1..2).ok_or("two cells")?;
-            device.decide(&config, end.histogram.view(), cell, certificate.view_mut())?;
-            device.apply(values, to.view_mut(), end.epilogue::<f16>(true, true))?;
+/// Layers that decide.
+const LAYERS: usize = 50;
+
+/// Layers with a tensor each, small enough for the time of a launch to show.
+struct Layers {
+    config: Config,
+    values: Buffer<f32>,
+    to: Buffer<f16>,
+    certificate: Buffer<Certificate>,
+    ends: Vec<End>,
+}
+
+impl Layers {
+    fn new(device: &mut Cuda, elements: usize) -> Anyway<Self> {
+        Ok(Self {
+            config: Config::for_format(Format::BINARY16),
+            values: gradients(device, elements)?,
+            to: device.zeroed(elements)?,
+            certificate: device.zeroed(1)?,
+            ends: (0..LAYERS).map(|_| End::new::<f16>(device)).collect::<Anyway<_>>()?,
+        })
+    }
+
+    /// Narrows each layer's tensor, and decides its scale before if that is asked for.
+    fn pass(&mut self, device: &mut Cuda, decides: bool) -> Anyway<()> {
+        let Self { config, values, to, certificate, ends } = self;
+        for end in ends {
+            if decides {
+                let mut cells = end.cells.view_mut();
+                let cell =
+                    Cuda::part_mut(Cuda::reborrow_mut(&mut cells), 1..2).ok_or("two cells")?;
+                device.decide(config, end.histogram.view(), cell, certificate.view_mut())?;
+            }
+            device.apply(values.view(), to.view_mut(), end.epilogue::<f16>(true, decides))?;
         }
         Ok(())
-    })?;
+    }
+}
+
+/// Times fifty layers that decide, measure and apply, and fifty that apply alone: asked for one by
+/// one, and as graphs.
+pub(crate) fn decisions(device: &mut Cuda, elements: usize) -> Anyway<Value> {
+    let elements = elements.min(1 << 16);
+    let mut layers = Layers::new(device, elements)?;
+    let mut us_per_layer = [[0.0; 2]; 2];
+    for (decides, times) in [false, true].into_iter().zip(&mut us_per_layer) {
+        let called = time(device, |device| layers.pass(device, decides))?;
+        let graph = device.capture(|device| layers.pass(device, decides))?;
+        // SAFETY: the layers are there.
+        let captured = time(device, |_| Ok(unsafe { graph.launch() }?))?;
+        *times = [called, captured].map(|ms| 1000.0 * ms / LAYERS as f64);
+    }
     let (mut cells, mut outcome) = ([Cell::new(); 2], [Outcome::EMPTY]);
-    device.read(ends[0].cells.view(), &mut cells)?;
-    device.read(ends[0].outcome.view(), &mut outcome)?;
+    device.read(layers.ends[0].cells.view(), &mut cells)?;
+    device.read(layers.ends[0].outcome.view(), &mut outcome)?;
+    let [[apply, apply_captured], [decide, decide_captured]] = us_per_layer;
     Ok(json!({
         "layers": LAYERS,
-        "elements": SMALL,
-        "us_per_layer": 1000.0 * ms / LAYERS as f64,
+        "elements": elements,
+        "us_per_layer": decide,
+        "us_per_layer_captured": decide_captured,
+        "us_per_layer_of_apply": apply,
+        "us_per_layer_of_apply_captured": apply_captured,
+        "us_added_per_layer": decide - apply,
+        "us_added_per_layer_captured": decide_captured - apply_captured,
         "scale_log2": cells[1].scale().log2(),
         "underflow": outcome[0].underflow,
     }))
+}
+
+/// Lengths of the weights of a ResNet-50 with so many channels in its first stage, 64 as published.
+fn resnet_50(width: usize) -> Vec<usize> {
+    let mut counts = vec![3 * 49 * width, width, width];
+    let mut channels = width;
+    for (blocks, stage) in [3, 4, 6, 3].into_iter().zip(0..) {
+        let width = width << stage;
+        for block in 0..blocks {
+            counts.extend([channels * width, width, width, 9 * width * width, width, width]);
+            counts.extend([4 * width * width, 4 * width, 4 * width]);
+            if block == 0 {
+                counts.extend([channels * 4 * width, 4 * width, 4 * width]);
+            }
+            channels = 4 * width;
+        }
+    }
+    counts.extend([1000 * channels, 1000]);
+    counts
+}
+
+/// A model's weight and what belongs to it.
+struct Tensor {
+    gradient: Buffer<f16>,
+    unscaled: Buffer<f32>,
+    met: Buffer<Unscaled>,
+    weight: Buffer<f32>,
+    momentum: Buffer<f32>,
+}
+
+/// Times the unscaling of all gradients of a ResNet-50 and its step, in one launch each.
+pub(crate) fn many(device: &mut Cuda, elements: usize) -> Anyway<Value> {
+    let counts = resnet_50(if elements < 1 << 25 { 1 } else { 64 });
+    let tensors = counts.iter().map(|&count| {
+        let (gradient, unscaled) = (device.zeroed(count)?, device.zeroed(count)?);
+        let (weight, momentum) = (device.zeroed(count)?, device.zeroed(count)?);
+        Ok(Tensor { gradient, unscaled, met: device.zeroed(1)?, weight, momentum })
+    });
+    let mut tensors = tensors.collect::<Anyway<Vec<_>>>()?;
+    let (cell, mut bad, mut steps) =
+        (device.zeroed::<Cell>(1)?, device.zeroed(1)?, device.zeroed(1)?);
+    let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4 };
+    let gradients = device.gradients(named(&mut tensors, &cell))?;
+    let weights = device.weights(updated(&mut tensors, &cell))?;
+    let into = [(Into::Place, 6), (Into::Nothing, 2)];
+    let mut ms = [0.0; 2];
+    for ((into, _), ms) in into.into_iter().zip(&mut ms) {
+        *ms = time(device, |device| {
+            let named = named(&mut tensors, &cell);
+            Ok(device.unscale_all(&gradients, named, into, bad.view_mut())?)
+        })?;
+    }
+    let stepped = time(device, |device| {
+        let updated = updated(&mut tensors, &cell);
+        Ok(device.sgd(&weights, updated, sgd, bad.view(), steps.view_mut())?)
+    })?;
+    let mut taken = [0_u64];
+    device.read(steps.view(), &mut taken)?;
+    let total: usize = counts.iter().sum();
+    let rate = |bytes: usize, ms: f64| (bytes * total) as f64 / ms / 1.0e6;
+    Ok(json!({
+        "tensors": counts.len(),
+        "elements": total,
+        "unscale_ms": ms[0],
+        "unscale_gb_per_s": rate(into[0].1, ms[0]),
+        "check_ms": ms[1],
+        "check_gb_per_s": rate(into[1].1, ms[1]),
+        "sgd_ms": stepped,
+        "sgd_gb_per_s": rate(18, stepped),
+        "steps": taken[0],
+    }))
+}
+
+fn named<'a>(
+    tensors: &'a mut [Tensor],
+    cell: &'a Buffer<Cell>,
+) -> impl Iterator<Item = Gradient<'a, f16>> {
+    tensors.iter_mut().map(move |Tensor { gradient, unscaled, met, .. }| Gradient {
+        from: gradient.view(),
+        cell: cell.view(),
+        to: Some(unscaled.view_mut()),
+        met: met.view_mut(),
+    })
+}
+
+fn updated<'a>(
+    tensors: &'a mut [Tensor],
+    cell: &'a Buffer<Cell>,
+) -> impl Iterator<Item = Weight<'a, f16>> {
+    tensors.iter_mut().map(move |Tensor { gradient, weight, momentum, .. }| Weight {
+        gradient: gradient.view(),
+        cell: cell.view(),
+        weight: weight.view_mut(),
+        momentum: momentum.view_mut(),
+    })
 }

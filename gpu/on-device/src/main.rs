@@ -1,10 +1,10 @@
 //! Conformance of the GPU, then benchmarks, into one JSON file.
 //!
 //! ```sh
-//! adaloss-on-device results.json
+//! adaloss-on-device results.json [ELEMENTS]
 //! ```
 //!
-//! The inputs are random and larger than any cache.  Each figure is the median of several launches,
+//! The inputs are random and, unless another number of elements is asked for, larger than any cache.  Each figure is the median of several launches,
 //! timed by the device's own events; bandwidths count what has to be read and written, once.
 
 mod bench;
@@ -14,6 +14,9 @@ use std::{env, error::Error, fs, process::ExitCode};
 
 use adaloss_gpu::Cuda;
 use serde_json::{Value, json};
+
+/// Elements of the tensors that are streamed: 1 GiB of f32.
+const ELEMENTS: usize = 1 << 28;
 
 fn main() -> ExitCode {
     match run() {
@@ -27,6 +30,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).ok_or("the name of a file for the results is missing")?;
+    let elements = env::args().nth(2).map(|number| number.parse()).transpose()?;
+    let elements = elements.unwrap_or(ELEMENTS);
     let mut device = Cuda::new(0)?;
     let context = device.stream().context().clone();
     let (major, minor) = context.compute_capability()?;
@@ -34,6 +39,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         "device": device.name()?,
         "capability": format!("{major}.{minor}"),
         "memory_bytes": context.total_mem()?,
+        "elements": elements,
     });
     // Written after each part, so that a run that is cut off leaves what it had.
     let mut keep = |name: &str, value: Value| -> Result<(), Box<dyn Error>> {
@@ -47,6 +53,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     if !all {
         return Err("the device differs from core; no benchmark is run".into());
     }
-    keep("bandwidth", bench::bandwidth(&mut device)?)?;
-    keep("decisions", bench::decisions(&mut device)?)
+    keep("bandwidth", bench::bandwidth(&mut device, elements)?)?;
+    keep("decisions", bench::decisions(&mut device, elements)?)?;
+    keep("many", bench::many(&mut device, elements)?)
 }
