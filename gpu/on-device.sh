@@ -4,12 +4,19 @@
 #     cargo build --release -p adaloss-on-device
 #     gpu/on-device.sh target/release/adaloss-on-device results.json
 #
-# Nothing is compiled here: the kernels are in the program. Adds date, driver and commit to the results, which go to
-# results/<date>-<device>.json in the repository.
+# Nothing is compiled here: the kernels are in the program. Where PyTorch sees a GPU, peers.py times its operations for the
+# same purposes. Adds date, driver and commit to the results, which go to results/<date>-<device>.json in the repository.
 set -euo pipefail
 program=${1:?the program} results=${2:?a file for the results}
 
 "$program" "$results" || status=$?
+if [ -n "${status:-}" ]; then
+    echo "without peers: the program failed" >&2
+elif python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    python3 "$(dirname "$0")/peers.py" "$results" || status=$?
+else
+    echo "without peers: PyTorch is missing, or sees no GPU" >&2
+fi
 python3 - "$results" <<'PYTHON'
 import datetime, json, os, subprocess, sys
 

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Times what PyTorch has for the same purposes, on the same GPU, and adds it to the results beside ours.
+
+    gpu/peers.py results.json
+
+Inputs are as large as ours, and lists of tensors rotate through copies that exceed any L2 cache together. Each figure is
+the median of 21 runs after three others, by the device's events. "ratios" are PyTorch's time over ours.
+"""
+import json
+import statistics
+import sys
+
+import torch
+
+WARM, TIMES, COPIES = 3, 21, 4
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 1.0e-4
+
+
+def ms(run):
+    """Median time of run(nth), in milliseconds."""
+    times = []
+    for nth in range(WARM + TIMES):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        run(nth)
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return statistics.median(times[WARM:])
+
+
+def resnet_50(width):
+    """Lengths of the weights of a ResNet-50, as in on-device/src/bench.rs."""
+    counts, channels = [3 * 49 * width, width, width], width
+    for stage, blocks in enumerate([3, 4, 6, 3]):
+        wide = width << stage
+        for block in range(blocks):
+            counts += [channels * wide, wide, wide, 9 * wide * wide, wide, wide, 4 * wide * wide, 4 * wide, 4 * wide]
+            if block == 0:
+                counts += [channels * 4 * wide, 4 * wide, 4 * wide]
+            channels = 4 * wide
+    return counts + [1000 * channels, 1000]
+
+
+def streams(elements):
+    """What walks over one large tensor."""
+    x = torch.randn(elements, device="cuda") * 1.0e-4
+    y, half = torch.empty_like(x), torch.empty(elements, device="cuda", dtype=torch.half)
+    times = {
+        "copy": ms(lambda _: y.copy_(x)),
+        "cast to binary16": ms(lambda _: half.copy_(x)),
+        "scale and cast to binary16": ms(lambda _: torch.mul(x, 4096.0, out=half)),
+    }
+    if hasattr(torch, "float8_e4m3fn"):
+        times["cast to E4M3"] = ms(lambda _: x.to(torch.float8_e4m3fn))
+    bits = x.view(torch.int32)
+    times["histogram of exponents, bincount"] = ms(lambda _: torch.bincount((bits >> 23) & 255, minlength=256))
+    del y
+    times["histogram of exponents, histc"] = ms(lambda _: torch.histc(((bits >> 23) & 255).float(), 256, 0, 255))
+    times["amax of binary16"] = ms(lambda _: half.abs().amax())
+    times["std_mean of binary16"] = ms(lambda _: torch.std_mean(half.float()))
+    inverse = 1.0 / 4096.0
+    times["unscale binary16 and check"] = ms(lambda _: half.float().mul_(inverse).isfinite().all())
+    return times
+
+
+def lists(counts):
+    """What walks over all gradients of a model."""
+    def tensors(dtype, requires_grad=False):
+        return [torch.zeros(count, device="cuda", dtype=dtype, requires_grad=requires_grad) for count in counts]
+
+    halves = [tensors(torch.half) for _ in range(COPIES)]
+    gradients = [tensors(torch.float) for _ in range(COPIES)]
+    found, inverse = torch.zeros(1, device="cuda"), torch.tensor([1.0 / 4096.0], device="cuda")
+
+    def check(nth):
+        torch._amp_foreach_non_finite_check_and_unscale_(gradients[nth % COPIES], found, inverse)
+
+    def widen(nth):
+        torch._foreach_copy_(gradients[nth % COPIES], halves[nth % COPIES])
+        check(nth)
+
+    times = {"check and unscale in place, f32": ms(check), "widen binary16, check and unscale": ms(widen)}
+    weights = tensors(torch.float, requires_grad=True)
+    for kind in ["foreach", "fused"]:
+        optimizer = torch.optim.SGD(
+            weights, LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, **{kind: True})
+
+        def step(nth):
+            widen(nth)
+            for weight, gradient in zip(weights, gradients[nth % COPIES]):
+                weight.grad = gradient
+            optimizer.step()
+
+        times[f"widen binary16, check, unscale and SGD, {kind}"] = ms(step)
+    return times
+
+
+def ratios(results, torch_ms):
+    """PyTorch's time over ours, for what serves the same purpose."""
+    ours = {row["kernel"]: row["ms"] for row in results["bandwidth"]}
+    many = results["many"]
+    both = torch_ms["amax of binary16"] + torch_ms["std_mean of binary16"]
+    pairs = {
+        "copy": (torch_ms["copy"], ours["copy"]),
+        "scale and cast to binary16 / apply": (torch_ms["scale and cast to binary16"], ours["apply binary16"]),
+        "bincount / measure": (torch_ms["histogram of exponents, bincount"], ours["measure binary16"]),
+        "amax and std_mean / statistics": (both, ours["statistics binary16"]),
+        "unscale and check / unscale": (torch_ms["unscale binary16 and check"], ours["unscale binary16"]),
+        "list: widen, check and unscale / unscale": (torch_ms["widen binary16, check and unscale"], many["unscale_ms"]),
+        "list: and SGD, fused / check and sgd": (
+            torch_ms["widen binary16, check, unscale and SGD, fused"], many["check_ms"] + many["sgd_ms"]),
+    }
+    return {name: peer / own for name, (peer, own) in pairs.items()}
+
+
+def main():
+    path = sys.argv[1]
+    with open(path) as file:
+        results = json.load(file)
+    elements = results["elements"]
+    torch_ms = streams(elements) | lists(resnet_50(1 if elements < 1 << 25 else 64))
+    results["torch"] = {"version": torch.__version__, "ms": torch_ms}
+    results["ratios"] = ratios(results, torch_ms)
+    with open(path, "w") as file:
+        json.dump(results, file, indent=2)
+
+
+main()
