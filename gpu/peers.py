@@ -67,7 +67,8 @@ def streams(elements):
 def lists(counts):
     """What walks over all gradients of a model."""
     def tensors(dtype, requires_grad=False):
-        return [torch.zeros(count, device="cuda", dtype=dtype, requires_grad=requires_grad) for count in counts]
+        values = [(torch.randn(count, device="cuda") * 1.0e-4).to(dtype) for count in counts]
+        return [tensor.requires_grad_(requires_grad) for tensor in values]
 
     halves = [tensors(torch.half) for _ in range(COPIES)]
     gradients = [tensors(torch.float) for _ in range(COPIES)]
@@ -93,6 +94,32 @@ def lists(counts):
             optimizer.step()
 
         times[f"widen binary16, check, unscale and SGD, {kind}"] = ms(step)
+    return times
+
+
+def products(rows):
+    """cuBLAS on the shapes of our products, with rotating operands."""
+    def operand(count):
+        return torch.rand(max(count, 1 << 26), device="cuda").mul_(2.0).sub_(1.0).half()
+
+    lengths = [(row["rows"] * row["inner"], row["inner"] * row["columns"]) for row in rows]
+    a, b = (operand(max(of)) for of in zip(*lengths))
+    times = []
+    for row, (left, right) in zip(rows, lengths):
+        m, k, n = row["rows"], row["inner"], row["columns"]
+        transpose_a, transpose_b = (letter == "t" for letter in row["stored"])
+
+        def part(of, count, nth):
+            first = nth * -(-count // 128) * 128 % (len(of) - count + 1) // 128 * 128
+            return of[first:first + count]
+
+        def multiply(nth):
+            x, y = part(a, left, nth), part(b, right, nth)
+            x = x.view(k, m).t() if transpose_a else x.view(m, k)
+            y = y.view(n, k).t() if transpose_b else y.view(k, n)
+            torch.matmul(x, y)
+
+        times.append(ms(multiply))
     return times
 
 
@@ -122,6 +149,9 @@ def main():
     torch_ms = streams(elements) | lists(resnet_50(1 if elements < 1 << 25 else 64))
     results["torch"] = {"version": torch.__version__, "ms": torch_ms}
     results["ratios"] = ratios(results, torch_ms)
+    for row, peer in zip(results["products"], products(results["products"])):
+        row["cublas_ms"] = peer
+        row["of_cublas"] = peer / row["ms"]
     with open(path, "w") as file:
         json.dump(results, file, indent=2)
 

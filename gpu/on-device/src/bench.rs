@@ -14,13 +14,16 @@ use adaloss_hal::{Decide, Device, Epilogue, Memory, Narrow, Plain};
 use cudarc::driver::{result::memcpy_dtod_async, sys::CUevent_flags};
 use serde_json::{Value, json};
 
-type Anyway<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Anyway<T> = Result<T, Box<dyn Error>>;
 
 /// Launches that are timed, after some that are not.
 const TIMES: usize = 21;
 
 /// Returns the median time of a launch in milliseconds.
-fn time(device: &mut Cuda, mut launch: impl FnMut(&mut Cuda) -> Anyway<()>) -> Anyway<f64> {
+pub(crate) fn time(
+    device: &mut Cuda,
+    mut launch: impl FnMut(&mut Cuda) -> Anyway<()>,
+) -> Anyway<f64> {
     for _ in 0..3 {
         launch(device)?;
     }
@@ -53,27 +56,32 @@ fn gradients(device: &mut Cuda, elements: usize) -> Anyway<Buffer<f32>> {
 }
 
 /// What an epilogue ends in.
-struct End {
+pub(crate) struct End {
     cells: Buffer<Cell>,
     outcome: Buffer<Outcome>,
     histogram: Buffer<Histogram>,
 }
 
 impl End {
-    fn new<F: Element>(device: &mut Cuda) -> Anyway<Self> {
+    /// Results come at scale 1, and go to a scale of `2^to_log2`.
+    pub(crate) fn new<F: Element>(device: &mut Cuda, to_log2: i32) -> Anyway<Self> {
         let mut of = Self {
             cells: device.zeroed(2)?,
             outcome: device.zeroed(1)?,
             histogram: device.zeroed(1)?,
         };
-        let cells = [Cell::new(), Cell::at(Scale::new(12)?)];
+        let cells = [Cell::new(), Cell::at(Scale::new(to_log2)?)];
         device.write(&cells, Cuda::view_mut(&mut of.cells))?;
         let empty = Histogram::new(Narrowing::to(F::ENCODING.into()));
         device.write(&[empty], Cuda::view_mut(&mut of.histogram))?;
         Ok(of)
     }
 
-    fn epilogue<F: Element>(&mut self, stores: bool, measures: bool) -> Epilogue<'_, Cuda> {
+    pub(crate) fn epilogue<F: Element>(
+        &mut self,
+        stores: bool,
+        measures: bool,
+    ) -> Epilogue<'_, Cuda> {
         let cell = |nth| Cuda::part(Cuda::view(&self.cells), nth..nth + 1).expect("two cells");
         Epilogue {
             from: cell(0),
@@ -109,7 +117,7 @@ pub(crate) fn bandwidth(device: &mut Cuda, elements: usize) -> Anyway<Value> {
     narrowing::<E4M3>(device, "E4M3", &values, &mut rows, &row)?;
 
     let mut narrowed = device.zeroed::<f16>(elements)?;
-    let mut end = End::new::<f16>(device)?;
+    let mut end = End::new::<f16>(device, 12)?;
     device.apply(values.view(), narrowed.view_mut(), end.epilogue::<f16>(true, false))?;
     let (mut met, mut moments) = (device.zeroed::<Unscaled>(1)?, device.zeroed::<Statistics>(1)?);
     let ms = time(device, |device| {
@@ -131,7 +139,7 @@ fn narrowing<F: Element + Plain>(
 ) -> Anyway<()> {
     let elements = values.view().count();
     let mut to = device.zeroed::<F>(elements)?;
-    let mut end = End::new::<F>(device)?;
+    let mut end = End::new::<F>(device, 12)?;
     let passes =
         [("apply", true, false), ("apply and measure", true, true), ("measure", false, true)];
     for (name, stores, measures) in passes {
@@ -164,7 +172,7 @@ impl Layers {
             values: gradients(device, elements)?,
             to: device.zeroed(elements)?,
             certificate: device.zeroed(1)?,
-            ends: (0..LAYERS).map(|_| End::new::<f16>(device)).collect::<Anyway<_>>()?,
+            ends: (0..LAYERS).map(|_| End::new::<f16>(device, 12)).collect::<Anyway<_>>()?,
         })
     }
 
@@ -246,9 +254,12 @@ struct Tensor {
 /// Times the unscaling of all gradients of a ResNet-50 and its step, in one launch each.
 pub(crate) fn many(device: &mut Cuda, elements: usize) -> Anyway<Value> {
     let counts = resnet_50(if elements < 1 << 25 { 1 } else { 64 });
+    let mut end = End::new::<f16>(device, 12)?;
     let tensors = counts.iter().map(|&count| {
-        let (gradient, unscaled) = (device.zeroed(count)?, device.zeroed(count)?);
-        let (weight, momentum) = (device.zeroed(count)?, device.zeroed(count)?);
+        let (unscaled, weight) = (gradients(device, count)?, gradients(device, count)?);
+        let (mut gradient, momentum) = (device.zeroed(count)?, gradients(device, count)?);
+        let epilogue = end.epilogue::<f16>(true, false);
+        device.apply(unscaled.view(), gradient.view_mut(), epilogue)?;
         Ok(Tensor { gradient, unscaled, met: device.zeroed(1)?, weight, momentum })
     });
     let mut tensors = tensors.collect::<Anyway<Vec<_>>>()?;

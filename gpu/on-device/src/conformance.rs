@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 type Part = (&'static str, Result<Report, Failure>);
 
-/// Runs every part, whatever becomes of the others.
-pub(crate) fn run(device: &mut Cuda) -> Vec<Part> {
+/// Runs every part, whatever becomes of the others: with a million random layers, where tensors are as large as
+/// a GPU is asked for.
+pub(crate) fn run(device: &mut Cuda, elements: usize) -> Vec<Part> {
+    let steps = if elements < 1 << 25 { 4 } else { 31_250 };
     vec![
         ("memory", conformance::memory(device)),
         ("narrow binary16", conformance::narrow::<f16, _>(device)),
@@ -21,6 +23,8 @@ pub(crate) fn run(device: &mut Cuda) -> Vec<Part> {
         ("matmul bfloat16", conformance::matmul::<bf16, bf16, bf16, _>(device)),
         ("matmul bfloat16 to binary32", conformance::matmul::<bf16, bf16, f32, _>(device)),
         ("decide", conformance::decide(device)),
+        ("layers binary16", conformance::layers::<f16, _>(device, steps, 1)),
+        ("layers E4M3", conformance::layers::<E4M3, _>(device, steps, 2)),
     ]
 }
 

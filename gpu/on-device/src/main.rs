@@ -4,11 +4,13 @@
 //! adaloss-on-device results.json [ELEMENTS]
 //! ```
 //!
-//! The inputs are random and, unless another number of elements is asked for, larger than any cache.  Each figure is the median of several launches,
-//! timed by the device's own events; bandwidths count what has to be read and written, once.
+//! The inputs are random and, unless another number of elements is asked for, larger than any cache.  Each
+//! figure is the median of several launches, timed by the device's own events; bandwidths count what
+//! has to be read and written, once.
 
 mod bench;
 mod conformance;
+mod products;
 
 use std::{env, error::Error, fs, process::ExitCode};
 
@@ -47,7 +49,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         results[name] = value;
         Ok(fs::write(&path, format!("{results:#}\n"))?)
     };
-    let conforms = conformance::run(&mut device);
+    let conforms = conformance::run(&mut device, elements);
     let all = conforms.iter().all(|(_, result)| result.is_ok());
     keep("conformance", conformance::report(&conforms))?;
     if !all {
@@ -55,5 +57,6 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     keep("bandwidth", bench::bandwidth(&mut device, elements)?)?;
     keep("decisions", bench::decisions(&mut device, elements)?)?;
-    keep("many", bench::many(&mut device, elements)?)
+    keep("many", bench::many(&mut device, elements)?)?;
+    keep("products", products::products(&mut device, elements)?)
 }

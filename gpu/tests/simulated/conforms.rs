@@ -13,7 +13,12 @@ fn conforms(device: &mut Cuda) -> Result<(), Failure> {
     conformance::narrow::<E5M2, _>(device)?;
     conformance::narrow::<E4M3, _>(device)?;
     conformance::narrow::<f32, _>(device)?;
+    conformance::matmul::<f16, f16, f16, _>(device)?;
+    conformance::matmul::<f16, f16, f32, _>(device)?;
+    conformance::matmul::<bf16, bf16, bf16, _>(device)?;
+    conformance::matmul::<bf16, bf16, f32, _>(device)?;
     conformance::decide(device)?;
+    conformance::layers::<f16, _>(device, 10, 1)?;
     Ok(())
 }
 

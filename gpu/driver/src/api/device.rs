@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char};
 
 use crate::{
+    api::module::MOST_SHARED_BYTES,
     driver::{DEVICES, anywhere, calls, current, in_context, initialised, put, set_current},
     memory::TOTAL,
     status::{Answer, Status},
@@ -26,7 +27,7 @@ const fn attribute(number: u32, capability: (i32, i32)) -> Option<i32> {
         75 => capability.0,
         76 => capability.1,
         81 | 97 => MOST_SHARED_BYTES as i32, // shared memory per multiprocessor, and per block that asks
-        115 => 1,             // memory pools
+        115 => 1,                            // memory pools
         _ => return None,
     })
 }
