@@ -100,6 +100,16 @@ ptx() {
     gpu/ptx.sh
 }
 
+# The adapter for cust, a workspace of its own that is linked with libcuda: here with the simulated driver.
+cust() {
+    local manifest=gpu/cust/Cargo.toml
+    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/cust}
+    cargo fmt --manifest-path "$manifest" --check
+    gpu/cust/simulated.sh cargo clippy --manifest-path "$manifest" --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" gpu/cust/simulated.sh cargo doc --manifest-path "$manifest" --no-deps --locked
+    gpu/cust/simulated.sh cargo test --manifest-path "$manifest" --locked
+}
+
 # What the tests of the libraries reach, per file; writes the sentence about it in README.md.
 coverage() { .ci/coverage.sh; }
 
@@ -150,7 +160,7 @@ burn() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx firmware candle burn exhaustive coverage mutants planted readme)
+by_name=(ptx cust firmware candle burn exhaustive coverage mutants planted readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
