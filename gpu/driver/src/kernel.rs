@@ -101,6 +101,19 @@ impl Kernel {
         None
     }
 
+    /// Returns the names of all entry points.
+    #[cfg(test)]
+    pub(crate) fn names() -> Vec<&'static str> {
+        let mut names = Vec::new();
+        macro_rules! entry {
+            (fn $name:ident($block:ident $(, $parameter:ident: $type:ty)*) { $($call:tt)* }) => {
+                names.push(stringify!($name));
+            };
+        }
+        adaloss_kernels::entries!(entry);
+        names
+    }
+
     /// Runs the kernel on all blocks.
     ///
     /// # Safety

@@ -119,6 +119,22 @@ mod tests {
         assert!(Module::load("ELF", (9, 0)).is_err());
     }
 
+    /// What is committed has the entry points that are written down, with their parameters.
+    #[test]
+    fn committed_ptx_has_the_kernels() {
+        let texts = [include_str!("../../ptx/sm_80.ptx"), include_str!("../../ptx/sm_90a.ptx")];
+        for text in texts {
+            let module = Module::load(text, (9, 0)).expect("PTX");
+            let declared = module.entries.iter();
+            assert!(declared.clone().all(|entry| module.function(&entry.name).is_ok()));
+            let mut names: Vec<_> = declared.map(|entry| entry.name.as_str()).collect();
+            names.sort_unstable();
+            let mut written = Kernel::names();
+            written.sort_unstable();
+            assert_eq!(names, written);
+        }
+    }
+
     #[test]
     fn a_module_is_for_its_devices() {
         assert!(Module::load(TEXT, (8, 0)).is_err());
