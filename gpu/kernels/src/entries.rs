@@ -63,7 +63,7 @@ pub fn into(how: u32) -> Into {
 ///
 /// ```
 /// use adaloss_kernels::entries::*;
-/// let mut names = Vec::new();
+/// let mut names: Vec<(&str, usize)> = Vec::new();
 /// macro_rules! name {
 ///     (fn $name:ident($block:ident $(, $parameter:ident: $type:ty)*) { $($call:tt)* }) => {
 ///         names.push((stringify!($name), [$(size_of::<$type>()),*].iter().sum()));
