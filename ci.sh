@@ -80,7 +80,7 @@ exhaustive_slice() {
 # outgrown what is promised of its size. A test that is ignored for want of a tool fails here.
 firmware() {
     local folder=examples/firmware program
-    for program in qemu-system-arm qemu-system-riscv32 readelf nm; do
+    for program in qemu-system-arm qemu-system-riscv32 arm-none-eabi-gcc riscv64-unknown-elf-gcc readelf nm; do
         command -v "$program" >/dev/null || { echo "firmware needs $program" >&2 && return 1; }
     done
     (

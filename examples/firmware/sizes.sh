@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What each feature takes on a Cortex-M4F and a Cortex-M0, as a table: code and constants beyond a program without it,
-# what it keeps, and its stack as it was measured in QEMU. Fails where a promise about sizes is broken.
+# what it keeps, and its stack as it was measured in QEMU. A second table has a whole program in C. Fails where a promise
+# about sizes is broken.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -10,6 +11,15 @@ features=(observe narrow unscale measured amax normal scaler checkpoint)
 flash() {
     local sum=0 size
     for size in $(readelf -SW "$1" | awk '/ \.(vector_table|text|rodata|data) / { sub(/.*\]/, ""); print $5 }'); do
+        sum=$((sum + 16#$size))
+    done
+    echo "$sum"
+}
+
+# Bytes of a program that are in RAM, but for its stack.
+ram() {
+    local sum=0 size
+    for size in $(readelf -SW "$1" | awk '/ \.(data|bss) / { sub(/.*\]/, ""); print $5 }'); do
         sum=$((sum + 16#$size))
     done
     echo "$sum"
@@ -56,4 +66,23 @@ echo "|---|---|---|---|---|---|"
 for feature in "${features[@]}"; do
     echo "| \`$feature\` | ${kept[$m0 $feature]} | ${code[$m4 $feature]} | ${stack[$m4 $feature]} | ${code[$m0 $feature]} | ${stack[$m0 $feature]} |"
 done
+
+# Recorded layers, which the program in C walks.
+here=$PWD record=$(mktemp -d)
+trap 'rm -r "$record"' EXIT
+cargo run --quiet --release --locked -p adaloss-firmware-host -- record "$record/record"
+cd "$record"
+row="| \`walk\` in C |"
+for target in "$m4" "$m0"; do
+    program=$("$here/c/build.sh" "$target")/walk
+    machine=(-machine mps2-an386)
+    [ "$target" = "$m4" ] || machine=(-machine lm3s6965evb -cpu cortex-m0)
+    used=$(timeout 60 qemu-system-arm "${machine[@]}" -nographic -monitor none -serial none -semihosting-config \
+        enable=on,target=native,arg=walk,arg=measured,arg=stack -kernel "$program" | sed -n 's/^stack //p')
+    row+=" $(flash "$program") | $(ram "$program") | $used |"
+done
+echo
+echo "| program | flash, M4F | RAM, M4F | stack, M4F | flash, M0 | RAM, M0 | stack, M0 |"
+echo "|---|---|---|---|---|---|---|"
+echo "$row"
 exit $failed

@@ -19,6 +19,8 @@ struct Board {
     target: &'static str,
     emulator: &'static str,
     machine: &'static [&'static str],
+    /// Where programs in C run, which take more stack.
+    machine_for_c: &'static [&'static str],
     /// What it has the memory for.
     programs: &'static [&'static str],
 }
@@ -29,6 +31,7 @@ const BOARDS: [Board; 3] = [
         target: "thumbv7em-none-eabihf",
         emulator: "qemu-system-arm",
         machine: &["-machine", "mps2-an386"],
+        machine_for_c: &["-machine", "mps2-an386"],
         programs: &["walk", "train", "conform"],
     },
     Board {
@@ -36,6 +39,7 @@ const BOARDS: [Board; 3] = [
         target: "thumbv6m-none-eabi",
         emulator: "qemu-system-arm",
         machine: &["-machine", "microbit"],
+        machine_for_c: &["-machine", "lm3s6965evb", "-cpu", "cortex-m0"],
         programs: &["walk"],
     },
     Board {
@@ -43,6 +47,7 @@ const BOARDS: [Board; 3] = [
         target: "riscv32imac-unknown-none-elf",
         emulator: "qemu-system-riscv32",
         machine: &["-machine", "virt", "-bios", "none"],
+        machine_for_c: &["-machine", "virt", "-bios", "none"],
         programs: &["walk", "train", "conform"],
     },
 ];
@@ -63,6 +68,17 @@ impl Board {
     fn build(&self, of: &str, programs: &[&str]) -> Result<PathBuf, String> {
         let mut build = Command::new(package("../build.sh"));
         build.args([of, self.target]).args(programs.iter().flat_map(|name| ["--bin", name]));
+        self.built_by(build)
+    }
+
+    /// Builds the programs in C, in the same way.
+    fn build_c(&self) -> Result<PathBuf, String> {
+        let mut build = Command::new(package("../c/build.sh"));
+        build.arg(self.target);
+        self.built_by(build)
+    }
+
+    fn built_by(&self, mut build: Command) -> Result<PathBuf, String> {
         let output = build.output().map_err(|error| format!("build.sh: {error}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         if output.status.code() == Some(3) {
@@ -74,10 +90,20 @@ impl Board {
 
     /// Runs a program in a folder, where it finds its files; returns what it prints.
     fn run(&self, folder: &Path, program: &Path, argument: &str) -> Result<String, Failed> {
+        self.run_on(self.machine, folder, program, argument)
+    }
+
+    fn run_on(
+        &self,
+        machine: &[&str],
+        folder: &Path,
+        program: &Path,
+        argument: &str,
+    ) -> Result<String, Failed> {
         let name = program.file_name().unwrap_or_default().display();
         let semihosting = format!("enable=on,target=native,arg={name},arg={argument}");
         let mut board = Command::new(self.emulator)
-            .args(self.machine)
+            .args(machine)
             .args(["-nographic", "-monitor", "none", "-serial", "none", "-semihosting-config"])
             .arg(semihosting)
             .arg("-kernel")
@@ -147,54 +173,71 @@ fn main() {
     let layers: Arc<Vec<u8>> = Arc::new(record(STEPS).expect("a record"));
     std::fs::write(here.path().join("record"), &*layers).expect("the record is written");
     for board in &BOARDS {
-        let built = has(board.emulator)
-            .and_then(|()| board.build("adaloss-board", board.programs))
-            .map(Arc::new);
-        for policy in POLICIES {
-            let (layers, here) = (Arc::clone(&layers), here.path().to_owned());
-            let name = format!("{} walks with {policy}", board.name);
-            trials.push(trial(name, &built, move |folder| {
-                let host = walk(&layers, policy)?;
-                let visits = host.lines().filter(|line| line.contains(" elements")).count();
-                if visits < 1000 {
-                    return Err(format!("{visits} layers are too few").into());
-                }
-                same(&board.run(&here, &folder.join("walk"), policy)?, &host)
-            }));
-        }
-        if board.programs.contains(&"train") {
-            let here = here.path().to_owned();
-            trials.push(trial(format!("{} trains", board.name), &built, move |folder| {
-                let host = trained(EPOCHS)?;
-                same(&board.run(&here, &folder.join("train"), "")?, &host)
-            }));
-        }
-        if board.programs.contains(&"conform") {
-            let here = here.path().to_owned();
-            trials.push(trial(format!("{} conforms", board.name), &built, move |folder| {
-                let said = board.run(&here, &folder.join("conform"), "")?;
-                let agreed = said.lines().filter(|line| line.contains(" operations agree")).count();
-                if agreed == 3 { Ok(()) } else { Err(said.into()) }
-            }));
+        let emulator = has(board.emulator);
+        let in_rust = emulator.clone().and_then(|()| board.build("adaloss-board", board.programs));
+        let in_c = emulator.and_then(|()| board.build_c());
+        for (language, machine, built, parts) in
+            [("", board.machine, in_rust, 3), (" in C", board.machine_for_c, in_c, 2)]
+        {
+            let built = built.map(Arc::new);
+            for policy in POLICIES {
+                let (layers, here) = (Arc::clone(&layers), here.path().to_owned());
+                let name = format!("{} walks with {policy}{language}", board.name);
+                trials.push(trial(name, &built, move |folder| {
+                    let host = walk(&layers, policy)?;
+                    let visits = host.lines().filter(|line| line.contains(" elements")).count();
+                    if visits < 1000 {
+                        return Err(format!("{visits} layers are too few").into());
+                    }
+                    same(&board.run_on(machine, &here, &folder.join("walk"), policy)?, &host)
+                }));
+            }
+            if board.programs.contains(&"conform") {
+                let here = here.path().to_owned();
+                let name = format!("{} conforms{language}", board.name);
+                trials.push(trial(name, &built, move |folder| {
+                    let said = board.run_on(machine, &here, &folder.join("conform"), "")?;
+                    let agreed =
+                        said.lines().filter(|line| line.contains(" operations agree")).count();
+                    if agreed == parts { Ok(()) } else { Err(said.into()) }
+                }));
+            }
+            if language.is_empty() && board.programs.contains(&"train") {
+                let here = here.path().to_owned();
+                trials.push(trial(format!("{} trains", board.name), &built, move |folder| {
+                    let host = trained(EPOCHS)?;
+                    same(&board.run(&here, &folder.join("train"), "")?, &host)
+                }));
+            }
         }
     }
-    trials.push(Trial::test("the chapter has the first program", || {
+    trials.push(Trial::test("the chapter has the first programs", || {
         let chapter = std::fs::read_to_string(package("../../../docs/linking.md"))?;
-        let program = std::fs::read_to_string(package("../first/src/main.rs"))?;
-        match chapter.contains(&format!("```rs\n{program}```\n")) {
-            true => Ok(()),
-            false => Err("docs/linking.md shows another program".into()),
+        for (language, program) in [("rs", "../first/src/main.rs"), ("c", "../c/first.c")] {
+            let program = std::fs::read_to_string(package(program))?;
+            if !chapter.contains(&format!("```{language}\n{program}```\n")) {
+                return Err(format!("docs/linking.md shows another program in {language}").into());
+            }
         }
+        Ok(())
     }));
-    let (board, here) = (&BOARDS[0], here.path().to_owned());
-    let built = has(board.emulator).and_then(|()| board.build("adaloss-first", &[])).map(Arc::new);
-    trials.push(trial("the first program runs".to_owned(), &built, move |folder| {
-        let said = board.run(&here, &folder.join("adaloss-first"), "")?;
-        let lines: Vec<&str> = said.lines().collect();
-        match lines[..] {
-            [.., "the optimizer may step"] if lines.len() == 4 => Ok(()),
-            _ => Err(said.into()),
-        }
-    }));
+    let board = &BOARDS[0];
+    let emulator = has(board.emulator);
+    let in_rust = emulator.clone().and_then(|()| board.build("adaloss-first", &[]));
+    let in_c = emulator.and_then(|()| board.build_c());
+    for (name, built, program) in [
+        ("the first program runs", in_rust, "adaloss-first"),
+        ("the first program in C runs", in_c, "first"),
+    ] {
+        let here = here.path().to_owned();
+        trials.push(trial(name.to_owned(), &built.map(Arc::new), move |folder| {
+            let said = board.run(&here, &folder.join(program), "")?;
+            let lines: Vec<&str> = said.lines().collect();
+            match lines[..] {
+                [.., "the optimizer may step"] if lines.len() == 4 => Ok(()),
+                _ => Err(said.into()),
+            }
+        }));
+    }
     libtest_mimic::run(&arguments, trials).exit();
 }
