@@ -43,7 +43,8 @@
 //!
 //! # Features
 //!
-//! `alloc` gives the portable device buffers on the heap, so that it implements [`Memory`].
+//! `alloc` adds `HostHeap`, by which a device in host memory has buffers on the heap, so that it
+//! implements [`Memory`]: the portable one does.
 //!
 //! `std` adds the `cpu` device, which does what the portable one does with the threads and the
 //! vector instructions of the machine it runs on; it implies `alloc`.
@@ -58,6 +59,7 @@ extern crate std;
 
 mod device;
 mod epilogue;
+mod host;
 mod narrow;
 mod operation;
 #[allow(unsafe_code, reason = "the only unsafe items are the proofs that types are plain")]
@@ -74,6 +76,9 @@ pub mod wrap;
 
 pub use device::{Capabilities, Device, Error, ErrorKind, Memory};
 pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
+#[cfg(feature = "alloc")]
+pub use host::HostHeap;
+pub use host::HostMemory;
 pub use narrow::{Branch, BranchOf, Decide, Matmul, Narrow, Product};
 pub use operation::Operation;
 pub use plain::Plain;

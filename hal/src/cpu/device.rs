@@ -1,14 +1,10 @@
 //! The device: its threads and its memory, which is the host's.
 
-use core::ops::Range;
-use std::{fmt, io, sync::Arc, vec::Vec};
+use std::{fmt, io, sync::Arc};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::{
-    Capabilities, Device, Memory, Plain,
-    portable::{Portable, PortableError},
-};
+use crate::{Capabilities, HostHeap, HostMemory, portable::PortableError};
 
 /// The CPU with a number of threads.
 ///
@@ -75,69 +71,12 @@ impl fmt::Debug for Cpu {
     }
 }
 
-impl Device for Cpu {
+impl HostMemory for Cpu {
     type Error = PortableError;
-    type Ref<'a, T: Plain> = &'a [T];
-    type Mut<'a, T: Plain> = &'a mut [T];
 
-    fn capabilities(&self) -> Capabilities {
+    fn can_do(&self) -> Capabilities {
         Capabilities { subnormals: true, stochastic_rounding: true, sequential_sums: false }
     }
-
-    fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        Portable.read(from, to)
-    }
-
-    fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        Portable.write(from, to)
-    }
-
-    fn len<T: Plain>(elements: &[T]) -> usize {
-        elements.len()
-    }
-
-    fn part<'a, T: Plain>(elements: &'a [T], range: Range<usize>) -> Option<&'a [T]>
-    where
-        Self: 'a,
-    {
-        elements.get(range)
-    }
-
-    fn part_mut<'a, T: Plain>(elements: &'a mut [T], range: Range<usize>) -> Option<&'a mut [T]>
-    where
-        Self: 'a,
-    {
-        elements.get_mut(range)
-    }
-
-    fn shared<'a, T: Plain>(elements: &'a &mut [T]) -> &'a [T] {
-        elements
-    }
-
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T]
-    where
-        Self: 'long,
-    {
-        elements
-    }
-
-    fn reborrow_mut<'a, T: Plain>(elements: &'a mut &mut [T]) -> &'a mut [T] {
-        elements
-    }
 }
 
-impl Memory for Cpu {
-    type Buffer<T: Plain> = Vec<T>;
-
-    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Vec<T>, PortableError> {
-        Portable.zeroed(length)
-    }
-
-    fn view<T: Plain>(buffer: &Vec<T>) -> &[T] {
-        buffer
-    }
-
-    fn view_mut<T: Plain>(buffer: &mut Vec<T>) -> &mut [T] {
-        buffer
-    }
-}
+impl HostHeap for Cpu {}

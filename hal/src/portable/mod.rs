@@ -7,87 +7,26 @@ mod matmul;
 pub(crate) mod narrow;
 mod network;
 
-use core::{fmt, ops::Range};
+use core::fmt;
 
 use adaloss_core::apply::ApplyError;
 
-use crate::{Capabilities, Device, Error, ErrorKind, Plain};
+use crate::{Capabilities, Error, ErrorKind, HostMemory};
 
 /// The portable device: host memory, no state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Portable;
 
-impl Device for Portable {
+impl HostMemory for Portable {
     type Error = PortableError;
-    type Ref<'a, T: Plain> = &'a [T];
-    type Mut<'a, T: Plain> = &'a mut [T];
 
-    fn capabilities(&self) -> Capabilities {
+    fn can_do(&self) -> Capabilities {
         Capabilities::ALL
-    }
-
-    fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        same_length("a copy from the device", from.len(), to.len())?;
-        to.copy_from_slice(from);
-        Ok(())
-    }
-
-    fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        same_length("a copy to the device", from.len(), to.len())?;
-        to.copy_from_slice(from);
-        Ok(())
-    }
-
-    fn len<T: Plain>(elements: &[T]) -> usize {
-        elements.len()
-    }
-
-    fn part<'a, T: Plain>(elements: &'a [T], range: Range<usize>) -> Option<&'a [T]>
-    where
-        Self: 'a,
-    {
-        elements.get(range)
-    }
-
-    fn part_mut<'a, T: Plain>(elements: &'a mut [T], range: Range<usize>) -> Option<&'a mut [T]>
-    where
-        Self: 'a,
-    {
-        elements.get_mut(range)
-    }
-
-    fn shared<'a, T: Plain>(elements: &'a &mut [T]) -> &'a [T] {
-        elements
-    }
-
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T]
-    where
-        Self: 'long,
-    {
-        elements
-    }
-
-    fn reborrow_mut<'a, T: Plain>(elements: &'a mut &mut [T]) -> &'a mut [T] {
-        elements
     }
 }
 
 #[cfg(feature = "alloc")]
-impl crate::Memory for Portable {
-    type Buffer<T: Plain> = alloc::vec::Vec<T>;
-
-    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<alloc::vec::Vec<T>, PortableError> {
-        filled(length, T::zeroed())
-    }
-
-    fn view<T: Plain>(buffer: &alloc::vec::Vec<T>) -> &[T] {
-        buffer
-    }
-
-    fn view_mut<T: Plain>(buffer: &mut alloc::vec::Vec<T>) -> &mut [T] {
-        buffer
-    }
-}
+impl crate::HostHeap for Portable {}
 
 /// What the portable device cannot do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

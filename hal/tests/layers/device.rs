@@ -1,7 +1,5 @@
 //! The device: host memory as the portable device has it, and what the mistakes share.
 
-use std::ops::Range;
-
 use adaloss_core::{
     apply::ApplyError,
     format::{Element, Format, Narrowing, Noise, Rounding, Subnormals, f16},
@@ -11,7 +9,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    BranchOf, Capabilities, Device, Epilogue, Memory, Narrow, Plain,
+    BranchOf, Capabilities, Epilogue, HostHeap, HostMemory, Narrow, Plain,
     portable::{Portable, PortableError},
 };
 
@@ -44,72 +42,15 @@ impl Mistaken {
     }
 }
 
-impl Device for Mistaken {
+impl HostMemory for Mistaken {
     type Error = PortableError;
-    type Ref<'a, T: Plain> = &'a [T];
-    type Mut<'a, T: Plain> = &'a mut [T];
 
-    fn capabilities(&self) -> Capabilities {
+    fn can_do(&self) -> Capabilities {
         self.capabilities
     }
-
-    fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        Portable.read(from, to)
-    }
-
-    fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        Portable.write(from, to)
-    }
-
-    fn len<T: Plain>(elements: &[T]) -> usize {
-        elements.len()
-    }
-
-    fn part<'a, T: Plain>(elements: &'a [T], range: Range<usize>) -> Option<&'a [T]>
-    where
-        Self: 'a,
-    {
-        elements.get(range)
-    }
-
-    fn part_mut<'a, T: Plain>(elements: &'a mut [T], range: Range<usize>) -> Option<&'a mut [T]>
-    where
-        Self: 'a,
-    {
-        elements.get_mut(range)
-    }
-
-    fn shared<'a, T: Plain>(elements: &'a &mut [T]) -> &'a [T] {
-        elements
-    }
-
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T]
-    where
-        Self: 'long,
-    {
-        elements
-    }
-
-    fn reborrow_mut<'a, T: Plain>(elements: &'a mut &mut [T]) -> &'a mut [T] {
-        elements
-    }
 }
 
-impl Memory for Mistaken {
-    type Buffer<T: Plain> = Vec<T>;
-
-    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Vec<T>, PortableError> {
-        Portable.zeroed(length)
-    }
-
-    fn view<T: Plain>(buffer: &Vec<T>) -> &[T] {
-        buffer
-    }
-
-    fn view_mut<T: Plain>(buffer: &mut Vec<T>) -> &mut [T] {
-        buffer
-    }
-}
+impl HostHeap for Mistaken {}
 
 impl<F: Element + Plain> Narrow<F> for Mistaken {
     fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {

@@ -1,6 +1,6 @@
 //! A device of the HAL whose operations are launches on the simulated grid.
 
-use std::{ops::Range, ptr::null_mut};
+use std::ptr::null_mut;
 
 use adaloss_core::{
     apply::ApplyError,
@@ -10,8 +10,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Capabilities, Decide, Device, Epilogue, Matmul, Memory, Narrow, Plain, Product,
-    portable::{Portable, PortableError},
+    Branch, Capabilities, Decide, Epilogue, HostHeap, HostMemory, Matmul, Narrow, Plain, Product,
+    portable::PortableError,
 };
 use adaloss_kernels::{
     apply::apply,
@@ -110,6 +110,16 @@ fn checked<F: Element>(of: Epilogue<'_, Simulated>) -> Result<epilogue::Epilogue
         histogram,
     })
 }
+
+impl HostMemory for Simulated {
+    type Error = PortableError;
+
+    fn can_do(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+}
+
+impl HostHeap for Simulated {}
 
 impl<F: Element + Plain> Narrow<F> for Simulated {
     fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
@@ -215,72 +225,5 @@ impl Decide for Simulated {
         // SAFETY: everything named is borrowed.
         self.grid().launch(|block| unsafe { note(block, &[of]) });
         Ok(())
-    }
-}
-
-impl Device for Simulated {
-    type Error = PortableError;
-    type Ref<'a, T: Plain> = &'a [T];
-    type Mut<'a, T: Plain> = &'a mut [T];
-
-    fn capabilities(&self) -> Capabilities {
-        Portable.capabilities()
-    }
-
-    fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        Portable.read(from, to)
-    }
-
-    fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), PortableError> {
-        Portable.write(from, to)
-    }
-
-    fn len<T: Plain>(elements: &[T]) -> usize {
-        elements.len()
-    }
-
-    fn part<'a, T: Plain>(elements: &'a [T], range: Range<usize>) -> Option<&'a [T]>
-    where
-        Self: 'a,
-    {
-        elements.get(range)
-    }
-
-    fn part_mut<'a, T: Plain>(elements: &'a mut [T], range: Range<usize>) -> Option<&'a mut [T]>
-    where
-        Self: 'a,
-    {
-        elements.get_mut(range)
-    }
-
-    fn shared<'a, T: Plain>(elements: &'a &mut [T]) -> &'a [T] {
-        elements
-    }
-
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T]
-    where
-        Self: 'long,
-    {
-        elements
-    }
-
-    fn reborrow_mut<'a, T: Plain>(elements: &'a mut &mut [T]) -> &'a mut [T] {
-        elements
-    }
-}
-
-impl Memory for Simulated {
-    type Buffer<T: Plain> = Vec<T>;
-
-    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Vec<T>, PortableError> {
-        Portable.zeroed(length)
-    }
-
-    fn view<T: Plain>(buffer: &Vec<T>) -> &[T] {
-        buffer
-    }
-
-    fn view_mut<T: Plain>(buffer: &mut Vec<T>) -> &mut [T] {
-        buffer
     }
 }
