@@ -69,8 +69,8 @@
 
 #![forbid(unsafe_code)]
 
-mod apply;
 mod checkpoint;
+mod dtype;
 mod error;
 mod scaler;
 mod step;

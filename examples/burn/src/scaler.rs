@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use adaloss_core::{
     policy::{Cell, Config},
-    scale::Scale,
-    scaler::{State, Totals, Visit},
+    scaler::{Totals, Visit},
     unscale::Place,
 };
+use adaloss_plug::{Memory, holds};
 use burn::tensor::{DType, Tensor};
 
-use crate::{ScalerError, apply, tape::Tape};
+use crate::{ScalerError, dtype::encoding, tape::Tape};
 
 /// Loss scales for a model with a known number of layers.
 ///
@@ -30,16 +30,6 @@ pub(crate) struct Shared {
     pub(crate) replays: u64,
 }
 
-/// What the next steps depend on.
-#[derive(Clone, Debug)]
-pub(crate) struct Memory {
-    pub(crate) state: State,
-    /// One per layer; the output's is in the state.
-    pub(crate) cells: Vec<Cell>,
-    /// The greatest scale at which a segment is run, for each that overflowed once; the output's first.
-    pub(crate) limits: Vec<Scale>,
-}
-
 impl Scaler {
     /// Makes the scaler of a new training run.
     ///
@@ -53,11 +43,7 @@ impl Scaler {
         if config.policy().wants_operands() {
             return Err(ScalerError::Policy { name: config.policy().name() });
         }
-        let memory = Memory {
-            state: State::new(config),
-            cells: vec![Cell::new(); layers],
-            limits: vec![Scale::MAX; layers + 1],
-        };
+        let memory = Memory::new(config, layers);
         let shared = Shared { memory, tape: None, visits: Vec::new(), replays: 0 };
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
@@ -106,18 +92,17 @@ impl Scaler {
 
     /// Returns the configuration.
     pub fn config(&self) -> Config {
-        *self.lock().memory.state.config()
+        *self.lock().memory.config()
     }
 
     /// Returns the cell of a place that was visited.
     pub fn cell(&self, place: Place) -> Option<Cell> {
-        let memory = &self.lock().memory;
-        memory.state.cell(&memory.cells, place).copied()
+        self.lock().memory.cell(place)
     }
 
     /// Returns what happened since the run began.
     pub fn totals(&self) -> Totals {
-        self.lock().memory.state.totals()
+        self.lock().memory.totals()
     }
 
     /// Returns what happened at each mark in the last backward pass, in the order of that pass.
@@ -136,11 +121,11 @@ impl Scaler {
         let Some(tape) = tape.as_mut().filter(|_| output.is_tracked()) else {
             return output.cast(dtype);
         };
-        let format = memory.state.config().narrowing().format;
-        let layers = memory.cells.len();
+        let format = memory.config().narrowing().format;
+        let layers = memory.layers();
         let mistake = match place {
             Place::Layer(id) if id >= layers => ScalerError::NoLayer { id, layers },
-            _ if !apply::holds(output.dtype(), format) => {
+            _ if !encoding(output.dtype()).is_some_and(|tensor| holds(tensor, format.encoding)) => {
                 ScalerError::DType { place, dtype: output.dtype(), format }
             }
             _ if tape.has(place) => ScalerError::MarkedTwice { place },

@@ -1,41 +1,17 @@
 //! One training step, from the forward pass to gradients that are unscaled.
 
-use adaloss_core::unscale::{Cause, Place, Verdict};
+use adaloss_plug::Memory;
 use burn::{module::Module, optim::GradientsParams, tensor::Tensor};
 
 use crate::{
     Scaler, ScalerError,
-    scaler::Memory,
     tape::{Mark, Tape},
     walk::{Ended, Walk},
 };
 
-/// What a training step ends in.
-///
-/// There are gradients only where all of them may reach the weights.
-#[derive(Debug)]
-#[must_use = "the weights have to be updated, or the reason to be known"]
-pub enum Backward {
-    /// The gradients of all weights of the module that the loss depends on: f32, finite, unscaled, and
-    /// ready to be clipped.
-    Apply(GradientsParams),
-    /// The step is not usable: leave the weights and the optimizer's state as they are.
-    Skip {
-        /// The first place, in backward order, that was not usable.
-        layer: Place,
-        /// What was wrong there.
-        cause: Cause,
-    },
-    /// As many steps in a row as the configuration allows were not usable: stop training.
-    Stop {
-        /// The first place, in backward order, that was not usable.
-        layer: Place,
-        /// What was wrong there.
-        cause: Cause,
-        /// Steps skipped in a row, this one included.
-        skipped: u32,
-    },
-}
+/// What a training step ends in: in the gradients of all weights of the module that the loss depends on,
+/// f32, finite, unscaled and ready to be clipped, if all of them may reach the weights.
+pub type Backward = adaloss_plug::Backward<GradientsParams>;
 
 impl Scaler {
     /// Does one training step but for the update: forward, and backward segment by segment.
@@ -66,7 +42,7 @@ impl Scaler {
         mut forward: impl FnMut() -> Tensor<D>,
     ) -> Result<Backward, ScalerError> {
         let mut under_way = UnderWay::begin(self)?;
-        let mut lowered = vec![0; under_way.before.limits.len()];
+        let mut lowered = vec![0; under_way.before.layers() + 1];
         loop {
             let loss = forward();
             let marks = under_way.take_marks()?;
@@ -81,16 +57,6 @@ impl Scaler {
                     return Ok(Backward::new(verdict, gradients));
                 }
             }
-        }
-    }
-}
-
-impl Backward {
-    fn new(verdict: Verdict, gradients: GradientsParams) -> Self {
-        match verdict {
-            Verdict::Apply => Self::Apply(gradients),
-            Verdict::Skip { layer, cause } => Self::Skip { layer, cause },
-            Verdict::Stop { layer, cause, skipped } => Self::Stop { layer, cause, skipped },
         }
     }
 }

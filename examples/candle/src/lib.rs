@@ -58,8 +58,8 @@
 
 #![forbid(unsafe_code)]
 
-mod apply;
 mod checkpoint;
+mod dtype;
 mod error;
 mod scaler;
 mod segment;

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use adaloss_core::{
     policy::{Cell, Config},
-    scale::Scale,
-    scaler::{State, Totals, Visit},
+    scaler::{Totals, Visit},
     unscale::Place,
 };
+use adaloss_plug::{Memory, holds};
 use candle_core::{DType, Tensor};
 
-use crate::{ScalerError, apply, step::Step, tape::Tape};
+use crate::{ScalerError, dtype::encoding, step::Step, tape::Tape};
 
 /// Loss scales for a model with a known number of layers.
 ///
@@ -22,11 +22,7 @@ pub struct Scaler {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) state: State,
-    /// One per layer; the output's is in the state.
-    pub(crate) cells: Vec<Cell>,
-    /// The greatest scale at which a segment is run, for each that overflowed once; the output's first.
-    pub(crate) limits: Vec<Scale>,
+    pub(crate) memory: Memory,
     /// There while a step is under way.
     pub(crate) tape: Option<Tape>,
     pub(crate) visits: Vec<Visit>,
@@ -46,14 +42,8 @@ impl Scaler {
         if config.policy().wants_operands() {
             return Err(ScalerError::Policy { name: config.policy().name() });
         }
-        let shared = Shared {
-            state: State::new(config),
-            cells: vec![Cell::new(); layers],
-            limits: vec![Scale::MAX; layers + 1],
-            tape: None,
-            visits: Vec::new(),
-            replays: 0,
-        };
+        let memory = Memory::new(config, layers);
+        let shared = Shared { memory, tape: None, visits: Vec::new(), replays: 0 };
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
@@ -99,7 +89,7 @@ impl Scaler {
     /// There is no such layer, it was marked in this step already, or the type of `output` cannot hold
     /// gradients of the configured format.
     pub fn layer(&self, id: usize, output: &Tensor) -> candle_core::Result<Tensor> {
-        let layers = self.lock().cells.len();
+        let layers = self.lock().memory.layers();
         if id >= layers {
             return Err(ScalerError::NoLayer { id, layers }.into());
         }
@@ -121,18 +111,17 @@ impl Scaler {
 
     /// Returns the configuration.
     pub fn config(&self) -> Config {
-        *self.lock().state.config()
+        *self.lock().memory.config()
     }
 
     /// Returns the cell of a place that was visited.
     pub fn cell(&self, place: Place) -> Option<Cell> {
-        let shared = self.lock();
-        shared.state.cell(&shared.cells, place).copied()
+        self.lock().memory.cell(place)
     }
 
     /// Returns what happened since the run began.
     pub fn totals(&self) -> Totals {
-        self.lock().state.totals()
+        self.lock().memory.totals()
     }
 
     /// Returns what happened at each mark in the last backward pass, in the order of that pass.
@@ -148,13 +137,13 @@ impl Scaler {
 
     fn mark(&self, place: Place, output: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
         let mut shared = self.lock();
-        let format = shared.state.config().narrowing().format;
+        let format = shared.memory.config().narrowing().format;
         let Some(tape) = &mut shared.tape else { return output.to_dtype(dtype) };
         // What depends on no weight has no gradient.
         if !output.track_op() {
             return output.to_dtype(dtype);
         }
-        if !apply::holds(output.dtype(), format) {
+        if !encoding(output.dtype()).is_some_and(|tensor| holds(tensor, format.encoding)) {
             return Err(ScalerError::DType { place, dtype: output.dtype(), format }.into());
         }
         if tape.has(place) {

@@ -1,6 +1,5 @@
 //! One training step, from the forward pass to gradients that are unscaled.
 
-use adaloss_core::unscale::{Cause, Place, Verdict};
 use candle_core::{Result, Tensor, backprop::GradStore};
 
 use crate::{Scaler, walk::Walk};
@@ -14,31 +13,9 @@ pub struct Step {
     scaler: Scaler,
 }
 
-/// What a backward pass ends in.
-///
-/// There are gradients only where all of them may reach the weights.
-#[derive(Debug)]
-#[must_use = "the weights have to be updated, or the reason to be known"]
-pub enum Backward {
-    /// The gradients of all weights that the loss depends on: f32, finite, unscaled.
-    Apply(GradStore),
-    /// The step is not usable: leave the weights and the optimizer's state as they are.
-    Skip {
-        /// The first place, in backward order, that was not usable.
-        layer: Place,
-        /// What was wrong there.
-        cause: Cause,
-    },
-    /// As many steps in a row as the configuration allows were not usable: stop training.
-    Stop {
-        /// The first place, in backward order, that was not usable.
-        layer: Place,
-        /// What was wrong there.
-        cause: Cause,
-        /// Steps skipped in a row, this one included.
-        skipped: u32,
-    },
-}
+/// What a backward pass ends in: in the gradients of all weights that the loss depends on, f32, finite and
+/// unscaled, if all of them may reach the weights.
+pub type Backward = adaloss_plug::Backward<GradStore>;
 
 impl Step {
     pub(crate) const fn new(scaler: Scaler) -> Self {
@@ -55,11 +32,7 @@ impl Step {
         let mut shared = self.scaler.lock();
         let tape = shared.tape.take().unwrap_or_default();
         let (verdict, gradients) = Walk::new(&mut shared, &tape).run(loss)?;
-        Ok(match verdict {
-            Verdict::Apply => Backward::Apply(gradients),
-            Verdict::Skip { layer, cause } => Backward::Skip { layer, cause },
-            Verdict::Stop { layer, cause, skipped } => Backward::Stop { layer, cause, skipped },
-        })
+        Ok(Backward::new(verdict, gradients))
     }
 }
 

@@ -1,13 +1,16 @@
-//! Into low precision: a gradient is narrowed by core and becomes a tensor of candle's again.
+//! Into low precision: gradients on the host are narrowed by core, and widened for the framework.
 
 use adaloss_core::{
     apply::{ApplyError, Pass},
-    format::{E4M3, E5M2, Element, Encoding, Format, bf16, f16},
+    format::{E4M3, E5M2, Element, Encoding, bf16, f16},
 };
-use candle_core::DType;
 
 /// Does what a pass asks for; returns the narrowed values, widened again, if it stores.
-pub(crate) fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<f32>, ApplyError> {
+///
+/// # Errors
+///
+/// Core refuses the pass, whose encoding and lengths fit.
+pub fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<f32>, ApplyError> {
     match pass.narrowing().format.encoding {
         Encoding::Binary16 => narrow_to::<f16>(values, pass),
         Encoding::BFloat16 => narrow_to::<bf16>(values, pass),
@@ -27,16 +30,15 @@ fn narrow_to<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<f32>
     Ok(narrowed.iter().map(|x| format.widen(x.to_bits())).collect())
 }
 
-/// Tells whether every number of a format is one of the tensor's type.
-pub(crate) fn holds(dtype: DType, format: Format) -> bool {
-    match dtype {
-        DType::F32 => true,
-        DType::F16 => {
-            matches!(format.encoding, Encoding::Binary16 | Encoding::E5M2 | Encoding::E4M3)
-        }
-        DType::BF16 => {
-            matches!(format.encoding, Encoding::BFloat16 | Encoding::E5M2 | Encoding::E4M3)
-        }
-        _ => false,
-    }
+/// Tells whether every number of a gradient's encoding is one of a tensor's.
+pub const fn holds(tensor: Encoding, gradient: Encoding) -> bool {
+    use Encoding::{BFloat16, Binary16, Binary32, E4M3, E5M2};
+    matches!(
+        (tensor, gradient),
+        (Binary32, _)
+            | (Binary16, Binary16 | E5M2 | E4M3)
+            | (BFloat16, BFloat16 | E5M2 | E4M3)
+            | (E5M2, E5M2)
+            | (E4M3, E4M3)
+    )
 }

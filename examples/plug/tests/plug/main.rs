@@ -1,0 +1,5 @@
+//! What a plug relies on, without a framework.
+
+mod apply;
+mod checkpoint;
+mod walk;
