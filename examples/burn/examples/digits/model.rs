@@ -1,6 +1,7 @@
 //! A small residual network in burn.
 
 use adaloss_burn::Scaler;
+use adaloss_digits::CLASSES;
 use burn::{
     module::{Module, Param},
     nn::{BatchNorm, BatchNormConfig},
@@ -9,8 +10,6 @@ use burn::{
     },
 };
 use rand::{Rng, RngExt};
-
-use crate::data::CLASSES;
 
 /// Channels behind the stem; twice as many at half the resolution.
 const WIDTH: usize = 8;

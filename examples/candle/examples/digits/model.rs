@@ -1,10 +1,9 @@
 //! A small residual network in candle.
 
 use adaloss_candle::Scaler;
+use adaloss_digits::CLASSES;
 use candle_core::{DType, Result, Tensor};
 use candle_nn::{BatchNorm, BatchNormConfig, Init, ModuleT, VarBuilder, batch_norm};
-
-use crate::data::CLASSES;
 
 /// Channels behind the stem; twice as many at half the resolution.
 const WIDTH: usize = 8;

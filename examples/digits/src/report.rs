@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use crate::learner::{Gradients, Mode, Scaling};
+use crate::{Gradients, Mode, Scaling};
 
-/// What adaptive scaling costs is told against binary16 by candle alone.
+/// What adaptive scaling costs is told against binary16 by the framework alone.
 const BASELINE: Mode = Mode::Low { gradients: Gradients::Binary16, scaling: Scaling::None };
 
 /// One network's training.
@@ -42,7 +42,7 @@ impl Report {
         self.runs.push(run);
     }
 
-    /// Returns a row per mode; times are medians, and compared with those of candle alone.
+    /// Returns a row per mode; times are medians, and compared with those of the framework alone.
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN);
@@ -105,5 +105,36 @@ fn median(sorted: &[f64]) -> f64 {
         0 => f64::NAN,
         odd if odd % 2 == 1 => sorted[half],
         _ => f64::midpoint(sorted[half - 1], sorted[half]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_median_of_its_runs() {
+        let mut report = Report::default();
+        for (score, milliseconds) in [(90.0, 10), (95.0, 30), (92.0, 20)] {
+            let mut run = Run { score, replays: 2, ..Run::new(BASELINE) };
+            run.record(Duration::from_millis(milliseconds), milliseconds > 10);
+            report.add(run);
+            let mut run = Run::new(Mode::Exact);
+            run.record(Duration::from_millis(5), true);
+            report.add(run);
+        }
+        let table = report.table().to_string();
+        let rows = table.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+        let rows = rows.collect::<Vec<_>>();
+        let expected =
+            ["", "binary16, no scaling", "92.0 (90.0..95.0)", "1", "6", "20.0", "+0.0 %", ""];
+        assert_eq!(rows[2], expected);
+        assert_eq!(rows[3][5..7], ["5.0", "-75.0 %"]);
+    }
+
+    #[test]
+    fn the_median_of_none_is_no_number() {
+        assert!(median(&[]).is_nan());
+        assert_eq!((median(&[1.0]), median(&[1.0, 4.0])), (1.0, 2.5));
     }
 }
