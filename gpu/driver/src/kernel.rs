@@ -111,6 +111,7 @@ impl Kernel {
             };
         }
         adaloss_kernels::entries!(entry);
+        adaloss_kernels::products!(entry);
         names
     }
 
