@@ -1,16 +1,15 @@
-//! The suite of the HAL, part by part.
+//! The suite of the HAL for a GPU, part by part.
 
 use adaloss_core::format::{E4M3, E5M2, bf16, f16};
 use adaloss_gpu::Cuda;
 use adaloss_hal::conformance::{self, Failure, Report};
 use serde_json::{Value, json};
 
-type Part = (&'static str, Result<Report, Failure>);
+/// A part of the suite, and what came of it.
+pub type Part = (&'static str, Result<Report, Failure>);
 
-/// Runs every part, whatever becomes of the others: with a million random layers, where tensors are as large as
-/// a GPU is asked for.
-pub(crate) fn run(device: &mut Cuda, elements: usize) -> Vec<Part> {
-    let steps = if elements < 1 << 25 { 4 } else { 31_250 };
+/// Runs every part, whatever becomes of the others, the last ones with so many steps of 16 random layers.
+pub fn run(device: &mut Cuda, steps: u32) -> Vec<Part> {
     vec![
         ("memory", conformance::memory(device)),
         ("narrow binary16", conformance::narrow::<f16, _>(device)),
@@ -28,8 +27,16 @@ pub(crate) fn run(device: &mut Cuda, elements: usize) -> Vec<Part> {
     ]
 }
 
+/// Runs what takes no time: for a trial of the program.
+pub fn trial(device: &mut Cuda) -> Vec<Part> {
+    vec![
+        ("memory", conformance::memory(device)),
+        ("layers binary16", conformance::layers::<f16, _>(device, 4, 1)),
+    ]
+}
+
 /// Writes what agreed, or the first difference.
-pub(crate) fn report(parts: &[Part]) -> Value {
+pub fn report(parts: &[Part]) -> Value {
     let of = |(part, result): &Part| match result {
         Ok(Report { operations, refusals, elements, .. }) => json!({
             "part": part, "operations": operations, "refusals": refusals, "elements": elements,

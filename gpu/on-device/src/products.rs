@@ -111,12 +111,11 @@ impl Operands {
     }
 }
 
-/// Times products with outcome, with histogram as well, and into f32; of shapes that have no more
-/// elements than that.
-pub(crate) fn products(device: &mut Cuda, elements: usize) -> Anyway<Value> {
-    let shapes = SHAPES.map(|shape| match elements {
-        0..0x200_0000 => shape.map(|side| side.min(130)),
-        _ => shape,
+/// Times products with outcome, with histogram as well, and into f32; small ones for a trial.
+pub(crate) fn products(device: &mut Cuda, is_trial: bool) -> Anyway<Value> {
+    let shapes = SHAPES.map(|shape| match is_trial {
+        true => shape.map(|side| side.min(130)),
+        false => shape,
     });
     let lengths = shapes.map(|[rows, inner, columns]| Product::new(rows, inner, columns).lengths());
     let [operands, results] = [0..2, 2..3].map(|of| {

@@ -1,0 +1,5 @@
+//! What tests of the GPU have in common with the program that is run on one.
+
+#![forbid(unsafe_code)]
+
+pub mod conformance;
