@@ -10,7 +10,7 @@ use core::arch::{
 
 use adaloss_core::format::Encoding;
 use adaloss_kernels::{
-    Block, Shared,
+    Block, Shared, atomic,
     block::{Factor, SHARED_WORDS},
     matmul,
 };
@@ -150,6 +150,24 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
                 _ => multiply!("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn add(counter: *mut u64, count: u64) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { atomic::add(counter, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn raise(maximum: *mut u32, value: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { atomic::raise(maximum, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn lower(minimum: *mut u32, value: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { atomic::lower(minimum, value) }
     }
 }
 

@@ -105,6 +105,30 @@ pub trait Block {
         b: &Self::Each<[u32; 2]>,
         sums: &mut Self::Each<[f32; 4]>,
     );
+
+    /// Adds to a counter in global memory, atomically, and returns what it was; what exceeds 64 bits is lost.
+    ///
+    /// This and the next two are for a thread's function.  Not every compiler for GPUs has core's atomic
+    /// types; for those that have them, [`atomic`](crate::atomic) does it.
+    ///
+    /// # Safety
+    ///
+    /// The counter is there, aligned, and nobody reads or writes it during the launch but atomically.
+    unsafe fn add(counter: *mut u64, count: u64) -> u64;
+
+    /// Replaces a word in global memory by a larger one, atomically.
+    ///
+    /// # Safety
+    ///
+    /// As for [`add`](Self::add).
+    unsafe fn raise(maximum: *mut u32, value: u32);
+
+    /// Replaces a word in global memory by a smaller one, atomically.
+    ///
+    /// # Safety
+    ///
+    /// As for [`add`](Self::add).
+    unsafe fn lower(minimum: *mut u32, value: u32);
 }
 
 /// The memory that a block's threads share, in words of 32 bits, or pairs of them.

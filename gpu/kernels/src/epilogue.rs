@@ -154,11 +154,11 @@ impl<F: Element> Sink<'_, F> {
             for nth in of_chunks(thread) {
                 let first = CHUNK * nth;
                 // SAFETY: each chunk is in one share.
-                unsafe { self.put_chunk(shared, &mut tally, first, chunk(first), &one, to) };
+                unsafe { self.put_chunk::<B>(shared, &mut tally, first, chunk(first), &one, to) };
             }
             for nth in of_rest(thread) {
                 let index = rest + nth;
-                if let Some(x) = self.take(shared, &mut tally, index, one(index)) {
+                if let Some(x) = self.take::<B>(shared, &mut tally, index, one(index)) {
                     // SAFETY: each place is in one share.
                     unsafe { to.write(index, x) };
                 }
@@ -175,9 +175,9 @@ impl<F: Element> Sink<'_, F> {
     ///
     /// The chunk is this thread's alone.
     #[inline(always)]
-    unsafe fn put_chunk(
+    unsafe fn put_chunk<B: Block>(
         &self,
-        shared: impl Shared,
+        shared: B::Shared,
         tally: &mut Tally,
         first: usize,
         values: [f32; CHUNK],
@@ -198,7 +198,7 @@ impl<F: Element> Sink<'_, F> {
             if !all {
                 let rare = |x| self.classes.of(x).is_none();
                 let values = again.clone().filter(|&(_, x)| rare(x));
-                values.for_each(|(_, x)| self.count(histogram, x, 1));
+                values.for_each(|(_, x)| self.count::<B>(histogram, x, 1));
             }
         }
         if !self.stores {
@@ -220,9 +220,9 @@ impl<F: Element> Sink<'_, F> {
 
     /// Takes the result at a place of the tensor; returns what is to be stored there, if anything.
     #[inline(always)]
-    pub(crate) fn take(
+    pub(crate) fn take<B: Block>(
         &self,
-        shared: impl Shared,
+        shared: B::Shared,
         tally: &mut Tally,
         index: usize,
         x: f32,
@@ -231,7 +231,7 @@ impl<F: Element> Sink<'_, F> {
             tally.measured += 1;
             match self.classes.of(x) {
                 Some(class) => shared.add(class, 1),
-                None => self.count(histogram, x, 1),
+                None => self.count::<B>(histogram, x, 1),
             }
         }
         self.stores.then(|| self.narrow(tally, index, x))
@@ -244,11 +244,11 @@ impl<F: Element> Sink<'_, F> {
 
     /// Adds values to a histogram.
     #[inline(always)]
-    fn count(&self, histogram: Counters<'_, Histogram>, x: f32, count: u64) {
+    fn count<B: Block>(&self, histogram: Counters<'_, Histogram>, x: f32, count: u64) {
         let (one, other) = Histogram::words_of(self.apply.narrowing, x, self.incoming);
-        histogram.add(one, count);
+        histogram.add::<B>(one, count);
         if let Some(other) = other {
-            histogram.add(other, count);
+            histogram.add::<B>(other, count);
         }
     }
 
@@ -266,11 +266,11 @@ impl<F: Element> Sink<'_, F> {
                 SUMMED
                     .iter()
                     .zip(counts)
-                    .for_each(|(&word, count)| outcome.add(word, count.into()));
-                outcome.raise(offset_of!(Outcome, max_bits) / 4, max_bits);
+                    .for_each(|(&word, count)| outcome.add::<B>(word, count.into()));
+                outcome.raise::<B>(offset_of!(Outcome, max_bits) / 4, max_bits);
             }
             if let Some(histogram) = self.histogram {
-                histogram.add(Histogram::ELEMENTS_WORD, counts[6].into());
+                histogram.add::<B>(Histogram::ELEMENTS_WORD, counts[6].into());
             }
         });
         let Some(histogram) = self.histogram else { return };
@@ -280,7 +280,7 @@ impl<F: Element> Sink<'_, F> {
             (thread as usize..Classes::COUNT).step_by(threads).for_each(|class| {
                 match shared.load(class) {
                     0 => {}
-                    count => self.count(histogram, self.classes.example(class), count.into()),
+                    count => self.count::<B>(histogram, self.classes.example(class), count.into()),
                 }
             });
         });

@@ -14,7 +14,10 @@ use std::{
 
 use adaloss_core::format::Noise;
 
-use crate::block::{Block, Factor, MOST_THREADS, SHARED_WORDS, Shared, WARP};
+use crate::{
+    atomic,
+    block::{Block, Factor, MOST_THREADS, SHARED_WORDS, Shared, WARP},
+};
 
 /// The shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +199,21 @@ impl<'m> Block for SimulatedBlock<'m> {
                 }
             }
         }
+    }
+
+    unsafe fn add(counter: *mut u64, count: u64) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { atomic::add(counter, count) }
+    }
+
+    unsafe fn raise(maximum: *mut u32, value: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { atomic::raise(maximum, value) }
+    }
+
+    unsafe fn lower(minimum: *mut u32, value: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { atomic::lower(minimum, value) }
     }
 }
 

@@ -39,6 +39,7 @@
 extern crate std;
 
 pub mod apply;
+pub mod atomic;
 pub mod block;
 pub mod entries;
 pub mod epilogue;

@@ -298,7 +298,7 @@ unsafe fn finish<B: Block, F: Element>(
                 if row + down < rows && column + right < columns {
                     let x = f32::from_bits(shared.load(SUMS + SUMS_ROW * down + right));
                     let index = (row + down) * columns + column + right;
-                    if let Some(x) = sink.take(shared, &mut tally, index, x) {
+                    if let Some(x) = sink.take::<B>(shared, &mut tally, index, x) {
                         store(index, x);
                     }
                 }

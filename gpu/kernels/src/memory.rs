@@ -1,12 +1,10 @@
 //! Global memory that many threads write, and read in chunks.
 
-use core::{
-    array,
-    marker::PhantomData,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-};
+use core::{array, marker::PhantomData, sync::atomic::AtomicU64};
 
 use adaloss_core::format::Element;
+
+use crate::Block;
 
 /// Elements that a thread reads and writes together, where they lie at a multiple of their size.
 pub const CHUNK: usize = 8;
@@ -221,11 +219,10 @@ impl<T> Counters<'_, T> {
 
     /// Adds to a word of 64 bits; beyond the structure nothing is added.
     #[inline(always)]
-    pub fn add(self, word: usize, count: u64) {
+    pub fn add<B: Block>(self, word: usize, count: u64) {
         if count > 0 && word < size_of::<T>() / 8 {
             // SAFETY: within the structure, aligned, and only accessed atomically.
-            let counter = unsafe { AtomicU64::from_ptr(self.first.cast::<u64>().add(word)) };
-            counter.fetch_add(count, Relaxed);
+            unsafe { B::add(self.first.cast::<u64>().add(word), count) };
         }
     }
 
@@ -235,7 +232,7 @@ impl<T> Counters<'_, T> {
     /// A carry is handed on by whoever caused it, so that the words are right when all threads are
     /// done, whatever their order.  It is what `ExactSum::add` does for one thread.
     #[inline(always)]
-    pub fn add_exact<const WORDS: usize>(
+    pub fn add_exact<B: Block, const WORDS: usize>(
         self,
         first: usize,
         significand: u64,
@@ -260,29 +257,27 @@ impl<T> Counters<'_, T> {
             let word = first + word;
             if more > 0 && word < size_of::<T>() / 8 {
                 // SAFETY: as in `add`.
-                let word = unsafe { AtomicU64::from_ptr(self.first.cast::<u64>().add(word)) };
-                carry |= word.fetch_add(more, Relaxed).checked_add(more).is_none();
+                let before = unsafe { B::add(self.first.cast::<u64>().add(word), more) };
+                carry |= before.checked_add(more).is_none();
             }
         }
     }
 
     /// Replaces a word of 32 bits by a larger one; beyond the structure nothing is replaced.
     #[inline(always)]
-    pub fn raise(self, word: usize, value: u32) {
+    pub fn raise<B: Block>(self, word: usize, value: u32) {
         if word < size_of::<T>() / 4 {
             // SAFETY: as above.
-            let maximum = unsafe { AtomicU32::from_ptr(self.first.cast::<u32>().add(word)) };
-            maximum.fetch_max(value, Relaxed);
+            unsafe { B::raise(self.first.cast::<u32>().add(word), value) };
         }
     }
 
     /// Replaces a word of 32 bits by a smaller one; beyond the structure nothing is replaced.
     #[inline(always)]
-    pub fn lower(self, word: usize, value: u32) {
+    pub fn lower<B: Block>(self, word: usize, value: u32) {
         if word < size_of::<T>() / 4 {
             // SAFETY: as above.
-            let minimum = unsafe { AtomicU32::from_ptr(self.first.cast::<u32>().add(word)) };
-            minimum.fetch_min(value, Relaxed);
+            unsafe { B::lower(self.first.cast::<u32>().add(word), value) };
         }
     }
 }

@@ -80,19 +80,19 @@ pub unsafe fn statistics<B: Block, F: Element>(
     let Some(to) = (unsafe { Counters::new(to) }) else { return };
     block.zip(&counts, &extremes, |thread, [nonfinite, zero, finite], [greatest, least]| {
         if thread % WARP == 0 {
-            to.add(offset_of!(Statistics, nonfinite) / 8, nonfinite.into());
-            to.add(offset_of!(Statistics, zero) / 8, zero.into());
-            to.add(Statistics::COUNT_WORD, finite.into());
-            to.raise(offset_of!(Statistics, max_bits) / 4, greatest);
-            to.lower(offset_of!(Statistics, min_bits) / 4, !least);
+            to.add::<B>(offset_of!(Statistics, nonfinite) / 8, nonfinite.into());
+            to.add::<B>(offset_of!(Statistics, zero) / 8, zero.into());
+            to.add::<B>(Statistics::COUNT_WORD, finite.into());
+            to.raise::<B>(offset_of!(Statistics, max_bits) / 4, greatest);
+            to.lower::<B>(offset_of!(Statistics, min_bits) / 4, !least);
         }
         for position in (thread as usize..POSITIONS).step_by(threads) {
             let sum = |nth| shared.load_wide(SUMS * position + nth);
             let at = position as u32;
-            to.add_exact::<6>(Statistics::SUM_WORD, sum(0), at, false);
-            to.add_exact::<6>(Statistics::SUM_WORD, sum(1), at, true);
-            to.add_exact::<10>(Statistics::SQUARES_WORD, sum(2), 2 * at, false);
-            to.add_exact::<10>(Statistics::SQUARES_WORD, sum(3), 2 * at + 24, false);
+            to.add_exact::<B, 6>(Statistics::SUM_WORD, sum(0), at, false);
+            to.add_exact::<B, 6>(Statistics::SUM_WORD, sum(1), at, true);
+            to.add_exact::<B, 10>(Statistics::SQUARES_WORD, sum(2), 2 * at, false);
+            to.add_exact::<B, 10>(Statistics::SQUARES_WORD, sum(3), 2 * at + 24, false);
         }
     });
 }

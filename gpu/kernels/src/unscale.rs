@@ -211,12 +211,12 @@ unsafe fn unscale_part<B: Block, F: Element>(
             return;
         }
         if let Some(met) = met {
-            met.add(offset_of!(Unscaled, elements) / 8, elements.into());
-            met.add(offset_of!(Unscaled, nonfinite) / 8, nonfinite.into());
-            met.add(offset_of!(Unscaled, tiny) / 8, tiny.into());
+            met.add::<B>(offset_of!(Unscaled, elements) / 8, elements.into());
+            met.add::<B>(offset_of!(Unscaled, nonfinite) / 8, nonfinite.into());
+            met.add::<B>(offset_of!(Unscaled, tiny) / 8, tiny.into());
         }
         if let Some(bad) = bad {
-            bad.add(0, nonfinite.into());
+            bad.add::<B>(0, nonfinite.into());
         }
     });
 }
