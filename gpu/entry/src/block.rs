@@ -1,26 +1,17 @@
 //! A block of threads on the GPU: a value per thread is a register, and every thread runs the kernel.
-
-use core::arch::{
-    asm, global_asm,
-    nvptx::{
-        _block_dim_x as block_dimension, _block_idx_x as block_index,
-        _grid_dim_x as grid_dimension, _syncthreads as synchronise, _thread_idx_x as thread_index,
-    },
-};
+//!
+//! `gpu/rust-cuda` compiles this file too; what its compiler has otherwise is in its own `machine`.
 
 use adaloss_core::format::Encoding;
 use adaloss_kernels::{
-    Block, Shared, atomic,
+    Block, Shared,
     block::{Factor, SHARED_WORDS},
     matmul,
 };
 
-global_asm!(
-    ".shared .align 16 .b8 adaloss_shared[16384];",
-    ".extern .shared .align 16 .b8 adaloss_launched[];"
-);
+use crate::machine::{self, asm};
 
-const _: () = assert!(4 * SHARED_WORDS == 16384 && SHARED_WORDS.is_power_of_two());
+const _: () = assert!(SHARED_WORDS.is_power_of_two());
 const _: () = assert!(matmul::SHARED_WORDS.is_power_of_two());
 
 /// The block that the calling thread is in, and its shared memory.
@@ -32,20 +23,17 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
 
     #[inline(always)]
     fn index(&self) -> u32 {
-        // SAFETY: reading a special register has no condition.
-        unsafe { block_index() as u32 }
+        machine::block_index()
     }
 
     #[inline(always)]
     fn blocks(&self) -> u32 {
-        // SAFETY: as above.
-        unsafe { grid_dimension() as u32 }
+        machine::grid_dimension()
     }
 
     #[inline(always)]
     fn threads(&self) -> u32 {
-        // SAFETY: as above.
-        unsafe { block_dimension() as u32 }
+        machine::block_dimension()
     }
 
     #[inline(always)]
@@ -55,8 +43,7 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
 
     #[inline(always)]
     fn each<T: Copy>(&mut self, work: impl Fn(u32) -> T) -> T {
-        // SAFETY: as above.
-        work(unsafe { thread_index() as u32 })
+        work(machine::thread_index())
     }
 
     #[inline(always)]
@@ -88,7 +75,7 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     #[inline(always)]
     fn barrier(&mut self) {
         // SAFETY: every thread of the block comes here, for the same reason.
-        unsafe { synchronise() }
+        unsafe { machine::synchronise() }
     }
 
     #[inline(always)]
@@ -155,19 +142,19 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     #[inline(always)]
     unsafe fn add(counter: *mut u64, count: u64) -> u64 {
         // SAFETY: the caller's promise.
-        unsafe { atomic::add(counter, count) }
+        unsafe { machine::add(counter, count) }
     }
 
     #[inline(always)]
     unsafe fn raise(maximum: *mut u32, value: u32) {
         // SAFETY: the caller's promise.
-        unsafe { atomic::raise(maximum, value) }
+        unsafe { machine::raise(maximum, value) }
     }
 
     #[inline(always)]
     unsafe fn lower(minimum: *mut u32, value: u32) {
         // SAFETY: the caller's promise.
-        unsafe { atomic::lower(minimum, value) }
+        unsafe { machine::lower(minimum, value) }
     }
 }
 
@@ -185,16 +172,11 @@ impl<const LAUNCHED: bool> Words<LAUNCHED> {
     /// Returns the address of a word in the space of shared memory.
     #[inline(always)]
     fn address(self, word: usize) -> u32 {
-        let first: u32;
-        let words = if LAUNCHED { matmul::SHARED_WORDS } else { SHARED_WORDS };
-        // SAFETY: the name of a variable of this module.
-        unsafe {
-            if LAUNCHED {
-                asm!("mov.u32 {}, adaloss_launched;", out(reg32) first, options(pure, nomem, nostack));
-            } else {
-                asm!("mov.u32 {}, adaloss_shared;", out(reg32) first, options(pure, nomem, nostack));
-            }
-        }
+        let (first, words) = if LAUNCHED {
+            (machine::launched(), matmul::SHARED_WORDS)
+        } else {
+            (machine::shared(), SHARED_WORDS)
+        };
         first + 4 * (word % words) as u32
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod block;
+mod machine;
 
 use adaloss_kernels::entries::*;
 use block::{EVERY, LAUNCHED, Ptx};
