@@ -110,6 +110,15 @@ cust() {
     gpu/cust/simulated.sh cargo test --manifest-path "$manifest" --locked
 }
 
+# The entry points over cuda_std compile on a host, a workspace of its own. What Rust-CUDA's compiler makes of them,
+# which this does not need, gpu/README.md says.
+rust_cuda() {
+    local manifest=gpu/rust-cuda/Cargo.toml
+    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/rust-cuda}
+    cargo fmt --manifest-path "$manifest" --check
+    cargo clippy --manifest-path "$manifest" --locked -- -D warnings
+}
+
 # What the tests of the libraries reach, per file; writes the sentence about it in README.md.
 coverage() { .ci/coverage.sh; }
 
@@ -160,7 +169,7 @@ burn() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx cust firmware candle burn exhaustive coverage mutants planted readme)
+by_name=(ptx cust rust_cuda firmware candle burn exhaustive coverage mutants planted readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
