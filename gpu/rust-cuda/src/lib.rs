@@ -1,7 +1,7 @@
 //! The kernels' entry points for Rust-CUDA: those of [`adaloss_kernels::entries`], over [`cuda_std`].
 //!
 //! The block of threads is that of `gpu/entry`, the same file; what this compiler has otherwise (where a
-//! thread is, the barrier, shared memory, counters) is in [`machine`].  On a host it compiles, to be
+//! thread is, the barrier, shared memory, counters) is in `machine`.  On a host it compiles, to be
 //! checked, and nothing of it can be called.
 
 #![no_std]
