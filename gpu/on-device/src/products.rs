@@ -114,7 +114,7 @@ impl Operands {
 /// Times products with outcome, with histogram as well, and into f32; small ones for a trial.
 pub(crate) fn products(device: &mut Cuda, is_trial: bool) -> Anyway<Value> {
     let shapes = SHAPES.map(|shape| match is_trial {
-        true => shape.map(|side| side.min(130)),
+        true => shape.map(|side| side.min(20)),
         false => shape,
     });
     let lengths = shapes.map(|[rows, inner, columns]| Product::new(rows, inner, columns).lengths());
