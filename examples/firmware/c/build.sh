@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 target=$1 compiler=arm-none-eabi-gcc
 case $target in
 thumbv7em-none-eabihf) board=cortex-m4f options=(-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16) ;;
-# Not the micro:bit: the library has 9 kB on the stack while it makes a scaler, the model of an accelerator 6 kB.
+# Not the micro:bit: the library has up to 7 kB on the stack while it makes a scaler, the model of an accelerator 6 kB.
 thumbv6m-none-eabi) board=cortex-m0-64k options=(-mcpu=cortex-m0 -mthumb) ;;
 riscv32imac-unknown-none-elf)
     board=riscv32 options=(-march=rv32imac_zicsr -mabi=ilp32 -Wl,--no-warn-rwx-segments)
