@@ -94,7 +94,8 @@ impl Learner {
         let images = TensorData::new(batch.images.clone(), batch.shape());
         let labels = batch.labels.iter().map(|&label| i32::from(label)).collect::<Vec<_>>();
         let labels = TensorData::new(labels, [batch.labels.len()]);
-        (Tensor::from_data(images, device).cast(self.dtype), Tensor::from_data(labels, device))
+        let images = Tensor::<4>::from_data(images, device);
+        (images.cast(self.dtype), Tensor::from_data(labels, device))
     }
 }
 
