@@ -209,28 +209,10 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     }
 
     #[inline(always)]
-    fn load_wide(self, pair: usize) -> u64 {
-        let value: u64;
+    fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
         // SAFETY: as above; a pair begins at an even word, at a multiple of 8 bytes.
         unsafe {
-            asm!("ld.shared.u64 {}, [{}];", out(reg64) value, in(reg32) self.address(2 * pair), options(nostack));
-        }
-        value
-    }
-
-    #[inline(always)]
-    fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
-        // SAFETY: as above.
-        unsafe {
             asm!("st.shared.v2.u32 [{}], {{{}, {}}};", in(reg32) self.address(2 * pair), in(reg32) low, in(reg32) high, options(nostack));
-        }
-    }
-
-    #[inline(always)]
-    fn add_wide(self, pair: usize, value: u64) {
-        // SAFETY: as above.
-        unsafe {
-            asm!("red.shared.add.u64 [{}], {};", in(reg32) self.address(2 * pair), in(reg64) value, options(nostack));
         }
     }
 

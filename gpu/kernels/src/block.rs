@@ -1,6 +1,6 @@
 //! Where a kernel runs: a block of threads, in lockstep as the kernel sees it.
 
-use core::ops::Range;
+use core::{array, ops::Range};
 
 use adaloss_core::format::{Element, bf16, f16};
 
@@ -145,14 +145,8 @@ pub trait Shared: Copy {
     /// Adds to a word, atomically; what exceeds 32 bits is lost.
     fn add(self, word: usize, value: u32);
 
-    /// Reads a pair of words, the lower half first.
-    fn load_wide(self, pair: usize) -> u64;
-
     /// Writes a pair of words.
     fn store_wide(self, pair: usize, values: [u32; 2]);
-
-    /// Adds to a pair of words, atomically; what exceeds 64 bits is lost.
-    fn add_wide(self, pair: usize, value: u64);
 
     /// Begins to copy to four words, the first of which is a multiple of 4: so many bytes, 16 at most,
     /// from global memory, and zero for the others.
@@ -200,7 +194,7 @@ impl Iterator for Share {
     }
 }
 
-/// Sums what each thread counted over its warp: the first thread of each warp has the sums.
+/// Sums what each thread counted over its warp: every thread has the sums of its own.
 #[inline(always)]
 pub fn sum_warp<B: Block, const N: usize>(
     block: &mut B,
@@ -209,7 +203,29 @@ pub fn sum_warp<B: Block, const N: usize>(
     fold_warp(block, counts, u32::wrapping_add)
 }
 
-/// Combines values over each warp; the function has to be associative and commutative.
+/// Sums values of 64 bits over each warp: every thread has the sums of its own.
+#[inline(always)]
+pub fn sum_warp_wide<B: Block, const N: usize>(
+    block: &mut B,
+    mut values: B::Each<[u64; N]>,
+) -> B::Each<[u64; N]> {
+    let mut mask = WARP / 2;
+    while mask > 0 {
+        let low = block.map(&values, |_, values| values.map(|value| value as u32));
+        let high = block.map(&values, |_, values| values.map(|value| (value >> 32) as u32));
+        let (low, high) = (block.exchange(&low, mask), block.exchange(&high, mask));
+        let others = block.zip(&low, &high, |_, low, high| {
+            array::from_fn(|i| u64::from(high[i]) << 32 | u64::from(low[i]))
+        });
+        values = block.zip(&values, &others, |_, one, other: [u64; N]| {
+            array::from_fn(|i| one[i].wrapping_add(other[i]))
+        });
+        mask /= 2;
+    }
+    values
+}
+
+/// Combines values over each warp, for every thread of it; the function has to be associative and commutative.
 #[inline(always)]
 pub fn fold_warp<B: Block, const N: usize>(
     block: &mut B,

@@ -334,25 +334,9 @@ impl Shared for &SharedMemory {
         self.change(word, |before| before.wrapping_add(value));
     }
 
-    fn load_wide(self, pair: usize) -> u64 {
-        let [low, high] = [2 * pair, 2 * pair + 1].map(|word| u64::from(self.load(word)));
-        high << 32 | low
-    }
-
     fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
         self.store(2 * pair, low);
         self.store(2 * pair + 1, high);
-    }
-
-    fn add_wide(self, pair: usize, value: u64) {
-        let mut carries = false;
-        self.change(2 * pair, |before| {
-            let (sum, carry) = before.overflowing_add(value as u32);
-            carries = carry;
-            sum
-        });
-        let high = ((value >> 32) as u32).wrapping_add(carries.into());
-        self.change(2 * pair + 1, |before| before.wrapping_add(high));
     }
 
     unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
@@ -374,7 +358,7 @@ impl Shared for &SharedMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{share, sum_warp};
+    use crate::block::{share, sum_warp, sum_warp_wide};
 
     fn panics(kernel: impl Fn(&mut SimulatedBlock<'_>) + std::panic::UnwindSafe) -> bool {
         std::panic::catch_unwind(|| Grid::new(1, 64).launch(kernel)).is_err()
@@ -479,25 +463,29 @@ mod tests {
             Grid::new(2, 96).with_seed(seed).launch(|block| {
                 let shared = block.shared();
                 block.each(|thread| {
-                    if thread < 2 {
-                        shared.store(thread as usize, 0);
+                    if thread == 95 {
+                        shared.store(0, 0);
                     }
                 });
                 block.barrier();
-                block.each(|_| shared.add_wide(0, 0xffff_ffff));
+                block.each(|thread| shared.add(0, thread));
                 block.barrier();
-                let sums = block.each(|_| shared.load_wide(0));
-                assert!(sums.iter().all(|&sum| sum == 96 * 0xffff_ffff));
+                let sums = block.each(|_| shared.load(0));
+                assert!(sums.iter().all(|&sum| sum == 95 * 96 / 2));
             });
         }
     }
 
     #[test]
-    fn the_first_thread_of_a_warp_has_its_sum() {
+    fn every_thread_of_a_warp_has_its_sum() {
         Grid::new(1, 64).launch(|block| {
             let values = block.each(|thread| [thread, 1]);
             let sums = sum_warp(block, values);
-            assert_eq!((sums[0], sums[32]), ([496, 32], [496 + 32 * 32, 32]));
+            assert!(sums[..32].iter().all(|&sums| sums == [496, 32]));
+            assert!(sums[32..].iter().all(|&sums| sums == [496 + 32 * 32, 32]));
+            let values = block.each(|thread| [u64::from(thread) << 31, u64::MAX]);
+            let sums = sum_warp_wide(block, values);
+            assert!(sums[..32].iter().all(|&sums| sums == [496 << 31, 32_u64.wrapping_neg()]));
         });
     }
 

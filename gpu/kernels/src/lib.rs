@@ -48,6 +48,7 @@ pub mod format;
 pub mod grid;
 pub mod matmul;
 pub mod memory;
+mod moments;
 pub mod policy;
 pub mod propagate;
 pub mod statistics;

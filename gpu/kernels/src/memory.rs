@@ -24,7 +24,11 @@ struct Eight([u32; 2]);
 /// Tells whether chunks of a tensor that begins here can be read and written.
 #[inline(always)]
 pub(crate) fn has_chunks<F: Element>(first: *const F) -> bool {
-    first.addr().is_multiple_of(if size_of::<F>() == 1 { 8 } else { 16 })
+    first.addr().is_multiple_of(chunk_alignment::<F>())
+}
+
+const fn chunk_alignment<F>() -> usize {
+    if size_of::<F>() == 1 { 8 } else { 16 }
 }
 
 /// Reads a chunk.
@@ -70,6 +74,63 @@ unsafe fn write_chunk<F: Element>(to: *mut F, elements: [F; CHUNK]) {
             let word = |nth| (0..4).fold(0, |word, byte| word | bits[4 * nth + byte] << (8 * byte));
             to.cast::<Eight>().write(Eight(array::from_fn(word)));
         }
+    }
+}
+
+/// Where the chunks of a tensor are, wherever it begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunks {
+    /// Elements before the first chunk.
+    head: usize,
+    count: usize,
+    /// Elements after the last one.
+    tail: usize,
+}
+
+impl Chunks {
+    /// Finds the chunks of a tensor.
+    #[inline(always)]
+    pub(crate) fn of<F: Element>(values: &[F]) -> Self {
+        let misplaced = values.as_ptr().addr() % chunk_alignment::<F>();
+        let to_first = (chunk_alignment::<F>() - misplaced) % chunk_alignment::<F>();
+        let head = values.len().min(to_first / size_of::<F>());
+        let rest = values.len() - head;
+        Self { head, count: rest / CHUNK, tail: rest % CHUNK }
+    }
+
+    /// Returns how many there are.
+    pub(crate) const fn count(self) -> usize {
+        self.count
+    }
+
+    /// Returns the place of a chunk's first element.
+    pub(crate) const fn first(self, nth: usize) -> usize {
+        self.head + CHUNK * nth
+    }
+
+    /// Returns the place of an element that is in no chunk, of which there are fewer than two chunks' worth.
+    #[inline(always)]
+    pub(crate) const fn ragged(self, nth: usize) -> Option<usize> {
+        if nth < self.head {
+            Some(nth)
+        } else if nth < self.head + self.tail {
+            Some(nth + CHUNK * self.count)
+        } else {
+            None
+        }
+    }
+
+    /// Reads a chunk of the tensor that this was made of, or the last one instead of those beyond it; zeros
+    /// where there is none.
+    #[inline(always)]
+    pub(crate) fn read<F: Element>(self, values: &[F], nth: usize) -> [F; CHUNK] {
+        let last = self.count.wrapping_sub(1);
+        let first = self.first(if nth < last { nth } else { last });
+        if self.count == 0 || first + CHUNK > values.len() {
+            return [F::from_bits(0); CHUNK];
+        }
+        // SAFETY: within the tensor, and as many elements after the first chunk as chunks have.
+        unsafe { read_chunk(values.as_ptr().add(first)) }
     }
 }
 

@@ -6,22 +6,19 @@
 use core::mem::offset_of;
 
 use adaloss_core::{
-    format::{Element, Format},
-    statistics::{Moments, Statistics},
+    format::{Element, Format, Subnormals},
+    statistics::Statistics,
 };
 
 use crate::{
     Block, Shared,
-    block::{WARP, fold_warp, share, sum_warp},
-    memory::Counters,
+    block::{WARP, fold_warp, sum_warp},
+    memory::{CHUNK, Chunks, Counters},
+    moments::{LIMBS, Limbs, MOST_TERMS, Sums, Window, magnitude},
 };
 
-/// Positions of [`Moments::term`].
-const POSITIONS: usize = 254;
-
-/// What is summed per position, in pairs of words of shared memory: positive and negative terms, and
-/// the lower and upper 24 bits of squares.  In 64 bits none of them wraps before 2^40 elements.
-const SUMS: usize = 4;
+/// Chunks that a thread takes before its sums are gathered, so that there is room for one more element.
+const STRETCH: usize = MOST_TERMS / CHUNK - 1;
 
 /// Adds the statistics of a tensor, with moments that are exact in any order.
 ///
@@ -34,65 +31,193 @@ pub unsafe fn statistics<B: Block, F: Element>(
     values: &[F],
     to: *mut Statistics,
 ) {
-    let format = Format { encoding: F::ENCODING, ..format };
-    let (shared, threads) = (block.shared(), block.threads() as usize);
-    block.each(|thread| {
-        let words = (thread as usize..2 * SUMS * POSITIONS).step_by(threads);
-        words.for_each(|word| shared.store(word, 0));
-    });
-    block.barrier();
-
-    let of = share(block, values.len());
-    let tallies = block.each(|thread| {
-        let (mut nonfinite, mut zero, mut finite) = (0, 0, 0);
-        let (mut greatest, mut least) = (0, u32::MAX);
-        for index in of(thread) {
-            let Some(x) = values.get(index) else { break };
-            let x = format.widen(x.to_bits());
-            if !x.is_finite() {
-                nonfinite += 1;
-                continue;
-            }
-            finite += 1;
-            let magnitude = x.to_bits() & 0x7fff_ffff;
-            if magnitude == 0 {
-                zero += 1;
-                continue;
-            }
-            (greatest, least) = (magnitude.max(greatest), magnitude.min(least));
-            let (term, position) = Moments::term(x);
-            let sums = SUMS * position as usize;
-            shared.add_wide(sums + usize::from(x.is_sign_negative()), term.into());
-            let square = u64::from(term) * u64::from(term);
-            shared.add_wide(sums + 2, square & 0xff_ffff);
-            shared.add_wide(sums + 3, square >> 24);
-        }
-        // The smallest magnitude is the complement of the largest complement.
-        ([nonfinite, zero, finite], [greatest, !least])
-    });
-    let counts = block.map(&tallies, |_, (counts, _)| counts);
-    let counts = sum_warp(block, counts);
-    let extremes = block.map(&tallies, |_, (_, extremes)| extremes);
-    let extremes = fold_warp(block, extremes, Ord::max);
-    block.barrier();
-
     // SAFETY: the caller's promise.
     let Some(to) = (unsafe { Counters::new(to) }) else { return };
-    block.zip(&counts, &extremes, |thread, [nonfinite, zero, finite], [greatest, least]| {
-        if thread % WARP == 0 {
-            to.add::<B>(offset_of!(Statistics, nonfinite) / 8, nonfinite.into());
-            to.add::<B>(offset_of!(Statistics, zero) / 8, zero.into());
-            to.add::<B>(Statistics::COUNT_WORD, finite.into());
-            to.raise::<B>(offset_of!(Statistics, max_bits) / 4, greatest);
-            to.lower::<B>(offset_of!(Statistics, min_bits) / 4, !least);
-        }
-        for position in (thread as usize..POSITIONS).step_by(threads) {
-            let sum = |nth| shared.load_wide(SUMS * position + nth);
-            let at = position as u32;
-            to.add_exact::<B, 6>(Statistics::SUM_WORD, sum(0), at, false);
-            to.add_exact::<B, 6>(Statistics::SUM_WORD, sum(1), at, true);
-            to.add_exact::<B, 10>(Statistics::SQUARES_WORD, sum(2), 2 * at, false);
-            to.add_exact::<B, 10>(Statistics::SQUARES_WORD, sum(3), 2 * at + 24, false);
-        }
+    let floor = match format.subnormals {
+        Subnormals::Gradual => 1,
+        Subnormals::Flush => F::ENCODING.min_normal_bits(),
+    };
+    let tensor = Tensor { values, chunks: Chunks::of(values), floor };
+    let (limbs, threads) = (Limbs(block.shared()), block.threads() as usize);
+    block.each(|thread| {
+        (thread as usize..LIMBS).step_by(threads).for_each(|word| limbs.0.store(word, 0));
     });
+    let mut begin = 0;
+    loop {
+        tensor.add_stretch(block, limbs, begin, to);
+        begin += STRETCH * threads * block.blocks() as usize;
+        if begin >= tensor.chunks.count() {
+            return;
+        }
+    }
+}
+
+/// A tensor of which a thread takes every so many-th chunk.
+#[derive(Clone, Copy)]
+struct Tensor<'a, F> {
+    values: &'a [F],
+    chunks: Chunks,
+    /// The least magnitude that is not zero, as bits of an element.
+    floor: u32,
+}
+
+impl<F: Element> Tensor<'_, F> {
+    /// Adds the statistics of the first chunks of each thread's share, from the chunk `begin` on.
+    ///
+    /// The first stretch has the elements that are in no chunk, too.
+    #[inline(always)]
+    fn add_stretch<B: Block>(
+        self,
+        block: &mut B,
+        limbs: Limbs<B::Shared>,
+        begin: usize,
+        to: Counters<'_, Statistics>,
+    ) {
+        let threads = block.threads() as usize;
+        let (before, step) = (block.index() as usize * threads, block.blocks() as usize * threads);
+        let greatest = block.each(|thread| {
+            let chunk = self.chunk(begin + before + thread as usize);
+            [if Window::is_fixed::<F>() { 0 } else { self.greatest(chunk) }]
+        });
+        let greatest = fold_warp(block, greatest, Ord::max);
+        block.barrier();
+
+        let met = block.map(&greatest, |thread, [greatest]| {
+            let number = before + thread as usize;
+            let mut met = Met::new(Window::about::<F>(greatest));
+            let ragged = if begin == 0 { self.chunks.ragged(number) } else { None };
+            if let Some(&x) = ragged.and_then(|index| self.values.get(index)) {
+                met.observe(x, self.floor, limbs);
+            }
+            let (mut nth, mut left) = (begin + number, STRETCH);
+            // A chunk is on its way while the one before it is summed.
+            let mut ahead = self.chunk(nth);
+            while nth < self.chunks.count() && left > 0 {
+                let chunk = ahead;
+                ahead = self.chunk(nth + step);
+                if !met.observe_chunk(chunk, self.floor) {
+                    let first = self.chunks.first(nth);
+                    let values = self.values.get(first..first + CHUNK).unwrap_or_default();
+                    values.iter().for_each(|&x| met.observe(x, self.floor, limbs));
+                }
+                (nth, left) = (nth + step, left - 1);
+            }
+            met
+        });
+        let sums = block.map(&met, |_, met: Met| met.sums);
+        limbs.gather::<B, F>(block, &sums);
+        let counts = block.map(&met, |_, Met { elements, nonfinite, zero, .. }| {
+            [elements - nonfinite, nonfinite, zero]
+        });
+        let counts = sum_warp(block, counts);
+        // The smallest magnitude is the complement of the largest complement.
+        let extremes = block.map(&met, |_, Met { greatest, least, .. }| [greatest, !least]);
+        let extremes = fold_warp(block, extremes, Ord::max);
+        block.barrier();
+
+        block.zip(&counts, &extremes, |thread, [finite, nonfinite, zero], [greatest, least]| {
+            if thread % WARP == 0 {
+                to.add::<B>(offset_of!(Statistics, nonfinite) / 8, nonfinite.into());
+                to.add::<B>(offset_of!(Statistics, zero) / 8, zero.into());
+                to.add::<B>(Statistics::COUNT_WORD, finite.into());
+            }
+            if thread % WARP == 0 && greatest > 0 {
+                let [greatest, least] = [greatest, !least].map(|bits| F::ENCODING.widen(bits));
+                to.raise::<B>(offset_of!(Statistics, max_bits) / 4, greatest.to_bits());
+                to.lower::<B>(offset_of!(Statistics, min_bits) / 4, least.to_bits());
+            }
+            let words = (thread as usize..LIMBS).step_by(threads);
+            words.for_each(|word| limbs.carry_home::<B>(word, to));
+        });
+    }
+
+    /// Reads a chunk, or the last one for those beyond it.
+    #[inline(always)]
+    fn chunk(self, nth: usize) -> [F; CHUNK] {
+        self.chunks.read(self.values, nth)
+    }
+
+    /// Returns the greatest finite magnitude of a chunk.
+    #[inline(always)]
+    fn greatest(self, chunk: [F; CHUNK]) -> u32 {
+        let magnitudes = chunk.map(|x| magnitude::<F>(x.to_bits()));
+        let finite =
+            |magnitude| if magnitude > F::ENCODING.max_finite_bits() { 0 } else { magnitude };
+        magnitudes.into_iter().fold(0, |greatest, magnitude| finite(magnitude).max(greatest))
+    }
+}
+
+/// What a thread met.
+#[derive(Clone, Copy)]
+struct Met {
+    elements: u32,
+    nonfinite: u32,
+    zero: u32,
+    /// The extremes of what is finite and not zero, as bits of an element.
+    greatest: u32,
+    least: u32,
+    sums: Sums,
+}
+
+impl Met {
+    #[inline(always)]
+    fn new(window: Window) -> Self {
+        let sums = Sums::new(window);
+        Self { elements: 0, nonfinite: 0, zero: 0, greatest: 0, least: u32::MAX, sums }
+    }
+
+    /// Takes a chunk, unless there is something in it that the registers have no room for.
+    #[inline(always)]
+    fn observe_chunk<F: Element>(&mut self, chunk: [F; CHUNK], floor: u32) -> bool {
+        let mut bits = chunk.map(F::to_bits);
+        let (mut greatest, mut least, mut zero) = (0, u32::MAX, 0);
+        for bits in bits {
+            let magnitude = magnitude::<F>(bits);
+            (greatest, least) = (magnitude.max(greatest), magnitude.min(least));
+        }
+        if least < floor {
+            least = u32::MAX;
+            for bits in &mut bits {
+                let magnitude = magnitude::<F>(*bits);
+                if magnitude < floor {
+                    *bits = 0;
+                    zero += 1;
+                } else {
+                    least = magnitude.min(least);
+                }
+            }
+            greatest = if greatest < floor { 0 } else { greatest };
+        }
+        if !self.sums.have_room(least, greatest) {
+            return false;
+        }
+        self.elements += CHUNK as u32;
+        self.zero += zero;
+        (self.greatest, self.least) = (greatest.max(self.greatest), least.min(self.least));
+        for bits in bits {
+            self.sums.add::<F>(bits);
+        }
+        true
+    }
+
+    /// Takes an element.
+    #[inline(always)]
+    fn observe<F: Element, S: Shared>(&mut self, x: F, floor: u32, limbs: Limbs<S>) {
+        self.elements += 1;
+        let bits = x.to_bits();
+        let magnitude = magnitude::<F>(bits);
+        if magnitude > F::ENCODING.max_finite_bits() {
+            self.nonfinite += 1;
+        } else if magnitude < floor {
+            self.zero += 1;
+        } else {
+            self.greatest = magnitude.max(self.greatest);
+            self.least = magnitude.min(self.least);
+            if self.sums.have_room(magnitude, magnitude) {
+                self.sums.add::<F>(bits);
+            } else {
+                limbs.add::<F>(bits);
+            }
+        }
+    }
 }
