@@ -197,6 +197,12 @@ impl<'a, T: Copy> Out<'a, T> {
         has_chunks(self.first)
     }
 
+    /// Tells whether a chunk from this place on is within the tensor.
+    #[inline(always)]
+    const fn has_chunk(self, index: usize) -> bool {
+        index < self.length && self.length - index >= CHUNK
+    }
+
     /// Writes a chunk; one that is not within the tensor is not written.
     ///
     /// # Safety
@@ -208,7 +214,7 @@ impl<'a, T: Copy> Out<'a, T> {
     where
         T: Element,
     {
-        if index < self.length && self.length - index >= CHUNK {
+        if self.has_chunk(index) {
             // SAFETY: within the tensor, and this thread's alone.
             unsafe { write_chunk(self.first.add(index), elements) }
         }
@@ -224,7 +230,7 @@ impl<'a, T: Copy> Out<'a, T> {
     where
         T: Element,
     {
-        if index < self.length && self.length - index >= CHUNK {
+        if self.has_chunk(index) {
             // SAFETY: within the tensor, and this thread's alone.
             Some(unsafe { read_chunk(self.first.add(index)) })
         } else {
