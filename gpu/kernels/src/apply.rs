@@ -12,8 +12,9 @@ use crate::{
 ///
 /// # Safety
 ///
-/// There are as many values as results.  The cells of the epilogue are there and nobody writes them during the launch; outcome and
-/// histogram are NULL or structures that nobody else reads or writes meanwhile.
+/// There are as many values as results.  The cells of the epilogue are there and nobody writes them
+/// during the launch; outcome and histogram are NULL or structures that nobody else reads or writes
+/// meanwhile.
 pub unsafe fn apply<B: Block, F: Element>(
     block: &mut B,
     values: &[f32],

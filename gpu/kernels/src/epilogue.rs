@@ -1,6 +1,6 @@
 //! Where the f32 results of a kernel go: narrowed, counted, measured.
 
-use core::{marker::PhantomData, mem::offset_of};
+use core::mem::offset_of;
 
 use adaloss_core::{
     apply::{Apply, Straight},
@@ -49,7 +49,6 @@ pub(crate) struct Sink<'a, F> {
     classes: Classes,
     outcome: Option<Counters<'a, Outcome>>,
     histogram: Option<Counters<'a, Histogram>>,
-    element: PhantomData<fn(F)>,
 }
 
 /// What one thread counts: fewer than 2^32 elements.
@@ -122,7 +121,6 @@ impl<F: Element> Sink<'_, F> {
             classes: Classes::new(narrowing),
             outcome,
             histogram,
-            element: PhantomData,
         }
     }
 
