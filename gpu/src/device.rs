@@ -105,22 +105,15 @@ impl Cuda {
         self.stream.context().name().map_err(GpuError::of("the name of a GPU"))
     }
 
-    /// Returns the most blocks of a launch.
-    pub(crate) const fn blocks(&self) -> u32 {
-        BLOCKS * self.multiprocessors
-    }
-
     /// Returns the shape of a launch over so many elements.
     pub(crate) fn shape(&self, elements: usize) -> LaunchConfig {
-        let wanted = u32::try_from(elements.div_ceil(4 * THREADS as usize)).unwrap_or(u32::MAX);
-        let blocks = wanted.clamp(1, self.blocks());
-        LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
+        self.shape_of_parts(elements.div_ceil(4 * THREADS as usize))
     }
 
-    /// Returns the shape of a launch over so many parts of tensors, a block each.
+    /// Returns the shape of a launch over so many parts of tensors, a block each while there are blocks.
     pub(crate) fn shape_of_parts(&self, parts: usize) -> LaunchConfig {
-        let blocks = u32::try_from(parts).unwrap_or(u32::MAX);
-        let blocks = blocks.clamp(1, BLOCKS * self.multiprocessors);
+        let most = BLOCKS * self.multiprocessors;
+        let blocks = u32::try_from(parts).unwrap_or(u32::MAX).clamp(1, most);
         LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     narrow::checked,
 };
 
-impl<E: Factor + Plain> Matmul<E, E, f32> for Cuda {
+impl<E: Operand> Matmul<E, E, f32> for Cuda {
     fn matmul(
         &mut self,
         product: Product,
@@ -27,31 +27,25 @@ impl<E: Factor + Plain> Matmul<E, E, f32> for Cuda {
     }
 }
 
-impl Matmul<f16, f16, f16> for Cuda {
+impl<E: Operand> Matmul<E, E, E> for Cuda {
     fn matmul(
         &mut self,
         product: Product,
-        a: Elements<'_, f16>,
-        b: Elements<'_, f16>,
-        to: ElementsMut<'_, f16>,
+        a: Elements<'_, E>,
+        b: Elements<'_, E>,
+        to: ElementsMut<'_, E>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), GpuError> {
         self.narrowed(product, [a, b], to, epilogue)
     }
 }
 
-impl Matmul<bf16, bf16, bf16> for Cuda {
-    fn matmul(
-        &mut self,
-        product: Product,
-        a: Elements<'_, bf16>,
-        b: Elements<'_, bf16>,
-        to: ElementsMut<'_, bf16>,
-        epilogue: Epilogue<'_, Self>,
-    ) -> Result<(), GpuError> {
-        self.narrowed(product, [a, b], to, epilogue)
-    }
-}
+/// What tensor cores multiply, [`f16`] and [`bf16`]: a trait that only this crate has, so that f32 is known to
+/// be none of them.
+pub trait Operand: Factor + Plain {}
+
+impl Operand for f16 {}
+impl Operand for bf16 {}
 
 impl Cuda {
     /// Multiplies as [`Matmul`] does, and adds the unscaled product to what is there: the weight gradients
@@ -62,7 +56,7 @@ impl Cuda {
     /// # Errors
     ///
     /// Those of [`Matmul::matmul`].
-    pub fn matmul_add<E: Factor + Plain>(
+    pub fn matmul_add<E: Operand>(
         &mut self,
         product: Product,
         a: Elements<'_, E>,
@@ -73,7 +67,7 @@ impl Cuda {
         self.unscaled(product, [a, b], true, to, epilogue)
     }
 
-    fn unscaled<E: Factor + Plain>(
+    fn unscaled<E: Operand>(
         &self,
         product: Product,
         operands: [Elements<'_, E>; 2],
@@ -92,7 +86,7 @@ impl Cuda {
         }
     }
 
-    fn narrowed<E: Factor + Plain>(
+    fn narrowed<E: Operand>(
         &self,
         product: Product,
         operands: [Elements<'_, E>; 2],
@@ -111,7 +105,7 @@ impl Cuda {
     }
 
     /// Checks operands and result; returns what a kernel calls them, and the shape of its launch.
-    fn product<E: Factor, F>(
+    fn product<E: Operand, F>(
         &self,
         product: Product,
         [a, b]: [Elements<'_, E>; 2],
@@ -124,16 +118,15 @@ impl Cuda {
         let Product { rows, inner, columns, .. } = product;
         let (a, b) = (a.address() as *const E, b.address() as *const E);
         let named = matmul::Product { a, b, rows, inner, columns };
-        let blocks = u32::try_from(named.tiles()).unwrap_or(u32::MAX).clamp(1, self.blocks());
         let shape = LaunchConfig {
-            grid_dim: (blocks, 1, 1),
             block_dim: (THREADS, 1, 1),
             shared_mem_bytes: SHARED_BYTES,
+            ..self.shape_of_parts(named.tiles())
         };
         Ok((Parameter(named), shape))
     }
 
-    fn products<E: Factor>(&self) -> &Products {
+    fn products<E: Operand>(&self) -> &Products {
         let [binary16, bfloat16] = &self.kernels.products;
         if E::ENCODING == Encoding::BFloat16 { bfloat16 } else { binary16 }
     }
