@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 
 pub(crate) type Anyway<T> = Result<T, Box<dyn Error>>;
 
+/// The update that is timed.
+const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4 };
+
 /// Launches that are timed, after some that are not.
 const TIMES: usize = 21;
 
@@ -127,6 +130,18 @@ pub(crate) fn bandwidth(device: &mut Cuda, elements: usize) -> Anyway<Value> {
     rows.push(row("unscale binary16", 6 * elements, ms));
     let ms = time(device, |device| Ok(device.statistics(narrowed.view(), moments.view_mut())?))?;
     rows.push(row("statistics binary16", 2 * elements, ms));
+    let ms = time(device, |device| Ok(device.statistics(values.view(), moments.view_mut())?))?;
+    rows.push(row("statistics binary32", 4 * elements, ms));
+
+    let (unscaled, momentum) = (device.zeroed(0)?, device.zeroed(elements)?);
+    let mut tensor = [Tensor { gradient: narrowed, unscaled, met, weight: copy, momentum }];
+    let (cell, bad, mut steps) = (device.zeroed(1)?, device.zeroed(1)?, device.zeroed(1)?);
+    let weights = device.weights(updated(&mut tensor, &cell))?;
+    let ms = time(device, |device| {
+        let updated = updated(&mut tensor, &cell);
+        Ok(device.sgd(&weights, updated, SGD, bad.view(), steps.view_mut())?)
+    })?;
+    rows.push(row("unscale and update binary16", 18 * elements, ms));
     Ok(Value::Array(rows))
 }
 
@@ -265,7 +280,6 @@ pub(crate) fn many(device: &mut Cuda, is_trial: bool) -> Anyway<Value> {
     let mut tensors = tensors.collect::<Anyway<Vec<_>>>()?;
     let (cell, mut bad, mut steps) =
         (device.zeroed::<Cell>(1)?, device.zeroed(1)?, device.zeroed(1)?);
-    let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4 };
     let gradients = device.gradients(named(&mut tensors, &cell))?;
     let weights = device.weights(updated(&mut tensors, &cell))?;
     let into = [(Into::Place, 6), (Into::Nothing, 2)];
@@ -278,7 +292,7 @@ pub(crate) fn many(device: &mut Cuda, is_trial: bool) -> Anyway<Value> {
     }
     let stepped = time(device, |device| {
         let updated = updated(&mut tensors, &cell);
-        Ok(device.sgd(&weights, updated, sgd, bad.view(), steps.view_mut())?)
+        Ok(device.sgd(&weights, updated, SGD, bad.view(), steps.view_mut())?)
     })?;
     let mut taken = [0_u64];
     device.read(steps.view(), &mut taken)?;
