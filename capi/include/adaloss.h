@@ -784,7 +784,7 @@ typedef adaloss_code (*adaloss_device_statistics_function)(void *context, adalos
 typedef adaloss_code (*adaloss_device_apply_function)(void *context, uint64_t values, size_t count, uint64_t to,
                                                       const adaloss_epilogue *epilogue);
 
-/* Sums 2 to ADALOSS_DEVICE_BRANCHES branches of `count` elements as floats, in the order given, each brought from the
+/* Sums 1 to ADALOSS_DEVICE_BRANCHES branches of `count` elements as floats, in the order given, each brought from the
  * scale of its cell to that of the epilogue's `from`, and narrows the sums as the epilogue says.  The elements of the
  * branches have the format of the results. */
 typedef adaloss_code (*adaloss_device_propagate_function)(void *context, const adaloss_device_branch *branches,

@@ -40,7 +40,7 @@ pub enum GpuError {
         /// The elements it was given.
         found: usize,
     },
-    /// A join has at least two branches and at most [`MOST_BRANCHES`](crate::Cuda::MOST_BRANCHES).
+    /// A join has at least one branch and at most [`MOST_BRANCHES`](crate::Cuda::MOST_BRANCHES).
     Branches {
         /// How many there were.
         count: usize,

@@ -76,7 +76,7 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), GpuError> {
         let (count, branch_count) = (to.shared().count(), branches.len() as u32);
-        if !(2..=Self::MOST_BRANCHES).contains(&branches.len()) {
+        if !(1..=Self::MOST_BRANCHES).contains(&branches.len()) {
             return Err(GpuError::Branches { count: branches.len() });
         }
         let named = branches.iter().map(|Branch { gradient, cell }| {

@@ -92,7 +92,7 @@ impl<F: Element + Plain> Narrow<F> for Foreign {
     ) -> Result<(), Refused> {
         let (propagate, context) = (function(self.table.propagate)?, self.table.context);
         let (epilogue, count) = (self.epilogue::<F>(epilogue)?, to.count());
-        if !(2..=ADALOSS_DEVICE_BRANCHES).contains(&branches.len()) {
+        if !(1..=ADALOSS_DEVICE_BRANCHES).contains(&branches.len()) {
             return Err(Refused(ADALOSS_ERROR_BRANCHES));
         }
         let none = adaloss_device_branch { gradient: 0, cell: 0 };

@@ -321,7 +321,7 @@ unsafe extern "C" fn propagate(
 ) -> adaloss_code {
     unsafe {
         operate(context, |device| {
-            assert!((2..=ADALOSS_DEVICE_BRANCHES).contains(&branch_count));
+            assert!((1..=ADALOSS_DEVICE_BRANCHES).contains(&branch_count));
             let (branches, epilogue) = (slice::from_raw_parts(branches, branch_count), &*epilogue);
             let mut parts = Vec::new();
             for branch in branches {

@@ -1,4 +1,4 @@
-//! `propagate`: joins of branches that carry scales of their own.
+//! `propagate`: joins of branches that carry scales of their own, and branches alone.
 
 use core::array;
 
@@ -77,7 +77,7 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
         for scales in SCALES.iter().take(if capabilities.subnormals { 4 } else { 3 }) {
             let scales = scales.map(Scale::saturating);
             branches.carry(setup, bench.device, scales)?;
-            for count in 2..=MOST {
+            for count in 1..=MOST {
                 check_join(bench, &branches, &scales[..count], length, value)?;
             }
         }
@@ -102,12 +102,13 @@ fn check_join<F: Element + Plain, D: Memory + Narrow<F>>(
     let narrowings = values::narrowings(F::ENCODING, bench.report.capabilities);
     for (narrowing, pass) in narrowings.zip(Pass::ALL.into_iter().cycle()) {
         for (from, leaving) in [(common, common), (common, Scale::ONE), (other, other)] {
-            let check = ["", "", "propagate of 2", "propagate of 3", "propagate of 4"][count];
+            let check =
+                ["propagate of 1", "propagate of 2", "propagate of 3", "propagate of 4"][count - 1];
             let case = Case::narrowing(check, length, narrowing, (from, leaving));
             let views = branches.view(case)?;
             let sum = |index: usize| {
                 let elements: [[F; 1]; MOST] = array::from_fn(|nth| [value(nth, index)]);
-                if from == common {
+                if from == common && count > 1 {
                     let scaled: [_; MOST] = array::from_fn(|nth| {
                         let scale = scales.get(nth).copied().unwrap_or_default();
                         Scaled::new(&elements[nth][..], scale)
@@ -135,22 +136,20 @@ fn check_join<F: Element + Plain, D: Memory + Narrow<F>>(
     Ok(())
 }
 
-/// Too few branches, branches of other lengths, and epilogues that do not fit.
+/// No branches, branches of other lengths, and epilogues that do not fit.
 fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     let narrowing = values::plain(F::ENCODING, bench.report.capabilities);
     let scales = (Scale::ONE, Scale::ONE);
     let case = |check| Case::narrowing(check, 33, narrowing, scales);
-    let few = case("propagate of fewer than 2");
-    let branches = Branches::new(few, bench.device, 33, |_, _| F::from_bits(0))?;
-    let mut to = Tensor::filled(few, bench.device, 33, |_| F::from_bits(0))?;
-    let views = branches.view(few)?;
-    for count in [0, 1] {
-        bench.refuses(few, ErrorKind::Shape, &mut to, |device, to, epilogue| {
-            device.propagate(&views[..count], to, epilogue)
-        })?;
-    }
+    let none = case("propagate of none");
+    let branches = Branches::new(none, bench.device, 33, |_, _| F::from_bits(0))?;
+    let mut to = Tensor::filled(none, bench.device, 33, |_| F::from_bits(0))?;
+    let views = branches.view(none)?;
+    bench.refuses(none, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        device.propagate(&[], to, epilogue)
+    })?;
 
     let lengths = case("propagate with other lengths");
     for length in [0, 32, 34] {

@@ -53,8 +53,8 @@ impl<F: Element + Plain> Narrow<F> for Cpu {
         to: &mut [F],
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), PortableError> {
-        if branches.len() < 2 {
-            return Err(PortableError::Branches { count: branches.len() });
+        if branches.is_empty() {
+            return Err(PortableError::Branches);
         }
         for branch in branches {
             same_length("a branch of a join", to.len(), branch.gradient.len())?;

@@ -46,11 +46,8 @@ pub enum PortableError {
         /// What there is none of.
         what: &'static str,
     },
-    /// A join has at least two branches.
-    Branches {
-        /// How many there were.
-        count: usize,
-    },
+    /// A join has at least one branch.
+    Branches,
     /// Values cannot be narrowed as the epilogue says.
     Apply(ApplyError),
     /// The heap is exhausted.
@@ -67,7 +64,7 @@ impl fmt::Display for PortableError {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }
             Self::Shape { what } => write!(f, "there is no {what} of that shape"),
-            Self::Branches { count } => write!(f, "a join of {count} branches is none"),
+            Self::Branches => f.write_str("a join of no branches is none"),
             Self::Apply(error) => error.fmt(f),
             Self::Memory { elements } => write!(f, "no memory for {elements} elements"),
         }
@@ -79,7 +76,7 @@ impl core::error::Error for PortableError {}
 impl Error for PortableError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Length { .. } | Self::Shape { .. } | Self::Branches { .. } => ErrorKind::Shape,
+            Self::Length { .. } | Self::Shape { .. } | Self::Branches => ErrorKind::Shape,
             Self::Apply(ApplyError::Length { .. }) => ErrorKind::Shape,
             Self::Apply(ApplyError::Encoding { .. }) => ErrorKind::Format,
             Self::Memory { .. } => ErrorKind::Memory,

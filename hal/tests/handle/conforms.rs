@@ -73,7 +73,7 @@ caught! {
         "the histogram's elements should be 112 and is 77";
     a_histogram_of_scaled_values: IgnoresIncomingScale, "apply,",
         "the number of elements whose least scale is 2^-41 should be 2 and is 0";
-    a_join_of_different_scales: JoinsWithoutScales, "propagate of 2,", "element 0,";
+    a_join_of_different_scales: JoinsWithoutScales, "propagate of 1,", "element 0,";
     a_gradient_scaled_twice: UnscalesTheWrongWay, "unscale,",
         "element 1, 5.9604645e-8 (0x33800000), should be 0x72800000 and is 0x0";
     a_minimum_that_takes_zero: LeastIsZero, "statistics,", "the least magnitude (bits)";

@@ -64,7 +64,7 @@ impl Narrow<f16> for Accelerator {
         to: HandleMut<'_, f16>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), AcceleratorError> {
-        check("a join", branches.len() >= 2)?;
+        check("a join", !branches.is_empty())?;
         for branch in branches {
             check("a branch", branch.gradient.len() == to.len())?;
             check("the cell of a branch", branch.cell.len() == 1)?;

@@ -124,7 +124,7 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), AcceleratorError> {
         let to = to.shared();
-        if branches.len() < 2 {
+        if branches.is_empty() {
             return Err(AcceleratorError::Length { what: "a join" });
         }
         for branch in branches {

@@ -149,8 +149,8 @@ impl<F: Element + Plain> Narrow<F> for Simulated {
         to: &mut [F],
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), PortableError> {
-        if branches.len() < 2 {
-            return Err(PortableError::Branches { count: branches.len() });
+        if branches.is_empty() {
+            return Err(PortableError::Branches);
         }
         let named = branches.iter().map(|Branch { gradient, cell }| {
             length("a branch of a join", to.len(), gradient.len())?;
