@@ -10,7 +10,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_gpu::{Buffer, Cuda, Gradient, Into, Sgd, Weight};
-use adaloss_hal::{Decide, Device, Epilogue, Memory, Narrow, Plain};
+use adaloss_hal::{Branch, Decide, Device, Epilogue, Memory, Narrow, Plain};
 use cudarc::driver::{result::memcpy_dtod_async, sys::CUevent_flags};
 use serde_json::{Value, json};
 
@@ -128,6 +128,7 @@ pub(crate) fn bandwidth(device: &mut Cuda, elements: usize) -> Anyway<Value> {
         Ok(device.unscale(narrowed.view(), cell, copy.view_mut(), met.view_mut())?)
     })?;
     rows.push(row("unscale binary16", 6 * elements, ms));
+    rescaling(device, &narrowed, &mut rows, &row)?;
     let ms = time(device, |device| Ok(device.statistics(narrowed.view(), moments.view_mut())?))?;
     rows.push(row("statistics binary16", 2 * elements, ms));
     let ms = time(device, |device| Ok(device.statistics(values.view(), moments.view_mut())?))?;
@@ -164,6 +165,26 @@ fn narrowing<F: Element + Plain>(
         })?;
         let bytes = if stores { 4 + size_of::<F>() } else { 4 } * elements;
         rows.push(row(&format!("{name} {format}"), bytes, ms));
+    }
+    Ok(())
+}
+
+/// Times what goes from one low-precision tensor to another, or looks at one.
+fn rescaling(
+    device: &mut Cuda,
+    values: &Buffer<f16>,
+    rows: &mut Vec<Value>,
+    row: &impl Fn(&str, usize, f64) -> Value,
+) -> Anyway<()> {
+    let elements = values.view().count();
+    let mut to = device.zeroed::<f16>(elements)?;
+    let (mut end, cell) = (End::new::<f16>(device, 2)?, device.zeroed::<Cell>(1)?);
+    for (name, stores, bytes) in [("rescale and measure", true, 4), ("measure", false, 2)] {
+        let ms = time(device, |device| {
+            let branch = Branch { gradient: values.view(), cell: cell.view() };
+            Ok(device.propagate(&[branch], to.view_mut(), end.epilogue::<f16>(stores, true))?)
+        })?;
+        rows.push(row(&format!("{name} binary16 elements"), bytes * elements, ms));
     }
     Ok(())
 }

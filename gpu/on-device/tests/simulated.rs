@@ -24,7 +24,7 @@ fn the_results_are_complete() -> Result<(), Box<dyn Error>> {
     assert!(parts.len() == 2 && parts.iter().all(|part| part["difference"].is_null()));
     let rows = results["bandwidth"].as_array().ok_or("a list")?;
     let is_time = |value: &Value| value.as_f64().is_some_and(|time| time > 0.0);
-    assert!(rows.len() == 11 && rows.iter().all(|row| is_time(&row["ms"])));
+    assert!(rows.len() == 13 && rows.iter().all(|row| is_time(&row["ms"])));
     for time in ["us_per_layer", "us_per_layer_captured", "us_per_layer_of_apply_captured"] {
         assert!(is_time(&results["decisions"][time]), "{time}");
     }
