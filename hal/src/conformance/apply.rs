@@ -43,8 +43,8 @@ fn check_shifts<F: Element + Plain, D: Memory + Narrow<F>>(
                 case,
                 pass,
                 &mut to,
-                |device, to, epilogue| device.apply(from, to, epilogue),
-                |index| brink.value(index),
+                &|device, to, epilogue| device.apply(from, to, epilogue),
+                &|index| brink.value(index),
             )?;
         }
     }
@@ -69,8 +69,8 @@ fn check_lengths<F: Element + Plain, D: Memory + Narrow<F>>(
                     case,
                     pass,
                     &mut to,
-                    |device, to, epilogue| device.apply(from, to, epilogue),
-                    value,
+                    &|device, to, epilogue| device.apply(from, to, epilogue),
+                    &value,
                 )?;
             }
         }
@@ -89,14 +89,14 @@ fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
     for length in [0, 1, 32, 34] {
         let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
         let from = values.view(case)?;
-        bench.refuses(case, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
             device.apply(from, to, epilogue)
         })?;
     }
     let case = Case::narrowing("apply with a wrong epilogue", 33, narrowing, scales);
     let mut to = Tensor::filled(case, bench.device, 33, |_| F::from_bits(0))?;
     let from = values.view(case)?;
-    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
         device.apply(from, to, epilogue)
     })
 }

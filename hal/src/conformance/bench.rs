@@ -12,7 +12,7 @@ use super::{
     Case, Discrepancy, Failure, Report, compare,
     tensor::{Tensor, download, read_one, upload},
 };
-use crate::{Epilogue, Error, ErrorKind, Memory, Plain};
+use crate::{Device, Epilogue, Error, ErrorKind, Memory, Plain};
 
 /// A device and the memory that its epilogues end in.
 pub(super) struct Bench<'d, D: Memory> {
@@ -53,6 +53,15 @@ pub(super) struct Start {
     noise: Noise,
 }
 
+/// An operation that ends in an epilogue.
+///
+/// What calls one is compiled for each device and type of results, and not for each operation.
+pub(super) type Ending<'o, D, F> =
+    dyn Fn(&mut D, <D as Device>::Mut<'_, F>, Epilogue<'_, D>) -> Done<D> + 'o;
+
+/// Whether a device did something.
+type Done<D> = Result<(), <D as Device>::Error>;
+
 /// What is wrong with an epilogue that a device has to refuse.
 #[derive(Clone, Copy)]
 enum Spoilt {
@@ -82,13 +91,13 @@ impl<'d, D: Memory> Bench<'d, D> {
         case: Case,
         pass: Pass,
         to: &mut Tensor<D, F>,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
-        results: impl Fn(usize) -> f32,
+        operation: &Ending<'_, D, F>,
+        results: &dyn Fn(usize) -> f32,
     ) -> Result<(), Failure> {
         let start = self.start(case, to)?;
         case.succeeds(self.launch(case, pass, &start, to, operation)?)?;
         self.report.operations += 1;
-        self.compare(case, pass, &start, to, &results)
+        self.compare(case, pass, &start, to, results)
     }
 
     /// Runs an operation and returns what the counters held before and after it.
@@ -98,7 +107,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         &mut self,
         case: Case,
         to: &mut Tensor<D, F>,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: &Ending<'_, D, F>,
     ) -> Result<(Start, Outcome, Histogram), Failure> {
         let start = self.start(case, to)?;
         case.succeeds(self.launch(case, Pass::BOTH, &start, to, operation)?)?;
@@ -114,7 +123,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         case: Case,
         kind: ErrorKind,
         to: &mut Tensor<D, F>,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: &Ending<'_, D, F>,
     ) -> Result<(), Failure> {
         let start = self.start(case, to)?;
         let result = self.launch(case, Pass::BOTH, &start, to, operation)?;
@@ -144,7 +153,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         case: Case,
         narrowing: Narrowing,
         to: &mut Tensor<D, F>,
-        operation: impl Fn(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: &Ending<'_, D, F>,
     ) -> Result<(), Failure> {
         let capabilities = self.report.capabilities;
         let other = match F::ENCODING {
@@ -169,12 +178,10 @@ impl<'d, D: Memory> Bench<'d, D> {
             wrong[6] = Some((ErrorKind::Format, Spoilt::Narrowing(stochastic)));
         }
         for (kind, spoilt) in wrong.into_iter().flatten() {
-            self.refuses(case, kind, to, |device, to, mut epilogue| {
-                match spoil(spoilt, &mut epilogue) {
-                    Some(epilogue) => operation(device, to, epilogue),
-                    None => Ok(()),
-                }
-            })?;
+            let spoiling = |device: &mut D, to: D::Mut<'_, F>, mut end: Epilogue<'_, D>| {
+                spoil(spoilt, &mut end).map_or(Ok(()), |end| operation(device, to, end))
+            };
+            self.refuses(case, kind, to, &spoiling)?;
         }
         Ok(())
     }
@@ -217,7 +224,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         pass: Pass,
         start: &Start,
         to: &mut Tensor<D, F>,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: &Ending<'_, D, F>,
     ) -> Result<Result<(), D::Error>, Failure> {
         let epilogue = Epilogue {
             from: case.finds(D::part(D::view(&self.cells), 0..1))?,

@@ -129,8 +129,8 @@ where
         case,
         operands.stream,
         &mut to,
-        |device, to, epilogue| device.matmul(product, a, b, to, epilogue),
-        |index| operands.sum(index),
+        &|device, to, epilogue| device.matmul(product, a, b, to, epilogue),
+        &|index| operands.sum(index),
     )
 }
 
@@ -154,8 +154,8 @@ where
         case,
         operands.stream,
         &mut to,
-        |device, to, epilogue| device.matmul(product, a, b, to, epilogue),
-        |index| {
+        &|device, to, epilogue| device.matmul(product, a, b, to, epilogue),
+        &|index| {
             Near::sum(
                 operands
                     .terms(index)
@@ -186,7 +186,7 @@ where
         for transposed in 0..4 {
             let product = turned(shape, transposed);
             let shapes = shapes.of(product);
-            bench.refuses(shapes, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+            bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
                 device.matmul(product, a, b, to, epilogue)
             })?;
         }
@@ -194,17 +194,17 @@ where
     let (few_a, few_b) = (shapes.finds(D::part(a, 0..11))?, shapes.finds(D::part(b, 0..19))?);
     let mut few = Tensor::filled(shapes, bench.device, 14, |_| F::from_bits(0))?;
     let product = operands.product;
-    bench.refuses(shapes, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+    bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
         device.matmul(product, few_a, b, to, epilogue)
     })?;
-    bench.refuses(shapes, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+    bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
         device.matmul(product, a, few_b, to, epilogue)
     })?;
-    bench.refuses(shapes, ErrorKind::Shape, &mut few, |device, to, epilogue| {
+    bench.refuses(shapes, ErrorKind::Shape, &mut few, &|device, to, epilogue| {
         device.matmul(product, a, b, to, epilogue)
     })?;
     let case = Case::narrowing("matmul with a wrong epilogue", 15, narrowing, scales);
-    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
         device.matmul(product, a, b, to, epilogue)
     })
 }

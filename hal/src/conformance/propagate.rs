@@ -128,8 +128,8 @@ fn check_join<F: Element + Plain, D: Memory + Narrow<F>>(
                 case,
                 pass.computed(),
                 &mut to,
-                |device, to, epilogue| device.propagate(&views[..count], to, epilogue),
-                sum,
+                &|device, to, epilogue| device.propagate(&views[..count], to, epilogue),
+                &sum,
             )?;
         }
     }
@@ -147,31 +147,31 @@ fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
     let branches = Branches::new(none, bench.device, 33, |_, _| F::from_bits(0))?;
     let mut to = Tensor::filled(none, bench.device, 33, |_| F::from_bits(0))?;
     let views = branches.view(none)?;
-    bench.refuses(none, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+    bench.refuses(none, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
         device.propagate(&[], to, epilogue)
     })?;
 
     let lengths = case("propagate with other lengths");
     for length in [0, 32, 34] {
         let mut to = Tensor::filled(lengths, bench.device, length, |_| F::from_bits(0))?;
-        bench.refuses(lengths, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        bench.refuses(lengths, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
             device.propagate(&views[..2], to, epilogue)
         })?;
     }
     let mut wrong = views;
     wrong[1].gradient = lengths.finds(D::part(views[1].gradient, 0..32))?;
-    bench.refuses(lengths, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+    bench.refuses(lengths, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
         device.propagate(&wrong[..2], to, epilogue)
     })?;
     let mut wrong = views;
     wrong[1].cell = lengths.finds(D::part(D::view(&branches.cells), 0..2))?;
     let two_cells = case("propagate with two cells for a branch");
-    bench.refuses(two_cells, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+    bench.refuses(two_cells, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
         device.propagate(&wrong[..2], to, epilogue)
     })?;
 
     let case = case("propagate with a wrong epilogue");
-    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
         device.propagate(&views[..2], to, epilogue)
     })
 }

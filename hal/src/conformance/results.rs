@@ -4,12 +4,12 @@ use adaloss_core::{format::Element, scale::Scale};
 
 use super::{
     Case, Discrepancy, Failure,
-    bench::{Bench, Pass, pattern},
+    bench::{Bench, Ending, Pass, pattern},
     near::Near,
     tensor::{Tensor, download, upload},
     values,
 };
-use crate::{Epilogue, ErrorKind, Memory, Plain};
+use crate::{ErrorKind, Memory, Plain};
 
 /// The scales of results and of what is stored: none, to an unscaled weight gradient, into
 /// underflow, into overflow, and beyond what an f32 factor can do.
@@ -36,8 +36,8 @@ impl<D: Memory> Bench<'_, D> {
         case: Case,
         turn: u32,
         to: &mut Tensor<D, F>,
-        operation: impl Fn(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
-        results: impl Fn(usize) -> f32,
+        operation: &Ending<'_, D, F>,
+        results: &dyn Fn(usize) -> f32,
     ) -> Result<(), Failure> {
         let turn = turn as usize;
         let narrowings = values::narrowings(F::ENCODING, self.report.capabilities);
@@ -49,7 +49,7 @@ impl<D: Memory> Bench<'_, D> {
             let (from, to_scale) = (Scale::saturating(from), Scale::saturating(leaving));
             let case = Case { narrowing: Some(narrowing), from, to: to_scale, ..case };
             let pass = Pass::ALL[(turn / SCALES.len() + nth) % Pass::ALL.len()].computed();
-            self.run(case, pass, to, &operation, &results)?;
+            self.run(case, pass, to, operation, results)?;
         }
         Ok(())
     }
@@ -61,8 +61,8 @@ impl<D: Memory> Bench<'_, D> {
         case: Case,
         turn: u32,
         to: &mut Tensor<D, F>,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
-        result: impl Fn(usize) -> Near,
+        operation: &Ending<'_, D, F>,
+        result: &dyn Fn(usize) -> Near,
     ) -> Result<(), Failure> {
         let narrowing = values::plain(F::ENCODING, self.report.capabilities).saturating();
         let (from, leaving) = values::scales(turn as i32 % 23 - 11);
@@ -121,7 +121,7 @@ impl<D: Memory> Bench<'_, D> {
         &mut self,
         case: Case,
         to: &mut Tensor<D, F>,
-        before: impl Fn(usize) -> F,
+        before: &dyn Fn(usize) -> F,
     ) -> Result<(), Failure> {
         upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         to.fill(case, self.device, before)
@@ -132,7 +132,7 @@ impl<D: Memory> Bench<'_, D> {
         &mut self,
         case: Case,
         to: &Tensor<D, F>,
-        expected: impl Fn(usize) -> Expected,
+        expected: &dyn Fn(usize) -> Expected,
     ) -> Result<(), Failure> {
         let elements = to.elements();
         download(case, self.device, to.whole(), &mut |place, found: F| {
@@ -152,12 +152,24 @@ impl<D: Memory> Bench<'_, D> {
         &mut self,
         case: Case,
         to: &mut Tensor<D, F>,
-        before: impl Fn(usize) -> F,
+        before: &dyn Fn(usize) -> F,
         operation: impl FnOnce(&mut D, D::Mut<'_, F>) -> Result<(), D::Error>,
-        expected: impl Fn(usize) -> Expected,
+        expected: &dyn Fn(usize) -> Expected,
     ) -> Result<(), Failure> {
         self.prepare(case, to, before)?;
-        case.succeeds(operation(self.device, to.view_mut(case)?))?;
+        let result = operation(self.device, to.view_mut(case)?);
+        self.written(case, to, result, expected)
+    }
+
+    /// What [`writes`](Self::writes) does after the operation: compiled once for all of them.
+    fn written<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        to: &Tensor<D, F>,
+        result: Result<(), D::Error>,
+        expected: &dyn Fn(usize) -> Expected,
+    ) -> Result<(), Failure> {
+        case.succeeds(result)?;
         self.report.operations += 1;
         self.agrees(case, to, expected)
     }
@@ -172,8 +184,18 @@ impl<D: Memory> Bench<'_, D> {
     ) -> Result<(), Failure> {
         upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         let result = operation(self.device, to.view_mut(case)?);
+        self.spared(case, to, result)
+    }
+
+    /// What [`spares`](Self::spares) does after the operation.
+    fn spared<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        to: &Tensor<D, F>,
+        result: Result<(), D::Error>,
+    ) -> Result<(), Failure> {
         self.refused(case, ErrorKind::Shape, result)?;
-        self.agrees(case, to, |index| Expected::Bits(pattern::<F>(index + 1).to_bits()))
+        self.agrees(case, to, &|index| Expected::Bits(pattern::<F>(index + 1).to_bits()))
     }
 }
 

@@ -16,11 +16,12 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
 ) -> Result<(), Failure> {
     for (nth, length) in LENGTHS.into_iter().enumerate() {
         let value = |index| F::from_bits(values::word(nth as u32, index));
-        check_values(bench, length, value)?;
-        check_values(bench, length, |_| values::moderate(0, 0))?;
+        check_values::<F, D>(bench, length, &value)?;
+        check_values::<F, D>(bench, length, &|_| values::moderate(0, 0))?;
     }
     for first in values::patterns::<F>() {
-        check_values(bench, values::PATTERNS, |index| F::from_bits(first + index as u32))?;
+        let value = |index| F::from_bits(first + index as u32);
+        check_values::<F, D>(bench, values::PATTERNS, &value)?;
     }
 
     let case = Case::new("statistics into no element", 1);
@@ -34,7 +35,7 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
 fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
     bench: &mut Bench<'_, D>,
     length: usize,
-    value: impl Fn(usize) -> F,
+    value: &dyn Fn(usize) -> F,
 ) -> Result<(), Failure> {
     let case = Case::new("statistics", length);
     let format = values::native(F::ENCODING, bench.report.capabilities);
@@ -42,7 +43,7 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
     let mut expected = Statistics::EMPTY;
     expected.observe(-3.0e-5);
     expected.observe(f32::NAN);
-    let values = Tensor::<D, F>::filled(case, bench.device, length, &value)?;
+    let values = Tensor::<D, F>::filled(case, bench.device, length, value)?;
     let mut to = case.succeeds(bench.device.zeroed(1))?;
     case.succeeds(bench.device.write(&[expected], D::view_mut(&mut to)))?;
     case.succeeds(bench.device.statistics(values.view(case)?, D::view_mut(&mut to)))?;

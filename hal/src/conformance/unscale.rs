@@ -20,11 +20,11 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
 ) -> Result<(), Failure> {
     for first in values::patterns::<F>() {
         let value = |index| F::from_bits(first + index as u32);
-        check_values(bench, values::PATTERNS, &SCALES, value)?;
+        check_values(bench, values::PATTERNS, &SCALES, &value)?;
     }
     for (nth, length) in [0, 1, 33, 257, 1025].into_iter().enumerate() {
         let value = |index| F::from_bits(values::word(nth as u32, index));
-        check_values(bench, length, &[-3, 24], value)?;
+        check_values(bench, length, &[-3, 24], &value)?;
     }
     check_refusals::<F, D>(bench)
 }
@@ -33,10 +33,10 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
     bench: &mut Bench<'_, D>,
     length: usize,
     scales: &[i32],
-    value: impl Fn(usize) -> F,
+    value: &dyn Fn(usize) -> F,
 ) -> Result<(), Failure> {
     let setup = Case::new("unscale (setup)", length);
-    let gradient = Tensor::<D, F>::filled(setup, bench.device, length, &value)?;
+    let gradient = Tensor::<D, F>::filled(setup, bench.device, length, value)?;
     let mut to = Tensor::<D, f32>::filled(setup, bench.device, length, pattern)?;
     let mut cell = setup.succeeds(bench.device.zeroed::<Cell>(1))?;
     let mut met = setup.succeeds(bench.device.zeroed::<Unscaled>(1))?;

@@ -48,13 +48,9 @@ fn check_rows<D: Memory + Accumulate>(
     let added = Tensor::<D, f32>::filled(case, bench.device, columns, from)?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, rows * columns, before)?;
     let added = added.view(case)?;
-    bench.writes(
-        case,
-        &mut to,
-        before,
-        |device, to| device.accumulate(added, to),
-        |index| Expected::Number(before(index) + from(index % columns)),
-    )
+    bench.writes(case, &mut to, &before, |device, to| device.accumulate(added, to), &|index| {
+        Expected::Number(before(index) + from(index % columns))
+    })
 }
 
 fn check_blend<D: Memory + Accumulate>(
@@ -72,16 +68,10 @@ fn check_blend<D: Memory + Accumulate>(
     let new = Tensor::<D, f32>::filled(case, bench.device, length, from)?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, length, before)?;
     let new = new.view(case)?;
-    bench.writes(
-        case,
-        &mut to,
-        before,
-        |device, to| device.blend(share, new, to),
-        |index| {
-            let [from, before] = [from(index), before(index)].map(Near::exact);
-            Expected::Near(before + Near::exact(share) * (from - before))
-        },
-    )
+    bench.writes(case, &mut to, &before, |device, to| device.blend(share, new, to), &|index| {
+        let [from, before] = [from(index), before(index)].map(Near::exact);
+        Expected::Near(before + Near::exact(share) * (from - before))
+    })
 }
 
 /// Lengths that do not fit.

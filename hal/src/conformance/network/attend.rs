@@ -168,9 +168,10 @@ impl Layer {
         };
         let exact = |near: Near| near.value as f32;
         match kind {
-            Kind::Uniform => bench
-                .exactly(case, stream, &mut to, forward, |index| exact(self.forward::<W>(index)))?,
-            _ => bench.within(case, stream, &mut to, forward, |i| self.forward::<W>(i))?,
+            Kind::Uniform => bench.exactly(case, stream, &mut to, &forward, &|index| {
+                exact(self.forward::<W>(index))
+            })?,
+            _ => bench.within(case, stream, &mut to, &forward, &|i| self.forward::<W>(i))?,
         }
 
         let case = Case::new("attend_input", of_input).of(shape);
@@ -182,10 +183,9 @@ impl Layer {
             device.attend_input(shape, gradient, input, to, end)
         };
         match kind {
-            Kind::Uniform => {
-                bench.exactly(case, stream, &mut to, back, |index| exact(self.back::<W, G>(index)))
-            }
-            _ => bench.within(case, stream, &mut to, back, |i| self.back::<W, G>(i)),
+            Kind::Uniform => bench
+                .exactly(case, stream, &mut to, &back, &|index| exact(self.back::<W, G>(index))),
+            _ => bench.within(case, stream, &mut to, &back, &|i| self.back::<W, G>(i)),
         }
     }
 }
@@ -278,22 +278,22 @@ where
     for (shape, of_input, of_output, more) in wrong {
         let from = case.finds(D::part(input.view(case)?, 0..of_input))?;
         let mut to = Tensor::<D, W>::filled(case, bench.device, of_output + more, pattern)?;
-        bench.refuses(to_w, ErrorKind::Shape, &mut to, |device, to, end| {
+        bench.refuses(to_w, ErrorKind::Shape, &mut to, &|device, to, end| {
             device.attend(shape, from, to, end)
         })?;
         let back = case.finds(D::part(gradient.view(case)?, 0..of_output))?;
         let mut to = Tensor::<D, G>::filled(case, bench.device, of_input + more, pattern)?;
-        bench.refuses(to_g, ErrorKind::Shape, &mut to, |device, to, end| {
+        bench.refuses(to_g, ErrorKind::Shape, &mut to, &|device, to, end| {
             device.attend_input(shape, back, from, to, end)
         })?;
     }
     let (input, gradient) = (input.view(case)?, gradient.view(case)?);
     let mut to = Tensor::<D, W>::filled(case, bench.device, of_output, pattern)?;
-    bench.refuses_epilogues(to_w, narrowing, &mut to, |device, to, end| {
+    bench.refuses_epilogues(to_w, narrowing, &mut to, &|device, to, end| {
         device.attend(typical, input, to, end)
     })?;
     let mut to = Tensor::<D, G>::filled(case, bench.device, of_input, pattern)?;
-    bench.refuses_epilogues(to_g, narrowing_g, &mut to, |device, to, end| {
+    bench.refuses_epilogues(to_g, narrowing_g, &mut to, &|device, to, end| {
         device.attend_input(typical, gradient, input, to, end)
     })
 }

@@ -250,9 +250,9 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
             method.run(device, shape, operands, to, epilogue)
         };
         if in_order || !matches!(self.kind, Kind::Reals) {
-            bench.exactly(case, self.stream, &mut to, run, |index| self.sum(index))
+            bench.exactly(case, self.stream, &mut to, &run, &|index| self.sum(index))
         } else {
-            bench.within(case, self.stream, &mut to, run, |index| self.near(index))
+            bench.within(case, self.stream, &mut to, &run, &|index| self.near(index))
         }
     }
 }
@@ -294,7 +294,7 @@ where
     let operands = (sums.a.view(case)?, sums.b.view(case)?);
     let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
     for shape in IMPOSSIBLE {
-        bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
             method.run(device, shape, operands, to, epilogue)
         })?;
     }
@@ -302,17 +302,17 @@ where
     let few_a = case.finds(D::part(operands.0, 0..left - 1))?;
     let few_b = case.finds(D::part(operands.1, 0..right - 1))?;
     for operands in [(few_a, operands.1), (operands.0, few_b)] {
-        bench.refuses(case, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
             method.run(device, TYPICAL, operands, to, epilogue)
         })?;
     }
     for length in [0, length - 1, length + 1] {
         let mut other = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
-        bench.refuses(case, ErrorKind::Shape, &mut other, |device, to, epilogue| {
+        bench.refuses(case, ErrorKind::Shape, &mut other, &|device, to, epilogue| {
             method.run(device, TYPICAL, operands, to, epilogue)
         })?;
     }
-    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
         method.run(device, TYPICAL, operands, to, epilogue)
     })
 }

@@ -54,8 +54,8 @@ where
         case,
         turn,
         &mut to,
-        |device, to, epilogue| device.dropout(mask, input, to, epilogue),
-        |index| {
+        &|device, to, epilogue| device.dropout(mask, input, to, epilogue),
+        &|index| {
             let is_dropped = mask.noise.word(index as u32) < mask.share.bits();
             if is_dropped { 0.0 } else { value(index).widen() * gain }
         },
@@ -75,12 +75,12 @@ where
     let input = input.view(case)?;
     for length in [0, 1, 32, 34] {
         let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-        bench.refuses(case, ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
             device.dropout(mask, input, to, epilogue)
         })?;
     }
     let mut to = Tensor::filled(case, bench.device, 33, |_| E::from_bits(0))?;
-    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
         device.dropout(mask, input, to, epilogue)
     })
 }

@@ -80,9 +80,9 @@ impl Table {
         bench.writes(
             case,
             &mut to,
-            pattern,
+            &pattern,
             |device, to| device.embed(width, named, table, to),
-            |index| {
+            &|index| {
                 let token = self.token(index / width) as usize;
                 let is_known = token < vocabulary;
                 let element = || value(token * width + index % width).to_bits();
@@ -110,9 +110,9 @@ impl Table {
         bench.writes(
             case,
             &mut to,
-            pattern,
+            &pattern,
             |device, to| device.embed_table(width, named, gradient, to),
-            |index| {
+            &|index| {
                 let (row, column) = (index / width, index % width);
                 let terms = (0..tokens)
                     .filter(|&nth| self.token(nth) as usize == row)

@@ -164,9 +164,9 @@ impl Rows {
         bench.writes(
             case,
             &mut gradient,
-            pattern,
+            &pattern,
             |device, to| device.softmax_cross_entropy(classes, logits, labels, weights, to, into),
-            |index| self.gradient(index),
+            &|index| self.gradient(index),
         )?;
         let found = read_one(case, bench.device, D::view(&sum))?;
         self.compare(case, found)

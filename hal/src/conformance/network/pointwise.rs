@@ -44,17 +44,11 @@ where
     let value = |index| kept(W::from_bits(first.wrapping_add(index as u32)), subnormals);
     let case = Case::new("relu", length);
     let mut values = Tensor::<D, W>::filled(case, bench.device, length, value)?;
-    bench.writes(
-        case,
-        &mut values,
-        value,
-        |device, values| device.relu(values),
-        |index| {
-            let x = value(index);
-            let is_negative = x.to_bits() & W::ENCODING.sign_bit() != 0 && !x.widen().is_nan();
-            Expected::Bits(if is_negative { 0 } else { x.to_bits() })
-        },
-    )?;
+    bench.writes(case, &mut values, &value, |device, values| device.relu(values), &|index| {
+        let x = value(index);
+        let is_negative = x.to_bits() & W::ENCODING.sign_bit() != 0 && !x.widen().is_nan();
+        Expected::Bits(if is_negative { 0 } else { x.to_bits() })
+    })?;
 
     let case = Case::new("relu_input", length);
     values.fill(case, bench.device, value)?;
@@ -64,9 +58,9 @@ where
     bench.writes(
         case,
         &mut to,
-        gradient,
+        &gradient,
         |device, gradient| device.relu_input(output, gradient),
-        |index| {
+        &|index| {
             let is_zero = value(index).widen() == 0.0;
             Expected::Bits(if is_zero { 0 } else { gradient(index).to_bits() })
         },

@@ -122,7 +122,7 @@ fn check_sgd<D: Memory + Update>(
     let norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| norm)?;
     let mut weight = Tensor::<D, f32>::filled(case, bench.device, length, |i| of.weight(i))?;
     let mut state = Tensor::<D, f32>::filled(case, bench.device, length, pattern)?;
-    bench.prepare(case, &mut state, |index| of.moment(index))?;
+    bench.prepare(case, &mut state, &|index| of.moment(index))?;
     let updated = |index| {
         let w = Near::exact(of.weight(index));
         let g = clip(max_norm, norm) * Near::exact(of.gradient(index))
@@ -134,12 +134,12 @@ fn check_sgd<D: Memory + Update>(
     bench.writes(
         case,
         &mut weight,
-        |index| of.weight(index),
+        &|index| of.weight(index),
         |device, weight| device.sgd(&sgd, from, norms, weight, to),
-        |index| Expected::Near(updated(index)[0]),
+        &|index| Expected::Near(updated(index)[0]),
     )?;
     let case = Case { check: "the momentum of sgd", ..case };
-    bench.agrees(case, &state, |index| Expected::Near(updated(index)[1]))
+    bench.agrees(case, &state, &|index| Expected::Near(updated(index)[1]))
 }
 
 fn check_adamw<D: Memory + Update>(
@@ -164,7 +164,7 @@ fn check_adamw<D: Memory + Update>(
         Some(index) => of.moment(index).abs(),
         None => of.moment(index),
     };
-    bench.prepare(case, &mut state, before)?;
+    bench.prepare(case, &mut state, &before)?;
     let updated = |index| {
         let g = clip(max_norm, norm) * Near::exact(of.gradient(index));
         adam(&adamw, of.weight(index), g, [before(index), before(length + index)])
@@ -173,12 +173,12 @@ fn check_adamw<D: Memory + Update>(
     bench.writes(
         case,
         &mut weight,
-        |index| of.weight(index),
+        &|index| of.weight(index),
         |device, weight| device.adamw(&adamw, from, norms, weight, to),
-        |index| Expected::Near(updated(index)[0]),
+        &|index| Expected::Near(updated(index)[0]),
     )?;
     let case = Case { check: "the moments of adamw", ..case };
-    bench.agrees(case, &state, |index| match index.checked_sub(length) {
+    bench.agrees(case, &state, &|index| match index.checked_sub(length) {
         Some(index) => Expected::Near(updated(index)[2]),
         None => Expected::Near(updated(index)[1]),
     })

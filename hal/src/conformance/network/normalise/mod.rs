@@ -217,9 +217,9 @@ impl Layer {
         bench.writes(
             case("moments", shape.moments()),
             &mut moments,
-            pattern,
+            &pattern,
             |device, to| device.moments(shape, input, to),
-            |index| Expected::Near(self.moment::<W>(index)),
+            &|index| Expected::Near(self.moment::<W>(index)),
         )?;
         moments.fill(setup, bench.device, |index| self.given::<W>(index))?;
         let moments = moments.view(setup)?;
@@ -232,8 +232,8 @@ impl Layer {
             case("normalise", elements),
             stream,
             &mut to,
-            |device, to, end| device.normalise(shape, input, moments, affine, to, end),
-            |index| {
+            &|device, to, end| device.normalise(shape, input, moments, affine, to, end),
+            &|index| {
                 let column = index % shape.columns;
                 let gain = Near::exact(self.affine(column));
                 let offset = Near::exact(self.affine(shape.columns + column));
@@ -248,9 +248,9 @@ impl Layer {
         bench.writes(
             case("normalise_sums", shape.affine()),
             &mut sums,
-            pattern,
+            &pattern,
             |device, to| device.normalise_sums(shape, gradient, input, moments, to),
-            |index| Expected::Near(self.sum::<W, G>(index)),
+            &|index| Expected::Near(self.sum::<W, G>(index)),
         )?;
         sums.fill(setup, bench.device, |index| self.sum::<W, G>(index).value as f32)?;
         let forward = Normalised { input, moments, affine, sums: sums.view(setup)? };
@@ -259,8 +259,8 @@ impl Layer {
             case("normalise_input", elements),
             stream,
             &mut to,
-            |device, to, end| device.normalise_input(shape, gradient, forward, to, end),
-            |index| self.back::<W, G>(index),
+            &|device, to, end| device.normalise_input(shape, gradient, forward, to, end),
+            &|index| self.back::<W, G>(index),
         )
     }
 }
@@ -293,8 +293,8 @@ where
         case,
         turn,
         &mut to,
-        |device, to, end| device.normalise(shape, input, moments, parameters, to, end),
-        |index| affine(columns + index % columns),
+        &|device, to, end| device.normalise(shape, input, moments, parameters, to, end),
+        &|index| affine(columns + index % columns),
     )
 }
 
@@ -334,8 +334,8 @@ where
         case,
         turn,
         &mut to,
-        |device, to, end| device.normalise_input(shape, from, forward, to, end),
-        |index| {
+        &|device, to, end| device.normalise_input(shape, from, forward, to, end),
+        &|index| {
             let (row, column) = (index / columns, index % columns);
             let h = |index: usize| gain(index % columns) * gradient(index);
             let mean = match axis {

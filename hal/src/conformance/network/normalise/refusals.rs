@@ -115,7 +115,7 @@ where
         }
         if refused[1] {
             let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-            bench.refuses(case, ErrorKind::Shape, &mut to, |device, to, end| {
+            bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, end| {
                 device.normalise(shape, input, moments, affine, to, end)
             })?;
         }
@@ -127,7 +127,7 @@ where
         }
         let case = self.case::<G>(bench);
         let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-        bench.refuses(case, ErrorKind::Shape, &mut to, |device, to, end| {
+        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, end| {
             device.normalise_input(shape, gradient, forward, to, end)
         })
     }
@@ -139,13 +139,13 @@ where
         let Normalised { input, moments, affine, .. } = forward;
         let narrowing = case.narrowing_to::<W>();
         let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-        bench.refuses_epilogues(case, narrowing, &mut to, |device, to, end| {
+        bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, end| {
             device.normalise(shape, input, moments, affine, to, end)
         })?;
         let case = self.case::<G>(bench);
         let narrowing = case.narrowing_to::<G>();
         let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-        bench.refuses_epilogues(case, narrowing, &mut to, |device, to, end| {
+        bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, end| {
             device.normalise_input(shape, gradient, forward, to, end)
         })
     }

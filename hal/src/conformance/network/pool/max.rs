@@ -48,7 +48,7 @@ fn check_max<E, D>(
     bench: &mut Bench<'_, D>,
     shape: Pooling,
     stream: u32,
-    value: impl Fn(u32, usize) -> E,
+    value: fn(u32, usize) -> E,
 ) -> Result<(), Failure>
 where
     E: Element + Plain,
@@ -64,9 +64,9 @@ where
     bench.writes(
         case,
         &mut to,
-        |_| E::from_bits(0),
+        &|_| E::from_bits(0),
         |device, to| device.max_pool(shape, from, to, taken),
-        |index| {
+        &|index| {
             let taken = greatest(shape, index, value);
             Expected::Bits(taken.map_or(0, |(x, _)| x.to_bits()))
         },
@@ -122,9 +122,9 @@ where
     bench.writes(
         case,
         &mut to,
-        pattern,
+        &pattern,
         |device, to| device.pick(shape, from, places, to),
-        |index| {
+        &|index| {
             let mut picked = 0;
             each_pair(shape, index, false, |element, at| {
                 if at as u32 == place(index) {
@@ -142,7 +142,7 @@ where
     if shape.overlaps() {
         return bench.spares(case, &mut to, unpool);
     }
-    bench.writes(case, &mut to, pattern, unpool, |index| {
+    bench.writes(case, &mut to, &pattern, unpool, &|index| {
         let mut put = 0;
         each_pair(shape, index, true, |window, at| {
             if at as u32 == place(window) {

@@ -132,13 +132,13 @@ impl<E: Element + Plain, D: Memory + SumPool<E>> Sums<E, D> {
         };
         let in_order = bench.report.capabilities.sequential_sums;
         if in_order || !matches!(self.kind, Kind::Reals) {
-            return bench.exactly(case, self.stream, &mut to, run, |index| {
+            return bench.exactly(case, self.stream, &mut to, &run, &|index| {
                 let mut sum = 0.0;
                 self.each_term(index, |x| sum += x.widen());
                 sum / self.divisor()
             });
         }
-        bench.within(case, self.stream, &mut to, run, |index| {
+        bench.within(case, self.stream, &mut to, &run, &|index| {
             let mut sum = Sum::default();
             self.each_term(index, |x| sum.take(Near::exact(x.widen())));
             sum.finish() / Near::exact(self.divisor())
@@ -159,7 +159,7 @@ where
     let operands = (sums.from.view(case)?, sums.places.view(case)?);
     let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
     let mut refuses = |bench: &mut Bench<'_, D>, shape, operands| {
-        bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, |device, to, epilogue| {
+        bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
             method.run(device, shape, operands, to, epilogue)
         })
     };
@@ -175,11 +175,11 @@ where
     let case = case.of(TYPICAL);
     for length in [0, length - 1, length + 1] {
         let mut other = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-        bench.refuses(case, ErrorKind::Shape, &mut other, |device, to, epilogue| {
+        bench.refuses(case, ErrorKind::Shape, &mut other, &|device, to, epilogue| {
             method.run(device, TYPICAL, operands, to, epilogue)
         })?;
     }
-    bench.refuses_epilogues(case, narrowing, &mut to, |device, to, epilogue| {
+    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
         method.run(device, TYPICAL, operands, to, epilogue)
     })
 }
