@@ -28,6 +28,11 @@ impl Cpu {
 
     /// Calls `work` with each part and its number, on all threads and in any order.
     pub(crate) fn each<T: Send>(&self, parts: Vec<T>, work: impl Fn(usize, T) + Sync) {
+        self.each_part(parts, &work);
+    }
+
+    /// Is [`each`](Self::each), compiled once for each type of parts.
+    fn each_part<T: Send>(&self, parts: Vec<T>, work: &(dyn Fn(usize, T) + Sync)) {
         let parts: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
         self.run(parts.len(), &|nth| {
             let part = parts[nth].lock().unwrap_or_else(PoisonError::into_inner).take();
