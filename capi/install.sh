@@ -6,19 +6,19 @@
 #
 # What is installed may be moved as a whole. Linux only.
 set -euo pipefail
-cd "$(dirname "$0")"
 
 [ $# = 1 ] || [ $# = 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+# Both folders may be named from where the caller is.
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
+[ $# = 1 ] || built=$(cd "$2" && pwd)
+cd "$(dirname "$0")"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' ../Cargo.toml | head -n 1)
 soname=${version%.*}
 # What the static library needs of the system: rustc --print native-static-libs.
 native="-lgcc_s -lpthread -ldl -lm -lc"
 
-if [ $# = 2 ]; then
-    built=$(cd "$2" && pwd)
-else
+if [ $# = 1 ]; then
     cargo build --release --locked -p adaloss-capi
     built=$(cargo metadata --format-version 1 --no-deps --locked |
         sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release

@@ -224,8 +224,10 @@ fn the_guide(gcc: &Compiler) -> Result<(), Failed> {
 fn install(machine: &Machine) -> std::path::PathBuf {
     let prefix = machine.folder("prefix");
     let built = machine.library("libadaloss.a");
+    // Folders are named from where the caller is.
+    let here = prefix.parent().unwrap();
     let mut command = Command::new(manifest("install.sh"));
-    check(command.arg(&prefix).arg(built.parent().unwrap()));
+    check(command.current_dir(here).arg("prefix").arg(built.parent().unwrap()));
     // What was installed may be moved.
     let moved = machine.folder("moved");
     std::fs::rename(prefix, &moved).unwrap();
