@@ -15,8 +15,9 @@ prefix=$(cd "$1" && pwd)
 cd "$(dirname "$0")"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' ../Cargo.toml | head -n 1)
 soname=${version%.*}
-# What the static library needs of the system: rustc --print native-static-libs.
-native="-lgcc_s -lpthread -ldl -lm -lc"
+# What the static library needs of the system: rustc --print native-static-libs, but for gcc_s, of which there is no
+# static one. A compiler that links adds that by itself, or gcc_eh in its place under -static.
+native="-lpthread -ldl -lm -lc"
 
 if [ $# = 1 ]; then
     cargo build --release --locked -p adaloss-capi

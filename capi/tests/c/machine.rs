@@ -61,6 +61,12 @@ impl Compiler {
         Ok(Self { c: named(family)?, cpp: named(cpp)? })
     }
 
+    /// Whether programs can be made that need no shared library.
+    pub(crate) fn links_libc_statically(&self) -> bool {
+        let archive = check(Command::new(&self.c).arg("-print-file-name=libc.a"));
+        Path::new(archive.trim()).is_absolute()
+    }
+
     /// Returns the compiler of a standard's language.
     pub(crate) fn for_standard(&self, standard: &str) -> &OsStr {
         if standard.contains("++") { self.cpp.as_os_str() } else { self.c.as_os_str() }

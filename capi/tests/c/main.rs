@@ -175,6 +175,13 @@ fn main() {
     }));
     trials
         .push(trial("installed_for_cmake", which(&["cmake"]), |cmake| installed_for_cmake(&cmake)));
+    let wholly_static = Compiler::find("gcc").and_then(|gcc| {
+        let pkg_config = which(&["pkg-config"])?;
+        if gcc.links_libc_statically() { Ok((gcc, pkg_config)) } else { Err("needs libc.a".into()) }
+    });
+    trials.push(trial("installed_for_static_programs", wholly_static, |(gcc, pkg_config)| {
+        installed_for_static_programs(&gcc, &pkg_config)
+    }));
 
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -246,6 +253,31 @@ fn installed_for_pkg_config(gcc: &Compiler, pkg_config: &Path) -> Result<(), Fai
         command.arg(C).arg(examples().join("misuse.c")).args(flags.split_whitespace());
         check(command.arg("-o").arg(&program));
         check(Command::new(&program).env("LD_LIBRARY_PATH", prefix.join("lib")));
+    }
+    Ok(())
+}
+
+/// Without the shared library where it runs: the archive by its name, and no shared library at all.
+fn installed_for_static_programs(gcc: &Compiler, pkg_config: &Path) -> Result<(), Failed> {
+    let machine = Machine::new();
+    let prefix = install(&machine);
+    let ask = |question: &[&str]| {
+        let mut command = Command::new(pkg_config);
+        command.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+        check(command.args(question).arg("adaloss")).trim().to_owned()
+    };
+    let archive = format!(
+        "{} {}/libadaloss.a -lpthread -ldl -lm",
+        ask(&["--cflags"]),
+        ask(&["--variable=libdir"]),
+    );
+    let whole = format!("-static {}", ask(&["--static", "--cflags", "--libs"]));
+    for flags in [archive, whole] {
+        let program = machine.folder("misuse");
+        let mut command = Command::new(gcc.for_standard(C));
+        command.arg(C).arg(examples().join("misuse.c")).args(flags.split_whitespace());
+        check(command.arg("-o").arg(&program));
+        check(Command::new(&program).env_remove("LD_LIBRARY_PATH"));
     }
     Ok(())
 }
