@@ -72,9 +72,11 @@ const fn is_subnormal(magnitude: u32) -> bool {
 }
 
 /// The values of a slice, counted by class.
+///
+/// A slice has no more values than `usize` counts, and a microcontroller half the stack for them.
 pub(super) struct Counts {
     classes: Classes,
-    counts: [u64; Classes::COUNT],
+    counts: [usize; Classes::COUNT],
 }
 
 impl Counts {
@@ -108,6 +110,6 @@ impl Counts {
     /// Returns a value of each class that is not empty, and how many there were.
     pub(super) fn examples(&self) -> impl Iterator<Item = (f32, u64)> + '_ {
         let counts = self.counts.iter().enumerate().filter(|&(_, &count)| count > 0);
-        counts.map(|(class, &count)| (self.classes.example(class), count))
+        counts.map(|(class, &count)| (self.classes.example(class), count as u64))
     }
 }
