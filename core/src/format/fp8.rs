@@ -22,6 +22,18 @@ pub struct E5M2(pub u8);
 
 macro_rules! eight_bits {
     ($name:ident, $encoding:expr) => {
+        impl $name {
+            /// Zero, under the name that it has in binary16 and bfloat16.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("use adaloss_core::format::", stringify!($name), ";")]
+            #[doc = concat!("assert_eq!(f32::from(", stringify!($name), "::ZERO).to_bits(), 0);")]
+            /// ```
+            pub const ZERO: Self = Self(0);
+        }
+
         impl From<$name> for f32 {
             fn from(element: $name) -> Self {
                 $encoding.widen(u32::from(element.0))
