@@ -50,7 +50,7 @@ enum {
     ADALOSS_ERROR_SCALE = -5,         /* an exponent outside -126..126, or a shift outside -252..252 */
     ADALOSS_ERROR_ENUM = -6,          /* a number that its enumeration does not have */
     ADALOSS_ERROR_HISTOGRAM = -7,     /* counts that cannot be: not cleared, or overwritten */
-    ADALOSS_ERROR_OUTCOME = -8,       /* counts that cannot be: not cleared, or overwritten */
+    ADALOSS_ERROR_OUTCOME = -8,       /* counts that cannot be: not zero at first, or overwritten; of unscaling, too */
     ADALOSS_ERROR_STATISTICS = -9,    /* counts that cannot be: not cleared, or overwritten */
     ADALOSS_ERROR_CELL = -10,         /* no cell has these bytes: not initialised, or overwritten */
     ADALOSS_ERROR_FULL = -11,         /* a count would exceed 2^63 */
@@ -212,7 +212,7 @@ typedef struct adaloss_histogram {
     uint64_t ceilings[ADALOSS_HISTOGRAM_BINS]; /* [i]: elements that overflow above 2^(i - 127) */
 } adaloss_histogram;
 
-/* What narrowing did to a tensor; all zero for an empty one. */
+/* What narrowing did to a tensor; all zero for an empty one, and before the first part is added. */
 typedef struct adaloss_outcome {
     uint64_t elements;
     uint64_t nonfinite; /* infinite or NaN before narrowing */
@@ -571,7 +571,7 @@ adaloss_code adaloss_propagate_join(adaloss_format format, const adaloss_branch 
 
 /* ---- Unscale: back to float ---------------------------------------------------------------------------------------- */
 
-/* What unscaling met; all zero for an empty tensor. */
+/* What unscaling met; all zero for an empty tensor, and before the first part is added. */
 typedef struct adaloss_unscaled {
     uint64_t elements;
     uint64_t nonfinite;
@@ -844,7 +844,8 @@ typedef struct adaloss_conformance {
     char difference[ADALOSS_DIFFERENCE_BYTES]; /* the first one, in words; empty where there is none */
 } adaloss_conformance;
 
-/* Says whether a table can be used, and if not, why. */
+/* Says whether a table can be used, and if not, why: ADALOSS_ERROR_LENGTH for `bytes`, ADALOSS_ERROR_NULL where one of
+ * the four functions for memory is missing. */
 adaloss_code adaloss_device_check(const adaloss_device *device);
 
 /* Copies the scales and counts of a pass to the device, where `memory` is the address of an adaloss_device_pass, and
@@ -863,11 +864,13 @@ adaloss_code adaloss_device_read_pass(const adaloss_device *device, adaloss_pass
 /* Checks that memory is zeroed and copied; the other checks rely on this one. */
 adaloss_code adaloss_device_conform_memory(const adaloss_device *device, adaloss_conformance *report);
 
-/* Checks statistics, apply, propagate and unscale with elements of an encoding. */
+/* Checks statistics, apply, propagate and unscale with elements of an encoding, which the device has to have;
+ * ADALOSS_ERROR_OPERATION where one of the four functions is NULL. */
 adaloss_code adaloss_device_conform_narrow(const adaloss_device *device, uint32_t encoding,
                                            adaloss_conformance *report);
 
-/* Checks decisions: every policy that decides from histograms, over sequences of histograms and outcomes. */
+/* Checks decide and note: every policy that decides from histograms, over sequences of histograms and outcomes;
+ * ADALOSS_ERROR_OPERATION where one of the two functions is NULL. */
 adaloss_code adaloss_device_conform_decide(const adaloss_device *device, adaloss_conformance *report);
 
 /* Checks products of two encodings of one width, narrowed to one of them or to binary32; ADALOSS_ERROR_FORMAT for

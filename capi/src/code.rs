@@ -42,7 +42,8 @@ codes! {
     ADALOSS_ERROR_SCALE = -5, "a scale is outside 2^-126..2^126, or a shift outside 2^-252..2^252";
     ADALOSS_ERROR_ENUM = -6, "a number is none of its enumeration's";
     ADALOSS_ERROR_HISTOGRAM = -7, "a histogram has counts that cannot be: it was not cleared, or was overwritten";
-    ADALOSS_ERROR_OUTCOME = -8, "an outcome has counts that cannot be: it was not cleared, or was overwritten";
+    ADALOSS_ERROR_OUTCOME = -8,
+        "an outcome, or what unscaling met, has counts that cannot be: it was not zero at first, or was overwritten";
     ADALOSS_ERROR_STATISTICS = -9, "statistics have counts that cannot be: not cleared, or overwritten";
     ADALOSS_ERROR_CELL = -10, "a cell has bytes that no cell has: it was not initialised, or was overwritten";
     ADALOSS_ERROR_FULL = -11, "a count would exceed 2^63";
