@@ -175,6 +175,7 @@ fn main() {
     }));
     trials
         .push(trial("installed_for_cmake", which(&["cmake"]), |cmake| installed_for_cmake(&cmake)));
+    trials.push(trial("the_guide_with_cmake", which(&["cmake"]), |cmake| guide_with_cmake(&cmake)));
     let wholly_static = Compiler::find("gcc").and_then(|gcc| {
         let pkg_config = which(&["pkg-config"])?;
         if gcc.links_libc_statically() { Ok((gcc, pkg_config)) } else { Err("needs libc.a".into()) }
@@ -206,18 +207,42 @@ fn header_alone(compiler: Compiler) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The first code in a language that the guide to linking shows.
+fn shown_in(language: &str) -> String {
+    let guide = std::fs::read_to_string(manifest("../docs/linking.md")).unwrap();
+    let code = guide.split_once(&format!("```{language}\n")).unwrap().1;
+    code.split_once("```").unwrap().0.to_owned()
+}
+
 /// The program that the guide to linking shows.
 fn the_guide(gcc: &Compiler) -> Result<(), Failed> {
     let machine = Machine::new();
-    let guide = std::fs::read_to_string(manifest("../docs/linking.md")).unwrap();
-    let program = guide.split_once("```c\n").unwrap().1.split_once("```").unwrap().0;
     let (source, built) = (machine.folder("runtime.c"), machine.folder("runtime"));
-    std::fs::write(&source, program).unwrap();
+    std::fs::write(&source, shown_in("c")).unwrap();
     let mut command = Command::new(gcc.for_standard(C));
     command.arg(C).args(WARNINGS).arg("-I").arg(manifest("include")).arg(source);
     command.arg(machine.library("libadaloss.a")).args(["-lm", "-lpthread", "-ldl", "-o"]);
     check(command.arg(&built));
-    let said = check(&mut Command::new(built));
+    as_the_guide_says(&check(&mut Command::new(built)))
+}
+
+/// The same as a project of CMake, in the lines that the guide shows.
+fn guide_with_cmake(cmake: &Path) -> Result<(), Failed> {
+    let machine = Machine::new();
+    let prefix = install(&machine);
+    let (project, build) = (machine.folder("project"), machine.folder("build"));
+    std::fs::create_dir(&project).unwrap();
+    std::fs::write(project.join("runtime.c"), shown_in("c")).unwrap();
+    std::fs::write(project.join("CMakeLists.txt"), shown_in("cmake")).unwrap();
+    let mut command = Command::new(cmake);
+    command.arg("-S").arg(&project).arg("-B").arg(&build);
+    check(command.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
+    check(Command::new(cmake).arg("--build").arg(&build));
+    as_the_guide_says(&check(&mut Command::new(build.join("runtime"))))
+}
+
+/// Whether the guide's program prints what the guide says of it.
+fn as_the_guide_says(said: &str) -> Result<(), Failed> {
     let scales: Vec<i32> =
         said.lines().filter_map(|line| line.split_once("2^")?.1.parse().ok()).collect();
     let grows = |pair: &[i32]| (6..=7).contains(&(pair[1] - pair[0]));
