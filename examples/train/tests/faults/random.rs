@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     rc::Rc,
+    thread,
 };
 
 use adaloss_core::unscale::Verdict;
@@ -192,43 +193,49 @@ fn train(lesson: &Lesson, storm: Storm, seed: u64, of: Operations, bar: f64) -> 
     Ended { end, operations: seen.operations.get(), faults: seen.faults.take() }
 }
 
-/// Trains in every storm, once with each seed.
+/// Trains in every storm, once with each seed; the storms side by side.
 fn survive(lesson: &Lesson, seeds: u64) {
-    let never = Operations { all: u64::MAX, writing: u64::MAX };
-    for storm in STORMS {
-        let calm = train(lesson, Storm { strikes: storm.strikes, ..CALM }, 0, never, 0.0);
-        let End::Trained(accuracy) = calm.end else { panic!("{}", calm.end) };
-        let (mut trained, mut said, mut spoilt, mut struck) = (0, 0, 0, 0);
-        for seed in 0..seeds {
-            let bar = accuracy - FAULTS_ACCURACY.most;
-            let Ended { end, operations, faults } =
-                train(lesson, storm, seed, calm.operations, bar);
-            let said_of = format!("{}, seed {seed}: {end} after {faults:?}", storm.name);
-            // A tensor is replayed once at most.
-            assert!(operations.all <= 2 * calm.operations.all, "{said_of}");
-            let leaves_finite = |(_, _, injection): &Fault| {
-                matches!(injection, Injection::Flip { .. } | Injection::Drop)
-            };
-            match end {
-                End::Trained(reached) => {
-                    assert!(FAULTS_ACCURACY.allows((accuracy - reached).max(0.0)), "{said_of}");
-                    trained += 1;
-                }
-                End::Said(_) => said += 1,
-                End::Spoilt(_) if faults.iter().any(leaves_finite) => spoilt += 1,
-                End::Spoilt(_) | End::Silent(_) => panic!("{said_of}"),
-            }
-            struck += faults.len();
+    thread::scope(|scope| {
+        for storm in STORMS {
+            scope.spawn(move || survive_storm(lesson, storm, seeds));
         }
-        let ends = format!(
-            "{}: {struck} faults, {trained} trained, {said} said why not, {spoilt} spoilt",
-            storm.name
-        );
-        println!("{ends}");
-        assert!(struck as u64 >= seeds / 2 && trained > 0, "{ends}");
-        assert!(FAULTS_SPOILT.allows(f64::from(spoilt) / seeds as f64), "{ends}");
-        assert!(storm.name != "updates left out" || trained == seeds, "{ends}");
+    });
+}
+
+/// Trains in a storm, once with each seed.
+fn survive_storm(lesson: &Lesson, storm: Storm, seeds: u64) {
+    let never = Operations { all: u64::MAX, writing: u64::MAX };
+    let calm = train(lesson, Storm { strikes: storm.strikes, ..CALM }, 0, never, 0.0);
+    let End::Trained(accuracy) = calm.end else { panic!("{}", calm.end) };
+    let (mut trained, mut said, mut spoilt, mut struck) = (0, 0, 0, 0);
+    for seed in 0..seeds {
+        let bar = accuracy - FAULTS_ACCURACY.most;
+        let Ended { end, operations, faults } = train(lesson, storm, seed, calm.operations, bar);
+        let said_of = format!("{}, seed {seed}: {end} after {faults:?}", storm.name);
+        // A tensor is replayed once at most.
+        assert!(operations.all <= 2 * calm.operations.all, "{said_of}");
+        let leaves_finite = |(_, _, injection): &Fault| {
+            matches!(injection, Injection::Flip { .. } | Injection::Drop)
+        };
+        match end {
+            End::Trained(reached) => {
+                assert!(FAULTS_ACCURACY.allows((accuracy - reached).max(0.0)), "{said_of}");
+                trained += 1;
+            }
+            End::Said(_) => said += 1,
+            End::Spoilt(_) if faults.iter().any(leaves_finite) => spoilt += 1,
+            End::Spoilt(_) | End::Silent(_) => panic!("{said_of}"),
+        }
+        struck += faults.len();
     }
+    let ends = format!(
+        "{}: {struck} faults, {trained} trained, {said} said why not, {spoilt} spoilt",
+        storm.name
+    );
+    println!("{ends}");
+    assert!(struck as u64 >= seeds / 2 && trained > 0, "{ends}");
+    assert!(FAULTS_SPOILT.allows(f64::from(spoilt) / seeds as f64), "{ends}");
+    assert!(storm.name != "updates left out" || trained == seeds, "{ends}");
 }
 
 #[test]
