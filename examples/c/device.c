@@ -420,8 +420,10 @@ static adaloss_code backward(const adaloss_device *device, int32_t scales[LAYERS
     return code;
 }
 
-int main(void)
+/* Checks the device as it is, unless the only argument is the word "mistakes"; then with each mistake; then drives it. */
+int main(int argc, char **argv)
 {
+    const int is_whole = argc < 2 || strcmp(argv[1], "mistakes") != 0;
     accelerator of;
     adaloss_device device;
     adaloss_conformance report;
@@ -436,7 +438,7 @@ int main(void)
     }
     device = table_of(&of);
 
-    code = conform(&device, 1, &report);
+    code = is_whole ? conform(&device, 1, &report) : ADALOSS_OK;
     if (code != ADALOSS_OK) {
         printf("%s: %s\n", adaloss_code_text(code), report.difference);
         failures++;
