@@ -128,7 +128,7 @@ mutants() { .ci/mutants.sh; }
 # Whether the fuzz targets find mistakes that are planted in core.
 planted() { fuzz/planted.sh; }
 
-# Measures the tables in README.md anew: ten minutes, and only by name, since they are of one machine.
+# Measures the tables in README.md anew: twelve minutes, and only by name, since they are of one machine.
 readme() {
     local out
     out=$(mktemp -d)
