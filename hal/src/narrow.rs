@@ -45,12 +45,13 @@ pub trait Narrow<F: Element + Plain>: Device {
     /// Sums branches in f32 in the order given, each brought from the scale of its cell to that of
     /// the epilogue's `from`, and narrows the sum as the epilogue says.
     ///
-    /// A branch alone is a gradient that is brought from one scale to another, or measured, as it is.  Where the epilogue's format flushes, subnormal elements are zero.
+    /// A branch alone is a gradient that is brought from one scale to another, or measured, as it is.
+    /// Where the epilogue's format flushes, subnormal elements are zero.
     ///
     /// # Errors
     ///
-    /// There is no branch, one differs from `to` in length, a cell or a part of the
-    /// epilogue is not one element, or its narrowing is not for `F`.
+    /// There is no branch, one differs from `to` in length, a cell or a part of the epilogue is not one
+    /// element, or its narrowing is not for `F`.
     fn propagate(
         &mut self,
         branches: &[BranchOf<'_, Self, F>],
