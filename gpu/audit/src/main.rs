@@ -1,0 +1,121 @@
+//! Audits compiled kernels: exits with 1 where threads may wait for one another for ever, and with 2 where it
+//! cannot tell.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use adaloss_audit::{
+    divergence,
+    ptx::{Entry, Module},
+    sass,
+};
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Is a barrier, or what a warp does together, in reach of some threads of a block only?
+    Ptx {
+        /// PTX text.
+        file: PathBuf,
+    },
+    /// Is a barrier reached while threads of a warp are parted?
+    Sass {
+        /// A disassembly by nvdisasm -c.
+        file: PathBuf,
+    },
+    /// Counts the synchronising instructions of each kernel.
+    Counts {
+        /// PTX text.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("adaloss-audit: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let (is_clean, name) = match Arguments::parse().command {
+        Command::Ptx { file } => (ptx(&file)?, file),
+        Command::Sass { file } => (machine_code(&file)?, file),
+        Command::Counts { file } => {
+            for entry in module(&file)?.entries {
+                println!("{} {}", entry.name, counts(&entry));
+            }
+            (true, file)
+        }
+    };
+    if !is_clean {
+        eprintln!("{}: threads may wait for one another for ever", name.display());
+    }
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(file: &PathBuf) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn module(file: &PathBuf) -> anyhow::Result<Module> {
+    let module =
+        Module::parse(&read(file)?).with_context(|| format!("cannot follow {}", file.display()))?;
+    anyhow::ensure!(!module.entries.is_empty(), "{}: there is no kernel in it", file.display());
+    Ok(module)
+}
+
+fn ptx(file: &PathBuf) -> anyhow::Result<bool> {
+    let mut is_clean = true;
+    for entry in module(file)?.entries {
+        for divergence::Partial { line, operation, branches } in divergence::partial(&entry) {
+            let branches: Vec<_> = branches.iter().map(ToString::to_string).collect();
+            println!(
+                "{}:{line}: {}: some threads of a block may reach {operation} without the others, by the branches in \
+                 lines {}",
+                file.display(),
+                entry.name,
+                branches.join(", ")
+            );
+            is_clean = false;
+        }
+    }
+    Ok(is_clean)
+}
+
+fn machine_code(file: &PathBuf) -> anyhow::Result<bool> {
+    let parted =
+        sass::parted(&read(file)?).with_context(|| format!("cannot follow {}", file.display()))?;
+    for sass::Parted { entry, line, instruction, open } in &parted {
+        let open: Vec<_> = open.iter().map(|number| format!("B{number}")).collect();
+        println!(
+            "{}:{line}: {entry}: {instruction} is reached by parted threads, while {} is open",
+            file.display(),
+            open.join(", ")
+        );
+    }
+    Ok(parted.is_empty())
+}
+
+/// How often each synchronising operation stands in a kernel.
+fn counts(entry: &Entry) -> String {
+    let instructions = || entry.blocks.iter().flat_map(|block| &block.instructions);
+    let kinds =
+        [("barriers", "bar"), ("shuffles", "shfl"), ("matrices", "ldmatrix"), ("products", "mma")];
+    let known =
+        kinds.map(|(name, head)| (name, instructions().filter(|of| of.head() == head).count()));
+    let all = instructions().filter(|of| of.synchronises()).count();
+    let others = all - known.iter().map(|(_, count)| count).sum::<usize>();
+    let mut text = known.map(|(name, count)| format!("{name}={count}")).join(" ");
+    if others > 0 {
+        text += &format!(" others={others}");
+    }
+    text
+}
