@@ -93,12 +93,15 @@ firmware() {
     )
 }
 
-# The committed PTX is that of the kernels, calls nothing, spills nothing, and has the registers and parameters that are
-# written down. No GPU is needed, but Debian's compiler for that target, and pip.
+# The committed PTX is that of the kernels, calls nothing, spills nothing, parts no threads in front of a barrier, and has
+# the registers and parameters that are written down. No GPU is needed, but Debian's compiler for that target, and pip.
 ptx() {
     cargo fmt --manifest-path gpu/entry/Cargo.toml --check
     gpu/ptx.sh
 }
+
+# Whether a mistake that is planted in a kernel is found in what it is compiled to.
+ptx_planted() { gpu/planted.sh; }
 
 # The adapter for cust, a workspace of its own that is linked with libcuda: here with the simulated driver.
 cust() {
@@ -169,7 +172,7 @@ burn() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx cust rust_cuda firmware candle burn exhaustive coverage mutants planted readme)
+by_name=(ptx ptx_planted cust rust_cuda firmware candle burn exhaustive coverage mutants planted readme)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")

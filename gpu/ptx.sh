@@ -4,14 +4,20 @@
 #     gpu/ptx.sh            builds, compares, assembles
 #     gpu/ptx.sh --bless    builds, writes what is to be committed
 #
-# For each architecture: the text is the same; no function is called and none panics; nothing spills; and each entry has
-# the registers, shared memory, stack, instructions of tensor cores and parameters that ptx/<architecture>.entries lists.
+# For each architecture: the text is the same; no function is called and none panics; nothing spills; no barrier, and
+# nothing that a warp does together, is in reach of some threads only, in the text and in the machine code of every GPU that
+# takes it; and each entry has the registers, shared memory, stack, instructions of tensor cores, synchronising
+# instructions and parameters that ptx/<architecture>.entries lists.
 # Needs what entry/build.sh needs, and python3 with pip, from whose index ptxas and nvdisasm come where PTXAS and
 # NVDISASM do not name them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 architectures=(sm_80 sm_90a)
+# GPUs that compile each text for themselves.
+declare -A takers=([sm_80]="sm_80 sm_89 sm_100 sm_120" [sm_90a]=sm_90a)
+cargo build --quiet --release --locked -p adaloss-audit
+audit=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/adaloss-audit
 packages=(nvidia-cuda-nvcc-cu12==12.9.86 nvidia-cuda-nvdisasm==13.5.37)
 if [ -z "${PTXAS:-}" ] || [ -z "${NVDISASM:-}" ]; then
     tools=../target/ptx/tools
@@ -39,23 +45,33 @@ entries() {
         while read -r entry registers shared stack; do
             parameters=$(sed -n "/^\.visible \.entry $entry(/,/^)/s/.*\.param \(\.align [0-9]* \)\{0,1\}\(\.[a-z0-9]*\)[^[]*\(\[[0-9]*\]\)\{0,1\}.*/\2\3/p" "$2" | paste -sd ,)
             tensor=$(sed -n "/^\.text\.$entry:/,/^[ \t]*\.section/p" "$3" | grep -c HMMA || true)
-            printf '%s registers=%s shared=%s stack=%s tensor=%s parameters=%s\n' \
-                "$entry" "$registers" "$shared" "$stack" "$tensor" "$parameters"
+            printf '%s registers=%s shared=%s stack=%s tensor=%s %s parameters=%s\n' \
+                "$entry" "$registers" "$shared" "$stack" "$tensor" \
+                "$("$audit" counts "$2" | sed -n "s/^$entry //p")" "$parameters"
         done | sort
+}
+
+# Assembles a text for a GPU and disassembles it.
+assemble() {
+    "$PTXAS" -v -arch="$2" "$1.ptx" -o "$1.$2.cubin" 2>"$1.$2.log" || { cat "$1.$2.log" >&2 && exit 1; }
+    "$NVDISASM" -c "$1.$2.cubin" >"$1.$2.sass" 2>"$1.$2.notes" || { cat "$1.$2.notes" >&2 && exit 1; }
 }
 
 for architecture in "${architectures[@]}"; do
     built=$work/$architecture
     entry/build.sh "$architecture" >"$built.ptx"
-    "$PTXAS" -v -arch="$architecture" "$built.ptx" -o "$built.cubin" 2>"$built.log" || { cat "$built.log" >&2 && exit 1; }
-    "$NVDISASM" -c "$built.cubin" >"$built.sass" 2>"$built.notes" || { cat "$built.notes" >&2 && exit 1; }
-    entries "$built.log" "$built.ptx" "$built.sass" >"$built.entries"
+    "$audit" ptx "$built.ptx" || wrong=1
+    for taker in ${takers[$architecture]}; do
+        assemble "$built" "$taker"
+        "$audit" sass "$built.$taker.sass" || wrong=1
+    done
+    entries "$built.$architecture.log" "$built.ptx" "$built.$architecture.sass" >"$built.entries"
     if [ "${1:-}" = --bless ]; then
         cp "$built.ptx" "$built.entries" ptx/
     fi
     grep -qE '^\.(visible |extern )?\.?func' "$built.ptx" && fail "$architecture: a function is called"
     grep -q 'panic' "$built.ptx" && fail "$architecture: something can panic"
-    grep -E '[1-9][0-9]* bytes spill' "$built.log" >&2 && fail "$architecture: registers are spilled"
+    grep -E '[1-9][0-9]* bytes spill' "$built.$architecture.log" >&2 && fail "$architecture: registers are spilled"
     for file in "$architecture.ptx" "$architecture.entries"; do
         diff "ptx/$file" "$work/$file" >"$work/diff" ||
             { head -n 20 "$work/diff" >&2 && fail "ptx/$file is not that of the sources: gpu/ptx.sh --bless"; }

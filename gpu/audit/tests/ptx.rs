@@ -1,4 +1,4 @@
-//! Planted mistakes in PTX are found, what is none is not.
+//! Planted mistakes in PTX are found, what is none is not, and the committed kernels have none.
 
 use adaloss_audit::{
     divergence::{self, Partial},
@@ -14,6 +14,21 @@ fn found(instructions: &str) -> Vec<Partial> {
 
 fn lines(instructions: &str) -> Vec<usize> {
     found(instructions).iter().map(|partial| partial.line).collect()
+}
+
+#[test]
+fn committed_kernels_have_none() {
+    for text in [include_str!("../../ptx/sm_80.ptx"), include_str!("../../ptx/sm_90a.ptx")] {
+        let module = Module::parse(text).expect("PTX");
+        assert_eq!(module.entries.len(), 58);
+        let barriers = module.entries.iter().flat_map(|entry| &entry.blocks);
+        let barriers =
+            barriers.flat_map(|block| &block.instructions).filter(|of| of.head() == "bar").count();
+        assert!(barriers > 100);
+        for entry in &module.entries {
+            assert_eq!(divergence::partial(entry), [], "{}", entry.name);
+        }
+    }
 }
 
 /// The first lane of a warp asks whether there is a histogram, and is led around the question that all ask next.

@@ -1,6 +1,6 @@
 //! Where the f32 results of a kernel go: narrowed, counted, measured.
 
-use core::mem::offset_of;
+use core::{array, mem::offset_of};
 
 use adaloss_core::{
     apply::{Apply, Straight},
@@ -54,7 +54,9 @@ pub(crate) struct Sink<'a, F> {
 /// What one thread counts: fewer than 2^32 elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Tally {
-    outcome: Outcome,
+    /// Counts of an outcome, in the order of [`SUMMED`].
+    counts: [u32; SUMMED.len()],
+    max_bits: u32,
     /// Elements that were measured.
     measured: u32,
 }
@@ -70,20 +72,21 @@ const SUMMED: [usize; 6] = [
 ];
 
 impl Tally {
-    pub(crate) const EMPTY: Self = Self { outcome: Outcome::EMPTY, measured: 0 };
+    pub(crate) const EMPTY: Self = Self { counts: [0; SUMMED.len()], max_bits: 0, measured: 0 };
 
-    const fn counts(self) -> [u32; 7] {
-        let Outcome { elements, nonfinite, zero, underflow, subnormal, overflow, .. } =
-            self.outcome;
-        [
-            elements as u32,
-            nonfinite as u32,
-            zero as u32,
-            underflow as u32,
-            subnormal as u32,
-            overflow as u32,
-            self.measured,
-        ]
+    /// Adds what became of some elements.
+    #[inline(always)]
+    fn add(&mut self, outcome: &Outcome) {
+        let Outcome { elements, nonfinite, zero, underflow, subnormal, overflow, max_bits, .. } =
+            *outcome;
+        let counts = [elements, nonfinite, zero, underflow, subnormal, overflow];
+        self.counts = array::from_fn(|nth| self.counts[nth] + counts[nth] as u32);
+        self.max_bits = self.max_bits.max(max_bits);
+    }
+
+    const fn counts(self) -> [u32; SUMMED.len() + 1] {
+        let [a, b, c, d, e, f] = self.counts;
+        [a, b, c, d, e, f, self.measured]
     }
 }
 
@@ -187,7 +190,7 @@ impl<F: Element> Sink<'_, F> {
         if let Some(histogram) = self.histogram {
             tally.measured += CHUNK as u32;
             let mut all = true;
-            for x in values {
+            for &x in &values {
                 match self.classes.of(x) {
                     Some(class) => shared.add(class, 1),
                     None => all = false,
@@ -202,17 +205,18 @@ impl<F: Element> Sink<'_, F> {
         if !self.stores {
             return;
         }
-        match self.straight.and_then(|straight| straight.narrow(values)) {
-            Some((narrowed, outcome)) => {
-                tally.outcome.merge(&outcome);
-                // SAFETY: the caller's promise.
-                unsafe { to.write_chunk(first, narrowed) };
-            }
-            None => again.for_each(|(index, x)| {
+        if let Some(straight) = self.straight
+            && let Some((narrowed, outcome)) = straight.narrow(values)
+        {
+            tally.add(&outcome);
+            // SAFETY: the caller's promise.
+            unsafe { to.write_chunk(first, narrowed) };
+        } else {
+            again.for_each(|(index, x)| {
                 let x = self.narrow(tally, index, x);
                 // SAFETY: the caller's promise.
                 unsafe { to.write(index, x) };
-            }),
+            });
         }
     }
 
@@ -237,7 +241,10 @@ impl<F: Element> Sink<'_, F> {
 
     #[inline(always)]
     fn narrow(&self, tally: &mut Tally, index: usize, x: f32) -> F {
-        F::from_bits(self.apply.element(x, index as u32, &mut tally.outcome))
+        let mut outcome = Outcome::EMPTY;
+        let x = F::from_bits(self.apply.element(x, index as u32, &mut outcome));
+        tally.add(&outcome);
+        x
     }
 
     /// Adds values to a histogram.
@@ -254,7 +261,7 @@ impl<F: Element> Sink<'_, F> {
     pub(crate) fn close<B: Block>(&self, block: &mut B, tallies: &B::Each<Tally>) {
         let counts = block.map(tallies, |_, tally| tally.counts());
         let counts = sum_warp(block, counts);
-        let maxima = block.map(tallies, |_, tally| [tally.outcome.max_bits]);
+        let maxima = block.map(tallies, |_, tally| [tally.max_bits]);
         let maxima = fold_warp(block, maxima, Ord::max);
         block.zip(&counts, &maxima, |thread, counts, [max_bits]| {
             if thread % WARP != 0 {
@@ -271,9 +278,11 @@ impl<F: Element> Sink<'_, F> {
                 histogram.add::<B>(Histogram::ELEMENTS_WORD, counts[6].into());
             }
         });
+        // In front of the question whether there is a histogram. Behind it, the thread that has just asked the same to
+        // add its warp's count would be led straight to the barrier by the optimiser, past where it meets the others.
+        block.barrier();
         let Some(histogram) = self.histogram else { return };
         let (shared, threads) = (block.shared(), block.threads() as usize);
-        block.barrier();
         block.each(|thread| {
             (thread as usize..Classes::COUNT).step_by(threads).for_each(|class| {
                 match shared.load(class) {

@@ -143,7 +143,7 @@ impl<F: Element> Tensor<'_, F> {
         let magnitudes = chunk.map(|x| magnitude::<F>(x.to_bits()));
         let finite =
             |magnitude| if magnitude > F::ENCODING.max_finite_bits() { 0 } else { magnitude };
-        magnitudes.into_iter().fold(0, |greatest, magnitude| finite(magnitude).max(greatest))
+        magnitudes.iter().fold(0, |greatest, &magnitude| finite(magnitude).max(greatest))
     }
 }
 
@@ -171,7 +171,7 @@ impl Met {
     fn observe_chunk<F: Element>(&mut self, chunk: [F; CHUNK], floor: u32) -> bool {
         let mut bits = chunk.map(F::to_bits);
         let (mut greatest, mut least, mut zero) = (0, u32::MAX, 0);
-        for bits in bits {
+        for &bits in &bits {
             let magnitude = magnitude::<F>(bits);
             (greatest, least) = (magnitude.max(greatest), magnitude.min(least));
         }
@@ -194,7 +194,7 @@ impl Met {
         self.elements += CHUNK as u32;
         self.zero += zero;
         (self.greatest, self.least) = (greatest.max(self.greatest), least.min(self.least));
-        for bits in bits {
+        for &bits in &bits {
             self.sums.add::<F>(bits);
         }
         true
