@@ -27,9 +27,10 @@ impl Decide for Cuda {
             certificate: certificate as *mut Certificate,
         };
         let (table, count) = (self.bring(&[decision])?, 1_usize);
+        let kernel = &self.kernels.decide;
         // SAFETY: the parameters are the entry point's; all that is named is borrowed.
         unsafe {
-            self.launch(&self.kernels.decide, self.shape(count), |launch| {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&table).arg(&count);
             })
         }
@@ -51,9 +52,10 @@ impl Decide for Cuda {
             cell: cell as *mut Cell,
         };
         let (table, count) = (self.bring(&[note])?, 1_usize);
+        let kernel = &self.kernels.note;
         // SAFETY: as above.
         unsafe {
-            self.launch(&self.kernels.note, self.shape(count), |launch| {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&table).arg(&count);
             })
         }

@@ -1,12 +1,12 @@
 //! The device: a stream of a context, and the kernels.
 
-use std::{ops::Range, slice, sync::Arc};
+use std::{num::NonZero, ops::Range, slice, sync::Arc};
 
 use adaloss_core::{format::Encoding, policy::Config};
 use adaloss_hal::{Capabilities, Device, Memory, Plain};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig,
-    result::{memcpy_dtod_async, memcpy_dtoh_async, memcpy_htod_async, memset_d8_async},
+    CudaContext, CudaStream, DevicePtr, LaunchConfig,
+    result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
     sys::{
         self, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
         CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE,
@@ -16,14 +16,9 @@ use cudarc::driver::{
 use crate::{
     Buffer, Elements, ElementsMut, GpuError,
     graph::Tables,
-    kernels::{Kernels, PerEncoding},
+    kernels::{Kernel, Kernels, PerEncoding, THREADS},
+    staging::Staging,
 };
-
-/// Threads of a block.
-pub(crate) const THREADS: u32 = 256;
-
-/// Blocks for each multiprocessor, at most: as many as fit at a time.
-const BLOCKS: u32 = 8;
 
 /// Bytes of the tables that a launch may bring.
 const TABLE_BYTES: usize = 1 << 12;
@@ -36,6 +31,10 @@ pub struct Cuda {
     stream: Arc<CudaStream>,
     pub(crate) kernels: Kernels,
     multiprocessors: u32,
+    /// The most blocks that a launch has for each multiprocessor.
+    blocks: Option<NonZero<u32>>,
+    /// What the host writes, on its way.
+    staging: Staging,
     /// What a launch brings beside its parameters: the next copy waits in the stream for the launch
     /// before it.
     table: Buffer<u8>,
@@ -83,6 +82,8 @@ impl Cuda {
         let table = allocate(&stream, TABLE_BYTES)?;
         Ok(Self {
             multiprocessors: u32::try_from(count).unwrap_or(1).max(1),
+            blocks: None,
+            staging: Staging::new(context)?,
             stream,
             kernels,
             table,
@@ -105,16 +106,29 @@ impl Cuda {
         self.stream.context().name().map_err(GpuError::of("the name of a GPU"))
     }
 
+    /// Limits how many blocks for each multiprocessor a launch has, or lets it have as many as run at a time, which
+    /// the driver reports for each kernel.
+    ///
+    /// Whatever the limit, a launch does all of its work; fewer blocks leave room for what else runs on the GPU.
+    pub const fn limit_blocks(&mut self, per_multiprocessor: Option<NonZero<u32>>) {
+        self.blocks = per_multiprocessor;
+    }
+
     /// Returns the shape of a launch over so many elements.
-    pub(crate) fn shape(&self, elements: usize) -> LaunchConfig {
-        self.shape_of_parts(elements.div_ceil(4 * THREADS as usize))
+    pub(crate) fn shape(&self, kernel: &Kernel, elements: usize) -> LaunchConfig {
+        self.shape_of_parts(kernel, elements.div_ceil(4 * THREADS as usize))
     }
 
     /// Returns the shape of a launch over so many parts of tensors, a block each while there are blocks.
-    pub(crate) fn shape_of_parts(&self, parts: usize) -> LaunchConfig {
-        let most = BLOCKS * self.multiprocessors;
+    pub(crate) fn shape_of_parts(&self, kernel: &Kernel, parts: usize) -> LaunchConfig {
+        let &Kernel { resident, shared_bytes, .. } = kernel;
+        let most = self.blocks.map_or(resident, NonZero::get).saturating_mul(self.multiprocessors);
         let blocks = u32::try_from(parts).unwrap_or(u32::MAX).clamp(1, most);
-        LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
+        LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: shared_bytes,
+        }
     }
 
     /// Launches a kernel.
@@ -124,11 +138,11 @@ impl Cuda {
     /// The parameters are those of the entry point, and what they name is what the kernel asks for.
     pub(crate) unsafe fn launch<'a>(
         &'a self,
-        kernel: &'a CudaFunction,
+        kernel: &'a Kernel,
         shape: LaunchConfig,
         parameters: impl FnOnce(&mut cudarc::driver::LaunchArgs<'a>),
     ) -> Result<(), GpuError> {
-        let mut launch = self.stream.launch_builder(kernel);
+        let mut launch = self.stream.launch_builder(&kernel.function);
         parameters(&mut launch);
         // SAFETY: the caller's promise.
         unsafe { launch.launch(shape) }.map(drop).map_err(GpuError::of("to launch a kernel"))
@@ -182,7 +196,7 @@ impl Cuda {
     ///
     /// There is so much room at the address.
     pub(crate) unsafe fn upload<T>(
-        &self,
+        &mut self,
         values: &[T],
         address: u64,
         what: &'static str,
@@ -191,9 +205,8 @@ impl Cuda {
             return Ok(());
         }
         self.bind()?;
-        // SAFETY: the caller's promise; memory that is not pinned is copied before this returns.
-        unsafe { memcpy_htod_async(address, values, self.stream.cu_stream()) }
-            .map_err(GpuError::of(what))
+        // SAFETY: the caller's promise; the stream is always this one.
+        unsafe { self.staging.copy(values, address, &self.stream) }.map_err(GpuError::of(what))
     }
 
     /// Makes the context that of the calling thread, which may be another one than the last time.
@@ -251,7 +264,7 @@ impl Cuda {
 }
 
 /// Returns the entry point for an encoding.
-pub(crate) fn of(kernels: &PerEncoding, encoding: Encoding) -> &CudaFunction {
+pub(crate) fn of(kernels: &PerEncoding, encoding: Encoding) -> &Kernel {
     &kernels[encoding as usize]
 }
 

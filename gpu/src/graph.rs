@@ -161,6 +161,6 @@ impl Cuda {
         let (graph, Tables { on_device, bytes }) = ended?;
         // SAFETY: no table was added for which there is no room.
         unsafe { self.upload(&bytes, on_device.view().address(), "to copy a graph's tables")? };
-        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.decide.clone() })
+        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.decide.function.clone() })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adaloss_core::format::Encoding;
-use adaloss_kernels::matmul::SHARED_WORDS;
+use adaloss_kernels::matmul::{self, SHARED_WORDS};
 use cudarc::{
     driver::{
         CudaContext, CudaFunction, CudaModule, DeviceRepr,
@@ -19,10 +19,24 @@ const SM_80: &str = include_str!("../ptx/sm_80.ptx");
 const SM_90A: &str = include_str!("../ptx/sm_90a.ptx");
 
 /// Bytes of shared memory that a product is launched with.
-pub(crate) const SHARED_BYTES: u32 = 4 * SHARED_WORDS as u32;
+const SHARED_BYTES: u32 = 4 * SHARED_WORDS as u32;
+
+/// Threads of a block.
+pub(crate) const THREADS: u32 = matmul::THREADS;
+
+/// An entry point.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) function: CudaFunction,
+    /// Bytes of shared memory that a launch asks for, beside what the kernel has.
+    pub(crate) shared_bytes: u32,
+    /// How many of its blocks a multiprocessor runs at a time: what registers and shared memory leave room for, as the
+    /// driver reports it.
+    pub(crate) resident: u32,
+}
 
 /// An entry point per encoding, in the order of [`Encoding::ALL`].
-pub(crate) type PerEncoding = [CudaFunction; Encoding::ALL.len()];
+pub(crate) type PerEncoding = [Kernel; Encoding::ALL.len()];
 
 /// The entry points.
 #[derive(Debug)]
@@ -33,8 +47,10 @@ pub(crate) struct Kernels {
     pub(crate) unscale: PerEncoding,
     pub(crate) unscale_all: PerEncoding,
     pub(crate) sgd: PerEncoding,
-    pub(crate) decide: CudaFunction,
-    pub(crate) note: CudaFunction,
+    pub(crate) widen: PerEncoding,
+    pub(crate) narrow: PerEncoding,
+    pub(crate) decide: Kernel,
+    pub(crate) note: Kernel,
     /// Products of binary16 and of bfloat16.
     pub(crate) products: [Products; 2],
 }
@@ -44,9 +60,9 @@ pub(crate) struct Kernels {
 #[derive(Debug)]
 pub(crate) struct Products {
     /// Narrowed to the format of the operands.
-    pub(crate) narrowed: [CudaFunction; 4],
+    pub(crate) narrowed: [Kernel; 4],
     /// In f32, which may be added to what is there.
-    pub(crate) unscaled: [CudaFunction; 4],
+    pub(crate) unscaled: [Kernel; 4],
 }
 
 impl Kernels {
@@ -67,8 +83,10 @@ impl Kernels {
             unscale: per_encoding(&module, "unscale_one")?,
             unscale_all: per_encoding(&module, "unscale")?,
             sgd: per_encoding(&module, "sgd")?,
-            decide: entry(&module, "adaloss_decide")?,
-            note: entry(&module, "adaloss_note")?,
+            widen: per_encoding(&module, "widen")?,
+            narrow: per_encoding(&module, "narrow")?,
+            decide: kernel(&module, "adaloss_decide", 0)?,
+            note: kernel(&module, "adaloss_note", 0)?,
             products: [products(&module, "f16")?, products(&module, "bf16")?],
         })
     }
@@ -76,27 +94,31 @@ impl Kernels {
 
 fn products(module: &Arc<CudaModule>, element: &str) -> Result<Products, GpuError> {
     let all = |to: &str| {
-        let of = |stored| product(module, &format!("adaloss_matmul_{stored}_{element}{to}"));
+        let of = |stored| {
+            kernel(module, &format!("adaloss_matmul_{stored}_{element}{to}"), SHARED_BYTES)
+        };
         let [a, b, c, d] = ["nn", "nt", "tn", "tt"].map(of);
         Ok::<_, GpuError>([a?, b?, c?, d?])
     };
     Ok(Products { narrowed: all("")?, unscaled: all("_f32")? })
 }
 
-/// Allows a product the shared memory that it needs, which is more than a kernel has unasked.
-fn product(module: &Arc<CudaModule>, name: &str) -> Result<CudaFunction, GpuError> {
-    let product = entry(module, name)?;
-    product
-        .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED_BYTES as i32)
-        .map_err(GpuError::of("the shared memory of a product"))?;
-    Ok(product)
+/// Finds a kernel, and allows it the shared memory that it is launched with.
+fn kernel(module: &Arc<CudaModule>, name: &str, shared_bytes: u32) -> Result<Kernel, GpuError> {
+    let function = module.load_function(name).map_err(GpuError::of("a kernel by its name"))?;
+    if shared_bytes > 0 {
+        // It is more than a kernel has unasked.
+        function
+            .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes as i32)
+            .map_err(GpuError::of("the shared memory of a product"))?;
+    }
+    let resident = function
+        .occupancy_max_active_blocks_per_multiprocessor(THREADS, shared_bytes as usize, None)
+        .map_err(GpuError::of("how many blocks fit"))?;
+    Ok(Kernel { function, shared_bytes, resident: resident.max(1) })
 }
 
-fn entry(module: &Arc<CudaModule>, name: &str) -> Result<CudaFunction, GpuError> {
-    module.load_function(name).map_err(GpuError::of("a kernel by its name"))
-}
-
-fn per_encoding(module: &Arc<CudaModule>, kernel: &str) -> Result<PerEncoding, GpuError> {
+fn per_encoding(module: &Arc<CudaModule>, room: &str) -> Result<PerEncoding, GpuError> {
     let of = |encoding| {
         let name = match encoding {
             Encoding::Binary16 => "f16",
@@ -105,7 +127,7 @@ fn per_encoding(module: &Arc<CudaModule>, kernel: &str) -> Result<PerEncoding, G
             Encoding::E4M3 => "e4m3",
             Encoding::Binary32 => "f32",
         };
-        entry(module, &format!("adaloss_{kernel}_{name}"))
+        kernel(module, &format!("adaloss_{room}_{name}"), 0)
     };
     let [a, b, c, d, e] = Encoding::ALL.map(of);
     Ok([a?, b?, c?, d?, e?])

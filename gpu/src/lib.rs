@@ -26,6 +26,7 @@ mod kernels;
 mod matmul;
 mod memory;
 mod narrow;
+mod staging;
 mod table;
 
 pub use device::Cuda;

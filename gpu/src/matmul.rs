@@ -2,15 +2,12 @@
 
 use adaloss_core::format::{Encoding, bf16, f16};
 use adaloss_hal::{Epilogue, Matmul, Plain, Product};
-use adaloss_kernels::{
-    block::Factor,
-    matmul::{self, THREADS},
-};
-use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
+use adaloss_kernels::{block::Factor, matmul};
+use cudarc::driver::PushKernelArg;
 
 use crate::{
     Cuda, Elements, ElementsMut, GpuError,
-    kernels::{Parameter, Products, SHARED_BYTES},
+    kernels::{Kernel, Parameter, Products},
     narrow::checked,
 };
 
@@ -75,12 +72,12 @@ impl Cuda {
         to: ElementsMut<'_, f32>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), GpuError> {
-        let (named, shape) = self.product(product, operands, &to)?;
+        let (named, tiles) = self.product(product, operands, &to)?;
         let (epilogue, to) = (checked::<f32>(epilogue)?, to.shared().address());
         let (kernel, adds) = (of(&self.products::<E>().unscaled, product), u32::from(adds));
         // SAFETY: the parameters are the entry point's; all that is named is borrowed, and has its length.
         unsafe {
-            self.launch(kernel, shape, |launch| {
+            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
                 launch.arg(&named).arg(&adds).arg(&to).arg(&epilogue);
             })
         }
@@ -93,24 +90,24 @@ impl Cuda {
         to: ElementsMut<'_, E>,
         epilogue: Epilogue<'_, Self>,
     ) -> Result<(), GpuError> {
-        let (named, shape) = self.product(product, operands, &to)?;
+        let (named, tiles) = self.product(product, operands, &to)?;
         let (epilogue, to) = (checked::<E>(epilogue)?, to.shared().address());
         let kernel = of(&self.products::<E>().narrowed, product);
         // SAFETY: as above.
         unsafe {
-            self.launch(kernel, shape, |launch| {
+            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
                 launch.arg(&named).arg(&to).arg(&epilogue);
             })
         }
     }
 
-    /// Checks operands and result; returns what a kernel calls them, and the shape of its launch.
+    /// Checks operands and result; returns what a kernel calls them, and the number of their tiles.
     fn product<E: Operand, F>(
         &self,
         product: Product,
         [a, b]: [Elements<'_, E>; 2],
         to: &ElementsMut<'_, F>,
-    ) -> Result<(Parameter<matmul::Product<E>>, LaunchConfig), GpuError> {
+    ) -> Result<(Parameter<matmul::Product<E>>, usize), GpuError> {
         let [left, right, result] = product.lengths();
         GpuError::length("the left operand of a product", left, a.count())?;
         GpuError::length("the right operand of a product", right, b.count())?;
@@ -118,12 +115,7 @@ impl Cuda {
         let Product { rows, inner, columns, .. } = product;
         let (a, b) = (a.address() as *const E, b.address() as *const E);
         let named = matmul::Product { a, b, rows, inner, columns };
-        let shape = LaunchConfig {
-            block_dim: (THREADS, 1, 1),
-            shared_mem_bytes: SHARED_BYTES,
-            ..self.shape_of_parts(named.tiles())
-        };
-        Ok((Parameter(named), shape))
+        Ok((Parameter(named), named.tiles()))
     }
 
     fn products<E: Operand>(&self) -> &Products {
@@ -132,6 +124,6 @@ impl Cuda {
     }
 }
 
-fn of(kernels: &[CudaFunction; 4], product: Product) -> &CudaFunction {
+fn of(kernels: &[Kernel; 4], product: Product) -> &Kernel {
     &kernels[2 * usize::from(product.transpose_a) + usize::from(product.transpose_b)]
 }

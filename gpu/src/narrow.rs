@@ -1,6 +1,11 @@
 //! The corridor as launches: shapes and formats are checked here, where nothing has been written.
 
-use adaloss_core::{format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled};
+use adaloss_core::{
+    format::{Element, Narrowing, Noise},
+    policy::Cell,
+    statistics::Statistics,
+    unscale::Unscaled,
+};
 use adaloss_hal::{Branch, Epilogue, Narrow, Plain};
 use adaloss_kernels::{
     epilogue, propagate,
@@ -13,15 +18,18 @@ use crate::{Cuda, Elements, ElementsMut, GpuError, device::of, kernels::Paramete
 /// Elements that are read flush nothing: the GPU has subnormals.
 pub(crate) const GRADUAL: u32 = 0;
 
+/// Refuses to narrow to another encoding than that of the elements.
+fn same_encoding<F: Element>(narrowing: Narrowing) -> Result<(), GpuError> {
+    let (asked, given) = (narrowing.format.encoding, F::ENCODING);
+    if asked == given { Ok(()) } else { Err(GpuError::Encoding { asked, given }) }
+}
+
 /// Checks an epilogue, and names its memory as kernels do.
 pub(crate) fn checked<F: Element>(
     of: Epilogue<'_, Cuda>,
 ) -> Result<Parameter<epilogue::Epilogue>, GpuError> {
     let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
-    let (asked, given) = (narrowing.format.encoding, F::ENCODING);
-    if asked != given {
-        return Err(GpuError::Encoding { asked, given });
-    }
+    same_encoding::<F>(narrowing)?;
     let histogram = histogram.map(|histogram| histogram.shared().one("a histogram")).transpose()?;
     Ok(Parameter(epilogue::Epilogue {
         from: from.one("the cell that results come from")? as *const Cell,
@@ -34,6 +42,57 @@ pub(crate) fn checked<F: Element>(
     }))
 }
 
+impl Cuda {
+    /// Widens elements to f32, which is exact: a conversion by itself, without a scale and without counts.
+    ///
+    /// # Errors
+    ///
+    /// The lengths differ, or the driver refuses.
+    pub fn widen<F: Element + Plain>(
+        &mut self,
+        from: Elements<'_, F>,
+        to: ElementsMut<'_, f32>,
+    ) -> Result<(), GpuError> {
+        let (first, count) = (from.address(), from.count());
+        GpuError::length("the widened tensor", count, to.shared().count())?;
+        let (kernel, to) = (of(&self.kernels.widen, F::ENCODING), to.shared().address());
+        // SAFETY: the parameters are the entry point's; both tensors are borrowed, and have their lengths.
+        unsafe {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
+                launch.arg(&GRADUAL).arg(&first).arg(&count).arg(&to);
+            })
+        }
+    }
+
+    /// Narrows f32 values, each rounded once: a conversion by itself, without a scale and without counts.
+    ///
+    /// What becomes of values beyond the format, of NaN and of subnormals, `narrowing` says. Stochastic rounding takes
+    /// the words of `noise`, by the places of the elements.
+    ///
+    /// # Errors
+    ///
+    /// The lengths differ, `narrowing` is to another encoding than that of the elements, or the driver refuses.
+    pub fn narrow<F: Element + Plain>(
+        &mut self,
+        from: Elements<'_, f32>,
+        to: ElementsMut<'_, F>,
+        narrowing: Narrowing,
+        noise: Noise,
+    ) -> Result<(), GpuError> {
+        let (first, count) = (from.address(), from.count());
+        GpuError::length("the narrowed tensor", count, to.shared().count())?;
+        same_encoding::<F>(narrowing)?;
+        let (kernel, to) = (of(&self.kernels.narrow, F::ENCODING), to.shared().address());
+        let (narrowing, noise) = (Parameter(narrowing), Parameter(noise));
+        // SAFETY: as above.
+        unsafe {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
+                launch.arg(&first).arg(&count).arg(&to).arg(&narrowing).arg(&noise);
+            })
+        }
+    }
+}
+
 impl<F: Element + Plain> Narrow<F> for Cuda {
     fn statistics(
         &mut self,
@@ -42,10 +101,10 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
     ) -> Result<(), GpuError> {
         let (first, count) = (values.address(), values.count());
         let to = to.shared().one("statistics")?;
-        let (kernel, shape) = (of(&self.kernels.statistics, F::ENCODING), self.shape(count));
+        let kernel = of(&self.kernels.statistics, F::ENCODING);
         // SAFETY: the parameters are the entry point's; both are named by whoever called.
         unsafe {
-            self.launch(kernel, shape, |launch| {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&GRADUAL).arg(&first).arg(&count).arg(&to);
             })
         }
@@ -60,10 +119,10 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
         let (first, count) = (values.address(), values.count());
         GpuError::length("the narrowed tensor", count, to.shared().count())?;
         let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
-        let (kernel, shape) = (of(&self.kernels.apply, F::ENCODING), self.shape(count));
+        let kernel = of(&self.kernels.apply, F::ENCODING);
         // SAFETY: as above, and what the epilogue names is borrowed by it.
         unsafe {
-            self.launch(kernel, shape, |launch| {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&first).arg(&count).arg(&to).arg(&epilogue);
             })
         }
@@ -87,10 +146,10 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
         let named = named.collect::<Result<Vec<_>, GpuError>>()?;
         let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
         let table = self.bring(&named)?;
-        let (kernel, shape) = (of(&self.kernels.propagate, F::ENCODING), self.shape(count));
+        let kernel = of(&self.kernels.propagate, F::ENCODING);
         // SAFETY: as above; the branches have their lengths.
         unsafe {
-            self.launch(kernel, shape, |launch| {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&table).arg(&branch_count).arg(&count).arg(&to).arg(&epilogue);
             })
         }
@@ -113,10 +172,10 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
             met: met.shared().one("what unscaling met")? as *mut Unscaled,
         };
         let (gradient, how, bad) = (Parameter(gradient), Into::Place as u32, 0_u64);
-        let (kernel, shape) = (of(&self.kernels.unscale, F::ENCODING), self.shape(count));
+        let kernel = of(&self.kernels.unscale, F::ENCODING);
         // SAFETY: as above.
         unsafe {
-            self.launch(kernel, shape, |launch| {
+            self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&GRADUAL).arg(&gradient).arg(&how).arg(&bad);
             })
         }

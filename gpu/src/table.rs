@@ -201,10 +201,10 @@ impl Cuda {
         }
         let bad = bad.shared().one("the number of elements that are not finite")?;
         let (rows, row_count, parts, part_count) = table.0.named();
-        let (how, shape) = (into as u32, self.shape_of_parts(part_count));
+        let (how, kernel) = (into as u32, of(&self.kernels.unscale_all, F::ENCODING));
         // SAFETY: the parameters are the entry point's; what the rows name was named by the caller.
         unsafe {
-            self.launch(of(&self.kernels.unscale_all, F::ENCODING), shape, |launch| {
+            self.launch(kernel, self.shape_of_parts(kernel, part_count), |launch| {
                 launch.arg(&GRADUAL).arg(&rows).arg(&row_count).arg(&parts).arg(&part_count);
                 launch.arg(&how).arg(&bad);
             })
@@ -267,10 +267,10 @@ impl Cuda {
         let bad = bad.one("the number of elements that are not finite")?;
         let steps = steps.shared().one("the number of steps")?;
         let (rows, row_count, parts, part_count) = table.0.named();
-        let (sgd, shape) = (Parameter(sgd), self.shape_of_parts(part_count));
+        let (sgd, kernel) = (Parameter(sgd), of(&self.kernels.sgd, F::ENCODING));
         // SAFETY: as above.
         unsafe {
-            self.launch(of(&self.kernels.sgd, F::ENCODING), shape, |launch| {
+            self.launch(kernel, self.shape_of_parts(kernel, part_count), |launch| {
                 launch.arg(&GRADUAL).arg(&sgd).arg(&rows).arg(&row_count);
                 launch.arg(&parts).arg(&part_count).arg(&bad).arg(&steps);
             })

@@ -26,6 +26,9 @@ thread_local! {
     /// The calling thread's context, as the number of its device.
     static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
 
+    /// The blocks of the calling thread's last launch.
+    static LAST_BLOCKS: Cell<u32> = const { Cell::new(0) };
+
     /// How often the calling thread called each function.
     static CALLS: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
@@ -59,6 +62,16 @@ pub(crate) fn current() -> Option<usize> {
 /// Replaces the calling thread's context.
 pub(crate) fn set_current(device: Option<usize>) {
     CURRENT.set(device);
+}
+
+/// Returns the blocks of the calling thread's last launch.
+pub(crate) fn last_blocks() -> u32 {
+    LAST_BLOCKS.get()
+}
+
+/// Notes the blocks of a launch.
+pub(crate) fn set_last_blocks(blocks: u32) {
+    LAST_BLOCKS.set(blocks);
 }
 
 /// Returns how often the calling thread called a function.

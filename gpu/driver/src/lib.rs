@@ -12,6 +12,7 @@
 //! What a host gets wrong is noticed where a GPU would let it pass or fail at random:
 //! - work is done when somebody waits for it, and not before: who does not wait sees old bytes;
 //! - memory holds noise until it is written, and again after it was freed;
+//! - pinned memory of the host is read when a copy is done, other memory when it is asked for;
 //! - copies beyond an allocation and frees of what is none are refused, and so is an address given to
 //!   a kernel that is not in one; a kernel that writes beyond an allocation breaks the context, as on a
 //!   GPU;

@@ -126,9 +126,20 @@ impl Memory {
         Ok(address)
     }
 
-    /// Frees pinned memory of the host.
+    /// Frees pinned memory of the host: a copy that is still to be done finds noise.
     pub(crate) fn unpin(&mut self, address: usize) -> Answer {
-        self.pinned.remove(&address).map(drop).ok_or(Status::INVALID_VALUE)
+        let block = self.pinned.remove(&address).ok_or(Status::INVALID_VALUE)?;
+        self.keep(block);
+        Ok(())
+    }
+
+    /// Keeps what was freed for a while.
+    fn keep(&mut self, block: Block) {
+        block.forget();
+        self.freed.push_back(block);
+        while self.freed.iter().map(Block::bytes).sum::<usize>() > KEPT {
+            self.freed.pop_front();
+        }
     }
 
     /// Tells whether bytes of the host are pinned.
@@ -149,12 +160,8 @@ impl Memory {
         let Allocation { block, .. } =
             self.allocations.remove(&address).ok_or(Status::ILLEGAL_ADDRESS)?;
         let intact = block.is_guarded();
-        block.forget();
         self.used -= block.bytes();
-        self.freed.push_back(block);
-        while self.freed.iter().map(Block::bytes).sum::<usize>() > KEPT {
-            self.freed.pop_front();
-        }
+        self.keep(block);
         if intact { Ok(()) } else { Err(Status::ILLEGAL_ADDRESS) }
     }
 

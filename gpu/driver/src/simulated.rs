@@ -52,4 +52,11 @@ impl Simulated {
             self.library.get::<Calls>(c"adaloss_driver_calls").map_or(0, |of| of(function.as_ptr()))
         }
     }
+
+    /// Returns how many blocks the calling thread's last launch had.
+    pub fn last_blocks(&self) -> u32 {
+        type Blocks = unsafe extern "C" fn() -> u32;
+        // SAFETY: the library has a function of that name and type.
+        unsafe { self.library.get::<Blocks>(c"adaloss_driver_last_blocks").map_or(0, |of| of()) }
+    }
 }

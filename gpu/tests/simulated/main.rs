@@ -4,6 +4,7 @@
 
 mod conforms;
 mod errors;
+mod launch;
 mod step;
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};

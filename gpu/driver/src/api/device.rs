@@ -4,7 +4,9 @@ use std::ffi::{CStr, c_char};
 
 use crate::{
     api::module::MOST_SHARED_BYTES,
-    driver::{DEVICES, anywhere, calls, current, in_context, initialised, put, set_current},
+    driver::{
+        DEVICES, anywhere, calls, current, in_context, initialised, last_blocks, put, set_current,
+    },
     memory::TOTAL,
     status::{Answer, Status},
 };
@@ -54,6 +56,12 @@ unsafe extern "C" fn adaloss_driver_calls(name: *const c_char) -> u64 {
     // SAFETY: the caller's promise: a text.
     let name = unsafe { CStr::from_ptr(name) };
     name.to_str().map_or(0, calls)
+}
+
+/// Returns the blocks of the calling thread's last launch.
+#[unsafe(no_mangle)]
+extern "C" fn adaloss_driver_last_blocks() -> u32 {
+    last_blocks()
 }
 
 #[unsafe(no_mangle)]

@@ -75,7 +75,6 @@ unsafe extern "C" fn cuMemHostAlloc(to: *mut usize, bytes: usize, _flags: u32) -
 unsafe extern "C" fn cuMemFreeHost(address: usize) -> Status {
     in_context("cuMemFreeHost", |driver| {
         driver.refuse_unsafe()?;
-        driver.finish_all()?;
         driver.memory.unpin(address)
     })
 }

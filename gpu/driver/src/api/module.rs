@@ -6,8 +6,10 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use adaloss_kernels::block::SHARED_WORDS;
+
 use crate::{
-    driver::{DEVICES, current, in_context, put},
+    driver::{DEVICES, current, in_context, put, set_last_blocks},
     kernel::{MOST_BYTES, Shape},
     memory::Memory,
     module::{Function, Module},
@@ -70,6 +72,35 @@ unsafe extern "C" fn cuFuncSetAttribute(function: usize, attribute: u32, value: 
     })
 }
 
+/// Threads that a multiprocessor runs at a time.
+const MOST_RESIDENT_THREADS: u32 = 2048;
+
+/// Bytes of shared memory that each kernel has without asking.
+const STATIC_SHARED_BYTES: usize = 4 * SHARED_WORDS;
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+    to: *mut i32,
+    function: usize,
+    threads: i32,
+    shared_bytes: usize,
+    _flags: u32,
+) -> Status {
+    in_context("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", |driver| {
+        let function = driver.functions.get(&function).ok_or(Status::INVALID_HANDLE)?;
+        let threads = u32::try_from(threads).map_err(|_| Status::INVALID_VALUE)?;
+        if threads == 0 || shared_bytes > function.most_shared_bytes as usize {
+            return Err(Status::INVALID_VALUE);
+        }
+        let by_threads = MOST_RESIDENT_THREADS / threads;
+        let bytes = if shared_bytes == 0 { STATIC_SHARED_BYTES } else { shared_bytes };
+        let by_memory =
+            MOST_SHARED_BYTES / u32::try_from(bytes).map_err(|_| Status::INVALID_VALUE)?;
+        // SAFETY: the caller's promise.
+        unsafe { put(to, by_threads.min(by_memory) as i32) }
+    })
+}
+
 /// Bytes of shared memory that a kernel can be allowed.
 pub(crate) const MOST_SHARED_BYTES: u32 = 100 << 10;
 
@@ -106,6 +137,7 @@ unsafe extern "C" fn cuLaunchKernel(
             return Err(Status::INVALID_VALUE);
         }
         shape.grid()?;
+        set_last_blocks(blocks_x);
         // Parameters are copied when a launch is asked for, not when it runs.
         let mut copied = Vec::with_capacity(bytes);
         for (nth, &size) in kernel.sizes.iter().enumerate() {
