@@ -106,6 +106,11 @@ impl Cuda {
         self.stream.context().name().map_err(GpuError::of("the name of a GPU"))
     }
 
+    /// Returns, by the name of each entry point, how many blocks of it a multiprocessor runs at a time.
+    pub fn resident(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.kernels.all().map(|kernel| (kernel.name.as_str(), kernel.resident))
+    }
+
     /// Limits how many blocks for each multiprocessor a launch has, or lets it have as many as run at a time, which
     /// the driver reports for each kernel.
     ///

@@ -27,6 +27,7 @@ pub(crate) const THREADS: u32 = matmul::THREADS;
 /// An entry point.
 #[derive(Debug)]
 pub(crate) struct Kernel {
+    pub(crate) name: String,
     pub(crate) function: CudaFunction,
     /// Bytes of shared memory that a launch asks for, beside what the kernel has.
     pub(crate) shared_bytes: u32,
@@ -92,6 +93,17 @@ impl Kernels {
     }
 }
 
+impl Kernels {
+    /// Returns all entry points.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Kernel> {
+        let Self { statistics, apply, propagate, unscale, unscale_all, sgd, widen, narrow, .. } =
+            self;
+        let per_encoding = [statistics, apply, propagate, unscale, unscale_all, sgd, widen, narrow];
+        let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
+        per_encoding.into_iter().flatten().chain([&self.decide, &self.note]).chain(products)
+    }
+}
+
 fn products(module: &Arc<CudaModule>, element: &str) -> Result<Products, GpuError> {
     let all = |to: &str| {
         let of = |stored| {
@@ -115,7 +127,7 @@ fn kernel(module: &Arc<CudaModule>, name: &str, shared_bytes: u32) -> Result<Ker
     let resident = function
         .occupancy_max_active_blocks_per_multiprocessor(THREADS, shared_bytes as usize, None)
         .map_err(GpuError::of("how many blocks fit"))?;
-    Ok(Kernel { function, shared_bytes, resident: resident.max(1) })
+    Ok(Kernel { name: name.into(), function, shared_bytes, resident: resident.max(1) })
 }
 
 fn per_encoding(module: &Arc<CudaModule>, room: &str) -> Result<PerEncoding, GpuError> {

@@ -1,6 +1,14 @@
 //! Kernels by name: what PTX is made of, called on the simulated grid.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::{
+    env, process,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use adaloss_kernels::{
     block::{MOST_THREADS, WARP},
@@ -19,12 +27,15 @@ pub(crate) const MOST_BYTES: usize = 4096;
 /// A kernel and what a launch passes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernel {
+    name: &'static str,
     /// The bytes of each parameter.
     pub(crate) sizes: &'static [usize],
     /// Runs it on one block.
     run: unsafe fn(&mut SimulatedBlock<'_>, Parameters<'_>),
     /// Tells whether the device's memory has what the parameters name.
     names: unsafe fn(&Memory, Parameters<'_>) -> bool,
+    /// Returns an address that it writes, or NULL where none is a parameter.
+    written: unsafe fn(Parameters<'_>) -> usize,
 }
 
 /// The parameters of a launch, one after the other, without gaps.
@@ -92,7 +103,18 @@ impl Kernel {
                         // SAFETY: as above.
                         unsafe { true $(& parameters.take::<$type>().is_named(memory))* }
                     }
-                    return Some(Self { sizes: &[$(size_of::<$type>()),*], run, names });
+                    unsafe fn written(mut parameters: Parameters<'_>) -> usize {
+                        // SAFETY: as above.
+                        let all = unsafe { [$(parameters.take::<$type>().written()),*] };
+                        all.into_iter().find(|&address| address != 0).unwrap_or(0)
+                    }
+                    return Some(Self {
+                        name: stringify!($name),
+                        sizes: &[$(size_of::<$type>()),*],
+                        run,
+                        names,
+                        written,
+                    });
                 }
             };
         }
@@ -126,14 +148,66 @@ impl Kernel {
         if !unsafe { (self.names)(memory, parameters) } {
             return Err(Status::ILLEGAL_ADDRESS);
         }
+        let planted = Planted::of(self.name);
+        match planted {
+            Some(Planted::Hang) => loop {
+                thread::sleep(Duration::from_secs(1));
+            },
+            Some(Planted::Crash) => process::abort(),
+            Some(Planted::Differ) | None => {}
+        }
         // SAFETY: the caller's promise.
         grid.launch(|block| unsafe { (self.run)(block, parameters) });
+        // SAFETY: the caller's promise.
+        let written = unsafe { (self.written)(parameters) } as *mut u8;
+        if planted == Some(Planted::Differ) && !written.is_null() {
+            // SAFETY: it is in an allocation, and the kernel may write it.
+            unsafe { *written ^= 1 };
+        }
         memory.check_guards()
+    }
+}
+
+/// What is planted in a kernel, for tests of those who watch a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Planted {
+    /// It does not end.
+    Hang,
+    /// The process ends.
+    Crash,
+    /// A bit of its result is another one.
+    Differ,
+}
+
+impl Planted {
+    /// Returns what [`PLANTED`](crate::PLANTED) plants in a kernel.
+    fn of(kernel: &str) -> Option<Self> {
+        static ALL: OnceLock<Vec<(Planted, String)>> = OnceLock::new();
+        let all = ALL.get_or_init(|| {
+            let text = env::var(crate::PLANTED).unwrap_or_default();
+            let of = |word: &str| {
+                let (what, kernel) = word.split_once('=')?;
+                let what = match what {
+                    "hang" => Self::Hang,
+                    "crash" => Self::Crash,
+                    "differ" => Self::Differ,
+                    _ => return None,
+                };
+                Some((what, kernel.to_owned()))
+            };
+            text.split(',').filter_map(of).collect()
+        });
+        all.iter().find(|(_, of)| of == kernel).map(|&(what, _)| what)
     }
 }
 
 /// What can be a parameter.
 trait Argument: Copy {
+    /// Returns its address, if it is one that a kernel writes to.
+    fn written(self) -> usize {
+        0
+    }
+
     /// Tells whether the addresses within are of the device's memory.
     fn is_named(self, _: &Memory) -> bool {
         true
@@ -153,6 +227,10 @@ impl<T> Argument for *const T {
 }
 
 impl<T> Argument for *mut T {
+    fn written(self) -> usize {
+        self.addr()
+    }
+
     fn is_named(self, memory: &Memory) -> bool {
         memory.names(self.addr())
     }

@@ -46,3 +46,7 @@ mod status;
 mod stream;
 
 pub use simulated::Simulated;
+
+/// The variable that plants mistakes in kernels, for tests of programs that have to survive them: one or more of
+/// `hang=`, `crash=` and `differ=`, each with the name of an entry point, with commas between them.
+pub const PLANTED: &str = "ADALOSS_SIMULATED_FAULTS";

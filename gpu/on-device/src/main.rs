@@ -1,71 +1,149 @@
-//! Conformance of the GPU, then benchmarks, into one JSON file.
+//! What is run on a GPU: conformance, then benchmarks, into one JSON file.
 //!
 //! ```sh
-//! adaloss-on-device results.json [ELEMENTS]
+//! adaloss-on-device results.json
 //! ```
 //!
-//! The inputs are random and, unless another number of elements is asked for, larger than any cache.  Each
-//! figure is the median of several launches, timed by the device's own events; bandwidths count what
-//! has to be read and written, once.
+//! Every part is a process of its own, with a limit for each of its rows and one for all of them; a part that hangs or
+//! crashes is killed and goes on behind the row that it did not survive. What was found is in the file after each row.
+//! The kernels are in this program, and so is the one for PyTorch: nothing is compiled, and nothing else is needed.
 
-mod bench;
+mod decisions;
+mod entries;
+mod lists;
+mod part;
+mod peers;
+mod plan;
 mod products;
+mod results;
+mod rows;
+mod setup;
+mod streams;
+mod suites;
+mod supervise;
+mod timing;
+mod tools;
 
-use std::{env, error::Error, fs, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
-use adaloss_gpu::Cuda;
-use adaloss_on_device::conformance;
-use serde_json::{Value, json};
+use anyhow::Context;
+use clap::Parser;
+use part::Part;
 
-/// Elements of the tensors that are streamed: 1 GiB of f32.
-const ELEMENTS: usize = 1 << 28;
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Arguments {
+    /// The file for the results
+    #[arg(required = true)]
+    results: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    part: Option<Inner>,
+}
 
-/// With fewer elements it is a trial of the program.
-const TRIAL: usize = 1 << 25;
+#[derive(Clone, Debug, clap::Args)]
+struct Options {
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Minutes after which no part goes on
+    #[arg(long, default_value_t = 8.0, value_parser = minutes)]
+    minutes: f64,
+    /// Elements of the tensors that are streamed: more than any cache holds [default: 2^28, 1 GiB of f32]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    elements: Option<u64>,
+    /// A trial of this program: small tensors, few checks, times that mean nothing
+    #[arg(long)]
+    trial: bool,
+    /// Seconds after which a row is given up, instead of each part's own limit
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    row_seconds: Option<u64>,
+}
 
-/// Steps of 16 random layers: a million layers in two formats.
-const STEPS: u32 = 31_250;
+impl Options {
+    /// Elements of the tensors that are streamed.
+    fn elements(&self) -> usize {
+        let default = if self.trial { 1000 } else { 1 << 28 };
+        self.elements.and_then(|of| usize::try_from(of).ok()).unwrap_or(default)
+    }
+}
+
+/// Reads a number of minutes that is one.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    let is_legal = minutes > 0.0 && minutes <= 10_000.0;
+    if is_legal { Ok(minutes) } else { Err("it has to be above 0 and at most 10000".into()) }
+}
+
+/// What this program runs itself as.
+#[derive(Debug, clap::Subcommand)]
+enum Inner {
+    /// One part, as this program runs it itself
+    #[command(hide = true)]
+    Part {
+        /// The part.
+        #[arg(value_enum)]
+        part: Part,
+        /// The file that rows are added to.
+        rows: PathBuf,
+        /// Rows to leave out.
+        skip: usize,
+        #[command(flatten)]
+        options: Options,
+    },
+}
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = Arguments::parse();
+    let done = match (arguments.part, arguments.results) {
+        (Some(Inner::Part { part, rows, skip, options }), _) => {
+            part.run(&rows, skip, &options).map(|()| true)
+        }
+        (None, Some(results)) => run(&results, &arguments.options),
+        (None, None) => Err(anyhow::anyhow!("a file for the results is missing")),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("adaloss-on-device: {error}");
+            eprintln!("adaloss-on-device: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
-    let path = env::args().nth(1).ok_or("the name of a file for the results is missing")?;
-    let elements = env::args().nth(2).map(|number| number.parse()).transpose()?;
-    let elements = elements.unwrap_or(ELEMENTS);
-    let mut device = Cuda::new(0)?;
-    let context = device.stream().context().clone();
-    let (major, minor) = context.compute_capability()?;
-    let mut results = json!({
-        "device": device.name()?,
-        "capability": format!("{major}.{minor}"),
-        "memory_bytes": context.total_mem()?,
-        "elements": elements,
-    });
-    // Written after each part, so that a run that is cut off leaves what it had.
-    let mut keep = |name: &str, value: Value| -> Result<(), Box<dyn Error>> {
-        println!("{name}: {value:#}");
-        results[name] = value;
-        Ok(fs::write(&path, format!("{results:#}\n"))?)
-    };
-    let conforms = match elements {
-        ..TRIAL => conformance::trial(&mut device),
-        _ => conformance::run(&mut device, STEPS),
-    };
-    let all = conforms.iter().all(|(_, result)| result.is_ok());
-    keep("conformance", conformance::report(&conforms))?;
-    if !all {
-        return Err("the device differs from core; no benchmark is run".into());
+/// Runs all parts; returns whether nothing was wrong in any.
+fn run(path: &std::path::Path, options: &Options) -> anyhow::Result<bool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second one ends the program at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
+            .context("cannot wait for signals")?;
     }
-    keep("bandwidth", bench::bandwidth(&mut device, elements)?)?;
-    keep("decisions", bench::decisions(&mut device, elements)?)?;
-    keep("many", bench::many(&mut device, elements < TRIAL)?)?;
-    keep("products", products::products(&mut device, elements < TRIAL)?)
+    let folder = tempfile::tempdir().context("cannot make a folder for what parts write")?;
+    let mut supervisor = supervise::Supervisor {
+        results: results::Results::begin(path, options.elements())?,
+        folder: folder.path(),
+        until: Instant::now() + Duration::from_secs_f64(60.0 * options.minutes),
+        interrupted: &interrupted,
+    };
+    let plan = plan::Plan::new(&supervisor, path, options)?;
+    for &part in Part::ALL {
+        if options.only.is_empty() || options.only.contains(&part) {
+            plan.run(&mut supervisor, part)?;
+        }
+    }
+    let results = supervisor.results;
+    let faults = results.faults();
+    println!("{}", plan::summary(&results));
+    faults.iter().for_each(|fault| println!("{fault}"));
+    println!("The results are in {}", path.display());
+    Ok(faults.is_empty())
 }

@@ -3,9 +3,10 @@
 use adaloss_core::format::{Element, Noise, f16};
 use adaloss_gpu::{Buffer, Cuda};
 use adaloss_hal::{Device, Epilogue, Matmul, Memory, Plain, Product};
+use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::bench::{Anyway, End, time};
+use crate::{rows::Rows, setup::End, timing::time};
 
 /// Rows, terms and columns: cubes, and the layers of a ResNet-50 with 32 images.
 const SHAPES: [[usize; 3]; 14] = [
@@ -48,11 +49,11 @@ fn element(stream: u32, index: usize) -> f16 {
 }
 
 impl Operands {
-    fn new(device: &mut Cuda, elements: usize) -> Anyway<Self> {
-        let mut operand = |stream| -> Anyway<Buffer<f16>> {
+    fn new(device: &mut Cuda, elements: usize) -> anyhow::Result<Self> {
+        let mut operand = |stream| -> anyhow::Result<Buffer<f16>> {
             let values: Vec<_> = (0..elements).map(|index| element(stream, index)).collect();
             let mut buffer = device.zeroed(elements)?;
-            device.write(&values, Cuda::view_mut(&mut buffer))?;
+            device.write(&values, buffer.view_mut())?;
             Ok(buffer)
         };
         Ok(Self { a: operand(1)?, b: operand(2)?, elements })
@@ -66,7 +67,7 @@ impl Operands {
         launch: usize,
         to: &mut Buffer<F>,
         epilogue: Epilogue<'_, Cuda>,
-    ) -> Anyway<()>
+    ) -> anyhow::Result<()>
     where
         Cuda: Matmul<f16, f16, F>,
     {
@@ -76,14 +77,19 @@ impl Operands {
             let first = launch * count.next_multiple_of(128) % (self.elements - count + 1);
             first / 128 * 128..first / 128 * 128 + count
         };
-        let a = Cuda::part(self.a.view(), part(left)).ok_or("operands for every shape")?;
-        let b = Cuda::part(self.b.view(), part(right)).ok_or("operands for every shape")?;
-        let to = Cuda::part_mut(to.view_mut(), 0..result).ok_or("room for every shape")?;
+        let a = Cuda::part(self.a.view(), part(left)).expect("operands for every shape");
+        let b = Cuda::part(self.b.view(), part(right)).expect("operands for every shape");
+        let to = Cuda::part_mut(to.view_mut(), 0..result).expect("room for every shape");
         Ok(device.matmul(product, a, b, to, epilogue)?)
     }
 
     /// Returns the largest error among some sums, relative to the sum of their terms' magnitudes.
-    fn error(&self, device: &mut Cuda, product: Product, to: &mut Buffer<f32>) -> Anyway<f64> {
+    fn error(
+        &self,
+        device: &mut Cuda,
+        product: Product,
+        to: &mut Buffer<f32>,
+    ) -> anyhow::Result<f64> {
         let Product { rows, inner, columns, .. } = product;
         let mut end = End::new::<f32>(device, 0)?;
         self.multiply(device, product, 0, to, end.epilogue::<f32>(true, false))?;
@@ -93,7 +99,7 @@ impl Operands {
             let index = picks.word(sample) as usize % (rows * columns);
             let (row, column) = (index / columns, index % columns);
             let mut found = [0.0_f32];
-            let sum = Cuda::part(to.view(), index..index + 1).ok_or("a sum")?;
+            let sum = Cuda::part(to.view(), index..index + 1).expect("a sum");
             device.read(sum, &mut found)?;
             let (mut exact, mut magnitude) = (0.0, 0.0);
             for k in 0..inner {
@@ -112,7 +118,7 @@ impl Operands {
 }
 
 /// Times products with outcome, with histogram as well, and into f32; small ones for a trial.
-pub(crate) fn products(device: &mut Cuda, is_trial: bool) -> Anyway<Value> {
+pub(crate) fn run(rows: &mut Rows, device: &mut Cuda, is_trial: bool) -> anyhow::Result<()> {
     let shapes = SHAPES.map(|shape| match is_trial {
         true => shape.map(|side| side.min(20)),
         false => shape,
@@ -124,7 +130,6 @@ pub(crate) fn products(device: &mut Cuda, is_trial: bool) -> Anyway<Value> {
     let operands = Operands::new(device, operands)?;
     let mut narrowed = device.zeroed::<f16>(results)?;
     let mut unscaled = device.zeroed::<f32>(results)?;
-    let mut rows = Vec::new();
     for (shape, whole) in shapes.into_iter().zip(SHAPES) {
         for turn in if whole == TURNED { 0..4 } else { 0..1 } {
             let [rows_of, inner, columns] = shape;
@@ -133,37 +138,43 @@ pub(crate) fn products(device: &mut Cuda, is_trial: bool) -> Anyway<Value> {
                 transpose_b: turn & 1 == 1,
                 ..Product::new(rows_of, inner, columns)
             };
-            let mut ms = [0.0; 2];
-            for (measures, ms) in [false, true].into_iter().zip(&mut ms) {
+            let stored = STORED[turn];
+            rows.row(&format!("{rows_of} x {inner} x {columns} {stored}"), || {
                 // Sums of so many terms stay within binary16.
                 let mut end = End::new::<f16>(device, 0)?;
-                let mut launch = 0;
-                *ms = time(device, |device| {
-                    launch += 1;
-                    let epilogue = end.epilogue::<f16>(true, measures);
-                    operands.multiply(device, product, launch, &mut narrowed, epilogue)
+                let mut narrow = |device: &mut Cuda, measures| {
+                    time(device, |device, launch| {
+                        let epilogue = end.epilogue::<f16>(true, measures);
+                        operands.multiply(device, product, launch, &mut narrowed, epilogue)
+                    })
+                };
+                let (counted, measured) = (narrow(device, false)?, narrow(device, true)?);
+                let mut end = End::new::<f32>(device, 0)?;
+                let into_f32 = time(device, |device, launch| {
+                    let epilogue = end.epilogue::<f32>(true, false);
+                    operands.multiply(device, product, launch, &mut unscaled, epilogue)
                 })?;
-            }
-            let mut end = End::new::<f32>(device, 0)?;
-            let mut launch = 0;
-            let into_f32 = time(device, |device| {
-                launch += 1;
-                let epilogue = end.epilogue::<f32>(true, false);
-                operands.multiply(device, product, launch, &mut unscaled, epilogue)
+                let operations = 2.0 * rows_of as f64 * inner as f64 * columns as f64;
+                let mut row = counted.json();
+                row["shape"] = json!({ "rows": rows_of, "inner": inner, "columns": columns, "stored": stored });
+                row["ms_with_histogram"] = measured.ms.into();
+                row["ms_into_f32"] = into_f32.ms.into();
+                row["tflops"] = (operations / counted.ms / 1.0e9).into();
+                row["relative_error"] = operands.error(device, product, &mut unscaled)?.into();
+                Ok(row)
             })?;
-            let operations = 2.0 * rows_of as f64 * inner as f64 * columns as f64;
-            rows.push(json!({
-                "rows": rows_of,
-                "inner": inner,
-                "columns": columns,
-                "stored": STORED[turn],
-                "ms": ms[0],
-                "ms_with_histogram": ms[1],
-                "ms_into_f32": into_f32,
-                "tflops": operations / ms[0] / 1.0e9,
-                "error": operands.error(device, product, &mut unscaled)?,
-            }));
         }
     }
-    Ok(Value::Array(rows))
+    Ok(())
+}
+
+/// Multiplies two squares once.
+pub(crate) fn once(device: &mut Cuda, side: usize) -> anyhow::Result<Value> {
+    let operands = Operands::new(device, side * side)?;
+    let mut to = device.zeroed::<f16>(side * side)?;
+    let mut end = End::new::<f16>(device, 0)?;
+    let epilogue = end.epilogue::<f16>(true, false);
+    operands.multiply(device, Product::new(side, side, side), 0, &mut to, epilogue)?;
+    device.stream().synchronize().context("the device failed")?;
+    Ok(Value::Null)
 }

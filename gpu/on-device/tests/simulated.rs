@@ -1,40 +1,318 @@
-//! The program that waits for a GPU runs to its end, through the simulated driver.
+//! The program that waits for a GPU, through the simulated driver: it runs to its end whatever a part meets.
 
 #![cfg(target_os = "linux")]
 
-use std::{env, error::Error, fs, process::Command};
+use std::{
+    env,
+    error::Error,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
-use adaloss_driver::Simulated;
+use adaloss_driver::{PLANTED, Simulated};
 use serde_json::Value;
 
+type Anyway<T> = Result<T, Box<dyn Error>>;
+
+/// The program, for a trial whose results go to a file, with nothing else on its path than what is in a folder.
+fn trial(results: &Path, tools: &Path) -> Anyway<Command> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-on-device"));
+    command.arg("--trial").arg(results).env("LD_PRELOAD", Simulated::path()?).env("PATH", tools);
+    Ok(command)
+}
+
+fn read(results: &Path) -> Anyway<Value> {
+    Ok(serde_json::from_slice(&fs::read(results)?)?)
+}
+
+fn part<'a>(results: &'a Value, name: &str) -> &'a Value {
+    let parts = results["parts"].as_array().expect("a list");
+    parts.iter().find(|of| of["part"] == name).unwrap_or_else(|| panic!("no part {name}"))
+}
+
+fn rows<'a>(results: &'a Value, name: &str) -> &'a [Value] {
+    part(results, name)["rows"].as_array().expect("a list")
+}
+
+fn row<'a>(results: &'a Value, name: &str, row: &str) -> &'a Value {
+    rows(results, name).iter().find(|of| of["row"] == row).unwrap_or_else(|| panic!("no row {row}"))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// The parts that this program runs itself, and how many rows each has in a trial.
+const OWN: [(&str, usize); 8] = [
+    ("load", 60),
+    ("reload", 2),
+    ("conformance", 3),
+    ("streams", 18),
+    ("decisions", 3),
+    ("lists", 3),
+    ("products", 17),
+    ("layers", 2),
+];
+
 #[test]
-fn the_results_are_complete() -> Result<(), Box<dyn Error>> {
-    let path = env::temp_dir().join(format!("adaloss-on-device-{}.json", std::process::id()));
-    let run = Command::new(env!("CARGO_BIN_EXE_adaloss-on-device"))
-        .args([path.as_os_str(), "1000".as_ref()])
-        .env("LD_PRELOAD", Simulated::path()?)
-        .output()?;
-    let errors = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{errors}");
-    let results: Value = serde_json::from_slice(&fs::read(&path)?)?;
-    fs::remove_file(&path)?;
-    assert_eq!(results["device"], "simulated grid");
-    assert_eq!(results["capability"], "9.0");
-    let parts = results["conformance"].as_array().ok_or("a list")?;
-    assert!(parts.len() == 2 && parts.iter().all(|part| part["difference"].is_null()));
-    let rows = results["bandwidth"].as_array().ok_or("a list")?;
-    let is_time = |value: &Value| value.as_f64().is_some_and(|time| time > 0.0);
-    assert!(rows.len() == 13 && rows.iter().all(|row| is_time(&row["ms"])));
-    for time in ["us_per_layer", "us_per_layer_captured", "us_per_layer_of_apply_captured"] {
-        assert!(is_time(&results["decisions"][time]), "{time}");
+fn the_results_are_complete() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    let run = trial(&path, folder.path())?.output()?;
+    assert!(run.status.success(), "{}", said(&run));
+    let results = read(&path)?;
+    assert_eq!(
+        (&results["device"], &results["capability"]),
+        (&"simulated grid".into(), &"9.0".into())
+    );
+    assert!(results["commit"].is_string() && results["changed"].is_boolean());
+    assert!(results["date"].as_str().is_some_and(|date| date.len() == 20 && date.ends_with('Z')));
+    for (name, count) in OWN {
+        assert_eq!(part(&results, name)["status"], "done", "{name}");
+        assert_eq!(rows(&results, name).len(), count, "{name}");
     }
-    let products = results["products"].as_array().ok_or("a list")?;
-    assert!(products.len() == 17 && products.iter().all(|row| is_time(&row["ms_with_histogram"])));
+    for (name, why) in [
+        ("memcheck", "not run: compute-sanitizer is not installed"),
+        ("profile", "not run: ncu is not installed"),
+        ("peers", "not run: PyTorch is missing, or sees no GPU"),
+    ] {
+        assert_eq!(part(&results, name)["status"], why);
+    }
+    let is_time = |value: &Value| value.as_f64().is_some_and(|time| time > 0.0);
+    assert!(is_time(&row(&results, "load", "kernels")["load_seconds"]));
+    let resident = &row(&results, "load", "kernels")["blocks_per_multiprocessor"];
+    assert_eq!(resident["adaloss_apply_f16"], 6);
+    for name in ["streams", "lists", "products"] {
+        let timed = rows(&results, name).iter().filter(|of| of["blocks"].is_null());
+        for of in timed {
+            let [least, ms, greatest] =
+                ["ms_least", "ms", "ms_greatest"].map(|key| of[key].as_f64().unwrap_or(-1.0));
+            assert!(0.0 < least && least <= ms && ms <= greatest, "{of}");
+        }
+    }
+    let blocks = row(&results, "streams", "blocks of apply binary16")["blocks"]
+        .as_array()
+        .ok_or("a list")?;
+    assert!(blocks.len() == 3 && blocks.iter().all(|of| is_time(&of["ms"])));
+    for of in rows(&results, "decisions")[..2].iter() {
+        assert!(is_time(&of["us_per_layer_called"]) && is_time(&of["us_per_layer_captured"]));
+    }
     // Better than the bound of conformance, which is 2^-22 for each term.
-    assert!(products.iter().all(|row| row["error"].as_f64().is_some_and(|error| error < 1.0e-6)));
-    assert_eq!(results["decisions"]["layers"], 50);
-    assert_eq!(results["many"]["tensors"], 161);
-    // Every step is taken: those that are timed, and three before.
-    assert_eq!(results["many"]["steps"], 24);
+    let products = rows(&results, "products");
+    assert!(
+        products.iter().all(|of| of["relative_error"].as_f64().is_some_and(|error| error < 1.0e-6))
+    );
+    assert_eq!(row(&results, "lists", "unscale")["tensors"], 161);
+    // Every step is taken, timed or not.
+    let update = row(&results, "lists", "unscale and update");
+    let launches = update["launches"].as_u64().ok_or("a number")?;
+    assert_eq!(update["steps"], 1 + 2 + 12 * launches);
+    Ok(())
+}
+
+/// One kernel does not end, one ends its process, and one computes something else: the rest is in the results.
+#[test]
+fn no_part_hides_another() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    let planted = "hang=adaloss_unscale_f16,crash=adaloss_note,differ=adaloss_apply_e4m3";
+    let run =
+        trial(&path, folder.path())?.args(["--row-seconds", "3"]).env(PLANTED, planted).output()?;
+    assert_eq!(run.status.code(), Some(1), "{}", said(&run));
+    let results = read(&path)?;
+    for (name, count) in OWN {
+        assert_eq!(part(&results, name)["status"], "done", "{name}");
+        assert_eq!(rows(&results, name).len(), count, "{name}");
+    }
+    assert_eq!(row(&results, "load", "adaloss_unscale_f16")["failed"], "killed after 3 s");
+    assert_eq!(row(&results, "load", "adaloss_note")["failed"], "signal: 6 (SIGABRT)");
+    let difference = &row(&results, "load", "adaloss_apply_e4m3")["difference"];
+    assert!(difference.as_str().is_some_and(|what| what.starts_with("elements: ")), "{difference}");
+    let is_wrong =
+        |of: &&Value| ["error", "failed", "difference"].iter().any(|key| !of[key].is_null());
+    let wrong = |name| rows(&results, name).iter().filter(is_wrong).count();
+    // Notes are taken where layers decide, lists of gradients are unscaled; nothing else does what was planted.
+    assert_eq!(
+        OWN.map(|(name, _)| (name, wrong(name))),
+        [
+            ("load", 3),
+            ("reload", 0),
+            ("conformance", 2),
+            ("streams", 0),
+            ("decisions", 0),
+            ("lists", 2),
+            ("products", 0),
+            ("layers", 2),
+        ]
+    );
+    let text = said(&run);
+    assert!(text.contains("load, adaloss_unscale_f16: failed: killed after 3 s"), "{text}");
+    Ok(())
+}
+
+/// Stand-ins for NVIDIA's tools and for Python, which print what those do.
+fn tools(folder: &Path, sanitizer: &str) -> Anyway<()> {
+    let scripts = [
+        ("compute-sanitizer", sanitizer),
+        (
+            "ncu",
+            "[ \"$1\" = --version ] && exit\n\
+             while [ $# -gt 0 ]; do case $1 in --log-file) log=$2 ;; */adaloss-on-device) break ;; esac; shift; done\n\
+             [ -z \"$log\" ] || printf '==PROF==\\n\"ID\",\"Kernel Name\",\"time\"\\n\"\",\"\",\"ns\"\\n\"0\",\"k\",\"1,250\"\\n' >\"$log\"\n\
+             exec \"$@\"",
+        ),
+        (
+            "python3",
+            "[ \"$1\" = -c ] && exit\n\
+             printf '{\"begin\":\"copy\"}\\n{\"row\":\"copy\",\"ms\":3.0}\\n' >>\"$3\"",
+        ),
+    ];
+    for (name, text) in scripts {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Runs what comes behind its own arguments, and says that it found nothing.
+const CLEAN: &str = "[ \"$1\" = --version ] && exit\n\
+    while [ $# -gt 0 ]; do case $1 in --log-file) log=$2 ;; */adaloss-on-device) break ;; esac; shift; done\n\
+    [ -z \"$log\" ] || echo '========= ERROR SUMMARY: 0 errors' >\"$log\"\n\
+    exec \"$@\"";
+
+#[test]
+fn tools_are_used_where_they_work() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    tools(folder.path(), CLEAN)?;
+    let only = "load,memcheck,streams,peers,profile";
+    let run = trial(&path, folder.path())?.args(["--only", only]).output()?;
+    assert!(run.status.success(), "{}", said(&run));
+    let results = read(&path)?;
+    assert_eq!(part(&results, "probe of memcheck")["status"], "done");
+    // What it ran, and what it found.
+    assert_eq!(rows(&results, "memcheck").len(), 61);
+    assert_eq!(row(&results, "memcheck", "summary")["found"][0], "0 errors");
+    let kernels = &row(&results, "profile", "counters")["kernels"];
+    assert_eq!(
+        (&kernels[0]["Kernel Name"], &kernels[0]["time [ns]"]),
+        (&"k".into(), &1250.0.into())
+    );
+    assert_eq!(rows(&results, "profile").len(), 7);
+    let ratio = &results["ratios"][0];
+    let ours = row(&results, "streams", "copy")["ms"].as_f64().ok_or("a time")?;
+    assert_eq!(ratio["torch_over_ours"].as_f64(), Some(3.0 / ours));
+    Ok(())
+}
+
+#[test]
+fn what_a_sanitizer_finds_is_a_fault() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    let finds = CLEAN.replace("0 errors", "2 errors").replace("exec \"$@\"", "\"$@\"; exit 9");
+    // The probe passes, since it has no log.
+    tools(folder.path(), &finds.replace("exit 9", "[ -z \"$log\" ] || exit 9"))?;
+    let run = trial(&path, folder.path())?.args(["--only", "memcheck"]).output()?;
+    assert_eq!(run.status.code(), Some(1), "{}", said(&run));
+    let results = read(&path)?;
+    assert_eq!(row(&results, "memcheck", "the end of the process")["failed"], "exit status: 9");
+    assert!(row(&results, "memcheck", "summary")["difference"].is_string());
+    // A tool that does not work here is no fault.
+    tools(folder.path(), "[ \"$1\" = --version ] && exit\necho 'Device not supported'; exit 1")?;
+    let run = trial(&path, folder.path())?.args(["--only", "memcheck"]).output()?;
+    let results = read(&path)?;
+    assert_eq!(
+        part(&results, "memcheck")["status"],
+        "not run: compute-sanitizer does not work with this GPU"
+    );
+    let probe = part(&results, "probe of memcheck")["status"].as_str().unwrap_or_default();
+    assert!(probe.contains("Device not supported"), "{probe}");
+    assert!(run.status.success(), "{}", said(&run));
+    Ok(())
+}
+
+/// What was found stays, no process is left behind, and the parts that were not run say so.
+#[test]
+fn an_interrupted_run_keeps_what_it_has() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    let mut command = trial(&path, folder.path())?;
+    command
+        .env(PLANTED, "hang=adaloss_statistics_e4m3")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut run = command.spawn()?;
+    let until = Instant::now() + Duration::from_secs(60);
+    let is_there = |results: &Value| {
+        !rows(results, "load").iter().any(|of| of["row"] == "adaloss_narrow_e4m3")
+    };
+    while read(&path).map_or(true, |results| results["parts"][0].is_null() || is_there(&results)) {
+        assert!(Instant::now() < until, "it does not come to the kernel that hangs");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let kill = |signal: &str| Command::new("kill").args([signal, &run.id().to_string()]).status();
+    kill("-TERM")?;
+    assert_eq!(run.wait()?.code(), Some(1));
+    let results = read(&path)?;
+    assert_eq!(part(&results, "load")["status"], "interrupted");
+    assert_eq!(row(&results, "load", "adaloss_statistics_e4m3")["failed"], "interrupted");
+    assert_eq!(part(&results, "layers")["status"], "not run: interrupted");
+    Ok(())
+}
+
+#[test]
+fn bad_arguments_are_refused_before_anything_runs() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let missing = folder.path().join("missing").join("results.json");
+    for (path, what) in
+        [(missing.as_path(), "No such file or directory"), (folder.path(), "it is a folder")]
+    {
+        let run = trial(path, folder.path())?.output()?;
+        let text = said(&run);
+        assert!(
+            !run.status.success() && text.contains("cannot write") && text.contains(what),
+            "{text}"
+        );
+        assert!(!text.contains("load"), "{text}");
+    }
+    let path = folder.path().join("results.json");
+    for arguments in
+        [["--minutes", "0"], ["--minutes", "NaN"], ["--elements", "0"], ["--only", "nothing"]]
+    {
+        let run = trial(&path, folder.path())?.args(arguments).output()?;
+        assert_eq!(run.status.code(), Some(2), "{arguments:?}: {}", said(&run));
+    }
+    let run = trial(&path, folder.path())?.args(["--minutes", "0.0001"]).output()?;
+    assert_eq!(run.status.code(), Some(1), "{}", said(&run));
+    let results = read(&path)?;
+    assert!(
+        part(&results, "load")["status"].as_str().is_some_and(|of| of.starts_with("cut off after"))
+    );
+    assert_eq!(part(&results, "layers")["status"], "not run: no time is left");
+    Ok(())
+}
+
+/// Without a driver, every part says so, and the program ends.
+#[test]
+fn a_missing_driver_is_said() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    let run = trial(&path, folder.path())?
+        .env_remove("LD_PRELOAD")
+        .args(["--only", "load,streams"])
+        .output()?;
+    let results = read(&path)?;
+    if results["device"].is_null() {
+        assert_eq!(run.status.code(), Some(1), "{}", said(&run));
+        let error = row(&results, "load", "device")["error"].as_str().unwrap_or_default();
+        assert!(error.starts_with("the CUDA driver is not installed"), "{error}");
+        let status = part(&results, "streams")["status"].as_str().unwrap_or_default();
+        assert!(status.contains("the CUDA driver is not installed"), "{status}");
+    }
     Ok(())
 }

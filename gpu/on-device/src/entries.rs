@@ -1,0 +1,398 @@
+//! Every entry point once, on one block, beside what the portable device makes of the same operands.
+
+use std::fmt::Debug;
+
+use adaloss_core::{
+    format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16},
+    policy::{Cell, Certificate, Config},
+    propagate::Scaled,
+    scale::Scale,
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::{Unscaled, unscale},
+};
+use adaloss_gpu::{Cuda, Gradient, Into, Weight};
+use adaloss_hal::{
+    Branch, Decide, Epilogue, Matmul, Memory, Narrow, Plain, Product,
+    network::{self, Update},
+    portable::Portable,
+};
+use serde_json::{Value, json};
+
+use crate::{rows::Rows, setup::SGD};
+
+/// Elements of a tensor, which one block takes: some chunks, and some that are in none.
+const ELEMENTS: usize = 1003;
+
+/// What an operation left behind, as text, by the names of its results.
+type Left = Vec<(&'static str, String)>;
+
+/// Runs every entry point.
+pub(crate) fn run(rows: &mut Rows, device: &mut Cuda) -> anyhow::Result<()> {
+    of_elements::<f16>(rows, device, "f16")?;
+    of_elements::<bf16>(rows, device, "bf16")?;
+    of_elements::<E5M2>(rows, device, "e5m2")?;
+    of_elements::<E4M3>(rows, device, "e4m3")?;
+    of_elements::<f32>(rows, device, "f32")?;
+    products::<f16>(rows, device, "f16")?;
+    products::<bf16>(rows, device, "bf16")?;
+    rows.row("adaloss_decide", || compare(decided(device)?, decided(&mut Portable)?))?;
+    rows.row("adaloss_note", || compare(noted(device)?, noted(&mut Portable)?))
+}
+
+/// Runs the entry points of one element type.
+fn of_elements<F: Element + Plain>(
+    rows: &mut Rows,
+    device: &mut Cuda,
+    name: &str,
+) -> anyhow::Result<()>
+where
+    Portable: Narrow<F>,
+{
+    let entry = |kernel: &str| format!("adaloss_{kernel}_{name}");
+    rows.row(&entry("widen"), || compare(widened::<F>(device)?, widened_by_core::<F>()))?;
+    rows.row(&entry("narrow"), || compare(narrowed::<F>(device)?, narrowed_by_core::<F>()))?;
+    rows.row(&entry("statistics"), || {
+        compare(statistics::<F, _>(device)?, statistics::<F, _>(&mut Portable)?)
+    })?;
+    rows.row(&entry("apply"), || {
+        compare(applied::<F, _>(device)?, applied::<F, _>(&mut Portable)?)
+    })?;
+    rows.row(&entry("propagate"), || {
+        compare(joined::<F, _>(device)?, joined::<F, _>(&mut Portable)?)
+    })?;
+    rows.row(&entry("unscale_one"), || {
+        compare(unscaled::<F, _>(device)?, unscaled::<F, _>(&mut Portable)?)
+    })?;
+    rows.row(&entry("unscale"), || compare(all_unscaled::<F>(device)?, unscaled_by_core::<F>()?))?;
+    rows.row(&entry("sgd"), || compare(updated::<F>(device)?, updated_by_core::<F>()?))
+}
+
+/// Runs the products of one element type.
+fn products<E: Element + Plain>(
+    rows: &mut Rows,
+    device: &mut Cuda,
+    name: &str,
+) -> anyhow::Result<()>
+where
+    Cuda: Matmul<E, E, E> + Matmul<E, E, f32>,
+    Portable: Matmul<E, E, E> + Matmul<E, E, f32>,
+{
+    for stored in ["nn", "nt", "tn", "tt"] {
+        // Not a multiple of anything, and of one tile.
+        let mut product = Product::new(45, 70, 33);
+        product.transpose_a = stored.starts_with('t');
+        product.transpose_b = stored.ends_with('t');
+        rows.row(&format!("adaloss_matmul_{stored}_{name}"), || {
+            compare(
+                multiplied::<E, E, _>(device, product)?,
+                multiplied::<E, E, _>(&mut Portable, product)?,
+            )
+        })?;
+        rows.row(&format!("adaloss_matmul_{stored}_{name}_f32"), || {
+            compare(
+                multiplied::<E, f32, _>(device, product)?,
+                multiplied::<E, f32, _>(&mut Portable, product)?,
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Says what differs, if anything.
+fn compare(found: Left, expected: Left) -> anyhow::Result<Value> {
+    for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+        if found != expected {
+            let at =
+                found.bytes().zip(expected.bytes()).take_while(|(one, other)| one == other).count();
+            let around = |text: &str| -> String {
+                text.chars().skip(at.saturating_sub(20)).take(60).collect()
+            };
+            let (found, expected) = (around(found), around(expected));
+            return Ok(
+                json!({ "difference": format!("{name}: ...{found}... and not ...{expected}...") }),
+            );
+        }
+    }
+    Ok(Value::Null)
+}
+
+/// Numbers of either sign over some twenty binades.
+fn values(stream: u32, count: usize) -> Vec<f32> {
+    let noise = Noise { seed: 11, stream };
+    let value = |index| {
+        let word = noise.word(index);
+        let exponent = 108 + (word >> 23 & 0xf) + (word >> 27 & 0x7);
+        f32::from_bits(word & 0x807f_ffff | exponent << 23)
+    };
+    (0..count as u32).map(value).collect()
+}
+
+fn narrowing<F: Element>() -> Narrowing {
+    Narrowing::to(F::ENCODING.into())
+}
+
+/// Elements of a type, all of them numbers: the sign of a NaN that comes out of arithmetic may be any.
+fn elements<F: Element>(stream: u32) -> Vec<F> {
+    values(stream, ELEMENTS).into_iter().map(|x| F::narrow(x, narrowing::<F>(), 2, 0)).collect()
+}
+
+fn put<T: Plain, D: Memory>(device: &mut D, values: &[T]) -> anyhow::Result<D::Buffer<T>> {
+    let mut buffer = device.zeroed(values.len()).map_err(failed)?;
+    device.write(values, D::view_mut(&mut buffer)).map_err(failed)?;
+    Ok(buffer)
+}
+
+fn take<T: Plain, D: Memory>(
+    device: &mut D,
+    buffer: &D::Buffer<T>,
+    like: T,
+) -> anyhow::Result<Vec<T>> {
+    let mut values = vec![like; D::len(D::view(buffer))];
+    device.read(D::view(buffer), &mut values).map_err(failed)?;
+    Ok(values)
+}
+
+fn failed(error: impl Debug) -> anyhow::Error {
+    anyhow::anyhow!("{error:?}")
+}
+
+/// Elements as their bits, which tell zeros apart.
+fn bits<F: Element>(elements: &[F]) -> String {
+    format!("{:x?}", elements.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+}
+
+fn widened<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+    let from = put(device, &elements::<F>(1))?;
+    let mut to = device.zeroed::<f32>(ELEMENTS)?;
+    device.widen(from.view(), to.view_mut())?;
+    Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
+}
+
+fn widened_by_core<F: Element>() -> Left {
+    let wide: Vec<_> = elements::<F>(1).into_iter().map(Element::widen).collect();
+    vec![("elements", bits(&wide))]
+}
+
+fn narrowed<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+    let from = put(device, &values(1, ELEMENTS))?;
+    let mut to = device.zeroed::<F>(ELEMENTS)?;
+    device.narrow(from.view(), to.view_mut(), narrowing::<F>(), Noise::default())?;
+    Ok(vec![("elements", bits(&take(device, &to, F::from_bits(0))?))])
+}
+
+fn narrowed_by_core<F: Element>() -> Left {
+    let narrowed: Vec<_> =
+        values(1, ELEMENTS).into_iter().map(|x| F::narrow(x, narrowing::<F>(), 0, 0)).collect();
+    vec![("elements", bits(&narrowed))]
+}
+
+fn statistics<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+    let from = put(device, &elements::<F>(2))?;
+    let mut to = put(device, &[Statistics::EMPTY])?;
+    device.statistics(D::view(&from), D::view_mut(&mut to)).map_err(failed)?;
+    Ok(vec![("statistics", format!("{:?}", take(device, &to, Statistics::EMPTY)?))])
+}
+
+/// Ends an operation in an epilogue, which stores and measures.
+fn end<F: Element + Plain, D: Memory>(
+    device: &mut D,
+    count: usize,
+    to_log2: i32,
+    operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+) -> anyhow::Result<Left> {
+    let cells = put(device, &[Cell::new(), Cell::at(Scale::new(to_log2)?)])?;
+    let mut to = device.zeroed::<F>(count).map_err(failed)?;
+    let mut outcome = put(device, &[Outcome::EMPTY])?;
+    let empty = Histogram::new(narrowing::<F>());
+    let mut histogram = put(device, &[empty])?;
+    let cell = |nth: usize| D::part(D::view(&cells), nth..nth + 1).expect("two cells");
+    let epilogue = Epilogue {
+        from: cell(0),
+        to: cell(1),
+        narrowing: narrowing::<F>(),
+        noise: Noise::default(),
+        stores: true,
+        outcome: D::view_mut(&mut outcome),
+        histogram: Some(D::view_mut(&mut histogram)),
+    };
+    operation(device, D::view_mut(&mut to), epilogue).map_err(failed)?;
+    Ok(vec![
+        ("elements", bits(&take(device, &to, F::from_bits(0))?)),
+        ("outcome", format!("{:?}", take(device, &outcome, Outcome::EMPTY)?)),
+        ("histogram", format!("{:?}", take(device, &histogram, empty)?)),
+    ])
+}
+
+fn applied<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+    let from = put(device, &values(3, ELEMENTS))?;
+    end::<F, _>(device, ELEMENTS, 9, |device, to, epilogue| {
+        device.apply(D::view(&from), to, epilogue)
+    })
+}
+
+fn joined<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+    let branches = [put(device, &elements::<F>(4))?, put(device, &elements::<F>(5))?];
+    let cells =
+        [put(device, &[Cell::at(Scale::new(3)?)])?, put(device, &[Cell::at(Scale::new(5)?)])?];
+    end::<F, _>(device, ELEMENTS, 4, |device, to, epilogue| {
+        let branch =
+            |nth: usize| Branch { gradient: D::view(&branches[nth]), cell: D::view(&cells[nth]) };
+        device.propagate(&[branch(0), branch(1)], to, epilogue)
+    })
+}
+
+fn unscaled<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+    let from = put(device, &elements::<F>(6))?;
+    let cell = put(device, &[Cell::at(Scale::new(7)?)])?;
+    let mut to = device.zeroed::<f32>(ELEMENTS).map_err(failed)?;
+    let mut met = put(device, &[Unscaled::default()])?;
+    device
+        .unscale(D::view(&from), D::view(&cell), D::view_mut(&mut to), D::view_mut(&mut met))
+        .map_err(failed)?;
+    Ok(vec![
+        ("elements", bits(&take(device, &to, 0.0)?)),
+        ("counts", format!("{:?}", take(device, &met, Unscaled::default())?)),
+    ])
+}
+
+fn all_unscaled<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+    let from = put(device, &elements::<F>(6))?;
+    let cell = put(device, &[Cell::at(Scale::new(7)?)])?;
+    let mut to = device.zeroed::<f32>(ELEMENTS)?;
+    let (mut met, mut bad) = (put(device, &[Unscaled::default()])?, device.zeroed::<u64>(1)?);
+    // Named anew for each use.
+    macro_rules! named {
+        () => {
+            [Gradient {
+                from: from.view(),
+                cell: cell.view(),
+                to: Some(to.view_mut()),
+                met: met.view_mut(),
+            }]
+        };
+    }
+    let table = device.gradients(named!())?;
+    device.unscale_all(&table, named!(), Into::Place, bad.view_mut())?;
+    Ok(vec![
+        ("elements", bits(&take(device, &to, 0.0)?)),
+        ("counts", format!("{:?}", take(device, &met, Unscaled::default())?)),
+        ("not finite", format!("{:?}", take(device, &bad, 0)?)),
+    ])
+}
+
+fn unscaled_by_core<F: Element>() -> anyhow::Result<Left> {
+    let (from, mut to) = (elements::<F>(6), vec![0.0; ELEMENTS]);
+    let scaled = Scaled::new(&from[..], Scale::new(7)?);
+    let met = unscale(F::ENCODING.into(), scaled, &mut to)?;
+    Ok(vec![
+        ("elements", bits(&to)),
+        ("counts", format!("{:?}", [met])),
+        ("not finite", format!("{:?}", [met.nonfinite])),
+    ])
+}
+
+fn updated<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+    let gradient = put(device, &elements::<F>(6))?;
+    let cell = put(device, &[Cell::at(Scale::new(2)?)])?;
+    let (mut weight, mut momentum) =
+        (put(device, &values(7, ELEMENTS))?, put(device, &values(8, ELEMENTS))?);
+    let (bad, mut steps) = (device.zeroed::<u64>(1)?, put(device, &[41_u64])?);
+    macro_rules! named {
+        () => {
+            [Weight {
+                gradient: gradient.view(),
+                cell: cell.view(),
+                weight: weight.view_mut(),
+                momentum: momentum.view_mut(),
+            }]
+        };
+    }
+    let table = device.weights(named!())?;
+    device.sgd(&table, named!(), SGD, bad.view(), steps.view_mut())?;
+    Ok(vec![
+        ("weights", bits(&take(device, &weight, 0.0)?)),
+        ("momenta", bits(&take(device, &momentum, 0.0)?)),
+        ("steps", format!("{:?}", take(device, &steps, 0)?)),
+    ])
+}
+
+fn updated_by_core<F: Element>() -> anyhow::Result<Left> {
+    let mut gradient = vec![0.0; ELEMENTS];
+    let scaled = elements::<F>(6);
+    unscale(F::ENCODING.into(), Scaled::new(&scaled[..], Scale::new(2)?), &mut gradient)?;
+    let (mut weight, mut momentum) = (values(7, ELEMENTS), values(8, ELEMENTS));
+    let sgd = network::Sgd {
+        learning_rate: SGD.learning_rate,
+        momentum: SGD.momentum,
+        weight_decay: SGD.weight_decay,
+        max_norm: None,
+    };
+    Portable.sgd(&sgd, &gradient, &[1.0], &mut weight[..], &mut momentum[..]).map_err(failed)?;
+    Ok(vec![
+        ("weights", bits(&weight)),
+        ("momenta", bits(&momentum)),
+        ("steps", format!("{:?}", [42_u64])),
+    ])
+}
+
+/// Small integers, whose sums are exact in any order.
+fn multiplied<E, F, D>(device: &mut D, product: Product) -> anyhow::Result<Left>
+where
+    E: Element + Plain,
+    F: Element + Plain,
+    D: Memory + Matmul<E, E, F>,
+{
+    let [left, right, result] = product.lengths();
+    let integers = |stream, count: usize| -> Vec<E> {
+        let noise = Noise { seed: 12, stream };
+        let integer = |index| (noise.word(index) % 7) as f32 - 3.0;
+        (0..count as u32).map(|index| E::narrow(integer(index), narrowing::<E>(), 0, 0)).collect()
+    };
+    let (a, b) = (put(device, &integers(1, left))?, put(device, &integers(2, right))?);
+    end::<F, _>(device, result, 1, |device, to, epilogue| {
+        device.matmul(product, D::view(&a), D::view(&b), to, epilogue)
+    })
+}
+
+/// A histogram of small gradients, and the outcome of narrowing them.
+fn measured() -> (Config, Histogram) {
+    let config = Config::for_format(Format::BINARY16);
+    let mut histogram = Histogram::new(config.narrowing());
+    values(9, ELEMENTS).into_iter().for_each(|x| histogram.observe_one(x * 1.0e-6, Scale::ONE));
+    (config, histogram)
+}
+
+fn decided<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
+    let (config, histogram) = measured();
+    let seen = put(device, &[histogram])?;
+    let mut cell = put(device, &[Cell::new()])?;
+    let mut certificate = device.zeroed::<Certificate>(1).map_err(failed)?;
+    device
+        .decide(&config, D::view(&seen), D::view_mut(&mut cell), D::view_mut(&mut certificate))
+        .map_err(failed)?;
+    let like = take_one(device, &certificate)?;
+    Ok(vec![("cell", format!("{:?}", take(device, &cell, Cell::new())?)), ("certificate", like)])
+}
+
+fn noted<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
+    let (config, _) = measured();
+    let outcome =
+        Outcome { elements: 1000, overflow: 3, max_bits: 3.0e7_f32.to_bits(), ..Outcome::EMPTY };
+    let outcome = put(device, &[outcome])?;
+    let from = put(device, &[Cell::new()])?;
+    let mut cell = put(device, &[Cell::at(Scale::new(10)?)])?;
+    device
+        .note(&config, D::view(&outcome), D::view(&from), D::view_mut(&mut cell))
+        .map_err(failed)?;
+    Ok(vec![("cell", format!("{:?}", take(device, &cell, Cell::new())?))])
+}
+
+/// Reads a certificate, of which there is none to begin with.
+fn take_one<D: Memory + Decide>(
+    device: &mut D,
+    of: &D::Buffer<Certificate>,
+) -> anyhow::Result<String> {
+    let (config, histogram) = measured();
+    let like = adaloss_core::policy::decide(&config, &histogram, &mut Cell::new());
+    Ok(format!("{:?}", take(device, of, like)?))
+}
