@@ -11,6 +11,10 @@ use super::group::extremes;
 /// Steps of a unit of length to which positions are rounded.
 const STEPS: f64 = 10.0;
 
+/// The greatest magnitude of an axis, and one over the least of a logarithmic one, so that the ratio of its ends is a number:
+/// else `plotters` looks for ticks for ever.
+const FARTHEST: f64 = 1.0e150;
+
 /// A range of values, linear or logarithmic.
 pub(super) struct Axis {
     low: f64,
@@ -33,6 +37,7 @@ impl Axis {
 
     /// Makes a linear axis; the range must not be empty.
     pub(super) fn between(low: f64, high: f64) -> Self {
+        let (low, high) = (low.clamp(-FARTHEST, FARTHEST), high.clamp(-FARTHEST, FARTHEST));
         Self { low, high, scale: Scale::Linear((low..high).into()) }
     }
 
@@ -44,6 +49,8 @@ impl Axis {
 
     /// Makes a logarithmic axis; both ends must be positive, and differ.
     pub(super) fn decades(low: f64, high: f64) -> Self {
+        let (low, high) =
+            (low.clamp(1.0 / FARTHEST, 0.5 * FARTHEST), high.clamp(2.0 / FARTHEST, FARTHEST));
         Self { low, high, scale: Scale::Logarithmic((low..high).log_scale().into()) }
     }
 
@@ -87,6 +94,25 @@ impl Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_at_the_end_of_what_there_is_have_an_axis() {
+        for values in [
+            [1.0e-308, 2.0e-308],
+            [5.0e-324, 1.0],
+            [1.0e-308, 1.0e308],
+            [1.0, f64::MAX],
+            [-f64::MAX, f64::MAX],
+            [1e307, 1e308],
+        ] {
+            for axis in [Axis::around(values.into_iter()), Axis::logarithmic(values.into_iter())] {
+                assert!(axis.ticks(6).len() < 1000, "{values:?}");
+                assert!(
+                    values.iter().all(|&value| (0.0..=100.0).contains(&axis.at(value, 0.0, 100.0)))
+                );
+            }
+        }
+    }
 
     #[test]
     fn values_lie_in_order_and_within_their_axis() {
