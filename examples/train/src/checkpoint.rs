@@ -1,11 +1,11 @@
 //! A run on disk: everything that its next steps depend on.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{network::Saved, task::Task, trainer::Settings};
+use crate::{file::write_whole, network::Saved, task::Task, trainer::Settings};
 
 const MAGIC: &[u8; 8] = b"adatrain";
 const VERSION: u32 = 2;
@@ -76,36 +76,4 @@ impl Checkpoint {
         );
         Ok(checkpoint)
     }
-}
-
-/// Writes a file as a whole or not at all.
-///
-/// # Errors
-///
-/// The file cannot be written; what was there is as it was.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let write = || -> Result<()> {
-        let mut file = readable().tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Returns what makes temporary files that others may read, as far as the user's mask lets them:
-/// they are to become ordinary files.
-fn readable() -> tempfile::Builder<'static, 'static> {
-    #[cfg(unix)]
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    #[cfg(not(unix))]
-    let builder = tempfile::Builder::new();
-    builder
 }

@@ -13,8 +13,16 @@
 //!                                                results -> report: index.html, CSV, results.json
 //! ```
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what cannot be said must not end a run: say!"
+)]
+
 pub mod checkpoint;
+pub mod console;
 pub mod data;
+pub mod file;
 pub mod layer;
 pub mod method;
 pub mod model;

@@ -1,10 +1,16 @@
 //! Adaptive loss scaling, watched at work.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what cannot be said must not end a run: say!"
+)]
+
 mod command;
 
 use std::process::ExitCode;
 
-use adaloss_train::report;
+use adaloss_train::{console, report};
 use clap::{Parser, Subcommand};
 
 use crate::command::{compare, inspect, look, train};
@@ -42,10 +48,10 @@ fn main() -> ExitCode {
         Command::Train(args) => train::train(&args),
         Command::Report(args) => report::report(&args),
     };
-    match result {
+    match result.and_then(|()| console::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            console::note(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

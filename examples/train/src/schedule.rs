@@ -51,7 +51,7 @@ impl Schedule {
 
     /// Returns the steps of a whole run.
     pub fn steps(&self, dataset: &dyn Dataset) -> u64 {
-        self.steps_per_epoch(dataset) * self.epochs as u64
+        self.steps_per_epoch(dataset).saturating_mul(self.epochs as u64)
     }
 
     /// Returns what a step's update needs to know; `number` counts updates from 1.
@@ -79,6 +79,12 @@ impl Schedule {
     /// The first setting that makes no sense.
     pub fn check(&self, dataset: &dyn Dataset) -> Result<()> {
         ensure!(self.epochs > 0, "at least one epoch is needed");
+        ensure!(
+            self.steps(dataset) <= u64::from(u32::MAX),
+            "{} epochs are more steps than can be counted, which are {}",
+            self.epochs,
+            u32::MAX
+        );
         ensure!(
             (1..=dataset.train_samples()).contains(&self.batch),
             "a batch of {} cannot be drawn from {} training samples",

@@ -54,7 +54,7 @@ impl Task {
 
     /// Makes the schedule one for figures that are meant to last, with several times the epochs.
     pub fn lengthen(&mut self) {
-        self.schedule.epochs *= self.lengthened;
+        self.schedule.epochs = self.schedule.epochs.saturating_mul(self.lengthened);
     }
 
     /// Opens the samples.

@@ -305,16 +305,16 @@ where
     D: Machine<W, G> + Machine<W, f32> + Clone,
 {
     /// Runs to the end, or until the scaler gives up or the network is lost; `progress` hears of every
-    /// step.
+    /// step, and ends the run by an error of its own.
     ///
     /// # Errors
     ///
-    /// As [`train_step`](Self::train_step).
+    /// As [`train_step`](Self::train_step), or that of `progress`.
     pub fn run(
         mut self,
         looks: Looks,
         device: D,
-        mut progress: impl FnMut(u64),
+        mut progress: impl FnMut(u64) -> Result<()>,
     ) -> Result<RunReport> {
         let last = self.last_step();
         let mut samples = Samples::new(self.settings.format.0);
@@ -346,7 +346,7 @@ where
             let start = Instant::now();
             self.conclude(&stepped)?;
             report.seconds += start.elapsed().as_secs_f64();
-            progress(1);
+            progress(1)?;
             losses.push(stepped.loss);
             report.stopped = stop(stepped.verdict, step);
             if spread(step, last, looks.evaluations) || report.stopped.is_some() {
@@ -355,7 +355,7 @@ where
                 self.evaluate_into(&mut report, Some(loss).filter(|loss| loss.is_finite()))?;
             }
         }
-        progress(last - self.step);
+        progress(last - self.step)?;
         (report.sampled_steps, report.cells) = samples.finish();
         let totals = self.scaler.totals();
         report.steps = totals.steps;

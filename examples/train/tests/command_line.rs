@@ -204,7 +204,11 @@ fn broken_data_sets_are_named() {
         (put("oversized", &[&images[..], &[0]].concat()), "ask for 115008 bytes and 115009 follow"),
         (put("header", &images[..9]), "ends within dimension 1"),
         (put("mislabelled", &labels), "images have 3 dimension(s) and this IDX file has 1"),
-        (put("foreign", b"\x1f\x8b\x08\x00 a gzip file"), "no IDX file"),
+        (put("foreign", b"a text"), "no IDX file"),
+        (
+            put("packed", b"\x1f\x8b\x08\x00 a gzip file"),
+            "compressed by gzip, and truncated or damaged",
+        ),
         (put("empty", b""), "has 0 bytes"),
         (folder.path().join("missing"), "cannot be read"),
     ];
@@ -241,6 +245,18 @@ fn impossible_configurations_are_refused() {
         (&["train", "--task=scenes-segnet", "--scene-size=40"], "cannot be halved"),
         (&["inspect", "--steps=100000"], "there is no step after 100000"),
         (&["compare", "--out=no/such/folder/report"], "cannot be written"),
+        (&["compare", "--seeds=1001"], "1001 seeds are more than 1000"),
+        (&["compare", "--jobs=0"], "runs at a time have to be 1 to 1024"),
+        (&["compare", "--jobs=100000"], "runs at a time have to be 1 to 1024"),
+        (&["compare", "--epochs=18446744073709551615"], "more steps than can be counted"),
+        (&["train", "--epochs=439208192231179801"], "more steps than can be counted"),
+        (&["train", "--threads=100000"], "100000 threads are more than 1024"),
+        (&["train", "--network=resnet20:width=99999999999"], "is no number from 1 to 65536"),
+        (&["train", "--network=resnet20:width=65536"], "at most 268435456 can be trained here"),
+        (&["train", "--network=segnet:kernel=2"], "\"kernel=2\" of segnet: kernels have a middle"),
+        (&["train", "--task=scenes-segnet", "--scene-size=512", "--train-scenes=100000"], "pixels"),
+        (&["train", "--save-every=5"], "--save <FILE>"),
+        (&["train", "--save-every=0", "--save=x"], "0 is not in 1.."),
     ] {
         let error = failure(args);
         assert!(error.contains(expected), "{args:?} says {error}");
@@ -272,4 +288,230 @@ fn a_network_that_is_lost_is_named() {
     let run = &json["runs"][0];
     assert_eq!(run["stopped"], format!("at step 1, {lost}"));
     assert_eq!((&run["metric"], &run["steps"]), (&0.0.into(), &1.into()));
+}
+
+/// Starts a program whose standard output nobody reads.
+#[cfg(target_os = "linux")]
+fn unheard(args: &[&str], output: impl Into<std::process::Stdio>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    command.args(args).stdout(output).stderr(std::process::Stdio::piped());
+    command.spawn().unwrap().wait_with_output().unwrap()
+}
+
+/// The reader of a pipe goes away, or a disk is full: files are written, and no run is lost.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_said_costs_no_run() {
+    let folder = TempDir::new().unwrap();
+    let saved = folder.path().join("saved");
+    let train = ["train", "--task=digits-mlp", "--epochs=1", "--decisions", "--save", text(&saved)];
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let closed = unheard(&train, writer);
+    assert!(closed.status.success(), "{}", String::from_utf8_lossy(&closed.stderr));
+    assert!(saved.exists());
+    fs::remove_file(&saved).unwrap();
+    let full = unheard(&train, fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let error = String::from_utf8_lossy(&full.stderr);
+    assert!(!full.status.success() && saved.exists(), "{error}");
+    assert!(
+        error.contains("standard output cannot be written") && !error.contains("panicked"),
+        "{error}"
+    );
+
+    let out = folder.path().join("report");
+    let compare = [
+        "compare",
+        "--tasks=digits-mlp",
+        "--methods=measured",
+        "--seeds=1",
+        "--epochs=1",
+        "--out",
+        text(&out),
+    ];
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert!(unheard(&compare, writer).status.success() && out.join("index.html").exists());
+}
+
+/// An argument that is no text is a path like any other.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_argument_that_is_no_text_is_taken() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join(std::ffi::OsString::from_vec(b"report-\xff".to_vec()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    command.args([
+        "compare",
+        "--tasks=digits-mlp",
+        "--methods=measured",
+        "--seeds=1",
+        "--epochs=1",
+        "--out",
+    ]);
+    let output = command.arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.join("results.json").exists());
+}
+
+/// What was named twice runs once, and what an earlier comparison has left is not run again.
+#[test]
+fn a_comparison_goes_on_from_what_is_there() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("report");
+    let base = ["compare", "--epochs=1", "--seeds=1", "--out", text(&out)];
+    let done = |more: &[&str]| {
+        let output = run(&[&base[..], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stderr).unwrap();
+        (said.lines().count(), said.lines().filter(|line| line.ends_with(", done before")).count())
+    };
+    let twice =
+        ["--tasks=digits-mlp:e5m2+e5m2,digits-mlp:e5m2", "--methods=measured,amax,measured"];
+    assert_eq!(done(&twice), (2, 0));
+    assert_eq!(done(&["--tasks=digits-mlp:e5m2", "--methods=measured,amax,f32"]), (3, 2));
+    assert_eq!(done(&["--tasks=digits-mlp:e5m2", "--methods=measured", "--again"]), (1, 0));
+    assert_eq!(
+        done(&["--tasks=digits-mlp:e5m2", "--methods=measured", "--learning-rate=0.01"]),
+        (1, 0)
+    );
+    // What is damaged is run again.
+    for stored in fs::read_dir(out.join("runs")).unwrap() {
+        let path = stored.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    assert_eq!(done(&["--tasks=digits-mlp:e5m2", "--methods=measured"]), (1, 0));
+}
+
+/// Waits until a file is there, or a minute is over.
+#[cfg(unix)]
+fn wait_for(is_there: impl Fn() -> bool) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_there() {
+        assert!(std::time::Instant::now() < until, "it did not come to pass");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(unix)]
+fn terminate(child: &std::process::Child) {
+    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A run that is interrupted leaves a checkpoint, from which it becomes what it would have been.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_can_be_resumed() {
+    let folder = TempDir::new().unwrap();
+    let [saved, whole] = ["saved", "whole"].map(|name| folder.path().join(name));
+    let base = ["train", "--task=digits-mlp", "--epochs=400"];
+    let args = [&base[..], &["--save-every=10", "--save", text(&saved)]].concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    let child = command
+        .args(&args)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let child = child.spawn().unwrap();
+    wait_for(|| saved.exists());
+    terminate(&child);
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("interrupted"), "{error}");
+    let step: u64 =
+        error.split("at step ").nth(1).unwrap().split(':').next().unwrap().trim().parse().unwrap();
+    // The rest of it is what the whole run would have done.
+    let until = format!("--until={}", step + 5);
+    let [resumed, straight] = ["resumed", "straight"].map(|name| folder.path().join(name));
+    success(&[&base[..], &[&until, "--resume", text(&saved), "--save", text(&resumed)]].concat());
+    success(&[&base[..], &[&until, "--save", text(&straight)]].concat());
+    assert!(fs::read(&resumed).unwrap() == fs::read(&straight).unwrap());
+    assert!(!whole.exists());
+}
+
+/// A comparison that is interrupted reports what it has, and goes on.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_comparison_reports_what_it_has() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("report");
+    let args = [
+        "compare",
+        "--tasks=digits-mlp",
+        "--methods=measured",
+        "--seeds=200",
+        "--epochs=2",
+        "--jobs=1",
+        "--out",
+        text(&out),
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    let child =
+        command.args(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let child = child.spawn().unwrap();
+    let stored = || fs::read_dir(out.join("runs")).map_or(0, Iterator::count);
+    wait_for(|| stored() >= 2);
+    terminate(&child);
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("of 200 runs: interrupted"), "{error}");
+    let json = fs::read(out.join("results.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let runs = json["runs"].as_array().unwrap().len();
+    assert!((2..200).contains(&runs) && runs == stored(), "{runs}");
+}
+
+/// A loss at the end of what numbers there are has a page, too.
+#[test]
+fn a_report_ends_whatever_the_numbers_are() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("report");
+    success(&[
+        "compare",
+        "--tasks=digits-mlp",
+        "--methods=measured",
+        "--seeds=1",
+        "--epochs=1",
+        "--out",
+        text(&out),
+    ]);
+    let path = out.join("results.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json["runs"][0]["curve"][0]["loss"] = 1e-308.into();
+    json["runs"][0]["curve"][1]["loss"] = 1e308.into();
+    fs::write(&path, json.to_string()).unwrap();
+    let again = folder.path().join("again");
+    success(&["report", text(&path), "--out", text(&again)]);
+    assert!(again.join("index.html").exists());
+}
+
+/// What stands at the end of a path stays what it is, and what could not be written is known at once.
+#[cfg(unix)]
+#[test]
+fn outputs_are_tried_before_anything_is_run() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
+    let train = ["train", "--task=digits-mlp", "--epochs=400000"];
+    let missing = folder.path().join("no").join("such");
+    for (path, what) in [
+        (&file, "it is read-only"),
+        (&folder.path().to_path_buf(), "it is a folder"),
+        (&missing, "No such file"),
+    ] {
+        let error = failure(&[&train[..], &["--save", text(path)]].concat());
+        assert!(error.contains("cannot be written") && error.contains(what), "{error}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    let out = folder.path().join("report");
+    fs::create_dir_all(out.join("index.html")).unwrap();
+    let error = failure(&["compare", "--epochs=400", "--out", text(&out)]);
+    assert!(error.contains("index.html cannot be written: it is a folder"), "{error}");
+    // To a device it is written.
+    success(&["train", "--task=digits-mlp", "--epochs=1", "--until=2", "--save=/dev/null"]);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }

@@ -1,15 +1,21 @@
 //! `compare` and `calibrate`: many runs side by side.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Instant,
+};
 
 use adaloss_core::format::{Element, Format};
 use adaloss_hal::Plain;
 use adaloss_train::{
+    console,
     data::{DataArgs, Dataset},
     layer::Machine,
     method::{FormatName, Method},
     report,
     results::{Results, RunReport, TaskReport},
+    say,
     schedule::ScheduleArgs,
     task::Task,
     trainer::{Looks, Settings, Trainer},
@@ -19,10 +25,17 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
-use super::machine::{DeviceName, Job, dispatch};
+use super::{
+    interrupt::{Interrupt, Interrupted},
+    machine::{DeviceName, Job, MOST_THREADS, dispatch},
+    stored::Store,
+};
 
 /// Methods that are compared.
 const METHODS: &str = "f32,none,fixed:4,fixed:12,fixed:20,backoff,amax,normal,measured";
+
+/// The most seeds that can be asked for.
+const MOST_SEEDS: u64 = 1000;
 
 /// What is compared.
 #[derive(Args, Debug)]
@@ -53,9 +66,12 @@ pub(crate) struct CompareArgs {
     /// Runs at a time; by default one per core.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// The folder that the report goes to.
+    /// The folder that the report goes to, and each run when it ends: the same comparison goes on from there.
     #[arg(long, value_name = "DIR", default_value = "report")]
     out: PathBuf,
+    /// Run everything, even what an earlier comparison has left there.
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     schedule: ScheduleArgs,
     #[command(flatten)]
@@ -75,14 +91,37 @@ impl std::str::FromStr for Comparison {
     fn from_str(text: &str) -> Result<Self> {
         let (task, formats) = text.split_once(':').unwrap_or((text, "binary16"));
         let formats = formats.split('+').map(str::parse).collect::<Result<_>>()?;
-        Ok(Self { task: task.parse()?, formats })
+        Ok(Self { task: task.parse()?, formats: once(formats) })
     }
+}
+
+/// Returns what was named, in this order, once each.
+fn once<T: PartialEq>(named: Vec<T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for value in named {
+        if !once.contains(&value) {
+            once.push(value);
+        }
+    }
+    once
+}
+
+/// Returns tasks that were named, in this order, each once and with all of its formats.
+fn merged(named: &[Comparison]) -> Vec<Comparison> {
+    let mut merged: Vec<Comparison> = Vec::new();
+    for Comparison { task, formats } in named.iter().cloned() {
+        match merged.iter_mut().find(|of| of.task == task) {
+            Some(of) => of.formats = once([&of.formats[..], &formats].concat()),
+            None => merged.push(Comparison { task, formats }),
+        }
+    }
+    merged
 }
 
 impl CompareArgs {
     /// Returns the tasks with their formats, and the changes to their schedules made.
     fn comparisons(&self) -> Result<Vec<Comparison>> {
-        let mut comparisons = self.tasks.clone();
+        let mut comparisons = merged(&self.tasks);
         if self.full {
             let formats = "binary16,binary16-flushing,bfloat16,e5m2,e4m3";
             let formats: Vec<FormatName> =
@@ -115,12 +154,13 @@ struct Planned<'a> {
 pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     let start = Instant::now();
     ensure!(args.seeds > 0, "at least one seed is needed");
+    ensure!(args.seeds <= MOST_SEEDS, "{} seeds are more than {MOST_SEEDS}", args.seeds);
     report::check_folder(&args.out)?;
     let comparisons = args.comparisons()?;
     let datasets = open(&comparisons, &args.data)?;
     let mut plan = Vec::new();
     for (comparison, dataset) in comparisons.iter().zip(&datasets) {
-        for &method in &args.methods {
+        for method in once(args.methods.clone()) {
             // The baseline has one format, whatever the others are compared in.
             let baseline = [FormatName(Format::BINARY32)];
             let formats = if method == Method::F32 { &baseline[..] } else { &comparison.formats };
@@ -136,14 +176,24 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
         }
     }
     let looks = Looks { samples: 60, probes: 4, evaluations: if args.full { 20 } else { 12 } };
-    let runs = run_all(&plan, looks, args.jobs)?;
+    let store = Store::beside(&args.out, &args.data)?;
+    let runs = run_all(&plan, looks, args.jobs, Some((&store, args.again)))?;
     let tasks = describe(&comparisons, &datasets)?;
+    let done = runs.len();
     let results =
         Results { seconds: start.elapsed().as_secs_f64(), tasks, runs, ..this_machine(args.jobs) };
-    println!("{}", report::print(&results));
+    say!("{}", report::print(&results));
     report::write(&args.out, &results)?;
-    println!("The report: {}", args.out.join("index.html").display());
-    Ok(())
+    say!("The report: {}", args.out.join("index.html").display());
+    all_done(done, plan.len()).context("the same command goes on from here")
+}
+
+/// Refuses to call a comparison complete that was interrupted.
+fn all_done(done: usize, planned: usize) -> Result<()> {
+    if done == planned {
+        return Ok(());
+    }
+    Err(Interrupted).with_context(|| format!("the report has {done} of {planned} runs"))
 }
 
 /// What is calibrated.
@@ -184,7 +234,7 @@ pub(crate) fn calibrate(args: &CalibrateArgs) -> Result<()> {
     if let Some(out) = &args.out {
         report::check_folder(out)?;
     }
-    let mut comparisons = args.tasks.clone();
+    let mut comparisons = merged(&args.tasks);
     for comparison in &mut comparisons {
         comparison.task.schedule = args.schedule.apply(comparison.task.schedule);
     }
@@ -192,8 +242,8 @@ pub(crate) fn calibrate(args: &CalibrateArgs) -> Result<()> {
     let mut plan = Vec::new();
     for (comparison, dataset) in comparisons.iter().zip(&datasets) {
         for &format in &comparison.formats {
-            for &method in &args.methods {
-                plan.extend(args.periods.iter().map(|&period| Planned {
+            for method in once(args.methods.clone()) {
+                plan.extend(once(args.periods.clone()).into_iter().map(|period| Planned {
                     task: &comparison.task,
                     dataset: &**dataset,
                     settings: Settings { format, method, seed: 0, period },
@@ -203,15 +253,16 @@ pub(crate) fn calibrate(args: &CalibrateArgs) -> Result<()> {
     }
     // Every step counts, and no accuracy is asked for.
     let looks = Looks { samples: u64::MAX, probes: 0, evaluations: 1 };
-    let runs = run_all(&plan, looks, args.jobs)?;
+    let runs = run_all(&plan, looks, args.jobs, None)?;
     let tasks = describe(&comparisons, &datasets)?;
+    let done = runs.len();
     let results =
         Results { seconds: start.elapsed().as_secs_f64(), tasks, runs, ..this_machine(args.jobs) };
-    println!("{}", report::print_windows(&results));
-    match &args.out {
-        Some(out) => report::write(out, &results),
-        None => Ok(()),
+    say!("{}", report::print_windows(&results));
+    if let Some(out) = &args.out {
+        report::write(out, &results)?;
     }
+    all_done(done, plan.len())
 }
 
 /// Opens each task's data set.
@@ -225,11 +276,18 @@ fn this_machine(jobs: Option<usize>) -> Results {
         version: Results::VERSION,
         adaloss: env!("CARGO_PKG_VERSION").into(),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        command: command_line(),
         threads: jobs.unwrap_or_else(rayon::current_num_threads),
         peak_memory_bytes: peak_memory(),
         ..Results::default()
     }
+}
+
+/// Returns the arguments as far as they are text.
+fn command_line() -> String {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    arguments.join(" ")
 }
 
 /// Returns the peak resident memory from Linux's process file system.
@@ -245,14 +303,27 @@ fn describe(comparisons: &[Comparison], datasets: &[Box<dyn Dataset>]) -> Result
     tasks.map(|(comparison, dataset)| comparison.task.describe(&**dataset)).collect()
 }
 
-/// Runs on every core, one run each; the order of the reports is that of the plan.
-fn run_all(plan: &[Planned<'_>], looks: Looks, jobs: Option<usize>) -> Result<Vec<RunReport>> {
+/// Runs on every core, one run each; the order of the reports is that of the plan, from which those are missing that an
+/// interrupt has ended.
+///
+/// Runs are stored when they end; those that are stored are not done again, unless that is asked for.
+fn run_all(
+    plan: &[Planned<'_>],
+    looks: Looks,
+    jobs: Option<usize>,
+    store: Option<(&Store, bool)>,
+) -> Result<Vec<RunReport>> {
     ensure!(!plan.is_empty(), "there is nothing to run");
+    ensure!(
+        jobs.is_none_or(|jobs| (1..=MOST_THREADS).contains(&jobs)),
+        "runs at a time have to be 1 to {MOST_THREADS}"
+    );
     // Everything is checked before anything is run.
     for Planned { task, dataset, settings } in plan {
         task.schedule.check(*dataset)?;
         settings.method.config(settings.format.0, settings.period)?;
     }
+    let interrupt = Interrupt::watch()?;
     let steps = plan.iter().map(|run| run.task.schedule.steps(run.dataset)).sum();
     let bar = ProgressBar::new(steps);
     bar.set_style(ProgressStyle::with_template(
@@ -260,26 +331,63 @@ fn run_all(plan: &[Planned<'_>], looks: Looks, jobs: Option<usize>) -> Result<Ve
     )?);
     bar.set_message(format!("{} runs", plan.len()));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.unwrap_or(0)).build()?;
+    let done = AtomicUsize::new(0);
     let reports = pool.install(|| {
-        let run = |planned: &Planned<'_>| {
-            let Settings { format, method, seed, .. } = planned.settings;
-            // Runs side by side have one thread each; a run is the same with any number.
-            dispatch(DeviceName::Cpu, 1, format, WholeRun { planned, looks, bar: &bar })
-                .with_context(|| {
-                    format!("{} in {format} by {method}, seed {seed}", planned.task.name)
-                })
+        let run = |planned: &Planned<'_>| -> Result<Option<RunReport>> {
+            let &Planned { task, dataset, settings } = planned;
+            let Settings { format, method, seed, .. } = settings;
+            let name = || format!("{} in {format} by {method}, seed {seed}", task.name);
+            let key = store
+                .map(|(store, again)| (store, again, store.key(task, dataset, settings, looks)));
+            let before = key
+                .as_ref()
+                .filter(|(_, again, _)| !again)
+                .and_then(|(store, _, key)| store.get(key));
+            let is_new = before.is_none();
+            let run = match before {
+                Some(run) => {
+                    bar.inc(task.schedule.steps(dataset));
+                    run
+                }
+                None if interrupt.is_set() => return Ok(None),
+                None => {
+                    // Runs side by side have one thread each; a run is the same with any number.
+                    let job = WholeRun { planned, looks, bar: &bar, interrupt: &interrupt };
+                    match dispatch(DeviceName::Cpu, 1, format, job) {
+                        Err(error) if error.is::<Interrupted>() => return Ok(None),
+                        other => other.with_context(name)?,
+                    }
+                }
+            };
+            if let (true, Some((store, _, key))) = (is_new, &key) {
+                store.put(key, &run);
+            }
+            let nth = 1 + done.fetch_add(1, Relaxed);
+            if bar.is_hidden() {
+                let (percent, before) =
+                    (100.0 * run.metric, if is_new { "" } else { ", done before" });
+                console::note(format_args!(
+                    "{nth} of {}: {}: {percent:.1} %{before}",
+                    plan.len(),
+                    name()
+                ));
+            }
+            Ok(Some(run))
         };
         // One by one, so that the longest ones do not gather at the end.
-        plan.par_iter().with_max_len(1).map(run).collect()
+        plan.par_iter().with_max_len(1).map(run).collect::<Result<Vec<_>>>()
     });
     bar.finish_and_clear();
-    reports
+    let reports: Vec<_> = reports?.into_iter().flatten().collect();
+    ensure!(!reports.is_empty(), "interrupted before a run ended");
+    Ok(reports)
 }
 
 struct WholeRun<'a> {
     planned: &'a Planned<'a>,
     looks: Looks,
     bar: &'a ProgressBar,
+    interrupt: &'a Interrupt,
 }
 
 impl Job for WholeRun<'_> {
@@ -293,6 +401,9 @@ impl Job for WholeRun<'_> {
     {
         let &Planned { task, dataset, settings } = self.planned;
         let trainer = Trainer::<D, W, G>::new(task, dataset, settings, device.clone())?;
-        trainer.run(self.looks, device, |steps| self.bar.inc(steps))
+        trainer.run(self.looks, device, |steps| {
+            self.bar.inc(steps);
+            self.interrupt.check()
+        })
     }
 }

@@ -12,6 +12,7 @@ use adaloss_train::{
     data::Dataset,
     layer::{Ignore, Machine, Observer},
     method::{FormatName, Method},
+    say,
     task::Task,
     trainer::Trainer,
 };
@@ -112,11 +113,8 @@ impl Job for Look<'_> {
         let mut keep = Keep::default();
         let verdict = trainer.train_step(&mut keep)?.verdict;
 
-        println!(
-            "{} in {}, step {} (verdict: {verdict:?})",
-            task.name, settings.format, args.steps
-        );
-        println!(
+        say!("{} in {}, step {} (verdict: {verdict:?})", task.name, settings.format, args.steps);
+        say!(
             "Per tensor: the scale that each policy would choose, and how many of the nonzero\n\
              elements would underflow and overflow at it, exactly.\n"
         );
@@ -130,7 +128,7 @@ impl Job for Look<'_> {
         for seen in &keep.0 {
             table.add_row(row(seen, args.run.format, &args.methods)?);
         }
-        println!("{table}");
+        say!("{table}");
         Ok(())
     }
 }

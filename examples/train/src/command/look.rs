@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use adaloss_train::{
     data::{DataArgs, View, picture::Sheet},
+    file::check_file,
+    say,
     task::Task,
 };
 use anyhow::{Result, ensure};
@@ -34,6 +36,7 @@ pub(crate) struct LookArgs {
 ///
 /// The task does not learn from images, there are not as many samples, or the file cannot be written.
 pub(crate) fn look(args: &LookArgs) -> Result<()> {
+    check_file(&args.out)?;
     let dataset = args.task.open(&args.data)?;
     let there_are = dataset.train_samples();
     ensure!(
@@ -45,6 +48,6 @@ pub(crate) fn look(args: &LookArgs) -> Result<()> {
     let chosen: Vec<usize> = (0..args.samples).collect();
     let batch = dataset.train(&chosen, View { seed: 0, epoch: 0 });
     Sheet::of(&*dataset, &batch, args.columns)?.save(&args.out)?;
-    println!("{}: {}", args.out.display(), dataset.describe());
+    say!("{}: {}", args.out.display(), dataset.describe());
     Ok(())
 }

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use adaloss_core::format::{E4M3, E5M2, Element, Encoding, bf16, f16};
 use adaloss_hal::{Plain, cpu::Cpu, portable::Portable};
 use adaloss_train::{layer::Machine, method::FormatName};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+
+/// The most threads, or runs at a time, that can be asked for.
+pub(crate) const MOST_THREADS: usize = 1024;
 
 /// A device by its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,7 @@ pub(crate) fn dispatch<J: Job>(
     format: FormatName,
     job: J,
 ) -> Result<J::Output> {
+    ensure!(threads <= MOST_THREADS, "{threads} threads are more than {MOST_THREADS}");
     match device {
         DeviceName::Cpu => on_cpu(Cpu::new(threads)?, format, job),
         DeviceName::Portable => on_portable(format, job),

@@ -2,8 +2,10 @@
 
 pub(crate) mod compare;
 pub(crate) mod inspect;
+mod interrupt;
 pub(crate) mod look;
 pub(crate) mod machine;
+mod stored;
 pub(crate) mod train;
 
 use adaloss_train::{

@@ -9,16 +9,19 @@ use adaloss_hal::Plain;
 use adaloss_train::{
     checkpoint::Checkpoint,
     data::Dataset,
+    file::check_file,
     layer::{Machine, Observer},
     method::Method,
+    say,
     task::Task,
     trainer::{Settings, Trainer},
 };
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use super::{
     RunArgs,
+    interrupt::Interrupt,
     machine::{DeviceName, Job, dispatch},
 };
 
@@ -40,9 +43,12 @@ pub(crate) struct TrainArgs {
     /// Go on from this checkpoint.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Write a checkpoint here at the end.
+    /// Write a checkpoint here at the end, when the run is interrupted, and when it cannot go on.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// Write it every so many steps, too.
+    #[arg(long, value_name = "STEPS", requires = "save", value_parser = clap::value_parser!(u64).range(1..))]
+    save_every: Option<u64>,
     /// Stop after this step, as if interrupted.
     #[arg(long, value_name = "STEP")]
     until: Option<u64>,
@@ -59,10 +65,14 @@ pub(crate) struct TrainArgs {
 ///
 /// Something asked for is impossible, a file cannot be read or written, or training cannot go on.
 pub(crate) fn train(args: &TrainArgs) -> Result<()> {
+    if let Some(path) = &args.save {
+        check_file(path)?;
+    }
     let task = args.run.task()?;
     let dataset = task.open(&args.run.data)?;
     let settings = args.run.settings(args.method, args.period);
-    let job = OneRun { args, task: &task, dataset: &*dataset, settings };
+    let interrupt = Interrupt::watch()?;
+    let job = OneRun { args, task: &task, dataset: &*dataset, settings, interrupt };
     dispatch(args.device, args.threads, settings.format, job)
 }
 
@@ -71,6 +81,7 @@ struct OneRun<'a> {
     task: &'a Task,
     dataset: &'a dyn Dataset,
     settings: Settings,
+    interrupt: Interrupt,
 }
 
 /// Prints decisions as they are made.
@@ -86,10 +97,10 @@ impl Observer for Narrator {
 
     fn visited(&mut self, name: &str, visit: &Visit, _: &Histogram, _: Option<&Operands>) {
         if let Some(certificate) = visit.certificate {
-            println!("step {:5}  {name:24} {certificate}", self.step);
+            say!("step {:5}  {name:24} {certificate}", self.step);
         }
         if visit.replayed {
-            println!("step {:5}  {name:24} overflowed, replayed at {}", self.step, visit.outgoing);
+            say!("step {:5}  {name:24} overflowed, replayed at {}", self.step, visit.outgoing);
         }
     }
 }
@@ -103,7 +114,7 @@ impl Job for OneRun<'_> {
         G: Element + Plain,
         D: Machine<W, G> + Machine<W, f32> + Clone,
     {
-        let Self { args, task, dataset, settings } = self;
+        let Self { args, task, dataset, settings, interrupt } = self;
         let mut trainer = match &args.resume {
             Some(path) => {
                 let run = Checkpoint::describe(task, &settings);
@@ -112,26 +123,46 @@ impl Job for OneRun<'_> {
             }
             None => Trainer::<D, W, G>::new(task, dataset, settings, device)?,
         };
-        println!("{}: {}; {}", task.name, task.model, dataset.describe());
+        say!("{}: {}; {}", task.name, task.model, dataset.describe());
         let last = args.until.unwrap_or(u64::MAX).min(trainer.last_step());
-        while trainer.step_count() < last {
-            one_step(args.decisions, &mut trainer)?;
+        let mut ended = Ok(());
+        while trainer.step_count() < last && ended.is_ok() {
+            ended = one_step(args.decisions, &mut trainer)?.and_then(|()| interrupt.check());
+            let is_due = |every| trainer.step_count().is_multiple_of(every);
+            if args.save_every.is_some_and(is_due) && trainer.step_count() < last && ended.is_ok() {
+                save(args, &mut trainer)?;
+            }
         }
-        if let Some(path) = &args.save {
-            trainer.checkpoint()?.write(path)?;
-            println!("step {:5}  saved to {}", trainer.step_count(), path.display());
-        }
+        save(args, &mut trainer)?;
+        ended.with_context(|| format!("at step {}", trainer.step_count()))?;
         let totals = trainer.scaler().totals();
-        println!(
+        say!(
             "{} steps, {} skipped, {} visits replayed, {} decisions",
-            totals.steps, totals.skipped, totals.recovered, totals.decisions
+            totals.steps,
+            totals.skipped,
+            totals.recovered,
+            totals.decisions
         );
         Ok(())
     }
 }
 
-/// Does one step and says what is worth saying.
-fn one_step<D, W, G>(decisions: bool, trainer: &mut Trainer<'_, D, W, G>) -> Result<()>
+/// Writes a checkpoint, if one is wanted.
+fn save<D, W, G>(args: &TrainArgs, trainer: &mut Trainer<'_, D, W, G>) -> Result<()>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    if let Some(path) = &args.save {
+        trainer.checkpoint()?.write(path)?;
+        say!("step {:5}  saved to {}", trainer.step_count(), path.display());
+    }
+    Ok(())
+}
+
+/// Does one step and says what is worth saying; returns why training cannot go on, if it cannot.
+fn one_step<D, W, G>(decisions: bool, trainer: &mut Trainer<'_, D, W, G>) -> Result<Result<()>>
 where
     W: Element + Plain,
     G: Element + Plain,
@@ -141,19 +172,21 @@ where
     let stepped = trainer.train_step(&mut Narrator { step, prints: decisions })?;
     match stepped.verdict {
         Verdict::Apply => {}
-        Verdict::Skip { layer, cause } => println!("step {step:5}  skipped: {cause} in {layer}"),
-        Verdict::Stop { layer, cause, skipped } => bail!(
-            "training cannot go on at step {step}: {cause} in {layer}, \
-             {skipped} steps skipped in a row"
-        ),
+        Verdict::Skip { layer, cause } => say!("step {step:5}  skipped: {cause} in {layer}"),
+        Verdict::Stop { layer, cause, skipped } => {
+            return Ok(Err(anyhow!(
+                "training cannot go on at step {step}: {cause} in {layer}, \
+                 {skipped} steps skipped in a row"
+            )));
+        }
     }
     if trainer.step_count().is_multiple_of(trainer.steps_per_epoch()) {
-        println!(
+        say!(
             "step {:5}  loss {:.4}, on the test samples {:.1} %",
             trainer.step_count(),
             stepped.loss,
             100.0 * trainer.evaluate()?
         );
     }
-    Ok(())
+    Ok(Ok(()))
 }

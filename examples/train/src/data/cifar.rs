@@ -3,13 +3,13 @@
 //! A file is records without header: the labels, one byte each, then 1024 bytes of red, 1024 of green
 //! and 1024 of blue, row-major.  Format: A. Krizhevsky, <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
-use std::{fs, ops::Range, path::Path};
+use std::{ops::Range, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use rand::{Rng, RngExt};
 
 use super::{
-    Batch, Dataset, Input, Inputs, Judged, View,
+    Batch, Dataset, Input, Inputs, Judged, View, bytes,
     images::{Images, Normalisation},
 };
 
@@ -85,7 +85,7 @@ impl Layout {
 
     /// Appends the images of a file, channels last, and their classes; returns how many.
     fn read(&self, path: &Path, pixels: &mut Vec<u8>, classes: &mut Vec<u8>) -> Result<usize> {
-        let bytes = fs::read(path).context("the file cannot be read")?;
+        let bytes = bytes::read(path)?;
         let record = self.labels.len() + 3 * AREA;
         let (images, rest) = (bytes.len() / record, bytes.len() % record);
         ensure!(
@@ -260,6 +260,8 @@ mod tests {
     use std::path::PathBuf;
 
     use tempfile::TempDir;
+
+    use std::fs;
 
     use super::*;
 

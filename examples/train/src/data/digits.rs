@@ -1,11 +1,11 @@
 //! The digits: embedded, or the user's own files in the same format.
 
-use std::{fs, ops::Range, path::Path};
+use std::{ops::Range, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Batch, Dataset, Input, Inputs, Judged, View, idx,
+    Batch, Dataset, Input, Inputs, Judged, View, bytes, idx,
     images::{Images, Normalisation},
     warp::Reach,
 };
@@ -57,12 +57,14 @@ impl Digits {
     ///
     /// A file cannot be read, the two are no data set, or the options are impossible for it.
     pub fn open(images: &Path, labels: &Path, options: Options) -> Result<Self> {
-        let read = |path: &Path| {
-            fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-        };
         let names = format!("{} and {}", images.display(), labels.display());
-        Self::from_idx(&read(images)?, &read(labels)?, options, format!("from {names}"))
-            .with_context(|| format!("{names} are no data set"))
+        Self::from_idx(
+            &bytes::read(images)?,
+            &bytes::read(labels)?,
+            options,
+            format!("from {names}"),
+        )
+        .with_context(|| format!("{names} are no data set"))
     }
 
     fn from_idx(images: &[u8], labels: &[u8], options: Options, source: String) -> Result<Self> {
@@ -156,6 +158,8 @@ impl Dataset for Digits {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn values(batch: Batch) -> Vec<f32> {

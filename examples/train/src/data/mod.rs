@@ -9,6 +9,7 @@
 //! A data set keeps its samples as compactly as they came; only a [`Batch`] is f32.  Nothing here
 //! depends on the order of calls: a batch is a function of what is asked for.
 
+mod bytes;
 pub mod cifar;
 pub mod digits;
 pub mod idx;

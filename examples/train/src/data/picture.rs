@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use super::{Batch, Dataset, Input, Inputs, Judged};
-use crate::checkpoint::write_whole;
+use crate::file::write_whole;
 
 /// The least rows of one image on the sheet; smaller ones are magnified.
 const LEAST_ROWS: usize = 64;

@@ -13,6 +13,9 @@ use super::{
     shape::Shape,
 };
 
+/// The most pixels of all scenes together, which are drawn at once: a GiB.
+const MOST_PIXELS: usize = 1 << 28;
+
 /// How many scenes, and of what size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -50,7 +53,8 @@ impl Scenes {
     ///
     /// # Errors
     ///
-    /// The size is not from 16 to 512, or a part is empty or has more than 100,000 scenes.
+    /// The size is not from 16 to 512, a part is empty or has more than 100,000 scenes, or all of them together have
+    /// more than 2^28 pixels.
     pub fn generate(plan: Plan) -> Result<Self> {
         let Plan { size, train, test, seed } = plan;
         ensure!((16..=512).contains(&size), "scenes can have 16 to 512 rows, and not {size}");
@@ -60,6 +64,12 @@ impl Scenes {
                 "there can be 1 to 100,000 scenes to train or to test with, and not {count}"
             );
         }
+        let pixels = (train + test) * size * size;
+        ensure!(
+            pixels <= MOST_PIXELS,
+            "{} scenes of {size} x {size} have {pixels} pixels, and there can be {MOST_PIXELS}",
+            train + test
+        );
         let drawn: Vec<_> = (0..train + test)
             .into_par_iter()
             .map(|index| match index.checked_sub(train) {

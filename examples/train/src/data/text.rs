@@ -1,11 +1,11 @@
 //! Characters of a text, each to be predicted from those before it.
 
-use std::{fs, ops::Range, path::Path};
+use std::{ops::Range, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 
-use super::{Batch, Dataset, Input, Inputs, Judged, View, sums};
+use super::{Batch, Dataset, Input, Inputs, Judged, View, bytes, sums};
 
 /// Essays; sums follow each of their paragraphs.
 const ESSAYS: &str = include_str!("../../data/text.txt");
@@ -49,7 +49,7 @@ impl Text {
     /// samples of this length.
     pub fn open(path: &Path, length: usize) -> Result<Self> {
         let shown = path.display();
-        let bytes = fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
+        let bytes = bytes::read(path)?;
         let text = match str::from_utf8(&bytes) {
             Ok(text) => text,
             Err(error) => {
@@ -151,6 +151,8 @@ impl Dataset for Text {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const VIEW: View = View { seed: 0, epoch: 0 };

@@ -2,32 +2,47 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{Memory, Plain, network::Convolution};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use crate::layer::{AnyLayer, Convolutional, Head, Linear, Machine, Normalising, Parameter};
+
+/// The most weights of a network: each takes some 14 bytes, and with an optimizer of two moments 22.
+const MOST_WEIGHTS: usize = 1 << 28;
 
 /// What layers are made with.
 pub struct Build<'a, D> {
     /// The device.
     pub device: &'a mut D,
     generator: &'a mut ChaCha8Rng,
+    /// Weights so far.
+    weights: usize,
 }
 
 impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
     /// Begins a network.
     pub fn new(device: &'a mut D, generator: &'a mut ChaCha8Rng) -> Self {
-        Self { device, generator }
+        Self { device, generator, weights: 0 }
     }
 
     /// Draws a weight from a normal distribution.
+    ///
+    /// # Errors
+    ///
+    /// The network has more weights than this program trains, or the device's memory is exhausted.
     pub fn weight<W: Plain>(
         &mut self,
         name: &str,
         length: usize,
         deviation: f32,
     ) -> Result<Parameter<D, W>> {
+        self.weights = self.weights.saturating_add(length);
+        ensure!(
+            self.weights <= MOST_WEIGHTS,
+            "the network has {} weights up to {name}, and at most {MOST_WEIGHTS} can be trained here",
+            self.weights
+        );
         let normal = Normal::new(0.0, deviation)?;
         let values: Vec<f32> = normal.sample_iter(&mut *self.generator).take(length).collect();
         Ok(Parameter::weight(self.device, name.into(), &values)?)
@@ -46,7 +61,7 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
             .stride([stride; 2])
             .padding([kernel / 2; 2]);
         let deviation = (2.0 / shape.fan_in() as f32).sqrt();
-        let weight = self.weight(name, filters * shape.fan_in(), deviation)?;
+        let weight = self.weight(name, filters.saturating_mul(shape.fan_in()), deviation)?;
         Ok(Convolutional::new(weight, shape))
     }
 
@@ -57,7 +72,8 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
         [inputs, outputs]: [usize; 2],
         gain: f32,
     ) -> Result<Linear<D, W>> {
-        let weight = self.weight(name, inputs * outputs, (gain / inputs as f32).sqrt())?;
+        let weight =
+            self.weight(name, inputs.saturating_mul(outputs), (gain / inputs as f32).sqrt())?;
         Ok(Linear::new(weight, inputs, outputs))
     }
 
@@ -66,7 +82,8 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
         &mut self,
         [inputs, outputs]: [usize; 2],
     ) -> Result<Head<D, W>> {
-        let weight = self.weight("head", inputs * outputs, (1.0 / inputs as f32).sqrt())?;
+        let weight =
+            self.weight("head", inputs.saturating_mul(outputs), (1.0 / inputs as f32).sqrt())?;
         let bias = Parameter::plain(self.device, "head.bias".into(), &vec![0.0; outputs])?;
         Ok(Head::new(weight, bias, inputs, outputs))
     }

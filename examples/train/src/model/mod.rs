@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr};
 
 use adaloss_core::format::Element;
 use adaloss_hal::Plain;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
@@ -22,6 +22,9 @@ pub use build::Build;
 pub use resnet::{Resnet, Shortcut};
 pub use segnet::Segnet;
 pub use transformer::Transformer;
+
+/// The most channels, units, heads or blocks that can be asked for.
+const MOST: usize = 1 << 16;
 
 /// A network, before it knows what it learns from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,7 +120,8 @@ impl FromStr for Model {
         let mut model = Self::named(name)?;
         for part in parts {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            model.set(key, value).with_context(|| format!("\"{part}\" of {name}"))?;
+            // In one sentence: whoever prints it, as `clap` does, may print no causes.
+            model.set(key, value).map_err(|error| anyhow!("\"{part}\" of {name}: {error:#}"))?;
         }
         Ok(model)
     }
@@ -153,8 +157,8 @@ impl Model {
     /// Makes one thing different.
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let number = || -> Result<usize> {
-            let number = value.parse().ok().filter(|&number| number > 0);
-            number.with_context(|| format!("\"{value}\" is no number above 0"))
+            let number = value.parse().ok().filter(|number| (1..=MOST).contains(number));
+            number.with_context(|| format!("\"{value}\" is no number from 1 to {MOST}"))
         };
         match (self, key) {
             (Self::Mlp { hidden }, "hidden") => *hidden = number()?,
@@ -190,8 +194,10 @@ impl Model {
 fn widths(text: &str) -> Result<[usize; 5]> {
     let mut widths = [0; 5];
     for (level, width) in text.split('-').enumerate() {
-        let width = width.parse().ok().filter(|&width| width > 0);
-        let width = width.with_context(|| format!("\"{text}\" is no list like 64-64-128"))?;
+        let width = width.parse().ok().filter(|width| (1..=MOST).contains(width));
+        let width = width.with_context(|| {
+            format!("\"{text}\" is no list like 64-64-128, of numbers from 1 to {MOST}")
+        })?;
         *widths.get_mut(level).context("there are at most five levels")? = width;
     }
     Ok(widths)
@@ -220,6 +226,12 @@ mod tests {
     }
 
     #[test]
+    fn an_error_says_why() {
+        let error = "segnet:kernel=2".parse::<Model>().unwrap_err().to_string();
+        assert_eq!(error, "\"kernel=2\" of segnet: kernels have a middle: they are odd");
+    }
+
+    #[test]
     fn what_there_is_not_is_an_error() {
         for name in [
             "resnet",
@@ -235,6 +247,9 @@ mod tests {
             "segnet:widths=1-2-3-4-5-6",
             "transformer:dropout=1",
             "mlp:width=3",
+            "mlp:hidden=65537",
+            "segnet:widths=8-99999999999",
+            "transformer:blocks=18446744073709551615",
             "",
         ] {
             assert!(name.parse::<Model>().is_err(), "{name} was taken for a network");

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{read, write};
+use super::{check_folder, read, write};
+use crate::say;
 
 /// Which results, and where their report goes.
 #[derive(Args, Debug)]
@@ -20,8 +21,9 @@ pub struct ReportArgs {
 
 /// Makes the page and the tables of a results.json anew.
 pub fn report(args: &ReportArgs) -> Result<()> {
+    check_folder(&args.out)?;
     let results = read(&args.results)?;
     write(&args.out, &results)?;
-    println!("{}", args.out.join("index.html").display());
+    say!("{}", args.out.join("index.html").display());
     Ok(())
 }

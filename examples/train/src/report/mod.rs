@@ -47,21 +47,23 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{checkpoint::write_whole, results::Results};
+use crate::{
+    file::{self, write_whole},
+    results::Results,
+};
+
+/// The files of a report.
+const FILES: [&str; 6] =
+    ["results.json", "runs.csv", "cells.csv", "curves.csv", "weights.csv", "index.html"];
 
 /// Refuses a folder that could not be written to before minutes are spent on its contents.
 ///
 /// # Errors
 ///
-/// There is a file of that name, or the folder that it would be made in does not exist.
+/// There is something else of that name, the folder that it would be made in does not exist, or one of the report's
+/// files could not be written.
 pub fn check_folder(folder: &Path) -> Result<()> {
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    ensure!(
-        folder.is_dir() || !folder.exists() && parent.is_none_or(Path::is_dir),
-        "the folder {} cannot be written: it is a file, or would be in a folder that does not exist",
-        folder.display()
-    );
-    Ok(())
+    file::check_folder(folder, &FILES)
 }
 
 /// Writes `results.json`, `runs.csv`, `cells.csv`, `curves.csv`, `weights.csv` and `index.html`
