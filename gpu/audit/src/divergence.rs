@@ -25,7 +25,8 @@ pub struct Partial {
     pub line: usize,
     /// The operation, as `bar.sync`.
     pub operation: String,
-    /// The lines of the branches that part threads there; its own line where it is executed under a predicate.
+    /// The lines of the branches that part threads there; its own line where it is executed under a predicate, or is another
+    /// barrier for each thread.
     pub branches: Vec<usize>,
 }
 
@@ -82,7 +83,7 @@ impl<'a> Analysis<'a> {
             for block in 0..self.entry.blocks.len() {
                 let mut parts = false;
                 // A branch is the last instruction of its block.
-                let after = self.walk(block, |_, guarded| parts = guarded);
+                let after = self.walk(block, |_, guarded, _| parts = guarded);
                 for &to in &self.entry.blocks[block].successors {
                     changed |= self.divergent.get_mut(to).is_some_and(|of| of.unite(&after));
                 }
@@ -106,20 +107,18 @@ impl<'a> Analysis<'a> {
         last.is_some_and(|last| matches!(last.head(), "bra" | "ret" | "exit" | "trap"))
     }
 
-    /// Goes through a block and calls a function with each instruction and whether its guard is divergent; returns
-    /// the divergent registers at the end.
-    fn walk(&self, block: usize, mut visit: impl FnMut(&Instruction, bool)) -> Set {
+    /// Goes through a block and calls a function with each instruction, whether its guard and whether what it reads is
+    /// divergent; returns the divergent registers at the end.
+    fn walk(&self, block: usize, mut visit: impl FnMut(&Instruction, bool, bool)) -> Set {
         let mut divergent = self.divergent[block].clone();
         let is_parted = !self.parted_by[block].is_empty();
         for instruction in &self.entry.blocks[block].instructions {
             let is_divergent =
                 |&register: &usize| divergent.holds(register) || self.given.holds(register);
             let guarded = instruction.guard.as_ref().is_some_and(is_divergent);
-            visit(instruction, guarded);
-            let result = is_parted
-                || guarded
-                || tells_apart(instruction)
-                || instruction.reads.iter().any(is_divergent);
+            let reads_divergent = instruction.reads.iter().any(is_divergent);
+            visit(instruction, guarded, reads_divergent);
+            let result = is_parted || guarded || tells_apart(instruction) || reads_divergent;
             for &register in &instruction.writes {
                 if result {
                     divergent.insert(register);
@@ -137,10 +136,13 @@ impl<'a> Analysis<'a> {
             let branch =
                 |&by: &usize| self.entry.blocks[by].instructions.last().map(|branch| branch.line);
             let parted_by: Vec<_> = self.parted_by[block].iter().filter_map(branch).collect();
-            self.walk(block, |instruction, guarded| {
-                if instruction.synchronises() && (guarded || !parted_by.is_empty()) {
+            self.walk(block, |instruction, guarded, reads_divergent| {
+                // A barrier whose number or count differs is another one for each thread.
+                let differs =
+                    guarded || reads_divergent && matches!(instruction.head(), "bar" | "barrier");
+                if instruction.synchronises() && (differs || !parted_by.is_empty()) {
                     let mut branches = parted_by.clone();
-                    branches.extend(guarded.then_some(instruction.line));
+                    branches.extend(differs.then_some(instruction.line));
                     branches.sort_unstable();
                     let Instruction { line, ref operation, .. } = *instruction;
                     found.push(Partial { line, operation: operation.clone(), branches });
@@ -155,6 +157,11 @@ impl<'a> Analysis<'a> {
 fn tells_apart(instruction: &Instruction) -> bool {
     match instruction.head() {
         "atom" | "ldmatrix" | "mma" | "match" => true,
+        // Whether there was a lane to read from.
+        "shfl" => instruction.writes.len() > 1,
+        // They read a carry that is no register.
+        "addc" | "subc" | "madc" => true,
+        "cvta" => instruction.has("local"),
         // Somebody may write it meanwhile, or it is the thread's own.
         "ld" => ["local", "volatile", "relaxed", "acquire"].iter().any(|of| instruction.has(of)),
         _ => false,

@@ -1,7 +1,12 @@
 //! Audits compiled kernels: exits with 1 where threads may wait for one another for ever, and with 2 where it
 //! cannot tell.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use adaloss_audit::{
     divergence,
@@ -25,7 +30,7 @@ enum Command {
         /// PTX text.
         file: PathBuf,
     },
-    /// Is a barrier reached while threads of a warp are parted?
+    /// Is a barrier reached within a region that threads have to leave together, and have parted in?
     Sass {
         /// A disassembly by nvdisasm -c.
         file: PathBuf,
@@ -50,7 +55,7 @@ fn run() -> anyhow::Result<ExitCode> {
         Command::Sass { file } => (machine_code(&file)?, file),
         Command::Counts { file } => {
             for entry in module(&file)?.entries {
-                println!("{} {}", entry.name, counts(&entry));
+                say(format_args!("{} {}", entry.name, counts(&entry)));
             }
             (true, file)
         }
@@ -59,6 +64,11 @@ fn run() -> anyhow::Result<ExitCode> {
         eprintln!("{}: threads may wait for one another for ever", name.display());
     }
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says a line; whoever does not read it does not want it.
+fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn read(file: &PathBuf) -> anyhow::Result<String> {
@@ -77,13 +87,13 @@ fn ptx(file: &PathBuf) -> anyhow::Result<bool> {
     for entry in module(file)?.entries {
         for divergence::Partial { line, operation, branches } in divergence::partial(&entry) {
             let branches: Vec<_> = branches.iter().map(ToString::to_string).collect();
-            println!(
+            say(format_args!(
                 "{}:{line}: {}: some threads of a block may reach {operation} without the others, by the branches in \
                  lines {}",
                 file.display(),
                 entry.name,
                 branches.join(", ")
-            );
+            ));
             is_clean = false;
         }
     }
@@ -95,11 +105,11 @@ fn machine_code(file: &PathBuf) -> anyhow::Result<bool> {
         sass::parted(&read(file)?).with_context(|| format!("cannot follow {}", file.display()))?;
     for sass::Parted { entry, line, instruction, open } in &parted {
         let open: Vec<_> = open.iter().map(|number| format!("B{number}")).collect();
-        println!(
+        say(format_args!(
             "{}:{line}: {entry}: {instruction} is reached by parted threads, while {} is open",
             file.display(),
             open.join(", ")
-        );
+        ));
     }
     Ok(parted.is_empty())
 }

@@ -3,7 +3,10 @@
 //! What is read is what the compiler writes for the kernels, where everything is inlined.  An instruction that
 //! is not known here, a call or an indirect branch, is an error: nothing is passed over.
 
-use std::{collections::HashMap, error, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    error, fmt,
+};
 
 /// The entry points of a text.
 #[derive(Clone, Debug)]
@@ -126,6 +129,12 @@ impl Module {
             }
             let Some((_, name)) = of.split_once(".entry ") else { continue };
             let name = name.split(['(', ' ']).next().unwrap_or_default();
+            if of.contains('{') {
+                return Err(PtxError {
+                    line,
+                    what: "a body that begins in the line of its entry".into(),
+                });
+            }
             let mut reader = Reader::new(name);
             // Parameters and launch bounds stand in front of the brace.
             let mut depth = 0_usize;
@@ -135,6 +144,9 @@ impl Module {
                     return Err(PtxError { line, what: format!("the entry {name} does not end") });
                 };
                 let of = of.split("//").next().unwrap_or_default();
+                if !is_open && of.contains(".entry ") {
+                    return Err(PtxError { line, what: format!("the entry {name} has no body") });
+                }
                 if !is_open {
                     is_open = of.trim() == "{";
                     depth = usize::from(is_open);
@@ -169,6 +181,8 @@ struct Reader {
     entry: Entry,
     numbers: HashMap<String, usize>,
     labels: HashMap<String, usize>,
+    /// Registers that were declared by their names, which need not begin with `%`.
+    declared: HashSet<String>,
     /// Where each block goes.
     goes: Vec<Goes>,
 }
@@ -176,8 +190,13 @@ struct Reader {
 impl Reader {
     fn new(name: &str) -> Self {
         let entry = Entry { name: name.into(), blocks: Vec::new(), registers: Vec::new() };
-        let mut reader =
-            Self { entry, numbers: HashMap::new(), labels: HashMap::new(), goes: Vec::new() };
+        let mut reader = Self {
+            entry,
+            numbers: HashMap::new(),
+            labels: HashMap::new(),
+            declared: HashSet::new(),
+            goes: Vec::new(),
+        };
         reader.begin_block();
         reader
     }
@@ -211,6 +230,11 @@ impl Reader {
         if of.starts_with(".branchtargets") || of.starts_with(".calltargets") {
             return Err(PtxError { line, what: format!("an indirect branch or call: {of}") });
         }
+        if let Some(registers) = of.strip_prefix(".reg") {
+            let (_, names) = registers.trim().split_once(char::is_whitespace).unwrap_or_default();
+            self.declared.extend(names.split(',').map(|name| name.trim().to_owned()));
+            return Ok(());
+        }
         if of.starts_with('.') {
             return Ok(());
         }
@@ -233,7 +257,10 @@ impl Reader {
         let operands = split(operands);
         let (written, read) = operands.split_at(usize::from(writes_one).min(operands.len()));
         let mut registers = |operands: &[&str]| -> Vec<usize> {
-            operands.iter().flat_map(|of| names(of)).map(|name| self.number(name)).collect()
+            let words = operands.iter().flat_map(|of| words(of));
+            let is_register = |word: &&str| word.starts_with('%') || self.declared.contains(*word);
+            let names: Vec<_> = words.filter(is_register).collect();
+            names.into_iter().map(|name| self.number(name)).collect()
         };
         let (writes, reads) = (registers(written), registers(read));
         let instruction = Instruction { line, operation: operation.into(), guard, reads, writes };
@@ -310,11 +337,11 @@ fn split(operands: &str) -> Vec<&str> {
     parts
 }
 
-/// Returns the registers in an operand.
-fn names(operand: &str) -> impl Iterator<Item = &str> {
-    let is_name =
+/// Returns the names and numbers in an operand.
+fn words(operand: &str) -> impl Iterator<Item = &str> {
+    let is_word =
         |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '%' | '_' | '.' | '$');
-    operand.split(move |letter| !is_name(letter)).filter(|name| name.starts_with('%'))
+    operand.split(move |letter| !is_word(letter)).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
@@ -374,6 +401,18 @@ $L_2:
             let error = Module::parse(&TEXT.replace(from, to)).expect_err("not known");
             assert_eq!(error.what, what);
         }
+        let brace =
+            TEXT.replace(".visible .entry one(", ".visible .entry none() {\n.visible .entry one(");
+        assert_eq!(
+            Module::parse(&brace).expect_err("a body").what,
+            "a body that begins in the line of its entry"
+        );
+        let bodiless =
+            TEXT.replace(".visible .entry one(", ".visible .entry none()\n.visible .entry one(");
+        assert_eq!(
+            Module::parse(&bodiless).expect_err("no body").what,
+            "the entry none has no body"
+        );
         let cut = TEXT.trim_end().trim_end_matches('}');
         assert_eq!(
             Module::parse(cut).expect_err("it has no end").what,

@@ -1,4 +1,5 @@
-//! Machine code, as `nvdisasm -c` prints it: whether a barrier is reached while threads of a warp are parted.
+//! Machine code, as `nvdisasm -c` prints it: whether a barrier is reached within a region that threads of a warp have
+//! to leave together, and have parted in.
 //!
 //! `BSSY B0, L` says that threads which part from here on meet again at `L`, and `BSYNC B0` waits for all of them
 //! but those that left by `BREAK B0`.  A thread that comes to a barrier in between waits there for threads that
@@ -14,6 +15,9 @@
 //!         BSYNC B0            the others wait here
 //! L:
 //! ```
+//!
+//! What lies in no region is not looked at: where threads part without one, the text that was assembled tells
+//! ([`divergence`](crate::divergence)).
 //!
 //! All ways through the code are followed, with what is open on each.  An assembler may put a `BSSY` in front of a
 //! barrier that it has nothing to do with; as long as no branch comes between, all threads are still together.
@@ -47,6 +51,11 @@ pub enum SassError {
         /// The line of the branch, from 1.
         line: usize,
     },
+    /// An instruction that is not followed: an indirect branch, or what moves or guards a region.
+    Unknown {
+        /// The line of the instruction, from 1.
+        line: usize,
+    },
     /// A barrier that no way leads to: the reader has overlooked a branch.
     Unreached {
         /// The line of the barrier, from 1.
@@ -59,6 +68,7 @@ impl fmt::Display for SassError {
         match self {
             Self::Empty => write!(f, "no kernel was found: is it the output of nvdisasm -c?"),
             Self::Label { line } => write!(f, "line {line}: the label of the branch is not there"),
+            Self::Unknown { line } => write!(f, "line {line}: this instruction is not followed"),
             Self::Unreached { line } => write!(f, "line {line}: no way was found to this barrier"),
         }
     }
@@ -182,6 +192,11 @@ impl<'a> Instruction<'a> {
         }
     }
 
+    /// Tells whether threads of a warp may execute it without the others, for its guard.
+    fn is_for_some(&self) -> bool {
+        self.guard.is_some_and(|guard| !guard.trim_start_matches('!').starts_with("UP"))
+    }
+
     /// Tells whether control goes to a label and does not come back; calls within a kernel do not return either.
     fn jumps(&self) -> bool {
         let is_within = self.label().is_some_and(|label| label.starts_with(".L"));
@@ -189,6 +204,9 @@ impl<'a> Instruction<'a> {
     }
 
     fn writes(&self, predicate: &str) -> bool {
+        if self.head() == "R2P" {
+            return true;
+        }
         let predicate = predicate.trim_start_matches('!');
         let operands = self.text.split_once(' ').map_or("", |(_, operands)| operands);
         operands.split(',').take(2).any(|of| of.trim() == predicate)
@@ -213,7 +231,7 @@ impl Kernel<'_> {
                 || self.instructions[called].iter().any(Instruction::is_barrier)
             {
                 let open = way.open & way.parted;
-                if open != 0 {
+                if open != 0 || instruction.is_for_some() {
                     found.push(Parted {
                         entry: self.name.into(),
                         line: instruction.line,
@@ -257,6 +275,12 @@ impl Kernel<'_> {
     ) -> Result<(), SassError> {
         let on = Way { next: way.next + 1, ..way };
         match of.head() {
+            "BRX" | "BRXU" | "JMX" | "JMXU" | "BMOV" => {
+                return Err(SassError::Unknown { line: of.line });
+            }
+            "BSSY" | "BSYNC" if of.is_for_some() => {
+                return Err(SassError::Unknown { line: of.line });
+            }
             "BSSY" => ways.push(Way {
                 open: way.open | of.region(),
                 parted: way.parted & !of.region(),
@@ -265,12 +289,16 @@ impl Kernel<'_> {
             "BSYNC" => ways.push(Way { open: way.open & !of.region(), ..on }),
             "BREAK" => {
                 let broken = Way { open: way.open & !of.region(), ..on };
-                match of.guard {
-                    Some(guard) => {
-                        ways.push(Way { known: Some((guard, true)), ..broken });
-                        ways.push(Way { known: Some((guard, false)), ..on });
+                match (of.guard, of.condition()) {
+                    (None, None) => ways.push(broken),
+                    // Which of two predicates kept a thread is not followed.
+                    (Some(_), Some(_)) => {
+                        ways.extend([Way { known: None, ..broken }, Way { known: None, ..on }]);
                     }
-                    None => ways.push(broken),
+                    (Some(predicate), None) | (None, Some(predicate)) => {
+                        ways.push(Way { known: Some((predicate, true)), ..broken });
+                        ways.push(Way { known: Some((predicate, false)), ..on });
+                    }
                 }
             }
             "EXIT" | "RET" | "KILL" => {
@@ -290,21 +318,21 @@ impl Kernel<'_> {
                     .flatten()
                     .any(|of| !of.trim_start_matches('!').starts_with("UP"));
                 let parted = if parts { u16::MAX } else { way.parted };
-                match (way.known, of.guard) {
-                    (Some((known, holds)), Some(guard)) if same(known, guard) => {
-                        let takes = holds == (known == guard);
-                        ways.push(Way {
-                            next: if takes { to } else { on.next },
-                            known: None,
-                            ..on
-                        });
+                let taken = match (way.known, conditions) {
+                    (Some((known, holds)), [Some(only), None] | [None, Some(only)])
+                        if same(known, only) =>
+                    {
+                        Some(holds == (known == only))
                     }
-                    _ => {
-                        ways.push(Way { next: to, parted, ..on });
-                        if is_conditional {
-                            ways.push(Way { parted, ..on });
-                        }
-                    }
+                    _ if is_conditional => None,
+                    _ => Some(true),
+                };
+                let known = if taken.is_some() && is_conditional { None } else { way.known };
+                if taken != Some(false) {
+                    ways.push(Way { next: to, parted, known, ..on });
+                }
+                if taken != Some(true) {
+                    ways.push(Way { parted, known, ..on });
                 }
             }
             _ => {

@@ -157,6 +157,9 @@ ret;";
         ("mov.u64 %SPL, depot; ld.u32 %r1, [%SPL+8];", true),
         ("mov.u32 %r1, %clock;", true),
         ("mov.u32 %r1, %nctaid.x;", false),
+        ("cvta.local.u64 %rd2, %rd1; ld.u32 %r1, [%rd2];", true),
+        ("cvta.global.u64 %rd2, %rd1; ld.u32 %r1, [%rd2];", false),
+        ("add.cc.u32 %r2, %r3, 1; addc.u32 %r1, 0, 0;", true),
     ] {
         assert_eq!(!lines(&text.replace("LOAD", load)).is_empty(), differs, "{load}");
     }
@@ -177,4 +180,51 @@ add.u32 %r2, %r2, 1;
 $L_end:
 ret;";
     assert_eq!(lines(text), []);
+}
+
+/// Which lanes have a lane to read from, and which barrier is meant, may differ as well.
+#[test]
+fn lanes_and_numbers_of_barriers() {
+    let text = "
+ld.param.u32 %r1, [count];
+shfl.sync.down.b32 %r2|%p1, %r1, 1, 0x1f, -1;
+@%p1 bra $L_end;
+bar.sync 0;
+$L_end:
+ret;";
+    assert_eq!(lines(text), [6]);
+    let common = text
+        .replace("%r2|%p1, %r1, 1, 0x1f, -1;", "%r2, %r1, 1, 0x1f, -1; setp.eq.u32 %p1, %r2, 0;");
+    assert_eq!(lines(&common), []);
+    assert_eq!(lines("mov.u32 %r1, %tid.x;\nbar.sync %r1;\nret;"), [4]);
+    assert_eq!(lines("mov.u32 %r1, %ctaid.x;\nbar.sync %r1;\nret;"), []);
+}
+
+/// A register whose name does not begin as others do, in a scope of its own.
+#[test]
+fn a_register_of_another_name() {
+    let text = "
+mov.u64 %rd1, %clock64;
+{ .reg .b32 tmp; mov.b64 {tmp, %r1}, %rd1; add.u32 %r2, tmp, 0; }
+setp.eq.u32 %p1, %r2, 0;
+@%p1 bra $L_end;
+bar.sync 0;
+$L_end:
+ret;";
+    assert_eq!(lines(text), [7]);
+    assert_eq!(lines(&text.replace("%clock64", "%ntid.x")), []);
+}
+
+/// Who is in an endless loop never comes.
+#[test]
+fn a_barrier_beside_an_endless_loop() {
+    let text = "
+mov.u32 %r1, %tid.x;
+setp.eq.u32 %p1, %r1, 0;
+@%p1 bra $L_wait;
+bar.sync 0;
+ret;
+$L_wait:
+bra.uni $L_wait;";
+    assert_eq!(lines(text), [6]);
 }

@@ -128,3 +128,68 @@ fn what_cannot_be_followed_is_an_error() {
     );
     assert_eq!(found(&behind), Err(SassError::Unreached { line: 15 }));
 }
+
+/// A region around the one that is left by a `BREAK` stays open.
+#[test]
+fn an_outer_region_stays_open() {
+    let text = "
+        /*0000*/                   BSSY B1, `(.L_outer) ;
+        /*0010*/                   BSSY B0, `(.L_met) ;
+        /*0020*/               @P0 BREAK B0 ;
+        /*0030*/               @P0 BRA `(.L_barrier) ;
+        /*0040*/                   BSYNC B0 ;
+.L_met:
+        /*0050*/                   IADD3 R1, R1, 0x1, RZ ;
+.L_barrier:
+        /*0060*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*0070*/                   BSYNC B1 ;
+.L_outer:
+        /*0080*/                   EXIT ;
+";
+    assert_eq!(found(text).map(|found| found[0].open.clone()), Ok(vec![1]));
+}
+
+/// A `BREAK` under a predicate among its operands leaves only for those for whom it holds.
+#[test]
+fn a_break_for_some() {
+    let text = "
+        /*0000*/                   BSSY B0, `(.L_met) ;
+        /*0010*/               @P2 BRA `(.L_on) ;
+        /*0020*/                   BREAK P1, B0 ;
+        /*0030*/                   BRA `(.L_barrier) ;
+.L_on:
+        /*0040*/                   BSYNC B0 ;
+.L_met:
+        /*0050*/                   IADD3 R1, R1, 0x1, RZ ;
+.L_barrier:
+        /*0060*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*0070*/                   EXIT ;
+";
+    assert_eq!(found(text).map(|found| found.len()), Ok(1));
+    let all = text.replace("BREAK P1, B0", "BREAK B0");
+    assert_eq!(found(&all), Ok(vec![]));
+    let both = text.replace("BREAK P1, B0", "BREAK P1, B0 ;\n @P0 BREAK P1, B0");
+    assert_eq!(found(&both).map(|found| found.len()), Ok(1));
+}
+
+#[test]
+fn a_barrier_under_a_predicate() {
+    let text = "
+        /*0000*/               @P0 BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*0010*/                   EXIT ;
+";
+    assert_eq!(found(text).map(|found| found.len()), Ok(1));
+    assert_eq!(found(&text.replace("@P0", "@UP0")), Ok(vec![]));
+}
+
+#[test]
+fn what_is_not_followed_is_refused() {
+    for (from, to) in [
+        ("BRA `(.L_barrier)", "BRX R4 -0x10"),
+        ("BRA `(.L_barrier)", "BMOV.32.CLEAR B0, R4"),
+        ("                   BSYNC B0", "               @P3 BSYNC B0"),
+        ("                   BSSY B0", "               @P3 BSSY B0"),
+    ] {
+        assert!(matches!(found(&EARLY.replace(from, to)), Err(SassError::Unknown { .. })), "{to}");
+    }
+}
