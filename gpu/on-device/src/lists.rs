@@ -104,7 +104,10 @@ pub(crate) fn run(rows: &mut Rows, device: &mut Cuda, width: usize) -> anyhow::R
                     bad.view_mut(),
                 )?)
             })?;
-            Ok(row(timed, bytes))
+            let mut row = row(timed, bytes);
+            // For those who do the same elsewhere.
+            row["lengths"] = json!(counts);
+            Ok(row)
         })?;
     }
     rows.row("unscale and update", || {
@@ -116,6 +119,9 @@ pub(crate) fn run(rows: &mut Rows, device: &mut Cuda, width: usize) -> anyhow::R
         device.read(steps.view(), &mut taken)?;
         let mut row = row(timed, 18);
         row["steps"] = json!(taken[0]);
+        row["learning_rate"] = json!(SGD.learning_rate);
+        row["momentum"] = json!(SGD.momentum);
+        row["weight_decay"] = json!(SGD.weight_decay);
         Ok(row)
     })
 }

@@ -25,7 +25,8 @@ mod timing;
 mod tools;
 
 use std::{
-    path::PathBuf,
+    io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -62,8 +63,11 @@ struct Options {
     #[arg(long)]
     trial: bool,
     /// Seconds after which a row is given up, instead of each part's own limit
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     row_seconds: Option<u64>,
+    /// End when the program that started this one does
+    #[arg(long, hide = true)]
+    dies_with_parent: bool,
 }
 
 impl Options {
@@ -112,14 +116,17 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("adaloss-on-device: {error:#}");
+            let _ = writeln!(io::stderr(), "adaloss-on-device: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 /// Runs all parts; returns whether nothing was wrong in any.
-fn run(path: &std::path::Path, options: &Options) -> anyhow::Result<bool> {
+fn run(path: &Path, options: &Options) -> anyhow::Result<bool> {
+    for part in &options.only {
+        anyhow::ensure!(Part::ALL.contains(part), "{} is no part of its own", part.name());
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second one ends the program at once.
@@ -142,8 +149,9 @@ fn run(path: &std::path::Path, options: &Options) -> anyhow::Result<bool> {
     }
     let results = supervisor.results;
     let faults = results.faults();
-    println!("{}", plan::summary(&results));
-    faults.iter().for_each(|fault| println!("{fault}"));
-    println!("The results are in {}", path.display());
+    let mut text = plan::summary(&results);
+    faults.iter().for_each(|fault| text += &format!("{fault}\n"));
+    // The results are written, whether anybody reads this or not.
+    let _ = writeln!(io::stdout(), "{text}The results are in {}", path.display());
     Ok(faults.is_empty())
 }

@@ -4,7 +4,6 @@ use std::{
     fs,
     path::Path,
     process::Command,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -81,39 +80,52 @@ impl Part {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Seconds after which a row is given up, and all of them: several times what an H200 should take. What all parts
-    /// take together is bounded by `--minutes`.
-    const fn seconds(self) -> [u64; 2] {
+    /// Seconds after which a row is given up: while the part prepares itself, and behind that; and all of them.
+    ///
+    /// They are several times what an H200 should take, and yet leave room for some rows that hang. What all parts take
+    /// together is bounded by `--minutes`.
+    const fn seconds(self) -> [u64; 3] {
         match self {
             // The driver compiles two megabytes of text.
-            Self::Load => [30, 60],
-            Self::Reload => [30, 30],
-            Self::Memcheck | Self::Synccheck | Self::Racecheck => [45, 50],
-            Self::Conformance => [20, 60],
-            Self::Streams => [15, 60],
-            Self::Decisions | Self::Lists => [10, 20],
-            Self::Products => [15, 45],
-            // To import PyTorch alone may take half of it.
-            Self::Peers => [40, 80],
-            Self::Profile => [60, 60],
-            Self::Layers => [20, 120],
-            Self::Probe | Self::Kernels => [30, 30],
+            Self::Load => [40, 5, 90],
+            Self::Reload => [40, 5, 40],
+            Self::Memcheck | Self::Synccheck | Self::Racecheck => [60, 10, 80],
+            Self::Conformance => [20, 15, 80],
+            Self::Streams => [20, 10, 70],
+            Self::Decisions | Self::Lists => [15, 5, 25],
+            Self::Products => [20, 5, 50],
+            // To import PyTorch alone may take half a minute.
+            Self::Peers => [40, 10, 80],
+            Self::Profile => [40, 30, 80],
+            Self::Layers => [20, 20, 120],
+            Self::Probe | Self::Kernels => [30, 10, 30],
+        }
+    }
+
+    /// Rows at the beginning of a part that prepare the others: to open the device, and to load the kernels.
+    const fn preparing_rows(self) -> usize {
+        match self {
+            Self::Load | Self::Reload | Self::Memcheck | Self::Synccheck | Self::Racecheck => 2,
+            _ => 0,
         }
     }
 
     /// What the part may take.
     pub(crate) fn limits(self, options: &Options) -> Limits {
-        let [row, part] = self.seconds();
-        let row = options.row_seconds.unwrap_or(row);
-        Limits { row: Duration::from_secs(row), part: Duration::from_secs(part.max(row)) }
+        let [preparation, row, part] = self.seconds().map(Duration::from_secs);
+        let row = options.row_seconds.map_or(row, Duration::from_secs);
+        Limits { preparation, preparing_rows: self.preparing_rows(), row, part: part.max(row) }
     }
 
     /// Runs the part in this process.
     pub(crate) fn run(self, rows: &Path, skip: usize, options: &Options) -> anyhow::Result<()> {
+        // The program that watches this one may be killed. Under a tool, which may start it from a thread that ends, the
+        // signal would come at any time.
         #[cfg(target_os = "linux")]
-        // Whatever becomes of the program that watches this one, no process stays behind with the GPU.
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-            .context("cannot die with its parent")?;
+        if options.dies_with_parent {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+                .context("cannot die with its parent")?;
+        }
         let (rows, elements) = (&mut Rows::open(rows, skip)?, options.elements());
         match self {
             Self::Load => {
@@ -187,7 +199,7 @@ fn load(rows: &mut Rows) -> anyhow::Result<Cuda> {
         let context = CudaContext::new(0).context("the driver refused a context")?;
         let stream = context.new_stream().context("the driver refused a stream")?;
         let began = Instant::now();
-        let opened = Cuda::on(Arc::clone(&stream))?;
+        let opened = Cuda::on(stream)?;
         let seconds = began.elapsed().as_secs_f64();
         let resident: serde_json::Map<_, _> =
             opened.resident().map(|(name, blocks)| (name.to_owned(), blocks.into())).collect();

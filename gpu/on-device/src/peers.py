@@ -1,8 +1,8 @@
 """Times what PyTorch has for the same purposes, on the same GPU, row by row.
 
-    peers.py RESULTS ROWS SKIP TRIAL
+    peers.py RESULTS ROWS SKIP
 
-Reads from RESULTS, as adaloss-on-device writes them, how large our tensors and products were; appends a line of JSON to ROWS
+Reads from RESULTS, as adaloss-on-device writes them, how large our tensors, lists and products were; appends a line of JSON to ROWS
 when it begins a row and one when it has it, as that program's own parts do; leaves out the first SKIP rows. Inputs are as large
 as ours, and lists of tensors rotate through copies that exceed any L2 cache together. A time is the median of 11 times between
 the device's events: of a graph of several launches where PyTorch can capture the operation, else of several launches.
@@ -15,7 +15,6 @@ import time
 import torch
 
 TIMES, BATCH_MS, MOST, COPIES = 11, 4.0, 64, 4
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 1.0e-4
 
 
 class Rows:
@@ -76,19 +75,6 @@ def timed(run, captured=True):
     }
 
 
-def resnet_50(width):
-    """Lengths of the weights of a ResNet-50, as in lists.rs."""
-    counts, channels = [3 * 49 * width, width, width], width
-    for stage, blocks in enumerate([3, 4, 6, 3]):
-        wide = width << stage
-        for block in range(blocks):
-            counts += [channels * wide, wide, wide, 9 * wide * wide, wide, wide, 4 * wide * wide, 4 * wide, 4 * wide]
-            if block == 0:
-                counts += [channels * 4 * wide, 4 * wide, 4 * wide]
-            channels = 4 * wide
-    return counts + [1000 * channels, 1000]
-
-
 def streams(rows, elements):
     """What walks over one large tensor."""
     x = torch.randn(elements, device="cuda") * 1.0e-4
@@ -114,7 +100,7 @@ def streams(rows, elements):
     rows.row("unscale binary16 and check", lambda: timed(check))
 
 
-def lists(rows, counts):
+def lists(rows, counts, sgd):
     """What walks over all gradients of a model, asked for as an optimizer asks for it."""
     def tensors(dtype, requires_grad=False):
         values = [(torch.randn(count, device="cuda") * 1.0e-4).to(dtype) for count in counts]
@@ -134,9 +120,10 @@ def lists(rows, counts):
     rows.row("list: check and unscale in place, f32", lambda: timed(check, captured=False))
     rows.row("list: widen, check and unscale", lambda: timed(widen, captured=False))
     weights = tensors(torch.float, requires_grad=True)
-    for kind in ["foreach", "fused"]:
+
+    def stepping(kind):
         optimizer = torch.optim.SGD(
-            weights, LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, **{kind: True})
+            weights, sgd["learning_rate"], momentum=sgd["momentum"], weight_decay=sgd["weight_decay"], **{kind: True})
 
         def step(nth):
             widen(nth)
@@ -144,7 +131,10 @@ def lists(rows, counts):
                 weight.grad = gradient
             optimizer.step()
 
-        rows.row(f"list: widen, check, unscale and SGD, {kind}", lambda: timed(step, captured=False))
+        return timed(step, captured=False)
+
+    for kind in ["foreach", "fused"]:
+        rows.row(f"list: widen, check, unscale and SGD, {kind}", lambda: stepping(kind))
 
 
 def products(rows, shapes):
@@ -175,15 +165,18 @@ def products(rows, shapes):
 
 
 def main():
-    results, rows, skip, trial = sys.argv[1:]
+    results, rows, skip = sys.argv[1:]
     with open(results) as file:
         results = json.load(file)
     rows = Rows(rows, int(skip))
     rows.row("PyTorch", lambda: {"version": torch.__version__, "gpu": torch.cuda.get_device_name()})
     streams(rows, results["elements"])
-    lists(rows, resnet_50(1 if trial == "true" else 64))
-    found = [row for part in results["parts"] if part["part"] == "products" for row in part["rows"]]
-    products(rows, [(row["row"], row["shape"]) for row in found if "shape" in row])
+    found = {part["part"]: part["rows"] for part in results["parts"]}
+    lengths = [row["lengths"] for row in found.get("lists", []) if "lengths" in row]
+    updates = [row for row in found.get("lists", []) if "momentum" in row]
+    if lengths and updates:
+        lists(rows, lengths[0], updates[0])
+    products(rows, [(row["row"], row["shape"]) for row in found.get("products", []) if "shape" in row])
 
 
 main()

@@ -14,7 +14,7 @@ use crate::{
     part::Part,
     peers,
     results::{PROBE_OF, Results},
-    supervise::Supervisor,
+    supervise::{CANNOT_RUN, Supervisor},
     tools,
 };
 
@@ -41,6 +41,9 @@ impl<'a> Plan<'a> {
 
     /// Runs a part.
     pub(crate) fn run(&self, supervisor: &mut Supervisor<'_>, part: Part) -> anyhow::Result<()> {
+        if let Some(why) = supervisor.is_over() {
+            return supervisor.leave_out(&part.name(), why);
+        }
         match part {
             Part::Memcheck | Part::Synccheck | Part::Racecheck => self.sanitize(supervisor, part),
             Part::Profile => self.profile(supervisor),
@@ -59,7 +62,9 @@ impl<'a> Plan<'a> {
 
     /// Returns a process of this program that runs a part.
     fn process(&self, part: Part, rows: &Path, skip: usize) -> Command {
-        self.under(Command::new(&self.program), part, rows, skip)
+        let mut command = self.under(Command::new(&self.program), part, rows, skip);
+        command.arg("--dies-with-parent");
+        command
     }
 
     /// Lets a command, which ends in this program, run a part.
@@ -109,17 +114,9 @@ impl<'a> Plan<'a> {
         supervisor.run(&name, Part::Profile.limits(self.options), |rows, skip| {
             let log = folder.join(format!("{name}-{skip}.csv"));
             let mut command = Command::new("ncu");
-            // The clocks stay what they are: they are not ours.
-            command.args([
-                "--clock-control",
-                "none",
-                "--set",
-                "full",
-                "--csv",
-                "--page",
-                "raw",
-                "--log-file",
-            ]);
+            // The clocks stay what they are: they are not ours. What is narrowed first is an operand.
+            command.args(["--clock-control", "none", "--launch-skip", "1", "--set", "full"]);
+            command.args(["--csv", "--page", "raw", "--log-file"]);
             command.arg(&log).arg(&self.program);
             logs.push(log);
             self.under(command, Part::Kernels, rows, skip)
@@ -142,15 +139,15 @@ impl<'a> Plan<'a> {
             command.args(sees);
             command
         };
-        if !self.probe(supervisor, Part::Peers, probe)? {
-            return supervisor.leave_out(&Part::Peers.name(), "PyTorch is missing, or sees no GPU");
+        if let Err(why) = self.probe(supervisor, Part::Peers, probe)? {
+            let why = why.unwrap_or("PyTorch is missing, or sees no GPU");
+            return supervisor.leave_out(&Part::Peers.name(), why);
         }
         let script = supervisor.folder.join("peers.py");
         fs::write(&script, peers::PROGRAM).context("cannot write the program for PyTorch")?;
         supervisor.run(&Part::Peers.name(), Part::Peers.limits(self.options), |rows, skip| {
             let mut command = Command::new("python3");
             command.arg(&script).arg(self.results).arg(rows).arg(skip.to_string());
-            command.arg(self.options.trial.to_string());
             command
         })?;
         let ratios = peers::ratios(&supervisor.results);
@@ -166,32 +163,36 @@ impl<'a> Plan<'a> {
         tool: &str,
         arguments: &[&str],
     ) -> anyhow::Result<bool> {
-        if Command::new(tool).arg("--version").output().is_err() {
-            supervisor.leave_out(&part.name(), &format!("{tool} is not installed"))?;
-            return Ok(false);
-        }
         let works = self.probe(supervisor, part, |rows, skip| {
             let mut command = Command::new(tool);
             command.args(arguments).arg(&self.program);
             self.under(command, Part::Probe, rows, skip)
         })?;
-        if !works {
-            supervisor.leave_out(&part.name(), &format!("{tool} does not work with this GPU"))?;
-        }
-        Ok(works)
+        let Err(why) = works else { return Ok(true) };
+        let status = &supervisor.results.part(&probe_of(part))["status"];
+        let is_missing = status.as_str().is_some_and(|status| status.starts_with(CANNOT_RUN));
+        let what = if is_missing { "is not installed" } else { "does not work with this GPU" };
+        supervisor.leave_out(&part.name(), why.unwrap_or(&format!("{tool} {what}")))?;
+        Ok(false)
     }
 
-    /// Runs what tries whether a part can be run.
+    /// Runs what tries whether a part can be run; otherwise there may be a reason that has nothing to do with it.
     fn probe(
         &self,
         supervisor: &mut Supervisor<'_>,
         part: Part,
         command: impl FnMut(&Path, usize) -> Command,
-    ) -> anyhow::Result<bool> {
-        let name = format!("{PROBE_OF}{}", part.name());
+    ) -> anyhow::Result<Result<(), Option<&'static str>>> {
+        let name = probe_of(part);
         supervisor.run(&name, Part::Probe.limits(self.options), command)?;
-        Ok(supervisor.results.part(&name)["status"] == "done")
+        let works = supervisor.results.part(&name)["status"] == "done";
+        Ok(if works { Ok(()) } else { Err(supervisor.is_over()) })
     }
+}
+
+/// Returns the name of what tries whether a part can be run.
+fn probe_of(part: Part) -> String {
+    format!("{PROBE_OF}{}", part.name())
 }
 
 /// Says at the top of the results what was measured.

@@ -1,8 +1,9 @@
 //! Parts as processes of their own: each has its limits, and none can hide what another finds.
 
 use std::{
+    fmt,
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -14,7 +15,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::{
-    results::{Results, fault},
+    results::{INTERRUPTED, NO_TIME, Results, fault},
     rows::Line,
 };
 
@@ -30,13 +31,27 @@ const MOST_RESTARTS: usize = 20;
 /// Lines of a process's output that are kept with a row that it did not survive.
 const OUTPUT_LINES: usize = 12;
 
+/// What the status of a part begins with whose program is not there.
+pub(crate) const CANNOT_RUN: &str = "cannot run ";
+
 /// What a part may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Each row, or what comes before the first one.
+    /// What comes before a process's first row, and each of the part's first rows that prepare the others.
+    pub(crate) preparation: Duration,
+    /// How many rows those are.
+    pub(crate) preparing_rows: usize,
+    /// Each row behind them.
     pub(crate) row: Duration,
     /// All of it.
     pub(crate) part: Duration,
+}
+
+impl Limits {
+    /// Returns how long a process may say nothing that has begun so many rows, after others that were left out.
+    fn of(&self, skip: usize, begun: usize) -> Duration {
+        if begun == 0 || skip + begun <= self.preparing_rows { self.preparation } else { self.row }
+    }
 }
 
 /// Runs parts, until it is told to end or the time is up.
@@ -54,7 +69,7 @@ pub(crate) struct Supervisor<'a> {
 enum Ended {
     Exit(ExitStatus),
     /// A row took too long.
-    Row,
+    Row(Duration),
     /// The part did.
     Part,
     Interrupted,
@@ -73,11 +88,11 @@ struct Progress {
 
 impl Supervisor<'_> {
     /// Tells whether there is no time for anything more, or nobody wants it.
-    fn is_over(&self) -> Option<&'static str> {
+    pub(crate) fn is_over(&self) -> Option<&'static str> {
         if self.interrupted.load(Relaxed) {
-            Some("not run: interrupted")
+            Some(INTERRUPTED)
         } else if Instant::now() >= self.until {
-            Some("not run: no time is left")
+            Some(NO_TIME)
         } else {
             None
         }
@@ -85,7 +100,7 @@ impl Supervisor<'_> {
 
     /// Notes that a part cannot be run here.
     pub(crate) fn leave_out(&mut self, part: &str, why: &str) -> anyhow::Result<()> {
-        eprintln!("{part}: not run: {why}");
+        say(format_args!("{part}: not run: {why}"));
         self.results.open(part)?;
         self.results.close(part, &format!("not run: {why}"), 0.0)
     }
@@ -101,7 +116,7 @@ impl Supervisor<'_> {
         self.results.open(part)?;
         let began = Instant::now();
         if let Some(why) = self.is_over() {
-            return self.results.close(part, why, 0.0);
+            return self.results.close(part, &format!("not run: {why}"), 0.0);
         }
         let until = self.until.min(began + limits.part);
         let mut skip = 0;
@@ -116,7 +131,7 @@ impl Supervisor<'_> {
                     break;
                 }
             };
-            let (ended, progress) = self.watch(part, &mut child, &rows, limits.row, until)?;
+            let (ended, progress) = self.watch(part, &mut child, &rows, (limits, skip), until)?;
             skip += progress.begun;
             let why = match ended {
                 Ended::Exit(exit) if exit.success() && progress.in_flight.is_none() => {
@@ -124,12 +139,12 @@ impl Supervisor<'_> {
                     break;
                 }
                 Ended::Exit(exit) => exit.to_string(),
-                Ended::Row => format!("killed after {:.0} s", limits.row.as_secs_f64()),
+                Ended::Row(took) => format!("killed after {:.0} s", took.as_secs_f64()),
                 Ended::Part => format!("cut off after {:.0} s", began.elapsed().as_secs_f64()),
                 Ended::Interrupted => "interrupted".into(),
             };
             if let Some(name) = progress.in_flight {
-                eprintln!("{part}: {name}: {why}");
+                say(format_args!("{part}: {name}: {why}"));
                 self.results
                     .add(part, json!({ "row": name, "failed": why, "output": tail(&output) }))?;
             } else if progress.begun == 0 {
@@ -152,7 +167,7 @@ impl Supervisor<'_> {
         }
         let status = status.unwrap_or_else(|| format!("given up after {MOST_RESTARTS} restarts"));
         if status != "done" {
-            eprintln!("{part}: {status}");
+            say(format_args!("{part}: {status}"));
         }
         self.results.close(part, &status, began.elapsed().as_secs_f64())
     }
@@ -161,9 +176,9 @@ impl Supervisor<'_> {
     fn watch(
         &mut self,
         part: &str,
-        child: &mut Child,
+        child: &mut Process,
         rows: &Path,
-        row_limit: Duration,
+        (limits, skip): (Limits, usize),
         until: Instant,
     ) -> anyhow::Result<(Ended, Progress)> {
         let mut reader = Reader::default();
@@ -171,21 +186,9 @@ impl Supervisor<'_> {
         let mut last = Instant::now();
         loop {
             // In this order, so that what a process wrote last is not missed.
-            let exit = child.try_wait().context("cannot look at a process")?;
-            for line in reader.lines(rows)? {
+            let exit = child.0.try_wait().context("cannot look at a process")?;
+            if self.take(part, reader.lines(rows)?, &mut progress)? {
                 last = Instant::now();
-                match line {
-                    Line::Begin(name) => {
-                        progress.begun += 1;
-                        progress.in_flight = Some(name);
-                    }
-                    Line::Row(row) => {
-                        progress.in_flight = None;
-                        progress.has_failed = row["error"].is_string();
-                        eprintln!("{part}: {}", summary(&row));
-                        self.results.add(part, row)?;
-                    }
-                }
             }
             let ended = if let Some(exit) = exit {
                 return Ok((Ended::Exit(exit), progress));
@@ -193,43 +196,89 @@ impl Supervisor<'_> {
                 Ended::Interrupted
             } else if Instant::now() >= until {
                 Ended::Part
-            } else if last.elapsed() >= row_limit {
-                Ended::Row
+            } else if last.elapsed() >= limits.of(skip, progress.begun) {
+                Ended::Row(last.elapsed())
             } else {
                 thread::sleep(PAUSE);
                 continue;
             };
-            kill(child)?;
+            child.kill();
+            // It may have come to the end of a row at the last moment.
+            self.take(part, reader.lines(rows)?, &mut progress)?;
             return Ok((ended, progress));
+        }
+    }
+
+    /// Takes over what a process wrote down; returns whether there was anything.
+    fn take(
+        &mut self,
+        part: &str,
+        lines: Vec<Line>,
+        progress: &mut Progress,
+    ) -> anyhow::Result<bool> {
+        let is_any = !lines.is_empty();
+        for line in lines {
+            match line {
+                Line::Begin(name) => {
+                    progress.begun += 1;
+                    progress.in_flight = Some(name);
+                }
+                Line::Row(row) => {
+                    progress.in_flight = None;
+                    progress.has_failed = row["error"].is_string();
+                    say(format_args!("{part}: {}", summary(&row)));
+                    self.results.add(part, row)?;
+                }
+            }
+        }
+        Ok(is_any)
+    }
+}
+
+/// Says a line on standard error; nothing is lost if nobody reads it.
+fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A process, which does not outlive its name here.
+struct Process(Child);
+
+impl Process {
+    /// Kills it and its children, and waits for its end, but not for ever.
+    fn kill(&mut self) {
+        #[cfg(unix)]
+        if let Some(group) =
+            i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = self.0.kill();
+        let until = Instant::now() + DYING;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < until {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.kill();
         }
     }
 }
 
 /// Starts a process that takes its children along when it is killed.
-fn spawn(mut command: Command, output: &Path) -> anyhow::Result<Child> {
+fn spawn(mut command: Command, output: &Path) -> anyhow::Result<Process> {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let file =
         File::create(output).with_context(|| format!("cannot write {}", output.display()))?;
     let both = file.try_clone().context("cannot share a file")?;
     command.stdin(Stdio::null()).stdout(file).stderr(both);
-    command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))
-}
-
-/// Kills a process and its children.
-fn kill(child: &mut Child) -> anyhow::Result<()> {
-    #[cfg(unix)]
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-        // It may have ended meanwhile.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
-    let _ = child.kill();
-    let until = Instant::now() + DYING;
-    while child.try_wait().context("cannot look at a process")?.is_none() && Instant::now() < until
-    {
-        thread::sleep(PAUSE);
-    }
-    Ok(())
+    let child = command.spawn();
+    child.map(Process).with_context(|| format!("{CANNOT_RUN}{}", command.get_program().display()))
 }
 
 /// A file that grows.

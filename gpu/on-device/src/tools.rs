@@ -25,11 +25,11 @@ pub(crate) fn sanitized(logs: impl Iterator<Item = String>) -> Value {
     row
 }
 
-/// Returns what compute-sanitizer counted, from the end of its log.
+/// Returns what compute-sanitizer counted, from the end of its log: racecheck has a summary of another name.
 fn summary(log: &str) -> Option<&str> {
-    log.lines()
-        .rev()
-        .find_map(|line| line.split_once("ERROR SUMMARY: ").map(|(_, summary)| summary.trim()))
+    let of = |line: &str| line.contains("RACECHECK SUMMARY: ") || line.contains("ERROR SUMMARY: ");
+    let line = log.lines().rev().find(|line| of(line))?;
+    line.split_once("SUMMARY: ").map(|(_, found)| found.trim())
 }
 
 /// Returns the kernels that ncu measured, from its raw page as comma-separated values: an object each, whose values are
@@ -70,6 +70,8 @@ mod tests {
     fn a_summary_is_found_behind_the_errors() {
         let log = "========= COMPUTE-SANITIZER\n========= Invalid read\n========= ERROR SUMMARY: 1 error\n";
         assert_eq!(summary(log), Some("1 error"));
+        let races = "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)";
+        assert_eq!(summary(races), Some("0 hazards displayed (0 errors, 0 warnings)"));
         let row = sanitized([log.into(), "= ERROR SUMMARY: 0 errors".into()].into_iter());
         assert_eq!(row["found"], json!(["1 error", "0 errors"]));
         assert!(row["difference"].as_str().is_some_and(|what| what.contains("Invalid read")));

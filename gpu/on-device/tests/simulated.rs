@@ -160,8 +160,7 @@ fn tools(folder: &Path, sanitizer: &str) -> Anyway<()> {
         ("compute-sanitizer", sanitizer),
         (
             "ncu",
-            "[ \"$1\" = --version ] && exit\n\
-             while [ $# -gt 0 ]; do case $1 in --log-file) log=$2 ;; */adaloss-on-device) break ;; esac; shift; done\n\
+            "while [ $# -gt 0 ]; do case $1 in --log-file) log=$2 ;; */adaloss-on-device) break ;; esac; shift; done\n\
              [ -z \"$log\" ] || printf '==PROF==\\n\"ID\",\"Kernel Name\",\"time\"\\n\"\",\"\",\"ns\"\\n\"0\",\"k\",\"1,250\"\\n' >\"$log\"\n\
              exec \"$@\"",
         ),
@@ -180,8 +179,7 @@ fn tools(folder: &Path, sanitizer: &str) -> Anyway<()> {
 }
 
 /// Runs what comes behind its own arguments, and says that it found nothing.
-const CLEAN: &str = "[ \"$1\" = --version ] && exit\n\
-    while [ $# -gt 0 ]; do case $1 in --log-file) log=$2 ;; */adaloss-on-device) break ;; esac; shift; done\n\
+const CLEAN: &str = "while [ $# -gt 0 ]; do case $1 in --log-file) log=$2 ;; */adaloss-on-device) break ;; esac; shift; done\n\
     [ -z \"$log\" ] || echo '========= ERROR SUMMARY: 0 errors' >\"$log\"\n\
     exec \"$@\"";
 
@@ -223,7 +221,7 @@ fn what_a_sanitizer_finds_is_a_fault() -> Anyway<()> {
     assert_eq!(row(&results, "memcheck", "the end of the process")["failed"], "exit status: 9");
     assert!(row(&results, "memcheck", "summary")["difference"].is_string());
     // A tool that does not work here is no fault.
-    tools(folder.path(), "[ \"$1\" = --version ] && exit\necho 'Device not supported'; exit 1")?;
+    tools(folder.path(), "echo 'Device not supported'; exit 1")?;
     let run = trial(&path, folder.path())?.args(["--only", "memcheck"]).output()?;
     let results = read(&path)?;
     assert_eq!(
@@ -236,16 +234,24 @@ fn what_a_sanitizer_finds_is_a_fault() -> Anyway<()> {
     Ok(())
 }
 
+/// Counts the processes that have inherited a mark.
+fn marked(mark: &str) -> Anyway<usize> {
+    let processes = fs::read_dir("/proc")?
+        .flatten()
+        .filter_map(|entry| fs::read(entry.path().join("environ")).ok());
+    let has_mark = |environ: &Vec<u8>| environ.windows(mark.len()).any(|of| of == mark.as_bytes());
+    Ok(processes.filter(has_mark).count())
+}
+
 /// What was found stays, no process is left behind, and the parts that were not run say so.
 #[test]
 fn an_interrupted_run_keeps_what_it_has() -> Anyway<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("results.json");
     let mut command = trial(&path, folder.path())?;
-    command
-        .env(PLANTED, "hang=adaloss_statistics_e4m3")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let mark = path.display().to_string();
+    command.env(PLANTED, "hang=adaloss_statistics_e4m3").env("ADALOSS_TEST_MARK", &mark);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut run = command.spawn()?;
     let until = Instant::now() + Duration::from_secs(60);
     let is_there = |results: &Value| {
@@ -255,9 +261,10 @@ fn an_interrupted_run_keeps_what_it_has() -> Anyway<()> {
         assert!(Instant::now() < until, "it does not come to the kernel that hangs");
         thread::sleep(Duration::from_millis(20));
     }
-    let kill = |signal: &str| Command::new("kill").args([signal, &run.id().to_string()]).status();
-    kill("-TERM")?;
+    assert_eq!(marked(&mark)?, 2, "the program and the part that hangs");
+    Command::new("kill").args(["-TERM", &run.id().to_string()]).status()?;
     assert_eq!(run.wait()?.code(), Some(1));
+    assert_eq!(marked(&mark)?, 0);
     let results = read(&path)?;
     assert_eq!(part(&results, "load")["status"], "interrupted");
     assert_eq!(row(&results, "load", "adaloss_statistics_e4m3")["failed"], "interrupted");
@@ -287,6 +294,8 @@ fn bad_arguments_are_refused_before_anything_runs() -> Anyway<()> {
         let run = trial(&path, folder.path())?.args(arguments).output()?;
         assert_eq!(run.status.code(), Some(2), "{arguments:?}: {}", said(&run));
     }
+    let run = trial(&path, folder.path())?.args(["--only", "probe"]).output()?;
+    assert!(said(&run).contains("probe is no part of its own") && !run.status.success());
     let run = trial(&path, folder.path())?.args(["--minutes", "0.0001"]).output()?;
     assert_eq!(run.status.code(), Some(1), "{}", said(&run));
     let results = read(&path)?;
@@ -294,6 +303,8 @@ fn bad_arguments_are_refused_before_anything_runs() -> Anyway<()> {
         part(&results, "load")["status"].as_str().is_some_and(|of| of.starts_with("cut off after"))
     );
     assert_eq!(part(&results, "layers")["status"], "not run: no time is left");
+    assert_eq!(part(&results, "memcheck")["status"], "not run: no time is left");
+    assert!(said(&run).contains("layers: not run: no time is left"), "{}", said(&run));
     Ok(())
 }
 
@@ -314,5 +325,36 @@ fn a_missing_driver_is_said() -> Anyway<()> {
         let status = part(&results, "streams")["status"].as_str().unwrap_or_default();
         assert!(status.contains("the CUDA driver is not installed"), "{status}");
     }
+    Ok(())
+}
+
+/// A tool that does not answer is given up like anything else.
+#[test]
+fn a_tool_that_hangs_is_given_up() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    tools(folder.path(), "exec /bin/sleep 600")?;
+    let began = Instant::now();
+    let arguments = ["--only", "memcheck", "--minutes", "0.03"];
+    let run = trial(&path, folder.path())?.args(arguments).output()?;
+    assert!(began.elapsed() < Duration::from_secs(30));
+    let results = read(&path)?;
+    assert_eq!(part(&results, "memcheck")["status"], "not run: no time is left");
+    assert!(!run.status.success());
+    Ok(())
+}
+
+/// Nobody has to read what is said.
+#[test]
+fn a_closed_pipe_costs_no_result() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let mut command = trial(&path, folder.path())?;
+    let run =
+        command.args(["--only", "reload"]).stdout(writer.try_clone()?).stderr(writer).status()?;
+    assert!(run.success());
+    assert_eq!(part(&read(&path)?, "reload")["status"], "done");
     Ok(())
 }
