@@ -22,7 +22,8 @@ done
 export CARGO_TARGET_DIR=${PTX_TARGET_DIR:-$PWD/../../target/ptx}/$architecture
 export CARGO_TARGET_NVPTX64_NVIDIA_CUDA_LINKER=true
 # Jump threading, of rustc and of LLVM, leads threads around conditions that they have tested before, and so parts them in
-# front of barriers and shuffles (rust-lang/rust#137086). The kernels do without it; adaloss-audit looks at the result.
+# front of barriers and shuffles (rust-lang/rust#137086). It is off as far as there are options for it; LLVM still does it where
+# nothing stands between two tests, so that adaloss-audit looks at the result.
 export RUSTFLAGS="-Ctarget-cpu=$architecture -Zmir-enable-passes=-JumpThreading -Cllvm-args=-simplifycfg-max-small-block-size=0"
 unset CARGO_ENCODED_RUSTFLAGS RUSTUP_TOOLCHAIN
 "$cargo" rustc --quiet --release --locked -Zbuild-std=core --target nvptx64-nvidia-cuda -- --emit=asm

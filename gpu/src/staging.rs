@@ -34,7 +34,7 @@ pub(crate) struct Staging {
 #[derive(Debug)]
 struct Slot {
     /// The address of its first byte, which stays what it is while there is `memory`.
-    first: *mut u8,
+    first: First,
     /// Bytes that are copied, or on their way.
     used: usize,
     /// Reached when they are copied.
@@ -42,10 +42,14 @@ struct Slot {
     _memory: PinnedHostSlice<u8>,
 }
 
-// SAFETY: the memory is the slot's own.
-unsafe impl Send for Slot {}
-// SAFETY: it is written where the slot is borrowed exclusively.
-unsafe impl Sync for Slot {}
+/// The first byte of a slot, which only the slot names.
+#[derive(Debug)]
+struct First(*mut u8);
+
+// SAFETY: it is memory of the whole process, and used where the slot is borrowed exclusively.
+unsafe impl Send for First {}
+// SAFETY: as above.
+unsafe impl Sync for First {}
 
 impl Slot {
     fn new(context: &Arc<CudaContext>) -> Result<Self, GpuError> {
@@ -54,7 +58,7 @@ impl Slot {
         let mut memory = allocated.map_err(GpuError::of("pinned memory"))?;
         let first = memory.as_mut_ptr().map_err(GpuError::of("pinned memory"))?;
         let copied = context.new_event(None).map_err(GpuError::of("an event"))?;
-        Ok(Self { first, used: 0, copied, _memory: memory })
+        Ok(Self { first: First(first), used: 0, copied, _memory: memory })
     }
 }
 
@@ -82,20 +86,19 @@ impl Staging {
         let (from, bytes) = (values.as_ptr().cast::<u8>(), size_of_val(values));
         let mut done = 0;
         while done < bytes {
-            let left = bytes - done;
-            // A part of a large write begins a slot, so that no slot is cut into pieces by it.
-            if self.slots[self.current].used + left.min(SLOT_BYTES) > SLOT_BYTES {
+            // A large write takes whole slots, and what is left of it the beginning of the next.
+            let part = (bytes - done).min(SLOT_BYTES);
+            if self.slots[self.current].used + part > SLOT_BYTES {
                 self.current = (self.current + 1) % SLOTS;
                 let next = &mut self.slots[self.current];
                 next.copied.synchronize()?;
                 next.used = 0;
             }
             let slot = &mut self.slots[self.current];
-            let part = left.min(SLOT_BYTES - slot.used);
             // SAFETY: so many bytes are there and free: no copy on its way reads them.  They may be padding, which
             // nobody looks at.
             let staged = unsafe {
-                let to = slot.first.add(slot.used);
+                let to = slot.first.0.add(slot.used);
                 to.copy_from_nonoverlapping(from.add(done), part);
                 slice::from_raw_parts(to.cast::<MaybeUninit<u8>>(), part)
             };
@@ -112,9 +115,13 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        for slot in &self.slots {
-            // The memory is freed next; an error is said to whoever uses the context.
-            slot.copied.context().record_err(slot.copied.synchronize());
+        for Slot { copied, .. } in &self.slots {
+            // The memory is freed next, which must not come before the copies. An error that the context keeps from
+            // earlier would be returned instead of waiting: it is put back afterwards, for whoever asks for it.
+            let context = copied.context();
+            let before = context.check_err();
+            context.record_err(copied.synchronize());
+            context.record_err(before);
         }
     }
 }

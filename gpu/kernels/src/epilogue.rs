@@ -190,6 +190,7 @@ impl<F: Element> Sink<'_, F> {
         if let Some(histogram) = self.histogram {
             tally.measured += CHUNK as u32;
             let mut all = true;
+            // Over a slice: the compiler unrolls it, and keeps no array in memory for it.
             for &x in &values {
                 match self.classes.of(x) {
                     Some(class) => shared.add(class, 1),
@@ -278,8 +279,8 @@ impl<F: Element> Sink<'_, F> {
                 histogram.add::<B>(Histogram::ELEMENTS_WORD, counts[6].into());
             }
         });
-        // In front of the question whether there is a histogram. Behind it, the thread that has just asked the same to
-        // add its warp's count would be led straight to the barrier by the optimiser, past where it meets the others.
+        // The barrier has to precede the test for a histogram. Behind it, LLVM sends lane 0, which has just made the same
+        // test to add its warp's count, to the barrier by another path than the rest of its warp.
         block.barrier();
         let Some(histogram) = self.histogram else { return };
         let (shared, threads) = (block.shared(), block.threads() as usize);

@@ -171,6 +171,7 @@ impl Met {
     fn observe_chunk<F: Element>(&mut self, chunk: [F; CHUNK], floor: u32) -> bool {
         let mut bits = chunk.map(F::to_bits);
         let (mut greatest, mut least, mut zero) = (0, u32::MAX, 0);
+        // Over slices, here and below: the compiler unrolls them, and keeps no array in memory for them.
         for &bits in &bits {
             let magnitude = magnitude::<F>(bits);
             (greatest, least) = (magnitude.max(greatest), magnitude.min(least));
