@@ -40,6 +40,16 @@ impl Pass {
     pub(super) const BOTH: Self = Self { stores: true, measures: true, nan_bits: true };
     pub(super) const ALL: [Self; 3] = [Self::STORES, Self::MEASURES, Self::BOTH];
 
+    /// Says what the pass does.
+    const fn name(self) -> &'static str {
+        match (self.stores, self.measures) {
+            (true, true) => "storing and measuring",
+            (true, false) => "storing",
+            (false, true) => "measuring",
+            (false, false) => "",
+        }
+    }
+
     /// The same pass over results of f32 arithmetic, whose NaN may have any bits.
     pub(super) const fn computed(self) -> Self {
         Self { nan_bits: false, ..self }
@@ -69,7 +79,20 @@ enum Spoilt {
     To,
     Outcome,
     Histogram,
-    Narrowing(Narrowing),
+    Narrowing(Narrowing, &'static str),
+}
+
+impl Spoilt {
+    /// Says what is wrong.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::From => "with no cell that results come from",
+            Self::To => "with no cell that results go to",
+            Self::Outcome => "with no outcome",
+            Self::Histogram => "with no histogram",
+            Self::Narrowing(_, what) => what,
+        }
+    }
 }
 
 impl<'d, D: Memory> Bench<'d, D> {
@@ -94,6 +117,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         operation: &Ending<'_, D, F>,
         results: &dyn Fn(usize) -> f32,
     ) -> Result<(), Failure> {
+        let case = Case { epilogue: pass.name(), ..case };
         let start = self.start(case, to)?;
         case.succeeds(self.launch(case, pass, &start, to, operation)?)?;
         self.report.operations += 1;
@@ -165,23 +189,38 @@ impl<'d, D: Memory> Bench<'d, D> {
             Some((ErrorKind::Shape, Spoilt::To)),
             Some((ErrorKind::Shape, Spoilt::Outcome)),
             Some((ErrorKind::Shape, Spoilt::Histogram)),
-            Some((ErrorKind::Format, Spoilt::Narrowing(Narrowing { format: other, ..narrowing }))),
+            Some((
+                ErrorKind::Format,
+                Spoilt::Narrowing(
+                    Narrowing { format: other, ..narrowing },
+                    "narrowing to another encoding than that of the elements",
+                ),
+            )),
             None,
             None,
         ];
         if !capabilities.subnormals {
             let gradual = Narrowing { format: F::ENCODING.into(), ..narrowing };
-            wrong[5] = Some((ErrorKind::Format, Spoilt::Narrowing(gradual)));
+            wrong[5] = Some((
+                ErrorKind::Format,
+                Spoilt::Narrowing(gradual, "with subnormals, which the device says it has not"),
+            ));
         }
         if !capabilities.stochastic_rounding {
             let stochastic = narrowing.with_rounding(Rounding::Stochastic);
-            wrong[6] = Some((ErrorKind::Format, Spoilt::Narrowing(stochastic)));
+            wrong[6] = Some((
+                ErrorKind::Format,
+                Spoilt::Narrowing(
+                    stochastic,
+                    "rounding stochastically, which the device says it does not",
+                ),
+            ));
         }
         for (kind, spoilt) in wrong.into_iter().flatten() {
             let spoiling = |device: &mut D, to: D::Mut<'_, F>, mut end: Epilogue<'_, D>| {
                 spoil(spoilt, &mut end).map_or(Ok(()), |end| operation(device, to, end))
             };
-            self.refuses(case, kind, to, &spoiling)?;
+            self.refuses(Case { epilogue: spoilt.name(), ..case }, kind, to, &spoiling)?;
         }
         Ok(())
     }
@@ -194,13 +233,14 @@ impl<'d, D: Memory> Bench<'d, D> {
     ) -> Result<Start, Failure> {
         self.runs += 1;
         let narrowing = case.narrowing_to::<F>();
+        // Counters are of 64 bits: each is about to carry into its upper half. All of them together are possible.
         let mut outcome = Outcome {
-            elements: 1000,
-            nonfinite: 3,
-            zero: 5,
-            underflow: 7,
-            subnormal: 11,
-            overflow: 13,
+            elements: (21 << 32) - 1,
+            nonfinite: (6 << 32) - 1,
+            zero: (5 << 32) - 1,
+            underflow: (4 << 32) - 1,
+            subnormal: (3 << 32) - 1,
+            overflow: (2 << 32) - 1,
             max_bits: 1,
             ..Outcome::EMPTY
         };
@@ -208,7 +248,11 @@ impl<'d, D: Memory> Bench<'d, D> {
             outcome.max_bits = f32::MAX.to_bits(); // a maximum that must not be lowered
         }
         let mut histogram = Histogram::new(narrowing);
-        histogram.observe(&[1.0, 3.0e-5, f32::NAN, 0.0, 1.0e30], Scale::saturating(3));
+        let values = [1.0, 3.0e-5, f32::NAN, 0.0, 1.0e30];
+        histogram.observe(&values, Scale::saturating(3));
+        if self.runs.is_multiple_of(4) {
+            enlarge(&mut histogram, &values);
+        }
         upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         let cells = [Cell::at(case.from), Cell::at(case.to)];
         case.succeeds(self.device.write(&cells, D::view_mut(&mut self.cells)))?;
@@ -289,6 +333,20 @@ impl<'d, D: Memory> Bench<'d, D> {
     }
 }
 
+/// Brings the counters of a histogram, in which each of these values was counted once, to where they carry into their upper
+/// halves: from 1 to 2^32 - 1, by doubling and adding one.
+///
+/// Its copy is on the stack here alone, and not while the device is at work.
+#[inline(never)]
+fn enlarge(histogram: &mut Histogram, values: &[f32]) {
+    for _ in 1..32 {
+        let so_far = *histogram;
+        // It is of the same format.
+        let _ = histogram.merge(&so_far);
+        histogram.observe(values, Scale::saturating(3));
+    }
+}
+
 /// Returns what a result holds before an operation, guards included.
 pub(super) fn pattern<F: Element>(place: usize) -> F {
     F::from_bits(0x5a5a_5a5a ^ (place as u32).wrapping_mul(0x0101_0101))
@@ -315,7 +373,7 @@ fn spoil<'a, D: Memory>(
         (None, _) => None,
     };
     let narrowing = match spoilt {
-        Spoilt::Narrowing(narrowing) => narrowing,
+        Spoilt::Narrowing(narrowing, _) => narrowing,
         _ => epilogue.narrowing,
     };
     Some(Epilogue {

@@ -36,12 +36,22 @@ pub struct Case {
     pub narrowing: Option<Narrowing>,
     /// The shape of the operation, where it has one.
     pub shape: Option<Shape>,
+    /// What its epilogue asks for, or what is wrong with it; empty where there is none.
+    pub epilogue: &'static str,
 }
 
 impl Case {
     /// A case without scales.
     pub(super) const fn new(check: &'static str, elements: usize) -> Self {
-        Self { check, elements, from: Scale::ONE, to: Scale::ONE, narrowing: None, shape: None }
+        Self {
+            check,
+            elements,
+            from: Scale::ONE,
+            to: Scale::ONE,
+            narrowing: None,
+            shape: None,
+            epilogue: "",
+        }
     }
 
     /// A case of an operation that narrows.
@@ -51,7 +61,7 @@ impl Case {
         narrowing: Narrowing,
         (from, to): (Scale, Scale),
     ) -> Self {
-        Self { check, elements, from, to, narrowing: Some(narrowing), shape: None }
+        Self { from, to, narrowing: Some(narrowing), ..Self::new(check, elements) }
     }
 
     /// The same case of an operation with a shape.
@@ -154,7 +164,7 @@ impl core::error::Error for Failure {}
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { check, elements, from, to, narrowing, shape } = self;
+        let Self { check, elements, from, to, narrowing, shape, epilogue } = self;
         write!(f, "{check}, {elements} elements")?;
         if let Some(shape) = shape {
             write!(f, " of {shape}")?;
@@ -162,6 +172,9 @@ impl fmt::Display for Case {
         if let Some(Narrowing { format, rounding, overflow }) = narrowing {
             write!(f, " from {from} to {to} in {:?} {:?}", format.encoding, format.subnormals)?;
             write!(f, " {rounding:?} {overflow:?}")?;
+        }
+        if !epilogue.is_empty() {
+            write!(f, ", {epilogue}")?;
         }
         Ok(())
     }
@@ -175,28 +188,31 @@ impl fmt::Display for Discrepancy {
                 if let Some(x) = operand {
                     write!(f, ", {x:e} ({:#010x}),", x.to_bits())?;
                 }
-                write!(f, " should be {expected:#x} and is {found:#x}")
+                write!(f, " should be {expected:#x} and the device has {found:#x}")
             }
             Self::Bound { index, least, greatest, found } => {
-                write!(f, "element {index} should be in {least:e}..={greatest:e} and is {found:e}")
+                write!(
+                    f,
+                    "element {index} should be in {least:e}..={greatest:e} and the device has {found:e}"
+                )
             }
             Self::Written { index, expected, found } => write!(
                 f,
-                "element {index} of the buffer should have kept {expected:#x} and is {found:#x}"
+                "element {index} of the buffer should have kept {expected:#x} and the device has {found:#x}"
             ),
             Self::Number { what, expected, found } => {
-                write!(f, "{what} should be {expected} and is {found}")
+                write!(f, "{what} should be {expected} and the device has {found}")
             }
             Self::Bin { what, scale_log2, expected, found } => {
                 write!(f, "the number of elements {what} 2^{scale_log2} ")?;
-                write!(f, "should be {expected} and is {found}")
+                write!(f, "should be {expected} and the device has {found}")
             }
             Self::Differs { what } => write!(f, "{what} differs"),
             Self::Error { expected: Some(expected), found: Some(found) } => {
-                write!(f, "should fail with {expected} and fails with {found}")
+                write!(f, "the device should fail with {expected} and fails with {found}")
             }
             Self::Error { expected: Some(expected), found: None } => {
-                write!(f, "should fail with {expected} and does not fail")
+                write!(f, "the device should fail with {expected} and does not fail")
             }
             Self::Error { found: Some(found), .. } => write!(f, "should not fail: {found}"),
             Self::Error { .. } => f.write_str("should not fail"),

@@ -41,8 +41,12 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
     let format = values::native(F::ENCODING, bench.report.capabilities);
     // What is there is added to.
     let mut expected = Statistics::EMPTY;
-    expected.observe(-3.0e-5);
-    expected.observe(f32::NAN);
+    for _ in 0..32 {
+        // From nothing to 2^32 - 1 of each: counts are about to carry into their upper halves.
+        let so_far = expected;
+        expected.merge(&so_far);
+        [-3.0e-5, f32::NAN, 0.0].into_iter().for_each(|x| expected.observe(x));
+    }
     let values = Tensor::<D, F>::filled(case, bench.device, length, value)?;
     let mut to = case.succeeds(bench.device.zeroed(1))?;
     case.succeeds(bench.device.write(&[expected], D::view_mut(&mut to)))?;

@@ -43,7 +43,9 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
     let format = values::native(F::ENCODING, bench.report.capabilities);
     for scale in scales.iter().copied().map(Scale::saturating) {
         let case = Case { from: scale, ..Case::new("unscale", length) };
-        let mut expected = Unscaled { elements: 100, nonfinite: 3, tiny: 5 }; // added to
+        // Added to, and about to carry into the upper half.
+        let mut expected =
+            Unscaled { elements: (6 << 32) - 1, nonfinite: (3 << 32) - 1, tiny: (2 << 32) - 1 };
         upload(case, bench.device, to.whole_mut(), &pattern)?;
         case.succeeds(bench.device.write(&[Cell::at(scale)], D::view_mut(&mut cell)))?;
         case.succeeds(bench.device.write(&[expected], D::view_mut(&mut met)))?;

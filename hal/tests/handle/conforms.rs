@@ -57,32 +57,34 @@ caught! {
         "an element in or beside a part that was written differs";
     // 2^-25 is halfway between zero and the smallest binary16.
     ties_that_round_up: TiesUp, "apply,",
-        "NearestEven Infinity: element 4, 2.9802322e-8 (0x33000000), should be 0x0 and is 0x1";
+        "NearestEven Infinity, storing: element 4, 2.9802322e-8 (0x33000000), should be 0x0 and the device has 0x1";
     nan_that_passes_unseen: DropsNonFinite, "apply,",
-        "the outcome's non-finite elements should be 10 and is 3";
+        "the outcome's non-finite elements should be 25769803782 and the device has 25769803775";
     a_shift_that_is_off_by_one: ShiftOffByOne, "apply,",
-        "from 2^0 to 2^0 in Binary16 Gradual NearestEven Infinity: element 2,";
+        "from 2^0 to 2^0 in Binary16 Gradual NearestEven Infinity, storing: element 2,";
     a_shift_that_rounds_twice: MultipliesInF32, "apply,",
-        "the outcome's non-finite elements should be 10 and is 12";
-    a_random_word_used_twice: RepeatsNoise, "apply,", "Stochastic Saturate: element 27,";
+        "the outcome's non-finite elements should be 25769803782 and the device has 25769803784";
+    a_random_word_used_twice: RepeatsNoise, "apply,", "Stochastic Saturate, storing and measuring: element 27,";
     a_measurement_that_stores: StoresWhenMeasuring, "apply,",
-        "element 1 of the buffer should have kept 0x5b5b and is 0x0";
+        "element 1 of the buffer should have kept 0x5b5b and the device has 0x0";
     an_outcome_that_forgets: OverwritesOutcome, "apply,",
-        "the outcome's elements should be 1107 and is 107";
+        "the outcome's elements should be 90194313322 and the device has 107";
+    a_counter_that_wraps: NarrowCounters, "apply,",
+        "storing: the outcome's elements should be 90194313322 and the device has 90194247786";
     a_histogram_that_is_not_added: ForgetsHistogram, "apply,",
-        "the histogram's elements should be 112 and is 77";
+        "the histogram's elements should be 112 and the device has 77";
     a_histogram_of_scaled_values: IgnoresIncomingScale, "apply,",
-        "the number of elements whose least scale is 2^-41 should be 2 and is 0";
+        "the number of elements whose least scale is 2^-41 should be 2 and the device has 0";
     a_join_of_different_scales: JoinsWithoutScales, "propagate of 1,", "element 0,";
     a_gradient_scaled_twice: UnscalesTheWrongWay, "unscale,",
-        "element 1, 5.9604645e-8 (0x33800000), should be 0x72800000 and is 0x0";
+        "element 1, 5.9604645e-8 (0x33800000), should be 0x72800000 and the device has 0x0";
     a_minimum_that_takes_zero: LeastIsZero, "statistics,", "the least magnitude (bits)";
     a_decision_without_headroom: DecidesOneTooHigh, "decide,",
-        "the scale decided should be 0 and is 1";
-    an_outcome_without_consequence: NotesNothing, "note,", "the cell's age should be 1 and is 0";
+        "the scale decided should be 0 and the device has 1";
+    an_outcome_without_consequence: NotesNothing, "note,", "the cell's age should be 1 and the device has 0";
     an_operand_read_as_it_lies: IgnoresTranspose, "matmul of small integers,",
         "elements of (2 x 3) (5 x 3)^T from";
     sums_in_low_precision: NarrowAccumulator, "matmul in any order,", "should be in";
     an_operand_without_nan: FlushesNan, "matmul with NaN and infinity,",
-        "element 0, NaN (0x7fc00000), should be 0x7e00 and is";
+        "element 0, NaN (0x7fc00000), should be 0x7e00 and the device has";
 }

@@ -93,7 +93,11 @@ impl Ending {
         if self.sabotage == Sabotage::OverwritesOutcome {
             outcome = Outcome::EMPTY;
         }
+        let before = outcome;
         lanes.iter().for_each(|lane| outcome.merge(&lane.outcome));
+        if self.sabotage == Sabotage::NarrowCounters {
+            outcome.elements = before.elements & !0xffff | outcome.elements & 0xffff;
+        }
         values.store(&narrowed, to)?;
         values.store(&[outcome], self.outcome)?;
         if let (Some(handle), Some(mut histogram)) = (self.histogram, measured) {

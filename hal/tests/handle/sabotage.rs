@@ -21,6 +21,8 @@ pub(crate) enum Sabotage {
     StoresWhenMeasuring,
     /// Counts replace what was there instead of being added to it.
     OverwritesOutcome,
+    /// Counters have 16 bits, and keep what was above them.
+    NarrowCounters,
     /// One lane's histogram is not merged into the others'.
     ForgetsHistogram,
     /// Histograms count scaled values as if they were not.
