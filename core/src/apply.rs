@@ -6,7 +6,10 @@
 use core::{fmt, marker::PhantomData};
 
 use crate::{
-    format::{Element, Encoding, Lane, Lanes, Narrowed, Narrowing, Noise, Rounding, Within},
+    format::{
+        Element, Encoding, Lane, Lanes, Narrowed, Narrowing, Noise, Rounding, Within,
+        arithmetic_is_default,
+    },
     scale::{Scale, Shift},
     statistics::{Histogram, Outcome},
 };
@@ -84,6 +87,7 @@ impl Apply {
             return Ok(());
         };
         let within = self.shift.factor().and_then(|factor| Within::new(narrowing, factor));
+        let within = within.filter(|_| arithmetic_is_default());
         for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
             let counts = match within.and_then(|within| narrow_within(within, from, to)) {
                 Some(counts) => counts,
@@ -98,13 +102,17 @@ impl Apply {
     /// Settles what is the same for every value, for a kernel that takes a few of them at a time.
     ///
     /// `None` where the narrowing is not to nearest even, or flushes, or where `F` is f32 or not
-    /// the encoding of the narrowing.  Then each value is one for [`element`](Self::element).
+    /// the encoding of the narrowing, or where the calling thread's processor was told to flush
+    /// subnormals or to round otherwise.  Then each value is one for [`element`](Self::element).
     #[inline(always)]
     pub fn straight<F: Element>(&self) -> Option<Straight<F>> {
         let mut narrowing = self.narrowing;
         check_encoding::<F>(narrowing).ok()?;
         narrowing.format.encoding = F::ENCODING;
         let within = Within::new(narrowing, self.shift.factor()?)?;
+        if !arithmetic_is_default() {
+            return None;
+        }
         Some(Straight { within, element: PhantomData })
     }
 }

@@ -264,3 +264,61 @@ fn a_long_slice_is_its_elements_in_every_narrowing() {
     check::<E4M3>();
     check::<f32>();
 }
+
+/// Sets how the calling thread's processor rounds, and whether it flushes subnormals, until it is dropped.
+#[cfg(target_arch = "x86_64")]
+struct Mode(u32);
+
+#[cfg(target_arch = "x86_64")]
+impl Mode {
+    fn set(bits: u32) -> Self {
+        let mut before = 0_u32;
+        // SAFETY: it reads a register, and sets its bits for rounding and flushing; between here and the drop no code relies on
+        // them but what is tested.
+        unsafe {
+            std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut before);
+            std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const bits);
+        }
+        Self(before)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Drop for Mode {
+    fn drop(&mut self) {
+        // SAFETY: what it was.
+        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const self.0) };
+    }
+}
+
+/// A library called before may have left a processor that flushes subnormals, or rounds in another direction: slices are
+/// narrowed as their elements are all the same.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_processors_mode_changes_nothing() {
+    // As it is by default; subnormals flushed where they are read and where they are written; down, up, and toward zero.
+    for mode in [0x1f80, 0x9fc0, 0x1fc0, 0x9f80, 0x3f80, 0x5f80, 0x7f80] {
+        for log2 in [-3, 0, 9, 120] {
+            let apply = apply(Narrowing::to(Format::BINARY16), log2);
+            let values: Vec<f32> = (1..=64_u32)
+                .flat_map(|i| [f32::from_bits(i << 17), i as f32 * 1.0e-7, -(i as f32) * 1.2345])
+                .collect();
+            let mut alone = Outcome::EMPTY;
+            let expected: Vec<u32> =
+                (0..).zip(&values).map(|(i, &x)| apply.element(x, i, &mut alone)).collect();
+            let mut narrowed = vec![f16::ZERO; values.len()];
+            let mut outcome = Outcome::EMPTY;
+            let straight = {
+                let _mode = Mode::set(mode);
+                apply.slice(&values, &mut narrowed, 0, &mut outcome).unwrap();
+                apply.straight::<f16>().is_some()
+            };
+            assert!(
+                narrowed.iter().map(|x| Element::to_bits(*x)).eq(expected),
+                "{mode:#x}, 2^{log2}"
+            );
+            assert_eq!(outcome, alone, "{mode:#x}, 2^{log2}");
+            assert_eq!(straight, mode == 0x1f80);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Narrowing as straight-line code over 32-bit integers, one lane of a vector per value.
 
+use core::hint::black_box;
+
 use super::{Narrowing, Overflow, Rounding, Subnormals, encoding::exp2};
 
 const F32_INFINITY: u32 = f32::INFINITY.to_bits();
@@ -191,6 +193,26 @@ impl Within {
         let rounded = (product + f32::from_bits(unit)).to_bits() - unit;
         select(is_tiny, u32::MAX, ((binade - self.least.to_bits()) >> self.dropped) + rounded)
     }
+}
+
+/// Tells whether f32 arithmetic is what IEEE 754 has as default: to nearest even, with subnormals.
+///
+/// A library that the same thread called before may have left a processor that flushes subnormals, or rounds otherwise
+/// (MXCSR on x86, FPCR on Arm).  Compilers take it that nobody does; so the operands are hidden from them.  On a GPU the
+/// instruction says how it rounds.
+#[inline(always)]
+pub(crate) fn arithmetic_is_default() -> bool {
+    if cfg!(target_arch = "nvptx64") {
+        return true;
+    }
+    // A little more than half of the last place: away from zero, whatever the sign, in no mode but nearest.
+    let more_than_half = f32::from_bits(0x33c0_0000);
+    let sum = |sign: f32| black_box(sign) + black_box(sign * more_than_half);
+    let subnormal = f32::from_bits(1 << 22);
+    let product = black_box(subnormal) * black_box(1.0);
+    product.to_bits() == subnormal.to_bits()
+        && sum(1.0).to_bits() == 0x3f80_0001
+        && sum(-1.0).to_bits() == 0xbf80_0001
 }
 
 /// Selects without a branch: one that jumps keeps the loop around it from becoming vector code.

@@ -19,7 +19,7 @@ pub use element::{Element, dot};
 pub use encoding::Encoding;
 pub use fp8::{E4M3, E5M2};
 pub use half::{bf16, f16};
-pub(crate) use lanes::{Lane, Lanes, Within};
+pub(crate) use lanes::{Lane, Lanes, Within, arithmetic_is_default};
 pub use narrowing::{Fate, Narrowed, Narrowing, Overflow, Rounding, Shifts};
 pub use noise::Noise;
 
