@@ -67,7 +67,7 @@ enum {
     ADALOSS_ERROR_FACTORS = -26,      /* backoff: a factor shrinks that should grow, or the other way round */
     ADALOSS_ERROR_WINDOW = -27,       /* amax: the window is 0 */
     ADALOSS_ERROR_GROWTH = -28,       /* measured: no growth is allowed */
-    ADALOSS_ERROR_HEADROOM = -29,     /* measured: more headroom than a format has binades */
+    ADALOSS_ERROR_HEADROOM = -29,     /* measured, amax: more headroom or margin than a format has binades */
     ADALOSS_ERROR_EXTREMES = -30,     /* normal, range: caps or extremes not positive, or not in order */
     ADALOSS_ERROR_CONFIG = -31,       /* anything else about a configuration */
 

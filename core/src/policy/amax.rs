@@ -28,7 +28,7 @@ impl Amax {
         if self.window == 0 {
             return Err(ConfigError::NoWindow);
         }
-        Ok(())
+        ConfigError::headroom(self.margin)
     }
 
     /// Returns the visits of one slot: all but the one being filled have to cover the window.

@@ -409,13 +409,20 @@ pub enum ConfigError {
     NoWindow,
     /// `measured`: growth by no binade would freeze every scale.
     NoGrowth,
-    /// `measured`: more headroom than a format has binades.
+    /// `measured` and `amax`: more headroom, or a wider margin, than a format has binades.
     Headroom {
         /// What was asked for.
         binades: u8,
     },
     /// `normal` and `range`: a cap or an extreme of the format is not positive, or not in order.
     Extremes,
+}
+
+impl ConfigError {
+    /// Refuses to leave more binades free below overflow than 64: of a 16-bit format nothing would be left.
+    pub(super) const fn headroom(binades: u8) -> Result<(), Self> {
+        if binades > 64 { Err(Self::Headroom { binades }) } else { Ok(()) }
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -58,10 +58,7 @@ impl Measured {
         if self.max_growth == 0 {
             return Err(ConfigError::NoGrowth);
         }
-        if self.headroom > 64 {
-            return Err(ConfigError::Headroom { binades: self.headroom });
-        }
-        Ok(())
+        ConfigError::headroom(self.headroom)
     }
 
     pub(super) fn decide(

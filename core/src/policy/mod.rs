@@ -57,6 +57,17 @@ pub enum Operands {
     Terms(Terms),
 }
 
+impl Operands {
+    /// Tells whether there are no products at all, whose sums would all be zero.
+    const fn is_empty(&self) -> bool {
+        match self {
+            Self::Product { fan_in, .. } => *fan_in == 0,
+            Self::Terms(terms) => terms.fan_in == 0,
+            Self::Cast(_) | Self::LogCast(_) => false,
+        }
+    }
+}
+
 /// Returns why a cell decides at this visit, or `None` where it keeps its scale.
 pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
     if config.policy().is_whole_model() {
@@ -116,8 +127,8 @@ pub fn decide(config: &Config, histogram: &Histogram, cell: &mut Cell) -> Certif
 
 /// Decides a cell's factor from the operands of its layer.
 ///
-/// Operands with non-finite elements leave the factor alone, and so do policies that decide from
-/// histograms or serve the whole model.
+/// Operands with non-finite elements leave the factor alone, and so do sums of no products, and
+/// policies that decide from histograms or serve the whole model.
 pub fn decide_from_operands(
     config: &Config,
     operands: &Operands,
@@ -126,6 +137,9 @@ pub fn decide_from_operands(
 ) -> Certificate {
     let trigger = due(config, cell).unwrap_or_default();
     let before = outgoing(config, cell, incoming);
+    if operands.is_empty() {
+        return Certificate::new(Rule::Empty, trigger, before, before);
+    }
     let (rule, factor) = match config.policy() {
         Policy::Normal(normal) => (Rule::Normal, normal.factor(operands)),
         Policy::Range(range) => (Rule::Range, range.factor(operands)),

@@ -78,8 +78,9 @@ impl fmt::Display for Decision {
 }
 
 impl<const CELLS: usize> LossScaler<CELLS> {
-    /// Makes the scaler of a new training run.
+    /// Makes the scaler of a new training run; one without cells does not compile.
     pub fn new(config: Config) -> Self {
+        const { assert!(CELLS > 0, "a loss scaler needs a cell for each tensor that is narrowed") };
         Self { state: State::new(config), cells: [Cell::new(); CELLS], log: heapless::Deque::new() }
     }
 

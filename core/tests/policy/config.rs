@@ -40,6 +40,7 @@ fn impossible_configurations_are_refused_by_name() {
     let refused = [
         (Policy::Amax(Amax { window: 0, ..AMAX }), ConfigError::NoWindow),
         (Policy::Measured(Measured { max_growth: 0, ..measured }), ConfigError::NoGrowth),
+        (Policy::Amax(Amax { margin: 65, ..AMAX }), ConfigError::Headroom { binades: 65 }),
         (
             Policy::Measured(Measured { headroom: 65, ..measured }),
             ConfigError::Headroom { binades: 65 },
@@ -50,6 +51,7 @@ fn impossible_configurations_are_refused_by_name() {
         assert!(!error.to_string().is_empty());
     }
     assert!(with(Policy::Measured(Measured { headroom: 64, max_growth: 1, ..measured })).is_ok());
+    assert!(with(Policy::Amax(Amax { margin: 64, ..AMAX })).is_ok());
     for share in [-1e-9, 1.0, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         assert_eq!(Fraction::new(share), Err(ConfigError::Share), "{share}");
         assert_eq!(Normal::new(FORMAT, share), Err(ConfigError::Share), "{share}");

@@ -2,7 +2,10 @@
 
 use adaloss_core::{
     format::Format,
-    policy::{Backoff, Config, ConfigError, Normal, Operands, Policy, Range, Terms},
+    policy::{
+        Backoff, Config, ConfigError, Normal, Operands, Policy, Range, Rule, Terms,
+        decide_from_operands,
+    },
     scale::Scale,
     statistics::{LogStatistics, Statistics},
 };
@@ -28,6 +31,29 @@ fn operands_that_are_not_finite_say_nothing() {
         assert_eq!(range.factor(&Operands::Terms(terms)).is_none(), is_spoilt);
         let log = LogStatistics::of(if is_spoilt { &spoilt[..] } else { &clean });
         assert_eq!(normal.factor(&Operands::LogCast(log)).is_none(), is_spoilt);
+    }
+}
+
+/// Sums of no products are all zero, and say nothing of a scale: the greatest one would have been chosen.
+#[test]
+fn sums_of_no_products_say_nothing() {
+    let statistics = Statistics::of(&[0.25_f32, -3.0]);
+    let product = |fan_in| Operands::Product { gradient: statistics, weight: statistics, fan_in };
+    let terms = Terms { fan_in: 0, ..Terms::of(&[0.25_f32], &[1.0_f32], 1, 1).expect("a product") };
+    for policy in [
+        Policy::Normal(Normal::paper(Format::BINARY16)),
+        Policy::Range(Range::new(Format::BINARY16)),
+    ] {
+        let config = Config::for_format(Format::BINARY16).with_policy(policy).expect("possible");
+        for operands in [product(0), Operands::Terms(terms)] {
+            let mut cell = config.cell();
+            let certificate = decide_from_operands(&config, &operands, Scale::ONE, &mut cell);
+            assert_eq!((certificate.rule, certificate.scale), (Rule::Empty, Scale::ONE));
+            assert_eq!(cell, config.cell());
+        }
+        let mut cell = config.cell();
+        let certificate = decide_from_operands(&config, &product(1), Scale::ONE, &mut cell);
+        assert!(certificate.rule != Rule::Empty && cell.is_calibrated());
     }
 }
 

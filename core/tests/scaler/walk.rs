@@ -59,7 +59,7 @@ fn policy(format: Format, generator: &mut SplitMix64) -> Policy {
         }
         4 => Policy::Amax(Amax {
             window: one(&[1, 2, 5, 12, 13, 1024, u16::MAX], generator),
-            margin: one(&[0, 1, 3, 40, u8::MAX], generator),
+            margin: one(&[0, 1, 3, 40, 64], generator),
         }),
         _ => Policy::Measured(Measured {
             tolerance: Fraction::from_bits(generator.half_word() >> generator.below(32)),

@@ -50,7 +50,7 @@ fn policy(u: &mut Unstructured<'_>, format: Format) -> Result<Policy> {
         1 => Policy::Backoff(backoff(u)?),
         2 => Policy::Normal(normal(u, format)?),
         3 => Policy::Range(range(u, format)?),
-        4 | 5 => Policy::Amax(Amax { window: amax_window(u)?, margin: u.int_in_range(0..=200)? }),
+        4 | 5 => Policy::Amax(Amax { window: amax_window(u)?, margin: u.int_in_range(0..=64)? }),
         _ => Policy::Measured(measured(u, format)?),
     })
 }
