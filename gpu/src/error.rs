@@ -96,6 +96,10 @@ impl fmt::Display for GpuError {
             }
             // Its text comes from the driver, which may have none.
             Self::Driver { what, error } => write!(f, "the driver refused {what}: {:?}", error.0),
+            // What lengths of an impossible shape are.
+            Self::Length { what, expected: usize::MAX, .. } => {
+                write!(f, "{what} cannot be: its operation has an impossible shape")
+            }
             Self::Length { what, expected, found } => {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }

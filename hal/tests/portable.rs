@@ -2,8 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use adaloss_core::format::{E4M3, E5M2, bf16, f16};
+use adaloss_core::{
+    format::{E4M3, E5M2, Format, Narrowing, Noise, bf16, f16},
+    policy::Cell,
+    statistics::Outcome,
+};
 use adaloss_hal::{
+    Epilogue, Matmul, Product,
     conformance::{self, Failure},
     portable::Portable,
 };
@@ -78,4 +83,25 @@ fn the_suite_needs_little_stack() {
     let thread = std::thread::Builder::new().stack_size(96 * 1024).spawn(suite);
     let report = thread.expect("a thread").join().expect("no overflow");
     assert!(report.is_ok());
+}
+
+/// A shape that no tensor has is said to be impossible, and not to have 2^64 - 1 elements.
+#[test]
+fn an_impossible_shape_is_said_to_be_one() {
+    let cell = [Cell::new()];
+    let mut outcome = [Outcome::EMPTY];
+    let epilogue = Epilogue {
+        from: &cell[..],
+        to: &cell[..],
+        narrowing: Narrowing::to(Format::BINARY16),
+        noise: Noise::default(),
+        stores: true,
+        outcome: &mut outcome[..],
+        histogram: None,
+    };
+    let product = Product::new(usize::MAX, 2, 3);
+    let error =
+        Portable.matmul(product, &[f16::ONE][..], &[f16::ONE][..], &mut [f16::ONE][..], epilogue);
+    let text = error.expect_err("no tensor has so many elements").to_string();
+    assert!(text.ends_with("cannot be: its operation has an impossible shape"), "{text}");
 }

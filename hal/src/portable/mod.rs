@@ -60,6 +60,10 @@ pub enum PortableError {
 impl fmt::Display for PortableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // What lengths of an impossible shape are.
+            Self::Length { what, expected: usize::MAX, .. } => {
+                write!(f, "{what} cannot be: its operation has an impossible shape")
+            }
             Self::Length { what, expected, found } => {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }
