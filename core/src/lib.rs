@@ -30,7 +30,7 @@
 //!     format::{Element, Format, f16},
 //!     policy::Config,
 //!     scaler::LossScaler,
-//!     unscale::Verdict,
+//!     unscale::{Unscaled, Verdict},
 //! };
 //!
 //! let weight = [[0.5_f32, -2.0], [0.25, 1.0]];
@@ -48,8 +48,9 @@
 //! let mut step = scaler.begin();
 //! let gradient = step.loss(&loss_gradient, |&values, pass| narrow(values, pass))?;
 //!
-//! let weight_gradient = gradient.unscale(|g, inverse| {
-//!     g.map(|g| input.map(|x| g.widen() * x * inverse))
+//! let weight_gradient = step.unscale(0, &gradient, |g, inverse| {
+//!     let unscaled = g.map(|g| input.map(|x| g.widen() * x * inverse));
+//!     (unscaled, Unscaled::of(unscaled.as_flattened()))
 //! });
 //! assert!((weight_gradient[0][1] - 6.0e-9).abs() < 1e-11);
 //!

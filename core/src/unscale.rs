@@ -23,7 +23,16 @@ pub struct Unscaled {
 }
 
 impl Unscaled {
-    /// Counts one element, scaled and unscaled.
+    /// Counts the elements of a tensor that was unscaled as it was computed, such as a weight gradient.
+    ///
+    /// What they were before is gone: one that was rounded up to 2^-126 is taken for exact.
+    pub fn of(unscaled: &[f32]) -> Self {
+        let mut counts = Self::default();
+        unscaled.iter().for_each(|&x| counts.record(x, x));
+        counts
+    }
+
+    /// Counts one element: an f32, which may be a sum of products, as it was with the scale, and without it.
     #[inline]
     pub fn record(&mut self, scaled: f32, unscaled: f32) {
         self.elements += 1;

@@ -87,6 +87,12 @@ entries! {
         &[Scale],
         &mut dyn FnMut(&mut Pass<'_>) -> Passed,
     ) -> Visited = |step, id, scales, run| step.join_scales(id, scales.iter().copied(), run);
+    "scaler::Step::unscale" => fn(
+        &mut Step,
+        usize,
+        &Scaled<Tensor>,
+        &mut dyn FnMut(&Tensor, f32) -> (Tensor, Unscaled),
+    ) -> Tensor = |step, id, gradient, operation| step.unscale(id, gradient, operation);
     "scaler::Step::unscaled" => fn(&mut Step, usize, &Unscaled) = Step::unscaled;
     "scaler::Step::reject" => fn(&mut Step, Place, Cause) = Step::reject;
     "scaler::Step::last" => fn(&Step) -> Option<&Visit> = Step::last;

@@ -8,6 +8,7 @@ use adaloss_core::{
 use crate::{each_element, entries};
 
 entries! {
+    "unscale::Unscaled::of" => fn(&[f32]) -> Unscaled = Unscaled::of;
     "unscale::Unscaled::record" => fn(&mut Unscaled, f32, f32) = Unscaled::record;
     "unscale::Unscaled::merge" => fn(&mut Unscaled, &Unscaled) = Unscaled::merge;
 }

@@ -219,9 +219,51 @@ impl<'s> Step<'s> {
         self.visit(Place::Layer(id), common, Evidence::Join(&pick), pass)
     }
 
-    /// Takes note of what unscaling the weight gradient of layer `id` met.
+    /// Computes the weight gradient of layer `id` from a scaled gradient, in f32 and unscaled, and takes note of
+    /// what that met.
     ///
-    /// A sum of finite products can overflow f32: only this shows it.
+    /// `operation` gets the gradient and the exact factor `2^-K` that its f32 sums have to be multiplied by; it
+    /// returns the weight gradient and what [`Unscaled::of`] or [`Unscaled::record`] says of it.  A weight
+    /// gradient that is not finite makes the step unusable: a sum of finite products can overflow f32, and
+    /// nothing but this shows it.
+    ///
+    /// `id` names the weight in the verdict: that of the layer's cell, or any other number for a first layer,
+    /// whose input gradient nobody wants and which has no cell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use adaloss_core::{apply::ApplyError, format::{Element, Format, f16}, policy::Config, scaler::LossScaler};
+    /// # use adaloss_core::unscale::{Unscaled, Verdict};
+    /// # let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
+    /// # let mut step = scaler.begin();
+    /// # let gradient = step.loss(&[1.0_f32; 2], |values, pass| {
+    /// #     let mut narrowed = [f16::ZERO; 2];
+    /// #     pass.apply(values, &mut narrowed).map(|()| narrowed)
+    /// # })?;
+    /// let input = [3.0e38_f32, 2.0];
+    /// let weight_gradient = step.unscale(0, &gradient, |g, inverse| {
+    ///     let sums = [g[0].widen() * input[0] + g[1].widen() * input[0], g[1].widen() * input[1]];
+    ///     let unscaled = sums.map(|sum| sum * inverse);
+    ///     (unscaled, Unscaled::of(&unscaled))
+    /// });
+    /// assert_eq!(weight_gradient, [f32::INFINITY, 2.0]);
+    /// assert!(matches!(step.finish(), Verdict::Skip { .. }));
+    /// # Ok::<(), adaloss_core::scaler::StepError<ApplyError>>(())
+    /// ```
+    pub fn unscale<T, U>(
+        &mut self,
+        id: usize,
+        gradient: &Scaled<T>,
+        operation: impl FnOnce(&T, f32) -> (U, Unscaled),
+    ) -> U {
+        let (weight_gradient, met) = gradient.unscale(operation);
+        self.unscaled(id, &met);
+        weight_gradient
+    }
+
+    /// Takes note of what unscaling the weight gradient of layer `id` met, as [`unscale`](Self::unscale) does:
+    /// for a weight gradient that is computed elsewhere.
     pub fn unscaled(&mut self, id: usize, met: &Unscaled) {
         let tiny = &mut self.state.progress.tiny;
         *tiny = tiny.saturating_add(met.tiny);
