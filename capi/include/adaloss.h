@@ -609,6 +609,13 @@ typedef struct adaloss_verdict {
     uint32_t reserved;
 } adaloss_verdict;
 
+/* More than the sentence of any verdict takes, with the zero that ends it. */
+#define ADALOSS_VERDICT_TEXT_BYTES 128
+
+/* Writes a sentence on a verdict, its place and its cause to `text`, which has `size` bytes, and ends it with a zero;
+ * ADALOSS_ERROR_LENGTH where it does not fit. */
+adaloss_code adaloss_verdict_text(const adaloss_verdict *verdict, char *text, size_t size);
+
 /* Widens `count` elements that carry 2^scale_log2, multiplies them by 2^-scale_log2, and adds what was met. */
 adaloss_code adaloss_unscale_values(adaloss_format format, const void *from, size_t count, int32_t scale_log2,
                                     float *to, adaloss_unscaled *met);
@@ -679,10 +686,13 @@ adaloss_code adaloss_scaler_layer(adaloss_scaler *scaler, uint32_t cell, int32_t
 adaloss_code adaloss_scaler_join(adaloss_scaler *scaler, uint32_t cell, const int32_t *branches_log2, size_t count,
                                  adaloss_pass_function pass, void *context, int32_t *outgoing_log2);
 
-/* Takes note of what unscaling the weight gradient of a layer met: a sum of finite products can overflow. */
+/* Takes note of what unscaling the weight gradient of a layer met: a sum of finite products can overflow.  `cell` names
+ * the weight in the verdict: the layer's cell, or any other number for a layer without one, such as the first, whose
+ * input gradient nobody wants. */
 adaloss_code adaloss_scaler_unscaled(adaloss_scaler *scaler, uint32_t cell, const adaloss_unscaled *met);
 
-/* Takes note of something unusable that the caller found: a loss that is not finite, for example. */
+/* Takes note of something unusable that the caller found, a loss that is not finite, for example; `place` names it in the
+ * verdict, and need not have a cell. */
 adaloss_code adaloss_scaler_reject(adaloss_scaler *scaler, adaloss_place place, uint32_t cause);
 
 /* Says what happened at the last visit of this step; ADALOSS_NONE before the first. */

@@ -1,6 +1,9 @@
 //! Back to float, and whether a step is usable.
 
-use core::ffi::c_void;
+use core::{
+    ffi::{c_char, c_void},
+    fmt::{self, Write},
+};
 
 use adaloss_core::{
     propagate::Scaled,
@@ -8,10 +11,10 @@ use adaloss_core::{
 };
 
 use crate::{
-    ADALOSS_ERROR_ENUM, ADALOSS_ERROR_OUTCOME, adaloss_code, adaloss_format,
+    ADALOSS_ERROR_ENUM, ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_OUTCOME, adaloss_code, adaloss_format,
     code::{Refused, code},
     format::with_element,
-    memory::{any_bytes, array, array_mut, exclusive},
+    memory::{any_bytes, array, array_mut, exclusive, shared},
     scale,
     statistics::has_room,
 };
@@ -111,6 +114,62 @@ impl From<Verdict> for adaloss_verdict {
         let place = found.map_or(CorePlace::Loss, |(place, _)| place).into();
         Self { kind, cause, place, skipped, reserved: 0 }
     }
+}
+
+impl adaloss_verdict {
+    fn parse(&self) -> Result<Verdict, Refused> {
+        let found = || Ok((self.place.parse()?, parse_cause(self.cause)?));
+        match self.kind {
+            0 => Ok(Verdict::Apply),
+            1 => found().map(|(layer, cause)| Verdict::Skip { layer, cause }),
+            2 => {
+                found().map(|(layer, cause)| Verdict::Stop { layer, cause, skipped: self.skipped })
+            }
+            _ => Err(Refused(ADALOSS_ERROR_ENUM)),
+        }
+    }
+}
+
+/// More than any verdict's sentence takes, with the zero that ends it.
+pub const ADALOSS_VERDICT_TEXT_BYTES: usize = 128;
+
+/// A sentence of ASCII letters that becomes a C string; the last byte stays zero.
+struct Sentence {
+    bytes: [u8; ADALOSS_VERDICT_TEXT_BYTES],
+    len: usize,
+}
+
+impl Write for Sentence {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let end = self.len + part.len();
+        let room = self.bytes[..ADALOSS_VERDICT_TEXT_BYTES - 1]
+            .get_mut(self.len..end)
+            .ok_or(fmt::Error)?;
+        room.copy_from_slice(part.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_verdict_text(
+    verdict: *const adaloss_verdict,
+    text: *mut c_char,
+    size: usize,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a verdict and for an array of `size` bytes.
+        let (verdict, text) =
+            unsafe { (shared(verdict)?.parse()?, array_mut(text.cast::<u8>(), size)?) };
+        let mut sentence = Sentence { bytes: [0; ADALOSS_VERDICT_TEXT_BYTES], len: 0 };
+        write!(sentence, "{verdict}").map_err(|_| Refused(ADALOSS_ERROR_LENGTH))?;
+        let with_zero = sentence.bytes.get(..=sentence.len);
+        let (Some(to), Some(from)) = (text.get_mut(..=sentence.len), with_zero) else {
+            return Err(Refused(ADALOSS_ERROR_LENGTH));
+        };
+        to.copy_from_slice(from);
+        Ok(())
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -185,3 +185,20 @@ pub enum Verdict {
         skipped: u32,
     },
 }
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apply => f.write_str("every gradient is finite"),
+            Self::Skip { layer, cause } => {
+                write!(f, "the step has to be skipped: {cause} in {layer}")
+            }
+            Self::Stop { layer, cause, skipped } => {
+                write!(
+                    f,
+                    "training cannot go on: {cause} in {layer}, after {skipped} skipped steps in a row"
+                )
+            }
+        }
+    }
+}

@@ -323,6 +323,28 @@ static adaloss_code no_operands(void *context, adaloss_operands *operands)
     return ADALOSS_OK;
 }
 
+static void verdict_texts(void)
+{
+    const char *right = "the step has to be skipped: overflow in layer 3";
+    const adaloss_verdict skip = {ADALOSS_VERDICT_SKIP, ADALOSS_CAUSE_OVERFLOW, {ADALOSS_LAYER, 3}, 0, 0};
+    const adaloss_verdict longest = {ADALOSS_VERDICT_STOP, ADALOSS_CAUSE_NON_FINITE, {ADALOSS_WEIGHT, UINT32_MAX},
+                                     UINT32_MAX, 0};
+    const adaloss_verdict none = {3, 0, {ADALOSS_LOSS, 0}, 0, 0};
+    const adaloss_verdict without_cause = {ADALOSS_VERDICT_SKIP, ADALOSS_CAUSE_NONE, {ADALOSS_LAYER, 3}, 0, 0};
+    char text[ADALOSS_VERDICT_TEXT_BYTES] = "as it was";
+
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_verdict_text(NULL, text, sizeof text));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_verdict_text(&skip, NULL, sizeof text));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_verdict_text(&none, text, sizeof text));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_verdict_text(&without_cause, text, sizeof text));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_verdict_text(&skip, text, 0));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_verdict_text(&skip, text, strlen(right)));
+    EXPECT(ADALOSS_OK, strcmp(text, "as it was"));
+    EXPECT(ADALOSS_OK, adaloss_verdict_text(&skip, text, strlen(right) + 1));
+    EXPECT(ADALOSS_OK, strcmp(text, right));
+    EXPECT(ADALOSS_OK, adaloss_verdict_text(&longest, text, sizeof text));
+}
+
 static void scalers(void)
 {
     static adaloss_scaler scaler, untouched;
@@ -356,6 +378,7 @@ static void scalers(void)
 
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_finish(&scaler, &verdict));
+    verdict_texts();
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_abandon(&scaler));
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_last(&scaler, &visit));
     EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));

@@ -375,7 +375,9 @@ int main(int argc, char **argv)
             if (verdict.kind == ADALOSS_VERDICT_APPLY) {
                 update(layers);
             } else if (verdict.kind == ADALOSS_VERDICT_STOP) {
-                fprintf(stderr, "%u steps in a row were skipped\n", (unsigned)verdict.skipped);
+                char text[ADALOSS_VERDICT_TEXT_BYTES];
+                must(adaloss_verdict_text(&verdict, text, sizeof text), "verdict text");
+                fprintf(stderr, "%s\n", text);
                 return 1;
             }
         }

@@ -9,6 +9,8 @@ mod device;
 mod rooms;
 mod walk;
 
+use std::ffi::CStr;
+
 use adaloss::*;
 use adaloss_core::{
     format::{Format, Narrowing, Overflow, Rounding},
@@ -174,6 +176,10 @@ fn same_certificate(found: &adaloss_certificate, expected: &Certificate) {
 }
 
 fn same_verdict(found: &adaloss_verdict, expected: Verdict) {
+    let mut text = [1; ADALOSS_VERDICT_TEXT_BYTES];
+    let code = unsafe { adaloss_verdict_text(found, text.as_mut_ptr().cast(), text.len()) };
+    assert_eq!(code, ADALOSS_OK);
+    assert_eq!(CStr::from_bytes_until_nul(&text).unwrap().to_str(), Ok(&expected.to_string()[..]));
     let (kind, found_there, skipped) = match expected {
         Verdict::Apply => (0, None, 0),
         Verdict::Skip { layer, cause } => (1, Some((layer, cause)), 0),
