@@ -183,6 +183,44 @@ impl<'s> Step<'s> {
     ///
     /// There are fewer than two branches, `id` is no cell of this scaler, or what `pass` returned;
     /// the cell is as it was.
+    ///
+    /// # Examples
+    ///
+    /// A residual block: what comes back through its layer meets what comes back around it.
+    ///
+    /// ```
+    /// use adaloss_core::{
+    ///     apply::{ApplyError, Pass}, format::{Element, Format, f16}, policy::Config,
+    ///     propagate::shifted, scaler::LossScaler,
+    /// };
+    ///
+    /// fn narrow(results: [f32; 2], pass: &mut Pass<'_>) -> Result<[f16; 2], ApplyError> {
+    ///     let mut narrowed = [f16::ZERO; 2];
+    ///     pass.apply(&results, &mut narrowed).map(|()| narrowed)
+    /// }
+    ///
+    /// let (layer, block) = (0, 1); // a cell for each tensor that is narrowed
+    /// let mut scaler = LossScaler::<2>::new(Config::for_format(Format::BINARY16));
+    /// let mut step = scaler.begin();
+    /// let around = step.loss(&[1.0e-9, -2.0e-9], |&results, pass| narrow(results, pass))?;
+    /// let through = step.layer(layer, &around, |g, pass| {
+    ///     narrow(g.map(|g| 0.001 * g.widen()), pass)
+    /// })?;
+    /// assert_ne!(around.scale(), through.scale());
+    ///
+    /// let sum = step.join(block, &[around.as_ref(), through.as_ref()], |branches, pass| {
+    ///     let mut results = [0.0; 2];
+    ///     for (gradient, shift) in branches.iter() {
+    ///         for (result, g) in results.iter_mut().zip(gradient) {
+    ///             *result += shifted(g.widen(), shift);
+    ///         }
+    ///     }
+    ///     narrow(results, pass)
+    /// })?;
+    /// let first = sum.unscale(|g, inverse| g[0].widen() * inverse);
+    /// assert!((first - 1.001e-9).abs() < 1e-12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join<T, U, E>(
         &mut self,
         id: usize,
