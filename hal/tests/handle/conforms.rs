@@ -71,6 +71,8 @@ caught! {
         "the outcome's elements should be 90194313322 and the device has 107";
     a_counter_that_wraps: NarrowCounters, "apply,",
         "storing: the outcome's elements should be 90194313322 and the device has 90194247786";
+    a_statistic_that_wraps: NarrowStatistics, "statistics,", "zero";
+    an_unscaled_count_that_wraps: NarrowUnscaled, "unscale,", "the count of tiny results";
     a_histogram_that_is_not_added: ForgetsHistogram, "apply,",
         "the histogram's elements should be 112 and the device has 77";
     a_histogram_of_scaled_values: IgnoresIncomingScale, "apply,",

@@ -33,7 +33,11 @@ impl Narrow<f16> for Accelerator {
                 odd_and_even[index % 2].observe(read(x, flushes));
             }
             let mut statistics = memory.load_one(to)?;
+            let before = statistics;
             odd_and_even.iter().for_each(|part| statistics.merge(part));
+            if sabotage == Sabotage::NarrowStatistics {
+                statistics.zero = without_carry(before.zero, statistics.zero);
+            }
             if sabotage == Sabotage::LeastIsZero && statistics.zero > 0 {
                 statistics.min_bits = 0;
             }
@@ -111,6 +115,7 @@ impl Narrow<f16> for Accelerator {
             let scale = memory.load_one(cell)?.scale();
             let turn = if sabotage == Sabotage::UnscalesTheWrongWay { 1 } else { -1 };
             let mut counts = memory.load_one(met)?;
+            let before = counts;
             let gradient: Vec<f32> =
                 memory.load(gradient)?.into_iter().map(|x| read(x, flushes)).collect();
             let flush = |x: f32| if flushes && x.is_subnormal() { 0.0_f32.copysign(x) } else { x };
@@ -118,6 +123,9 @@ impl Narrow<f16> for Accelerator {
             let unscaled: Vec<f32> = gradient.iter().map(unscale).collect();
             for (&scaled, &unscaled) in gradient.iter().zip(&unscaled) {
                 counts.record(scaled, unscaled);
+            }
+            if sabotage == Sabotage::NarrowUnscaled {
+                counts.tiny = without_carry(before.tiny, counts.tiny);
             }
             memory.store(&unscaled, to)?;
             memory.store(&[counts], met)
@@ -247,4 +255,9 @@ fn exactly(x: f32, shift: i32) -> f32 {
 fn read(x: f16, flushes: bool) -> f32 {
     let is_subnormal = x.to_bits() & 0x7fff < 0x0400;
     if flushes && is_subnormal { 0.0_f32.copysign(x.to_f32()) } else { x.to_f32() }
+}
+
+/// Returns what a counter of 32 bits makes of a count that carries into its upper half.
+fn without_carry(before: u64, after: u64) -> u64 {
+    before & !0xffff_ffff | after & 0xffff_ffff
 }

@@ -23,6 +23,10 @@ pub(crate) enum Sabotage {
     OverwritesOutcome,
     /// Counters have 16 bits, and keep what was above them.
     NarrowCounters,
+    /// Counters of statistics have 32 bits, and keep what was above them.
+    NarrowStatistics,
+    /// Counters of unscaling have 32 bits, and keep what was above them.
+    NarrowUnscaled,
     /// One lane's histogram is not merged into the others'.
     ForgetsHistogram,
     /// Histograms count scaled values as if they were not.
