@@ -25,7 +25,8 @@ pub struct Unscaled {
 impl Unscaled {
     /// Counts the elements of a tensor that was unscaled as it was computed, such as a weight gradient.
     ///
-    /// What they were before is gone: one that was rounded up to 2^-126 is taken for exact.
+    /// What they were before is gone: one that was rounded up to 2^-126 is taken for exact, and one that became zero
+    /// for a zero.
     pub fn of(unscaled: &[f32]) -> Self {
         let mut counts = Self::default();
         unscaled.iter().for_each(|&x| counts.record(x, x));

@@ -441,7 +441,7 @@ impl fmt::Display for ConfigError {
             Self::NoWindow => f.write_str("the window of maxima must be at least 1 visit"),
             Self::NoGrowth => f.write_str("a scale must be allowed to grow by at least 1 binade"),
             Self::Headroom { binades } => {
-                write!(f, "a headroom of {binades} binades leaves no room in any format")
+                write!(f, "a headroom or margin of {binades} binades leaves no room in any format")
             }
             Self::Extremes => f.write_str(
                 "caps must be positive, and the smallest number positive and below the largest",

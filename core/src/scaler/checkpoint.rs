@@ -50,6 +50,7 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     /// # Ok::<(), adaloss_core::scaler::CheckpointError>(())
     /// ```
     pub fn restore(config: Config, from: &[u8]) -> Result<Self, CheckpointError> {
+        const { Self::HAS_CELLS };
         let mut cells = [Cell::new(); CELLS];
         let state = State::restore(config, from, &mut cells)?;
         Ok(Self { state, cells, log: heapless::Deque::new() })

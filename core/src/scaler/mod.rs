@@ -78,9 +78,18 @@ impl fmt::Display for Decision {
 }
 
 impl<const CELLS: usize> LossScaler<CELLS> {
+    /// Ends the compilation of a scaler without cells, wherever one is made.
+    const HAS_CELLS: () =
+        assert!(CELLS > 0, "a loss scaler needs a cell for each tensor that is narrowed");
+
     /// Makes the scaler of a new training run; one without cells does not compile.
+    ///
+    /// ```compile_fail
+    /// use adaloss_core::{format::Format, policy::Config, scaler::LossScaler};
+    /// let scaler = LossScaler::<0>::new(Config::for_format(Format::BINARY16));
+    /// ```
     pub fn new(config: Config) -> Self {
-        const { assert!(CELLS > 0, "a loss scaler needs a cell for each tensor that is narrowed") };
+        const { Self::HAS_CELLS };
         Self { state: State::new(config), cells: [Cell::new(); CELLS], log: heapless::Deque::new() }
     }
 
