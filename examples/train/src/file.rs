@@ -26,11 +26,16 @@ enum Target {
 impl Target {
     /// Finds what a path leads to.
     fn of(path: &Path) -> Result<Self> {
+        // What is no file needs no name of its own: /dev/stdout may lead to a pipe that has none.
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+            return Ok(Self::Stream(path.to_path_buf()));
+        }
         let mut path = path.to_path_buf();
         for _ in 0..MOST_LINKS {
             let metadata = match fs::symlink_metadata(&path) {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == ErrorKind::NotFound => {
+                    ensure!(!names_a_folder(&path), "there is no such folder");
                     return Ok(Self::File(path, None));
                 }
                 Err(error) => return Err(error.into()),
@@ -41,10 +46,9 @@ impl Target {
                 continue;
             }
             ensure!(!metadata.is_dir(), "it is a folder");
-            if !metadata.is_file() {
-                return Ok(Self::Stream(path));
-            }
             ensure!(!metadata.permissions().readonly(), "it is read-only");
+            // A folder of one's own lets one replace the file of another user, too.
+            OpenOptions::new().append(true).open(&path)?;
             return Ok(Self::File(path, Some(metadata.permissions())));
         }
         bail!("it leads from one symbolic link to the next")
@@ -125,6 +129,13 @@ fn check_room(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Tells whether a path can only be that of a folder, as `out/` is.
+fn names_a_folder(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let last = bytes.rsplit(|&byte| std::path::is_separator(char::from(byte))).next();
+    matches!(last, Some(b"" | b"." | b".."))
+}
+
 /// Returns the folder that a file is in.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -203,8 +214,13 @@ mod tests {
     fn what_could_not_be_written_is_known_before() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing").join("file");
-        for (path, what) in [(missing.as_path(), "No such file"), (folder.path(), "it is a folder")]
-        {
+        let [slash, dot] = ["new/", "new/."].map(|name| folder.path().join(name));
+        for (path, what) in [
+            (missing.as_path(), "No such file"),
+            (folder.path(), "it is a folder"),
+            (&slash, "there is no such folder"),
+            (&dot, "there is no such folder"),
+        ] {
             let error = format!("{:#}", check_file(path).unwrap_err());
             assert!(error.contains("cannot be written") && error.contains(what), "{error}");
         }

@@ -13,7 +13,11 @@ use std::process::ExitCode;
 use adaloss_train::{console, report};
 use clap::{Parser, Subcommand};
 
-use crate::command::{compare, inspect, look, train};
+use crate::command::{
+    compare, inspect,
+    interrupt::{Interrupted, STATUS},
+    look, train,
+};
 
 /// Adaptive loss scaling, watched at work.
 #[derive(Debug, Parser)]
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::note(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
+            if error.is::<Interrupted>() { ExitCode::from(STATUS) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -15,8 +15,11 @@ pub struct Results {
     pub command: String,
     /// Threads that ran.
     pub threads: usize,
-    /// Wall-clock time of everything.
+    /// Wall-clock time of everything, but for what was done before.
     pub seconds: f64,
+    /// The number of runs that an earlier comparison had done.
+    #[serde(default)]
+    pub done_before: usize,
     /// The most memory the process held, where the system tells.
     pub peak_memory_bytes: Option<u64>,
     /// One per task, in the order of the command line.

@@ -304,17 +304,18 @@ where
     G: Element + Plain,
     D: Machine<W, G> + Machine<W, f32> + Clone,
 {
-    /// Runs to the end, or until the scaler gives up or the network is lost; `progress` hears of every
-    /// step, and ends the run by an error of its own.
+    /// Runs to the end, or until the scaler gives up or the network is lost.
+    ///
+    /// `before_step` hears how many steps are done, and ends the run by an error of its own.
     ///
     /// # Errors
     ///
-    /// As [`train_step`](Self::train_step), or that of `progress`.
+    /// As [`train_step`](Self::train_step), or that of `before_step`.
     pub fn run(
         mut self,
         looks: Looks,
         device: D,
-        mut progress: impl FnMut(u64) -> Result<()>,
+        mut before_step: impl FnMut(u64) -> Result<()>,
     ) -> Result<RunReport> {
         let last = self.last_step();
         let mut samples = Samples::new(self.settings.format.0);
@@ -323,6 +324,7 @@ where
         let mut losses = Vec::new();
         while self.step < last && report.stopped.is_none() {
             let step = self.step;
+            before_step(step)?;
             let batches = self.next_batches()?;
             samples.watch(step, spread(step, last, looks.samples));
             let start = Instant::now();
@@ -346,7 +348,6 @@ where
             let start = Instant::now();
             self.conclude(&stepped)?;
             report.seconds += start.elapsed().as_secs_f64();
-            progress(1)?;
             losses.push(stepped.loss);
             report.stopped = stop(stepped.verdict, step);
             if spread(step, last, looks.evaluations) || report.stopped.is_some() {
@@ -355,7 +356,6 @@ where
                 self.evaluate_into(&mut report, Some(loss).filter(|loss| loss.is_finite()))?;
             }
         }
-        progress(last - self.step)?;
         (report.sampled_steps, report.cells) = samples.finish();
         let totals = self.scaler.totals();
         report.steps = totals.steps;
@@ -448,7 +448,12 @@ fn lost(error: anyhow::Error) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use adaloss_core::format::f16;
+    use adaloss_hal::cpu::Cpu;
+    use anyhow::ensure;
+
     use super::*;
+    use crate::data::Source;
 
     #[test]
     fn looks_are_spread_and_end_at_the_last_step() {
@@ -458,5 +463,37 @@ mod tests {
             assert_eq!(chosen.last(), Some(&(steps - 1)));
         }
         assert!((0..10).all(|step| !spread(step, 10, 0)));
+    }
+
+    /// What ends a run is asked before each step, and no more when all is done.
+    #[test]
+    fn a_run_that_is_done_is_not_ended() {
+        let mut task: Task = "digits-mlp".parse().unwrap();
+        task.schedule.epochs = 1;
+        let dataset = Source::Embedded(Default::default()).open().unwrap();
+        let settings = Settings {
+            format: "binary16".parse().unwrap(),
+            method: Method::Measured,
+            seed: 0,
+            period: 10,
+        };
+        let run = |end_at: u64| {
+            let device = Cpu::new(1).unwrap();
+            let trainer =
+                Trainer::<_, f16, f16>::new(&task, &*dataset, settings, device.clone()).unwrap();
+            let last = trainer.last_step();
+            let mut asked = Vec::new();
+            let looks = Looks { samples: 1, probes: 0, evaluations: 1 };
+            let report = trainer.run(looks, device, |done| {
+                asked.push(done);
+                ensure!(done != end_at, "enough");
+                Ok(())
+            });
+            (report.map(|report| report.steps).map_err(|error| error.to_string()), asked, last)
+        };
+        let (steps, asked, last) = run(u64::MAX);
+        assert_eq!((steps, asked), (Ok(last), Vec::from_iter(0..last)));
+        assert_eq!(run(last).0, Ok(last));
+        assert_eq!(run(last - 1).0, Err("enough".into()));
     }
 }

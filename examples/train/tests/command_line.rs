@@ -267,7 +267,7 @@ fn impossible_configurations_are_refused() {
 #[test]
 fn a_run_that_cannot_go_on_ends() {
     let error = failure(&["train", "--task=digits-mlp", "--method=fixed:100"]);
-    assert!(error.contains("training cannot go on at step 31: overflow"), "{error}");
+    assert!(error.contains("at step 31: training cannot go on: overflow in"), "{error}");
 }
 
 /// Steps far too wide lose the weights: the run ends and says which, and a comparison goes on.
@@ -402,12 +402,12 @@ fn terminate(child: &std::process::Child) {
     assert!(status.success());
 }
 
-/// A run that is interrupted leaves a checkpoint, from which it becomes what it would have been.
+/// A run that is interrupted leaves a checkpoint, whose next steps are what they would have been.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_can_be_resumed() {
     let folder = TempDir::new().unwrap();
-    let [saved, whole] = ["saved", "whole"].map(|name| folder.path().join(name));
+    let saved = folder.path().join("saved");
     let base = ["train", "--task=digits-mlp", "--epochs=400"];
     let args = [&base[..], &["--save-every=10", "--save", text(&saved)]].concat();
     let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
@@ -420,16 +420,14 @@ fn an_interrupted_run_can_be_resumed() {
     terminate(&child);
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && error.contains("interrupted"), "{error}");
+    assert!(output.status.code() == Some(130) && error.contains("interrupted"), "{error}");
     let step: u64 =
         error.split("at step ").nth(1).unwrap().split(':').next().unwrap().trim().parse().unwrap();
-    // The rest of it is what the whole run would have done.
     let until = format!("--until={}", step + 5);
     let [resumed, straight] = ["resumed", "straight"].map(|name| folder.path().join(name));
     success(&[&base[..], &[&until, "--resume", text(&saved), "--save", text(&resumed)]].concat());
     success(&[&base[..], &[&until, "--save", text(&straight)]].concat());
     assert!(fs::read(&resumed).unwrap() == fs::read(&straight).unwrap());
-    assert!(!whole.exists());
 }
 
 /// A comparison that is interrupted reports what it has, and goes on.
@@ -457,11 +455,60 @@ fn an_interrupted_comparison_reports_what_it_has() {
     terminate(&child);
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && error.contains("of 200 runs: interrupted"), "{error}");
+    assert!(output.status.code() == Some(130), "{error}");
+    assert!(error.contains("of 200 runs: interrupted"), "{error}");
     let json = fs::read(out.join("results.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let runs = json["runs"].as_array().unwrap().len();
     assert!((2..200).contains(&runs) && runs == stored(), "{runs}");
+}
+
+/// A comparison that is interrupted takes the place of no report that has other runs.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_comparison_spares_an_earlier_report() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("report");
+    let base = ["compare", "--tasks=digits-mlp", "--jobs=1", "--out", text(&out)];
+    success(&[&base[..], &["--methods=amax", "--seeds=1", "--epochs=1"]].concat());
+    let earlier = fs::read(out.join("results.json")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    let child = command
+        .args(base)
+        .args(["--methods=measured", "--seeds=200", "--epochs=2"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let child = child.spawn().unwrap();
+    wait_for(|| fs::read_dir(out.join("runs")).map_or(0, Iterator::count) >= 2);
+    terminate(&child);
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(130), "{error}");
+    assert!(error.contains("the earlier report stays"), "{error}");
+    assert!(fs::read(out.join("results.json")).unwrap() == earlier);
+}
+
+/// What has no name of its own, as the pipe that standard output may be, is written into.
+#[cfg(unix)]
+#[test]
+fn a_pipe_without_a_name_takes_a_checkpoint() {
+    let folder = TempDir::new().unwrap();
+    let saved = folder.path().join("saved");
+    let base = ["train", "--task=digits-mlp", "--until=2", "--save"];
+    success(&[&base[..], &[text(&saved)]].concat());
+    let piped = run(&[&base[..], &["/dev/stdout"]].concat());
+    assert!(piped.status.success(), "{}", String::from_utf8_lossy(&piped.stderr));
+    let checkpoint = fs::read(&saved).unwrap();
+    assert!(piped.stdout.windows(checkpoint.len()).any(|window| window == checkpoint));
+}
+
+/// The folder of runs is tried before anything is run.
+#[test]
+fn a_comparison_that_could_not_keep_its_runs_does_not_begin() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("runs"), "a file").unwrap();
+    let error = failure(&["compare", "--tasks=digits-mlp", "--out", text(folder.path())]);
+    assert!(error.contains("runs cannot be written: it is no folder"), "{error}");
 }
 
 /// A loss at the end of what numbers there are has a page, too.

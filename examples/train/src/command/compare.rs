@@ -1,7 +1,7 @@
 //! `compare` and `calibrate`: many runs side by side.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Instant,
 };
@@ -156,6 +156,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     ensure!(args.seeds > 0, "at least one seed is needed");
     ensure!(args.seeds <= MOST_SEEDS, "{} seeds are more than {MOST_SEEDS}", args.seeds);
     report::check_folder(&args.out)?;
+    let store = Store::beside(&args.out, &args.data)?;
     let comparisons = args.comparisons()?;
     let datasets = open(&comparisons, &args.data)?;
     let mut plan = Vec::new();
@@ -176,24 +177,55 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
         }
     }
     let looks = Looks { samples: 60, probes: 4, evaluations: if args.full { 20 } else { 12 } };
-    let store = Store::beside(&args.out, &args.data)?;
-    let runs = run_all(&plan, looks, args.jobs, Some((&store, args.again)))?;
+    let (runs, done_before) =
+        run_all(&plan, looks, args.jobs, store.as_ref().map(|store| (store, args.again)))?;
     let tasks = describe(&comparisons, &datasets)?;
-    let done = runs.len();
-    let results =
-        Results { seconds: start.elapsed().as_secs_f64(), tasks, runs, ..this_machine(args.jobs) };
+    let seconds = start.elapsed().as_secs_f64();
+    let results = Results { seconds, tasks, runs, done_before, ..this_machine(args.jobs) };
     say!("{}", report::print(&results));
-    report::write(&args.out, &results)?;
-    say!("The report: {}", args.out.join("index.html").display());
-    all_done(done, plan.len()).context("the same command goes on from here")
+    let ended = write_report(&args.out, &results, plan.len());
+    if store.is_none() {
+        ended
+    } else if args.again {
+        ended.context("the same command without --again goes on from here")
+    } else {
+        ended.context("the same command goes on from here")
+    }
 }
 
-/// Refuses to call a comparison complete that was interrupted.
-fn all_done(done: usize, planned: usize) -> Result<()> {
+/// Writes a report; one that an interrupt has ended takes the place of no other that knows more.
+///
+/// # Errors
+///
+/// The report cannot be written, or has not all runs that were planned.
+fn write_report(out: &Path, results: &Results, planned: usize) -> Result<()> {
+    let done = results.runs.len();
+    if done < planned && knows_more(out, results) {
+        return Err(Interrupted).with_context(|| {
+            format!(
+                "{done} of {planned} runs are done, and the earlier report stays in {}",
+                out.display()
+            )
+        });
+    }
+    report::write(out, results)?;
+    say!("The report: {}", out.join("index.html").display());
     if done == planned {
         return Ok(());
     }
     Err(Interrupted).with_context(|| format!("the report has {done} of {planned} runs"))
+}
+
+/// Tells whether the report in a folder has runs that these results do not have, or cannot be read.
+fn knows_more(out: &Path, results: &Results) -> bool {
+    let path = out.join("results.json");
+    let name = |run: &RunReport| {
+        (run.task.clone(), run.format.clone(), run.method.clone(), run.seed, run.period)
+    };
+    let known: Vec<_> = results.runs.iter().map(name).collect();
+    path.exists()
+        && report::read(&path)
+            .map_or(true, |earlier| earlier.runs.iter().any(|run| !known.contains(&name(run))))
 }
 
 /// What is calibrated.
@@ -253,16 +285,16 @@ pub(crate) fn calibrate(args: &CalibrateArgs) -> Result<()> {
     }
     // Every step counts, and no accuracy is asked for.
     let looks = Looks { samples: u64::MAX, probes: 0, evaluations: 1 };
-    let runs = run_all(&plan, looks, args.jobs, None)?;
+    let (runs, done_before) = run_all(&plan, looks, args.jobs, None)?;
     let tasks = describe(&comparisons, &datasets)?;
-    let done = runs.len();
-    let results =
-        Results { seconds: start.elapsed().as_secs_f64(), tasks, runs, ..this_machine(args.jobs) };
+    let seconds = start.elapsed().as_secs_f64();
+    let results = Results { seconds, tasks, runs, done_before, ..this_machine(args.jobs) };
     say!("{}", report::print_windows(&results));
-    if let Some(out) = &args.out {
-        report::write(out, &results)?;
+    match &args.out {
+        Some(out) => write_report(out, &results, plan.len()),
+        None if results.runs.len() == plan.len() => Ok(()),
+        None => Err(Interrupted.into()),
     }
-    all_done(done, plan.len())
 }
 
 /// Opens each task's data set.
@@ -304,7 +336,7 @@ fn describe(comparisons: &[Comparison], datasets: &[Box<dyn Dataset>]) -> Result
 }
 
 /// Runs on every core, one run each; the order of the reports is that of the plan, from which those are missing that an
-/// interrupt has ended.
+/// interrupt has ended.  The number is of those that were done before.
 ///
 /// Runs are stored when they end; those that are stored are not done again, unless that is asked for.
 fn run_all(
@@ -312,7 +344,7 @@ fn run_all(
     looks: Looks,
     jobs: Option<usize>,
     store: Option<(&Store, bool)>,
-) -> Result<Vec<RunReport>> {
+) -> Result<(Vec<RunReport>, usize)> {
     ensure!(!plan.is_empty(), "there is nothing to run");
     ensure!(
         jobs.is_none_or(|jobs| (1..=MOST_THREADS).contains(&jobs)),
@@ -331,7 +363,7 @@ fn run_all(
     )?);
     bar.set_message(format!("{} runs", plan.len()));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.unwrap_or(0)).build()?;
-    let done = AtomicUsize::new(0);
+    let (done, done_before) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let reports = pool.install(|| {
         let run = |planned: &Planned<'_>| -> Result<Option<RunReport>> {
             let &Planned { task, dataset, settings } = planned;
@@ -363,6 +395,7 @@ fn run_all(
                 store.put(key, &run);
             }
             let nth = 1 + done.fetch_add(1, Relaxed);
+            done_before.fetch_add(usize::from(!is_new), Relaxed);
             if bar.is_hidden() {
                 let (percent, before) =
                     (100.0 * run.metric, if is_new { "" } else { ", done before" });
@@ -379,8 +412,10 @@ fn run_all(
     });
     bar.finish_and_clear();
     let reports: Vec<_> = reports?.into_iter().flatten().collect();
-    ensure!(!reports.is_empty(), "interrupted before a run ended");
-    Ok(reports)
+    if reports.is_empty() {
+        return Err(Interrupted).context("no run has ended");
+    }
+    Ok((reports, done_before.into_inner()))
 }
 
 struct WholeRun<'a> {
@@ -401,9 +436,16 @@ impl Job for WholeRun<'_> {
     {
         let &Planned { task, dataset, settings } = self.planned;
         let trainer = Trainer::<D, W, G>::new(task, dataset, settings, device.clone())?;
-        trainer.run(self.looks, device, |steps| {
-            self.bar.inc(steps);
+        let mut shown = 0;
+        let mut show = |done| {
+            self.bar.inc(done - shown);
+            shown = done;
+        };
+        let report = trainer.run(self.looks, device, |done| {
+            show(done);
             self.interrupt.check()
-        })
+        })?;
+        show(task.schedule.steps(dataset));
+        Ok(report)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 
 /// The exit status of a program that was interrupted.
-const STATUS: i32 = 130;
+pub(crate) const STATUS: u8 = 130;
 
 /// Whether the user, or the system, has asked the program to end.
 #[derive(Clone, Debug)]
@@ -36,9 +36,13 @@ impl Interrupt {
         #[cfg(unix)]
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // In this order: what is set already ends the program.
-            signal_hook::flag::register_conditional_shutdown(signal, STATUS, Arc::clone(&flag))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
-                .context("interrupts cannot be watched")?;
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                STATUS.into(),
+                Arc::clone(&flag),
+            )
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .context("interrupts cannot be watched")?;
         }
         Ok(Self(flag))
     }

@@ -2,7 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod inspect;
-mod interrupt;
+pub(crate) mod interrupt;
 pub(crate) mod look;
 pub(crate) mod machine;
 mod stored;

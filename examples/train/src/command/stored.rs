@@ -9,12 +9,12 @@ use std::{
 use adaloss_train::{
     console,
     data::{DataArgs, Dataset},
-    file::write_whole,
+    file::{check_folder, write_whole},
     results::RunReport,
     task::Task,
     trainer::{Looks, Settings},
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// The folder of stored runs, within that of the report.
@@ -35,16 +35,27 @@ struct Stored {
 }
 
 impl Store {
-    /// Opens the store beside a report.
+    /// Opens the store beside a report; there is none where the program cannot read itself, which is said.
     ///
     /// # Errors
     ///
-    /// The program cannot read itself.
-    pub(crate) fn beside(report: &Path, data: &DataArgs) -> Result<Self> {
-        let program =
-            env::current_exe().and_then(fs::read).context("this program cannot be read")?;
-        let program = format!("{:08x} {data:?} {:?}", crc32fast::hash(&program), changed(data));
-        Ok(Self { folder: report.join(FOLDER), program })
+    /// The runs could not be written.
+    pub(crate) fn beside(report: &Path, data: &DataArgs) -> Result<Option<Self>> {
+        let folder = report.join(FOLDER);
+        if report.is_dir() {
+            check_folder(&folder, &[])?;
+        }
+        let program = match env::current_exe().and_then(fs::read) {
+            Ok(program) => crc32fast::hash(&program),
+            Err(error) => {
+                console::note(format_args!(
+                    "runs are not kept for another time: this program cannot be read: {error}"
+                ));
+                return Ok(None);
+            }
+        };
+        let program = format!("{program:08x} {data:?} {:?}", changed(data));
+        Ok(Some(Self { folder, program }))
     }
 
     /// Returns all that a run depends on: with the same, the same bits.

@@ -127,14 +127,24 @@ impl Job for OneRun<'_> {
         let last = args.until.unwrap_or(u64::MAX).min(trainer.last_step());
         let mut ended = Ok(());
         while trainer.step_count() < last && ended.is_ok() {
-            ended = one_step(args.decisions, &mut trainer)?.and_then(|()| interrupt.check());
+            ended = one_step(args.decisions, &mut trainer)?;
+            if ended.is_ok() && trainer.step_count() < last {
+                ended =
+                    interrupt.check().with_context(|| format!("at step {}", trainer.step_count()));
+            }
             let is_due = |every| trainer.step_count().is_multiple_of(every);
             if args.save_every.is_some_and(is_due) && trainer.step_count() < last && ended.is_ok() {
                 save(args, &mut trainer)?;
             }
         }
-        save(args, &mut trainer)?;
-        ended.with_context(|| format!("at step {}", trainer.step_count()))?;
+        let saved = save(args, &mut trainer);
+        match (ended, saved) {
+            (Ok(()), saved) => saved?,
+            (ended, Ok(())) => ended?,
+            (ended, Err(error)) => {
+                ended.with_context(|| format!("the last checkpoint is lost ({error:#})"))?;
+            }
+        }
         let totals = trainer.scaler().totals();
         say!(
             "{} steps, {} skipped, {} visits replayed, {} decisions",
@@ -173,12 +183,7 @@ where
     match stepped.verdict {
         Verdict::Apply => {}
         Verdict::Skip { layer, cause } => say!("step {step:5}  skipped: {cause} in {layer}"),
-        Verdict::Stop { layer, cause, skipped } => {
-            return Ok(Err(anyhow!(
-                "training cannot go on at step {step}: {cause} in {layer}, \
-                 {skipped} steps skipped in a row"
-            )));
-        }
+        verdict @ Verdict::Stop { .. } => return Ok(Err(anyhow!("at step {step}: {verdict}"))),
     }
     if trainer.step_count().is_multiple_of(trainer.steps_per_epoch()) {
         say!(

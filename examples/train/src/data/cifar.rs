@@ -84,8 +84,7 @@ impl Layout {
     }
 
     /// Appends the images of a file, channels last, and their classes; returns how many.
-    fn read(&self, path: &Path, pixels: &mut Vec<u8>, classes: &mut Vec<u8>) -> Result<usize> {
-        let bytes = bytes::read(path)?;
+    fn read(&self, bytes: &[u8], pixels: &mut Vec<u8>, classes: &mut Vec<u8>) -> Result<usize> {
         let record = self.labels.len() + 3 * AREA;
         let (images, rest) = (bytes.len() / record, bytes.len() % record);
         ensure!(
@@ -137,8 +136,9 @@ impl Cifar {
         let (mut pixels, mut labels, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for name in layout.train.iter().chain([&layout.test]) {
             let path = folder.join(name);
+            let bytes = bytes::read(&path)?;
             let count = layout
-                .read(&path, &mut pixels, &mut labels)
+                .read(&bytes, &mut pixels, &mut labels)
                 .with_context(|| format!("{} is no file of {}", path.display(), layout.name))?;
             counts.push(count);
         }

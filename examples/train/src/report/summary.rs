@@ -33,8 +33,12 @@ pub(super) fn summary(results: &Results, comparisons: &[Comparison<'_>]) -> Mark
 
 fn scope(results: &Results, comparisons: &[Comparison<'_>], methods: usize) -> String {
     let formats = distinct(comparisons.iter().flat_map(|comparison| comparison.formats.iter()));
+    let before = match results.done_before {
+        0 => String::new(),
+        runs => format!(" but for {} that had been done before", counted(runs, "run")),
+    };
     format!(
-        "{} of {} in {}, by {} beside f32; {} on {} with {}.",
+        "{} of {} in {}, by {} beside f32; {}{before} on {} with {}.",
         counted(results.runs.len(), "run"),
         counted(comparisons.len(), "task"),
         counted(formats.len(), "gradient format"),

@@ -35,6 +35,7 @@ pub(super) fn results() -> Results {
         command: "adaloss-train compare --tasks digits-deep,shapes-unet".into(),
         threads: 2,
         seconds: 1234.5,
+        done_before: 0,
         peak_memory_bytes: Some(123 << 20),
         tasks: tasks.into_iter().map(|(task, _)| task).collect(),
         runs,
