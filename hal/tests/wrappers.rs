@@ -139,7 +139,7 @@ fn a_failing_device_fails_the_suite() {
     });
     let failure = conformance::narrow::<f16, _>(&mut device).unwrap_err();
     let said = "propagate of 1, 0 elements from 2^0 to 2^0 in Binary16 Gradual NearestEven \
-                Infinity: should not fail: device failure";
+                Infinity, storing: should not fail: device failure";
     assert_eq!(failure.to_string(), said);
 }
 
