@@ -396,10 +396,21 @@ fn wait_for(is_there: impl Fn() -> bool) {
     }
 }
 
+/// Begins a command, interrupts it when something is there, and returns what it says of that.
 #[cfg(unix)]
-fn terminate(child: &std::process::Child) {
+fn interrupted(args: &[&str], is_there: impl Fn() -> bool) -> String {
+    use std::process::Stdio;
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    let command = command.args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for(is_there);
     let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(status.success());
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(130) && error.contains("interrupted"), "{error}");
+    error
 }
 
 /// A run that is interrupted leaves a checkpoint, whose next steps are what they would have been.
@@ -410,17 +421,7 @@ fn an_interrupted_run_can_be_resumed() {
     let saved = folder.path().join("saved");
     let base = ["train", "--task=digits-mlp", "--epochs=400"];
     let args = [&base[..], &["--save-every=10", "--save", text(&saved)]].concat();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
-    let child = command
-        .args(&args)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
-    let child = child.spawn().unwrap();
-    wait_for(|| saved.exists());
-    terminate(&child);
-    let output = child.wait_with_output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(130) && error.contains("interrupted"), "{error}");
+    let error = interrupted(&args, || saved.exists());
     let step: u64 =
         error.split("at step ").nth(1).unwrap().split(':').next().unwrap().trim().parse().unwrap();
     let until = format!("--until={}", step + 5);
@@ -446,16 +447,8 @@ fn an_interrupted_comparison_reports_what_it_has() {
         "--out",
         text(&out),
     ];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
-    let child =
-        command.args(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
-    let child = child.spawn().unwrap();
     let stored = || fs::read_dir(out.join("runs")).map_or(0, Iterator::count);
-    wait_for(|| stored() >= 2);
-    terminate(&child);
-    let output = child.wait_with_output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(130), "{error}");
+    let error = interrupted(&args, || stored() >= 2);
     assert!(error.contains("of 200 runs: interrupted"), "{error}");
     let json = fs::read(out.join("results.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
@@ -472,18 +465,9 @@ fn an_interrupted_comparison_spares_an_earlier_report() {
     let base = ["compare", "--tasks=digits-mlp", "--jobs=1", "--out", text(&out)];
     success(&[&base[..], &["--methods=amax", "--seeds=1", "--epochs=1"]].concat());
     let earlier = fs::read(out.join("results.json")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
-    let child = command
-        .args(base)
-        .args(["--methods=measured", "--seeds=200", "--epochs=2"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
-    let child = child.spawn().unwrap();
-    wait_for(|| fs::read_dir(out.join("runs")).map_or(0, Iterator::count) >= 2);
-    terminate(&child);
-    let output = child.wait_with_output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(130), "{error}");
+    let args = [&base[..], &["--methods=measured", "--seeds=200", "--epochs=2"]].concat();
+    let stored = || fs::read_dir(out.join("runs")).map_or(0, Iterator::count);
+    let error = interrupted(&args, || stored() >= 2);
     assert!(error.contains("the earlier report stays"), "{error}");
     assert!(fs::read(out.join("results.json")).unwrap() == earlier);
 }
