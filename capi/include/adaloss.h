@@ -52,13 +52,13 @@ enum {
     ADALOSS_ERROR_HISTOGRAM = -7,     /* counts that cannot be: not cleared, or overwritten */
     ADALOSS_ERROR_OUTCOME = -8,       /* counts that cannot be: not zero at first, or overwritten; of unscaling, too */
     ADALOSS_ERROR_STATISTICS = -9,    /* counts that cannot be: not cleared, or overwritten */
-    ADALOSS_ERROR_CELL = -10,         /* no cell has these bytes: not initialised, or overwritten */
+    ADALOSS_ERROR_CELL = -10,         /* no cell of the configuration has these bytes: not initialised, overwritten */
     ADALOSS_ERROR_FULL = -11,         /* a count would exceed 2^63 */
     ADALOSS_ERROR_BRANCHES = -12,     /* a join of fewer than two branches */
     ADALOSS_ERROR_SHAPE = -13,        /* operands that form no product */
 
     /* configuration */
-    ADALOSS_ERROR_POLICY = -20,       /* no such policy */
+    ADALOSS_ERROR_POLICY = -20,       /* no such policy, or not one that does this */
     ADALOSS_ERROR_SHARE = -21,        /* a share is not at least 0 and below 1 */
     ADALOSS_ERROR_PERIOD = -22,       /* the period is 0 */
     ADALOSS_ERROR_MAX_SKIPS = -23,    /* no skipped step is allowed */
@@ -66,10 +66,10 @@ enum {
     ADALOSS_ERROR_BOUNDS = -25,       /* backoff: floor, initial scale and cap are not in order, or not legal */
     ADALOSS_ERROR_FACTORS = -26,      /* backoff: a factor shrinks that should grow, or the other way round */
     ADALOSS_ERROR_WINDOW = -27,       /* amax: the window is 0 */
-    ADALOSS_ERROR_GROWTH = -28,       /* measured: no growth is allowed */
-    ADALOSS_ERROR_HEADROOM = -29,     /* measured, amax: more headroom or margin than a format has binades */
+    ADALOSS_ERROR_HEADROOM = -29,     /* measured, amax: a headroom or margin of more than 16 binades */
     ADALOSS_ERROR_EXTREMES = -30,     /* normal, range: caps or extremes not positive, or not in order */
     ADALOSS_ERROR_CONFIG = -31,       /* anything else about a configuration */
+    ADALOSS_ERROR_NO_HEADROOM = -32,  /* measured: no headroom is allowed */
 
     /* scaler */
     ADALOSS_ERROR_NOT_INITIALISED = -40, /* this memory is no scaler */
@@ -82,7 +82,7 @@ enum {
 
     /* checkpoints */
     ADALOSS_ERROR_FOREIGN = -50,      /* these bytes are no checkpoint */
-    ADALOSS_ERROR_VERSION = -51,      /* a checkpoint of another version */
+    ADALOSS_ERROR_VERSION = -51,      /* a checkpoint of another version: begin with a new scaler */
     ADALOSS_ERROR_CAPACITY = -52,     /* a checkpoint of a scaler with another number of cells */
     ADALOSS_ERROR_DAMAGED = -53,      /* the checksum does not match */
     ADALOSS_ERROR_OTHER_CONFIG = -54, /* a checkpoint that was written under another configuration */
@@ -306,35 +306,32 @@ enum { /* policy */
     ADALOSS_NORMAL = 2,   /* a scale per layer from a Gaussian model of its products: the paper */
     ADALOSS_RANGE = 3,    /* a scale per layer from the extremes of its products */
     ADALOSS_AMAX = 4,     /* a scale per tensor from a window of maxima */
-    ADALOSS_MEASURED = 5  /* a scale per tensor from an exact histogram: the default */
+    ADALOSS_MEASURED = 5  /* a scale per tensor from the largest magnitudes of its last steps: the default */
 };
 
 enum { /* recovery */
     ADALOSS_SKIP = 0,  /* a step in which a tensor overflows is skipped */
-    ADALOSS_REPLAY = 1 /* the tensor is narrowed again at the scale that its largest magnitude shows */
+    ADALOSS_REPLAY = 1 /* the tensor is narrowed once more, at the scale that its largest magnitude shows; where
+                          overflow saturates, nothing is replayed, and the scale moves for the next step */
 };
 
-enum { /* trigger: why a cell decides */
-    ADALOSS_TRIGGER_NONE = 0,
-    ADALOSS_TRIGGER_FIRST = 1,
-    ADALOSS_TRIGGER_PERIOD = 2,
-    ADALOSS_TRIGGER_EMPTY = 3,
-    ADALOSS_TRIGGER_OVERFLOW = 4,
-    ADALOSS_TRIGGER_UNDERFLOW = 5
+enum { /* trigger: why a cell leaves a certificate, or decides */
+    ADALOSS_TRIGGER_NONE = 0,    /* nothing but the period */
+    ADALOSS_TRIGGER_FIRST = 1,   /* it has never left one */
+    ADALOSS_TRIGGER_PERIOD = 2,  /* the period is over */
+    ADALOSS_TRIGGER_OVERFLOW = 3 /* normal and range: narrowing overflowed */
 };
 
-enum { /* rule: what decided */
-    ADALOSS_RULE_EMPTY = 0,
-    ADALOSS_RULE_NON_FINITE = 1,
-    ADALOSS_RULE_KEPT = 2,
-    ADALOSS_RULE_WINDOW = 3,
-    ADALOSS_RULE_LOST_MASS = 4,
-    ADALOSS_RULE_HEADROOM = 5,
-    ADALOSS_RULE_AMAX = 6,
-    ADALOSS_RULE_NORMAL = 7,
-    ADALOSS_RULE_RANGE = 8,
-    ADALOSS_RULE_JOIN = 9,
-    ADALOSS_RULE_OTHER_FORMAT = 10
+enum { /* rule: what chose the scale of a certificate */
+    ADALOSS_RULE_EMPTY = 0,        /* no element was finite and nonzero: nothing is known, and the scale stays */
+    ADALOSS_RULE_NON_FINITE = 1,   /* elements were infinite or NaN: nothing is known, and the scale stays */
+    ADALOSS_RULE_UNUSED = 2,       /* the policy does not decide from this kind of evidence: the scale stays */
+    ADALOSS_RULE_OTHER_FORMAT = 3, /* the histogram counts for another format or rounding: nothing is known */
+    ADALOSS_RULE_MEASURED = 4,     /* measured: the largest magnitudes of the last steps */
+    ADALOSS_RULE_AMAX = 5,         /* amax: the largest magnitude of the window, and the margin */
+    ADALOSS_RULE_NORMAL = 6,       /* normal: the Gaussian or log-normal model */
+    ADALOSS_RULE_RANGE = 7,        /* range: the extremes of the products */
+    ADALOSS_RULE_JOIN = 8          /* normal and range at a join: the greatest scale of a branch that the sum fits */
 };
 
 typedef struct adaloss_backoff {
@@ -363,18 +360,15 @@ typedef struct adaloss_range {
 } adaloss_range;
 
 typedef struct adaloss_amax {
-    uint16_t window; /* how many visits a maximum is remembered */
-    uint8_t margin;  /* binades left free below overflow */
+    uint16_t window; /* how many steps a maximum is remembered; not 0 */
+    uint8_t margin;  /* binades left free below overflow; at most 16 */
     uint8_t reserved;
 } adaloss_amax;
 
 typedef struct adaloss_measured {
-    uint32_t tolerance; /* the tolerated share of nonzero elements that underflow, over 2^32 */
-    uint32_t lost_mass; /* the tolerated share of the sum of magnitudes that underflows, over 2^32 */
-    uint8_t headroom;   /* binades left free below overflow */
-    uint8_t slack;      /* how far inside its window a scale has to be to stay */
-    uint8_t max_growth; /* the most binades that a scale grows by in one decision, after its first */
-    uint8_t reserved;
+    uint32_t tolerance;    /* the share of nonzero elements that a certificate lets underflow, over 2^32 */
+    uint8_t most_headroom; /* the most binades left free below overflow, 1 to 16; what leaps further is replayed */
+    uint8_t reserved[3];
 } adaloss_measured;
 
 /* The parameters of the configured policy. */
@@ -387,30 +381,52 @@ typedef union adaloss_parameters {
     adaloss_measured measured;
 } adaloss_parameters;
 
+/* A period that never ends: measured and amax leave no certificates. */
+#define ADALOSS_NEVER 4294967295u
+
 /* Everything that decides which scales a run uses.  Make one with adaloss_policy_recommended or adaloss_policy_paper
  * and change what should differ; functions that take it check it. */
 typedef struct adaloss_config {
     uint32_t policy;
     adaloss_narrowing narrowing;
-    uint32_t period;    /* visits of a cell from one decision to the next */
+    uint32_t period;    /* measured, amax: steps from one certificate to the next; normal, range: visits from one
+                           decision to the next; not 0 */
     uint32_t max_skips; /* as many skipped steps in a row end a run */
     uint32_t seed;      /* of stochastic rounding */
     uint32_t recovery;
     adaloss_parameters parameters;
 } adaloss_config;
 
-/* One tensor's scale and all that its policy remembers.  The scale may be read, the rest is the policy's. */
+/* One tensor's scale and all that its policy remembers, 28 bytes.  The scale may be read, the rest is the policy's.
+ * Functions that are given a configuration refuse a cell that no run with it can have: ADALOSS_ERROR_CELL. */
 typedef struct adaloss_cell {
-    double real;
+    uint8_t memory[16];
     uint32_t age;
     int16_t scale_log2;
+    int16_t limit;
     uint8_t trigger;
     uint8_t flags;
-    int8_t ceilings[12];
-    uint8_t slot;
+    int8_t seen;
     uint8_t reserved;
-    uint16_t in_slot;
 } adaloss_cell;
+
+/* What a tensor showed in one step: all that a decision of measured or amax depends on.  Machines that share a step
+ * exchange these, merge them in any order, and set the same everywhere before they finish it. */
+typedef struct adaloss_seen {
+    int8_t ceiling;          /* the least over the visits of the greatest scale at which a visit's largest magnitude
+                                does not overflow, as the cell keeps it; 127 where no value was finite and nonzero */
+    uint8_t overflowed;      /* 1 where a visit overflowed, otherwise 0 */
+    uint8_t sums_overflowed; /* 1 where sums in float overflowed although the tensor itself was finite, otherwise 0 */
+    uint8_t visited;         /* 1 where there was a visit, otherwise 0 */
+} adaloss_seen;
+
+/* What one step of one cell left behind under measured or amax: enough to repeat its decisions. */
+typedef struct adaloss_record {
+    int8_t ceiling;    /* of the step, as in adaloss_seen */
+    uint8_t flags;     /* 1: a visit overflowed; 2: sums in float overflowed; added up */
+    int8_t scale_log2; /* the scale that the cell had in the step */
+    uint8_t reserved;
+} adaloss_record;
 
 /* What a histogram promises for one scale. */
 typedef struct adaloss_expected {
@@ -418,20 +434,21 @@ typedef struct adaloss_expected {
     uint64_t overflow;
 } adaloss_expected;
 
-/* The record of one decision. */
+/* The evidence for one tensor at one visit, which decides nothing, under measured and amax; the record of one decision
+ * under normal and range, where all is zero from `lost_mass` on and no scale keeps a promise. */
 typedef struct adaloss_certificate {
     uint8_t rule;
     uint8_t trigger;
-    uint8_t limited;             /* 1 where the bound on growth kept the scale below what the rule asked for */
-    uint8_t promised;            /* 1 where the scale keeps underflow within the tolerance */
-    int16_t before_log2;
-    int16_t scale_log2;          /* the scale decided */
-    int16_t least_log2;          /* the scales that keep the promise; 127 where none does */
-    int16_t greatest_log2;       /* headroom not subtracted; -127 where every legal scale overflows */
-    uint32_t reserved;
+    uint8_t promised;            /* measured: 1 where the scale keeps underflow within the tolerance; otherwise 0 */
+    uint8_t reserved;
+    int16_t before_log2;         /* the cell's; another where a decision moved it, or the visit was replayed */
+    int16_t scale_log2;          /* the scale that the certificate speaks of */
+    int16_t least_log2;          /* measured: the scales that keep the promise; 127 where none does */
+    int16_t greatest_log2;       /* -127 where every legal scale overflows */
+    uint32_t lost_mass;          /* the share of the sum of magnitudes that underflows at the scale, over 2^32 */
     uint64_t nonzero;            /* finite nonzero elements */
-    uint64_t allowed;            /* elements that may underflow */
-    adaloss_expected expected[3]; /* at K - 1, K and K + 1 */
+    uint64_t allowed;            /* measured: elements that may underflow */
+    adaloss_expected expected[3]; /* at K - 1, K and K + 1, where K is scale_log2 */
 } adaloss_certificate;
 
 enum { /* kind of operands */
@@ -460,7 +477,8 @@ typedef struct adaloss_operands {
     adaloss_terms terms;
 } adaloss_operands;
 
-/* Makes the configuration we recommend for gradients in a format: measured, every tenth visit, replay. */
+/* Makes the configuration we recommend for gradients in a format: measured, a certificate every hundredth step; what
+ * overflows is replayed. */
 adaloss_code adaloss_policy_recommended(adaloss_format format, adaloss_config *config);
 
 /* Makes the configuration of the authors' code: normal, every visit, a cap of 16 per layer and 1024 accumulated. */
@@ -485,22 +503,31 @@ adaloss_code adaloss_policy_check(const adaloss_config *config);
 /* Makes the cell that a tensor starts with. */
 adaloss_code adaloss_policy_cell(const adaloss_config *config, adaloss_cell *cell);
 
-/* Says whether a cell decides at this visit: the trigger, or ADALOSS_TRIGGER_NONE. */
+/* Says whether a cell leaves a certificate at this visit, or, under normal and range, decides: the trigger, or
+ * ADALOSS_TRIGGER_NONE. */
 adaloss_code adaloss_policy_due(const adaloss_config *config, const adaloss_cell *cell, uint32_t *trigger);
 
-/* Decides a cell's scale from the histogram of the float results, before they are narrowed.  A histogram without
- * nonzero elements, or with non-finite ones, leaves the scale alone.  `certificate` may be NULL. */
-adaloss_code adaloss_policy_decide(const adaloss_config *config, const adaloss_histogram *histogram,
-                                   adaloss_cell *cell, adaloss_certificate *certificate);
+/* Certifies what becomes of a tensor at 2^scale_log2, from the histogram of its float results before they are narrowed;
+ * moves no scale.  A histogram without nonzero elements, with non-finite ones, or for another format or rounding
+ * promises nothing; nor do policies other than measured.  `certificate` may be NULL. */
+adaloss_code adaloss_policy_certify(const adaloss_config *config, const adaloss_histogram *histogram,
+                                    int32_t scale_log2, adaloss_cell *cell, adaloss_certificate *certificate);
+
+/* Says whether an outcome breaks what the cell's last certificate promised (1) or not (0): more than twice the
+ * tolerated share underflowed.  Nothing follows from it. */
+adaloss_code adaloss_policy_breaks_promise(const adaloss_config *config, const adaloss_outcome *outcome,
+                                           const adaloss_cell *cell, uint32_t *breaks);
 
 /* Decides a cell's factor from the operands of its layer, for normal and range.  `certificate` may be NULL. */
 adaloss_code adaloss_policy_decide_from_operands(const adaloss_config *config, const adaloss_operands *operands,
                                                  int32_t incoming_log2, adaloss_cell *cell,
                                                  adaloss_certificate *certificate);
 
-/* Decides the scale of a join under normal and range: the greatest of the branches' scales that the sum fits.
- * `certificate` may be NULL. */
-adaloss_code adaloss_policy_decide_join(const adaloss_config *config, const adaloss_histogram *histogram,
+/* Decides the scale of a join under normal and range, from what became of the sum when it was narrowed to
+ * 2^incoming_log2, which the branches were brought to: the greatest of the branches' scales that the sum fits.  A sum
+ * of zeros fits every scale, and one that is not finite those that its finite elements fit; where none fits, it keeps
+ * 2^incoming_log2.  `certificate` may be NULL.  ADALOSS_ERROR_POLICY under other policies. */
+adaloss_code adaloss_policy_decide_join(const adaloss_config *config, const adaloss_outcome *outcome,
                                         int32_t incoming_log2, const int32_t *branches_log2, size_t count,
                                         adaloss_cell *cell, adaloss_certificate *certificate);
 
@@ -508,11 +535,39 @@ adaloss_code adaloss_policy_decide_join(const adaloss_config *config, const adal
 adaloss_code adaloss_policy_outgoing(const adaloss_config *config, const adaloss_cell *cell, int32_t incoming_log2,
                                      int32_t *outgoing_log2);
 
-/* Takes note of what narrowing did at one visit, and sets the trigger that it pulls. */
+/* Takes note of what narrowing to adaloss_policy_outgoing did at one visit.  Gives the scale to narrow the tensor to
+ * once more, if that is needed; ADALOSS_NONE, with the note taken all the same, where it is not.
+ *
+ * It is needed where the tensor overflowed and that is replayed, and under measured and amax at a first visit, whose
+ * scale nobody could know.  Once is enough: nothing overflows then, and its outcome is not to be noted.  An outcome
+ * with non-finite elements tells nothing of the scale.  `again_log2` may be NULL. */
 adaloss_code adaloss_policy_note(const adaloss_config *config, const adaloss_outcome *outcome, int32_t incoming_log2,
-                                 adaloss_cell *cell);
+                                 adaloss_cell *cell, int32_t *again_log2);
 
-/* Gives the scale at which the tensor of an outcome would not have overflowed; ADALOSS_NONE where no legal one is. */
+/* Ends a step of one cell, after its last visit and once, a skipped step too: decides the next step's scale under
+ * measured and amax, moves nothing under other policies.  A cell that was not visited, or that had no finite nonzero
+ * value, keeps its scale.  `record` may be NULL. */
+adaloss_code adaloss_policy_finish(const adaloss_config *config, adaloss_cell *cell, adaloss_record *record);
+
+/* Takes a cell through a step that left a record: a new cell of the same configuration, taken through all records of a
+ * run in their order, has its scales again.  `is_same` may be NULL; it gets 1 where the cell had the scale that the
+ * record names, as it has where nothing is missing before it, otherwise 0.  ADALOSS_ERROR_POLICY under policies other
+ * than measured and amax, which leave no records; ADALOSS_ERROR_ENUM and ADALOSS_ERROR_SCALE for what is no record. */
+adaloss_code adaloss_policy_repeat(const adaloss_config *config, const adaloss_record *record, adaloss_cell *cell,
+                                   uint32_t *is_same);
+
+/* Gives what a tensor showed in the step under way. */
+adaloss_code adaloss_policy_seen(const adaloss_cell *cell, adaloss_seen *seen);
+
+/* Takes what a tensor showed on all machines instead of what it showed here; or that sums in float of its values
+ * overflowed, which makes the scale lower in the next step.  ADALOSS_ERROR_ENUM for a field that is neither 0 nor 1. */
+adaloss_code adaloss_policy_set_seen(const adaloss_seen *seen, adaloss_cell *cell);
+
+/* Adds what another micro-batch or another machine saw in the same step. */
+adaloss_code adaloss_policy_seen_merge(adaloss_seen *into, const adaloss_seen *from);
+
+/* Gives the scale at which the tensor of an outcome would not have overflowed, one binade less under normal and range;
+ * ADALOSS_NONE where no legal one is. */
 adaloss_code adaloss_policy_recover(const adaloss_config *config, const adaloss_outcome *outcome,
                                     int32_t incoming_log2, int32_t *scale_log2);
 
@@ -629,34 +684,41 @@ typedef struct adaloss_scaler {
 } adaloss_scaler;
 
 /* The size of a checkpoint of a scaler with so many cells. */
-#define ADALOSS_CHECKPOINT_BYTES(cells) (100 + 32 * (size_t)(cells))
+#define ADALOSS_CHECKPOINT_BYTES(cells) (104 + 28 * (size_t)(cells))
 
 /* Computes a tensor's float values and hands them to adaloss_apply_pass, or does what adaloss_apply_request says.
- * It is called once; twice when the cell calibrates; once more when the tensor overflows; with the same values each
- * time.  Anything but ADALOSS_OK ends the visit, leaves the cell as it was, and is returned.  It must not throw, jump
- * out, or call functions of the same scaler. */
+ * It is called once; once more at a first visit, unless the first scale is 2^0, and where the tensor overflows; and,
+ * before that, to measure where a certificate is due; with the same values each time.  Anything but ADALOSS_OK ends the
+ * visit, leaves the cell as it was, and is returned.  It must not throw, jump out, or call functions of the same
+ * scaler. */
 typedef adaloss_code (*adaloss_pass_function)(void *context, adaloss_pass *pass);
 
 /* Describes the operands of a layer; called only where the policy decides from them. */
 typedef adaloss_code (*adaloss_operands_function)(void *context, adaloss_operands *operands);
 
+/* Takes what a step left behind in one cell.  It must not throw, jump out, or call functions of the same scaler. */
+typedef void (*adaloss_record_function)(void *context, adaloss_place place, const adaloss_record *record);
+
 /* What happened at one visit of a tensor. */
 typedef struct adaloss_visit {
     adaloss_place place;
-    int32_t incoming_log2;
-    int32_t outgoing_log2;
-    adaloss_outcome outcome; /* after a replay */
-    uint32_t decided;        /* 1 where `certificate` says what was decided */
-    uint32_t replayed;       /* 1 where the tensor overflowed and was narrowed again */
-    adaloss_certificate certificate;
+    int32_t incoming_log2;   /* the scale that its float values carried */
+    int32_t outgoing_log2;   /* the scale that it left with */
+    adaloss_outcome outcome; /* of narrowing to that scale */
+    uint32_t certified;      /* 1 where there is a certificate for that scale, or a decision; otherwise 0 */
+    uint32_t replayed;       /* 1 where the tensor overflowed, not at a first visit, and was narrowed once more */
+    uint32_t passes;         /* how often the pass was called: 1 to 3 */
+    uint32_t broke_promise;  /* 1 where more than twice what the cell's last certificate promised underflowed */
+    adaloss_certificate certificate; /* all zero where `certified` is 0 */
 } adaloss_visit;
 
 /* What happened since the run began. */
 typedef struct adaloss_totals {
-    uint64_t steps;
-    uint64_t skipped;
-    uint64_t recovered;
-    uint64_t decisions;
+    uint64_t steps;        /* finished, skipped ones included */
+    uint64_t skipped;      /* whose verdict was not ADALOSS_VERDICT_APPLY */
+    uint64_t recovered;    /* visits that were replayed because they overflowed */
+    uint64_t certificates; /* visits that left a certificate, or, under normal and range, decided */
+    uint64_t broken;       /* visits that broke the promise of their cell's last certificate */
 } adaloss_totals;
 
 /* Makes the scaler of a new run, with one cell per tensor, numbered from 0.  The scaler keeps the pointer to the cells,
@@ -667,7 +729,8 @@ adaloss_code adaloss_scaler_init(adaloss_scaler *scaler, const adaloss_config *c
 /* Ends a scaler: its memory is zero again, the cells are the caller's. */
 adaloss_code adaloss_scaler_clear(adaloss_scaler *scaler);
 
-/* Begins a training step: one backward pass, or several that are accumulated. */
+/* Begins a training step: one backward pass, or several that are accumulated.  A scale moves between steps only, so
+ * that the same values give the same scales however a step is split; an overflow is replayed at a scale of its own. */
 adaloss_code adaloss_scaler_begin(adaloss_scaler *scaler);
 
 /* Narrows the gradient of the loss, which arrives unscaled, through its cell; gives the scale that it leaves with.
@@ -695,13 +758,41 @@ adaloss_code adaloss_scaler_unscaled(adaloss_scaler *scaler, uint32_t cell, cons
  * verdict, and need not have a cell. */
 adaloss_code adaloss_scaler_reject(adaloss_scaler *scaler, adaloss_place place, uint32_t cause);
 
+/* Says where the step stopped being usable, and the cause; ADALOSS_NONE where it is usable so far. */
+adaloss_code adaloss_scaler_first_bad(adaloss_scaler *scaler, adaloss_place *place, uint32_t *cause);
+
+/* Takes note that sums in float of the values that left a cell overflowed, although the values are finite: under measured
+ * and amax the cell's scale is lower in the next step.  ADALOSS_NONE where the cell was not visited.
+ *
+ * The library does not know which cell a gradient came from.  Where adaloss_scaler_first_bad names a layer or a weight
+ * that was not finite, call this before the step is finished for the cell whose gradient that layer or weight was
+ * computed from, and for each branch's cell at a join; otherwise the next steps overflow as well, until one is finite by
+ * itself or the run stops. */
+adaloss_code adaloss_scaler_sums_overflowed(adaloss_scaler *scaler, adaloss_place origin);
+
 /* Says what happened at the last visit of this step; ADALOSS_NONE before the first. */
 adaloss_code adaloss_scaler_last(const adaloss_scaler *scaler, adaloss_visit *visit);
 
-/* Ends the step and judges it.  A step that is not usable must not reach the weights. */
+/* Gives what a tensor showed in this step so far; nothing of one that was not visited. */
+adaloss_code adaloss_scaler_seen(const adaloss_scaler *scaler, adaloss_place place, adaloss_seen *seen);
+
+/* Takes what a tensor showed on all machines instead of what it showed here; ADALOSS_ERROR_NO_CELL for a weight.
+ * Machines that share a step do this for the same places everywhere before they finish it, with the same result of
+ * adaloss_policy_seen_merge; then they have the same scales. */
+adaloss_code adaloss_scaler_set_seen(adaloss_scaler *scaler, adaloss_place place, const adaloss_seen *seen);
+
+/* Ends the step: decides the scales of the next one, and judges this one.  A step that is not usable must not reach the
+ * weights. */
 adaloss_code adaloss_scaler_finish(adaloss_scaler *scaler, adaloss_verdict *verdict);
 
-/* Forgets the step under way, as if it had not begun; decisions that its visits made stay. */
+/* Does the same, and shows what the step left behind in each cell that was visited, the loss first, then the layers in
+ * the order of their numbers; nothing under policies other than measured and amax.  `record` may be NULL.  See
+ * adaloss_policy_repeat. */
+adaloss_code adaloss_scaler_finish_with(adaloss_scaler *scaler, adaloss_record_function record, void *context,
+                                        adaloss_verdict *verdict);
+
+/* Forgets the step under way, and what its tensors showed; the first scales that it found stay, as do the decisions of
+ * normal and range, and certificates. */
 adaloss_code adaloss_scaler_abandon(adaloss_scaler *scaler);
 
 /* Copies the cell of the loss or of a layer; ADALOSS_NONE where it was not visited. */
@@ -806,13 +897,19 @@ typedef adaloss_code (*adaloss_device_propagate_function)(void *context, const a
 typedef adaloss_code (*adaloss_device_unscale_function)(void *context, adaloss_format format, uint64_t gradient,
                                                         size_t count, uint64_t cell, uint64_t to, uint64_t met);
 
-/* Does what adaloss_policy_decide does. */
-typedef adaloss_code (*adaloss_device_decide_function)(void *context, const adaloss_config *config, uint64_t histogram,
-                                                       uint64_t cell, uint64_t certificate);
+/* Does what adaloss_policy_certify does at the scale that the cell has. */
+typedef adaloss_code (*adaloss_device_certify_function)(void *context, const adaloss_config *config, uint64_t histogram,
+                                                        uint64_t cell, uint64_t certificate);
 
-/* Does what adaloss_policy_note does; `from` is the cell whose scale the float results carried. */
+/* Does what adaloss_policy_note does, and returns ADALOSS_OK where that returns ADALOSS_NONE; `from` is the cell whose
+ * scale the float results carried.  The scale to narrow to once more is kept nowhere but in a first visit's cell: who
+ * replays asks adaloss_policy_recover. */
 typedef adaloss_code (*adaloss_device_note_function)(void *context, const adaloss_config *config, uint64_t outcome,
                                                      uint64_t from, uint64_t cell);
+
+/* Does what adaloss_policy_finish does to each of `count` cells, which lie one after the other; `count` may be 0. */
+typedef adaloss_code (*adaloss_device_finish_function)(void *context, const adaloss_config *config, uint64_t cells,
+                                                       size_t count);
 
 /* Multiplies matrices, with sums in float that begin at 0, and narrows the sums as the epilogue says. */
 typedef adaloss_code (*adaloss_device_matmul_function)(void *context, const adaloss_product *product, uint64_t a,
@@ -831,8 +928,9 @@ typedef struct adaloss_device {
     adaloss_device_apply_function apply;
     adaloss_device_propagate_function propagate;
     adaloss_device_unscale_function unscale;
-    adaloss_device_decide_function decide;
+    adaloss_device_certify_function certify;
     adaloss_device_note_function note;
+    adaloss_device_finish_function finish;
     adaloss_device_matmul_function matmul;
 } adaloss_device;
 
@@ -879,8 +977,8 @@ adaloss_code adaloss_device_conform_memory(const adaloss_device *device, adaloss
 adaloss_code adaloss_device_conform_narrow(const adaloss_device *device, uint32_t encoding,
                                            adaloss_conformance *report);
 
-/* Checks decide and note: every policy that decides from histograms, over sequences of histograms and outcomes;
- * ADALOSS_ERROR_OPERATION where one of the two functions is NULL. */
+/* Checks certify, note and finish: every policy, over steps of histograms and outcomes, and over arrays of cells whose
+ * step ends; ADALOSS_ERROR_OPERATION where one of the three functions is NULL. */
 adaloss_code adaloss_device_conform_decide(const adaloss_device *device, adaloss_conformance *report);
 
 /* Checks products of two encodings of one width, narrowed to one of them or to binary32; ADALOSS_ERROR_FORMAT for

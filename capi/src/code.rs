@@ -45,26 +45,27 @@ codes! {
     ADALOSS_ERROR_OUTCOME = -8,
         "an outcome, or what unscaling met, has counts that cannot be: it was not zero at first, or was overwritten";
     ADALOSS_ERROR_STATISTICS = -9, "statistics have counts that cannot be: not cleared, or overwritten";
-    ADALOSS_ERROR_CELL = -10, "a cell has bytes that no cell has: it was not initialised, or was overwritten";
+    ADALOSS_ERROR_CELL = -10,
+        "a cell has bytes that no cell of this configuration has: it was not initialised, or was overwritten";
     ADALOSS_ERROR_FULL = -11, "a count would exceed 2^63";
     ADALOSS_ERROR_BRANCHES = -12, "a join has at least two branches";
     ADALOSS_ERROR_SHAPE = -13, "the operands form no product";
 
-    ADALOSS_ERROR_POLICY = -20, "there is no such policy";
+    ADALOSS_ERROR_POLICY = -20, "there is no such policy, or it does not do this";
     ADALOSS_ERROR_SHARE = -21, "a share must be at least 0 and below 1";
-    ADALOSS_ERROR_PERIOD = -22, "the period must be at least 1 visit";
+    ADALOSS_ERROR_PERIOD = -22, "the period must be at least 1 step or visit";
     ADALOSS_ERROR_MAX_SKIPS = -23, "at least 1 skipped step in a row must be allowed";
     ADALOSS_ERROR_INTERVAL = -24, "the growth interval must be at least 1 step";
     ADALOSS_ERROR_BOUNDS = -25,
         "floor, initial scale and cap must be in this order and within 2^-126..2^126";
     ADALOSS_ERROR_FACTORS = -26,
         "growth and warm-up must be finite and at least 1, shrink above 0 and below 1";
-    ADALOSS_ERROR_WINDOW = -27, "the window of maxima must be at least 1 visit";
-    ADALOSS_ERROR_GROWTH = -28, "a scale must be allowed to grow by at least 1 binade";
-    ADALOSS_ERROR_HEADROOM = -29, "a headroom leaves no room in any format";
+    ADALOSS_ERROR_WINDOW = -27, "the window of maxima must be at least 1 step";
+    ADALOSS_ERROR_HEADROOM = -29, "a headroom or margin is more than the 16 binades allowed";
     ADALOSS_ERROR_EXTREMES = -30,
         "caps must be positive, and the smallest number positive and below the largest";
     ADALOSS_ERROR_CONFIG = -31, "the configuration cannot work";
+    ADALOSS_ERROR_NO_HEADROOM = -32, "at least 1 binade of headroom must be allowed";
 
     ADALOSS_ERROR_NOT_INITIALISED = -40, "this memory is no scaler";
     ADALOSS_ERROR_INITIALISED = -41, "this memory is not zero: it may be a scaler already";
@@ -75,7 +76,8 @@ codes! {
     ADALOSS_ERROR_NO_PASS = -46, "the pass is over";
 
     ADALOSS_ERROR_FOREIGN = -50, "these bytes are no checkpoint of a loss scaler";
-    ADALOSS_ERROR_VERSION = -51, "the checkpoint is of another version";
+    ADALOSS_ERROR_VERSION = -51,
+        "the checkpoint is of another version: begin with a new scaler, which finds its scales within a few steps";
     ADALOSS_ERROR_CAPACITY = -52, "the checkpoint is of a scaler with another number of cells";
     ADALOSS_ERROR_DAMAGED = -53, "the checkpoint is damaged: its checksum does not match";
     ADALOSS_ERROR_OTHER_CONFIG = -54, "the checkpoint was written under another configuration";
@@ -125,7 +127,7 @@ impl From<ConfigError> for Refused {
             ConfigError::ScaleBounds => ADALOSS_ERROR_BOUNDS,
             ConfigError::Factors => ADALOSS_ERROR_FACTORS,
             ConfigError::NoWindow => ADALOSS_ERROR_WINDOW,
-            ConfigError::NoGrowth => ADALOSS_ERROR_GROWTH,
+            ConfigError::NoHeadroom => ADALOSS_ERROR_NO_HEADROOM,
             ConfigError::Headroom { .. } => ADALOSS_ERROR_HEADROOM,
             ConfigError::Extremes => ADALOSS_ERROR_EXTREMES,
             _ => ADALOSS_ERROR_CONFIG,

@@ -1,13 +1,14 @@
 //! The whole model: a [`State`] in the caller's memory, over the caller's cells.
 
-use core::{ffi::c_void, mem, slice};
+use core::{ffi::c_void, iter, slice};
 
 use adaloss_core::{
     apply::Pass,
-    policy::{Cell, Operands},
+    policy::{Cell, Operands, Seen},
     propagate::Scaled,
     scaler::{State, Step, StepError, Totals, Visit},
     statistics::{Histogram, Outcome},
+    unscale::Place as CorePlace,
 };
 
 use crate::{
@@ -15,14 +16,14 @@ use crate::{
     ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_NO_CELL, ADALOSS_ERROR_NO_STEP,
     ADALOSS_ERROR_NOT_INITIALISED, ADALOSS_ERROR_NULL, ADALOSS_ERROR_STEP, ADALOSS_NONE,
     ADALOSS_OK, adaloss_cell, adaloss_certificate, adaloss_code, adaloss_config, adaloss_histogram,
-    adaloss_operands, adaloss_outcome, adaloss_pass, adaloss_place, adaloss_unscaled,
-    adaloss_verdict,
+    adaloss_operands, adaloss_outcome, adaloss_pass, adaloss_place, adaloss_record, adaloss_seen,
+    adaloss_unscaled, adaloss_verdict,
     code::{Refused, code},
     memory::{Place, any_bytes, array, array_mut, exclusive, shared},
     policy::parse_branches,
     scale,
     statistics::Mirror,
-    unscale::parse_cause,
+    unscale::{cause_number, parse_cause},
 };
 
 /// The memory of a scaler in words of 64 bits.
@@ -44,6 +45,11 @@ pub type adaloss_operands_function = Option<
     unsafe extern "C" fn(context: *mut c_void, operands: *mut adaloss_operands) -> adaloss_code,
 >;
 
+/// Takes what a step left behind in one cell.
+pub type adaloss_record_function = Option<
+    unsafe extern "C" fn(context: *mut c_void, place: adaloss_place, record: *const adaloss_record),
+>;
+
 /// What happened at one visit of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -52,8 +58,10 @@ pub struct adaloss_visit {
     pub incoming_log2: i32,
     pub outgoing_log2: i32,
     pub outcome: adaloss_outcome,
-    pub decided: u32,
+    pub certified: u32,
     pub replayed: u32,
+    pub passes: u32,
+    pub broke_promise: u32,
     pub certificate: adaloss_certificate,
 }
 
@@ -64,7 +72,8 @@ pub struct adaloss_totals {
     pub steps: u64,
     pub skipped: u64,
     pub recovered: u64,
-    pub decisions: u64,
+    pub certificates: u64,
+    pub broken: u64,
 }
 
 any_bytes!(adaloss_scaler, adaloss_visit, adaloss_totals);
@@ -76,8 +85,10 @@ impl From<Visit> for adaloss_visit {
             incoming_log2: visit.incoming.log2(),
             outgoing_log2: visit.outgoing.log2(),
             outcome: visit.outcome.into(),
-            decided: visit.certificate.is_some().into(),
+            certified: visit.certificate.is_some().into(),
             replayed: visit.replayed.into(),
+            passes: visit.passes.into(),
+            broke_promise: visit.broke_promise.into(),
             certificate: visit.certificate.map_or(adaloss_certificate::NONE, Into::into),
         }
     }
@@ -351,7 +362,8 @@ pub unsafe extern "C" fn adaloss_scaler_begin(scaler: *mut adaloss_scaler) -> ad
             }
             // Once a step: whether anything was written over the cells.
             let cells = array((*scaler).cells.cast::<adaloss_cell>(), (*scaler).count)?;
-            cells.iter().try_for_each(|cell| cell.parse().map(drop))?;
+            let config = (*scaler).state.config();
+            cells.iter().try_for_each(|cell| cell.parse_for(config).map(drop))?;
             let cells = slice::from_raw_parts_mut((*scaler).cells, (*scaler).count);
             let _ = (*scaler).state.begin(cells);
             (*scaler).open = true;
@@ -464,6 +476,46 @@ pub unsafe extern "C" fn adaloss_scaler_reject(
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_first_bad(
+    scaler: *mut adaloss_scaler,
+    place: *mut adaloss_place,
+    cause: *mut u32,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a scaler and for two places.
+        unsafe {
+            let (to, to_cause) = (Place::new(place)?, Place::new(cause)?);
+            let (place, cause) =
+                with_step(scaler, |step| step.first_bad().ok_or(Refused(ADALOSS_NONE)))?;
+            to.set(place.into());
+            to_cause.set(cause_number(cause));
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_sums_overflowed(
+    scaler: *mut adaloss_scaler,
+    origin: adaloss_place,
+) -> adaloss_code {
+    code(|| {
+        let origin = origin.parse()?;
+        // SAFETY: the header asks for a scaler.
+        unsafe {
+            let (state, cells) = lend(find_open(scaler)?);
+            if state.cell(cells, origin).is_none() {
+                return Err(Refused(ADALOSS_NONE));
+            }
+            with_step(scaler, |mut step| {
+                step.sums_overflowed(origin);
+                Ok(())
+            })
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn adaloss_scaler_last(
     scaler: *const adaloss_scaler,
     visit: *mut adaloss_visit,
@@ -480,16 +532,79 @@ pub unsafe extern "C" fn adaloss_scaler_last(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn adaloss_scaler_finish(
-    scaler: *mut adaloss_scaler,
-    verdict: *mut adaloss_verdict,
+pub unsafe extern "C" fn adaloss_scaler_seen(
+    scaler: *const adaloss_scaler,
+    place: adaloss_place,
+    seen: *mut adaloss_seen,
 ) -> adaloss_code {
     code(|| {
         // SAFETY: the header asks for a scaler and a place.
         unsafe {
+            let (to, place) = (Place::new(seen)?, place.parse()?);
+            let (state, cells) = lend(find_open(scaler)?);
+            to.set(state.cell(cells, place).map_or(Seen::NOTHING, Cell::seen).into());
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_set_seen(
+    scaler: *mut adaloss_scaler,
+    place: adaloss_place,
+    seen: *const adaloss_seen,
+) -> adaloss_code {
+    code(|| {
+        let place = place.parse()?;
+        // SAFETY: the header asks for a scaler, and for what a tensor showed.
+        unsafe {
+            let seen = shared(seen)?.parse()?;
+            with_step(scaler, |mut step| {
+                // A weight gradient has no cell of its own.
+                if matches!(place, CorePlace::Weight(_)) {
+                    return Err(Refused(ADALOSS_ERROR_NO_CELL));
+                }
+                step.set_seen(place, seen).map_err(|_| Refused(ADALOSS_ERROR_NO_CELL))
+            })
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_finish(
+    scaler: *mut adaloss_scaler,
+    verdict: *mut adaloss_verdict,
+) -> adaloss_code {
+    // SAFETY: the header asks for a scaler and a place; there is no function.
+    unsafe { adaloss_scaler_finish_with(scaler, None, core::ptr::null_mut(), verdict) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_finish_with(
+    scaler: *mut adaloss_scaler,
+    record: adaloss_record_function,
+    context: *mut c_void,
+    verdict: *mut adaloss_verdict,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a scaler, a function that may be called with the context, and
+        // a place.  While the function runs, the state is borrowed and `busy` is set, so that
+        // functions of this library that it calls touch nothing else.
+        unsafe {
             let place = Place::new(verdict)?;
-            place.set(with_step(scaler, |step| Ok(step.finish()))?.into());
-            (*find(scaler)?).open = false;
+            let found = find_open(scaler)?;
+            let busy = &raw mut (*found).busy;
+            let verdict = with_step(scaler, |step| {
+                Ok(step.finish_with(|place, left| {
+                    if let Some(record) = record {
+                        *busy = true;
+                        record(context, place.into(), &left.into());
+                        *busy = false;
+                    }
+                }))
+            })?;
+            (*found).open = false;
+            place.set(verdict.into());
         }
         Ok(())
     })
@@ -500,10 +615,19 @@ pub unsafe extern "C" fn adaloss_scaler_abandon(scaler: *mut adaloss_scaler) -> 
     code(|| {
         // SAFETY: the header asks for a scaler.
         unsafe {
-            let scaler = find(scaler)?;
-            if !mem::take(&mut (*scaler).open) {
-                return Err(Refused(ADALOSS_ERROR_NO_STEP));
-            }
+            let found = find_open(scaler)?;
+            let layers = (0..(*found).count).map(CorePlace::Layer);
+            with_step(scaler, |mut step| {
+                // The next step is not to see what this one showed.
+                for place in iter::once(CorePlace::Loss).chain(layers) {
+                    if step.seen(place) != Seen::NOTHING {
+                        step.set_seen(place, Seen::NOTHING)
+                            .map_err(|_| Refused(ADALOSS_ERROR_NO_CELL))?;
+                    }
+                }
+                Ok(())
+            })?;
+            (*found).open = false;
         }
         Ok(())
     })
@@ -535,8 +659,8 @@ pub unsafe extern "C" fn adaloss_scaler_totals(
         // SAFETY: the header asks for a scaler and a place.
         unsafe {
             let ((state, _), place) = (borrow(scaler)?, Place::new(totals)?);
-            let Totals { steps, skipped, recovered, decisions } = state.totals();
-            place.set(adaloss_totals { steps, skipped, recovered, decisions });
+            let Totals { steps, skipped, recovered, certificates, broken } = state.totals();
+            place.set(adaloss_totals { steps, skipped, recovered, certificates, broken });
         }
         Ok(())
     })

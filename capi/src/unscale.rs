@@ -99,6 +99,14 @@ pub(crate) fn parse_cause(cause: u32) -> Result<Cause, Refused> {
     }
 }
 
+/// Writes a cause as a number.
+pub(crate) const fn cause_number(cause: Cause) -> u32 {
+    match cause {
+        Cause::NonFinite => 1,
+        Cause::Overflow => 2,
+    }
+}
+
 impl From<Verdict> for adaloss_verdict {
     fn from(verdict: Verdict) -> Self {
         let (kind, found, skipped) = match verdict {
@@ -106,11 +114,7 @@ impl From<Verdict> for adaloss_verdict {
             Verdict::Skip { layer, cause } => (1, Some((layer, cause)), 0),
             Verdict::Stop { layer, cause, skipped } => (2, Some((layer, cause)), skipped),
         };
-        let cause = match found {
-            None => 0,
-            Some((_, Cause::NonFinite)) => 1,
-            Some((_, Cause::Overflow)) => 2,
-        };
+        let cause = found.map_or(0, |(_, cause)| cause_number(cause));
         let place = found.map_or(CorePlace::Loss, |(place, _)| place).into();
         Self { kind, cause, place, skipped, reserved: 0 }
     }

@@ -3,9 +3,9 @@
 //! Activation gradients in a low-precision format underflow to zero or overflow.  Here every
 //! gradient tensor carries its own loss scale, an exact power of two, chosen automatically while
 //! training runs, so that nobody tunes a loss scale again.  The method is that of Zhao, Vogel and
-//! Ahmed, "Adaptive Loss Scaling for Mixed Precision Training" (2019), taken further: one exponent
-//! histogram gives the exact number of elements that underflow and overflow at every scale, and the
-//! decision is a pure function of integers.
+//! Ahmed, "Adaptive Loss Scaling for Mixed Precision Training" (2019), taken further: a scale is as high as
+//! the largest magnitudes of the last steps allow, by a pure function of integers, and one exponent
+//! histogram gives the exact number of elements that underflow and overflow at every scale.
 //!
 //! This crate has no heap, no `std` and no unsafe code.  A gradient walks one corridor, and each
 //! module is a room of it that imports only rooms before it:
@@ -14,8 +14,8 @@
 //!         what it looks like   what it deserves    2^K      into low precision  on to the next layer   back to f32    whole model
 //! tensor -> [ statistics ] ----> [ policy ] ----> [ scale ] ---> [ apply ] -----> [ propagate ] ------> [ unscale ] -> [ scaler ]
 //!            Histogram,           Config, Cell,    Scale          fills Outcome    Scaled<T>             Verdict        LossScaler,
-//!            Statistics,          Certificate,                                                                          replay,
-//!            Outcome              decide                                                                                checkpoint
+//!            Statistics,          note, finish,                                                                         replay,
+//!            Outcome              certify                                                                               checkpoint
 //! below all of them, the words they share: [ format ] what a bit pattern means, how rounding goes
 //! ```
 //!
@@ -62,7 +62,7 @@
 //! assert!((unscaled[1] + 6.5e-9).abs() < 1e-11);
 //!
 //! let visit = step.last().expect("a layer was visited");
-//! assert_eq!(visit.outcome.underflow, 0); // exactly as the certificate promised
+//! assert_eq!(visit.outcome.underflow, 0); // nothing was lost
 //! match step.finish() {
 //!     Verdict::Apply => { /* the optimizer may use the weight gradient */ }
 //!     Verdict::Skip { layer, cause } => println!("step skipped: {cause} in {layer}"),
@@ -74,9 +74,10 @@
 //! # What is deterministic
 //!
 //! Histograms and outcomes are pure functions of the f32 bits observed, whatever the order.
-//! [`policy::decide`] is a pure integer function under `measured` and `amax`; `backoff` multiplies
-//! two f64 numbers as IEEE 754 says; `normal` and `range` use f64 through `libm` only.  The bits of a
-//! product are not the same on devices that accumulate in another order.
+//! [`policy::note`] and [`policy::finish`] are pure integer functions under `measured` and `amax`, and a step
+//! decides the same however it is split; `backoff` multiplies two f64 numbers as IEEE 754 says; `normal` and `range` use
+//! f64 through `libm` only.  The bits of a product are not the same on devices that accumulate in another
+//! order.
 //!
 //! # Features
 //!

@@ -7,6 +7,27 @@ use crate::{
     scale::{Scale, Shift},
 };
 
+/// Where in a backward pass something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The gradient of the loss.
+    Loss,
+    /// The gradient that leaves the layer with this cell.
+    Layer(usize),
+    /// The weight gradient of the layer with this cell.
+    Weight(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loss => f.write_str("the loss gradient"),
+            Self::Layer(cell) => write!(f, "layer {cell}"),
+            Self::Weight(cell) => write!(f, "the weight gradient of layer {cell}"),
+        }
+    }
+}
+
 /// A gradient that carries the scale `2^K`.
 ///
 /// The value inside is `2^K` times the true gradient.  It can be carried through operations that
@@ -38,6 +59,7 @@ use crate::{
 pub struct Scaled<T> {
     value: T,
     scale: Scale,
+    origin: Option<Place>,
 }
 
 impl<T> Scaled<T> {
@@ -45,7 +67,18 @@ impl<T> Scaled<T> {
     ///
     /// The scaler makes these itself; a runtime with scales of its own makes them here.
     pub const fn new(value: T, scale: Scale) -> Self {
-        Self { value, scale }
+        Self { value, scale, origin: None }
+    }
+
+    /// Vouches that `value` left the cell of `origin`, which chose `scale`.
+    pub const fn from_cell(value: T, scale: Scale, origin: Place) -> Self {
+        Self { value, scale, origin: Some(origin) }
+    }
+
+    /// Returns whose cell chose the scale, if that is known: where sums of these values overflow f32, that
+    /// cell's scale is too large.
+    pub const fn origin(&self) -> Option<Place> {
+        self.origin
     }
 
     /// Returns the scale that the gradient carries.
@@ -55,13 +88,13 @@ impl<T> Scaled<T> {
 
     /// Borrows the gradient with its scale.
     pub const fn as_ref(&self) -> Scaled<&T> {
-        Scaled { value: &self.value, scale: self.scale }
+        Scaled { value: &self.value, scale: self.scale, origin: self.origin }
     }
 
     /// Carries the gradient through an operation that keeps its scale and rounds nothing: ReLU,
     /// reshape, max pooling without overlap, unpooling.
     pub fn carry<U>(self, operation: impl FnOnce(T) -> U) -> Scaled<U> {
-        Scaled { value: operation(self.value), scale: self.scale }
+        Scaled { value: operation(self.value), scale: self.scale, origin: self.origin }
     }
 
     /// Leaves the scaled world: `operation` gets the scaled gradient and the exact factor `2^-K`

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+pub use crate::propagate::Place;
 use crate::{
     apply::ApplyError,
     format::{Element, Format},
@@ -120,27 +121,6 @@ const fn least_bits(scale: Scale) -> u32 {
         log2 if log2 >= 0 => (log2 as u32 + 1) << 23,
         log2 if log2 > -23 => 1 << (23 + log2),
         _ => 1,
-    }
-}
-
-/// Where in a backward pass something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// The gradient of the loss.
-    Loss,
-    /// The gradient that leaves the layer with this cell.
-    Layer(usize),
-    /// The weight gradient of the layer with this cell.
-    Weight(usize),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loss => f.write_str("the loss gradient"),
-            Self::Layer(cell) => write!(f, "layer {cell}"),
-            Self::Weight(cell) => write!(f, "the weight gradient of layer {cell}"),
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 /*
  * A gradient walks the corridor room by room, for a runtime that schedules its own kernels, in C++17.
  *
- * Two branches of a network go back: each is measured, decided, narrowed; they are joined; the sum is unscaled.  Then
- * the same is done by a scaler, which has to come to the same scales and bits, and which is saved and restored.
+ * Two branches of a network go back: each is narrowed, noted and certified; they are joined; the sum is unscaled; the
+ * step ends.  Then the same is done by a scaler, which has to come to the same scales and bits, and which is saved and
+ * restored.  The records of its steps tell the scales again.
  */
 #include <adaloss.h>
 
@@ -44,25 +45,38 @@ std::vector<float> results(float magnitude) {
     return values;
 }
 
-/* Measures, decides, narrows, and takes note: what a scaler does at one visit of a tensor. */
+/* Narrows, takes note, narrows once more where that is needed, and certifies: what a scaler does at one visit. */
 Gradient narrow(const adaloss_config &config, const std::vector<float> &values, int32_t incoming_log2,
                 adaloss_cell &cell) {
+    Gradient gradient{std::vector<uint16_t>(values.size()), 0};
+    adaloss_outcome outcome{};
+    const auto narrow_to = [&](int32_t scale_log2) {
+        gradient.scale_log2 = scale_log2;
+        outcome = adaloss_outcome{};
+        must(adaloss_apply_values(config.narrowing, scale_log2 - incoming_log2, adaloss_noise{}, 0, values.data(),
+                                  values.size(), gradient.elements.data(), &outcome));
+    };
+    int32_t scale_log2 = 0;
+    must(adaloss_policy_outgoing(&config, &cell, incoming_log2, &scale_log2));
+    narrow_to(scale_log2);
+    const adaloss_code noted = adaloss_policy_note(&config, &outcome, incoming_log2, &cell, &scale_log2);
+    if (noted != ADALOSS_NONE) {
+        must(noted);
+        narrow_to(scale_log2);
+    }
+    expect(outcome.overflow == 0, "nothing overflows, the second time at the latest");
+
     uint32_t trigger = ADALOSS_TRIGGER_NONE;
     must(adaloss_policy_due(&config, &cell, &trigger));
     if (trigger != ADALOSS_TRIGGER_NONE) {
         static adaloss_histogram histogram;
+        adaloss_certificate certificate;
         must(adaloss_statistics_histogram_clear(&histogram, config.narrowing));
         must(adaloss_statistics_histogram_observe(&histogram, values.data(), values.size(), incoming_log2));
-        must(adaloss_policy_decide(&config, &histogram, &cell, nullptr));
+        must(adaloss_policy_certify(&config, &histogram, gradient.scale_log2, &cell, &certificate));
+        expect(certificate.promised == 1, "at most a thousandth underflows");
+        expect(outcome.underflow == certificate.expected[1].underflow, "as many as the certificate says");
     }
-    Gradient gradient{std::vector<uint16_t>(values.size()), 0};
-    must(adaloss_policy_outgoing(&config, &cell, incoming_log2, &gradient.scale_log2));
-    adaloss_outcome outcome{};
-    must(adaloss_apply_values(config.narrowing, gradient.scale_log2 - incoming_log2, adaloss_noise{}, 0,
-                              values.data(), values.size(), gradient.elements.data(), &outcome));
-    must(adaloss_policy_note(&config, &outcome, incoming_log2, &cell));
-    expect(outcome.overflow == 0, "nothing overflows at the scale that was decided");
-    expect(outcome.underflow <= outcome.elements / 1000, "a thousandth may underflow");
     return gradient;
 }
 
@@ -109,6 +123,10 @@ adaloss_code narrow_sum(void *context, adaloss_pass *pass) {
     return adaloss_apply_pass(pass, sum.data(), sum.size(), visit.gradient.elements.data());
 }
 
+void keep_record(void *context, adaloss_place, const adaloss_record *record) {
+    static_cast<std::vector<adaloss_record> *>(context)->push_back(*record);
+}
+
 void walk() {
     adaloss_config config;
     must(adaloss_policy_recommended(binary16, &config));
@@ -120,8 +138,11 @@ void walk() {
     }
     const std::array<Gradient, 2> branches{narrow(config, values[0], 0, cells[0]),
                                            narrow(config, values[1], 0, cells[1])};
-    expect(branches[0].scale_log2 > 20 && branches[1].scale_log2 < -8, "each branch has a scale of its own");
+    expect(branches[0].scale_log2 > 20 && branches[1].scale_log2 < -5, "each branch has a scale of its own");
     const Gradient sum = join(config, branches, cells[2]);
+    for (adaloss_cell &cell : cells) {
+        must(adaloss_policy_finish(&config, &cell, nullptr));
+    }
 
     std::vector<float> unscaled(sum.elements.size());
     adaloss_unscaled met{};
@@ -152,8 +173,17 @@ void walk() {
     expect(visit.gradient.elements == sum.elements, "the scaler joins to the same bits");
     expect(visit.gradient.scale_log2 == sum.scale_log2, "and at the same scale");
     adaloss_verdict verdict;
-    must(adaloss_scaler_finish(&scaler, &verdict));
+    std::vector<adaloss_record> records;
+    must(adaloss_scaler_finish_with(&scaler, keep_record, &records, &verdict));
     expect(verdict.kind == ADALOSS_VERDICT_APPLY, "the step is usable");
+    expect(records.size() == cells.size(), "each tensor leaves a record");
+    for (std::size_t i = 0; i < cells.size(); i++) {
+        expect(of_scaler[i].scale_log2 == cells[i].scale_log2, "the scales of the next step are the same");
+        adaloss_cell repeated;
+        must(adaloss_policy_cell(&config, &repeated));
+        must(adaloss_policy_repeat(&config, &records[i], &repeated, nullptr));
+        expect(repeated.scale_log2 == cells[i].scale_log2, "the record tells the scale again");
+    }
 
     std::array<uint8_t, ADALOSS_CHECKPOINT_BYTES(3)> checkpoint;
     must(adaloss_scaler_save(&scaler, checkpoint.data(), checkpoint.size()));

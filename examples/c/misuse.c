@@ -147,17 +147,23 @@ static void configurations(void)
     config.max_skips = 0;
     EXPECT(ADALOSS_ERROR_MAX_SKIPS, adaloss_policy_check(&config));
     config = recommended();
-    config.parameters.measured.max_growth = 0;
-    EXPECT(ADALOSS_ERROR_GROWTH, adaloss_policy_check(&config));
-    config = recommended();
-    config.parameters.measured.headroom = 65;
+    config.parameters.measured.most_headroom = 0;
+    EXPECT(ADALOSS_ERROR_NO_HEADROOM, adaloss_policy_check(&config));
+    config.parameters.measured.most_headroom = 17;
     EXPECT(ADALOSS_ERROR_HEADROOM, adaloss_policy_check(&config));
+    config.parameters.measured.most_headroom = 16;
+    config.period = ADALOSS_NEVER;
+    EXPECT(ADALOSS_OK, adaloss_policy_check(&config));
     config.policy = ADALOSS_FIXED;
     config.parameters.fixed_log2 = 127;
     EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_check(&config));
     config.policy = ADALOSS_AMAX;
     config.parameters.amax.window = 0;
+    config.parameters.amax.margin = 0;
     EXPECT(ADALOSS_ERROR_WINDOW, adaloss_policy_check(&config));
+    config.parameters.amax.window = 16;
+    config.parameters.amax.margin = 17;
+    EXPECT(ADALOSS_ERROR_HEADROOM, adaloss_policy_check(&config));
     config.policy = ADALOSS_RANGE;
     EXPECT(ADALOSS_OK, adaloss_policy_range(BINARY16, &config.parameters.range));
     config.parameters.range.smallest = -1.0f;
@@ -176,11 +182,55 @@ static void configurations(void)
     EXPECT(ADALOSS_ERROR_BOUNDS, adaloss_policy_check(&config));
 }
 
+/* What ends a step of a cell, and what machines exchange before they do. */
+static void steps_of_cells(const adaloss_config *measured, const adaloss_config *paper)
+{
+    const adaloss_record right = {3, 0, 2, 0};
+    adaloss_record record = right;
+    adaloss_seen seen, other;
+    adaloss_cell cell, before;
+    uint32_t is_same;
+    EXPECT(ADALOSS_OK, adaloss_policy_cell(measured, &cell));
+    before = cell;
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_finish(NULL, &cell, &record));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_finish(measured, NULL, &record));
+    EXPECT(ADALOSS_OK, adaloss_policy_finish(measured, &cell, NULL));
+
+    record.flags = 4;
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_policy_repeat(measured, &record, &cell, &is_same));
+    record = right;
+    record.reserved = 1;
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_policy_repeat(measured, &record, &cell, &is_same));
+    record = right;
+    record.scale_log2 = 127;
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_repeat(measured, &record, &cell, &is_same));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_repeat(measured, NULL, &cell, &is_same));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_policy_repeat(measured, &right, &cell, MISALIGNED(&is_same)));
+    EXPECT(ADALOSS_ERROR_POLICY, adaloss_policy_repeat(paper, &right, &cell, &is_same));
+    if (memcmp(&before, &cell, sizeof cell) != 0) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_CELL);
+    }
+    EXPECT(ADALOSS_OK, adaloss_policy_repeat(measured, &right, &cell, NULL));
+
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_seen(&cell, NULL));
+    EXPECT(ADALOSS_OK, adaloss_policy_seen(&cell, &seen));
+    other = seen;
+    other.visited = 2;
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_policy_seen_merge(&seen, &other));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_policy_set_seen(&other, &cell));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_seen_merge(&seen, NULL));
+    EXPECT(ADALOSS_OK, adaloss_policy_set_seen(&seen, &cell));
+    memset(&cell, 0xff, sizeof cell);
+    EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_seen(&cell, &seen));
+    EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_set_seen(&seen, &cell));
+}
+
 static void policies(void)
 {
     static adaloss_histogram histogram;
     const adaloss_config config = recommended();
-    const int32_t branches[2] = {0, 200};
+    adaloss_config paper;
+    const int32_t branches[2] = {0, 200}, fitting[2] = {0, 1};
     adaloss_outcome outcome = {0, 0, 0, 0, 0, 0, 0, 0};
     adaloss_certificate certificate;
     adaloss_operands operands;
@@ -188,18 +238,21 @@ static void policies(void)
     adaloss_cell cell;
     uint32_t trigger;
     int32_t log2;
+    EXPECT(ADALOSS_OK, adaloss_policy_paper(BINARY16, &paper));
     memset(&cell, 0, sizeof cell);
     EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_due(&config, &cell, &trigger));
     EXPECT(ADALOSS_OK, adaloss_policy_cell(&config, &cell));
     EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_due(&config, &cell, NULL));
     EXPECT(ADALOSS_OK, adaloss_statistics_histogram_clear(&histogram, NARROWING));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_decide(&config, &histogram, NULL, &certificate));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_decide(&config, NULL, &cell, &certificate));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_decide(NULL, &histogram, &cell, &certificate));
-    EXPECT(ADALOSS_OK, adaloss_policy_decide(&config, &histogram, &cell, NULL));
-    EXPECT(ADALOSS_ERROR_BRANCHES,
-           adaloss_policy_decide_join(&config, &histogram, 0, branches, 1, &cell, &certificate));
-    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_decide_join(&config, &histogram, 0, branches, 2, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_certify(&config, &histogram, 0, NULL, &certificate));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_certify(&config, NULL, 0, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_certify(NULL, &histogram, 0, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_certify(&config, &histogram, 127, &cell, &certificate));
+    EXPECT(ADALOSS_OK, adaloss_policy_certify(&config, &histogram, 0, &cell, NULL));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_policy_breaks_promise(&config, &outcome, &cell, NULL));
+    EXPECT(ADALOSS_ERROR_BRANCHES, adaloss_policy_decide_join(&paper, &outcome, 0, branches, 1, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_decide_join(&paper, &outcome, 0, branches, 2, &cell, &certificate));
+    EXPECT(ADALOSS_ERROR_POLICY, adaloss_policy_decide_join(&config, &outcome, 0, fitting, 2, &cell, &certificate));
     memset(&operands, 0, sizeof operands);
     EXPECT(ADALOSS_ERROR_STATISTICS,
            adaloss_policy_decide_from_operands(&config, &operands, 0, &cell, &certificate));
@@ -212,9 +265,17 @@ static void policies(void)
     EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_outgoing(&config, &cell, 200, &log2));
     EXPECT(ADALOSS_NONE, adaloss_policy_recover(&config, &outcome, 0, &log2));
     outcome.overflow = 5;
-    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_policy_note(&config, &outcome, 0, &cell));
-    cell.trigger = 6;
+    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_policy_note(&config, &outcome, 0, &cell, &log2));
+    outcome.overflow = 0;
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_policy_note(&config, &outcome, 127, &cell, &log2));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_policy_note(&config, &outcome, 0, &cell, MISALIGNED(&log2)));
+    EXPECT(ADALOSS_NONE, adaloss_policy_note(&config, &outcome, 0, &cell, NULL));
+    steps_of_cells(&config, &paper);
+    cell.trigger = 4;
     EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_step(&config, 1, &cell));
+    EXPECT(ADALOSS_OK, adaloss_policy_cell(&config, &cell));
+    cell.memory[12] = 1;
+    EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_finish(&config, &cell, NULL));
     EXPECT(ADALOSS_ERROR_SHAPE,
            adaloss_policy_terms(ADALOSS_BINARY32, VALUES, 8, ADALOSS_BINARY32, VALUES, 8, 3, 3, &terms));
     EXPECT(ADALOSS_ERROR_FORMAT, adaloss_policy_terms(5, VALUES, 8, ADALOSS_BINARY32, VALUES, 8, 2, 2, &terms));
@@ -278,9 +339,12 @@ static adaloss_code pass(void *context, adaloss_pass *running)
     case FAILS:
         return ADALOSS_USER + 7;
     case CALLS_THE_SCALER: {
+        const adaloss_place loss = {ADALOSS_LOSS, 0};
         adaloss_totals totals;
         adaloss_verdict verdict;
+        adaloss_seen seen;
         EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_finish(made->scaler, &verdict));
+        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_seen(made->scaler, loss, &seen));
         EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_totals(made->scaler, &totals));
         EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_clear(made->scaler));
         return adaloss_apply_pass(running, VALUES, COUNT, halves);
@@ -345,6 +409,19 @@ static void verdict_texts(void)
     EXPECT(ADALOSS_OK, adaloss_verdict_text(&longest, text, sizeof text));
 }
 
+/* What is wrong while records are shown: only that they are the scaler's. */
+static void keep_record(void *context, adaloss_place place, const adaloss_record *record)
+{
+    mistake *made = context;
+    adaloss_totals totals;
+    EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_totals(made->scaler, &totals));
+    EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_begin(made->scaler));
+    if (place.kind != ADALOSS_LOSS || record->reserved != 0) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_ENUM);
+    }
+    made->kept = NULL;
+}
+
 static void scalers(void)
 {
     static adaloss_scaler scaler, untouched;
@@ -352,13 +429,17 @@ static void scalers(void)
     static adaloss_histogram histogram;
     adaloss_config config = recommended();
     const adaloss_place nowhere = {3, 0}, loss = {ADALOSS_LOSS, 0}, layer = {ADALOSS_LAYER, 3};
+    const adaloss_place beyond = {ADALOSS_LAYER, CELLS}, weight = {ADALOSS_WEIGHT, 0};
     const int32_t branches[2] = {0, 1};
     adaloss_unscaled met = {0, 1, 0};
     adaloss_verdict verdict;
     adaloss_totals totals;
     adaloss_visit visit;
+    adaloss_place bad;
+    adaloss_seen seen;
     adaloss_cell cell;
     uint64_t underflow;
+    uint32_t cause;
     int32_t log2 = 99;
     mistake made = {NO_MISTAKE, &scaler, NULL};
 
@@ -381,8 +462,20 @@ static void scalers(void)
     verdict_texts();
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_abandon(&scaler));
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_last(&scaler, &visit));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_seen(&scaler, loss, &seen));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_first_bad(&scaler, &bad, &cause));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_sums_overflowed(&scaler, loss));
     EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
     EXPECT(ADALOSS_ERROR_STEP, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_seen(&scaler, nowhere, &seen));
+    EXPECT(ADALOSS_OK, adaloss_scaler_seen(&scaler, layer, &seen));
+    EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_set_seen(&scaler, beyond, &seen));
+    EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_set_seen(&scaler, weight, &seen));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_set_seen(&scaler, loss, NULL));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_sums_overflowed(&scaler, layer));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_sums_overflowed(&scaler, nowhere));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_first_bad(&scaler, &bad, &cause));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_first_bad(&scaler, &bad, NULL));
     EXPECT(ADALOSS_NONE, adaloss_scaler_last(&scaler, &visit));
     EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, NULL, &made, &log2));
     EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, pass, &made, NULL));
@@ -418,7 +511,11 @@ static void scalers(void)
     EXPECT(ADALOSS_NONE, adaloss_scaler_cell(&scaler, layer, &cell));
     EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_cell(&scaler, nowhere, &cell));
     EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_finish(&scaler, NULL));
-    EXPECT(ADALOSS_OK, adaloss_scaler_finish(&scaler, &verdict));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_finish_with(&scaler, keep_record, &made, NULL));
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish_with(&scaler, keep_record, &made, &verdict));
+    if (made.kept != NULL) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_NO_PASS); /* no record was shown */
+    }
     if (verdict.kind != ADALOSS_VERDICT_APPLY) {
         EXPECT(ADALOSS_OK, ADALOSS_ERROR_STEP);
     }
@@ -463,7 +560,7 @@ static void checkpoints(void)
     EXPECT(ADALOSS_ERROR_FOREIGN, adaloss_scaler_restore(&scaler, NULL, 0));
     EXPECT(ADALOSS_ERROR_LENGTH, adaloss_scaler_restore(&scaler, bytes, sizeof bytes - 1));
     memcpy(changed, bytes, sizeof bytes);
-    changed[8] = 2;
+    changed[8] = 1;
     EXPECT(ADALOSS_ERROR_VERSION, adaloss_scaler_restore(&scaler, changed, sizeof changed));
     memcpy(changed, bytes, sizeof bytes);
     changed[100] ^= 1;

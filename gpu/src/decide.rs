@@ -1,17 +1,17 @@
-//! Decisions on the GPU, by core's own code.
+//! Certificates and decisions on the GPU, by core's own code.
 
 use adaloss_core::{
     policy::{Cell, Certificate, Config},
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::Decide;
-use adaloss_kernels::policy::{Decision, Note};
+use adaloss_kernels::policy::{Evidence, Note};
 use cudarc::driver::PushKernelArg;
 
-use crate::{Cuda, Elements, ElementsMut, GpuError};
+use crate::{Cuda, Elements, ElementsMut, GpuError, kernels::THREADS};
 
 impl Decide for Cuda {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: Elements<'_, Histogram>,
@@ -20,14 +20,14 @@ impl Decide for Cuda {
     ) -> Result<(), GpuError> {
         let (histogram, cell) = (seen.one("a histogram")?, cell.shared().one("a cell")?);
         let certificate = certificate.shared().one("a certificate")?;
-        let decision = Decision {
+        let evidence = Evidence {
             config: self.config(config)? as *const Config,
             histogram: histogram as *const Histogram,
             cell: cell as *mut Cell,
             certificate: certificate as *mut Certificate,
         };
-        let (table, count) = (self.bring(&[decision])?, 1_usize);
-        let kernel = &self.kernels.decide;
+        let (table, count) = (self.bring(&[evidence])?, 1_usize);
+        let kernel = &self.kernels.certify;
         // SAFETY: the parameters are the entry point's; all that is named is borrowed.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
@@ -57,6 +57,22 @@ impl Decide for Cuda {
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&table).arg(&count);
+            })
+        }
+    }
+    fn finish(&mut self, config: &Config, cells: ElementsMut<'_, Cell>) -> Result<(), GpuError> {
+        let (count, address) = (cells.shared().count(), cells.shared().address());
+        if count == 0 {
+            return Ok(());
+        }
+        let config = self.config(config)?;
+        let kernel = &self.kernels.finish;
+        // A thread per cell.
+        let shape = self.shape_of_parts(kernel, count.div_ceil(THREADS as usize));
+        // SAFETY: as above, and so many cells are there.
+        unsafe {
+            self.launch(kernel, shape, |launch| {
+                launch.arg(&config).arg(&address).arg(&count);
             })
         }
     }

@@ -12,7 +12,7 @@ use cudarc::driver::{
 
 use crate::{Buffer, Cuda, GpuError, device::allocate};
 
-/// Bytes of the tables that all launches of a graph may bring: some thousands of decisions.
+/// Bytes of the tables that all launches of a graph may bring: some thousands of certificates and notes.
 const TABLES_BYTES: usize = 1 << 20;
 
 /// What the address of a table, and of a configuration, has to be a multiple of.
@@ -119,19 +119,24 @@ impl Cuda {
     /// it, and this graph.
     ///
     /// ```no_run
-    /// # use adaloss_core::{format::{Format, f16}, policy::{Cell, Certificate, Config}, statistics::Histogram};
+    /// # use adaloss_core::{format::{Format, Overflow}, policy::{Cell, Certificate, Config}};
+    /// # use adaloss_core::statistics::{Histogram, Outcome};
     /// # use adaloss_gpu::{Cuda, GpuError};
     /// # use adaloss_hal::{Decide, Memory};
     /// # let mut cuda = Cuda::new(0)?;
-    /// let config = Config::for_format(Format::BINARY16);
-    /// let histogram = cuda.zeroed::<Histogram>(1)?;
-    /// let mut cell = cuda.zeroed::<Cell>(1)?;
+    /// // Nobody waits for an overflow, and so nobody replays.
+    /// let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
+    /// let (histogram, outcome) = (cuda.zeroed::<Histogram>(1)?, cuda.zeroed::<Outcome>(1)?);
+    /// let (one, mut cell) = (cuda.zeroed::<Cell>(1)?, cuda.zeroed::<Cell>(1)?);
     /// let mut certificate = cuda.zeroed::<Certificate>(1)?;
     /// let graph = cuda.capture(|cuda| {
-    ///     cuda.decide(&config, histogram.view(), cell.view_mut(), certificate.view_mut())
+    ///     // ... the backward pass measures, narrows and unscales ...
+    ///     cuda.note(&config, outcome.view(), one.view(), cell.view_mut())?;
+    ///     cuda.certify(&config, histogram.view(), cell.view_mut(), certificate.view_mut())?;
+    ///     cuda.finish(&config, cell.view_mut())
     /// })?;
     /// for _step in 0..1000 {
-    ///     // SAFETY: the three buffers are there.
+    ///     // SAFETY: the five buffers are there.
     ///     unsafe { graph.launch()? };
     /// }
     /// # Ok::<(), GpuError>(())
@@ -161,6 +166,6 @@ impl Cuda {
         let (graph, Tables { on_device, bytes }) = ended?;
         // SAFETY: no table was added for which there is no room.
         unsafe { self.upload(&bytes, on_device.view().address(), "to copy a graph's tables")? };
-        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.decide.function.clone() })
+        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.certify.function.clone() })
     }
 }

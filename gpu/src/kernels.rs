@@ -50,8 +50,9 @@ pub(crate) struct Kernels {
     pub(crate) sgd: PerEncoding,
     pub(crate) widen: PerEncoding,
     pub(crate) narrow: PerEncoding,
-    pub(crate) decide: Kernel,
+    pub(crate) certify: Kernel,
     pub(crate) note: Kernel,
+    pub(crate) finish: Kernel,
     /// Products of binary16 and of bfloat16.
     pub(crate) products: [Products; 2],
 }
@@ -86,8 +87,9 @@ impl Kernels {
             sgd: per_encoding(&module, "sgd")?,
             widen: per_encoding(&module, "widen")?,
             narrow: per_encoding(&module, "narrow")?,
-            decide: kernel(&module, "adaloss_decide", 0)?,
+            certify: kernel(&module, "adaloss_certify", 0)?,
             note: kernel(&module, "adaloss_note", 0)?,
+            finish: kernel(&module, "adaloss_finish", 0)?,
             products: [products(&module, "f16")?, products(&module, "bf16")?],
         })
     }
@@ -100,7 +102,8 @@ impl Kernels {
             self;
         let per_encoding = [statistics, apply, propagate, unscale, unscale_all, sgd, widen, narrow];
         let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
-        per_encoding.into_iter().flatten().chain([&self.decide, &self.note]).chain(products)
+        let of_cells = [&self.certify, &self.note, &self.finish];
+        per_encoding.into_iter().flatten().chain(of_cells).chain(products)
     }
 }
 

@@ -158,7 +158,7 @@ impl<'a> HostEpilogue<'a> {
 ///         adaloss_core::scaler::StepError::Pass(error) => error,
 ///         other => unreachable!("{other:?}"),
 ///     })?;
-///     assert!(gradient.scale().log2() > 20); // what was measured on the device decided
+///     assert!(gradient.scale().log2() > 20); // what was counted on the device decided
 ///     let underflow = step.last().unwrap().outcome.underflow;
 ///     assert_eq!(step.finish(), Verdict::Apply);
 ///     Ok(underflow)

@@ -6,9 +6,9 @@
 //! [`Device::read`] waits for the device.
 //!
 //! ```text
-//! Matmul ----\                       +-> histogram --> Decide --> cell
-//! Narrow::propagate --> f32 results -+
-//! Narrow::apply ---/                 +-> narrowed --> next layer, Narrow::unscale --> f32
+//! Matmul ----\                       +-> outcome --> Decide::note, Decide::finish --> cell
+//! Narrow::propagate --> f32 results -+-> narrowed --> next layer, Narrow::unscale --> f32
+//! Narrow::apply ---/                 +-> histogram --> Decide::certify --> certificate
 //! ```
 //!
 //! [`portable`] is the readable truth that others are compared with, and [`conformance`] is the

@@ -93,13 +93,15 @@ pub type BranchOf<'a, D, F> = Branch<<D as Device>::Ref<'a, F>, <D as Device>::R
 
 /// A device that decides scales where they live.
 pub trait Decide: Device {
-    /// Runs [`adaloss_core::policy::decide`] on one histogram and one cell in the device's memory,
-    /// and writes the certificate (one element).
+    /// Runs [`adaloss_core::policy::certify`] on one histogram, and on one cell in the device's memory at
+    /// the scale that it has, and writes the certificate (one element).
+    ///
+    /// It takes evidence and moves no scale.
     ///
     /// # Errors
     ///
     /// One of the three is not one element.
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: Self::Ref<'_, Histogram>,
@@ -107,11 +109,16 @@ pub trait Decide: Device {
         certificate: Self::Mut<'_, Certificate>,
     ) -> Result<(), Self::Error>;
 
-    /// Runs [`adaloss_core::policy::note`] on what narrowing did and one cell in the device's
-    /// memory; `from` is the cell whose scale the f32 results carried.
+    /// Runs [`adaloss_core::policy::note`] on what narrowing to a cell's scale did and that cell in the
+    /// device's memory; `from` is the cell whose scale the f32 results carried.
     ///
-    /// It sets the trigger that an outcome pulls and feeds the memory of `amax`, so that neither
-    /// waits for the host.
+    /// At a first visit it gives the cell its first scale; the tensor has to be narrowed once more before
+    /// anything reads it at that scale.
+    ///
+    /// The scale to which `note` wants an overflow to be replayed is kept nowhere: a host that replays reads
+    /// the outcome and asks the core itself.  A loop that waits for nothing replays nothing, and says so
+    /// in its configuration ([`Config::replays`]): `measured` then keeps a binade of headroom below the
+    /// least ceiling of late.
     ///
     /// # Errors
     ///
@@ -123,6 +130,16 @@ pub trait Decide: Device {
         from: Self::Ref<'_, Cell>,
         cell: Self::Mut<'_, Cell>,
     ) -> Result<(), Self::Error>;
+
+    /// Runs [`adaloss_core::policy::finish`] on each of any number of cells: once per step, after the last
+    /// operation that reads a tensor at their scales, for they become those of the next step.
+    ///
+    /// The records of the step are not kept.  Cells of different configurations take a call for each.
+    ///
+    /// # Errors
+    ///
+    /// None but those of earlier work: there is no wrong number of cells.
+    fn finish(&mut self, config: &Config, cells: Self::Mut<'_, Cell>) -> Result<(), Self::Error>;
 }
 
 /// The shape of a matrix product `C = op(A) op(B)`, all row-major.

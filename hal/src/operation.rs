@@ -20,10 +20,12 @@ pub enum Operation {
     Propagate,
     /// [`Narrow::unscale`](crate::Narrow::unscale).
     Unscale,
-    /// [`Decide::decide`](crate::Decide::decide).
-    Decide,
+    /// [`Decide::certify`](crate::Decide::certify).
+    Certify,
     /// [`Decide::note`](crate::Decide::note).
     Note,
+    /// [`Decide::finish`](crate::Decide::finish).
+    Finish,
     /// [`Matmul::matmul`](crate::Matmul::matmul).
     Matmul,
     /// [`Convolve::convolve`](crate::network::Convolve::convolve).
@@ -82,7 +84,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of their discriminants.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Read,
         Self::Write,
         Self::Zeroed,
@@ -90,8 +92,9 @@ impl Operation {
         Self::Apply,
         Self::Propagate,
         Self::Unscale,
-        Self::Decide,
+        Self::Certify,
         Self::Note,
+        Self::Finish,
         Self::Matmul,
         Self::Convolve,
         Self::ConvolveInput,
@@ -131,8 +134,9 @@ impl Operation {
             Self::Apply => "apply",
             Self::Propagate => "propagate",
             Self::Unscale => "unscale",
-            Self::Decide => "decide",
+            Self::Certify => "certify",
             Self::Note => "note",
+            Self::Finish => "finish",
             Self::Matmul => "matmul",
             Self::Convolve => "convolve",
             Self::ConvolveInput => "convolve_input",

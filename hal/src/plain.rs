@@ -47,8 +47,8 @@ plain! {
     bf16: 2,
     E4M3: 1,
     E5M2: 1,
-    // real, age, scale, trigger, flags, twelve ceilings, slot, reserved, in_slot
-    Cell: 8 + 4 + 2 + 1 + 1 + 12 + 1 + 1 + 2,
+    // memory, age, scale, limit, trigger, flags, the ceiling seen, reserved
+    Cell: 16 + 4 + 2 + 2 + 1 + 1 + 1 + 1,
     // six counters, the maximum, reserved
     Outcome: 6 * 8 + 4 + 4,
     // narrowing, reserved, three counters, two times 254 bins
@@ -57,7 +57,7 @@ plain! {
     Statistics: 2 * 8 + (1 + 6 + 10) * 8 + 2 * 4,
     // a counter, moments, an extreme, reserved
     LogStatistics: 8 + (1 + 6 + 10) * 8 + 2 * 4,
-    // four bytes of flags, two scales, a window, reserved, two counters, six expectations
+    // rule, trigger, promised, reserved, two scales, a window, the lost mass, two counters, six expectations
     Certificate: 4 + 2 * 2 + 2 * 2 + 4 + 2 * 8 + 6 * 8,
     Unscaled: 3 * 8,
     LossSum: 4 * 8,

@@ -38,7 +38,10 @@ fn decides_for_many_layers() -> Result<(), Failure> {
     conformance::layers::<bf16, _>(&mut Portable, 200, 2)?;
     conformance::layers::<E5M2, _>(&mut Portable, 200, 3)?;
     let report = conformance::layers::<E4M3, _>(&mut Portable, 200, 4)?;
-    assert_eq!(report.operations, 200 * 16 * 4);
+    // Measured, narrowed, noted and certified; finished with those of its configuration, the last three together.
+    let least = 200 * (16 * 4 + 14);
+    // A quarter of them is narrowed once more.
+    assert!((least + 700..least + 900).contains(&report.operations), "{report}");
     Ok(())
 }
 

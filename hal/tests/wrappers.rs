@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use adaloss_core::{
     format::{E5M2, Format, Narrowing, Noise, bf16, f16},
-    policy::{Cell, Certificate, Config, Fraction},
+    policy::{Cell, Certificate, Config, Fraction, Rule, Seen},
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
@@ -46,9 +46,22 @@ fn a_device_without_faults_conforms() -> Result<(), Failure> {
 #[test]
 fn a_logged_device_conforms_and_is_told_what_the_suite_saw() -> Result<(), Failure> {
     let (mut narrowed, mut decided) = (0, 0);
+    let (mut certified, mut triggers, mut seen) =
+        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut device = Record::logging(Portable, |event: &Event<'_>| match event.left {
         Left::Counts { outcome, .. } => narrowed += u64::from(outcome.elements >= 1000),
-        Left::Certificate(_) | Left::Cell(_) => decided += 1,
+        Left::Certificate(certificate) => {
+            certified.insert((certificate.rule as u8, certificate.promised));
+            triggers.insert(certificate.trigger as u8);
+            decided += 1;
+        }
+        Left::Cell(cell) => {
+            triggers.insert(cell.trigger() as u8);
+            let Seen { overflowed, sums_overflowed, visited, .. } = cell.seen();
+            seen.insert((overflowed, sums_overflowed, visited, cell.is_calibrated()));
+            decided += 1;
+        }
+        Left::Scales(_) => decided += 1,
         _ => {}
     });
     conformance::memory(&mut device)?;
@@ -60,7 +73,19 @@ fn a_logged_device_conforms_and_is_told_what_the_suite_saw() -> Result<(), Failu
     let ended: u64 = epilogues.into_iter().map(|operation| counts.of(operation)).sum();
     assert!(narrow.operations + matmul.operations <= counts.computations());
     assert!(narrowed > 0 && narrowed < ended); // refusals are told without counts
-    assert_eq!(decided, decide.operations);
+    // Every rule that a certificate can name; a promise that is kept and one that is not; every trigger.
+    use Rule::{Amax, Empty, Measured, NonFinite, OtherFormat, Unused};
+    let promises = [(Measured, true), (Measured, false)];
+    let other = [Empty, NonFinite, Unused, OtherFormat, Amax].map(|rule| (rule, false));
+    let every = promises.into_iter().chain(other).map(|(rule, promised)| (rule as u8, promised));
+    assert_eq!(certified, every.collect());
+    assert_eq!(triggers, (0..4).collect());
+    // A first visit and later ones, with overflow and without.
+    let visited = [(false, true), (true, true), (false, false)];
+    assert!(visited.iter().all(|&(overflowed, is)| seen.contains(&(overflowed, false, true, is))));
+    // Slices of no cells leave nothing.
+    let empty = decide.operations - decided;
+    assert!((1..20).contains(&empty), "{empty}");
     Ok(())
 }
 
@@ -79,7 +104,7 @@ fn a_logged_device_computes_layers_and_tells_what_they_left() -> Result<(), Fail
     let report = conformance::network::<f16, E5M2, _>(&mut device)?;
     let counts = *device.counts();
     assert!(report.operations <= counts.computations());
-    let of_layers = &Operation::ALL[10..];
+    let of_layers = &Operation::ALL[11..];
     assert!(of_layers.iter().all(|&operation| counts.of(operation) > 0));
     assert!(narrowed > 1000 && narrowed < shapes && shapes < counts.computations());
     let told = |of: u64, operation| of > 0 && of < counts.of(operation); // but for refusals
@@ -101,12 +126,25 @@ fn a_step_of_layers_reads_nothing_on_the_way() -> Result<(), Failure> {
     let asked = asked.borrow();
     let copies = |operation: &O| matches!(operation, O::Zeroed | O::Write | O::Read);
     let steps: Vec<_> = asked.split(copies).filter(|run| !run.is_empty()).collect();
-    let step = [O::Apply, O::Decide, O::Apply, O::Note].repeat(16);
-    assert_eq!(steps, [step.as_slice(); 5]);
+    assert_eq!(steps.len(), 5);
+    let mut narrowed_again = 0;
+    for (nth, mut step) in steps.into_iter().enumerate() {
+        for _ in 0..16 {
+            step =
+                step.strip_prefix(&[O::Apply, O::Apply, O::Note]).expect("measured, stored, noted");
+            let again = step.strip_prefix(&[O::Apply]);
+            assert!(again.is_some() || nth > 0, "a first visit is narrowed once more");
+            narrowed_again += u32::from(again.is_some());
+            step = again.unwrap_or(step).strip_prefix(&[O::Certify]).expect("certified");
+        }
+        // Thirteen configurations, and the first one's again, of the last three layers together.
+        assert_eq!(step, [O::Finish; 14]);
+    }
+    assert!((17..5 * 16).contains(&narrowed_again));
     Ok(())
 }
 
-/// From the thousandth call on, an operation is dropped, or strikes an element.
+/// From the nine hundredth call on, an operation is dropped, or strikes an element.
 #[test]
 fn a_step_of_layers_finds_what_goes_wrong() {
     use Operation as O;
@@ -114,15 +152,16 @@ fn a_step_of_layers_finds_what_goes_wrong() {
     let wrong = [
         (O::Apply, flip),
         (O::Apply, Injection::Drop),
-        (O::Decide, Injection::Drop),
+        (O::Certify, Injection::Drop),
         (O::Note, Injection::Drop),
+        (O::Finish, Injection::Drop),
     ];
     for (operation, injection) in wrong {
         let mut calls = 0;
         let mut device = broken(move |asked, elements| {
             calls += u32::from(asked == operation);
             let has_some = asked != O::Apply || elements > 0;
-            (asked == operation && calls >= 1000 && has_some).then_some(injection)
+            (asked == operation && calls >= 900 && has_some).then_some(injection)
         });
         assert!(conformance::layers::<f16, _>(&mut device, 20, 7).is_ok());
         let result = conformance::layers::<f16, _>(&mut device, 50, 8);
@@ -149,7 +188,7 @@ fn check_of(operation: Operation) -> fn(&mut Broken) -> Result<Report, Failure> 
     match operation {
         O::Read | O::Write | O::Zeroed => conformance::memory,
         O::Statistics | O::Apply | O::Propagate | O::Unscale => conformance::narrow::<bf16, _>,
-        O::Decide | O::Note => conformance::decide,
+        O::Certify | O::Note | O::Finish => conformance::decide,
         O::Matmul => conformance::matmul::<bf16, f16, bf16, _>,
         O::Convolve | O::ConvolveInput | O::ConvolveWeight => {
             conformance::convolve::<E5M2, f16, E5M2, _>
@@ -193,8 +232,8 @@ fn an_element_that_is_struck_is_found_by_the_suite() {
         assert_eq!(result.is_err(), device.injected() > 0, "{operation}: {result:?}");
         struck += u32::from(device.injected() > 0);
     }
-    // All but the three of memory, statistics, decide, note and square_norm.
-    assert_eq!(struck as usize, Operation::ALL.len() - 7);
+    // All but the three of memory, statistics, certify, note, finish and square_norm.
+    assert_eq!(struck as usize, Operation::ALL.len() - 8);
 }
 
 /// The log of a calibration, line by line.
@@ -221,11 +260,12 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
             histogram: (!stores).then_some(&mut histogram[..]),
         };
         device.matmul(product, &a, &b, &mut to, epilogue)?;
-        if !stores {
-            device.decide(&config, &histogram, &mut cell, &mut certificate)?;
-        }
     }
     device.note(&config, &outcome, &from, &mut cell)?;
+    device.certify(&config, &histogram, &mut cell, &mut certificate)?;
+    let mut cells = [cell[0], Cell::at(Scale::saturating(-3))];
+    device.finish(&config, &mut cells)?;
+    device.finish(&config, &mut cells[..0])?;
     let mut short = [f16::ZERO; 3];
     assert_eq!(device.read(&to, &mut short).map_err(|e| e.kind()), Err(ErrorKind::Shape));
     assert_eq!(device.counts().of(Operation::Read), 1);
@@ -235,10 +275,12 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
             "zeroed of 4",
             "matmul of 4, (2 x 3) (2 x 3)^T: of 0 narrowed 0 underflow, 0 overflow, 0 non-finite; \
              4 measured",
-            "decide of 1: 2^0 -> 2^6 by Window on First, expecting 0 of 4 to underflow and 0 to \
-             overflow",
             "matmul of 4, (2 x 3) (2 x 3)^T: of 4 narrowed 0 underflow, 0 overflow, 0 non-finite",
-            "note of 1: 2^6, 1 visits old, trigger None",
+            "note of 1: 2^26, age 0, trigger First",
+            "certify of 1: 2^26 -> 2^26 by Measured on First, expecting 0 of 4 to underflow and 0 to \
+             overflow",
+            "finish of 2: scales from 2^-3 to 2^27",
+            "finish of 0",
             "read of 3: shape mismatch",
         ]
     );

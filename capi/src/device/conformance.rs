@@ -127,8 +127,9 @@ pub unsafe extern "C" fn adaloss_device_conform_decide(
     report: *mut adaloss_conformance,
 ) -> adaloss_code {
     let decides = |table: &adaloss_device| {
-        function(table.decide)?;
-        function(table.note).map(drop)
+        function(table.certify)?;
+        function(table.note)?;
+        function(table.finish).map(drop)
     };
     // SAFETY: as above.
     code(|| unsafe { conform(device, report, decides, conformance::decide) })

@@ -295,7 +295,7 @@ unsafe fn mend<T: Plain>(values: *mut T, count: usize) -> Result<(), Refused> {
 /// The pointer is aligned, and every byte of what it points to is initialised.
 unsafe fn check<T: Plain>(value: *const T) -> Result<(), Refused> {
     let this = TypeId::of::<T>();
-    let is_trigger = |byte| byte <= Trigger::Underflow as u8;
+    let is_trigger = |byte| byte <= Trigger::Overflow as u8;
     // SAFETY: the type was just seen to be the one of core whose bytes the header's has, and the
     // header's has all bytes.
     let is_possible = unsafe {
@@ -303,9 +303,8 @@ unsafe fn check<T: Plain>(value: *const T) -> Result<(), Refused> {
             is_trigger((*value.cast::<adaloss_cell>()).trigger)
         } else if this == TypeId::of::<Certificate>() {
             let certificate = &*value.cast::<adaloss_certificate>();
-            certificate.rule <= Rule::OtherFormat as u8
+            certificate.rule <= Rule::Join as u8
                 && is_trigger(certificate.trigger)
-                && certificate.limited <= 1
                 && certificate.promised <= 1
         } else if this == TypeId::of::<Histogram>() {
             (*value.cast::<adaloss_histogram>()).narrowing.parse().is_ok()

@@ -144,8 +144,8 @@ pub type adaloss_device_unscale_function = Option<
     ) -> adaloss_code,
 >;
 
-/// Decides a cell's scale.
-pub type adaloss_device_decide_function = Option<
+/// Certifies what becomes of a tensor at a cell's scale.
+pub type adaloss_device_certify_function = Option<
     unsafe extern "C" fn(
         context: *mut c_void,
         config: *const adaloss_config,
@@ -163,6 +163,16 @@ pub type adaloss_device_note_function = Option<
         outcome: u64,
         from: u64,
         cell: u64,
+    ) -> adaloss_code,
+>;
+
+/// Ends a step of cells.
+pub type adaloss_device_finish_function = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        config: *const adaloss_config,
+        cells: u64,
+        count: usize,
     ) -> adaloss_code,
 >;
 
@@ -193,8 +203,9 @@ pub struct adaloss_device {
     pub apply: adaloss_device_apply_function,
     pub propagate: adaloss_device_propagate_function,
     pub unscale: adaloss_device_unscale_function,
-    pub decide: adaloss_device_decide_function,
+    pub certify: adaloss_device_certify_function,
     pub note: adaloss_device_note_function,
+    pub finish: adaloss_device_finish_function,
     pub matmul: adaloss_device_matmul_function,
 }
 

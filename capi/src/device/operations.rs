@@ -122,19 +122,19 @@ impl<F: Element + Plain> Narrow<F> for Foreign {
 }
 
 impl Decide for Foreign {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: Elements<'_, Histogram>,
         cell: ElementsMut<'_, Cell>,
         certificate: ElementsMut<'_, Certificate>,
     ) -> Result<(), Refused> {
-        let (decide, context) = (function(self.table.decide)?, self.table.context);
+        let (certify, context) = (function(self.table.certify)?, self.table.context);
         let config = adaloss_config::from(*config);
         let (seen, cell) = (seen.address_of(1)?, cell.address_of(1)?);
         let certificate = certificate.address_of(1)?;
         // SAFETY: as in `Narrow::statistics`; the configuration lives as long as the call.
-        done(unsafe { decide(context, &config, seen, cell, certificate) })
+        done(unsafe { certify(context, &config, seen, cell, certificate) })
     }
 
     fn note(
@@ -148,8 +148,17 @@ impl Decide for Foreign {
         let config = adaloss_config::from(*config);
         let (outcome, from) = (outcome.address_of(1)?, from.address_of(1)?);
         let cell = cell.address_of(1)?;
-        // SAFETY: as in `decide`.
+        // SAFETY: as in `certify`.
         done(unsafe { note(context, &config, outcome, from, cell) })
+    }
+
+    fn finish(&mut self, config: &Config, cells: ElementsMut<'_, Cell>) -> Result<(), Refused> {
+        let (finish, context) = (function(self.table.finish)?, self.table.context);
+        let config = adaloss_config::from(*config);
+        let count = cells.count();
+        let cells = cells.address_of(count)?;
+        // SAFETY: as in `certify`.
+        done(unsafe { finish(context, &config, cells, count) })
     }
 }
 

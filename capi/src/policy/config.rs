@@ -61,11 +61,8 @@ pub struct adaloss_amax {
 #[repr(C)]
 pub struct adaloss_measured {
     pub tolerance: u32,
-    pub lost_mass: u32,
-    pub headroom: u8,
-    pub slack: u8,
-    pub max_growth: u8,
-    pub reserved: u8,
+    pub most_headroom: u8,
+    pub reserved: [u8; 3],
 }
 
 /// The parameters of the configured policy.
@@ -212,14 +209,9 @@ impl adaloss_config {
                     Policy::Amax(Amax { window, margin })
                 }
                 5 => {
-                    let measured = parameters.measured;
-                    Policy::Measured(Measured {
-                        tolerance: Fraction::from_bits(measured.tolerance),
-                        lost_mass: Fraction::from_bits(measured.lost_mass),
-                        headroom: measured.headroom,
-                        slack: measured.slack,
-                        max_growth: measured.max_growth,
-                    })
+                    let adaloss_measured { tolerance, most_headroom, .. } = parameters.measured;
+                    let tolerance = Fraction::from_bits(tolerance);
+                    Policy::Measured(Measured { tolerance, most_headroom })
                 }
                 _ => return Err(Refused(ADALOSS_ERROR_POLICY)),
             })
@@ -251,15 +243,10 @@ impl From<Config> for adaloss_config {
                 parameters.amax = adaloss_amax { window, margin, reserved: 0 };
                 4
             }
-            Policy::Measured(measured) => {
-                parameters.measured = adaloss_measured {
-                    tolerance: measured.tolerance.bits(),
-                    lost_mass: measured.lost_mass.bits(),
-                    headroom: measured.headroom,
-                    slack: measured.slack,
-                    max_growth: measured.max_growth,
-                    reserved: 0,
-                };
+            Policy::Measured(Measured { tolerance, most_headroom }) => {
+                let tolerance = tolerance.bits();
+                parameters.measured =
+                    adaloss_measured { tolerance, most_headroom, reserved: [0; 3] };
                 5
             }
         };

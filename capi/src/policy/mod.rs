@@ -6,8 +6,9 @@ use core::ffi::c_void;
 
 use adaloss_core::{
     policy::{
-        self, Cell, Certificate, Config, Expected, Operands, ShapeError, Terms, Trigger,
-        decide_from_operands, decide_join, due, join_target, note, outgoing, recover,
+        self, Cell, Certificate, Config, Expected, Operands, Record, Seen, ShapeError, Terms,
+        Trigger, breaks_promise, certify, decide_from_operands, decide_join, due, finish,
+        join_target, note, outgoing, recover, repeat,
     },
     scale::Scale,
 };
@@ -15,8 +16,8 @@ use adaloss_core::{
 pub use config::*;
 
 use crate::{
-    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_CELL, ADALOSS_ERROR_ENUM, ADALOSS_ERROR_SHAPE,
-    ADALOSS_ERROR_STATISTICS, ADALOSS_NONE, adaloss_code, adaloss_histogram,
+    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_CELL, ADALOSS_ERROR_ENUM, ADALOSS_ERROR_POLICY,
+    ADALOSS_ERROR_SHAPE, ADALOSS_ERROR_STATISTICS, ADALOSS_NONE, adaloss_code, adaloss_histogram,
     adaloss_log_statistics, adaloss_outcome, adaloss_statistics,
     code::{Refused, code},
     format::{parse_encoding, with_element},
@@ -26,18 +27,37 @@ use crate::{
 };
 
 /// One tensor's scale and all that its policy remembers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct adaloss_cell {
-    pub real: f64,
+    pub memory: [u8; 16],
     pub age: u32,
     pub scale_log2: i16,
+    pub limit: i16,
     pub trigger: u8,
     pub flags: u8,
-    pub ceilings: [i8; 12],
-    pub slot: u8,
+    pub seen: i8,
     pub reserved: u8,
-    pub in_slot: u16,
+}
+
+/// What a tensor showed in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct adaloss_seen {
+    pub ceiling: i8,
+    pub overflowed: u8,
+    pub sums_overflowed: u8,
+    pub visited: u8,
+}
+
+/// What one step of one cell left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct adaloss_record {
+    pub ceiling: i8,
+    pub flags: u8,
+    pub scale_log2: i8,
+    pub reserved: u8,
 }
 
 /// What a histogram promises for one scale.
@@ -48,19 +68,19 @@ pub struct adaloss_expected {
     pub overflow: u64,
 }
 
-/// The record of one decision.
+/// The evidence for one tensor at one visit, or the record of one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct adaloss_certificate {
     pub rule: u8,
     pub trigger: u8,
-    pub limited: u8,
     pub promised: u8,
+    pub reserved: u8,
     pub before_log2: i16,
     pub scale_log2: i16,
     pub least_log2: i16,
     pub greatest_log2: i16,
-    pub reserved: u32,
+    pub lost_mass: u32,
     pub nonzero: u64,
     pub allowed: u64,
     pub expected: [adaloss_expected; 3],
@@ -90,43 +110,88 @@ pub struct adaloss_operands {
 }
 
 any_bytes! {
-    adaloss_cell, adaloss_expected, adaloss_certificate, adaloss_terms, adaloss_operands,
+    adaloss_cell, adaloss_seen, adaloss_record, adaloss_expected, adaloss_certificate,
+    adaloss_terms, adaloss_operands,
 }
 
 impl adaloss_cell {
     /// Reads a cell, as one is read from a checkpoint.
     pub(crate) fn parse(&self) -> Result<Cell, Refused> {
         let mut bytes = [0; Cell::BYTES];
-        bytes[0..8].copy_from_slice(&self.real.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.age.to_le_bytes());
-        bytes[12..14].copy_from_slice(&self.scale_log2.to_le_bytes());
-        (bytes[14], bytes[15]) = (self.trigger, self.flags);
-        for (byte, ceiling) in bytes[16..28].iter_mut().zip(self.ceilings) {
-            *byte = ceiling as u8;
-        }
-        (bytes[28], bytes[29]) = (self.slot, self.reserved);
-        bytes[30..32].copy_from_slice(&self.in_slot.to_le_bytes());
+        bytes[0..16].copy_from_slice(&self.memory);
+        bytes[16..20].copy_from_slice(&self.age.to_le_bytes());
+        bytes[20..22].copy_from_slice(&self.scale_log2.to_le_bytes());
+        bytes[22..24].copy_from_slice(&self.limit.to_le_bytes());
+        (bytes[24], bytes[25]) = (self.trigger, self.flags);
+        (bytes[26], bytes[27]) = (self.seen as u8, self.reserved);
         Cell::from_bytes(&bytes).ok_or(Refused(ADALOSS_ERROR_CELL))
+    }
+
+    /// Reads a cell; refuses one that no run with this configuration has.
+    pub(crate) fn parse_for(&self, config: &Config) -> Result<Cell, Refused> {
+        let cell = self.parse()?;
+        if cell.is_possible(config) { Ok(cell) } else { Err(Refused(ADALOSS_ERROR_CELL)) }
     }
 }
 
 impl From<Cell> for adaloss_cell {
     fn from(cell: Cell) -> Self {
         let bytes = cell.to_bytes();
-        let [r0, r1, r2, r3, r4, r5, r6, r7, a0, a1, a2, a3, k0, k1, trigger, flags, rest @ ..] =
-            bytes;
-        let [ceilings @ .., slot, reserved, n0, n1] = rest;
+        let [memory @ .., a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, reserved] = bytes;
         Self {
-            real: f64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7]),
+            memory,
             age: u32::from_le_bytes([a0, a1, a2, a3]),
             scale_log2: i16::from_le_bytes([k0, k1]),
+            limit: i16::from_le_bytes([l0, l1]),
             trigger,
             flags,
-            ceilings: ceilings.map(|byte: u8| byte as i8),
-            slot,
+            seen: seen as i8,
             reserved,
-            in_slot: u16::from_le_bytes([n0, n1]),
         }
+    }
+}
+
+impl adaloss_seen {
+    pub(crate) fn parse(&self) -> Result<Seen, Refused> {
+        let Self { ceiling, overflowed, sums_overflowed, visited } = *self;
+        if overflowed.max(sums_overflowed).max(visited) > 1 {
+            return Err(Refused(ADALOSS_ERROR_ENUM));
+        }
+        Ok(Seen {
+            ceiling,
+            overflowed: overflowed != 0,
+            sums_overflowed: sums_overflowed != 0,
+            visited: visited != 0,
+        })
+    }
+}
+
+impl From<Seen> for adaloss_seen {
+    fn from(seen: Seen) -> Self {
+        Self {
+            ceiling: seen.ceiling,
+            overflowed: seen.overflowed.into(),
+            sums_overflowed: seen.sums_overflowed.into(),
+            visited: seen.visited.into(),
+        }
+    }
+}
+
+impl adaloss_record {
+    fn parse(&self) -> Result<Record, Refused> {
+        let Self { ceiling, flags, scale_log2, reserved } = *self;
+        if flags > 3 || reserved != 0 {
+            return Err(Refused(ADALOSS_ERROR_ENUM));
+        }
+        scale::parse(scale_log2.into())?;
+        Ok(Record { ceiling, flags, scale_log2, reserved })
+    }
+}
+
+impl From<Record> for adaloss_record {
+    fn from(record: Record) -> Self {
+        let Record { ceiling, flags, scale_log2, reserved } = record;
+        Self { ceiling, flags, scale_log2, reserved }
     }
 }
 
@@ -141,13 +206,13 @@ impl From<Certificate> for adaloss_certificate {
         Self {
             rule: certificate.rule as u8,
             trigger: certificate.trigger as u8,
-            limited: certificate.limited.into(),
             promised: certificate.promised.into(),
+            reserved: certificate.reserved,
             before_log2: certificate.before.log2() as i16,
             scale_log2: certificate.scale.log2() as i16,
             least_log2: certificate.window.least,
             greatest_log2: certificate.window.greatest,
-            reserved: 0,
+            lost_mass: certificate.lost_mass.bits(),
             nonzero: certificate.nonzero,
             allowed: certificate.allowed,
             expected: certificate.expected.map(Into::into),
@@ -156,17 +221,17 @@ impl From<Certificate> for adaloss_certificate {
 }
 
 impl adaloss_certificate {
-    /// Where nothing was decided.
+    /// Where there is none.
     pub(crate) const NONE: Self = Self {
         rule: 0,
         trigger: 0,
-        limited: 0,
         promised: 0,
+        reserved: 0,
         before_log2: 0,
         scale_log2: 0,
         least_log2: 0,
         greatest_log2: 0,
-        reserved: 0,
+        lost_mass: 0,
         nonzero: 0,
         allowed: 0,
         expected: [adaloss_expected { underflow: 0, overflow: 0 }; 3],
@@ -228,25 +293,39 @@ impl adaloss_operands {
     }
 }
 
-/// Lets a decision change a cell, and gives the certificate to those who want it.
+/// Lets a function of core change a cell.
 ///
 /// # Safety
 ///
-/// `cell` and `certificate` are what the header asks for: a cell, and a place or NULL.
-unsafe fn decide_with(
+/// `config` and `cell` are what the header asks for: a configuration and a cell.
+unsafe fn change<R>(
     config: *const adaloss_config,
     cell: *mut adaloss_cell,
-    certificate: *mut adaloss_certificate,
-    decide: impl FnOnce(&Config, &mut Cell) -> Result<Certificate, Refused>,
+    function: impl FnOnce(&Config, &mut Cell) -> Result<R, Refused>,
+) -> Result<R, Refused> {
+    // SAFETY: the caller's promise.
+    let (config, cell) = unsafe { (shared(config)?.parse()?, exclusive(cell)?) };
+    let mut changing = cell.parse_for(&config)?;
+    let returned = function(&config, &mut changing)?;
+    *cell = changing.into();
+    Ok(returned)
+}
+
+/// The same for a function whose result is given to those who want it.
+///
+/// # Safety
+///
+/// As for [`change`]; `to` is a place or NULL.
+unsafe fn change_with<R: Into<C>, C>(
+    config: *const adaloss_config,
+    cell: *mut adaloss_cell,
+    to: *mut C,
+    function: impl FnOnce(&Config, &mut Cell) -> Result<R, Refused>,
 ) -> Result<(), Refused> {
-    // SAFETY: the caller's promise, and the header's for `config`.
-    let (config, cell, place) =
-        unsafe { (shared(config)?.parse()?, exclusive(cell)?, Place::optional(certificate)?) };
-    let mut deciding = cell.parse()?;
-    let certificate = decide(&config, &mut deciding)?;
-    *cell = deciding.into();
+    // SAFETY: the caller's promise.
+    let (place, returned) = unsafe { (Place::optional(to)?, change(config, cell, function)?) };
     if let Some(place) = place {
-        place.set(certificate.into());
+        place.set(returned.into());
     }
     Ok(())
 }
@@ -273,27 +352,47 @@ pub unsafe extern "C" fn adaloss_policy_due(
     code(|| {
         // SAFETY: the header asks for a configuration, a cell and a place.
         let (config, cell, place) =
-            unsafe { (shared(config)?.parse()?, shared(cell)?.parse()?, Place::new(trigger)?) };
+            unsafe { (shared(config)?.parse()?, shared(cell)?, Place::new(trigger)?) };
+        let cell = cell.parse_for(&config)?;
         place.set(due(&config, &cell).unwrap_or(Trigger::None) as u32);
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn adaloss_policy_decide(
+pub unsafe extern "C" fn adaloss_policy_certify(
     config: *const adaloss_config,
     histogram: *const adaloss_histogram,
+    scale_log2: i32,
     cell: *mut adaloss_cell,
     certificate: *mut adaloss_certificate,
 ) -> adaloss_code {
     code(|| {
-        // SAFETY: the header asks for a histogram, and for what `decide_with` needs.
+        // SAFETY: the header asks for a histogram, and for what `change_with` needs.
         unsafe {
-            let histogram = shared(histogram)?.core()?;
-            decide_with(config, cell, certificate, |config, cell| {
-                Ok(policy::decide(config, histogram, cell))
+            let (histogram, scale) = (shared(histogram)?.core()?, scale::parse(scale_log2)?);
+            change_with(config, cell, certificate, |config, cell| {
+                Ok(certify(config, histogram, scale, cell))
             })
         }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_policy_breaks_promise(
+    config: *const adaloss_config,
+    outcome: *const adaloss_outcome,
+    cell: *const adaloss_cell,
+    breaks: *mut u32,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a configuration, an outcome, a cell and a place.
+        let (config, outcome, cell, place) = unsafe {
+            (shared(config)?.parse()?, shared(outcome)?, shared(cell)?, Place::new(breaks)?)
+        };
+        let (outcome, cell) = (outcome.core()?, cell.parse_for(&config)?);
+        place.set(breaks_promise(&config, outcome, &cell).into());
+        Ok(())
     })
 }
 
@@ -306,11 +405,11 @@ pub unsafe extern "C" fn adaloss_policy_decide_from_operands(
     certificate: *mut adaloss_certificate,
 ) -> adaloss_code {
     code(|| {
-        // SAFETY: the header asks for operands, and for what `decide_with` needs.
+        // SAFETY: the header asks for operands, and for what `change_with` needs.
         unsafe {
             let operands = shared(operands)?.parse()?;
             let incoming = scale::parse(incoming_log2)?;
-            decide_with(config, cell, certificate, |config, cell| {
+            change_with(config, cell, certificate, |config, cell| {
                 Ok(decide_from_operands(config, &operands, incoming, cell))
             })
         }
@@ -320,7 +419,7 @@ pub unsafe extern "C" fn adaloss_policy_decide_from_operands(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adaloss_policy_decide_join(
     config: *const adaloss_config,
-    histogram: *const adaloss_histogram,
+    outcome: *const adaloss_outcome,
     incoming_log2: i32,
     branches_log2: *const i32,
     count: usize,
@@ -328,14 +427,18 @@ pub unsafe extern "C" fn adaloss_policy_decide_join(
     certificate: *mut adaloss_certificate,
 ) -> adaloss_code {
     code(|| {
-        // SAFETY: the header asks for a histogram, an array, and for what `decide_with` needs.
+        // SAFETY: the header asks for an outcome, an array, and for what `change_with` needs.
         unsafe {
-            let histogram = shared(histogram)?.core()?;
+            let outcome = shared(outcome)?.core()?;
             let incoming = scale::parse(incoming_log2)?;
             let branches = parse_branches(array(branches_log2, count)?)?;
-            decide_with(config, cell, certificate, |config, cell| {
+            change_with(config, cell, certificate, |config, cell| {
+                // Others would be left with a scale that is not theirs.
+                if !config.policy().wants_operands() {
+                    return Err(Refused(ADALOSS_ERROR_POLICY));
+                }
                 let pick = |fits: &dyn Fn(Scale) -> bool| join_target(branches, fits);
-                Ok(decide_join(config, histogram, incoming, pick, cell))
+                Ok(decide_join(config, outcome, incoming, pick, cell))
             })
         }
     })
@@ -360,9 +463,9 @@ pub unsafe extern "C" fn adaloss_policy_outgoing(
 ) -> adaloss_code {
     code(|| {
         // SAFETY: the header asks for a configuration, a cell and a place.
-        let (config, cell, place) = unsafe {
-            (shared(config)?.parse()?, shared(cell)?.parse()?, Place::new(outgoing_log2)?)
-        };
+        let (config, cell, place) =
+            unsafe { (shared(config)?.parse()?, shared(cell)?, Place::new(outgoing_log2)?) };
+        let cell = cell.parse_for(&config)?;
         place.set(outgoing(&config, &cell, scale::parse(incoming_log2)?).log2());
         Ok(())
     })
@@ -374,14 +477,97 @@ pub unsafe extern "C" fn adaloss_policy_note(
     outcome: *const adaloss_outcome,
     incoming_log2: i32,
     cell: *mut adaloss_cell,
+    again_log2: *mut i32,
 ) -> adaloss_code {
     code(|| {
-        // SAFETY: the header asks for a configuration, an outcome and a cell.
-        let (config, outcome, cell) =
-            unsafe { (shared(config)?.parse()?, shared(outcome)?.core()?, exclusive(cell)?) };
-        let mut noting = cell.parse()?;
-        note(&config, outcome, scale::parse(incoming_log2)?, &mut noting);
-        *cell = noting.into();
+        // SAFETY: the header asks for an outcome, a place or NULL, and for what `change` needs.
+        let (place, again) = unsafe {
+            let (outcome, incoming) = (shared(outcome)?.core()?, scale::parse(incoming_log2)?);
+            let place = Place::optional(again_log2)?;
+            let noted =
+                change(config, cell, |config, cell| Ok(note(config, outcome, incoming, cell)))?;
+            (place, noted.ok_or(Refused(ADALOSS_NONE))?)
+        };
+        if let Some(place) = place {
+            place.set(again.log2());
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_policy_finish(
+    config: *const adaloss_config,
+    cell: *mut adaloss_cell,
+    record: *mut adaloss_record,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for what `change_with` needs.
+        unsafe { change_with(config, cell, record, |config, cell| Ok(finish(config, cell))) }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_policy_repeat(
+    config: *const adaloss_config,
+    record: *const adaloss_record,
+    cell: *mut adaloss_cell,
+    is_same: *mut u32,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a record, and for what `change_with` needs.
+        unsafe {
+            let record = shared(record)?.parse()?;
+            change_with(config, cell, is_same, |config, cell| {
+                // Others leave no records, and would take the scale of one.
+                if !config.policy().follows_maxima() {
+                    return Err(Refused(ADALOSS_ERROR_POLICY));
+                }
+                Ok(repeat(config, &record, cell))
+            })
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_policy_seen(
+    cell: *const adaloss_cell,
+    seen: *mut adaloss_seen,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a cell and a place.
+        let (cell, place) = unsafe { (shared(cell)?.parse()?, Place::new(seen)?) };
+        place.set(cell.seen().into());
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_policy_set_seen(
+    seen: *const adaloss_seen,
+    cell: *mut adaloss_cell,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for what a tensor showed, and for a cell.
+        let (seen, cell) = unsafe { (shared(seen)?.parse()?, exclusive(cell)?) };
+        let mut changing = cell.parse()?;
+        changing.set_seen(seen);
+        *cell = changing.into();
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_policy_seen_merge(
+    into: *mut adaloss_seen,
+    from: *const adaloss_seen,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for what a tensor showed, twice.
+        let (into, from) = unsafe { (exclusive(into)?, shared(from)?.parse()?) };
+        let mut merged = into.parse()?;
+        merged.merge(&from);
+        *into = merged.into();
         Ok(())
     })
 }
@@ -411,12 +597,13 @@ pub unsafe extern "C" fn adaloss_policy_step(
     cell: *mut adaloss_cell,
 ) -> adaloss_code {
     code(|| {
-        // SAFETY: the header asks for a configuration and a cell.
-        let (config, cell) = unsafe { (shared(config)?.parse()?, exclusive(cell)?) };
-        let mut moving = cell.parse()?;
-        policy::step(&config, clean != 0, &mut moving);
-        *cell = moving.into();
-        Ok(())
+        // SAFETY: the header asks for what `change` needs.
+        unsafe {
+            change(config, cell, |config, cell| {
+                policy::step(config, clean != 0, cell);
+                Ok(())
+            })
+        }
     })
 }
 

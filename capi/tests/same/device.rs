@@ -4,7 +4,7 @@
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
     ffi::{CStr, c_void},
-    ptr::copy_nonoverlapping,
+    ptr::{copy_nonoverlapping, null_mut},
     slice,
 };
 
@@ -246,7 +246,7 @@ unsafe extern "C" fn unscale(
     ADALOSS_OK
 }
 
-unsafe extern "C" fn decide(
+unsafe extern "C" fn certify(
     context: *mut c_void,
     config: *const adaloss_config,
     histogram: u64,
@@ -254,10 +254,11 @@ unsafe extern "C" fn decide(
     certificate: u64,
 ) -> adaloss_code {
     unsafe {
-        if made(context).drops(Operation::Decide) {
+        if made(context).drops(Operation::Certify) {
             return ADALOSS_OK;
         }
-        adaloss_policy_decide(config, histogram as _, cell as _, certificate as _)
+        let scale = of::<Cell>(cell, 1)[0].scale();
+        adaloss_policy_certify(config, histogram as _, scale.log2(), cell as _, certificate as _)
     }
 }
 
@@ -272,8 +273,32 @@ unsafe extern "C" fn note(
         if made(context).drops(Operation::Note) {
             return ADALOSS_OK;
         }
-        adaloss_policy_note(config, outcome as _, of::<Cell>(from, 1)[0].scale().log2(), cell as _)
+        let from = of::<Cell>(from, 1)[0].scale().log2();
+        match adaloss_policy_note(config, outcome as _, from, cell as _, null_mut()) {
+            ADALOSS_NONE => ADALOSS_OK,
+            code => code,
+        }
     }
+}
+
+unsafe extern "C" fn finish(
+    context: *mut c_void,
+    config: *const adaloss_config,
+    cells: u64,
+    count: usize,
+) -> adaloss_code {
+    unsafe {
+        if made(context).drops(Operation::Finish) {
+            return ADALOSS_OK;
+        }
+        for cell in of_mut::<adaloss_cell>(cells, count) {
+            let code = adaloss_policy_finish(config, cell, null_mut());
+            if code != ADALOSS_OK {
+                return code;
+            }
+        }
+    }
+    ADALOSS_OK
 }
 
 unsafe extern "C" fn matmul(
@@ -319,8 +344,9 @@ fn table(made: &mut Made, capabilities: u32) -> adaloss_device {
         apply: Some(apply),
         propagate: Some(propagate),
         unscale: Some(unscale),
-        decide: Some(decide),
+        certify: Some(certify),
         note: Some(note),
+        finish: Some(finish),
         matmul: Some(matmul),
     }
 }
@@ -420,10 +446,13 @@ fn what_is_left_out_is_found() {
         (Operation::Apply, narrow),
         (Operation::Propagate, narrow),
         (Operation::Unscale, narrow),
-        (Operation::Decide, |device, report| unsafe {
+        (Operation::Certify, |device, report| unsafe {
             adaloss_device_conform_decide(device, report)
         }),
         (Operation::Note, |device, report| unsafe {
+            adaloss_device_conform_decide(device, report)
+        }),
+        (Operation::Finish, |device, report| unsafe {
             adaloss_device_conform_decide(device, report)
         }),
         (Operation::Matmul, |device, report| unsafe {

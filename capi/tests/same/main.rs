@@ -14,7 +14,10 @@ use std::ffi::CStr;
 use adaloss::*;
 use adaloss_core::{
     format::{Format, Narrowing, Overflow, Rounding},
-    policy::{Amax, Backoff, Cell, Certificate, Config, Normal, Policy, Preset, Range},
+    policy::{
+        Amax, Backoff, Cell, Certificate, Config, Fraction, Measured, Normal, Policy, Preset,
+        Range, Record, Recovery, Seen,
+    },
     scale::Scale,
     unscale::{Cause, Place, Verdict},
 };
@@ -29,9 +32,10 @@ const FORMATS: [Format; 6] = [
     Format::E4M3.flushing(),
 ];
 
-/// Every policy, in a format.
+/// Every policy, in a format, and what changes how one decides.
 fn configs(format: Format) -> Vec<Config> {
     let measured = Config::for_format(format);
+    let little = Measured { tolerance: Fraction::new(0.25).unwrap(), most_headroom: 1 };
     let policies = [
         Policy::Fixed(Scale::new(4).unwrap()),
         Policy::Backoff(Backoff { interval: 3, ..Backoff::GRAD_SCALER }),
@@ -39,14 +43,19 @@ fn configs(format: Format) -> Vec<Config> {
         Policy::Normal(Normal::new(format, 1e-3).unwrap()),
         Policy::Range(Range::new(format)),
         Policy::Amax(Amax { window: 5, margin: 1 }),
+        Policy::Amax(Amax { window: 40, margin: 0 }),
+        Policy::Measured(little),
     ];
-    let others = policies.map(|policy| measured.with_policy(policy).unwrap());
+    let others =
+        policies.map(|policy| measured.with_policy(policy).unwrap().with_period(2).unwrap());
     let paper = Config::preset(Preset::Paper, format);
     let rounding =
         measured.with_rounding(Rounding::Stochastic, 7).with_overflow(Overflow::Saturate);
+    let skipping = measured.with_recovery(Recovery::Skip).with_period(Config::NEVER).unwrap();
     others
         .into_iter()
-        .chain([measured, measured.with_period(3).unwrap(), rounding, paper])
+        .chain([measured, measured.with_period(3).unwrap(), rounding, skipping])
+        .chain([paper, paper.with_recovery(Recovery::Replay)])
         .collect()
 }
 
@@ -113,11 +122,8 @@ fn config_of(config: &Config) -> adaloss_config {
             made.policy = 5;
             made.parameters.measured = adaloss_measured {
                 tolerance: measured.tolerance.bits(),
-                lost_mass: measured.lost_mass.bits(),
-                headroom: measured.headroom,
-                slack: measured.slack,
-                max_growth: measured.max_growth,
-                reserved: 0,
+                most_headroom: measured.most_headroom,
+                reserved: [0; 3],
             };
         }
     }
@@ -148,21 +154,33 @@ fn scale(log2: i32) -> Scale {
 }
 
 fn same_cell(found: &adaloss_cell, expected: &Cell) {
-    let mut bytes = Vec::new();
-    bytes.extend(found.real.to_le_bytes());
+    let mut bytes = found.memory.to_vec();
     bytes.extend(found.age.to_le_bytes());
     bytes.extend(found.scale_log2.to_le_bytes());
-    bytes.extend([found.trigger, found.flags]);
-    bytes.extend(found.ceilings.map(|ceiling| ceiling as u8));
-    bytes.extend([found.slot, found.reserved]);
-    bytes.extend(found.in_slot.to_le_bytes());
+    bytes.extend(found.limit.to_le_bytes());
+    bytes.extend([found.trigger, found.flags, found.seen as u8, found.reserved]);
     assert_eq!(bytes, expected.to_bytes());
     assert_eq!(i32::from(found.scale_log2), expected.scale().log2());
 }
 
+fn seen_of(seen: Seen) -> adaloss_seen {
+    adaloss_seen {
+        ceiling: seen.ceiling,
+        overflowed: seen.overflowed.into(),
+        sums_overflowed: seen.sums_overflowed.into(),
+        visited: seen.visited.into(),
+    }
+}
+
+fn record_of(record: Record) -> adaloss_record {
+    let Record { ceiling, flags, scale_log2, reserved } = record;
+    adaloss_record { ceiling, flags, scale_log2, reserved }
+}
+
 fn same_certificate(found: &adaloss_certificate, expected: &Certificate) {
     assert_eq!((found.rule, found.trigger), (expected.rule as u8, expected.trigger as u8));
-    assert_eq!((found.limited != 0, found.promised != 0), (expected.limited, expected.promised));
+    assert_eq!((found.promised, found.reserved), (expected.promised.into(), expected.reserved));
+    assert_eq!(found.lost_mass, expected.lost_mass.bits());
     assert_eq!(i32::from(found.before_log2), expected.before.log2());
     assert_eq!(i32::from(found.scale_log2), expected.scale.log2());
     assert_eq!(found.least_log2, expected.window.least);

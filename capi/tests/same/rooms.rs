@@ -1,10 +1,17 @@
 //! The rooms one by one, on the same inputs as core.
 
+use std::ptr::null_mut;
+
 use adaloss::*;
 use adaloss_core::{
     apply::Apply,
-    format::{E4M3, E5M2, Element, Encoding, Narrowing, Noise, Overflow, Rounding, bf16, f16},
-    policy::{Cell, Config, Operands, Terms, decide, due, note, outgoing, recover},
+    format::{
+        E4M3, E5M2, Element, Encoding, Format, Narrowing, Noise, Overflow, Rounding, bf16, f16,
+    },
+    policy::{
+        self, Amax, Cell, Config, Operands, Policy, Record, Seen, Terms, breaks_promise, certify,
+        due, note, outgoing, recover, repeat,
+    },
     propagate::{Scaled, join},
     scale::Scale,
     statistics::{Histogram, LogStatistics, Outcome, Statistics},
@@ -12,7 +19,10 @@ use adaloss_core::{
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
 
-use super::{FORMATS, config_of, configs, format_of, made_by, made_or, narrowing_of, scale};
+use super::{
+    FORMATS, config_of, configs, format_of, made_by, made_or, narrowing_of, record_of, scale,
+    seen_of,
+};
 
 fn narrowings() -> impl Iterator<Item = Narrowing> {
     FORMATS.into_iter().flat_map(|format| {
@@ -218,9 +228,8 @@ fn elements<F: Element>(narrowing: Narrowing) {
             assert_eq!(adaloss_statistics_log_merge(&mut logs, &more), ADALOSS_OK);
         }
         assert_eq!((logs.nonfinite, logs.max_bits), (expected.nonfinite, expected.max_bits));
-        let mean = made_or(|to| unsafe {
-            adaloss_statistics_moments(&logs.moments, to, std::ptr::null_mut())
-        });
+        let mean =
+            made_or(|to| unsafe { adaloss_statistics_moments(&logs.moments, to, null_mut()) });
         assert_eq!(mean.ok(), expected.moments.mean());
 
         let usable: Vec<F> = found.iter().copied().filter(|x| x.widen().is_finite()).collect();
@@ -304,136 +313,309 @@ fn histograms_answer_alike() {
     }
 }
 
-/// A cell lives through decisions and outcomes.
-fn live(config: &Config) {
-    let (c_config, mut generator) = (config_of(config), SplitMix64(8));
-    let mut expected = config.cell();
-    let mut cell = made_by(|to| unsafe { adaloss_policy_cell(&c_config, to) });
-    for _ in 0..30 {
-        super::same_cell(&cell, &expected);
+/// A cell of the C library's and one of core's that live alike.
+struct Twins<'a> {
+    config: &'a Config,
+    c_config: adaloss_config,
+    cell: adaloss_cell,
+    core: Cell,
+}
+
+/// The f32 results of one visit.
+struct Visit {
+    incoming: i32,
+    values: Vec<f32>,
+}
+
+impl Visit {
+    /// Random values of some binades; now and then of none, or with one that is not finite.
+    fn random(generator: &mut SplitMix64) -> Self {
         let incoming = generator.below(41) as i32 - 20;
         let least = -50 + generator.below(70) as i32;
-        let values: Vec<_> = (0..40).map(|_| generator.between_binades(least, least + 9)).collect();
-        let trigger = made_by(|to| unsafe { adaloss_policy_due(&c_config, &cell, to) });
-        assert_eq!(trigger, due(config, &expected).map_or(0, |trigger| trigger as u32));
-        let (found, histogram) = histograms(config.narrowing(), &values, incoming);
-        if trigger != 0 {
-            let (certificate, decided) = if config.policy().wants_operands() {
-                by_operands(config, &c_config, incoming, &values, &mut cell, &mut expected)
-            } else {
-                let decided = decide(config, &histogram, &mut expected);
-                let certificate = made_by(|to| unsafe {
-                    adaloss_policy_decide(&c_config, &found, &mut cell, to)
-                });
-                (certificate, decided)
-            };
+        let count = if generator.below(9) == 0 { 0 } else { 40 };
+        let mut values: Vec<_> =
+            (0..count).map(|_| generator.between_binades(least, least + 9)).collect();
+        values.extend((generator.below(14) == 0).then_some(f32::INFINITY));
+        Self { incoming, values }
+    }
+}
+
+impl<'a> Twins<'a> {
+    fn new(config: &'a Config) -> Self {
+        let c_config = config_of(config);
+        let cell = made_by(|to| unsafe { adaloss_policy_cell(&c_config, to) });
+        Self { config, c_config, cell, core: config.cell() }
+    }
+
+    fn are_the_same(&self) {
+        super::same_cell(&self.cell, &self.core);
+        let seen = made_by(|to| unsafe { adaloss_policy_seen(&self.cell, to) });
+        assert_eq!(seen, seen_of(self.core.seen()));
+    }
+
+    /// Decides before narrowing, where that is due and the policy does so.
+    fn decide(&mut self, visit: &Visit) {
+        let trigger = made_by(|to| unsafe { adaloss_policy_due(&self.c_config, &self.cell, to) });
+        assert_eq!(trigger, due(self.config, &self.core).map_or(0, |trigger| trigger as u32));
+        if trigger != 0 && self.config.policy().wants_operands() {
+            self.decide_from_operands(visit);
+        }
+    }
+
+    fn decide_from_operands(&mut self, Visit { incoming, values }: &Visit) {
+        let gradient = Statistics::of(values);
+        let operands = Operands::Product { gradient, weight: gradient, fan_in: 3 };
+        let decided =
+            policy::decide_from_operands(self.config, &operands, scale(*incoming), &mut self.core);
+        let mut statistics = made_by(|to| unsafe { adaloss_statistics_clear(to) });
+        let binary32 = adaloss_format { encoding: 4, subnormals: 0 };
+        let (from, count) = (values.as_ptr().cast(), values.len());
+        let code = unsafe { adaloss_statistics_observe(&mut statistics, binary32, from, count) };
+        assert_eq!(code, ADALOSS_OK);
+        let terms =
+            adaloss_terms { min_abs: 0.0, max_abs: 0.0, nonfinite: 0, fan_in: 0, reserved: 0 };
+        let operands = adaloss_operands {
+            kind: 0,
+            fan_in: 3,
+            gradient: statistics,
+            weight: statistics,
+            log_gradient: made_by(|to| unsafe { adaloss_statistics_log_clear(to) }),
+            terms,
+        };
+        let (c_config, cell) = (&self.c_config, &mut self.cell);
+        let certificate = made_by(|to| unsafe {
+            adaloss_policy_decide_from_operands(c_config, &operands, *incoming, cell, to)
+        });
+        super::same_certificate(&certificate, &decided);
+    }
+
+    /// Decides as a join does, where the policy does so.
+    fn join(&mut self, visit: &Visit) {
+        let incoming = visit.incoming;
+        let outcome = self.outcome(visit, incoming);
+        let branches = [incoming, incoming + 5, incoming + 2];
+        let (c_config, c_outcome, cell) = (&self.c_config, outcome_of(&outcome), &mut self.cell);
+        let certificate = made_or(|to| unsafe {
+            let from = branches.as_ptr();
+            adaloss_policy_decide_join(c_config, &c_outcome, incoming, from, 3, cell, to)
+        });
+        if !self.config.policy().wants_operands() {
+            assert_eq!(certificate, Err(ADALOSS_ERROR_POLICY));
+            return;
+        }
+        let scales = branches.map(scale);
+        let pick = |fits: &dyn Fn(Scale) -> bool| policy::join_target(scales.into_iter(), fits);
+        let decided =
+            policy::decide_join(self.config, &outcome, scale(incoming), pick, &mut self.core);
+        super::same_certificate(&certificate.unwrap(), &decided);
+    }
+
+    fn outcome(&self, visit: &Visit, leaving: i32) -> Outcome {
+        let (narrowing, noise) =
+            (self.config.narrowing(), Noise { seed: self.config.seed(), stream: 0 });
+        let apply = Apply { narrowing, shift: scale(leaving) / scale(visit.incoming), noise };
+        let mut outcome = Outcome::EMPTY;
+        for (i, &x) in (0..).zip(&visit.values) {
+            apply.element(x, i, &mut outcome);
+        }
+        outcome
+    }
+
+    /// Narrows, takes note, and certifies the scale that the tensor leaves with; returns whether it was narrowed once
+    /// more and whether a promise was broken.
+    fn note(&mut self, visit: &Visit) -> (bool, bool) {
+        let (config, incoming) = (self.config, visit.incoming);
+        let leaving = outgoing(config, &self.core, scale(incoming));
+        let (c_config, cell) = (&self.c_config, &mut self.cell);
+        let found =
+            made_by(|to| unsafe { adaloss_policy_outgoing(c_config, &*cell, incoming, to) });
+        assert_eq!(found, leaving.log2());
+        let outcome = self.outcome(visit, found);
+        let (c_config, c_outcome, cell) = (&self.c_config, outcome_of(&outcome), &mut self.cell);
+        let recovered =
+            made_or(|to| unsafe { adaloss_policy_recover(c_config, &c_outcome, incoming, to) });
+        assert_eq!(
+            recovered,
+            recover(config, &outcome, scale(incoming)).map(Scale::log2).ok_or(ADALOSS_NONE)
+        );
+
+        let again = note(config, &outcome, scale(incoming), &mut self.core);
+        let mut unasked = *cell;
+        let found =
+            made_or(|to| unsafe { adaloss_policy_note(c_config, &c_outcome, incoming, cell, to) });
+        assert_eq!(found, again.map(Scale::log2).ok_or(ADALOSS_NONE));
+        let code = unsafe {
+            adaloss_policy_note(c_config, &c_outcome, incoming, &mut unasked, null_mut())
+        };
+        assert_eq!((code, unasked), (found.err().unwrap_or(ADALOSS_OK), *cell));
+        let leaving = again.unwrap_or(leaving);
+
+        let outcome = self.outcome(visit, leaving.log2());
+        let (c_config, c_outcome, cell) = (&self.c_config, outcome_of(&outcome), &mut self.cell);
+        let breaks = made_by(|to| unsafe {
+            adaloss_policy_breaks_promise(c_config, &c_outcome, &*cell, to)
+        });
+        assert_eq!(breaks, breaks_promise(config, &outcome, &self.core).into());
+        if due(config, &self.core).is_some() {
+            let (found, histogram) = histograms(config.narrowing(), &visit.values, incoming);
+            let decided = certify(config, &histogram, leaving, &mut self.core);
+            let certificate = made_by(|to| unsafe {
+                adaloss_policy_certify(c_config, &found, leaving.log2(), cell, to)
+            });
             super::same_certificate(&certificate, &decided);
         }
-        if config.policy().wants_operands() && generator.below(3) == 0 {
-            join_alike(config, &c_config, incoming, (&found, &histogram), &mut cell, &mut expected);
+        (again.is_some(), breaks != 0)
+    }
+
+    /// Takes what other machines saw, and that sums overflowed.
+    fn hear(&mut self, generator: &mut SplitMix64) {
+        let other = Seen {
+            ceiling: 60 - generator.below(100) as i8,
+            overflowed: generator.below(2) == 0,
+            sums_overflowed: generator.below(4) == 0,
+            visited: generator.below(4) > 0,
+        };
+        let mut merged = self.core.seen();
+        merged.merge(&other);
+        self.core.set_seen(merged);
+        let mut seen = made_by(|to| unsafe { adaloss_policy_seen(&self.cell, to) });
+        let other = seen_of(other);
+        assert_eq!(unsafe { adaloss_policy_seen_merge(&mut seen, &other) }, ADALOSS_OK);
+        assert_eq!(seen, seen_of(merged));
+        assert_eq!(unsafe { adaloss_policy_set_seen(&seen, &mut self.cell) }, ADALOSS_OK);
+    }
+
+    /// Ends a step; returns what it left behind.
+    fn finish(&mut self, is_clean: bool) -> Record {
+        let expected = policy::finish(self.config, &mut self.core);
+        let (c_config, cell) = (&self.c_config, &mut self.cell);
+        let mut unasked = *cell;
+        let record = made_by(|to| unsafe { adaloss_policy_finish(c_config, cell, to) });
+        assert_eq!(record, record_of(expected));
+        let code = unsafe { adaloss_policy_finish(c_config, &mut unasked, null_mut()) };
+        assert_eq!((code, unasked), (ADALOSS_OK, *cell));
+        policy::step(self.config, is_clean, &mut self.core);
+        let code = unsafe { adaloss_policy_step(c_config, is_clean.into(), cell) };
+        assert_eq!(code, ADALOSS_OK);
+        expected
+    }
+
+    /// Repeats a step; returns whether it is the one that was.
+    fn repeat(&mut self, record: &Record) -> bool {
+        let (c_config, c_record, cell) = (&self.c_config, record_of(*record), &mut self.cell);
+        let mut unasked = *cell;
+        let found = made_or(|to| unsafe { adaloss_policy_repeat(c_config, &c_record, cell, to) });
+        if !self.config.policy().follows_maxima() {
+            assert_eq!(found, Err(ADALOSS_ERROR_POLICY));
+            return true;
         }
-        let leaving = outgoing(config, &expected, scale(incoming));
-        let found_leaving =
-            made_by(|to| unsafe { adaloss_policy_outgoing(&c_config, &cell, incoming, to) });
-        assert_eq!(found_leaving, leaving.log2());
-        let outcome = outcome_at(config, &values, incoming, leaving.log2());
-        let c_outcome = outcome_of(&outcome);
-        let recovered =
-            made_or(|to| unsafe { adaloss_policy_recover(&c_config, &c_outcome, incoming, to) });
-        assert_eq!(recovered.ok(), recover(config, &outcome, scale(incoming)).map(Scale::log2));
-        note(config, &outcome, scale(incoming), &mut expected);
-        unsafe {
-            assert_eq!(adaloss_policy_note(&c_config, &c_outcome, incoming, &mut cell), ADALOSS_OK);
-            let clean = generator.below(3) > 0;
-            adaloss_core::policy::step(config, clean, &mut expected);
-            assert_eq!(adaloss_policy_step(&c_config, clean.into(), &mut cell), ADALOSS_OK);
-        }
+        let code = unsafe { adaloss_policy_repeat(c_config, &c_record, &mut unasked, null_mut()) };
+        assert_eq!((code, unasked), (ADALOSS_OK, *cell));
+        let is_same = repeat(self.config, record, &mut self.core);
+        assert_eq!(found, Ok(is_same.into()));
+        is_same
     }
 }
 
-fn outcome_at(config: &Config, values: &[f32], incoming: i32, leaving: i32) -> Outcome {
-    let (narrowing, noise) = (config.narrowing(), Noise { seed: config.seed(), stream: 0 });
-    let apply = Apply { narrowing, shift: scale(leaving) / scale(incoming), noise };
-    let mut outcome = Outcome::EMPTY;
-    for (i, &x) in (0..).zip(values) {
-        apply.element(x, i, &mut outcome);
+/// What happened in some lives.
+#[derive(Default)]
+struct Tally {
+    again: u32,
+    broken: u32,
+    others: u32,
+}
+
+/// A cell lives through steps of some visits; others repeat it, one of them with a gap.
+fn live(config: &Config, seed: u64, tally: &mut Tally) {
+    let mut generator = SplitMix64(seed);
+    let mut twins = Twins::new(config);
+    let (mut repeated, mut gap) = (Twins::new(config), Twins::new(config));
+    for step in 0..25 {
+        for _ in 0..generator.below(3) {
+            let visit = Visit::random(&mut generator);
+            twins.decide(&visit);
+            if generator.below(3) == 0 {
+                twins.join(&visit);
+            }
+            let (again, broke) = twins.note(&visit);
+            tally.again += u32::from(again);
+            tally.broken += u32::from(broke);
+            twins.are_the_same();
+        }
+        if generator.below(9) == 0 {
+            twins.hear(&mut generator);
+        }
+        let was_visited = twins.core.seen().visited;
+        let record = twins.finish(generator.below(3) > 0);
+        twins.are_the_same();
+        if was_visited {
+            assert!(repeated.repeat(&record), "{config:?}");
+            repeated.are_the_same();
+            if config.policy().follows_maxima() {
+                assert_eq!(repeated.core.scale(), twins.core.scale());
+            }
+            if step != 12 && !gap.repeat(&record) {
+                tally.others += 1;
+            }
+            gap.are_the_same();
+        }
     }
-    outcome
-}
-
-fn by_operands(
-    config: &Config,
-    c_config: &adaloss_config,
-    incoming: i32,
-    values: &[f32],
-    cell: &mut adaloss_cell,
-    expected: &mut Cell,
-) -> (adaloss_certificate, adaloss_core::policy::Certificate) {
-    let gradient = Statistics::of(values);
-    let operands = Operands::Product { gradient, weight: gradient, fan_in: 3 };
-    let decided =
-        adaloss_core::policy::decide_from_operands(config, &operands, scale(incoming), expected);
-    let mut statistics = made_by(|to| unsafe { adaloss_statistics_clear(to) });
-    let binary32 = adaloss_format { encoding: 4, subnormals: 0 };
-    let (from, count) = (values.as_ptr().cast(), values.len());
-    let code = unsafe { adaloss_statistics_observe(&mut statistics, binary32, from, count) };
-    assert_eq!(code, ADALOSS_OK);
-    let terms = adaloss_terms { min_abs: 0.0, max_abs: 0.0, nonfinite: 0, fan_in: 0, reserved: 0 };
-    let operands = adaloss_operands {
-        kind: 0,
-        fan_in: 3,
-        gradient: statistics,
-        weight: statistics,
-        log_gradient: made_by(|to| unsafe { adaloss_statistics_log_clear(to) }),
-        terms,
-    };
-    let certificate = made_by(|to| unsafe {
-        adaloss_policy_decide_from_operands(c_config, &operands, incoming, cell, to)
-    });
-    (certificate, decided)
-}
-
-fn join_alike(
-    config: &Config,
-    c_config: &adaloss_config,
-    incoming: i32,
-    (found, histogram): (&adaloss_histogram, &Histogram),
-    cell: &mut adaloss_cell,
-    expected: &mut Cell,
-) {
-    let branches = [incoming, incoming + 5, incoming + 2];
-    let scales = branches.map(scale);
-    let decided = adaloss_core::policy::decide_join(
-        config,
-        histogram,
-        scale(incoming),
-        |fits| adaloss_core::policy::join_target(scales.into_iter(), fits),
-        expected,
-    );
-    let certificate = made_by(|to| unsafe {
-        let from = branches.as_ptr();
-        adaloss_policy_decide_join(c_config, found, incoming, from, 3, cell, to)
-    });
-    super::same_certificate(&certificate, &decided);
 }
 
 #[test]
 fn cells_live_alike() {
+    let mut tally = Tally::default();
     for config in FORMATS.into_iter().flat_map(configs) {
-        live(&config);
+        for seed in 0..4 {
+            live(&config, seed, &mut tally);
+        }
     }
+    let Tally { again, broken, others } = tally;
+    assert!(again > 500 && broken > 100 && others > 100, "{again}, {broken}, {others}");
+}
+
+/// A cell of another policy, or one that was overwritten, is none of this configuration's.
+#[test]
+fn cells_are_those_of_their_configuration() {
+    let measured = Config::for_format(Format::BINARY16);
+    let amax = measured.with_policy(Policy::Amax(Amax { window: 5, margin: 0 })).unwrap();
+    let mut twins = Twins::new(&amax);
+    let _ = twins.note(&Visit { incoming: 0, values: vec![1.0e-6, 3.0e-5] });
+    twins.finish(true);
+    twins.cell.memory[12] = 200;
+    let refused = |config: &Config, mut cell: adaloss_cell| {
+        let (config, outcome) = (config_of(config), outcome_of(&Outcome::EMPTY));
+        let (mut number, mut log2) = (7_u32, 7_i32);
+        let before = cell;
+        for code in unsafe {
+            [
+                adaloss_policy_due(&config, &cell, &mut number),
+                adaloss_policy_outgoing(&config, &cell, 0, &mut log2),
+                adaloss_policy_breaks_promise(&config, &outcome, &cell, &mut number),
+                adaloss_policy_note(&config, &outcome, 0, &mut cell, &mut log2),
+                adaloss_policy_finish(&config, &mut cell, null_mut()),
+                adaloss_policy_step(&config, 1, &mut cell),
+            ]
+        } {
+            assert_eq!(code, ADALOSS_ERROR_CELL);
+        }
+        assert_eq!((cell, number, log2), (before, 7, 7));
+    };
+    refused(&amax, twins.cell);
+    let fixed = measured.with_policy(Policy::Fixed(scale(4))).unwrap();
+    refused(&fixed, Twins::new(&measured).cell);
 }
 
 /// What the library fills in is what core has.
 #[test]
 fn configurations_are_cores() {
-    use adaloss_core::policy::{Backoff, Normal, Policy, Preset, Range};
+    use adaloss_core::policy::{Backoff, Normal, Preset, Range};
     let same = |found: &adaloss_config, expected: &Config| {
         let cell = made_by(|to| unsafe { adaloss_policy_cell(found, to) });
         super::same_cell(&cell, &expected.cell());
         // A digest covers every field.
         let mut scaler = adaloss_scaler { opaque: [0; ADALOSS_SCALER_WORDS] };
-        let code = unsafe { adaloss_scaler_init(&mut scaler, found, std::ptr::null_mut(), 0) };
+        let code = unsafe { adaloss_scaler_init(&mut scaler, found, null_mut(), 0) };
         assert_eq!(code, ADALOSS_OK);
         let digest = made_by(|to| unsafe { adaloss_scaler_digest(&scaler, to) });
         let core = adaloss_core::scaler::LossScaler::<1>::new(*expected);

@@ -2,9 +2,9 @@ use adaloss_core::{
     format::{E4M3, E5M2, Format, Narrowing, Overflow, Rounding, bf16, f16},
     policy::{
         Backoff, Cell, Certificate, Config, ConfigError, Fraction, Measured, Normal, Operands,
-        Policy, Preset, Range, Recovery, ShapeError, Terms, Trigger, Window, decide,
-        decide_from_operands, decide_join, due, join_target, note, outgoing, paper_join_target,
-        recover, step,
+        Policy, Preset, Range, Record, Recovery, Seen, ShapeError, Terms, Trigger, Window,
+        breaks_promise, certify, decide_from_operands, decide_join, due, finish, join_target, note,
+        outgoing, paper_join_target, recover, repeat, step,
     },
     scale::Scale,
     statistics::{Histogram, Outcome},
@@ -17,21 +17,26 @@ type Fits<'a> = &'a dyn Fn(Scale) -> bool;
 // The policy is part of a configuration that is not known here: every entry is for all of them.
 entries! {
     "policy::due" => fn(&Config, &Cell) -> Option<Trigger> = due;
-    "policy::decide" => fn(&Config, &Histogram, &mut Cell) -> Certificate = decide;
+    "policy::certify" => fn(&Config, &Histogram, Scale, &mut Cell) -> Certificate = certify;
+    "policy::breaks_promise" => fn(&Config, &Outcome, &Cell) -> bool = breaks_promise;
     "policy::decide_from_operands" => fn(&Config, &Operands, Scale, &mut Cell) -> Certificate =
         decide_from_operands;
     "policy::decide_join" => fn(
         &Config,
-        &Histogram,
+        &Outcome,
         Scale,
         &dyn Fn(Fits<'_>) -> Option<Scale>,
         &mut Cell,
     ) -> Certificate =
-        |config, histogram, incoming, pick, cell| {
-            decide_join(config, histogram, incoming, pick, cell)
+        |config, outcome, incoming, pick, cell| {
+            decide_join(config, outcome, incoming, pick, cell)
         };
     "policy::outgoing" => fn(&Config, &Cell, Scale) -> Scale = outgoing;
-    "policy::note" => fn(&Config, &Outcome, Scale, &mut Cell) = note;
+    "policy::note" => fn(&Config, &Outcome, Scale, &mut Cell) -> Option<Scale> = note;
+    "policy::finish" => fn(&Config, &mut Cell) -> Record = finish;
+    "policy::repeat" => fn(&Config, &Record, &mut Cell) -> bool = repeat;
+    "policy::Record::seen" => fn(Record) -> Seen = Record::seen;
+    "policy::Seen::merge" => fn(&mut Seen, &Seen) = Seen::merge;
     "policy::step" => fn(&Config, bool, &mut Cell) = step;
     "policy::recover" => fn(&Config, &Outcome, Scale) -> Option<Scale> = recover;
     "policy::join_target" => fn(&[Scale], Fits<'_>) -> Option<Scale> =
@@ -58,9 +63,14 @@ entries! {
     "policy::Cell::age" => fn(&Cell) -> u32 = Cell::age;
     "policy::Cell::trigger" => fn(&Cell) -> Trigger = Cell::trigger;
     "policy::Cell::is_calibrated" => fn(&Cell) -> bool = Cell::is_calibrated;
+    "policy::Cell::is_promised" => fn(&Cell) -> bool = Cell::is_promised;
+    "policy::Cell::is_possible" => fn(&Cell, &Config) -> bool = Cell::is_possible;
+    "policy::Cell::seen" => fn(&Cell) -> Seen = Cell::seen;
+    "policy::Cell::set_seen" => fn(&mut Cell, Seen) = Cell::set_seen;
+    "policy::Cell::sums_overflowed" => fn(&mut Cell) = Cell::sums_overflowed;
     "policy::Cell::to_bytes" => fn(&Cell) -> [u8; Cell::BYTES] = Cell::to_bytes;
     "policy::Cell::from_bytes" => fn(&[u8; Cell::BYTES]) -> Option<Cell> = Cell::from_bytes;
-    "policy::Window::width" => fn(Window, u8) -> u32 = Window::width;
+    "policy::Window::width" => fn(Window) -> u32 = Window::width;
 
     "policy::Fraction::new" => fn(f64) -> Result<Fraction, ConfigError> = Fraction::new;
     "policy::Fraction::from_bits" => fn(u32) -> Fraction = Fraction::from_bits;
@@ -70,7 +80,7 @@ entries! {
 
     "policy::Policy::name" => fn(&Policy) -> &'static str = Policy::name;
     "policy::Policy::is_whole_model" => fn(&Policy) -> bool = Policy::is_whole_model;
-    "policy::Policy::wants_histogram" => fn(&Policy) -> bool = Policy::wants_histogram;
+    "policy::Policy::follows_maxima" => fn(&Policy) -> bool = Policy::follows_maxima;
     "policy::Policy::wants_operands" => fn(&Policy) -> bool = Policy::wants_operands;
 
     "policy::Config::for_format" => fn(Format) -> Config = Config::for_format;
@@ -90,6 +100,7 @@ entries! {
     "policy::Config::seed" => fn(&Config) -> u32 = Config::seed;
     "policy::Config::recovery" => fn(&Config) -> Recovery = Config::recovery;
     "policy::Config::max_skips" => fn(&Config) -> u32 = Config::max_skips;
+ "policy::Config::replays" => fn(&Config) -> bool = Config::replays;
     "policy::Config::cell" => fn(&Config) -> Cell = Config::cell;
     "policy::Config::to_bytes" => fn(&Config) -> [u8; Config::BYTES] = Config::to_bytes;
 }

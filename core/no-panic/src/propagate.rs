@@ -1,6 +1,6 @@
 use adaloss_core::{
     format::{E4M3, E5M2, Format, bf16, f16},
-    propagate::{JoinError, Scaled, common_scale, join, shifted, sum_at},
+    propagate::{JoinError, Place, Scaled, common_scale, join, shifted, sum_at},
     scale::{Scale, Shift},
 };
 
@@ -8,6 +8,8 @@ use crate::{each_element, entries};
 
 entries! {
     "propagate::Scaled::new" => fn(f32, Scale) -> Scaled<f32> = Scaled::new;
+    "propagate::Scaled::from_cell" => fn(f32, Scale, Place) -> Scaled<f32> = Scaled::from_cell;
+    "propagate::Scaled::origin" => fn(&Scaled<f32>) -> Option<Place> = Scaled::origin;
     "propagate::Scaled::scale" => fn(&Scaled<f32>) -> Scale = Scaled::scale;
     "propagate::Scaled::as_ref" => fn(&Scaled<f32>) -> Scaled<&f32> = Scaled::as_ref;
     "propagate::Scaled::carry" => fn(Scaled<f32>, &dyn Fn(f32) -> f32) -> Scaled<f32> =

@@ -1,6 +1,8 @@
+use core::convert::Infallible;
+
 use adaloss_core::{
     apply::Pass,
-    policy::{Cell, Config, Operands},
+    policy::{Cell, Config, Operands, Record, Seen},
     propagate::Scaled,
     scale::{Scale, Shift},
     scaler::{self, CheckpointError, Decision, LossScaler, State, StepError, Totals, Visit},
@@ -94,12 +96,18 @@ entries! {
         &mut dyn FnMut(&Tensor, f32) -> (Tensor, Unscaled),
     ) -> Tensor = |step, id, gradient, operation| step.unscale(id, gradient, operation);
     "scaler::Step::unscaled" => fn(&mut Step, usize, &Unscaled) = Step::unscaled;
+    "scaler::Step::sums_overflowed" => fn(&mut Step, Place) = Step::sums_overflowed;
     "scaler::Step::reject" => fn(&mut Step, Place, Cause) = Step::reject;
     "scaler::Step::last" => fn(&Step) -> Option<&Visit> = Step::last;
     "scaler::Step::histogram" => fn(&Step) -> &Histogram = Step::histogram;
     "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;
     "scaler::Step::tiny" => fn(&Step) -> u64 = Step::tiny;
+    "scaler::Step::seen" => fn(&Step, Place) -> Seen = Step::seen;
+    "scaler::Step::set_seen" => fn(&mut Step, Place, Seen) -> Result<(), StepError<Infallible>> =
+        Step::set_seen;
     "scaler::Step::finish" => fn(Step) -> Verdict = Step::finish;
+    "scaler::Step::finish_with" => fn(Step, &mut dyn FnMut(Place, Record)) -> Verdict =
+        |step, record| step.finish_with(record);
 }
 
 each_capacity! {

@@ -87,29 +87,39 @@ impl Backoff {
 
     /// Returns the cell of a new training run.
     pub(super) fn start(&self) -> Cell {
-        Cell { real: self.initial, ..Cell::at(floor_scale(self.initial)) }
+        let mut cell = Cell::at(floor_scale(self.initial));
+        cell.set_real(self.initial);
+        cell
+    }
+
+    /// Tells whether a cell can be one of this policy's.
+    pub(super) fn could_remember(&self, cell: &Cell) -> bool {
+        let real = cell.real_scale();
+        (self.floor..=self.cap).contains(&real) && cell.scale == floor_scale(real)
     }
 
     /// Moves the scale after a step.
     pub(super) fn step(&self, clean: bool, cell: &mut Cell) {
+        let mut real = cell.real_scale();
         if clean {
             cell.age = cell.age.saturating_add(1);
             let warming_up = cell.flags & CALIBRATED == 0 && self.warm_up > 1.0;
             if warming_up {
-                cell.real *= self.warm_up;
+                real *= self.warm_up;
                 cell.age = 0;
             } else if cell.age >= self.interval {
-                cell.real *= self.growth;
+                real *= self.growth;
                 cell.age = 0;
             }
         } else {
-            cell.real *= self.shrink;
+            real *= self.shrink;
             cell.age = 0;
             cell.flags |= CALIBRATED;
         }
         // Not `clamp`, which would panic if the bounds were out of order; they were checked.
-        cell.real = cell.real.max(self.floor).min(self.cap);
-        cell.scale = floor_scale(cell.real);
+        real = real.max(self.floor).min(self.cap);
+        cell.set_real(real);
+        cell.scale = floor_scale(real);
     }
 }
 

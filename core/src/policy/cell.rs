@@ -1,43 +1,137 @@
-//! The memory of one decision: what a policy keeps between two visits of a tensor.
+//! The memory of one tensor: its scale, and what a policy keeps between two steps.
 
-use super::Trigger;
+use super::{Config, Trigger};
 use crate::scale::Scale;
-
-/// How many maxima the `amax` policy keeps.
-pub(super) const MAXIMA: usize = 12;
 
 /// One tensor's loss scale and all that its policy remembers.
 ///
-/// 32 bytes, no pointer, every byte defined: a cell lives in a microcontroller's RAM, in a GPU's
-/// memory and in a checkpoint alike.  The same fields serve every policy; each says which it uses.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// 28 bytes, no pointer, every byte defined: a cell lives in a microcontroller's RAM, in a GPU's
+/// memory and in a checkpoint alike.  The same fields serve every policy; each reads `memory` as its
+/// own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Cell {
-    /// `backoff`: the scale as a real number; `normal` and `range`: the factor before its bounds.
-    pub(super) real: f64,
-    /// Visits since the last decision; `backoff`: clean steps since the scale last changed.
+    /// What the policy at hand remembers, in its own layout.
+    pub(super) memory: [u8; MEMORY],
+    /// `measured` and `amax`: steps since the last certificate; `normal` and `range`: visits since the
+    /// last decision; `backoff`: clean steps since the scale last changed.
     pub(super) age: u32,
     pub(super) scale: Scale,
+    /// The scale that sums of this tensor's values in f32 bear, in 1/128 binade; see [`Limit`].
+    pub(super) limit: Limit,
     pub(super) trigger: Trigger,
     pub(super) flags: u8,
-    /// `amax`: the ceilings of the largest magnitudes, one per slot of visits; `i8::MAX` is empty.
-    pub(super) ceilings: [i8; MAXIMA],
-    pub(super) slot: u8,
+    /// The least ceiling of the step under way; [`NOTHING`] where none was seen.
+    pub(super) seen: i8,
     pub(super) reserved: u8,
-    /// `amax`: visits that went into the slot at hand.
-    pub(super) in_slot: u16,
 }
 
 const _: () = assert!(size_of::<Cell>() == Cell::BYTES);
 
+/// Bytes that a policy may call its own.
+pub(super) const MEMORY: usize = 16;
+
+/// What a policy remembers that keeps a real number, before it has decided: one.
+pub(super) const REAL_ONE: [u8; MEMORY] = memory_of_real(1.0);
+
+/// Lays a real number out as memory.
+pub(super) const fn memory_of_real(real: f64) -> [u8; MEMORY] {
+    let [r0, r1, r2, r3, r4, r5, r6, r7] = real.to_le_bytes();
+    [r0, r1, r2, r3, r4, r5, r6, r7, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// The ceiling of a step in which no finite nonzero value was seen, and of an unused place in a memory.
+pub(super) const NOTHING: i8 = i8::MAX;
+
 /// The scale was decided at least once; `backoff`: at least one step was bad.
 pub(super) const CALIBRATED: u8 = 1;
-/// The last decision promised that at most the tolerated share underflows.
+/// The last certificate promised that at most the tolerated share underflows.
 pub(super) const PROMISED: u8 = 2;
+/// A visit of the step under way overflowed at the scale that the cell had chosen.
+pub(super) const OVERFLOWED: u8 = 4;
+/// Sums in f32 of the step under way overflowed, and this cell's values did not.
+pub(super) const SUMS_OVERFLOWED: u8 = 8;
+/// The tensor was visited in the step under way.
+pub(super) const VISITED: u8 = 16;
+
+/// `measured` and `amax`: `memory` holds what steps showed.
+const REMEMBERS: u8 = 32;
+
+/// The flags that last from one step to the next.
+const LASTING: u8 = CALIBRATED | PROMISED | REMEMBERS;
+const FLAGS: u8 = LASTING | OVERFLOWED | SUMS_OVERFLOWED | VISITED;
+
+/// What a tensor showed in one step: all that a decision of `measured` or `amax` depends on.
+///
+/// Machines that share a step merge theirs before they finish it, in any order, and decide alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Seen {
+    /// The least over the visits of the greatest scale at which a visit's largest magnitude does not
+    /// overflow, as the cell keeps it; 127 where there was no finite nonzero value.
+    pub ceiling: i8,
+    /// Whether a visit overflowed.
+    pub overflowed: bool,
+    /// Whether sums in f32 overflowed although the tensor itself was finite.
+    pub sums_overflowed: bool,
+    /// Whether there was a visit.
+    pub visited: bool,
+}
+
+impl Seen {
+    /// What a tensor shows that was not visited, the identity of [`merge`](Self::merge).
+    pub const NOTHING: Self =
+        Self { ceiling: NOTHING, overflowed: false, sums_overflowed: false, visited: false };
+
+    /// Adds what another micro-batch or another machine saw in the same step.
+    pub const fn merge(&mut self, other: &Self) {
+        if other.ceiling < self.ceiling {
+            self.ceiling = other.ceiling;
+        }
+        self.overflowed |= other.overflowed;
+        self.sums_overflowed |= other.sums_overflowed;
+        self.visited |= other.visited;
+    }
+}
+
+/// The greatest scale at which sums of a tensor's values stay within f32, as far as that is known.
+///
+/// A weight gradient, or the input gradient of the next layer, is a sum in f32 of products with this
+/// tensor's values; it overflows at a scale at which the tensor itself is far from overflow.  How far
+/// above f32 the sum was is not known, so the limit is found by trial: eight binades down at each such
+/// step, up again by 1/32 binade at each other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Limit(i16);
+
+impl Limit {
+    const STEPS: i16 = 128;
+    const BINADES_DOWN: i32 = 8;
+    const STEPS_UP: i16 = 4;
+    pub(super) const NONE: Self = Self(Self::STEPS * Scale::MAX.log2() as i16);
+
+    /// Moves the limit at the end of a step whose scale was `scale`.
+    pub(super) fn finish(&mut self, sums_overflowed: bool, scale: Scale) {
+        self.0 = if sums_overflowed {
+            let lower = Scale::saturating(scale.log2() - Self::BINADES_DOWN);
+            Self::STEPS * lower.log2() as i16
+        } else {
+            (self.0 + Self::STEPS_UP).min(Self::NONE.0)
+        };
+    }
+
+    pub(super) const fn scale(self) -> Scale {
+        Scale::saturating((self.0 >> 7) as i32)
+    }
+
+    const fn is_possible(self) -> bool {
+        -Self::NONE.0 <= self.0 && self.0 <= Self::NONE.0
+    }
+}
 
 impl Cell {
     /// The size in memory and in a checkpoint.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = 28;
 
     /// Makes a cell that decides at its first visit.
     pub const fn new() -> Self {
@@ -47,15 +141,14 @@ impl Cell {
     /// Makes a cell that carries `scale` until it decides, at its first visit.
     pub const fn at(scale: Scale) -> Self {
         Self {
-            real: 1.0,
+            memory: REAL_ONE,
             age: 0,
             scale,
+            limit: Limit::NONE,
             trigger: Trigger::First,
             flags: 0,
-            ceilings: [i8::MAX; MAXIMA],
-            slot: 0,
+            seen: NOTHING,
             reserved: 0,
-            in_slot: 0,
         }
     }
 
@@ -65,18 +158,25 @@ impl Cell {
     }
 
     /// Returns the real number behind the scale: the scale of `backoff` before it is floored to a
-    /// power of two, or the factor of `normal` and `range` before its bounds; 1 for other policies.
+    /// power of two, or the factor of `normal` and `range` before its bounds.  Other policies keep none,
+    /// and what they remember is not to be read as one.
     pub const fn real_scale(&self) -> f64 {
-        self.real
+        let [r0, r1, r2, r3, r4, r5, r6, r7, ..] = self.memory;
+        f64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7])
     }
 
-    /// Returns the number of visits since the last decision; under `backoff`, of clean steps
-    /// since the scale last changed.
+    pub(super) const fn set_real(&mut self, real: f64) {
+        self.memory = memory_of_real(real);
+    }
+
+    /// Returns the number of steps since the last certificate; under `normal` and `range`, of visits
+    /// since the last decision; under `backoff`, of clean steps since the scale last changed.
     pub const fn age(&self) -> u32 {
         self.age
     }
 
-    /// Returns what makes the cell decide at its next visit, before its period is over.
+    /// Returns what makes a cell of `normal` or `range` decide at its next visit, or one of `measured`
+    /// or `amax` leave a certificate, before its period is over.
     pub const fn trigger(&self) -> Trigger {
         self.trigger
     }
@@ -86,54 +186,104 @@ impl Cell {
         self.flags & CALIBRATED != 0
     }
 
+    /// Tells whether the last certificate promised that at most the tolerated share underflows.
+    pub const fn is_promised(&self) -> bool {
+        self.flags & PROMISED != 0
+    }
+
+    /// Returns what the tensor showed in the step under way.
+    pub const fn seen(&self) -> Seen {
+        Seen {
+            ceiling: self.seen,
+            overflowed: self.flags & OVERFLOWED != 0,
+            sums_overflowed: self.flags & SUMS_OVERFLOWED != 0,
+            visited: self.flags & VISITED != 0,
+        }
+    }
+
+    /// Takes what the tensor showed on all machines in the step under way, instead of what it showed here.
+    pub const fn set_seen(&mut self, seen: Seen) {
+        let Seen { ceiling, overflowed, sums_overflowed, visited } = seen;
+        self.seen = ceiling;
+        self.flags &= LASTING;
+        self.flags |= (OVERFLOWED * overflowed as u8)
+            | (SUMS_OVERFLOWED * sums_overflowed as u8)
+            | (VISITED * visited as u8);
+    }
+
+    /// Takes note that sums in f32 of this tensor's values overflowed although the values are finite:
+    /// the cell's scale is lower in the next step.
+    ///
+    /// [`Step`](crate::scaler::Step) does this itself, for the tensor that a gradient came from.
+    pub const fn sums_overflowed(&mut self) {
+        self.flags |= SUMS_OVERFLOWED;
+    }
+
     /// Writes the cell in the byte order of a checkpoint, little endian.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        bytes[0..8].copy_from_slice(&self.real.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.age.to_le_bytes());
-        bytes[12..14].copy_from_slice(&(self.scale.log2() as i16).to_le_bytes());
-        bytes[14] = self.trigger as u8;
-        bytes[15] = self.flags;
-        for (byte, ceiling) in bytes[16..28].iter_mut().zip(self.ceilings) {
-            *byte = ceiling as u8;
-        }
-        bytes[28] = self.slot;
-        bytes[29] = self.reserved;
-        bytes[30..32].copy_from_slice(&self.in_slot.to_le_bytes());
+        bytes[0..16].copy_from_slice(&self.memory);
+        bytes[16..20].copy_from_slice(&self.age.to_le_bytes());
+        bytes[20..22].copy_from_slice(&(self.scale.log2() as i16).to_le_bytes());
+        bytes[22..24].copy_from_slice(&self.limit.0.to_le_bytes());
+        bytes[24] = self.trigger as u8;
+        bytes[25] = self.flags;
+        bytes[26] = self.seen as u8;
+        bytes[27] = self.reserved;
         bytes
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` where no cell has these bytes.
+    ///
+    /// Whether a policy can have left them is for [`is_possible`](Self::is_possible) to say.
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Option<Self> {
-        let [r0, r1, r2, r3, r4, r5, r6, r7, a0, a1, a2, a3, k0, k1, trigger, flags, rest @ ..] =
-            *bytes;
-        let [ceilings @ .., slot, reserved, n0, n1] = rest;
-        let real = f64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7]);
-        let legal = real.is_finite()
-            && real > 0.0
-            && usize::from(slot) < MAXIMA
-            && flags & !(CALIBRATED | PROMISED) == 0
-            && reserved == 0;
+        let (memory, rest) = bytes.split_first_chunk()?;
+        let &[a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, reserved] = rest else {
+            return None;
+        };
+        let limit = Limit(i16::from_le_bytes([l0, l1]));
+        let legal = flags & !FLAGS == 0 && reserved == 0 && limit.is_possible();
         legal.then_some(())?;
         Some(Self {
-            real,
+            memory: *memory,
             age: u32::from_le_bytes([a0, a1, a2, a3]),
             scale: Scale::new(i32::from(i16::from_le_bytes([k0, k1]))).ok()?,
+            limit,
             trigger: Trigger::from_u8(trigger)?,
             flags,
-            ceilings: ceilings.map(|byte: u8| byte as i8),
-            slot,
+            seen: seen as i8,
             reserved,
-            in_slot: u16::from_le_bytes([n0, n1]),
         })
     }
 
+    /// Tells whether a run with this configuration can have left this cell.
+    pub fn is_possible(&self, config: &Config) -> bool {
+        config.policy().could_remember(self)
+    }
+
+    /// Tells whether no step left anything in `memory` yet.
+    pub(super) const fn has_no_memory(&self) -> bool {
+        self.flags & REMEMBERS == 0
+    }
+
+    pub(super) const fn remember(&mut self, memory: [u8; MEMORY]) {
+        self.memory = memory;
+        self.flags |= REMEMBERS;
+    }
+
+    /// Returns what the step under way showed and forgets it.
+    pub(super) const fn take_seen(&mut self) -> Seen {
+        let seen = self.seen();
+        self.set_seen(Seen::NOTHING);
+        seen
+    }
+
     /// Takes the outcome of a decision: the scale counts as new from the next visit on.
-    pub(super) fn decided(&mut self, scale: Scale, flags: u8) {
+    pub(super) fn decided(&mut self, scale: Scale) {
         self.scale = scale;
         self.age = 0;
         self.trigger = Trigger::None;
-        self.flags = CALIBRATED | flags;
+        self.flags |= CALIBRATED;
     }
 }
 

@@ -1,26 +1,23 @@
-//! The record of one decision: which rule decided, why, and what it expects.
+//! Evidence: what an exact histogram says of the scale that a tensor left with, and which rule chose it.
 
 use core::fmt;
 
+use super::Fraction;
 use crate::{scale::Scale, statistics::Histogram};
 
-/// Why a cell decides.
+/// Why a cell leaves a certificate, or decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum Trigger {
     /// Nothing but the period.
     #[default]
     None = 0,
-    /// The cell has never decided.
+    /// The cell has never left one.
     First = 1,
     /// The period is over.
     Period = 2,
-    /// The last calibration saw no nonzero element.
-    Empty = 3,
-    /// Narrowing overflowed.
-    Overflow = 4,
-    /// More than twice the tolerated share underflowed although the certificate promised less.
-    Underflow = 5,
+    /// `normal` and `range`: narrowing overflowed.
+    Overflow = 3,
 }
 
 impl Trigger {
@@ -29,41 +26,34 @@ impl Trigger {
             0 => Self::None,
             1 => Self::First,
             2 => Self::Period,
-            3 => Self::Empty,
-            4 => Self::Overflow,
-            5 => Self::Underflow,
+            3 => Self::Overflow,
             _ => return None,
         })
     }
 }
 
-/// Which rule of a policy decided.
+/// Which rule chose the scale of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Rule {
-    /// No element was finite and nonzero: the scale stays, and this was no calibration.
+    /// No element was finite and nonzero: nothing is known, and the scale stays.
     Empty = 0,
-    /// Elements were infinite or NaN: the scale stays, and this was no calibration.
+    /// Elements were infinite or NaN: nothing is known, and the scale stays.
     NonFinite = 1,
-    /// `measured`: the scale is well inside the window and stays.
-    Kept = 2,
-    /// `measured`: the middle of the window in which at most the tolerated share underflows.
-    Window = 3,
-    /// `measured`: the middle of the window in which the lost mass is tolerated.
-    LostMass = 4,
-    /// `measured`: no window; the greatest scale that leaves the headroom.
-    Headroom = 5,
+    /// The policy does not decide from this kind of evidence: the scale stays.
+    Unused = 2,
+    /// The histogram counts for another format or rounding than the configuration's: nothing is known.
+    OtherFormat = 3,
+    /// `measured`: the ceilings of the last steps.
+    Measured = 4,
     /// `amax`: the greatest magnitude of the window and the margin.
-    Amax = 6,
+    Amax = 5,
     /// `normal`: the Gaussian or log-normal model.
-    Normal = 7,
+    Normal = 6,
     /// `range`: the extremes of the products.
-    Range = 8,
+    Range = 7,
     /// `normal` and `range` at a join: the greatest scale of a branch that the sum fits.
-    Join = 9,
-    /// The histogram counts for another format or rounding than the configuration's: the scale
-    /// stays, and this was no calibration.
-    OtherFormat = 10,
+    Join = 8,
 }
 
 /// The scales between which a tensor loses at most what is tolerated and nothing overflows.
@@ -75,7 +65,7 @@ pub enum Rule {
 pub struct Window {
     /// The least scale's exponent.
     pub least: i16,
-    /// The greatest scale's exponent, headroom not subtracted.
+    /// The greatest scale's exponent.
     pub greatest: i16,
 }
 
@@ -90,10 +80,9 @@ impl Window {
         }
     }
 
-    /// Returns how many scales the window holds, with `headroom` left at its upper end.
-    pub fn width(self, headroom: u8) -> u32 {
-        u32::try_from(i32::from(self.greatest) - i32::from(headroom) - i32::from(self.least) + 1)
-            .unwrap_or(0)
+    /// Returns how many scales the window holds.
+    pub fn width(self) -> u32 {
+        u32::try_from(i32::from(self.greatest) - i32::from(self.least) + 1).unwrap_or(0)
     }
 }
 
@@ -107,28 +96,30 @@ pub struct Expected {
     pub overflow: u64,
 }
 
-/// The record of one decision.
+/// The evidence for one tensor at one visit, or the record of one decision.
 ///
-/// Together with the histogram it was made from, a certificate lets anyone repeat the decision.
+/// Under `measured` and `amax` it speaks of the scale that the visit left with, and decides nothing; together with
+/// the histogram it was made from, anyone can repeat it.  Under `normal` and `range` it records a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Certificate {
-    /// The rule that decided.
+    /// The rule that chose the scale.
     pub rule: Rule,
-    /// Why the cell decided.
+    /// Why there is a certificate.
     pub trigger: Trigger,
-    /// Whether the bound on growth kept the scale below what the rule asked for.
-    pub limited: bool,
     /// Whether the scale keeps underflow within the tolerance.
     pub promised: bool,
-    /// The scale before.
+    /// Always zero, as every byte is defined.
+    pub reserved: u8,
+    /// The cell's scale before; another one than `scale` where a decision moved it, or where the visit
+    /// was replayed.
     pub before: Scale,
-    /// The scale decided.
+    /// The scale that the certificate speaks of.
     pub scale: Scale,
-    /// The scales that keep the promise; for the lost-mass rule, by lost mass.
+    /// The scales that keep the promise.
     pub window: Window,
-    /// Always zero: the padding that C would add, so that every byte is defined.
-    pub reserved: u32,
+    /// The share of the sum of magnitudes that underflows at `scale`.
+    pub lost_mass: Fraction,
     /// Finite nonzero elements.
     pub nonzero: u64,
     /// Elements that may underflow.
@@ -145,21 +136,22 @@ impl Certificate {
         Self {
             rule,
             trigger,
-            limited: false,
             promised: false,
+            reserved: 0,
             before,
             scale,
             window: Window::NONE,
-            reserved: 0,
+            lost_mass: Fraction::ZERO,
             nonzero: 0,
             allowed: 0,
             expected: [Expected { underflow: 0, overflow: 0 }; 3],
         }
     }
 
-    /// Adds what a histogram says of the decided scale and its neighbours.
+    /// Adds what a histogram says of the scale and its neighbours.
     pub(super) fn expecting(mut self, histogram: &Histogram) -> Self {
         self.nonzero = histogram.nonzero();
+        self.lost_mass = Fraction::from_bits(histogram.lost_mass(self.scale));
         self.expected = [-1, 0, 1].map(|step| {
             let scale = Scale::saturating(self.scale.log2() + step);
             Expected { underflow: histogram.underflow(scale), overflow: histogram.overflow(scale) }
@@ -179,9 +171,6 @@ impl fmt::Display for Certificate {
                 ", expecting {} of {nonzero} to underflow and {} to overflow",
                 at.underflow, at.overflow
             )?;
-        }
-        if self.limited {
-            f.write_str(", growth limited")?;
         }
         Ok(())
     }

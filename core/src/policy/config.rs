@@ -68,7 +68,8 @@ pub enum Policy {
     Range(Range),
     /// A scale per tensor from a window of maxima (delayed scaling).
     Amax(Amax),
-    /// A scale per tensor from an exact histogram: the default.
+    /// A scale per tensor from the largest magnitudes of its last steps, as high as they allow: the
+    /// default.
     Measured(Measured),
 }
 
@@ -90,8 +91,8 @@ impl Policy {
         matches!(self, Self::Fixed(_) | Self::Backoff(_))
     }
 
-    /// Tells whether the policy decides from a histogram of the results.
-    pub const fn wants_histogram(&self) -> bool {
+    /// Tells whether the scale follows the largest magnitudes of a tensor, step by step.
+    pub const fn follows_maxima(&self) -> bool {
         matches!(self, Self::Amax(_) | Self::Measured(_))
     }
 
@@ -99,23 +100,49 @@ impl Policy {
     pub const fn wants_operands(&self) -> bool {
         matches!(self, Self::Normal(_) | Self::Range(_))
     }
+
+    /// Tells whether a cell can be one of this policy's.
+    pub(super) fn could_remember(&self, cell: &Cell) -> bool {
+        match self {
+            Self::Fixed(scale) => cell.scale == *scale,
+            Self::Backoff(backoff) => backoff.could_remember(cell),
+            Self::Normal(_) | Self::Range(_) => {
+                let factor = cell.real_scale();
+                factor.is_finite() && factor > 0.0
+            }
+            Self::Amax(_) | Self::Measured(_) if cell.has_no_memory() => {
+                cell.memory == Cell::new().memory
+            }
+            Self::Amax(amax) => amax.could_remember(cell),
+            Self::Measured(measured) => measured.could_remember(cell),
+        }
+    }
+
+    /// Returns the cell that a tensor starts with.
+    pub(super) fn cell(&self) -> Cell {
+        match self {
+            Self::Fixed(scale) => Cell::at(*scale),
+            Self::Backoff(backoff) => backoff.start(),
+            _ => Cell::new(),
+        }
+    }
 }
 
 /// What happens at once when a tensor overflows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Recovery {
-    /// Nothing: the step is skipped if the values became non-finite, and the period goes on.
+    /// Nothing: the step is skipped if the values became non-finite.
     Skip = 0,
     /// The layer is replayed at the scale that its largest magnitude shows; where overflow
-    /// saturates, the step stays usable and the scale moves for the next visit.
+    /// saturates, the step stays usable, nothing is replayed and the scale moves for the next step.
     Replay = 1,
 }
 
 /// A configuration that was taken as it is, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Preset {
-    /// What we recommend: `measured`, every tenth visit, replay.
+    /// What we recommend: `measured`, a certificate every hundredth step, replay.
     Measured,
     /// What the authors' code does by default: `normal` with T = 0.1 %, a cap of 16 per layer and
     /// of 1024 accumulated, at every visit; nothing happens at overflow but a skipped step.
@@ -150,15 +177,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Makes the recommended configuration for gradients in a format: `measured` every tenth visit.
+    /// Makes the recommended configuration for gradients in a format: `measured`, a certificate every
+    /// hundredth step.
     ///
-    /// 8-bit formats saturate, the others overflow to infinity and are replayed.
+    /// What overflows is replayed, in every format; saturation is an option
+    /// ([`with_overflow`](Self::with_overflow)).
     pub const fn for_format(format: Format) -> Self {
-        let narrowing = Narrowing::to(format);
         Self {
             policy: Policy::Measured(Measured::for_format(format)),
-            narrowing: if format.encoding.bits() == 8 { narrowing.saturating() } else { narrowing },
-            period: 10,
+            narrowing: Narrowing::to(format),
+            period: 100,
             max_skips: 32,
             seed: 0,
             recovery: Recovery::Replay,
@@ -215,7 +243,13 @@ impl Config {
         }
     }
 
-    /// Returns the same configuration deciding at every `period`-th visit of a cell.
+    /// A period that never ends: `measured` and `amax` leave no certificates.
+    pub const NEVER: u32 = u32::MAX;
+
+    /// Returns the same configuration with a certificate every `period` steps of a cell, or, under `normal`
+    /// and `range`, a decision at every `period`-th visit.
+    ///
+    /// [`NEVER`](Self::NEVER) is for runs that want no certificates.
     ///
     /// # Errors
     ///
@@ -266,7 +300,8 @@ impl Config {
         self.narrowing
     }
 
-    /// Returns the number of visits from one decision to the next.
+    /// Returns the number of steps from one certificate to the next, or of visits from one decision to the
+    /// next.
     pub const fn period(&self) -> u32 {
         self.period
     }
@@ -286,22 +321,16 @@ impl Config {
         self.max_skips
     }
 
-    /// Returns the binades that a recovered scale leaves free.
-    pub(super) const fn headroom(&self) -> u8 {
-        match &self.policy {
-            Policy::Measured(measured) => measured.headroom,
-            Policy::Amax(amax) => amax.margin,
-            _ => 1,
-        }
+    /// Tells whether a tensor that overflows is narrowed once more, at a scale at which it does not.
+    pub const fn replays(&self) -> bool {
+        matches!(self.recovery, Recovery::Replay)
+            && matches!(self.narrowing.overflow, Overflow::Infinity)
+            && !self.policy.is_whole_model()
     }
 
     /// Returns the cell that a tensor starts with.
     pub fn cell(&self) -> Cell {
-        match &self.policy {
-            Policy::Fixed(scale) => Cell::at(*scale),
-            Policy::Backoff(backoff) => backoff.start(),
-            _ => Cell::new(),
-        }
+        self.policy.cell()
     }
 
     /// Writes every field in a fixed order, little endian: what a checkpoint's digest covers.
@@ -352,9 +381,8 @@ impl Config {
                 writer.put(&a.window.to_le_bytes());
             }
             Policy::Measured(m) => {
-                writer.put(&[5, m.headroom, m.slack, m.max_growth]);
+                writer.put(&[5, m.most_headroom]);
                 writer.put(&m.tolerance.bits().to_le_bytes());
-                writer.put(&m.lost_mass.bits().to_le_bytes());
             }
         }
         writer.bytes
@@ -407,9 +435,9 @@ pub enum ConfigError {
     Factors,
     /// `amax`: the window is zero.
     NoWindow,
-    /// `measured`: growth by no binade would freeze every scale.
-    NoGrowth,
-    /// `measured` and `amax`: more headroom, or a wider margin, than a format has binades.
+    /// `measured`: without headroom every step that grows is replayed.
+    NoHeadroom,
+    /// `measured` and `amax`: more headroom, or a wider margin, than any format can spare.
     Headroom {
         /// What was asked for.
         binades: u8,
@@ -419,9 +447,9 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Refuses to leave more binades free below overflow than 64: of a 16-bit format nothing would be left.
+    /// Refuses to leave more than 16 binades free below overflow: half of what binary16 has.
     pub(super) const fn headroom(binades: u8) -> Result<(), Self> {
-        if binades > 64 { Err(Self::Headroom { binades }) } else { Ok(()) }
+        if binades > 16 { Err(Self::Headroom { binades }) } else { Ok(()) }
     }
 }
 
@@ -438,10 +466,10 @@ impl fmt::Display for ConfigError {
             Self::Factors => f.write_str(
                 "growth and warm-up must be finite and at least 1, shrink above 0 and below 1",
             ),
-            Self::NoWindow => f.write_str("the window of maxima must be at least 1 visit"),
-            Self::NoGrowth => f.write_str("a scale must be allowed to grow by at least 1 binade"),
+            Self::NoWindow => f.write_str("the window of maxima must be at least 1 step"),
+            Self::NoHeadroom => f.write_str("at least 1 binade of headroom must be allowed"),
             Self::Headroom { binades } => {
-                write!(f, "a headroom or margin of {binades} binades leaves no room in any format")
+                write!(f, "a headroom or margin of {binades} binades is more than the 16 allowed")
             }
             Self::Extremes => f.write_str(
                 "caps must be positive, and the smallest number positive and below the largest",

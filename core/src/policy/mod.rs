@@ -1,12 +1,14 @@
-//! What a tensor deserves: from statistics to a scale, the triggers, and recovery.
+//! What a tensor deserves: from what its steps showed to a scale, evidence, and recovery.
 //!
-//! [`decide`] is the one function that the scaler, a C caller, firmware and a GPU call.  For
-//! `measured` and `amax` it is a pure function of integers: the same histogram gives the same
-//! decision on any machine.  `normal` and `range` decide from [`Operands`] with
-//! [`decide_from_operands`], in f64 and through libm only, never the platform's mathematics.
+//! `measured` and `amax` follow the largest magnitude of each step: [`note`] takes down what narrowing did at
+//! a visit and says whether the tensor has to be narrowed once more, [`finish`] ends the step and
+//! decides the next one's scale.  Both are pure functions of integers: the same values, the same scale,
+//! on any machine, however a step is split.  [`certify`] takes evidence from an exact histogram now and then; it
+//! moves nothing.
 //!
-//! `fixed`, `backoff`, `amax` and `measured` decide an absolute scale; `normal` and `range` decide,
-//! as the paper does, the factor that a layer adds.  [`outgoing`] turns either into the scale that a
+//! `normal` and `range` decide from [`Operands`] with [`decide_from_operands`], in f64 and through libm
+//! only, never the platform's mathematics; they decide, as the paper does, the factor that a layer adds.
+//! The other policies decide an absolute scale.  [`outgoing`] turns either into the scale that a
 //! tensor leaves with.
 
 mod amax;
@@ -19,16 +21,18 @@ mod measured;
 mod normal;
 mod range;
 mod recovery;
+mod track;
 
 pub use amax::Amax;
 pub use backoff::Backoff;
-pub use cell::Cell;
+pub use cell::{Cell, Seen};
 pub use certificate::{Certificate, Expected, Rule, Trigger, Window};
 pub use config::{Config, ConfigError, Fraction, Policy, Preset, Recovery};
 pub use measured::Measured;
 pub use normal::Normal;
 pub use range::{Range, ShapeError, Terms};
 pub use recovery::{join_target, paper_join_target, recover};
+pub use track::{Record, repeat};
 
 use crate::{
     scale::Scale,
@@ -68,9 +72,10 @@ impl Operands {
     }
 }
 
-/// Returns why a cell decides at this visit, or `None` where it keeps its scale.
+/// Returns why a cell leaves a certificate at this visit, or decides; `None` where it does neither.
 pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
-    if config.policy().is_whole_model() {
+    let policy = config.policy();
+    if policy.is_whole_model() || policy.follows_maxima() && config.period() == Config::NEVER {
         return None;
     }
     match cell.trigger {
@@ -80,48 +85,72 @@ pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
     }
 }
 
-/// Decides a cell's scale from the histogram of the f32 results, before they are narrowed.
+/// Certifies what becomes of a tensor at `scale`, from the histogram of its f32 results before they are
+/// narrowed; moves no scale.
 ///
-/// A histogram without nonzero elements, with non-finite ones, or for another format, leaves the
-/// scale alone and is no calibration: the cell decides again at its next visit.  Policies that decide
-/// from operands, and those that serve the whole model, keep their scale.
+/// A histogram without nonzero elements, with non-finite ones, or for another format, promises nothing; nor
+/// do policies that do not follow maxima.
 ///
 /// # Examples
 ///
 /// ```
-/// use adaloss_core::{format::Format, policy::{Config, Rule, decide}, scale::Scale, statistics::Histogram};
+/// use adaloss_core::{format::Format, policy::{Config, certify}, scale::Scale, statistics::Histogram};
 /// let config = Config::for_format(Format::BINARY16);
 /// let mut histogram = Histogram::new(config.narrowing());
 /// histogram.observe(&[1.0e-9, -2.0e-6, 3.0e-5], Scale::ONE);
-/// let mut cell = config.cell();
-/// let certificate = decide(&config, &histogram, &mut cell);
-/// assert_eq!(certificate.rule, Rule::Window);
-/// assert_eq!(histogram.underflow(cell.scale()), 0);
-/// assert_eq!(histogram.overflow(cell.scale()), 0);
+/// let certificate = certify(&config, &histogram, Scale::new(20)?, &mut config.cell());
+/// assert!(certificate.promised);
+/// assert_eq!((certificate.window.least, certificate.window.greatest), (5, 31));
+/// # Ok::<(), adaloss_core::scale::ScaleError>(())
 /// ```
-pub fn decide(config: &Config, histogram: &Histogram, cell: &mut Cell) -> Certificate {
+pub fn certify(
+    config: &Config,
+    histogram: &Histogram,
+    scale: Scale,
+    cell: &mut Cell,
+) -> Certificate {
     let trigger = due(config, cell).unwrap_or_default();
-    let mut certificate = Certificate::new(Rule::Empty, trigger, cell.scale, cell.scale);
+    let mut certificate = Certificate::new(Rule::Unused, trigger, cell.scale, scale);
+    let (rule, tolerance) = match config.policy() {
+        Policy::Measured(measured) => (Rule::Measured, Some(measured.tolerance)),
+        Policy::Amax(_) => (Rule::Amax, None),
+        _ => return certificate,
+    };
     let (seen, wanted) = (histogram.narrowing(), config.narrowing());
     if (seen.format, seen.rounding) != (wanted.format, wanted.rounding) {
         certificate.rule = Rule::OtherFormat;
         return certificate;
     }
-    if histogram.nonfinite() > 0 {
-        certificate.rule = Rule::NonFinite;
-        return certificate.expecting(histogram);
+    (cell.age, cell.trigger) = (0, Trigger::None);
+    cell.flags &= !cell::PROMISED;
+    certificate.rule = match (histogram.nonfinite(), histogram.nonzero()) {
+        (0, 0) => Rule::Empty,
+        (0, _) => rule,
+        _ => Rule::NonFinite,
+    };
+    certificate = certificate.expecting(histogram);
+    if certificate.rule == rule
+        && let Some(tolerance) = tolerance
+    {
+        certificate.allowed = tolerance.of(histogram.nonzero());
+        let least = histogram.least_scale(certificate.allowed);
+        certificate.window = Window::new(least, histogram.greatest_scale());
+        certificate.promised = certificate.expected[1].underflow <= certificate.allowed;
+        cell.flags |= if certificate.promised { cell::PROMISED } else { 0 };
     }
-    if histogram.nonzero() == 0 {
-        cell.trigger = Trigger::Empty;
-        return certificate;
-    }
+    certificate
+}
+
+/// Tells whether an outcome breaks what the cell's last certificate promised: more than twice the
+/// tolerated share underflowed.
+///
+/// Nothing follows from it; [`Totals`](crate::scaler::Totals) counts them.
+pub const fn breaks_promise(config: &Config, outcome: &Outcome, cell: &Cell) -> bool {
     match config.policy() {
-        Policy::Measured(measured) => measured.decide(config, histogram, cell, certificate),
-        Policy::Amax(amax) => amax.decide(histogram, cell, certificate),
-        Policy::Fixed(_) | Policy::Backoff(_) | Policy::Normal(_) | Policy::Range(_) => {
-            certificate.rule = Rule::Kept;
-            certificate.expecting(histogram)
+        Policy::Measured(measured) if cell.is_promised() && outcome.nonfinite == 0 => {
+            outcome.underflow > measured.tolerance.of(2 * outcome.nonzero())
         }
+        _ => false,
     }
 }
 
@@ -143,84 +172,118 @@ pub fn decide_from_operands(
     let (rule, factor) = match config.policy() {
         Policy::Normal(normal) => (Rule::Normal, normal.factor(operands)),
         Policy::Range(range) => (Rule::Range, range.factor(operands)),
-        _ => return Certificate::new(Rule::Kept, trigger, before, before),
+        _ => return Certificate::new(Rule::Unused, trigger, before, before),
     };
     let Some(factor) = factor else {
         return Certificate::new(Rule::NonFinite, trigger, before, before);
     };
     // A factor of zero (the products exceed f32) still has to be a factor.
-    cell.real = f64::from(factor.clamp(f32::MIN_POSITIVE, f32::MAX));
+    cell.set_real(f64::from(factor.clamp(f32::MIN_POSITIVE, f32::MAX)));
     let scale = outgoing(config, cell, incoming);
-    cell.decided(scale, 0);
+    cell.decided(scale);
     Certificate::new(rule, trigger, before, scale)
 }
 
-/// Decides the scale of a join under `normal` and `range`, from the histogram of the sum and a way to
-/// pick among the branches' scales, such as [`join_target`]; where none fits, the sum keeps the
-/// scale `incoming` that the branches were brought to.
+/// Decides the scale of a join under `normal` and `range`, from what became of the sum when it was narrowed
+/// to the scale `incoming` that the branches were brought to, and a way to pick among the branches'
+/// scales, such as [`join_target`]; where none fits, the sum keeps `incoming`.
+///
+/// Under other policies the sum keeps `incoming`, and so does the cell.  A sum of zeros fits every scale; one that is not finite fits those that its finite elements fit.
 pub fn decide_join(
     config: &Config,
-    histogram: &Histogram,
+    outcome: &Outcome,
     incoming: Scale,
     pick: impl FnOnce(&dyn Fn(Scale) -> bool) -> Option<Scale>,
     cell: &mut Cell,
 ) -> Certificate {
     let (trigger, before) = (due(config, cell).unwrap_or_default(), cell.scale);
-    let scale = pick(&|scale| histogram.overflow(scale) == 0).unwrap_or(incoming);
-    cell.decided(scale, 0);
-    Certificate::new(Rule::Join, trigger, before, scale).expecting(histogram)
+    if !config.policy().wants_operands() {
+        return Certificate::new(Rule::Unused, trigger, before, incoming);
+    }
+    let shifts = config.narrowing().shifts(outcome.max_abs());
+    let greatest =
+        shifts.map_or(i32::MAX, |shifts| shifts.greatest.saturating_add(incoming.log2()));
+    let scale = pick(&|scale| scale.log2() <= greatest).unwrap_or(incoming);
+    cell.decided(scale);
+    Certificate::new(Rule::Join, trigger, before, scale)
 }
 
 /// Returns the scale that a tensor leaves with, when its values arrive at `incoming`.
 pub fn outgoing(config: &Config, cell: &Cell, incoming: Scale) -> Scale {
     let factor = match config.policy() {
-        Policy::Normal(normal) => f64::from(normal.bounded(cell.real as f32, incoming)),
-        Policy::Range(_) => cell.real,
+        Policy::Normal(normal) => f64::from(normal.bounded(cell.real_scale() as f32, incoming)),
+        Policy::Range(_) => cell.real_scale(),
         _ => return cell.scale,
     };
     Scale::saturating(incoming.log2() + backoff::floor_log2(factor))
 }
 
-/// Takes note of what narrowing did at one visit, and sets the trigger that it pulls.
+/// Takes note of what narrowing to [`outgoing`] did at one visit; returns the scale to narrow the tensor to
+/// once more, if that is needed.
 ///
-/// An outcome with non-finite elements tells nothing of the scale and pulls no trigger.
-pub fn note(config: &Config, outcome: &Outcome, incoming: Scale, cell: &mut Cell) {
-    if config.policy().is_whole_model() {
-        return;
+/// It is needed where the tensor overflowed and the configuration [replays](Config::replays), and, under
+/// `measured` and `amax`, at the first visit, whose scale nobody could know.  One more time is enough:
+/// nothing overflows then, and its outcome is not to be noted.
+///
+/// An outcome with non-finite elements tells nothing of the scale.
+///
+/// # Examples
+///
+/// Without a scaler, for a device of one's own:
+///
+/// ```
+/// use adaloss_core::{
+///     apply::Apply, format::{E4M3, Format, Noise}, scale::Scale, statistics::Outcome,
+///     policy::{Config, finish, note, outgoing},
+/// };
+/// let config = Config::for_format(Format::E4M3);
+/// let (mut cell, incoming) = (config.cell(), Scale::ONE);
+/// let results = [3.0e-5_f32, -7.0e-6];
+///
+/// let mut narrowed = [E4M3::ZERO; 2];
+/// let mut narrow = |to: Scale| {
+///     let mut outcome = Outcome::EMPTY;
+///     let apply = Apply { narrowing: config.narrowing(), shift: to / incoming, noise: Noise::default() };
+///     apply.slice(&results, &mut narrowed, 0, &mut outcome).map(|()| outcome)
+/// };
+/// let mut carried = outgoing(&config, &cell, incoming);
+/// let outcome = narrow(carried)?;
+/// if let Some(scale) = note(&config, &outcome, incoming, &mut cell) {
+///     narrow(scale)?;
+///     carried = scale;
+/// }
+/// assert_eq!(carried.log2(), 22); // 3.0e-5 becomes 126, and 448 is the largest E4M3
+/// finish(&config, &mut cell); // after the last visit of the step
+/// # Ok::<(), adaloss_core::apply::ApplyError>(())
+/// ```
+pub fn note(config: &Config, outcome: &Outcome, incoming: Scale, cell: &mut Cell) -> Option<Scale> {
+    let policy = config.policy();
+    if policy.is_whole_model() {
+        return None;
+    }
+    if policy.follows_maxima() {
+        return track::note(config, outcome, incoming, cell);
     }
     cell.age = cell.age.saturating_add(1);
-    if outcome.nonfinite > 0 {
-        return;
+    if outcome.nonfinite > 0 || outcome.overflow == 0 || config.recovery() == Recovery::Skip {
+        return None;
     }
-    if let (Policy::Amax(amax), Some(shifts)) =
-        (config.policy(), config.narrowing().shifts(outcome.max_abs()))
-    {
-        amax.remember(shifts.greatest + incoming.log2(), cell);
+    let scale = recover(config, outcome, incoming);
+    if let Some(scale) = scale {
+        cell.scale = scale;
+        cell.set_real(libm::ldexp(1.0, (scale / incoming).log2()));
     }
-    if config.recovery() == Recovery::Skip {
-        return;
-    }
-    if outcome.overflow > 0 {
-        if let Some(scale) = recover(config, outcome, incoming) {
-            lower(config, scale, incoming, cell);
-        }
-        cell.trigger = Trigger::Overflow;
-    } else if let Policy::Measured(measured) = config.policy() {
-        let twice = measured.tolerance.of(2 * outcome.nonzero());
-        if cell.flags & cell::PROMISED != 0 && outcome.underflow > twice {
-            cell.trigger = Trigger::Underflow;
-        }
-    }
+    cell.trigger = Trigger::Overflow;
+    scale.filter(|_| config.replays())
 }
 
-/// Moves a cell to the scale that an overflow showed, until it decides again.
-fn lower(config: &Config, scale: Scale, incoming: Scale, cell: &mut Cell) {
-    cell.scale = scale;
-    cell.flags &= !cell::PROMISED;
-    if config.policy().wants_operands() {
-        let factor = scale / incoming;
-        cell.real = libm::ldexp(1.0, factor.log2());
-    }
+/// Ends a step of one cell: decides the next step's scale under `measured` and `amax`, and moves nothing under
+/// other policies.
+///
+/// A step that was skipped is finished too.  A tensor that was not visited in it, or had no finite nonzero
+/// value, keeps its scale.
+pub fn finish(config: &Config, cell: &mut Cell) -> Record {
+    track::finish(config, cell)
 }
 
 /// Moves the scale of a policy that serves the whole model, after a step that was clean or not.

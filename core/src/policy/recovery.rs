@@ -3,15 +3,17 @@
 use super::Config;
 use crate::{scale::Scale, statistics::Outcome};
 
-/// Returns the scale at which the tensor of an outcome would not have overflowed, with the
-/// configured headroom, or `None` where no legal scale prevents overflow or nothing was finite.
+/// Returns the greatest scale at which the tensor of an outcome would not have overflowed, one binade less
+/// under `normal` and `range`, whose cells keep it; `None` where no legal scale prevents overflow or
+/// nothing was finite.
 ///
 /// `incoming` is the scale that the f32 values carried before they were narrowed.  The largest
 /// magnitude alone decides, so that one exact move is enough.
 pub fn recover(config: &Config, outcome: &Outcome, incoming: Scale) -> Option<Scale> {
     let shifts = config.narrowing().shifts(outcome.max_abs())?;
     let ceiling = Scale::new((shifts.greatest + incoming.log2()).min(Scale::MAX.log2())).ok()?;
-    Some(Scale::saturating(ceiling.log2() - i32::from(config.headroom())))
+    let headroom = i32::from(config.policy().wants_operands());
+    Some(Scale::saturating(ceiling.log2() - headroom))
 }
 
 /// Returns the scale that a join leaves with under `normal` and `range`, or `None` where none fits.

@@ -11,10 +11,10 @@ use crate::policy::{Cell, Config};
 pub(super) const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
 
 const MAGIC: [u8; 8] = *b"adaloss\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Magic, version, capacity, cells in use, digest of the configuration; totals, visits, skips.
-const HEADER: usize = 8 + 4 * 4 + 4 * 8 + 2 * 4;
+const HEADER: usize = 8 + 4 * 4 + 5 * 8 + 2 * 4;
 
 impl<const CELLS: usize> LossScaler<CELLS> {
     /// The size of a checkpoint, whatever the number of cells in use.
@@ -77,11 +77,11 @@ impl State {
         if length != expected {
             return Err(CheckpointError::Length { expected, length });
         }
-        let Totals { steps, skipped, recovered, decisions } = self.totals;
+        let Totals { steps, skipped, recovered, certificates, broken } = self.totals;
         let in_use = self.in_use(cells);
         let config = config_digest(&self.config);
         let words = [VERSION, cells.len() as u32, in_use.len() as u32, config];
-        let counters = [steps, skipped, recovered, decisions];
+        let counters = [steps, skipped, recovered, certificates, broken];
         let progress = [self.visits, self.skipped_in_row];
         let unused = core::iter::repeat_n([0; Cell::BYTES], cells.len() - in_use.len());
         let bytes = MAGIC
@@ -151,20 +151,21 @@ impl State {
             steps: reader.u64().ok_or(truncated)?,
             skipped: reader.u64().ok_or(truncated)?,
             recovered: reader.u64().ok_or(truncated)?,
-            decisions: reader.u64().ok_or(truncated)?,
+            certificates: reader.u64().ok_or(truncated)?,
+            broken: reader.u64().ok_or(truncated)?,
         };
         let visits = reader.u32().ok_or(truncated)?;
         let skipped_in_row = reader.u32().ok_or(truncated)?;
         if !are_possible(&self.config, &totals, skipped_in_row) {
             return Err(CheckpointError::Counts);
         }
-        let loss = reader.cell(0)?;
+        let loss = reader.cell(&self.config, 0)?;
         let no_such_cell = CheckpointError::Cell { index: cells.len() + 1 };
         let (used, unused) = cells.split_at_mut_checked(in_use).ok_or(no_such_cell)?;
         // All are looked at before the first is written.
         let mut ahead = reader;
         for index in 1..=used.len() {
-            ahead.cell(index)?;
+            ahead.cell(&self.config, index)?;
         }
         // What is not in use is zero: one scaler has one block of bytes.
         for (index, _) in (in_use + 1..).zip(unused) {
@@ -174,12 +175,13 @@ impl State {
             }
         }
         for (index, to) in (1..).zip(used) {
-            *to = reader.cell(index)?;
+            *to = reader.cell(&self.config, index)?;
         }
         self.histogram.clear();
         (self.loss, self.totals, self.visits) = (loss, totals, visits);
         (self.skipped_in_row, self.in_use) = (skipped_in_row, in_use);
-        self.progress = Progress::default();
+        // What a step under way had shown is of no use without the step.
+        self.progress = Progress { has_seen: true, ..Progress::default() };
         Ok(())
     }
 }
@@ -212,9 +214,10 @@ impl Reader<'_> {
         self.take().map(u32::from_le_bytes)
     }
 
-    fn cell(&mut self, index: usize) -> Result<Cell, CheckpointError> {
+    fn cell(&mut self, config: &Config, index: usize) -> Result<Cell, CheckpointError> {
         self.take()
             .and_then(|bytes| Cell::from_bytes(&bytes))
+            .filter(|cell| cell.is_possible(config))
             .ok_or(CheckpointError::Cell { index })
     }
 
@@ -254,7 +257,7 @@ pub enum CheckpointError {
     OtherConfig,
     /// More steps were skipped, in all or in a row, than a run can have skipped.
     Counts,
-    /// A cell holds what no cell can hold.
+    /// A cell holds what no cell, or none of this policy's, can hold.
     Cell {
         /// Which cell: 0 is the loss, 1 the first layer.
         index: usize,
@@ -267,7 +270,8 @@ impl fmt::Display for CheckpointError {
             Self::Foreign => f.write_str("these bytes are no checkpoint of a loss scaler"),
             Self::Version { version } => write!(
                 f,
-                "a checkpoint of version {version} cannot be read, only version {VERSION} can"
+                "a checkpoint of version {version} cannot be read, only version {VERSION} can: begin with \
+                 a new scaler, which finds its scales within a few steps"
             ),
             Self::Capacity { capacity, expected } => write!(
                 f,

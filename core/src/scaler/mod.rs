@@ -22,8 +22,8 @@ use crate::{
 
 /// Loss scales for a model of up to `CELLS` tensors, without a heap.
 ///
-/// A cell comes into being at its first visit.  Next to 32 bytes per cell, the scaler holds one
-/// histogram of 4096 bytes, which every calibration uses in turn, and the last `CELLS` certificates.
+/// A cell comes into being at its first visit.  Next to 28 bytes per cell, the scaler holds one
+/// histogram of 4096 bytes, which every certificate is made from in turn, and the last `CELLS` certificates.
 ///
 /// # Examples
 ///
@@ -56,8 +56,10 @@ pub struct Totals {
     pub skipped: u64,
     /// Visits that were replayed at another scale because they overflowed.
     pub recovered: u64,
-    /// Visits that decided a scale.
-    pub decisions: u64,
+    /// Visits that left a certificate, or, under `normal` and `range`, decided.
+    pub certificates: u64,
+    /// Visits at which more underflowed than twice what the last certificate of their cell promised.
+    pub broken: u64,
 }
 
 /// One line of the certificate log.
@@ -96,8 +98,8 @@ impl<const CELLS: usize> LossScaler<CELLS> {
     /// Begins a training step: one backward pass, or several that are accumulated.
     ///
     /// With accumulation, call [`Step::loss`] and the layers once per micro-batch and finish once:
-    /// each gradient is unscaled with the scale it carries, so that scales may differ between the
-    /// micro-batches, and one bad micro-batch discards the whole step.
+    /// a scale moves between steps only, so that the same values give the same scales however they are split,
+    /// and one bad micro-batch discards the whole step.
     pub fn begin(&mut self) -> Step<'_> {
         self.state.begin_with(&mut self.cells, Some(self.log.as_mut_view()))
     }

@@ -5,7 +5,7 @@ use super::{
     step::{Log, Progress, Visit},
 };
 use crate::{
-    policy::{self, Cell, Config},
+    policy::{self, Cell, Config, Record, Seen},
     statistics::Histogram,
     unscale::{Place, Verdict},
 };
@@ -62,6 +62,9 @@ impl State {
     }
 
     /// Begins a training step; see [`LossScaler::begin`](super::LossScaler::begin).
+    ///
+    /// A step that was begun before and not finished is as if it had never been, but for the first scales of cells
+    /// and the count of promises.
     pub fn begin<'s>(&'s mut self, cells: &'s mut [Cell]) -> Step<'s> {
         self.begin_with(cells, None)
     }
@@ -75,7 +78,13 @@ impl State {
     }
 
     pub(super) fn begin_with<'s>(&'s mut self, cells: &'s mut [Cell], log: Log<'s>) -> Step<'s> {
-        self.progress = Progress::default();
+        let unfinished = core::mem::take(&mut self.progress);
+        if unfinished.has_seen {
+            // A step that was dropped shows nothing.
+            let in_use = self.in_use.min(cells.len());
+            let layers = cells.iter_mut().take(in_use);
+            layers.chain([&mut self.loss]).for_each(|cell| cell.set_seen(Seen::NOTHING));
+        }
         Step::new(self, cells, log)
     }
 
@@ -159,7 +168,8 @@ impl State {
         let visit = self.progress.last?;
         self.visits = self.visits.wrapping_add(1);
         count(&mut self.totals.recovered, visit.replayed);
-        count(&mut self.totals.decisions, visit.certificate.is_some());
+        count(&mut self.totals.certificates, visit.certificate.is_some());
+        count(&mut self.totals.broken, visit.broke_promise);
         visit.certificate.map(|certificate| Decision {
             step: self.totals.steps,
             place: visit.place,
@@ -167,9 +177,27 @@ impl State {
         })
     }
 
-    /// Ends a step: moves the scale of the whole model, and counts.
-    pub(super) fn finish(&mut self) -> Verdict {
+    /// Ends a step: moves the scales, and counts.
+    pub(super) fn finish(
+        &mut self,
+        cells: &mut [Cell],
+        record: &mut dyn FnMut(Place, Record),
+    ) -> Verdict {
         let Progress { bad, overflowed, .. } = core::mem::take(&mut self.progress);
+        if self.config.policy().follows_maxima() {
+            let in_use = self.in_use.min(cells.len());
+            let layers = cells.iter_mut().take(in_use).enumerate();
+            let layers = layers.map(|(id, cell)| (Place::Layer(id), cell));
+            for (place, cell) in core::iter::once((Place::Loss, &mut self.loss)).chain(layers) {
+                let seen = cell.seen();
+                if seen != Seen::NOTHING {
+                    let left = policy::finish(&self.config, cell);
+                    if seen.visited {
+                        record(place, left);
+                    }
+                }
+            }
+        }
         policy::step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
         count(&mut self.totals.steps, true);
         let Some((layer, cause)) = bad else {

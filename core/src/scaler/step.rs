@@ -1,6 +1,6 @@
 //! One training step: each tensor is measured, decided, narrowed, and replayed if it overflows.
 
-use core::fmt;
+use core::{convert::Infallible, fmt};
 
 use heapless::deque::DequeView;
 
@@ -9,8 +9,8 @@ use crate::{
     apply::Pass,
     format::{Noise, Overflow},
     policy::{
-        Cell, Certificate, Operands, Recovery, decide, decide_from_operands, decide_join, due,
-        join_target, note, outgoing, recover,
+        Cell, Certificate, Operands, Record, Seen, breaks_promise, certify, decide_from_operands,
+        decide_join, due, join_target, note, outgoing,
     },
     propagate::{Scaled, common_scale},
     scale::{Scale, Shift},
@@ -35,7 +35,9 @@ pub(super) type Log<'s> = Option<&'s mut DequeView<Decision>>;
 pub(super) struct Progress {
     pub(super) bad: Option<(Place, Cause)>,
     pub(super) overflowed: bool,
-    tiny: u64,
+    /// Whether cells hold what this step showed.
+    pub(super) has_seen: bool,
+    pub(super) tiny: u64,
     pub(super) last: Option<Visit>,
 }
 
@@ -50,10 +52,14 @@ pub struct Visit {
     pub outgoing: Scale,
     /// What narrowing did, after a replay.
     pub outcome: Outcome,
-    /// The decision, if one was due.
+    /// The certificate for `outgoing`, or the decision, if one was due.
     pub certificate: Option<Certificate>,
     /// Whether the tensor overflowed and was replayed.
     pub replayed: bool,
+    /// How often the pass was called: once, and once more for a replay, a first visit or a certificate.
+    pub passes: u8,
+    /// Whether more underflowed than twice what the last certificate of the cell promised.
+    pub broke_promise: bool,
 }
 
 /// The branches of a join, each with the shift to the scale that all are brought to.
@@ -101,7 +107,7 @@ impl<'s> Step<'s> {
 
     /// Narrows the gradient of the loss, which arrives in f32 and unscaled, through its cell.
     ///
-    /// `pass` is called once, or twice when the cell calibrates, and once more when it overflows.
+    /// `pass` is called once; once more at the first visit, where it overflows, and for a certificate.
     /// Under `normal` and `range` the gradient is only carried into the format; those decide with
     /// [`loss_with`](Self::loss_with).
     ///
@@ -136,8 +142,8 @@ impl<'s> Step<'s> {
 
     /// Takes a gradient back through a layer, whose f32 results are narrowed through cell `id`.
     ///
-    /// `pass` computes the same f32 results each time it is called: once, twice when the cell
-    /// calibrates, and once more when it overflows.  No f32 copy of the results has to be kept.
+    /// `pass` computes the same f32 results each time it is called: once, and once more at the first
+    /// visit, where they overflow, and for a certificate.  No f32 copy of the results has to be kept.
     /// Under `normal` and `range` the scale is carried through; those decide with
     /// [`layer_with`](Self::layer_with).
     ///
@@ -151,7 +157,9 @@ impl<'s> Step<'s> {
         mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
     ) -> Result<Scaled<U>, StepError<E>> {
         let (value, incoming) = gradient.as_ref().into_parts();
-        self.visit(Place::Layer(id), incoming, Evidence::Results, |p| pass(value, p))
+        self.tracing(gradient.origin(), |step| {
+            step.visit(Place::Layer(id), incoming, Evidence::Results, |p| pass(value, p))
+        })
     }
 
     /// Like [`layer`](Self::layer), for every policy: `operands` describes the incoming gradient
@@ -170,7 +178,9 @@ impl<'s> Step<'s> {
         let (value, incoming) = gradient.as_ref().into_parts();
         let mut operands = || operands(value);
         let evidence = Evidence::Operands(&mut operands);
-        self.visit(Place::Layer(id), incoming, evidence, |p| pass(value, p))
+        self.tracing(gradient.origin(), |step| {
+            step.visit(Place::Layer(id), incoming, evidence, |p| pass(value, p))
+        })
     }
 
     /// Sums branches in f32, in the order given, and narrows the sum through cell `id`.
@@ -228,9 +238,11 @@ impl<'s> Step<'s> {
         mut pass: impl FnMut(&Branches<'_, T>, &mut Pass<'_>) -> Result<U, E>,
     ) -> Result<Scaled<U>, StepError<E>> {
         let scales = branches.iter().map(Scaled::scale);
-        self.join_scales(id, scales, |p| {
-            let common = p.incoming();
-            pass(&Branches { branches, common }, p)
+        self.tracing(branches.iter().filter_map(Scaled::origin), |step| {
+            step.join_scales(id, scales, |p| {
+                let common = p.incoming();
+                pass(&Branches { branches, common }, p)
+            })
         })
     }
 
@@ -296,8 +308,41 @@ impl<'s> Step<'s> {
         operation: impl FnOnce(&T, f32) -> (U, Unscaled),
     ) -> U {
         let (weight_gradient, met) = gradient.unscale(operation);
-        self.unscaled(id, &met);
+        self.tracing(gradient.origin(), |step| step.unscaled(id, &met));
         weight_gradient
+    }
+
+    /// Does something with gradients that left the cells of `origins`, and takes note if its f32 sums are the first
+    /// values of the step that are not finite.
+    fn tracing<R>(
+        &mut self,
+        origins: impl IntoIterator<Item = Place>,
+        operation: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let was_usable = self.first_bad().is_none();
+        let result = operation(self);
+        if was_usable && matches!(self.first_bad(), Some((_, Cause::NonFinite))) {
+            origins.into_iter().for_each(|origin| self.sums_overflowed(origin));
+        }
+        result
+    }
+
+    /// Takes note that f32 sums of values that left the cell of `origin` overflowed, although the values are
+    /// finite: its scale is lower in the next step.
+    ///
+    /// [`unscale`](Self::unscale), [`layer`](Self::layer) and [`join`](Self::join) do this themselves, for gradients
+    /// whose [`origin`](Scaled::origin) is known.  A place without a cell is passed over, and so are all under policies
+    /// that do not follow maxima.
+    pub fn sums_overflowed(&mut self, origin: Place) {
+        let follows = self.state.config.policy().follows_maxima();
+        let is_in_use = self.state.cell(self.cells, origin).is_some();
+        if follows
+            && is_in_use
+            && let Ok(cell) = self.state.cell_mut::<Infallible>(self.cells, origin)
+        {
+            cell.sums_overflowed();
+            self.state.progress.has_seen = true;
+        }
     }
 
     /// Takes note of what unscaling the weight gradient of layer `id` met, as [`unscale`](Self::unscale) does:
@@ -338,12 +383,44 @@ impl<'s> Step<'s> {
         self.state.progress.tiny
     }
 
-    /// Ends the step and judges it.
+    /// Ends the step: decides the scales of the next one, and judges this one.
     pub fn finish(self) -> Verdict {
-        self.state.finish()
+        self.finish_with(|_, _| {})
     }
 
-    /// Visits one tensor: decide if due, narrow, replay if it overflowed, take note.
+    /// Ends the step, and shows what it left behind in each cell that was visited, the loss first: records
+    /// from which [`repeat`](crate::policy::repeat) has every scale again.
+    pub fn finish_with(self, mut record: impl FnMut(Place, Record)) -> Verdict {
+        self.state.finish(self.cells, &mut record)
+    }
+
+    /// Returns what a tensor showed in this step so far; [`Seen::NOTHING`] of one that was not visited.
+    ///
+    /// Machines that share a step exchange these, [merge](Seen::merge) them, and
+    /// [set](Self::set_seen) the same everywhere before they finish.
+    pub fn seen(&self, place: Place) -> Seen {
+        self.state.cell(self.cells, place).map_or(Seen::NOTHING, Cell::seen)
+    }
+
+    /// Takes what a tensor showed on all machines instead of what it showed here.
+    ///
+    /// # Errors
+    ///
+    /// The place is no cell of this scaler.  Under policies that do not follow maxima nothing happens.
+    pub fn set_seen(&mut self, place: Place, seen: Seen) -> Result<(), StepError<Infallible>> {
+        if let Place::Weight(id) = place {
+            return Err(StepError::NoCell { id, cells: self.cells.len() });
+        }
+        let follows = self.state.config.policy().follows_maxima();
+        let cell = self.state.cell_mut(self.cells, place)?;
+        if follows {
+            cell.set_seen(seen);
+            self.state.progress.has_seen = true;
+        }
+        Ok(())
+    }
+
+    /// Visits one tensor: narrow, take note, narrow once more if that is needed, certify if that is due.
     fn visit<U, E>(
         &mut self,
         place: Place,
@@ -352,51 +429,88 @@ impl<'s> Step<'s> {
         mut pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
     ) -> Result<Scaled<U>, StepError<E>> {
         let config = self.state.config;
-        let narrowing = config.narrowing();
+        let (policy, narrowing) = (config.policy(), config.narrowing());
         let noise = Noise { seed: config.seed(), stream: self.state.visits };
         // The cell is written back at the end, so that a pass that fails changes nothing.
         let mut cell = self.state.cell_before(self.cells, place)?;
-
-        let measure = |histogram: &mut Histogram| {
+        let mut passes = 0;
+        let certifies = policy.follows_maxima() && due(&config, &cell).is_some();
+        if certifies {
+            let histogram = &mut self.state.histogram;
             histogram.clear();
             let mut scratch = Outcome::EMPTY;
-            pass(&mut Pass::measuring(narrowing, incoming, &mut scratch, histogram)).map(drop)
-        };
-        let (mut leaving, certificate) =
-            self.settle(place, incoming, evidence, &mut cell, measure).map_err(StepError::Pass)?;
-
+            passes += 1;
+            pass(&mut Pass::measuring(narrowing, incoming, &mut scratch, histogram))
+                .map_err(StepError::Pass)?;
+        }
         let mut store = |leaving: Scale| {
+            passes += 1;
             let mut outcome = Outcome::EMPTY;
             pass(&mut Pass::storing(narrowing, noise, incoming, leaving, &mut outcome))
                 .map(|value| (value, outcome))
                 .map_err(StepError::Pass)
         };
-        let (mut value, mut outcome) = store(leaving)?;
-        note(&config, &outcome, incoming, &mut cell);
 
-        let is_fatal =
-            |outcome: &Outcome| outcome.overflow > 0 && narrowing.overflow == Overflow::Infinity;
-        let mut replayed = false;
-        if is_fatal(&outcome)
-            && outcome.nonfinite == 0 // which no scale cures
-            && config.recovery() == Recovery::Replay
-            && !config.policy().is_whole_model()
-            && let Some(scale) = recover(&config, &outcome, incoming)
-        {
-            (leaving, replayed) = (scale, true);
-            (value, outcome) = store(scale)?;
+        let mut leaving = incoming;
+        let (mut certificate, mut joined) = (None, None);
+        if policy.follows_maxima() || policy.is_whole_model() && place == Place::Loss {
+            leaving = outgoing(&config, &cell, incoming);
+        } else if policy.wants_operands() {
+            let is_due = due(&config, &cell).is_some();
+            match evidence {
+                Evidence::Operands(operands) => {
+                    if is_due {
+                        let operands = operands();
+                        certificate =
+                            Some(decide_from_operands(&config, &operands, incoming, &mut cell));
+                    }
+                    leaving = outgoing(&config, &cell, incoming);
+                }
+                Evidence::Join(pick) => joined = Some(pick),
+                Evidence::Results => {}
+            }
         }
+        let (mut value, mut outcome) = store(leaving)?;
+        if let Some(pick) = joined {
+            let decision = decide_join(&config, &outcome, incoming, pick, &mut cell);
+            certificate = Some(decision);
+            if decision.scale != leaving {
+                leaving = decision.scale;
+                (value, outcome) = store(leaving)?;
+            }
+        }
+        let was_calibrated = cell.is_calibrated();
+        let again = note(&config, &outcome, incoming, &mut cell);
+        if let Some(scale) = again {
+            leaving = scale;
+            (value, outcome) = store(leaving)?;
+        }
+        let replayed = again.is_some() && (was_calibrated || policy.wants_operands());
+        let broke_promise = breaks_promise(&config, &outcome, &cell);
+        if certifies {
+            certificate = Some(certify(&config, &self.state.histogram, leaving, &mut cell));
+        }
+
         self.state.progress.overflowed |= outcome.overflow > 0;
         if outcome.nonfinite > 0 {
             self.reject(place, Cause::NonFinite);
-        } else if is_fatal(&outcome) {
+        } else if outcome.overflow > 0 && narrowing.overflow == Overflow::Infinity {
             self.reject(place, Cause::Overflow);
         }
-
-        let visit = Visit { place, incoming, outgoing: leaving, outcome, certificate, replayed };
+        let visit = Visit {
+            place,
+            incoming,
+            outgoing: leaving,
+            outcome,
+            certificate,
+            replayed,
+            passes,
+            broke_promise,
+        };
         *self.state.cell_mut(self.cells, place)? = cell;
+        self.state.progress.has_seen = true;
         self.keep(visit);
-        Ok(Scaled::new(value, leaving))
+        Ok(Scaled::from_cell(value, leaving, place))
     }
 
     /// Keeps what a visit leaves behind.
@@ -409,41 +523,6 @@ impl<'s> Step<'s> {
             // There is room now, unless there is none at all.
             let _ = log.push_back(decision);
         }
-    }
-
-    /// Returns the scale that a tensor leaves with, and the decision if one was due.
-    fn settle<E>(
-        &mut self,
-        place: Place,
-        incoming: Scale,
-        evidence: Evidence<'_>,
-        cell: &mut Cell,
-        measure: impl FnOnce(&mut Histogram) -> Result<(), E>,
-    ) -> Result<(Scale, Option<Certificate>), E> {
-        let State { config, histogram, .. } = &mut *self.state;
-        let policy = config.policy();
-        let is_due = due(config, cell).is_some();
-        let mut certificate = None;
-        if policy.wants_histogram() && is_due {
-            measure(histogram)?;
-            certificate = Some(decide(config, histogram, cell));
-        } else if policy.wants_operands() {
-            match evidence {
-                Evidence::Results => return Ok((incoming, None)),
-                Evidence::Join(pick) => {
-                    measure(histogram)?;
-                    let certificate = decide_join(config, histogram, incoming, pick, cell);
-                    return Ok((certificate.scale, Some(certificate)));
-                }
-                Evidence::Operands(operands) if is_due => {
-                    certificate = Some(decide_from_operands(config, &operands(), incoming, cell));
-                }
-                Evidence::Operands(_) => {}
-            }
-        } else if policy.is_whole_model() && place != Place::Loss {
-            return Ok((incoming, None));
-        }
-        Ok((outgoing(config, cell, incoming), certificate))
     }
 }
 

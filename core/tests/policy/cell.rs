@@ -1,8 +1,11 @@
-//! A cell is 32 bytes that come back as they went, or not at all.
+//! A cell is 28 bytes that come back as they went, or not at all.
 
 use adaloss_core::{
     format::Format,
-    policy::{Amax, Backoff, Cell, Config, Policy, Preset, Trigger, decide, note, step},
+    policy::{
+        Amax, Backoff, Cell, Config, Policy, Preset, Range, Seen, Trigger, certify, finish, note,
+        step,
+    },
     scale::Scale,
     statistics::Outcome,
 };
@@ -25,6 +28,7 @@ fn configs(format: Format) -> Vec<Config> {
         amax(1),
         amax(12),
         amax(u16::MAX),
+        Policy::Range(Range::new(format)),
     ];
     let mut configs: Vec<Config> =
         policies.into_iter().map(|policy| config.with_policy(policy).expect("legal")).collect();
@@ -32,7 +36,8 @@ fn configs(format: Format) -> Vec<Config> {
     configs
 }
 
-fn round_trips(cell: &Cell) {
+fn round_trips(config: &Config, cell: &Cell) {
+    assert!(cell.is_possible(config), "{cell:?} of {config:?}");
     let bytes = cell.to_bytes();
     let read = Cell::from_bytes(&bytes).expect("the bytes of a cell");
     assert_eq!(&read, cell);
@@ -45,14 +50,18 @@ fn cells_that_live_come_back_as_they_went() {
     for format in [Format::BINARY16, Format::E4M3, Format::BFLOAT16] {
         for config in configs(format) {
             let mut cell = config.cell();
-            round_trips(&cell);
+            round_trips(&config, &cell);
             for _ in 0..200 {
                 let tensor = Tensor::draw(&mut generator);
-                match generator.below(4) {
+                match generator.below(5) {
                     0 => {
-                        decide(&config, &tensor.histogram(config.narrowing()), &mut cell);
+                        let histogram = tensor.histogram(config.narrowing());
+                        certify(&config, &histogram, cell.scale(), &mut cell);
                     }
-                    1 => step(&config, generator.below(3) > 0, &mut cell),
+                    1 => {
+                        finish(&config, &mut cell);
+                    }
+                    2 => step(&config, generator.below(3) > 0, &mut cell),
                     _ => {
                         let elements = 100 + tensor.values.len() as u64;
                         let outcome = Outcome {
@@ -65,7 +74,7 @@ fn cells_that_live_come_back_as_they_went() {
                         note(&config, &outcome, tensor.incoming, &mut cell);
                     }
                 }
-                round_trips(&cell);
+                round_trips(&config, &cell);
             }
         }
     }
@@ -75,13 +84,33 @@ fn cells_that_live_come_back_as_they_went() {
 #[test]
 fn the_bytes_of_a_new_cell() {
     let bytes = Cell::at(Scale::saturating(-3)).to_bytes();
-    assert_eq!(bytes.len(), 32);
+    assert_eq!(bytes.len(), 28);
     assert_eq!(bytes[0..8], 1.0_f64.to_le_bytes());
-    assert_eq!(bytes[8..12], [0; 4], "age");
-    assert_eq!(bytes[12..14], [0xfd, 0xff], "scale");
-    assert_eq!(bytes[14..16], [Trigger::First as u8, 0], "trigger and flags");
-    assert_eq!(bytes[16..28], [127; 12], "no maxima");
-    assert_eq!(bytes[28..32], [0; 4], "slot, reserved, visits in the slot");
+    assert_eq!(bytes[8..16], [0; 8], "the rest of the memory");
+    assert_eq!(bytes[16..20], [0; 4], "age");
+    assert_eq!(bytes[20..22], [0xfd, 0xff], "scale");
+    assert_eq!(bytes[22..24], (126_i16 * 128).to_le_bytes(), "no limit");
+    assert_eq!(bytes[24..26], [Trigger::First as u8, 0], "trigger and flags");
+    assert_eq!(bytes[26..28], [127, 0], "nothing seen, reserved");
+}
+
+/// What `measured` remembers: eleven bytes.
+#[test]
+fn the_memory_of_measured() {
+    let config = Config::for_format(Format::BINARY16);
+    let mut cell = config.cell();
+    for ceiling in [10, 9, 10, 10, 8, 10] {
+        let seen = Seen { ceiling, overflowed: ceiling == 8, visited: true, ..Seen::NOTHING };
+        cell.set_seen(seen);
+        finish(&config, &mut cell);
+    }
+    let bytes = cell.to_bytes();
+    assert_eq!(bytes[0..4], [8, 10, 10, 10], "the last four ceilings");
+    assert_eq!(bytes[4..6], (8_i16 * 128 + 2).to_le_bytes(), "the least of late");
+    assert_eq!(bytes[6..8], 128_u16.to_le_bytes(), "headroom of the usual guess");
+    assert_eq!(bytes[8..10], 63_u16.to_le_bytes(), "headroom of the least guess");
+    assert_eq!(bytes[10], 2 | 1 << 7, "the next place in the ring; the usual guess is in use");
+    assert_eq!(bytes[11..16], [0; 5]);
 }
 
 #[test]
@@ -92,24 +121,68 @@ fn bytes_that_no_cell_has_are_refused() {
         bytes[at..at + with.len()].copy_from_slice(with);
         assert_eq!(Cell::from_bytes(&bytes), None, "{with:?} at {at}");
     };
-    for real in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, -1.0] {
-        refused(0, &real.to_le_bytes());
-    }
     for scale in [127_i16, -127, 254, i16::MAX, i16::MIN] {
-        refused(12, &scale.to_le_bytes());
+        refused(20, &scale.to_le_bytes());
     }
-    for trigger in 6..=255 {
-        refused(14, &[trigger]);
+    for limit in [126_i16 * 128 + 1, -126 * 128 - 1, i16::MAX, i16::MIN] {
+        refused(22, &limit.to_le_bytes());
     }
-    for flags in 4..=255 {
-        refused(15, &[flags]);
+    for trigger in 4..=255 {
+        refused(24, &[trigger]);
     }
-    for slot in 12..=255 {
-        refused(28, &[slot]);
+    for flags in 64..=255 {
+        refused(25, &[flags]);
     }
     for reserved in 1..=255 {
-        refused(29, &[reserved]);
+        refused(27, &[reserved]);
     }
+}
+
+/// A cell that no step of its policy leaves is possible in none of its runs.
+#[test]
+fn memories_that_a_policy_cannot_have_are_impossible() {
+    const REMEMBERS: u8 = 32;
+    let measured = Config::for_format(Format::E4M3);
+    let with = |policy| measured.with_policy(policy).expect("legal");
+    let amax = with(Policy::Amax(Amax { window: 100, margin: 0 }));
+    let backoff = with(Policy::Backoff(Backoff::chainer(7).expect("legal")));
+    let range = with(Policy::Range(Range::new(Format::E4M3)));
+    let fixed = with(Policy::Fixed(Scale::saturating(5)));
+    let forged = |config: &Config, flags: u8, at: usize, with: &[u8]| {
+        let mut bytes = config.cell().to_bytes();
+        bytes[25] = flags;
+        bytes[at..at + with.len()].copy_from_slice(with);
+        Cell::from_bytes(&bytes).expect("the bytes of a cell").is_possible(config)
+    };
+    for real in [f64::NAN, f64::INFINITY, 0.0, -0.0, -1.0] {
+        assert!(!forged(&range, 1, 0, &real.to_le_bytes()), "{real}");
+        assert!(!forged(&backoff, 1, 0, &real.to_le_bytes()), "{real}");
+    }
+    assert!(!forged(&backoff, 1, 0, &70_000.0_f64.to_le_bytes()), "above the cap");
+    assert!(!forged(&backoff, 1, 0, &3.0_f64.to_le_bytes()), "not the scale's");
+    assert!(!forged(&fixed, 0, 20, &[6, 0]), "another scale");
+    assert!(!forged(&measured, 0, 0, &[1]), "nothing was remembered");
+    // Ring, least, t, u, place.
+    let memory = |ring: [u8; 4], t: u16, u: u16, place: u8| {
+        let ([t0, t1], [u0, u1]) = (t.to_le_bytes(), u.to_le_bytes());
+        let [r0, r1, r2, r3] = ring;
+        forged(
+            &measured,
+            REMEMBERS,
+            0,
+            &[r0, r1, r2, r3, 0, 1, t0, t1, u0, u1, place, 0, 0, 0, 0, 0],
+        )
+    };
+    assert!(memory([1, 2, 3, 4], 256, 319, 0x83) && memory([1, 2, 127, 127], 0, 0, 2));
+    assert!(!memory([1, 2, 3, 4], 257, 0, 0) && !memory([1, 2, 3, 4], 0, 320, 0));
+    assert!(!memory([1, 127, 3, 4], 0, 0, 1) && !memory([1, 2, 127, 127], 0, 0, 1));
+    let slots = |slot: u8, in_slot: u8| {
+        let mut bytes = [5; 16];
+        (bytes[12], bytes[13], bytes[14], bytes[15]) = (slot, in_slot, 0, 0);
+        forged(&amax, REMEMBERS, 0, &bytes)
+    };
+    assert!(slots(0, 1) && slots(11, 9));
+    assert!(!slots(12, 1) && !slots(0, 0) && !slots(0, 10));
 }
 
 proptest! {
@@ -121,26 +194,26 @@ proptest! {
     fn any_bytes_are_refused_or_come_back(
         mut bytes: [u8; Cell::BYTES],
         legal in any::<bool>(),
-        fields: (f64, i32, u8, u8, u8, u16),
+        fields: (i32, i32, u8, u8),
     ) {
         if legal {
-            let (real, scale, trigger, flags, slot, in_slot) = fields;
-            bytes[0..8].copy_from_slice(&real.abs().to_le_bytes());
-            bytes[12..14].copy_from_slice(&((scale % 127) as i16).to_le_bytes());
-            bytes[14..16].copy_from_slice(&[trigger % 6, flags % 4]);
-            bytes[28..30].copy_from_slice(&[slot % 12, 0]);
-            bytes[30..32].copy_from_slice(&in_slot.to_le_bytes());
-            let is_number = real.is_finite() && real != 0.0;
-            prop_assert_eq!(Cell::from_bytes(&bytes).is_some(), is_number);
+            let (scale, limit, trigger, flags) = fields;
+            bytes[20..22].copy_from_slice(&((scale % 127) as i16).to_le_bytes());
+            bytes[22..24].copy_from_slice(&((limit % (126 * 128)) as i16).to_le_bytes());
+            bytes[24..26].copy_from_slice(&[trigger % 4, flags % 64]);
+            bytes[27] = 0;
+            prop_assert!(Cell::from_bytes(&bytes).is_some());
         }
         if let Some(mut cell) = Cell::from_bytes(&bytes) {
             prop_assert_eq!(cell.to_bytes(), bytes);
             for config in configs(Format::E5M2) {
                 let tensor = Tensor { values: vec![1.0, 3.0e-4], incoming: Scale::ONE };
-                decide(&config, &tensor.histogram(config.narrowing()), &mut cell);
+                certify(&config, &tensor.histogram(config.narrowing()), Scale::ONE, &mut cell);
                 let max_bits = 1.0_f32.to_bits();
                 let seen = Outcome { elements: 2, overflow: 1, max_bits, ..Outcome::EMPTY };
                 note(&config, &seen, Scale::MAX, &mut cell);
+                step(&config, true, &mut cell);
+                finish(&config, &mut cell);
             }
         }
     }

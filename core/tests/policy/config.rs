@@ -39,19 +39,19 @@ fn impossible_configurations_are_refused_by_name() {
     let measured = Measured::for_format(FORMAT);
     let refused = [
         (Policy::Amax(Amax { window: 0, ..AMAX }), ConfigError::NoWindow),
-        (Policy::Measured(Measured { max_growth: 0, ..measured }), ConfigError::NoGrowth),
-        (Policy::Amax(Amax { margin: 65, ..AMAX }), ConfigError::Headroom { binades: 65 }),
+        (Policy::Measured(Measured { most_headroom: 0, ..measured }), ConfigError::NoHeadroom),
+        (Policy::Amax(Amax { margin: 17, ..AMAX }), ConfigError::Headroom { binades: 17 }),
         (
-            Policy::Measured(Measured { headroom: 65, ..measured }),
-            ConfigError::Headroom { binades: 65 },
+            Policy::Measured(Measured { most_headroom: 17, ..measured }),
+            ConfigError::Headroom { binades: 17 },
         ),
     ];
     for (policy, error) in refused {
         assert_eq!(with(policy), Err(error), "{policy:?}");
         assert!(!error.to_string().is_empty());
     }
-    assert!(with(Policy::Measured(Measured { headroom: 64, max_growth: 1, ..measured })).is_ok());
-    assert!(with(Policy::Amax(Amax { margin: 64, ..AMAX })).is_ok());
+    assert!(with(Policy::Measured(Measured { most_headroom: 16, ..measured })).is_ok());
+    assert!(with(Policy::Amax(Amax { margin: 16, ..AMAX })).is_ok());
     for share in [-1e-9, 1.0, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         assert_eq!(Fraction::new(share), Err(ConfigError::Share), "{share}");
         assert_eq!(Normal::new(FORMAT, share), Err(ConfigError::Share), "{share}");
@@ -158,16 +158,13 @@ fn neighbours() -> Vec<Config> {
         Policy::Amax(Amax { window: 16 + 256, ..AMAX }),
         Policy::Amax(Amax { margin: 2, ..AMAX }),
         Policy::Measured(Measured { tolerance: Fraction::ZERO, ..measured }),
-        Policy::Measured(Measured { lost_mass: Fraction::ZERO, ..measured }),
-        Policy::Measured(Measured { lost_mass: Fraction::from_bits(u32::MAX), ..measured }),
-        Policy::Measured(Measured { headroom: 3, ..measured }),
-        Policy::Measured(Measured { slack: 3, ..measured }),
-        Policy::Measured(Measured { max_growth: 3, ..measured }),
+        Policy::Measured(Measured { tolerance: Fraction::from_bits(u32::MAX), ..measured }),
+        Policy::Measured(Measured { most_headroom: 3, ..measured }),
     ];
     let mut configs = vec![
         base,
         base.with_period(11).expect("legal"),
-        base.with_period(10 + (1 << 24)).expect("legal"),
+        base.with_period(100 + (1 << 24)).expect("legal"),
         base.with_max_skips(33).expect("legal"),
         base.with_max_skips(32 + (1 << 24)).expect("legal"),
         base.with_rounding(Rounding::NearestEven, 1),
@@ -235,12 +232,12 @@ fn defaults_are_the_documented_ones() {
     for format in formats() {
         let config = Config::for_format(format);
         let Policy::Measured(measured) = config.policy() else { panic!("measured") };
-        let small = format.encoding.bits() == 8;
-        assert_eq!(measured.headroom, if small { 2 } else { 1 });
         assert_eq!(measured.tolerance, Fraction::new(1e-3).expect("a share"));
-        assert_eq!((config.period(), config.recovery()), (10, Recovery::Replay));
-        let overflow = if small { Overflow::Saturate } else { Overflow::Infinity };
-        assert_eq!(config.narrowing().overflow, overflow);
+        assert_eq!((config.period(), config.recovery()), (100, Recovery::Replay));
+        assert_eq!(config.narrowing().overflow, Overflow::Infinity);
+        assert!(config.replays() && !config.with_recovery(Recovery::Skip).replays());
+        assert!(!config.with_overflow(Overflow::Saturate).replays());
+        assert!(!config.with_policy(Policy::Fixed(Scale::ONE)).expect("legal").replays());
         assert_eq!(config.narrowing().format, format);
         assert_eq!(config, Config::preset(Preset::Measured, format));
         assert_eq!(config.cell().scale(), Scale::ONE);

@@ -1,5 +1,5 @@
-//! The room `policy`: decisions against a search over every scale and element, triggers against a
-//! simulated run, and what a cell and a configuration are as bytes.
+//! The room `policy`: scales against their words and the whole past, evidence against a search over every
+//! scale and element, storms, and what a cell and a configuration are as bytes.
 
 mod amax;
 mod backoff;
@@ -9,8 +9,10 @@ mod config;
 mod measured;
 mod moved;
 mod normal;
-mod properties;
 mod range;
 mod recovery;
+mod split;
+mod storms;
 mod tensor;
 mod triggers;
+mod visit;

@@ -1,232 +1,271 @@
-//! `measured` against the search.
-
-use std::sync::Mutex;
+//! `measured` against its words: two guesses of the next ceiling.
 
 use adaloss_core::{
-    format::{Format, Narrowing, Rounding},
-    policy::{Cell, Config, Fraction, Measured, Policy, Rule, Trigger, Window, decide},
+    format::{Encoding, Format, Overflow, Rounding},
+    policy::{Config, Fraction, Measured, Policy, Recovery, Seen, finish},
     scale::Scale,
-    statistics::Histogram,
 };
 use adaloss_oracle::{
-    counted_narrowings, in_parallel,
+    counted_narrowings,
+    guesses::{Shown, TwoGuesses, placed},
+    in_parallel,
     inputs::SplitMix64,
-    narrowings,
-    search::{self, Decision, Tensor, counts},
 };
 
-use crate::tensor::Observe;
+use crate::visit::{ceiling, pow2, step, visit, with};
 
-/// Parameters that make every rule and bound matter now and then.
-fn draw_parameters(generator: &mut SplitMix64) -> Measured {
-    let share = |bits: &[u32], generator: &mut SplitMix64| {
-        Fraction::from_bits(bits[generator.below(bits.len())])
+fn measured(format: Format, most_headroom: u8) -> Policy {
+    Policy::Measured(Measured { most_headroom, ..Measured::for_format(format) })
+}
+
+/// Largest magnitudes that drift, leap, storm and rest, so that either guess is in use and every cap is reached.
+fn exponent(at: &mut i32, generator: &mut SplitMix64) -> i32 {
+    *at = match generator.below(40) {
+        0 => generator.below(60) as i32 - 40,
+        1..10 => *at + generator.below(5) as i32 - 2,
+        _ => *at,
     };
-    Measured {
-        tolerance: share(&[0, 4_294_967, 42_949_673, 1 << 30], generator),
-        lost_mass: share(&[0, 42_949, 4_294_967, 1 << 29], generator),
-        headroom: [0, 1, 2, 5][generator.below(4)],
-        slack: [0, 2, 2, 4][generator.below(4)],
-        max_growth: [1, 2, 16, 255][generator.below(4)],
-    }
-}
-
-fn config(narrowing: Narrowing, measured: Measured) -> Config {
-    Config::for_format(narrowing.format)
-        .with_rounding(narrowing.rounding, 0)
-        .with_overflow(narrowing.overflow)
-        .with_policy(Policy::Measured(measured))
-        .expect("legal parameters")
-}
-
-/// Decides once and compares with the search; returns the rule.
-fn check(config: &Config, tensor: &Tensor, cell: &mut Cell) -> Option<Rule> {
-    let Policy::Measured(measured) = config.policy() else { unreachable!("measured") };
-    let before = cell.is_calibrated().then(|| cell.scale().log2());
-    let current = cell.scale();
-    let narrowing = config.narrowing();
-    let expected = search::decide(measured, narrowing, tensor, before, current.log2());
-    let certificate = decide(config, &tensor.histogram(narrowing), cell);
-    let expected = expected?;
-    let context = || format!("{config:?} {tensor:?} from {before:?}");
-    assert_eq!(Decision::of(&certificate), expected, "{}", context());
-    assert_eq!(certificate.before, current);
-    assert_eq!(certificate.nonzero, tensor.values.len() as u64);
-    assert_eq!((cell.scale(), cell.age()), (certificate.scale, 0));
-    assert_eq!((cell.trigger(), cell.is_calibrated()), (Trigger::None, true));
-    Some(certificate.rule)
+    let leap = if generator.below(12) == 0 { generator.below(14) as i32 } else { 0 };
+    (*at + leap).clamp(-60, 60)
 }
 
 #[test]
-fn decisions_are_those_of_the_search() {
-    let rules = Mutex::new([0_u64; 4]);
+fn scales_are_those_of_the_two_guesses() {
     let checked = in_parallel(&counted_narrowings(), |&narrowing| {
-        let mut generator = SplitMix64(91);
+        let format = narrowing.format;
         let mut checked = 0;
-        for _ in 0..120 {
-            let config = config(narrowing, draw_parameters(&mut generator));
+        for (most_headroom, seed) in [(1, 1), (2, 2), (2, 3), (8, 4), (16, 5)] {
+            let mut generator = SplitMix64(seed);
+            let config = Config::for_format(format).with_rounding(narrowing.rounding, 0);
+            let config = with(config, measured(format, most_headroom));
             let mut cell = config.cell();
-            let mut tensor = Tensor::draw(&mut generator);
-            // The same cell over a drifting tensor: kept, limited and exempt moves.
-            for _ in 0..4 {
-                let Some(rule) = check(&config, &tensor, &mut cell) else { break };
-                let names = [Rule::Kept, Rule::Window, Rule::LostMass, Rule::Headroom];
-                let index = names.iter().position(|&name| name == rule).expect("one of four");
-                rules.lock().expect("no panic")[index] += 1;
+            let mut guesses = TwoGuesses::new(most_headroom.into());
+            let mut at = 0;
+            for nth in 0..1500 {
+                let incoming = Scale::saturating(generator.below(31) as i32 - 15);
+                let log2 = exponent(&mut at, &mut generator);
+                let max_abs = generator.between_binades(log2, log2).abs();
+                let values = [max_abs / 3.0, -max_abs, 0.0].map(|x| x * incoming.factor());
+                let expected = match nth {
+                    0 => placed(format.encoding, ceiling(&config, max_abs, Scale::ONE) - 1),
+                    _ => placed(format.encoding, guesses.greatest()),
+                };
+                let ceiling = ceiling(&config, max_abs, Scale::ONE);
+                let visited = visit(&config, &mut cell, &values, incoming);
+                let overflowed = ceiling < expected;
+                let left = if overflowed { ceiling } else { expected };
+                assert_eq!(visited.scale, left, "step {nth}, {config:?}");
+                assert_eq!(visited.outcome.overflow, 0);
+                assert_eq!(cell.scale().log2(), expected, "a scale moves between steps only");
+                assert_eq!(cell.seen().overflowed, overflowed);
+                finish(&config, &mut cell);
+                guesses.finish(Shown { ceiling, overflowed });
+                assert_eq!(cell.seen(), Seen::NOTHING);
                 checked += 1;
-                let drift = [0, 1, -3, 7, -20, 30][generator.below(6)];
-                let incoming = Scale::saturating(tensor.incoming.log2() + drift);
-                tensor = Tensor { incoming, ..tensor };
             }
         }
         checked
     });
-    let [kept, window, mass, headroom] = *rules.lock().expect("no panic");
-    println!(
-        "measured: {checked} decisions, {kept} kept, {window} by window, {mass} by lost mass, \
-         {headroom} by headroom"
-    );
-    assert!(kept.min(window).min(mass).min(headroom) > 300);
+    println!("measured: {checked} steps");
 }
 
-/// Stochastic rounding decides by its bounds.
+/// Where nothing is replayed, the scale is one binade below the least ceiling of late: whether overflow
+/// saturates, or a caller's kernel cannot replay.
 #[test]
-fn stochastic_rounding_decides_by_what_can_happen() {
-    let mut generator = SplitMix64(92);
-    for narrowing in narrowings().into_iter().filter(|n| n.rounding == Rounding::Stochastic) {
-        for _ in 0..15 {
-            let config = config(narrowing, draw_parameters(&mut generator));
-            check(&config, &Tensor::draw(&mut generator), &mut config.cell());
-        }
-    }
-}
-
-/// Tensors at the ends of f32 that carry the scales at the ends: every decision stays legal and is
-/// that of the search.
-#[test]
-fn extreme_tensors() {
-    let mut generator = SplitMix64(93);
-    for narrowing in counted_narrowings() {
-        for incoming in [Scale::MIN, Scale::ONE, Scale::MAX] {
-            for (least, greatest) in [(-149, -140), (-149, 127), (120, 127), (-3, 3)] {
-                let draw = |_| generator.between_binades(least, greatest);
-                let values = (0..60).map(draw).filter(|x| *x != 0.0).collect();
-                let tensor = Tensor { values, incoming };
-                let everywhere_overflow = counts(narrowing, &tensor, -126).1 > 0;
-                if everywhere_overflow {
-                    continue; // a test of its own below
-                }
-                let config = config(narrowing, Measured::for_format(narrowing.format));
-                let mut cell = config.cell();
-                check(&config, &tensor, &mut cell);
-                check(&config, &tensor, &mut cell);
+fn without_replay_the_least_ceiling_counts() {
+    for format in [Format::BINARY16, Format::E5M2, Format::E4M3] {
+        let config = Config::for_format(format);
+        let skips = config.with_recovery(Recovery::Skip);
+        let saturates = config.with_overflow(Overflow::Saturate);
+        for config in [skips, saturates, saturates.with_recovery(Recovery::Skip)] {
+            let mut generator = SplitMix64(7);
+            let (mut cell, mut at) = (config.cell(), 0);
+            let mut guesses = TwoGuesses::new(16);
+            for nth in 0..800 {
+                let log2 = exponent(&mut at, &mut generator);
+                let max_abs = pow2(log2);
+                let ceiling = ceiling(&config, max_abs, Scale::ONE);
+                let expected =
+                    if nth == 0 { ceiling - 1 } else { guesses.greatest_without_replay() };
+                let visited = step(&config, &mut cell, &[max_abs], Scale::ONE);
+                assert_eq!(visited.scale, expected, "step {nth}");
+                assert_eq!(visited.again, nth == 0, "nothing is replayed");
+                assert_eq!(visited.outcome.overflow > 0, ceiling < expected);
+                guesses.finish(Shown { ceiling, overflowed: ceiling < expected });
             }
         }
     }
 }
 
-/// Growth is limited where the decision asked for more, not where it asked for just as much.
+/// The example of the documentation, and what comes after it.
 #[test]
-fn growth_up_to_the_bound_is_not_limited() {
-    // 2^k lives at K in -16 - k ..= 15 - k; two binades of headroom; the middle is -2 - k.
-    for (max_growth, expected, limited) in [(20, -2, false), (19, -3, true), (21, -2, false)] {
-        let measured = Measured { max_growth, ..Measured::for_format(Format::E5M2) };
-        let config = config(Narrowing::to(Format::E5M2), measured);
+fn a_cell_by_hand() {
+    let config = Config::for_format(Format::BINARY16);
+    let mut cell = config.cell();
+    // A largest magnitude of 2^k has the ceiling 15 - k.
+    let mut scales = Vec::new();
+    for ceiling in [10, 10, 7, 10, 10] {
+        let visited = step(&config, &mut cell, &[pow2(15 - ceiling)], Scale::ONE);
+        scales.push((visited.scale, visited.again));
+    }
+    // The third overflows at 2^10 and is replayed at 2^7.
+    assert_eq!(scales, [(9, true), (10, false), (7, true), (7, false), (9, false)]);
+}
+
+/// One batch that is not like the others moves no scale, however far out it is, and costs one replay.
+#[test]
+fn an_outlier_moves_nothing() {
+    let config = Config::for_format(Format::BINARY16);
+    let mut cell = config.cell();
+    for _ in 0..200 {
+        step(&config, &mut cell, &[1.0e-3, 2.0e-7], Scale::ONE);
+    }
+    let before = cell.scale();
+    let outlier = step(&config, &mut cell, &[pow2(63), 1.0e-3], Scale::ONE);
+    assert!(outlier.again && outlier.outcome.overflow == 0);
+    for _ in 0..10 {
+        let visited = step(&config, &mut cell, &[1.0e-3, 2.0e-7], Scale::ONE);
+        assert_eq!((visited.outcome.underflow, visited.again), (0, false));
+        assert!(visited.scale >= before.log2() - 1);
+    }
+}
+
+/// What `Recovery::Skip` once switched off: the scale follows values that grow or shrink a millionfold.
+#[test]
+fn a_caller_that_cannot_replay_is_followed_too() {
+    let config = Config::for_format(Format::BINARY16).with_recovery(Recovery::Skip);
+    for factor in [pow2(22), pow2(-24)] {
         let mut cell = config.cell();
-        for (value, scale, is_limited) in [(2.0_f32.powi(20), -22, false), (1.0, expected, limited)]
+        step(&config, &mut cell, &[1.0, 1.0e-3], Scale::ONE);
+        let values = [factor, 1.0e-3 * factor];
+        let lost = (0..2000).map(|_| step(&config, &mut cell, &values, Scale::ONE).outcome);
+        let bad = lost.filter(|outcome| outcome.overflow > 0 || outcome.underflow > 0).count();
+        // One step overflows; downwards the least ceiling creeps, 2/128 binade a step.
+        assert!(bad <= if factor > 1.0 { 1 } else { 700 }, "{bad} steps lost something");
+    }
+}
+
+/// In a format with f32's range the scale is as near to 2^0 as keeps the largest magnitude at 2^-100 or above.
+#[test]
+fn wide_formats_stay_at_one() {
+    for format in [Format::BFLOAT16, Format::BFLOAT16.flushing(), Format::BINARY32] {
+        let config = Config::for_format(format);
+        for (log2, expected) in
+            [(0, 0), (100, 0), (-60, 0), (-98, 0), (-100, 0), (-102, 2), (-130, 30), (-140, 40)]
         {
-            let tensor = Tensor { values: vec![value], incoming: Scale::ONE };
-            let histogram = tensor.histogram(config.narrowing());
-            let certificate = decide(&config, &histogram, &mut cell);
-            assert_eq!((certificate.scale.log2(), certificate.limited), (scale, is_limited));
+            let mut cell = config.cell();
+            for nth in 0..10 {
+                let visited = step(&config, &mut cell, &[pow2(log2)], Scale::ONE);
+                // One binade of headroom at the first visit and none afterwards.
+                let expected = if nth == 0 { (expected - 1).max(0) } else { expected };
+                assert_eq!(visited.scale, expected, "2^{log2} in {format:?}, step {nth}");
+            }
+        }
+        // A gradient that arrives scaled is brought back, and one beyond f32 is brought down.
+        let mut cell = config.cell();
+        step(&config, &mut cell, &[1.0e30], Scale::saturating(40));
+        assert_eq!(cell.scale(), Scale::ONE);
+    }
+}
+
+/// `[1, -1]` in bfloat16, as a loss gradient whose weight gradient is `3 g0 - 2 g1`: no policy takes it to an end of
+/// f32's range.
+#[test]
+fn no_policy_takes_bfloat16_to_the_end_of_its_range() {
+    let config = Config::for_format(Format::BFLOAT16);
+    let amax = Policy::Amax(adaloss_core::policy::Amax { window: 16, margin: 0 });
+    for config in [config, with(config, amax)] {
+        let mut cell = config.cell();
+        for _ in 0..40 {
+            let visited = step(&config, &mut cell, &[1.0, -1.0], Scale::ONE);
+            assert_eq!(visited.scale, 0);
         }
     }
 }
 
-/// Where every legal scale overflows there is no window, and no rule may claim one: the least scale
-/// is the nearest to one that would do.
+/// Sums in f32 that overflow although the tensor is finite lower its cell, and only that is remembered
+/// for long.
 #[test]
-fn no_window_where_every_scale_overflows() {
+fn sums_that_overflow_lower_the_cell() {
     let config = Config::for_format(Format::BINARY16);
-    let tensor = Tensor { values: vec![f32::MAX; 3], incoming: Scale::MIN };
-    let histogram = tensor.histogram(config.narrowing());
-    assert_eq!(histogram.greatest_scale(), None);
     let mut cell = config.cell();
-    let certificate = decide(&config, &histogram, &mut cell);
-    assert_eq!(certificate.scale, Scale::MIN);
-    assert_eq!(certificate.expected[1].overflow, 3);
-    assert_eq!(certificate.window.width(1), 0);
-    assert_eq!(certificate.window.greatest, -127);
-    assert_eq!(Window::NONE.width(0), 0);
-    assert_eq!(certificate.rule, Rule::Headroom);
+    step(&config, &mut cell, &[1.0e-6], Scale::ONE);
+    let before = cell.scale().log2();
+    let fits = before - 20;
+    let mut skipped = 0;
+    for _ in 0..1000 {
+        let visited = visit(&config, &mut cell, &[1.0e-6], Scale::ONE);
+        if visited.scale > fits {
+            cell.sums_overflowed();
+            skipped += 1;
+        }
+        finish(&config, &mut cell);
+    }
+    assert!((3..=3 + 1000 / 32).contains(&skipped), "{skipped} steps were lost");
+    // A single such step is forgotten after a while.
+    let mut cell = config.cell();
+    for nth in 0..400 {
+        visit(&config, &mut cell, &[1.0e-6], Scale::ONE);
+        if nth == 10 {
+            cell.sums_overflowed();
+        }
+        finish(&config, &mut cell);
+        assert!(nth != 10 || cell.scale().log2() <= before + 1 - 8);
+    }
+    assert!(cell.scale().log2() >= before);
 }
 
-/// Named cases, by hand.
+/// Tensors without a finite nonzero value change nothing and cost nothing: one run per visit, for ever.
 #[test]
-fn three_rules_by_hand() {
-    let config = Config::for_format(Format::BINARY16);
-    let decide_fresh = |values: &[f32]| {
-        let tensor = Tensor { values: values.to_vec(), incoming: Scale::ONE };
-        decide(&config, &tensor.histogram(config.narrowing()), &mut config.cell())
-    };
-    // 2^0 alone: it lives from 2^-24 (the tie 2^-25 is lost) to 2^15; headroom leaves 2^14.
-    let certificate = decide_fresh(&[1.0]);
-    assert_eq!((certificate.window.least, certificate.window.greatest), (-24, 15));
-    assert_eq!((certificate.rule, certificate.scale.log2()), (Rule::Window, -5));
-    assert_eq!(certificate.window.width(1), 39);
-    // 2^-50 needs 2^26, and 1 forbids more than 2^14; the mass of 2^-50 is nothing.
-    let certificate = decide_fresh(&[1.0, 2.0_f32.powi(-50)]);
-    assert_eq!((certificate.rule, certificate.promised), (Rule::LostMass, false));
-    assert_eq!((certificate.window.least, certificate.scale.log2()), (-24, -5));
-    // Many that are lost and weigh nothing: 2^16 times 2^-41 against 1.
-    let mut values = vec![1.0];
-    values.extend(vec![2.0_f32.powi(-41); 1 << 16]);
-    let certificate = decide_fresh(&values);
-    assert_eq!((certificate.rule, certificate.scale.log2()), (Rule::LostMass, -5));
-    // A tolerated mass of zero leaves headroom as the last rule.
-    let strict = Measured { lost_mass: Fraction::ZERO, ..Measured::for_format(Format::BINARY16) };
-    let strict = config.with_policy(Policy::Measured(strict)).expect("legal");
-    let tensor = Tensor { values, incoming: Scale::ONE };
-    let histogram = tensor.histogram(strict.narrowing());
-    let certificate = decide(&strict, &histogram, &mut strict.cell());
-    assert_eq!((certificate.rule, certificate.scale.log2()), (Rule::Headroom, 14));
-}
-
-/// A format with f32's range stays as near the unscaled values as the window allows.
-#[test]
-fn bfloat16_takes_the_scale_nearest_to_one() {
-    let config = Config::for_format(Format::BFLOAT16);
-    for (log2, expected) in [(0, 0), (-60, 0), (-130, 0), (-140, 7), (127, -1), (126, 0)] {
-        let x = if log2 < -126 { f32::from_bits(1 << (log2 + 149)) } else { 2.0_f32.powi(log2) };
-        let tensor = Tensor { values: vec![x], incoming: Scale::ONE };
+fn zeros_and_infinities_show_nothing() {
+    for format in [Format::BINARY16, Format::E4M3] {
+        let config = Config::for_format(format);
         let mut cell = config.cell();
-        let certificate = decide(&config, &tensor.histogram(config.narrowing()), &mut cell);
-        assert_eq!(
-            (certificate.scale.log2(), certificate.rule),
-            (expected, Rule::Window),
-            "{log2}"
-        );
+        for values in [&[][..], &[0.0; 8], &[f32::NAN, 1.0e9], &[f32::INFINITY]] {
+            for _ in 0..20 {
+                let visited = step(&config, &mut cell, values, Scale::ONE);
+                assert_eq!((visited.scale, visited.again), (0, false));
+                assert!(!cell.is_calibrated());
+            }
+        }
+        step(&config, &mut cell, &[1.0e-3], Scale::ONE);
+        let scale = cell.scale();
+        for values in [&[0.0][..], &[f32::NAN, 1.0e30]] {
+            step(&config, &mut cell, values, Scale::ONE);
+            assert_eq!(cell.scale(), scale);
+        }
     }
 }
 
-/// A histogram whose bins mean the scales of another format decides nothing.
+/// A tensor that overflows at every legal scale is not replayed for nothing.
 #[test]
-fn a_histogram_for_another_format_is_refused() {
+fn an_overflow_that_no_scale_prevents() {
     let config = Config::for_format(Format::BINARY16);
-    for other in [
-        Narrowing::to(Format::BFLOAT16),
-        Narrowing::to(Format::BINARY16.flushing()),
-        Narrowing::to(Format::BINARY16).with_rounding(Rounding::TowardZero),
-    ] {
-        let mut histogram = Histogram::new(other);
-        histogram.observe(&[1.0e-6, 2.0e-6], Scale::ONE);
-        let mut cell = config.cell();
-        let certificate = decide(&config, &histogram, &mut cell);
-        assert_eq!(certificate.rule, Rule::OtherFormat);
-        assert_eq!((cell, certificate.scale), (config.cell(), Scale::ONE));
+    let mut cell = config.cell();
+    for _ in 0..10 {
+        let visited = step(&config, &mut cell, &[f32::MAX], Scale::MIN);
+        assert_eq!((visited.scale, visited.outcome.overflow), (-126, 1));
     }
-    // What becomes of overflow changes no count.
-    let mut histogram = Histogram::new(Narrowing::to(Format::BINARY16).saturating());
-    histogram.observe(&[1.0e-6, 2.0e-6], Scale::ONE);
-    assert_eq!(decide(&config, &histogram, &mut config.cell()).rule, Rule::Window);
+    assert_eq!(cell.scale(), Scale::MIN);
+}
+
+/// The rounding says when a value overflows, and the ceiling follows it.
+#[test]
+fn ceilings_follow_the_rounding() {
+    let nearest = Config::for_format(Format::E4M3);
+    let down = nearest.with_rounding(Rounding::TowardZero, 0);
+    // 470 is rounded to 480 and overflows; towards zero it becomes 448.
+    for (config, expected) in [(nearest, -2), (down, -1)] {
+        let mut cell = config.cell();
+        assert_eq!(step(&config, &mut cell, &[470.0], Scale::ONE).scale, expected);
+    }
+}
+
+#[test]
+fn defaults() {
+    for format in adaloss_oracle::formats() {
+        let Measured { tolerance, most_headroom } = Measured::for_format(format);
+        assert_eq!(tolerance, Fraction::PER_MILLE);
+        assert_eq!(most_headroom, if format.encoding == Encoding::E4M3 { 2 } else { 16 });
+    }
 }

@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::{Fate, Rounding},
-    policy::{Amax, Config, Measured, Policy, join_target, paper_join_target, recover},
+    policy::{Amax, Config, Measured, Policy, Range, join_target, paper_join_target, recover},
     scale::Scale,
     statistics::Outcome,
 };
@@ -26,9 +26,9 @@ fn one_move_prevents_overflow_and_no_smaller_one_does() {
         let measured = Measured::for_format(narrowing.format);
         let amax = Amax { window: 4, margin: 3 };
         let policies = [
-            (Policy::Measured(measured), i32::from(measured.headroom)),
-            (Policy::Measured(Measured { headroom: 0, ..measured }), 0),
-            (Policy::Amax(amax), 3),
+            (Policy::Measured(measured), 0),
+            (Policy::Amax(amax), 0),
+            (Policy::Range(Range::new(narrowing.format)), 1),
         ];
         for (policy, headroom) in policies {
             let config = config.with_policy(policy).expect("legal");

@@ -94,6 +94,13 @@ fn errors_say_what_is_wrong() {
     newer[8] = 9;
     assert_eq!(error(&newer), CheckpointError::Version { version: 9 });
     assert!(error(&newer).to_string().contains("version 9"));
+    let mut older = good.clone();
+    older[8] = 1;
+    assert_eq!(
+        error(&older).to_string(),
+        "a checkpoint of version 1 cannot be read, only version 2 can: begin with a new scaler, which \
+         finds its scales within a few steps"
+    );
 
     let mut damaged = good.clone();
     damaged[100] ^= 1;
@@ -114,8 +121,11 @@ fn errors_say_what_is_wrong() {
 #[test]
 fn an_illegal_cell_is_refused() {
     let loss = Scaler::CHECKPOINT_BYTES - 4 - 9 * Cell::BYTES;
-    let exponent_of_the_loss = |bytes: &mut [u8]| bytes[loss + 12] = 127;
+    let exponent_of_the_loss = |bytes: &mut [u8]| bytes[loss + 20] = 127;
     assert_eq!(refused_when(exponent_of_the_loss), Some(CheckpointError::Cell { index: 0 }));
+    // Legal as bytes, and nothing that `measured` remembers.
+    let memory_of_the_loss = |bytes: &mut [u8]| bytes[loss] = 1;
+    assert_eq!(refused_when(memory_of_the_loss), Some(CheckpointError::Cell { index: 0 }));
     // The third of eight cells, none of which is in use.
     let unused = |bytes: &mut [u8]| bytes[loss + 3 * Cell::BYTES + 9] = 0x80;
     assert_eq!(refused_when(unused), Some(CheckpointError::Cell { index: 3 }));
@@ -125,7 +135,7 @@ fn an_illegal_cell_is_refused() {
 /// were steps.
 #[test]
 fn impossible_counts_are_refused() {
-    let (steps, skipped, in_row) = (24, 32, 60);
+    let (steps, skipped, in_row) = (24, 32, 68);
     let counted = |counts: [u8; 3]| {
         refused_when(|bytes| {
             (bytes[steps], bytes[skipped], bytes[in_row]) = (counts[0], counts[1], counts[2]);
@@ -143,7 +153,7 @@ fn impossible_counts_are_refused() {
 /// The longest run that a checkpoint can tell of goes on all the same.
 #[test]
 fn counters_at_their_end_stay_there() {
-    let mut scaler = restored_when(|bytes| bytes[24..60].fill(0xff)).unwrap();
+    let mut scaler = restored_when(|bytes| bytes[24..68].fill(0xff)).unwrap();
     let _ = train(&mut scaler, &mut Tensors(1));
     assert_eq!(scaler.totals().steps, u64::MAX);
 }

@@ -4,6 +4,7 @@ mod checkpoint;
 mod never;
 mod recovery;
 mod state;
+mod sums;
 mod verdict;
 mod visits;
 mod walk;
@@ -37,12 +38,17 @@ fn scale(log2: i32) -> Scale {
     Scale::new(log2).unwrap()
 }
 
+/// Narrows through a pass into the configured format, which has to be that of `F`.
+fn narrow_as<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<F>, ApplyError> {
+    let mut narrowed = vec![F::from_bits(0); values.len()];
+    pass.apply(values, &mut narrowed)?;
+    Ok(narrowed)
+}
+
 /// Narrows through a pass into whatever the configured format is.
 fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, ApplyError> {
     fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, ApplyError> {
-        let mut narrowed = vec![F::from_bits(0); values.len()];
-        pass.apply(values, &mut narrowed)?;
-        Ok(narrowed.into_iter().map(F::to_bits).collect())
+        Ok(narrow_as::<F>(values, pass)?.into_iter().map(F::to_bits).collect())
     }
     match pass.narrowing().format.encoding {
         Encoding::Binary16 => into::<f16>(values, pass),

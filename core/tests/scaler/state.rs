@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::Format,
-    policy::{Cell, Config},
+    policy::{Cell, Config, Seen},
     scale::Scale,
     scaler::{CheckpointError, State, Step, StepError},
     unscale::{Cause, Place, Verdict},
@@ -129,7 +129,7 @@ fn a_checkpoint_that_is_refused_leaves_the_cells_alone() {
         assert_eq!(into, USED_BEFORE, "byte {at}");
     }
     // With the right checksum, the last cell that is in use, and one that is not.
-    for (index, at) in [(6, 64 + 6 * 32 + 15), (8, 64 + 8 * 32)] {
+    for (index, at) in [(6, 72 + 6 * 28 + 27), (8, 72 + 8 * 28)] {
         let mut forged = bytes.clone();
         forged[at] ^= 0x10;
         let end = forged.len() - 4;
@@ -183,4 +183,53 @@ fn a_checkpoint_is_read_where_a_scaler_is() {
     assert_eq!((step.first_bad(), step.last(), step.tiny()), (None, None, 0));
     let fresh = State::new(config);
     assert_eq!(state.histogram(), fresh.histogram());
+}
+
+/// What a step had shown that was dropped, or saved while it was under way, counts in no other step.
+#[test]
+fn a_dropped_step_shows_nothing() {
+    let config = Config::for_format(Format::BINARY16).with_period(Config::NEVER).unwrap();
+    let (mut state, mut cells) = (State::new(config), [Cell::new(); CELLS]);
+    let run = |state: &mut State, cells: &mut [Cell], value: f32| {
+        let mut step = state.begin(cells);
+        walk(&[value; 4], |visit| visit(&mut step));
+        step.finish()
+    };
+    let _ = run(&mut state, &mut cells, 1.0e-3);
+    let digest = state.digest(&cells);
+    let mut step = state.begin(&mut cells);
+    walk(&[1.0e4; 4], |visit| visit(&mut step));
+    step.sums_overflowed(Place::Loss);
+    drop(step);
+    assert_ne!(state.digest(&cells), digest);
+    let mut bytes = vec![0; State::checkpoint_bytes(CELLS)];
+    state.save(&cells, &mut bytes).unwrap();
+    let mut loaded = [Cell::new(); CELLS];
+    let mut restored = State::restore(config, &bytes, &mut loaded).unwrap();
+    for (state, cells) in [(&mut state, &mut cells), (&mut restored, &mut loaded)] {
+        drop(state.begin(cells));
+        assert_eq!(state.digest(cells), digest);
+    }
+}
+
+/// What machines exchange has to be of a cell, and is of use where maxima decide.
+#[test]
+fn seen_is_of_cells_and_for_policies_that_follow_maxima() {
+    let seen = Seen { ceiling: 3, visited: true, ..Seen::NOTHING };
+    for config in configs(Format::E4M3) {
+        let (mut state, mut cells) = (State::new(config), [Cell::new(); CELLS]);
+        let mut step = state.begin(&mut cells);
+        for id in [CELLS, usize::MAX] {
+            let error = StepError::NoCell { id, cells: CELLS };
+            assert_eq!(step.set_seen(Place::Layer(id), seen), Err(error));
+        }
+        let error = StepError::NoCell { id: 0, cells: CELLS };
+        assert_eq!(step.set_seen(Place::Weight(0), seen), Err(error));
+        assert_eq!(step.seen(Place::Weight(0)), Seen::NOTHING);
+        step.set_seen(Place::Layer(1), seen).unwrap();
+        let expected = if config.policy().follows_maxima() { seen } else { Seen::NOTHING };
+        assert_eq!(step.seen(Place::Layer(1)), expected);
+        let _verdict = step.finish();
+        assert!(cells.iter().all(|cell| cell.seen() == Seen::NOTHING));
+    }
 }

@@ -34,7 +34,7 @@ fn any_scale(generator: &mut SplitMix64) -> Scale {
 pub(crate) fn config(generator: &mut SplitMix64) -> Config {
     let format = one(&formats(), generator);
     let config = Config::for_format(format).with_policy(policy(format, generator));
-    let period = 1 + generator.below(12) as u32;
+    let period = one(&[1, 2, 3, 7, 12, Config::NEVER], generator);
     let max_skips = 1 + generator.below(5) as u32;
     let config = config.and_then(|config| config.with_period(period));
     let config = config.and_then(|config| config.with_max_skips(max_skips)).expect("legal");
@@ -59,14 +59,11 @@ fn policy(format: Format, generator: &mut SplitMix64) -> Policy {
         }
         4 => Policy::Amax(Amax {
             window: one(&[1, 2, 5, 12, 13, 1024, u16::MAX], generator),
-            margin: one(&[0, 1, 3, 40, 64], generator),
+            margin: one(&[0, 1, 3, 16], generator),
         }),
         _ => Policy::Measured(Measured {
             tolerance: Fraction::from_bits(generator.half_word() >> generator.below(32)),
-            lost_mass: Fraction::from_bits(generator.half_word() >> generator.below(32)),
-            headroom: generator.below(65) as u8 >> generator.below(7),
-            slack: one(&[0, 1, 2, 7, u8::MAX], generator),
-            max_growth: one(&[1, 3, 16, u8::MAX], generator),
+            most_headroom: one(&[1, 2, 3, 8, 16], generator),
         }),
     }
 }

@@ -16,8 +16,8 @@
 //!            dw0 2^-a0         dw1 2^-a1         dw2 2^-k    unscaled in f32
 //! ```
 //!
-//! What arrives at a mark is measured and narrowed by [`adaloss_core`], through the cell of that mark: the
-//! scale `a1` is decided before burn multiplies anything of layer 1 by it.  Where several branches arrive,
+//! What arrives at a mark is narrowed by [`adaloss_core`], through the cell of that mark: the scale `a1` is
+//! known before burn multiplies anything of layer 1 by it.  Where several branches arrive,
 //! each with its own scale, they are joined in f32.  Every weight of the module that a segment reaches is
 //! unscaled with the segment's scale.
 //!

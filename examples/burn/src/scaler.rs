@@ -57,7 +57,7 @@ impl Scaler {
     /// A mistake is an error of [`step`](Self::step): there is no such layer, it was marked in this forward
     /// pass already, or the type of `output` cannot hold gradients of the configured format.
     ///
-    /// A mark behind a 16-bit layer measures what burn narrowed already.  To have *every* narrowing done
+    /// A mark behind a 16-bit layer sees what burn narrowed already.  To have *every* narrowing done
     /// by core and counted, mark the output as the next layer will read it, in f32:
     ///
     /// ```

@@ -66,7 +66,7 @@ impl Scaler {
     /// In the forward pass this is the identity, and outside of a step nothing else.  It costs a copy of
     /// `output`, which becomes the beginning of a new candle graph.
     ///
-    /// A mark behind a 16-bit layer measures what candle narrowed already.  To have *every* narrowing done
+    /// A mark behind a 16-bit layer sees what candle narrowed already.  To have *every* narrowing done
     /// by core and counted, mark the output as the next layer will read it, in f32:
     ///
     /// ```

@@ -27,12 +27,16 @@ impl Step {
     /// # Errors
     ///
     /// The loss is not one number, depends on no mark, or was computed from 16-bit tensors without
-    /// [`Scaler::output`]; a weight is not f32; or candle cannot go backward.  Nothing was counted.
+    /// [`Scaler::output`]; a weight is not f32; or candle cannot go backward.  The scales are as they were.
     pub fn backward(self, loss: &Tensor) -> Result<Backward> {
         let mut shared = self.scaler.lock();
         let tape = shared.tape.take().unwrap_or_default();
-        let (verdict, gradients) = Walk::new(&mut shared, &tape).run(loss)?;
-        Ok(Backward::new(verdict, gradients))
+        let before = shared.memory.clone();
+        let judged = Walk::new(&mut shared, &tape).run(loss);
+        if judged.is_err() {
+            shared.memory = before;
+        }
+        judged.map(|(verdict, gradients)| Backward::new(verdict, gradients))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use adaloss_core::{
-    format::Format,
+    format::{Format, Overflow},
     policy::{Config, Policy},
     scale::Scale,
 };
@@ -80,7 +80,11 @@ impl Mode {
         match scaling.log2() {
             None => Ok(Some(config)),
             Some(_) if gradients == Gradients::Binary16 => Ok(None),
-            Some(log2) => Ok(Some(config.with_policy(Policy::Fixed(Scale::new(log2)?))?)),
+            Some(log2) => {
+                // What does not adapt is not replayed either: it saturates.
+                let config = config.with_overflow(Overflow::Saturate);
+                Ok(Some(config.with_policy(Policy::Fixed(Scale::new(log2)?))?))
+            }
         }
     }
 

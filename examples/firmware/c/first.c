@@ -12,7 +12,7 @@ typedef struct tensor {
 } tensor;
 
 static adaloss_scaler scaler; /* 5 kB, zero before it is initialised */
-static adaloss_cell cells[LAYERS]; /* 32 bytes for each layer */
+static adaloss_cell cells[LAYERS]; /* 28 bytes for each layer */
 
 static adaloss_code loss_gradient(void *context, adaloss_pass *pass)
 {

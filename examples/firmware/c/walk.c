@@ -68,6 +68,7 @@ static adaloss_code configure(const char *name, adaloss_config *config)
     static const adaloss_amax amax = {12, 1, 0};
     size_t nth = 0;
     adaloss_code code = adaloss_policy_recommended(FORMAT, config);
+    config->period = 10; /* often, so that a walk has many certificates, and decisions of range */
     while (nth < sizeof POLICIES / sizeof *POLICIES && !is_same(POLICIES[nth].name, name)) {
         nth++;
     }
@@ -199,9 +200,9 @@ static uint32_t checksum(uint64_t gradient, size_t count)
 /* ---- Lines ---- */
 
 static const char *const RULES[] = {
-    "Empty", "NonFinite", "Kept", "Window", "LostMass", "Headroom", "Amax", "Normal", "Range", "Join", "OtherFormat",
+    "Empty", "NonFinite", "Unused", "OtherFormat", "Measured", "Amax", "Normal", "Range", "Join",
 };
-static const char *const TRIGGERS[] = {"None", "First", "Period", "Empty", "Overflow", "Underflow"};
+static const char *const TRIGGERS[] = {"None", "First", "Period", "Overflow"};
 static const char *const CAUSES[] = {"None", "NonFinite", "Overflow"};
 
 static void print_counted(uint64_t count, const char *what)
@@ -216,7 +217,17 @@ static void print_scale(int32_t scale_log2)
     print_log2(scale_log2);
 }
 
-static void print_decision(const adaloss_certificate *of)
+static void print_place(adaloss_place place)
+{
+    if (place.kind == ADALOSS_LOSS) {
+        print("the loss gradient");
+    } else {
+        print("layer ");
+        print_count(place.cell);
+    }
+}
+
+static void print_certificate(const adaloss_certificate *of)
 {
     print("; ");
     print_scale(of->before_log2);
@@ -226,12 +237,13 @@ static void print_decision(const adaloss_certificate *of)
     print(RULES[of->rule]);
     print(" on ");
     print(TRIGGERS[of->trigger]);
-    print(of->limited ? ", limited" : "");
     print(of->promised ? ", promised" : "");
     print(", window ");
     print_log2(of->least_log2);
     print(" to ");
     print_log2(of->greatest_log2);
+    print(", mass ");
+    print_bits(of->lost_mass);
     print(", ");
     print_counted(of->allowed, " of ");
     print_counted(of->nonzero, " may vanish, expected");
@@ -248,17 +260,13 @@ static void print_visit(uint32_t bits, uint64_t tiny)
     static adaloss_visit last;
     const adaloss_outcome *outcome = &last.outcome;
     must(adaloss_scaler_last(&scaler, &last), "the last visit");
-    if (last.place.kind == ADALOSS_LOSS) {
-        print("the loss gradient: ");
-    } else {
-        print("layer ");
-        print_counted(last.place.cell, ": ");
-    }
+    print_place(last.place);
+    print(": ");
     print_scale(last.incoming_log2);
     print(" to ");
     print_scale(last.outgoing_log2);
-    if (last.decided) {
-        print_decision(&last.certificate);
+    if (last.certified) {
+        print_certificate(&last.certificate);
     }
     print("; ");
     print_counted(outcome->elements, " elements, ");
@@ -268,10 +276,25 @@ static void print_visit(uint32_t bits, uint64_t tiny)
     print_counted(outcome->subnormal, " subnormal, ");
     print_counted(outcome->overflow, " beyond, max ");
     print_bits(outcome->max_bits);
-    print(last.replayed ? ", replayed; tiny " : "; tiny ");
+    print("; passes ");
+    print_counted(last.passes, last.replayed ? ", replayed" : "");
+    print(last.broke_promise ? ", promise broken; tiny " : "; tiny ");
     print_counted(tiny, ", bits ");
     print_bits(bits);
     print("\n");
+}
+
+/* Prints what a step left behind in a cell. */
+static void print_record(void *context, adaloss_place place, const adaloss_record *record)
+{
+    (void)context;
+    print_place(place);
+    print(" had ");
+    print_scale(record->scale_log2);
+    print(", ceiling ");
+    print_log2(record->ceiling);
+    print(", flags ");
+    print_counted(record->flags, "\n");
 }
 
 static void print_verdict(const adaloss_verdict *verdict)
@@ -304,8 +327,9 @@ static void print_totals(void)
     print("Totals { steps: ");
     print_counted(totals.steps, ", skipped: ");
     print_counted(totals.skipped, ", recovered: ");
-    print_counted(totals.recovered, ", decisions: ");
-    print_counted(totals.decisions, " }, digest ");
+    print_counted(totals.recovered, ", certificates: ");
+    print_counted(totals.certificates, ", broken: ");
+    print_counted(totals.broken, " }, digest ");
     print_bits(digest);
     print("\n");
 }
@@ -346,6 +370,22 @@ static void read_weight(size_t elements, int is_wanted, adaloss_statistics *seen
     }
 }
 
+/* Tells whether values that are not finite were the first reason for which the step is not usable. */
+static int is_spoilt(void)
+{
+    adaloss_place place;
+    uint32_t cause;
+    return adaloss_scaler_first_bad(&scaler, &place, &cause) == ADALOSS_OK && cause == ADALOSS_CAUSE_NON_FINITE;
+}
+
+/* Tells whether the step is usable so far. */
+static int is_usable(void)
+{
+    adaloss_place place;
+    uint32_t cause;
+    return adaloss_scaler_first_bad(&scaler, &place, &cause) == ADALOSS_NONE;
+}
+
 static void step(int wants_operands)
 {
     static float results[GRADIENT];
@@ -354,6 +394,7 @@ static void step(int wants_operands)
     adaloss_verdict verdict;
     uint64_t tiny = 0;
     int32_t scale_log2 = 0;
+    adaloss_place origin = {ADALOSS_LOSS, 0};
     visit visit = {BATCH * WIDTHS[LAYERS], tensors.gradients[0], &operands, 0, 0};
     must(adaloss_scaler_begin(&scaler), "a step");
 
@@ -386,7 +427,13 @@ static void step(int wants_operands)
             results[i] *= factor;
         }
         write(results, tensors.results, visit.count * sizeof *results);
+        const int was_usable = is_usable();
         must(adaloss_scaler_layer(&scaler, layer, scale_log2, product, narrow, &visit, &scale_log2), "a layer");
+        if (was_usable && is_spoilt()) {
+            must(adaloss_scaler_sums_overflowed(&scaler, origin), "the cell that the layer's gradient came from");
+        }
+        origin.kind = ADALOSS_LAYER;
+        origin.cell = layer;
 
         const uint32_t bits = checksum(visit.to, visit.count);
         met = unscale(visit.to, visit.count, scale_log2);
@@ -394,7 +441,7 @@ static void step(int wants_operands)
         tiny += met.tiny;
         print_visit(bits, tiny);
     }
-    must(adaloss_scaler_finish(&scaler, &verdict), "the verdict");
+    must(adaloss_scaler_finish_with(&scaler, print_record, NULL, &verdict), "the verdict");
     print_verdict(&verdict);
 }
 

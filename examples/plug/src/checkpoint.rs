@@ -4,12 +4,11 @@ use std::fmt;
 
 use adaloss_core::{
     policy::Config,
-    scale::Scale,
     scaler::{CheckpointError, State},
 };
 use crc::{CRC_32_ISO_HDLC, Crc};
 
-use crate::Memory;
+use crate::{Memory, limit::Limit};
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
@@ -22,7 +21,7 @@ impl Memory {
     pub fn save(&self) -> Result<Vec<u8>, CheckpointError> {
         let mut bytes = vec![0; State::checkpoint_bytes(self.layers())];
         self.state.save(&self.cells, &mut bytes)?;
-        let limits = self.limits.iter().flat_map(|limit| (limit.log2() as i16).to_le_bytes());
+        let limits = self.limits.iter().flat_map(|limit| limit.to_bytes());
         let limits = limits.collect::<Vec<_>>();
         bytes.extend(&limits);
         bytes.extend(CRC.checksum(&limits).to_le_bytes());
@@ -50,13 +49,13 @@ impl Memory {
     }
 }
 
-fn read_limits(from: &[u8]) -> Option<Vec<Scale>> {
+fn read_limits(from: &[u8]) -> Option<Vec<Limit>> {
     let (limits, checksum) = from.split_last_chunk()?;
     if CRC.checksum(limits).to_le_bytes() != *checksum {
         return None;
     }
     let (limits, _) = limits.as_chunks();
-    limits.iter().map(|&two| Scale::new(i16::from_le_bytes(two).into()).ok()).collect()
+    limits.iter().map(|&two| Limit::from_bytes(two)).collect()
 }
 
 /// Why bytes are no checkpoint of a memory.

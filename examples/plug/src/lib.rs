@@ -7,7 +7,7 @@
 //! ```text
 //! the plug                               this crate
 //! backward from the loss, to the output
-//! what arrived at a mark           --->  Walk::visit: joined, measured, narrowed
+//! what arrived at a mark           --->  Walk::visit: joined, narrowed, lower if it overflows
 //! the segment before it, backward  <---  Walk::attempt: at which scale
 //! what the segment arrived at      --->  Walk::judge: keep it, run it lower, or give up
 //!   at weights                     --->  Walk::unscale
@@ -47,6 +47,7 @@
 mod apply;
 mod backward;
 mod checkpoint;
+mod limit;
 mod memory;
 mod walk;
 

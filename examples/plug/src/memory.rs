@@ -2,12 +2,11 @@
 
 use adaloss_core::{
     policy::{Cell, Config},
-    scale::Scale,
     scaler::{State, Totals, Visit},
     unscale::Place,
 };
 
-use crate::Walk;
+use crate::{Walk, limit::Limit};
 
 /// Loss scales for a model with a known number of layers, from one step to the next.
 #[derive(Clone, Debug)]
@@ -15,9 +14,8 @@ pub struct Memory {
     pub(crate) state: State,
     /// One per layer; the output's is in the state.
     pub(crate) cells: Vec<Cell>,
-    /// The greatest scale at which a segment is run, for each that overflowed once; the output's
-    /// first.
-    pub(crate) limits: Vec<Scale>,
+    /// Of each segment, the output's first.
+    pub(crate) limits: Vec<Limit>,
 }
 
 impl Memory {
@@ -28,7 +26,7 @@ impl Memory {
         Self {
             state: State::new(config),
             cells: vec![Cell::new(); layers],
-            limits: vec![Scale::MAX; layers + 1],
+            limits: vec![Limit::NONE; layers + 1],
         }
     }
 

@@ -10,7 +10,7 @@ use adaloss_core::{
     unscale::{Cause, Place, Verdict, unscale},
 };
 
-use crate::{apply::narrow, slot};
+use crate::{apply::narrow, limit::Limit, slot};
 
 /// How much lower a segment is run again that overflowed, and how often: together all of binary16.
 const BINADES: i32 = 8;
@@ -23,7 +23,7 @@ pub struct Walk<'a> {
     step: Step<'a>,
     /// Whether a segment may be run at another scale than its gradient has.
     may_replay: bool,
-    limits: &'a mut [Scale],
+    limits: &'a mut [Limit],
     visits: &'a mut Vec<Visit>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Walk<'a> {
     pub(crate) fn new(
         config: Config,
         step: Step<'a>,
-        limits: &'a mut [Scale],
+        limits: &'a mut [Limit],
         visits: &'a mut Vec<Visit>,
     ) -> Self {
         let may_replay = config.recovery() == Recovery::Replay && !config.policy().is_whole_model();
@@ -102,13 +102,15 @@ impl<'a> Walk<'a> {
         gradient: Scale,
         lowered: i32,
     ) -> Attempt {
-        let limit = if self.may_replay { self.limits[slot(place)] } else { Scale::MAX };
-        let first = gradient.min(limit);
+        let limit = if self.may_replay { self.limits[slot(place)] } else { Limit::NONE };
+        let first = gradient.min(limit.scale());
         let scale = Scale::saturating(first.log2() - BINADES * lowered);
         Attempt { place, encoding, lowered, scale }
     }
 
     /// Judges the results of a segment, and remembers at which scale they would have fit.
+    ///
+    /// Where nothing is run again, the scale of the segment's end is lower in the next step.
     pub fn judge<'r>(
         &mut self,
         attempt: Attempt,
@@ -120,18 +122,22 @@ impl<'a> Walk<'a> {
             let failed = scale.log2() + BINADES;
             if lowered > 0 {
                 // What fits although it failed there overflowed on the way, not in the results.
-                *limit = if fits.log2() < failed { fits } else { scale };
-            } else if *limit < Scale::MAX {
-                *limit = fits.min(Scale::saturating(limit.log2() + 1));
+                *limit = Limit::at(if fits.log2() < failed { fits } else { scale });
+            } else {
+                *limit = limit.after(fits);
             }
             return Judgement::Keep;
         }
         if self.may_replay && lowered < ATTEMPTS {
             return Judgement::Lower;
         }
-        // An overflow would have gone by now.
-        let cause = if self.may_replay { Cause::NonFinite } else { Cause::Overflow };
-        self.step.reject(place, cause);
+        if self.may_replay {
+            // An overflow would have gone by now.
+            self.step.reject(place, Cause::NonFinite);
+        } else {
+            self.step.reject(place, Cause::Overflow);
+            self.step.sums_overflowed(place);
+        }
         Judgement::Reject
     }
 

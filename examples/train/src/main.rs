@@ -31,7 +31,8 @@ struct Cli {
 enum Command {
     /// Train with every method in several formats, print tables and write a report to look at.
     Compare(Box<compare::CompareArgs>),
-    /// Show how often each method keeps the underflow it was asked for, at several periods.
+    /// Show how often each method keeps the underflow it was asked for; those that decide by a period, at
+    /// several.
     Calibrate(Box<compare::CalibrateArgs>),
     /// Look at one training step: what each policy would choose per tensor, and what it would lose.
     Inspect(Box<inspect::InspectArgs>),

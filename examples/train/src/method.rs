@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use adaloss_core::{
-    format::Format,
+    format::{Format, Overflow},
     policy::{Amax, Backoff, Config, Normal, Policy, Range, Recovery},
     scale::Scale,
 };
@@ -18,30 +18,60 @@ pub enum Method {
     None,
     /// One scale 2^K for every tensor.
     Fixed(i32),
-    /// Dynamic loss scaling with PyTorch's defaults.
-    Backoff,
-    /// Delayed scaling with Transformer Engine's defaults and a margin of one binade.
-    Amax,
+    /// Dynamic loss scaling with PyTorch's defaults, but for the steps between two growths.
+    Backoff(u32),
+    /// Delayed scaling, replaying what overflows.
+    Amax {
+        /// Steps that a maximum is remembered.
+        window: u16,
+        /// Binades left free.
+        margin: u8,
+    },
     /// The paper's Gaussian model, without caps.
     Normal,
     /// The extremes of the products.
     Range,
-    /// The exact histogram: ours.
+    /// The largest magnitudes of a tensor's last steps: ours.
     Measured,
 }
 
 impl Method {
+    /// Dynamic loss scaling with PyTorch's defaults: it grows after 2,000 clean steps.
+    pub const BACKOFF: Self = Self::Backoff(Backoff::GRAD_SCALER.interval);
+    /// Delayed scaling with Transformer Engine's defaults: a window of 1,024 steps, no margin.
+    pub const AMAX: Self = {
+        let Amax { window, margin } = Amax::DELAYED_SCALING;
+        Self::Amax { window, margin }
+    };
+
+    /// Returns the period that is taken where none is asked for: a hundred steps from one certificate to
+    /// the next, or ten visits from one decision to the next.
+    pub const fn usual_period(self) -> u32 {
+        if self.decides_by_period() { 10 } else { 100 }
+    }
+
+    /// Tells whether a period lies between two decisions; it lies between two certificates of other
+    /// methods that leave any, and moves no scale of theirs.
+    pub const fn decides_by_period(self) -> bool {
+        matches!(self, Self::Normal | Self::Range)
+    }
+
     /// Returns the configuration of this method for gradients in a format.
     pub fn config(self, format: Format, period: u32) -> Result<Config> {
         let config = Config::for_format(format).with_period(period)?;
-        // Methods that were never meant to replay skip the step instead.
-        let plain = config.with_recovery(Recovery::Skip);
+        // Methods that were never meant to replay skip the step instead, and saturate in 8 bits.
+        let mut plain = config.with_recovery(Recovery::Skip);
+        if format.encoding.bits() == 8 {
+            plain = plain.with_overflow(Overflow::Saturate);
+        }
         Ok(match self {
             Self::F32 | Self::None => plain.with_policy(Policy::Fixed(Scale::ONE))?,
             Self::Fixed(log2) => plain.with_policy(Policy::Fixed(Scale::new(log2)?))?,
-            Self::Backoff => plain.with_policy(Policy::Backoff(Backoff::GRAD_SCALER))?,
-            Self::Amax => {
-                config.with_policy(Policy::Amax(Amax { margin: 1, ..Amax::DELAYED_SCALING }))?
+            Self::Backoff(interval) => {
+                plain.with_policy(Policy::Backoff(Backoff { interval, ..Backoff::GRAD_SCALER }))?
+            }
+            Self::Amax { window, margin } => {
+                config.with_policy(Policy::Amax(Amax { window, margin }))?
             }
             Self::Normal => config.with_policy(Policy::Normal(Normal::new(format, 1e-3)?))?,
             Self::Range => config.with_policy(Policy::Range(Range::new(format)))?,
@@ -52,12 +82,14 @@ impl Method {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        match *self {
             Self::F32 => f.pad("f32"),
             Self::None => f.pad("none"),
             Self::Fixed(log2) => f.pad(&format!("fixed:{log2}")),
-            Self::Backoff => f.pad("backoff"),
-            Self::Amax => f.pad("amax"),
+            Self::BACKOFF => f.pad("backoff"),
+            Self::Backoff(interval) => f.pad(&format!("backoff:{interval}")),
+            Self::AMAX => f.pad("amax"),
+            Self::Amax { window, margin } => f.pad(&format!("amax:{window}:{margin}")),
             Self::Normal => f.pad("normal"),
             Self::Range => f.pad("range"),
             Self::Measured => f.pad("measured"),
@@ -72,23 +104,32 @@ impl FromStr for Method {
         Ok(match name {
             "f32" => Self::F32,
             "none" => Self::None,
-            "backoff" => Self::Backoff,
-            "amax" => Self::Amax,
+            "backoff" => Self::BACKOFF,
+            "amax" => Self::AMAX,
             "normal" => Self::Normal,
             "range" => Self::Range,
             "measured" => Self::Measured,
             _ => {
-                let Some(log2) = name.strip_prefix("fixed:") else {
-                    bail!(
-                        "unknown method \"{name}\": one of f32, none, fixed:K, backoff, amax, \
-                         normal, range, measured"
-                    );
+                let number = |text: &str, what: &str| {
+                    text.parse::<i32>()
+                        .with_context(|| format!("the {what} of \"{name}\" is no whole number"))
                 };
-                let log2 = log2
-                    .parse()
-                    .with_context(|| format!("the K of \"{name}\" is no whole number"))?;
-                Scale::new(log2)?;
-                Self::Fixed(log2)
+                let method = match *name.split(':').collect::<Vec<_>>() {
+                    ["fixed", log2] => Self::Fixed(Scale::new(number(log2, "K")?)?.log2()),
+                    ["backoff", interval] => {
+                        Self::Backoff(number(interval, "interval")?.try_into().unwrap_or(0))
+                    }
+                    ["amax", window, margin] => Self::Amax {
+                        window: number(window, "window")?.try_into().unwrap_or(0),
+                        margin: number(margin, "margin")?.try_into().unwrap_or(u8::MAX),
+                    },
+                    _ => bail!(
+                        "unknown method \"{name}\": one of f32, none, fixed:K, backoff, \
+                         backoff:INTERVAL, amax, amax:WINDOW:MARGIN, normal, range, measured"
+                    ),
+                };
+                method.config(Format::BINARY16, 1).with_context(|| format!("\"{name}\""))?;
+                method
             }
         })
     }
@@ -146,8 +187,14 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written() {
         let fixed = [-126, 0, 8, 126].map(Method::Fixed);
-        let others = [Method::F32, Method::None, Method::Backoff, Method::Amax, Method::Normal];
-        for method in fixed.into_iter().chain(others).chain([Method::Range, Method::Measured]) {
+        let others = [Method::F32, Method::None, Method::BACKOFF, Method::AMAX, Method::Normal];
+        let given = [
+            Method::Backoff(10),
+            Method::Amax { window: 16, margin: 1 },
+            Method::Range,
+            Method::Measured,
+        ];
+        for method in fixed.into_iter().chain(others).chain(given) {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
             assert!(method.config(Format::BINARY16, 10).is_ok());
         }
@@ -158,8 +205,53 @@ mod tests {
     }
 
     #[test]
+    fn what_overflows_saturates_in_8_bits_or_is_replayed() {
+        let (decide, others) = (
+            [Method::Normal, Method::Range, Method::AMAX, Method::Measured],
+            [Method::None, Method::Fixed(8), Method::BACKOFF],
+        );
+        for (name, format) in FormatName::TABLE {
+            for method in decide {
+                assert!(method.config(format, 1).unwrap().replays(), "{method} in {name}");
+            }
+            for method in others {
+                let overflow = method.config(format, 1).unwrap().narrowing().overflow;
+                let expected = match name {
+                    "e5m2" | "e4m3" => Overflow::Saturate,
+                    _ => Overflow::Infinity,
+                };
+                assert_eq!(overflow, expected, "{method} in {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn methods_that_decide_by_the_period_have_a_short_one() {
+        let periods = [Method::Normal, Method::Range, Method::Measured, Method::AMAX]
+            .map(Method::usual_period);
+        assert_eq!(periods, [10, 10, 100, 100]);
+        let recommended = Config::for_format(Format::BINARY16);
+        assert_eq!(Method::Measured.config(Format::BINARY16, 100).unwrap(), recommended);
+    }
+
+    #[test]
     fn impossible_configurations_are_errors() {
-        for name in ["", "fixed", "fixed:", "fixed:x", "fixed:127", "fixed:-127", "Measured"] {
+        for name in [
+            "",
+            "fixed",
+            "fixed:",
+            "fixed:x",
+            "fixed:127",
+            "fixed:-127",
+            "Measured",
+            "backoff:0",
+            "backoff:-1",
+            "amax:0:0",
+            "amax:16",
+            "amax:16:17",
+            "amax:70000:0",
+            "amax:16:1:1",
+        ] {
             assert!(name.parse::<Method>().is_err(), "{name} was taken for a method");
         }
         assert!("fp16".parse::<FormatName>().is_err());

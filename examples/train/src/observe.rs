@@ -1,8 +1,7 @@
 //! What reports say of each cell: asked against real, at the steps that are looked at.
 
 use adaloss_core::{
-    format::Format,
-    policy::{Fraction, Measured, Operands},
+    policy::{Config, Fraction, Measured, Operands},
     scaler::Visit,
     statistics::Histogram,
 };
@@ -13,17 +12,20 @@ use crate::{layer::Observer, results::CellReport};
 #[derive(Debug)]
 pub struct Samples {
     measured: Measured,
+    /// Whether a certificate was preceded by a pass that only measured.
+    measures: bool,
     watches: bool,
     steps: Vec<u64>,
     cells: Vec<CellReport>,
 }
 
 impl Samples {
-    /// Makes empty reports for gradients in a format; the tolerance and headroom of `measured` say
-    /// what a window is.
-    pub fn new(format: Format) -> Self {
-        let measured = Measured::for_format(format);
-        Self { measured, watches: false, steps: Vec::new(), cells: Vec::new() }
+    /// Makes empty reports of a run; the tolerance of `measured` says what a window is, whatever the
+    /// run's own policy.
+    pub fn new(config: &Config) -> Self {
+        let measured = Measured::for_format(config.narrowing().format);
+        let measures = config.policy().follows_maxima();
+        Self { measured, measures, watches: false, steps: Vec::new(), cells: Vec::new() }
     }
 
     /// Looks at the coming step, or does not.
@@ -75,22 +77,26 @@ impl Observer for Samples {
         _operands: Option<&Operands>,
     ) {
         let (measured, samples) = (self.measured, self.steps.len());
+        let measures = self.measures && visit.certificate.is_some();
         let cell = self.cell(name);
         // Of several micro-batches, the last one's scale stands for the step.
         cell.scales_log2.resize(samples, None);
         if let Some(last) = cell.scales_log2.last_mut() {
             *last = Some(visit.outgoing.log2());
         }
+        cell.extra_passes += u64::from(visit.passes.saturating_sub(1));
+        cell.replays += u64::from(visit.replayed);
+        cell.measuring_passes += u64::from(measures);
         let outcome = &visit.outcome;
         let nonzero = outcome.nonzero();
         if nonzero == 0 || outcome.nonfinite > 0 {
             return;
         }
         cell.visits += 1;
-        let allowed = measured.tolerance.of(nonzero);
-        let window = measured.window(results).width(measured.headroom) > 0;
+        let window = measured.window(results).width() > 0;
+        let is_kept = outcome.underflow <= measured.tolerance.of(2 * nonzero);
         cell.windows += u64::from(window);
-        cell.kept += u64::from(window && outcome.underflow <= 2 * allowed);
+        cell.kept += u64::from(window && is_kept);
         cell.underflow_real += outcome.underflow_fraction();
         cell.lost_mass += Fraction::from_bits(results.lost_mass(visit.outgoing)).to_f64();
         cell.subnormal += outcome.subnormal as f64 / nonzero as f64;

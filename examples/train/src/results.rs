@@ -30,7 +30,11 @@ pub struct Results {
 
 impl Results {
     /// The format of `results.json`.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
+
+    /// The oldest format that can be read: there, a window left one or two binades free below overflow,
+    /// scales moved within a step, and passes were not counted.
+    pub const OLDEST: u32 = 2;
 }
 
 /// What is learnt, and how; the same for every method.
@@ -65,7 +69,7 @@ pub struct RunReport {
     pub method: String,
     /// Of the initial weights and of the order of samples.
     pub seed: u64,
-    /// Visits from one decision to the next.
+    /// Steps from one certificate to the next, or visits from one decision to the next.
     pub period: u32,
     /// The scaler's whole configuration.
     pub configuration: String,
@@ -79,8 +83,12 @@ pub struct RunReport {
     pub skipped_steps: u64,
     /// Visits that overflowed and were replayed at once.
     pub recovered_steps: u64,
-    /// Visits that decided a scale.
-    pub decisions: u64,
+    /// Visits that left a certificate; of `normal` and `range`, those that decided a scale.
+    #[serde(alias = "decisions")]
+    pub certificates: u64,
+    /// Visits at which more underflowed than twice what the last certificate promised.
+    #[serde(default)]
+    pub broken_promises: u64,
     /// Wall-clock time of the training steps, the counting for this report included.
     pub seconds: f64,
     /// Why the run ended before its last step.
@@ -110,8 +118,8 @@ pub struct Point {
 
 /// What happened to one gradient tensor at the sampled steps.
 ///
-/// A *window* exists at a visit where some scale keeps underflow within the tolerance and leaves the
-/// headroom below overflow; it is a property of the tensor, whatever the method.
+/// A *window* exists at a visit where some scale keeps underflow within the tolerance and overflow at
+/// zero; it is a property of the tensor, whatever the method.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CellReport {
     /// The tensor, for example "stage2.block1.conv1".
@@ -136,6 +144,15 @@ pub struct CellReport {
     pub subnormal: f64,
     /// Visits that overflowed in spite of a replay, or saturated.
     pub overflows: u64,
+    /// Passes beyond one a visit: for replays, for certificates, and for the first scale of all.
+    #[serde(default)]
+    pub extra_passes: u64,
+    /// Visits that overflowed and were replayed.
+    #[serde(default)]
+    pub replays: u64,
+    /// Passes that only measured, each for a certificate.
+    #[serde(default)]
+    pub measuring_passes: u64,
     /// The exponent of the scale at each sampled step; none where the tensor was not visited.
     pub scales_log2: Vec<Option<i32>>,
 }

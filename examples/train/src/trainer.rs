@@ -47,7 +47,7 @@ pub struct Settings {
     pub method: Method,
     /// Of the initial weights and of the order of samples.
     pub seed: u64,
-    /// Visits from one decision to the next.
+    /// Steps from one certificate to the next, or visits from one decision to the next.
     pub period: u32,
 }
 
@@ -318,7 +318,7 @@ where
         mut before_step: impl FnMut(u64) -> Result<()>,
     ) -> Result<RunReport> {
         let last = self.last_step();
-        let mut samples = Samples::new(self.settings.format.0);
+        let mut samples = Samples::new(self.scaler.config());
         let mut report = self.blank();
         let mut reference = None;
         let mut losses = Vec::new();
@@ -361,7 +361,8 @@ where
         report.steps = totals.steps;
         report.skipped_steps = totals.skipped;
         report.recovered_steps = totals.recovered;
-        report.decisions = totals.decisions;
+        report.certificates = totals.certificates;
+        report.broken_promises = totals.broken;
         Ok(report)
     }
 

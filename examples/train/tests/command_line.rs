@@ -81,10 +81,14 @@ fn check_run(run: &serde_json::Value) {
     };
     assert_eq!([run["format"].as_str(), run["forward_format"].as_str()], expected.map(Some));
     assert!((0.0..=1.0).contains(&run["metric"].as_f64().unwrap()));
-    assert_eq!(run["period"], 10);
-    for field in ["seed", "skipped_steps", "recovered_steps", "decisions"] {
+    let method = run["method"].as_str().unwrap();
+    let decides_by_period = ["normal", "range"].contains(&method);
+    assert_eq!(run["period"], if decides_by_period { 10 } else { 100 });
+    for field in ["seed", "skipped_steps", "recovered_steps", "certificates", "broken_promises"] {
         assert!(run[field].is_u64(), "{field}");
     }
+    let certifies = decides_by_period || ["amax", "measured"].contains(&method);
+    assert_eq!(run["certificates"] != 0, certifies, "{method}");
     assert!(run["configuration"].is_string() && run["seconds"].as_f64().unwrap() > 0.0);
     assert!(run["steps_to_target"].is_null() || run["steps_to_target"].is_u64());
     let steps = run["steps"].as_u64().unwrap();
@@ -100,6 +104,17 @@ fn check_run(run: &serde_json::Value) {
             assert!((0.0..=1.0).contains(&cell[share].as_f64().unwrap()), "{share}");
         }
         assert_eq!(cell["scales_log2"].as_array().unwrap().len(), samples);
+        // Of each tensor the one of the first step is due, and of others than these none: an epoch has
+        // 21 steps, and all are sampled.
+        let measures = ["amax", "measured"].contains(&method);
+        assert_eq!(cell["measuring_passes"], u64::from(measures), "{method}");
+        let [extra, replays] =
+            ["extra_passes", "replays"].map(|field| cell[field].as_u64().unwrap());
+        match method {
+            // And one for the first scale of all.
+            "amax" | "measured" => assert_eq!(extra, replays + 2, "{method}"),
+            _ => assert_eq!(extra, replays, "{method}"),
+        }
     }
     let probes = run["probed_steps"].as_array().unwrap().len();
     let weights = run["weights"].as_array().unwrap();
@@ -185,7 +200,27 @@ fn look_draws_images_and_nothing_else() {
 fn calibrate_compares_periods() {
     let tasks = "--tasks=digits-mlp:binary16";
     let printed = success(&["calibrate", tasks, "--periods=1,7", "--epochs=1"]);
-    assert!(printed.contains("| measured/7 |"), "{printed}");
+    for row in ["| normal/1 |", "| normal/7 |", "| measured |"] {
+        assert_eq!(printed.matches(row).count(), 1, "{row} in {printed}");
+    }
+}
+
+/// Evidence is taken more or less often, and what is learnt is the same.
+#[test]
+fn certificates_move_no_scale() {
+    let train = |method: &str, period: &str| {
+        let task = ["train", "--task=digits-mlp", "--epochs=2", "--format=e4m3"];
+        let printed = success(&[&task[..], &[method, period]].concat());
+        let (said, totals) = printed.trim_end().rsplit_once('\n').unwrap();
+        (said.to_owned(), totals.to_owned())
+    };
+    for method in ["--method=measured", "--method=amax"] {
+        let (often, seldom) = (train(method, "--period=1"), train(method, "--period=4294967295"));
+        assert_eq!(often.0, seldom.0);
+        // 42 steps of three tensors.
+        assert!(often.1.contains(", 126 certificates, "), "{}", often.1);
+        assert!(seldom.1.contains(", 0 certificates, "), "{}", seldom.1);
+    }
 }
 
 #[test]

@@ -26,7 +26,8 @@ pub(crate) fn config_for(
         .with_rounding(narrowing.rounding, u.arbitrary()?)
         .with_overflow(narrowing.overflow)
         .with_recovery(*u.choose(&[Recovery::Replay, Recovery::Replay, Recovery::Skip])?);
-    let recommended = legal(recommended.with_period(u.int_in_range(1..=9)?));
+    let period = if u.ratio(1, 5)? { Config::NEVER } else { u.int_in_range(1..=9)? };
+    let recommended = legal(recommended.with_period(period));
     let recommended = legal(recommended.with_max_skips(u.int_in_range(1..=4)?));
     let policy = policy(u, narrowing.format)?;
     Ok(recommended.with_policy(policy).unwrap_or(recommended))
@@ -50,7 +51,7 @@ fn policy(u: &mut Unstructured<'_>, format: Format) -> Result<Policy> {
         1 => Policy::Backoff(backoff(u)?),
         2 => Policy::Normal(normal(u, format)?),
         3 => Policy::Range(range(u, format)?),
-        4 | 5 => Policy::Amax(Amax { window: amax_window(u)?, margin: u.int_in_range(0..=64)? }),
+        4 | 5 => Policy::Amax(Amax { window: amax_window(u)?, margin: u.int_in_range(0..=18)? }),
         _ => Policy::Measured(measured(u, format)?),
     })
 }
@@ -65,10 +66,7 @@ fn measured(u: &mut Unstructured<'_>, format: Format) -> Result<Measured> {
     };
     Ok(Measured {
         tolerance: share(&[0, 4_294_967, 42_949_673, 1 << 30])?,
-        lost_mass: share(&[0, 42_949, 4_294_967, 1 << 29])?,
-        headroom: u.int_in_range(0..=70)?,
-        slack: u.int_in_range(0..=6)?,
-        max_growth: *u.choose(&[0, 1, 2, 16, 255])?,
+        most_headroom: u.int_in_range(0..=18)?,
     })
 }
 

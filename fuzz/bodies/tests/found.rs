@@ -44,7 +44,8 @@ fn mistakes_are_found() {
     }
     let drop = Injection::Drop;
     assert!(finds(Operation::Statistics, drop, statistics::check_on::<f16, _>));
-    assert!(finds(Operation::Decide, drop, policy::check_on));
+    assert!(finds(Operation::Certify, drop, policy::check_on));
+    assert!(finds(Operation::Finish, drop, policy::check_on));
     assert!(finds(Operation::Note, drop, policy::check_on));
 }
 

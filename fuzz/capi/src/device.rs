@@ -83,8 +83,9 @@ impl Device {
             apply: Some(apply),
             propagate: Some(propagate),
             unscale: Some(unscale),
-            decide: Some(decide),
+            certify: Some(certify),
             note: Some(note),
+            finish: Some(finish),
             matmul: Some(matmul),
         }
     }
@@ -163,7 +164,7 @@ impl Device {
     /// Does with f32 results what an epilogue says.
     ///
     /// What a mistake has left in memory may be refused.
-    fn finish(&mut self, results: &[f32], to: u64, epilogue: &adaloss_epilogue) -> Option<()> {
+    fn end(&mut self, results: &[f32], to: u64, epilogue: &adaloss_epilogue) -> Option<()> {
         let from = unsafe { (*self.one::<adaloss_cell>(epilogue.from)?).scale_log2 };
         let leaving = unsafe { (*self.one::<adaloss_cell>(epilogue.to)?).scale_log2 };
         let (values, count) = (results.as_ptr(), results.len());
@@ -306,7 +307,7 @@ unsafe extern "C" fn apply(
         operate(context, |device| {
             let values = device.at(values, 4 * count as u64)?.cast::<f32>();
             let values = slice::from_raw_parts(values, count).to_vec();
-            device.finish(&values, to, &*epilogue)
+            device.end(&values, to, &*epilogue)
         })
     }
 }
@@ -334,7 +335,7 @@ unsafe extern "C" fn propagate(
             let scale = |log2: i16| Scale::saturating(log2.into());
             let parts = parts.iter().map(|(part, log2)| (part.as_slice(), scale(*log2)));
             sum_at(Format::BINARY32, parts, scale(common), &mut sums);
-            device.finish(&sums, to, epilogue)
+            device.end(&sums, to, epilogue)
         })
     }
 }
@@ -360,7 +361,7 @@ unsafe extern "C" fn unscale(
     }
 }
 
-unsafe extern "C" fn decide(
+unsafe extern "C" fn certify(
     context: *mut c_void,
     config: *const adaloss_config,
     histogram: u64,
@@ -369,9 +370,9 @@ unsafe extern "C" fn decide(
 ) -> adaloss_code {
     unsafe {
         operate(context, |device| {
-            let (histogram, cell) = (device.one(histogram)?, device.one(cell)?);
-            let certificate = device.one(certificate)?;
-            let code = adaloss_policy_decide(config, histogram, cell, certificate);
+            let (histogram, cell) = (device.one(histogram)?, device.one::<adaloss_cell>(cell)?);
+            let (certificate, log2) = (device.one(certificate)?, (*cell).scale_log2.into());
+            let code = adaloss_policy_certify(config, histogram, log2, cell, certificate);
             assert!(code == ADALOSS_OK || device.has_erred, "{code}");
             Some(())
         })
@@ -389,8 +390,28 @@ unsafe extern "C" fn note(
         operate(context, |device| {
             let log2 = (*device.one::<adaloss_cell>(from)?).scale_log2.into();
             let (outcome, cell) = (device.one(outcome)?, device.one(cell)?);
-            let code = adaloss_policy_note(config, outcome, log2, cell);
-            assert!(code == ADALOSS_OK || device.has_erred, "{code}");
+            let code = adaloss_policy_note(config, outcome, log2, cell, ptr::null_mut());
+            let is_noted = code == ADALOSS_OK || code == ADALOSS_NONE;
+            assert!(is_noted || device.has_erred, "{code}");
+            Some(())
+        })
+    }
+}
+
+unsafe extern "C" fn finish(
+    context: *mut c_void,
+    config: *const adaloss_config,
+    cells: u64,
+    count: usize,
+) -> adaloss_code {
+    unsafe {
+        operate(context, |device| {
+            let bytes = (count * size_of::<adaloss_cell>()) as u64;
+            let cells = device.at(cells, bytes)?.cast::<adaloss_cell>();
+            for nth in 0..count {
+                let code = adaloss_policy_finish(config, cells.add(nth), ptr::null_mut());
+                assert!(code == ADALOSS_OK || device.has_erred, "{code}");
+            }
             Some(())
         })
     }
@@ -419,7 +440,7 @@ unsafe extern "C" fn matmul(
                     *sum += a * b;
                 }
             }
-            device.finish(&sums, to, &*epilogue)
+            device.end(&sums, to, &*epilogue)
         })
     }
 }
@@ -509,7 +530,8 @@ pub(crate) fn conform(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<(
         3 => {
             // No operation at all: the suite that needs one says so.
             (table.statistics, table.apply, table.propagate) = (None, None, None);
-            (table.unscale, table.decide, table.note, table.matmul) = (None, None, None, None);
+            (table.unscale, table.matmul) = (None, None);
+            (table.certify, table.note, table.finish) = (None, None, None);
             operation = ADALOSS_ERROR_OPERATION;
         }
         _ => table.capabilities = u.int_in_range(0..=7)?,

@@ -52,6 +52,8 @@ pub(crate) struct Contents {
     pub(crate) log_statistics: [adaloss_log_statistics; 2],
     pub(crate) operands: adaloss_operands,
     pub(crate) cell: adaloss_cell,
+    pub(crate) record: adaloss_record,
+    pub(crate) seen: [adaloss_seen; 2],
     pub(crate) certificate: adaloss_certificate,
     pub(crate) met: adaloss_unscaled,
     pub(crate) limits: adaloss_limits,
@@ -71,7 +73,7 @@ pub(crate) struct Contents {
 }
 
 /// The size of a checkpoint.
-pub(crate) const BYTES: usize = 100 + 32 * CELLS;
+pub(crate) const BYTES: usize = 104 + 28 * CELLS;
 
 impl Memory {
     pub(crate) fn zeroed() -> Self {
@@ -102,12 +104,32 @@ impl Memory {
     ) -> adaloss_code {
         let before = self.bytes().to_vec();
         let code = self.call_and_write(function);
+        if code != ADALOSS_OK {
+            self.is_as(&before, code);
+        }
+        code
+    }
+
+    /// The same for a function that may write where there is no value, too.
+    pub(crate) fn call_for_some(
+        &mut self,
+        function: impl FnOnce(*mut Contents) -> adaloss_code,
+    ) -> adaloss_code {
+        let before = self.bytes().to_vec();
+        let code = self.call_and_write(function);
+        if code != ADALOSS_OK && code != ADALOSS_NONE {
+            self.is_as(&before, code);
+        }
+        code
+    }
+
+    /// Finds what was written although a code says that nothing was.
+    fn is_as(&self, before: &[u8], code: adaloss_code) {
         // Compared as a whole first: most calls leave everything as it was.
-        if code != ADALOSS_OK && before != self.bytes() {
+        if before != self.bytes() {
             let differs = before.iter().zip(self.bytes()).position(|(was, is)| was != is);
             panic!("code {code}, and yet something was written at byte {differs:?}");
         }
-        code
     }
 
     /// The same for a function that may have written something before it failed.

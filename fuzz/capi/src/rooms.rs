@@ -1,5 +1,7 @@
 //! The rooms one by one: functions that keep nothing.
 
+use std::ptr::null_mut;
+
 use adaloss::*;
 use adaloss_core::{
     format::{Encoding, Format, Narrowing, Noise, Overflow, Rounding, Subnormals},
@@ -261,12 +263,15 @@ pub(crate) fn policies(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<
     let certificate = pointer(u, &raw mut memory.certificate)?;
     let place = pointer(u, &raw mut memory.numbers[0])?;
     let log2 = log2(u)?;
-    let code = match u.int_in_range(0..=9)? {
+    let code = match u.int_in_range(0..=13)? {
         0 => memory.call(|_| unsafe { adaloss_policy_cell(config, cell) }),
         1 => memory.call(|_| unsafe { adaloss_policy_due(config, cell, place.cast()) }),
-        2 | 3 => {
-            memory.call(|_| unsafe { adaloss_policy_decide(config, histogram, cell, certificate) })
-        }
+        2 => memory.call(|_| unsafe {
+            adaloss_policy_certify(config, histogram, log2, cell, certificate)
+        }),
+        3 => memory.call(|_| unsafe {
+            adaloss_policy_breaks_promise(config, outcome, cell, place.cast())
+        }),
         4 => {
             memory.operands.kind = number(u, 4)?.into();
             if u.arbitrary()? {
@@ -284,7 +289,7 @@ pub(crate) fn policies(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<
             memory.call(|_| unsafe {
                 adaloss_policy_decide_join(
                     config,
-                    histogram,
+                    outcome,
                     log2,
                     branches,
                     count,
@@ -293,7 +298,12 @@ pub(crate) fn policies(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<
                 )
             })
         }
-        6 => memory.call(|_| unsafe { adaloss_policy_note(config, outcome, log2, cell) }),
+        6 => {
+            let code = memory.call_for_some(|_| unsafe {
+                adaloss_policy_note(config, outcome, log2, cell, place.cast())
+            });
+            if code == ADALOSS_NONE { ADALOSS_OK } else { code }
+        }
         7 => {
             // It is given no cell.
             memory.call(|_| unsafe { adaloss_policy_recover(config, outcome, log2, place.cast()) });
@@ -302,6 +312,23 @@ pub(crate) fn policies(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<
         8 => {
             let clean = u.int_in_range(-1..=1)?;
             memory.call(|_| unsafe { adaloss_policy_step(config, clean, cell) })
+        }
+        9 | 10 => {
+            let record = if u.ratio(7, 8)? { &raw mut memory.record } else { null_mut() };
+            memory.call(|_| unsafe { adaloss_policy_finish(config, cell, record) })
+        }
+        11 => {
+            if u.arbitrary()? {
+                let (ceiling, scale_log2) = (u.arbitrary()?, u.arbitrary()?);
+                memory.record =
+                    adaloss_record { ceiling, flags: number(u, 4)?, scale_log2, reserved: 0 };
+            }
+            let record = &raw const memory.record;
+            memory.call(|_| unsafe { adaloss_policy_repeat(config, record, cell, place.cast()) })
+        }
+        12 => {
+            what_was_seen(u, memory)?;
+            return Ok(());
         }
         _ => {
             let (of_gradient, of_weight) = (number(u, 5)?.into(), number(u, 5)?.into());
@@ -326,6 +353,45 @@ pub(crate) fn policies(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<
         }
     };
     is_cell(code, memory);
+    Ok(())
+}
+
+/// What tensors showed: it is taken from a cell, merged, and set.
+fn what_was_seen(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
+    let cell = pointer(u, &raw mut memory.cell)?;
+    let [one, other] = memory.seen.each_mut().map(std::ptr::from_mut);
+    if u.arbitrary()? {
+        memory.seen[1] = adaloss_seen {
+            ceiling: u.arbitrary()?,
+            overflowed: number(u, 2)?,
+            sums_overflowed: number(u, 2)?,
+            visited: number(u, 2)?,
+        };
+    }
+    match u.int_in_range(0..=2)? {
+        0 => {
+            memory.call(|_| unsafe { adaloss_policy_seen(cell, one) });
+        }
+        1 => {
+            let [before, more] = memory.seen;
+            if memory.call(|_| unsafe { adaloss_policy_seen_merge(one, other) }) == ADALOSS_OK {
+                let merged = memory.seen[0];
+                assert_eq!(merged.ceiling, before.ceiling.min(more.ceiling));
+                assert_eq!(merged.overflowed, before.overflowed | more.overflowed);
+                assert_eq!(merged.sums_overflowed, before.sums_overflowed | more.sums_overflowed);
+                assert_eq!(merged.visited, before.visited | more.visited);
+            }
+        }
+        _ => {
+            if memory.call(|_| unsafe { adaloss_policy_set_seen(one, cell) }) == ADALOSS_OK {
+                let set = memory.seen[0];
+                memory.succeeds(|of| unsafe {
+                    adaloss_policy_seen(&raw const (*of).cell, &raw mut (*of).seen[0])
+                });
+                assert_eq!(memory.seen[0], set);
+            }
+        }
+    }
     Ok(())
 }
 

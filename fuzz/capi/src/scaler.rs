@@ -1,12 +1,12 @@
 //! The life of a scaler: calls in any order, and beside them a scaler of core's that lives alike.
 
-use std::{ffi::c_void, ptr::null_mut, slice};
+use std::{ffi::c_void, iter::once, ptr::null_mut, slice};
 
 use adaloss::*;
 use adaloss_core::{
     apply::Pass,
-    format::{E4M3, E5M2, Element, Encoding, Format, Subnormals, bf16, f16},
-    policy::{Cell, Config},
+    format::{E4M3, E5M2, Element, Encoding, Format, Overflow, Subnormals, bf16, f16},
+    policy::{Amax, Cell, Config, Policy, Seen},
     propagate::Scaled,
     scale::Scale,
     scaler::{State, StepError},
@@ -54,6 +54,26 @@ struct Context {
 
 const FAILED: adaloss_code = ADALOSS_USER + 7;
 
+const NO_TOTALS: adaloss_totals =
+    adaloss_totals { steps: 0, skipped: 0, recovered: 0, certificates: 0, broken: 0 };
+
+/// Counts a record, which has to be of a tensor that there is.
+unsafe extern "C" fn count_record(
+    context: *mut c_void,
+    place: adaloss_place,
+    record: *const adaloss_record,
+) {
+    let (count, record) = unsafe { (&mut *context.cast::<usize>(), *record) };
+    assert!(place.kind < 2 && (place.cell as usize) < CELLS);
+    assert!((-126..=126).contains(&record.scale_log2) && record.flags < 4 && record.reserved == 0);
+    *count += 1;
+}
+
+/// Every tensor of a scaler.
+fn places() -> impl Iterator<Item = Place> {
+    once(Place::Loss).chain((0..CELLS).map(Place::Layer))
+}
+
 unsafe extern "C" fn pass(context: *mut c_void, pass: *mut adaloss_pass) -> adaloss_code {
     unsafe {
         let of = &mut *context.cast::<Context>();
@@ -66,9 +86,7 @@ unsafe extern "C" fn pass(context: *mut c_void, pass: *mut adaloss_pass) -> adal
                 return device::pass(device, pass, &of.values[..of.count]);
             }
             Kernel::CallsTheScaler => {
-                let mut totals =
-                    adaloss_totals { steps: 0, skipped: 0, recovered: 0, decisions: 0 };
-                let mut digest = 0;
+                let (mut totals, mut digest) = (NO_TOTALS, 0);
                 for code in [
                     adaloss_scaler_begin(of.scaler),
                     adaloss_scaler_abandon(of.scaler),
@@ -144,7 +162,7 @@ impl Life {
         }
     }
 
-    /// Makes a scaler, sometimes of a configuration that core has too.
+    /// Makes a scaler, mostly of a configuration that core has too.
     fn init(&mut self, u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
         let known = if u.ratio(7, 8)? { Some(u.choose(&Encoding::ALL)?) } else { None };
         let mut config = None;
@@ -153,9 +171,20 @@ impl Life {
             memory.succeeds(|of| unsafe {
                 adaloss_policy_recommended(format, &raw mut (*of).configs[1])
             });
-            memory.configs[1].period = u.int_in_range(1..=3)?;
-            let core = Config::for_format(Format::new(encoding, Subnormals::Gradual));
-            config = core.with_period(memory.configs[1].period).ok();
+            let made = &mut memory.configs[1];
+            made.period = u.int_in_range(1..=3)?;
+            made.narrowing.overflow = u.int_in_range(0..=1)?;
+            let overflow = [Overflow::Infinity, Overflow::Saturate];
+            let core = Config::for_format(Format::new(encoding, Subnormals::Gradual))
+                .with_overflow(overflow[usize::from(made.narrowing.overflow)]);
+            config = core.with_period(made.period).ok();
+            if u.ratio(1, 4)? {
+                let (window, margin) = (u.int_in_range(1..=40)?, u.int_in_range(0..=2)?);
+                made.policy = 4;
+                made.parameters.amax = adaloss_amax { window, margin, reserved: 0 };
+                let amax = Policy::Amax(Amax { window, margin });
+                config = config.and_then(|config| config.with_policy(amax).ok());
+            }
         } else {
             memory.configs[1] = memory.configs[0];
         }
@@ -193,8 +222,11 @@ impl Life {
         if self.is_made && !self.is_open && u.ratio(1, 8)? {
             // What is written over a cell is noticed, where it is no cell.
             let (id, before) = (u.int_in_range(0..=CELLS - 1)?, memory.cells);
-            memory.cells[id].trigger = u.arbitrary()?;
-            memory.cells[id].scale_log2 = u.arbitrary()?;
+            match u.int_in_range(0..=2)? {
+                0 => memory.cells[id].trigger = u.arbitrary()?,
+                1 => memory.cells[id].scale_log2 = u.arbitrary()?,
+                _ => memory.cells[id].memory[u.int_in_range(0..=15)?] = u.arbitrary()?,
+            }
             let code = memory.call(|_| unsafe { adaloss_scaler_begin(scaler) });
             assert!(code == ADALOSS_OK || code == ADALOSS_ERROR_CELL);
             memory.cells = before;
@@ -305,30 +337,40 @@ impl Life {
         Ok(())
     }
 
-    /// Tells of what unscaling met, or of something unusable.
+    /// Tells of what unscaling met, of something unusable, or of what other machines saw.
     fn note(&mut self, u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
         let scaler = &raw mut memory.scaler;
         let cell = u32::from(number(u, CELLS as u8)?);
         let (place, cause) = (place(u)?, u32::from(number(u, 3)?));
-        let unscaled = u.arbitrary()?;
-        let met = memory.met;
+        let what = u.int_in_range(0..=3)?;
+        let (met, [seen, _]) = (memory.met, memory.seen);
         let code = memory.call(|of| unsafe {
-            if unscaled {
-                adaloss_scaler_unscaled(scaler, cell, &raw const (*of).met)
-            } else {
-                adaloss_scaler_reject(scaler, place, cause)
+            match what {
+                0 => adaloss_scaler_unscaled(scaler, cell, &raw const (*of).met),
+                1 => adaloss_scaler_reject(scaler, place, cause),
+                2 => adaloss_scaler_sums_overflowed(scaler, place),
+                _ => adaloss_scaler_set_seen(scaler, place, &raw const (*of).seen[0]),
             }
         });
         let (Some((state, cells)), ADALOSS_OK) = (&mut self.core, code) else { return Ok(()) };
         assert!(self.is_open);
         let mut step = state.resume(cells);
-        if unscaled {
-            let adaloss_unscaled { elements, nonfinite, tiny } = met;
-            step.unscaled(cell as usize, &Unscaled { elements, nonfinite, tiny });
-        } else {
-            let id = place.cell as usize;
-            let place = [Place::Loss, Place::Layer(id), Place::Weight(id)][place.kind as usize];
-            step.reject(place, [Cause::NonFinite, Cause::Overflow][cause as usize - 1]);
+        let id = place.cell as usize;
+        let place = || [Place::Loss, Place::Layer(id), Place::Weight(id)][place.kind as usize];
+        match what {
+            0 => {
+                let adaloss_unscaled { elements, nonfinite, tiny } = met;
+                step.unscaled(cell as usize, &Unscaled { elements, nonfinite, tiny });
+            }
+            1 => step.reject(place(), [Cause::NonFinite, Cause::Overflow][cause as usize - 1]),
+            2 => step.sums_overflowed(place()),
+            _ => {
+                let adaloss_seen { ceiling, overflowed, sums_overflowed, visited } = seen;
+                let [overflowed, sums_overflowed, visited] =
+                    [overflowed, sums_overflowed, visited].map(|flag| flag == 1);
+                let seen = Seen { ceiling, overflowed, sums_overflowed, visited };
+                step.set_seen(place(), seen).expect("the library took it");
+            }
         }
         Ok(())
     }
@@ -339,10 +381,26 @@ impl Life {
             let code = memory.call(|_| unsafe { adaloss_scaler_abandon(scaler) });
             assert_eq!(code, self.expected(true));
             self.is_open = false;
+            if let (Some((state, cells)), ADALOSS_OK) = (&mut self.core, code) {
+                let mut step = state.resume(cells);
+                for place in places() {
+                    if step.seen(place) != Seen::NOTHING {
+                        step.set_seen(place, Seen::NOTHING).expect("it was visited");
+                    }
+                }
+            }
             return Ok(());
         }
         let verdict = pointer(u, &raw mut memory.verdict)?;
-        let code = memory.call(|_| unsafe { adaloss_scaler_finish(scaler, verdict) });
+        let (with_records, mut records) = (u.arbitrary()?, 0_usize);
+        let context = any(&raw mut records);
+        let code = memory.call(|_| unsafe {
+            if with_records {
+                adaloss_scaler_finish_with(scaler, Some(count_record), context, verdict)
+            } else {
+                adaloss_scaler_finish(scaler, verdict)
+            }
+        });
         if verdict.is_null() || !verdict.is_aligned() {
             assert_ne!(code, ADALOSS_OK);
             return Ok(());
@@ -350,8 +408,10 @@ impl Life {
         assert_eq!(code, self.expected(true));
         self.is_open = false;
         if let (Some((state, cells)), ADALOSS_OK) = (&mut self.core, code) {
-            let verdict = state.resume(cells).finish();
+            let mut expected = 0;
+            let verdict = state.resume(cells).finish_with(|_, _| expected += 1);
             assert_eq!(memory.verdict.kind == 0, verdict == Verdict::Apply);
+            assert_eq!(records, if with_records { expected } else { 0 });
         }
         Ok(())
     }
@@ -359,10 +419,41 @@ impl Life {
     /// Reads what can be read.
     fn look(&mut self, u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
         let scaler = &raw const memory.scaler;
-        match u.int_in_range(0..=3)? {
+        match u.int_in_range(0..=5)? {
             0 => {
                 let visit = pointer(u, &raw mut memory.visit)?;
                 memory.call(|_| unsafe { adaloss_scaler_last(scaler, visit) });
+            }
+            4 => {
+                let (cause, found) = (
+                    pointer(u, &raw mut memory.numbers[0])?.cast(),
+                    pointer(u, &raw mut memory.numbers[1])?.cast(),
+                );
+                memory
+                    .call(|_| unsafe { adaloss_scaler_first_bad(scaler.cast_mut(), found, cause) });
+            }
+            5 => {
+                let place = place(u)?;
+                let code = memory.call(|of| unsafe {
+                    adaloss_scaler_seen(scaler, place, &raw mut (*of).seen[0])
+                });
+                if let (Some((state, cells)), ADALOSS_OK, 0..=1) =
+                    (&mut self.core, code, place.kind)
+                {
+                    let id = place.cell as usize;
+                    let expected = state
+                        .resume(cells)
+                        .seen([Place::Loss, Place::Layer(id)][place.kind as usize]);
+                    let found = memory.seen[0];
+                    assert_eq!(
+                        (found.ceiling, found.visited != 0),
+                        (expected.ceiling, expected.visited)
+                    );
+                    assert_eq!(
+                        (found.overflowed != 0, found.sums_overflowed != 0),
+                        (expected.overflowed, expected.sums_overflowed)
+                    );
+                }
             }
             1 => {
                 let (place, cell) = (place(u)?, pointer(u, &raw mut memory.cell)?);

@@ -3,7 +3,8 @@
 //! The types of `adaloss_core` serve as names only.  [`Grid`] rounds by the definition, between two
 //! neighbours of a table; [`apfloat`] rounds with LLVM's arbitrary-precision floating point, and
 //! [`Reference`] adds what the documented rules make of that, fast enough for every f32;
-//! [`exact`] has the rational numbers; [`search`] finds the scale that `measured` has to decide;
+//! [`exact`] has the rational numbers; [`search`] finds what a certificate has to say; [`guesses`] chooses
+//! the scales of `measured` and `amax` with the whole past at hand;
 //! [`inputs`] generates what is tested with; [`tolerance`] says how far what is not exact may be off.
 
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@
 pub mod apfloat;
 pub mod exact;
 mod grid;
+pub mod guesses;
 pub mod inputs;
 mod limits;
 mod reference;

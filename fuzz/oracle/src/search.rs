@@ -1,8 +1,8 @@
-//! The rules of `measured` as the design words them, by a search over scales and elements.
+//! What a certificate has to say, by a search over scales and elements.
 
 use adaloss_core::{
-    format::{Encoding, Narrowing, Rounding, Subnormals},
-    policy::{Certificate, Measured, Rule},
+    format::{Narrowing, Rounding, Subnormals},
+    policy::{Certificate, Fraction},
     scale::Scale,
 };
 
@@ -14,7 +14,6 @@ use crate::{
     exact::{rational, sum},
     inputs::SplitMix64,
     pow2, product,
-    tolerance::LOST_MASS_UNITS,
 };
 
 /// 2^32, the denominator of shares.
@@ -61,36 +60,48 @@ impl Tensor {
     }
 }
 
-/// What `measured` has to decide.
-#[derive(Debug, PartialEq)]
-pub struct Decision {
-    /// The rule that decides.
-    pub rule: Rule,
-    /// The exponent of the scale.
-    pub scale: i32,
-    /// Whether the bound on growth kept it low.
-    pub limited: bool,
-    /// Whether it keeps underflow within the tolerance.
-    pub promised: bool,
+/// What the exponents of a tensor promise for one scale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Finite nonzero elements.
+    pub nonzero: u64,
     /// Elements that may underflow.
     pub allowed: u64,
+    /// Whether the scale keeps underflow within the tolerance.
+    pub promised: bool,
     /// The least and the greatest scale that keep the promise, 127 and -127 where there is none.
     pub window: (i32, i32),
     /// Underflow and overflow at the scale below, at the scale and at the one above.
     pub expected: [(u64, u64); 3],
 }
 
-impl Decision {
+impl Evidence {
     /// Reads what a certificate says.
     pub fn of(certificate: &Certificate) -> Self {
         Self {
-            rule: certificate.rule,
-            scale: certificate.scale.log2(),
-            limited: certificate.limited,
-            promised: certificate.promised,
+            nonzero: certificate.nonzero,
             allowed: certificate.allowed,
+            promised: certificate.promised,
             window: (certificate.window.least.into(), certificate.window.greatest.into()),
             expected: certificate.expected.map(|at| (at.underflow, at.overflow)),
+        }
+    }
+
+    /// Finds it for the scale `2^scale`, in a tensor with nonzero elements.
+    pub fn find(tolerance: Fraction, narrowing: Narrowing, tensor: &Tensor, scale: i32) -> Self {
+        let every: Vec<_> = (-126..=126).map(|k| counts(narrowing, tensor, k)).collect();
+        let at = |k: i32| every[(k.clamp(-126, 126) + 126) as usize];
+        let nonzero = tensor.values.iter().filter(|x| **x != 0.0).count() as u64;
+        let share = u128::from(nonzero) * u128::from(tolerance.bits());
+        let allowed = (share >> 32) as u64;
+        let least = (-126..=126).find(|&k| at(k).0 <= allowed);
+        let greatest = (-126..=126).rev().find(|&k| at(k).1 == 0);
+        Self {
+            nonzero,
+            allowed,
+            promised: at(scale).0 <= allowed,
+            window: (least.unwrap_or(127), greatest.unwrap_or(-127)),
+            expected: [at(scale - 1), at(scale), at(scale + 1)],
         }
     }
 }
@@ -105,7 +116,7 @@ pub fn counts(narrowing: Narrowing, tensor: &Tensor, k: i32) -> (u64, u64) {
 
 /// Returns the bound of the share of the mass that is lost at `2^k`, times 2^32: every element
 /// stands for its binade, a lost one for the upper edge, a kept one for the lower edge.
-fn lost_mass(narrowing: Narrowing, tensor: &Tensor, k: i32) -> f64 {
+pub fn lost_mass(narrowing: Narrowing, tensor: &Tensor, k: i32) -> f64 {
     let limits = Limits::of(narrowing.format.encoding);
     // At nearest even a power of two is lost together with the binade below it.
     let upper_edge_belongs = narrowing.rounding == Rounding::NearestEven
@@ -132,75 +143,4 @@ pub fn lost_share(narrowing: Narrowing, tensor: &Tensor, k: i32) -> BigRational 
         return total;
     }
     mass(&|v| limits.underflows(narrowing, v)) / total * rational(WHOLE)
-}
-
-/// Decides by search; `None` where mass decides and is so near its tolerance that rounding matters,
-/// or is that of elements whose binades the histogram does not tell apart.
-///
-/// `before` is the exponent of a scale that was decided before, `current` that of the cell.
-pub fn decide(
-    measured: &Measured,
-    narrowing: Narrowing,
-    tensor: &Tensor,
-    before: Option<i32>,
-    current: i32,
-) -> Option<Decision> {
-    let every: Vec<(u64, u64)> = (-126..=126).map(|k| counts(narrowing, tensor, k)).collect();
-    let at = |k: i32| every[(k.clamp(-126, 126) + 126) as usize];
-    let nonzero = tensor.values.iter().filter(|x| **x != 0.0).count() as u128;
-    let allowed = ((nonzero * u128::from(measured.tolerance.bits())) >> 32) as u64;
-    let k_lo = (-126..=126).find(|&k| at(k).0 <= allowed);
-    let k_hi = (-126..=126).rev().find(|&k| at(k).1 == 0);
-    // No legal scale may leave the headroom: then the least one comes nearest.
-    let top = k_hi.map_or(-126, |k| (k - i32::from(measured.headroom)).max(-126));
-
-    // Where every legal scale overflows there is no window to be in.
-    let in_window = |k: &i32| k_hi.is_some() && *k <= top;
-    let (mut rule, mut least) = (Rule::Window, k_lo.filter(in_window));
-    if least.is_none() {
-        let beyond = [counts(narrowing, tensor, -127).0, counts(narrowing, tensor, 127).0];
-        if beyond != [nonzero as u64, 0] {
-            return None;
-        }
-        let tolerated = f64::from(measured.lost_mass.bits());
-        let masses: Vec<f64> = (-126..=top).map(|k| lost_mass(narrowing, tensor, k)).collect();
-        if masses.iter().any(|mass| (mass - tolerated).abs() < LOST_MASS_UNITS.most && *mass > 0.0)
-        {
-            return None;
-        }
-        rule = Rule::LostMass;
-        let by_mass = (-126..).zip(masses).find(|&(_, mass)| mass <= tolerated);
-        least = by_mass.map(|(k, _)| k).filter(in_window);
-    }
-    let middle = |least: i32| match narrowing.format.encoding {
-        Encoding::BFloat16 | Encoding::Binary32 => 0.clamp(least, top),
-        _ => (least + top).div_euclid(2),
-    };
-    let slack = i32::from(measured.slack);
-    let mut scale = match least {
-        Some(least) => middle(least),
-        None => top,
-    };
-    let window_least = if rule == Rule::LostMass { least.or(k_lo) } else { k_lo };
-    if least.is_none() {
-        rule = Rule::Headroom;
-    }
-    if let (Some(before), Some(least)) = (before, least)
-        && least + slack <= before
-        && before <= top - slack
-    {
-        (rule, scale) = (Rule::Kept, before);
-    }
-    let bound = current + i32::from(measured.max_growth);
-    let limited = before.is_some() && scale > bound;
-    let scale = if limited { bound.min(126) } else { scale };
-    Some(Decision {
-        rule,
-        scale,
-        limited,
-        promised: at(scale).0 <= allowed,
-        allowed,
-        window: (window_least.unwrap_or(127), k_hi.unwrap_or(-127)),
-        expected: [at(scale - 1), at(scale), at(scale + 1)],
-    })
 }

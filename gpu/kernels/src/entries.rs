@@ -11,6 +11,7 @@ use adaloss_core::format::{Element, Format};
 #[doc(no_inline)]
 pub use adaloss_core::{
     format::{E4M3, E5M2, Narrowing, Noise, bf16, f16},
+    policy::{Cell, Config},
     statistics::Statistics,
 };
 
@@ -19,7 +20,7 @@ pub use crate::{
     epilogue::Epilogue,
     matmul::Product,
     memory::Out,
-    policy::{Decision, Note},
+    policy::{Evidence, Note},
     propagate::Branch,
     unscale::{Gradient, Into, Part},
     update::{Sgd, Weight},
@@ -70,7 +71,7 @@ pub fn into(how: u32) -> Into {
 ///     };
 /// }
 /// adaloss_kernels::entries!(name);
-/// assert!(names.contains(&("adaloss_decide", 16)));
+/// assert!(names.contains(&("adaloss_certify", 16)));
 /// ```
 #[macro_export]
 macro_rules! entries {
@@ -136,13 +137,18 @@ macro_rules! entries {
             adaloss_sgd_f32
         );
         $entry! {
-            fn adaloss_decide(block, decisions: *const Decision, count: usize) {
-                $crate::policy::decide(block, tensor(decisions, count));
+            fn adaloss_certify(block, evidence: *const Evidence, count: usize) {
+                $crate::policy::certify(block, tensor(evidence, count));
             }
         }
         $entry! {
             fn adaloss_note(block, notes: *const Note, count: usize) {
                 $crate::policy::note(block, tensor(notes, count));
+            }
+        }
+        $entry! {
+            fn adaloss_finish(block, config: *const Config, cells: *mut Cell, count: usize) {
+                $crate::policy::finish(block, config, cells, count);
             }
         }
     };

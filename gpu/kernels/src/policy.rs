@@ -1,4 +1,4 @@
-//! Decisions on the device: core's own, a thread per layer.
+//! Certificates and decisions on the device: core's own, a thread per cell.
 
 use adaloss_core::{
     policy::{self, Cell, Certificate, Config},
@@ -8,36 +8,39 @@ use adaloss_core::{
 
 use crate::{Block, block::share};
 
-/// One layer's decision.
+/// One layer's evidence.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Decision {
+pub struct Evidence {
     /// The method.
     pub config: *const Config,
     /// What was seen.
     pub histogram: *const Histogram,
-    /// The layer's cell, which is decided.
+    /// The layer's cell, whose scale is certified.
     pub cell: *mut Cell,
     /// Takes what the histogram promises.
     pub certificate: *mut Certificate,
 }
 
-/// Decides scales from histograms: a thread per layer.
+/// Certifies the scales of cells from histograms: a thread per layer.
 ///
 /// # Safety
 ///
-/// Everything that the decisions name is there and initialised; nobody else reads or writes cells and
+/// Everything that the evidence names is there and initialised; nobody else reads or writes cells and
 /// certificates during the launch, and each is named once.
-pub unsafe fn decide<B: Block>(block: &mut B, decisions: &[Decision]) {
-    let of = share(block, decisions.len());
+pub unsafe fn certify<B: Block>(block: &mut B, evidence: &[Evidence]) {
+    let of = share(block, evidence.len());
     block.each(|thread| {
         for index in of(thread) {
-            let Some(&Decision { config, histogram, cell, certificate }) = decisions.get(index)
+            let Some(&Evidence { config, histogram, cell, certificate }) = evidence.get(index)
             else {
                 return;
             };
-            // SAFETY: the caller's promise.
-            unsafe { certificate.write(policy::decide(&*config, &*histogram, &mut *cell)) };
+            // SAFETY: the caller's promise; the scale is copied before the cell changes.
+            unsafe {
+                let scale: Scale = (*cell).scale();
+                certificate.write(policy::certify(&*config, &*histogram, scale, &mut *cell));
+            }
         }
     });
 }
@@ -60,7 +63,7 @@ pub struct Note {
 ///
 /// # Safety
 ///
-/// As for [`decide`]; a `from` may be named often, and may be the cell itself.
+/// As for [`certify`]; a `from` may be named often, and may be the cell itself.
 pub unsafe fn note<B: Block>(block: &mut B, notes: &[Note]) {
     let of = share(block, notes.len());
     block.each(|thread| {
@@ -69,7 +72,31 @@ pub unsafe fn note<B: Block>(block: &mut B, notes: &[Note]) {
             // SAFETY: the caller's promise; the scale is copied before the cell changes.
             unsafe {
                 let incoming: Scale = (*from).scale();
-                policy::note(&*config, &*outcome, incoming, &mut *cell);
+                // What is narrowed once more, and when, is the host's business.
+                let _ = policy::note(&*config, &*outcome, incoming, &mut *cell);
+            }
+        }
+    });
+}
+
+/// Ends a step of cells that have one method: a thread per cell.
+///
+/// # Safety
+///
+/// The method is there, and so many cells are, initialised; nobody else reads or writes the cells during
+/// the launch.
+pub unsafe fn finish<B: Block>(
+    block: &mut B,
+    config: *const Config,
+    cells: *mut Cell,
+    count: usize,
+) {
+    let of = share(block, count);
+    block.each(|thread| {
+        for index in of(thread) {
+            // SAFETY: the caller's promise, and no other thread has this number.
+            unsafe {
+                policy::finish(&*config, &mut *cells.add(index));
             }
         }
     });

@@ -1,12 +1,11 @@
 //! Layers that decide, one after the other, with nothing that waits between them.
 
 use adaloss_core::{
-    format::{Format, f16},
+    format::{Format, Overflow, f16},
     policy::{Cell, Certificate, Config},
-    statistics::Outcome,
 };
 use adaloss_gpu::{Buffer, Cuda};
-use adaloss_hal::{Decide, Device, Memory, Narrow};
+use adaloss_hal::{Decide, Device, Memory, Narrow, Plain};
 use serde_json::json;
 
 use crate::{
@@ -26,14 +25,21 @@ struct Layers {
     config: Config,
     values: Buffer<f32>,
     to: Buffer<f16>,
+    /// A cell for each.
+    cells: Buffer<Cell>,
     certificate: Buffer<Certificate>,
     ends: Vec<End>,
 }
 
 impl Layers {
     fn new(device: &mut Cuda, elements: usize) -> anyhow::Result<Self> {
+        // Nobody waits, and so nobody replays.
+        let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
+        let mut cells = device.zeroed(LAYERS)?;
+        device.write(&[config.cell(); LAYERS], cells.view_mut())?;
         Ok(Self {
-            config: Config::for_format(Format::BINARY16),
+            config,
+            cells,
             values: gradients(device, elements)?,
             to: device.zeroed(elements)?,
             certificate: device.zeroed(1)?,
@@ -43,25 +49,34 @@ impl Layers {
         })
     }
 
-    /// Narrows each layer's tensor, and decides its scale before if that is asked for.
+    /// Narrows each layer's tensor; and, if that is asked for, measures it, takes note, certifies its scale, and
+    /// decides all scales in the end.
     fn pass(&mut self, device: &mut Cuda, decides: bool) -> anyhow::Result<()> {
-        let Self { config, values, to, certificate, ends } = self;
-        for end in ends {
+        let Self { config, values, to, cells, certificate, ends } = self;
+        for (nth, end) in ends.iter_mut().enumerate() {
+            let mut epilogue = end.epilogue::<f16>(true, decides);
+            epilogue.narrowing = config.narrowing();
+            epilogue.to = Cuda::part(cells.view(), nth..nth + 1).expect("a cell for each");
+            device.apply(values.view(), to.view_mut(), epilogue)?;
             if decides {
-                let cell = Cuda::part_mut(end.cells.view_mut(), 1..2).expect("two cells");
-                device.decide(config, end.histogram.view(), cell, certificate.view_mut())?;
+                let mut cell =
+                    Cuda::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell for each");
+                let from = Cuda::part(end.cells.view(), 0..1).expect("two cells");
+                device.note(config, end.outcome.view(), from, Cuda::reborrow_mut(&mut cell))?;
+                device.certify(config, end.histogram.view(), cell, certificate.view_mut())?;
             }
-            device.apply(values.view(), to.view_mut(), end.epilogue::<f16>(true, decides))?;
         }
-        Ok(())
+        if decides { Ok(device.finish(config, cells.view_mut())?) } else { Ok(()) }
     }
 }
 
-/// Times layers that decide, measure and apply, and such that apply alone: asked for one by one, and as a graph.
+/// Times layers that apply alone, and such that measure, note, certify and decide: asked for one by one, and as a
+/// graph.
 pub(crate) fn run(rows: &mut Rows, device: &mut Cuda, elements: usize) -> anyhow::Result<()> {
     let elements = elements.min(ELEMENTS);
     let mut layers = Layers::new(device, elements)?;
-    for (name, decides) in [("apply", false), ("decide, measure and apply", true)] {
+    let decides_too = "apply, measure, note, certify and finish";
+    for (name, decides) in [("apply", false), (decides_too, true)] {
         rows.row(name, || {
             let called = time_called(device, |device| layers.pass(device, decides))?;
             let captured = time(device, |device, _| layers.pass(device, decides))?;
@@ -74,9 +89,13 @@ pub(crate) fn run(rows: &mut Rows, device: &mut Cuda, elements: usize) -> anyhow
         })?;
     }
     rows.row("what was decided", || {
-        let (mut cells, mut outcome) = ([Cell::new(); 2], [Outcome::EMPTY]);
-        device.read(layers.ends[0].cells.view(), &mut cells)?;
-        device.read(layers.ends[0].outcome.view(), &mut outcome)?;
-        Ok(json!({ "scale_log2": cells[1].scale().log2(), "underflow": outcome[0].underflow }))
+        let (mut cells, mut last) = ([Cell::new(); LAYERS], [Certificate::zeroed()]);
+        device.read(layers.cells.view(), &mut cells)?;
+        device.read(layers.certificate.view(), &mut last)?;
+        Ok(json!({
+            "scale_log2": cells[0].scale().log2(),
+            "certified_scale_log2": last[0].scale.log2(),
+            "promised": last[0].promised,
+        }))
     })
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use adaloss_core::{
     format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16},
-    policy::{Cell, Certificate, Config},
+    policy::{self, Amax, Cell, Certificate, Config, Policy},
     propagate::Scaled,
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
@@ -35,8 +35,9 @@ pub(crate) fn run(rows: &mut Rows, device: &mut Cuda) -> anyhow::Result<()> {
     of_elements::<f32>(rows, device, "f32")?;
     products::<f16>(rows, device, "f16")?;
     products::<bf16>(rows, device, "bf16")?;
-    rows.row("adaloss_decide", || compare(decided(device)?, decided(&mut Portable)?))?;
-    rows.row("adaloss_note", || compare(noted(device)?, noted(&mut Portable)?))
+    rows.row("adaloss_certify", || compare(certified(device)?, certified(&mut Portable)?))?;
+    rows.row("adaloss_note", || compare(noted(device)?, noted(&mut Portable)?))?;
+    rows.row("adaloss_finish", || compare(finished(device)?, finished(&mut Portable)?))
 }
 
 /// Runs the entry points of one element type.
@@ -354,45 +355,65 @@ where
     })
 }
 
-/// A histogram of small gradients, and the outcome of narrowing them.
-fn measured() -> (Config, Histogram) {
+fn certified<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
     let config = Config::for_format(Format::BINARY16);
     let mut histogram = Histogram::new(config.narrowing());
     values(9, ELEMENTS).into_iter().for_each(|x| histogram.observe_one(x * 1.0e-6, Scale::ONE));
-    (config, histogram)
-}
-
-fn decided<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
-    let (config, histogram) = measured();
     let seen = put(device, &[histogram])?;
-    let mut cell = put(device, &[Cell::new()])?;
+    let mut cell = put(device, &[Cell::at(Scale::new(30)?)])?;
     let mut certificate = device.zeroed::<Certificate>(1).map_err(failed)?;
     device
-        .decide(&config, D::view(&seen), D::view_mut(&mut cell), D::view_mut(&mut certificate))
+        .certify(&config, D::view(&seen), D::view_mut(&mut cell), D::view_mut(&mut certificate))
         .map_err(failed)?;
-    let like = take_one(device, &certificate)?;
-    Ok(vec![("cell", format!("{:?}", take(device, &cell, Cell::new())?)), ("certificate", like)])
+    let certificate = take(device, &certificate, Certificate::zeroed())?;
+    Ok(vec![
+        ("cell", format!("{:?}", take(device, &cell, Cell::new())?)),
+        ("certificate", format!("{certificate:?}")),
+    ])
+}
+
+/// An outcome with overflow.
+fn overflowed(largest: f32) -> Outcome {
+    Outcome { elements: 1000, overflow: 3, max_bits: largest.to_bits(), ..Outcome::EMPTY }
 }
 
 fn noted<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
-    let (config, _) = measured();
-    let outcome =
-        Outcome { elements: 1000, overflow: 3, max_bits: 3.0e7_f32.to_bits(), ..Outcome::EMPTY };
-    let outcome = put(device, &[outcome])?;
+    let config = Config::for_format(Format::BINARY16);
+    let outcome = put(device, &[overflowed(3.0e7)])?;
     let from = put(device, &[Cell::new()])?;
     let mut cell = put(device, &[Cell::at(Scale::new(10)?)])?;
-    device
-        .note(&config, D::view(&outcome), D::view(&from), D::view_mut(&mut cell))
-        .map_err(failed)?;
-    Ok(vec![("cell", format!("{:?}", take(device, &cell, Cell::new())?))])
+    let mut after = Vec::new();
+    // The first visit chooses a scale, the second one overflows.
+    for _ in 0..2 {
+        device
+            .note(&config, D::view(&outcome), D::view(&from), D::view_mut(&mut cell))
+            .map_err(failed)?;
+        after.extend(take(device, &cell, Cell::new())?);
+    }
+    Ok(vec![("cell", format!("{after:?}"))])
 }
 
-/// Reads a certificate, of which there is none to begin with.
-fn take_one<D: Memory + Decide>(
-    device: &mut D,
-    of: &D::Buffer<Certificate>,
-) -> anyhow::Result<String> {
-    let (config, histogram) = measured();
-    let like = adaloss_core::policy::decide(&config, &histogram, &mut Cell::new());
-    Ok(format!("{:?}", take(device, of, like)?))
+/// Ends a step of cells that have up to twenty steps behind them, under either policy that remembers steps.
+fn finished<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
+    let measured = Config::for_format(Format::BINARY16);
+    let amax = measured.with_policy(Policy::Amax(Amax { window: 16, margin: 1 }));
+    let mut after = Vec::new();
+    for config in [measured, amax.map_err(failed)?] {
+        let before = |(nth, largest): (usize, f32)| {
+            let mut cell = config.cell();
+            for step in 0..=nth % 20 {
+                let largest = if step % 3 == 0 { largest.abs() } else { 1.0e-3 };
+                let _ = policy::note(&config, &overflowed(largest), Scale::ONE, &mut cell);
+                if step < nth % 20 {
+                    policy::finish(&config, &mut cell);
+                }
+            }
+            cell
+        };
+        let cells: Vec<_> = values(10, 200).into_iter().enumerate().map(before).collect();
+        let mut cells = put(device, &cells)?;
+        device.finish(&config, D::view_mut(&mut cells)).map_err(failed)?;
+        after.push(("cells", format!("{:?}", take(device, &cells, Cell::new())?)));
+    }
+    Ok(after)
 }

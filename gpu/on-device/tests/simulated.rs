@@ -48,7 +48,7 @@ fn said(output: &Output) -> String {
 
 /// The parts that this program runs itself, and how many rows each has in a trial.
 const OWN: [(&str, usize); 8] = [
-    ("load", 60),
+    ("load", 61),
     ("reload", 2),
     ("conformance", 3),
     ("streams", 18),
@@ -101,6 +101,12 @@ fn the_results_are_complete() -> Anyway<()> {
     for of in rows(&results, "decisions")[..2].iter() {
         assert!(is_time(&of["us_per_layer_called"]) && is_time(&of["us_per_layer_captured"]));
     }
+    // The same values at each step: the scale that was certified is kept.
+    let decided = row(&results, "decisions", "what was decided");
+    assert_eq!(
+        (&decided["scale_log2"], &decided["promised"]),
+        (&decided["certified_scale_log2"], &true.into())
+    );
     // Better than the bound of conformance, which is 2^-22 for each term.
     let products = rows(&results, "products");
     assert!(
@@ -143,7 +149,7 @@ fn no_part_hides_another() -> Anyway<()> {
             ("reload", 0),
             ("conformance", 2),
             ("streams", 0),
-            ("decisions", 0),
+            ("decisions", 1),
             ("lists", 2),
             ("products", 0),
             ("layers", 2),
@@ -194,7 +200,7 @@ fn tools_are_used_where_they_work() -> Anyway<()> {
     let results = read(&path)?;
     assert_eq!(part(&results, "probe of memcheck")["status"], "done");
     // What it ran, and what it found.
-    assert_eq!(rows(&results, "memcheck").len(), 61);
+    assert_eq!(rows(&results, "memcheck").len(), 62);
     assert_eq!(row(&results, "memcheck", "summary")["found"][0], "0 errors");
     let kernels = &row(&results, "profile", "counters")["kernels"];
     assert_eq!(

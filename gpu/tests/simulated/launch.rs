@@ -4,10 +4,11 @@ use std::num::NonZero;
 
 use adaloss_core::{
     format::{E4M3, E5M2, Element, Format, Narrowing, Noise, Rounding, bf16, f16},
+    policy::{Cell, Config},
     statistics::Statistics,
 };
 use adaloss_gpu::{Cuda, GpuError};
-use adaloss_hal::{Device, Memory, Narrow, Plain};
+use adaloss_hal::{Decide, Device, Memory, Narrow, Plain};
 
 use crate::{DRIVER, cuda};
 
@@ -19,7 +20,7 @@ const MULTIPROCESSORS: u32 = 2;
 fn a_grid_is_as_large_as_runs_at_a_time() {
     let device = &mut cuda();
     let resident: Vec<_> = device.resident().collect();
-    assert_eq!(resident.len(), 58);
+    assert_eq!(resident.len(), 59);
     assert!(resident.contains(&("adaloss_statistics_f16", 6)));
     assert!(resident.contains(&("adaloss_matmul_nt_bf16_f32", 1)));
     let values = device.zeroed::<f16>(100_000).expect("memory");
@@ -33,6 +34,22 @@ fn a_grid_is_as_large_as_runs_at_a_time() {
     let few = Cuda::part(values.view(), 0..1500).expect("a part");
     device.statistics(few, statistics.view_mut()).expect("lengths");
     assert_eq!(DRIVER.last_blocks(), 2);
+}
+
+/// The end of a step takes a thread for each cell, and nothing where there is none.
+#[test]
+fn a_step_of_many_cells_ends_in_one_launch() {
+    let device = &mut cuda();
+    let config = Config::for_format(Format::BINARY16);
+    let mut cells = device.zeroed::<Cell>(1000).expect("memory");
+    for (count, launches, blocks) in [(1, 1, 1), (256, 1, 1), (257, 1, 2), (1000, 1, 4), (0, 0, 4)]
+    {
+        let before = DRIVER.calls("cuLaunchKernel");
+        let part = Cuda::part_mut(cells.view_mut(), 0..count).expect("a part");
+        device.finish(&config, part).expect("any number");
+        let found = (DRIVER.calls("cuLaunchKernel") - before, DRIVER.last_blocks());
+        assert_eq!(found, (launches, blocks), "{count} cells");
+    }
 }
 
 fn converts<F: Element + Plain>(rounding: Rounding) {

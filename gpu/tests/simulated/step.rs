@@ -1,14 +1,17 @@
 //! Many tensors in one launch, and whole steps as graphs: what single calls and core give, bit for bit.
 
 use adaloss_core::{
-    format::{E5M2, Element, Format, Narrowing, Noise, bf16, f16},
-    policy::{Cell, Certificate, Config},
+    format::{E5M2, Element, Format, Narrowing, Noise, Overflow, bf16, f16},
+    policy::{Cell, Certificate, Config, Trigger, certify},
     propagate::Scaled,
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
     unscale::{Unscaled, unscale},
 };
-use adaloss_gpu::{Buffer, Cuda, GpuError, Gradient, Gradients, Graph, Into, Sgd, Weight, Weights};
+use adaloss_gpu::{
+    Buffer, Cuda, Elements, ElementsMut, GpuError, Gradient, Gradients, Graph, Into, Sgd, Weight,
+    Weights,
+};
 use adaloss_hal::{
     Branch, Decide, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain, network,
     network::Update, portable::Portable,
@@ -58,10 +61,20 @@ fn resnet_50() -> Vec<usize> {
     counts
 }
 
+/// Names one cell of a model.
+fn cell_of(cells: &Buffer<Cell>, nth: usize) -> Elements<'_, Cell> {
+    Cuda::part(cells.view(), nth..nth + 1).expect("a cell")
+}
+
+fn cell_of_mut(cells: &mut Buffer<Cell>, nth: usize) -> ElementsMut<'_, Cell> {
+    Cuda::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell")
+}
+
 /// A model's tensors, on the device.
 struct Model<F> {
     gradients: Vec<Buffer<F>>,
-    cells: Vec<Buffer<Cell>>,
+    /// One for each gradient, side by side, so that one launch ends a step.
+    cells: Buffer<Cell>,
     unscaled: Vec<Buffer<f32>>,
     met: Vec<Buffer<Unscaled>>,
     weights: Vec<Buffer<f32>>,
@@ -80,7 +93,7 @@ impl<F: Element + Plain> Model<F> {
         };
         Self {
             gradients: gradients.iter().map(|of| put(device, of)).collect(),
-            cells: (0..gradients.len()).map(|nth| put(device, &[cell(nth)])).collect(),
+            cells: put(device, &(0..gradients.len()).map(cell).collect::<Vec<_>>()),
             unscaled: count(2000, device),
             met: gradients.iter().map(|_| device.zeroed(1).expect("memory")).collect(),
             weights: count(0, device),
@@ -92,10 +105,11 @@ impl<F: Element + Plain> Model<F> {
 
     /// Names the gradients, and where they are unscaled to if that is asked for.
     fn gradients(&mut self, to: bool) -> (impl Iterator<Item = Gradient<'_, F>>, &mut Buffer<u64>) {
-        let of = self.gradients.iter().zip(&self.cells).zip(&mut self.unscaled).zip(&mut self.met);
-        let named = of.map(move |(((from, cell), unscaled), met)| Gradient {
+        let cells = &self.cells;
+        let of = self.gradients.iter().enumerate().zip(&mut self.unscaled).zip(&mut self.met);
+        let named = of.map(move |(((nth, from), unscaled), met)| Gradient {
             from: from.view(),
-            cell: cell.view(),
+            cell: cell_of(cells, nth),
             to: to.then(|| unscaled.view_mut()),
             met: met.view_mut(),
         });
@@ -103,14 +117,14 @@ impl<F: Element + Plain> Model<F> {
     }
 
     fn weights(&mut self) -> (impl Iterator<Item = Weight<'_, F>>, &Buffer<u64>, &mut Buffer<u64>) {
-        let of = self.gradients.iter().zip(&self.cells).zip(&mut self.weights);
-        let named =
-            of.zip(&mut self.momenta).map(|(((gradient, cell), weight), momentum)| Weight {
-                gradient: gradient.view(),
-                cell: cell.view(),
-                weight: weight.view_mut(),
-                momentum: momentum.view_mut(),
-            });
+        let cells = &self.cells;
+        let of = self.gradients.iter().enumerate().zip(&mut self.weights);
+        let named = of.zip(&mut self.momenta).map(|(((nth, gradient), weight), momentum)| Weight {
+            gradient: gradient.view(),
+            cell: cell_of(cells, nth),
+            weight: weight.view_mut(),
+            momentum: momentum.view_mut(),
+        });
         (named, &self.bad, &mut self.steps)
     }
 
@@ -165,7 +179,7 @@ fn unscales_as_core<F: Element + Plain>(counts: &[usize]) {
         device.unscale_all(&table, named, into, bad.view_mut()).expect("the same tensors");
         let mut nonfinite = 0;
         for (nth, values) in values.iter().enumerate() {
-            let cell = take(device, &model.cells[nth], Cell::new())[0];
+            let cell = take(device, &model.cells, Cell::new())[nth];
             let mut expected = vec![0.0; values.len()];
             let scaled = Scaled::new(values.as_slice(), cell.scale());
             let once = unscale(F::ENCODING.into(), scaled, &mut expected).expect("lengths");
@@ -205,7 +219,7 @@ fn steps_as_core<F: Element + Plain>(counts: &[usize]) {
         max_norm: None,
     };
     for (nth, values) in values.iter().enumerate() {
-        let cell = take(device, &model.cells[nth], Cell::new())[0];
+        let cell = take(device, &model.cells, Cell::new())[nth];
         let mut gradient = vec![0.0; values.len()];
         let scaled = Scaled::new(values.as_slice(), cell.scale());
         unscale(F::ENCODING.into(), scaled, &mut gradient).expect("lengths");
@@ -312,6 +326,17 @@ fn a_step_allocates_nothing_and_waits_for_nothing() {
 
 const LAYERS: usize = 50;
 
+/// Returns an epilogue that stores and does not measure.
+fn storing<'a>(
+    config: &Config,
+    from: Elements<'a, Cell>,
+    to: Elements<'a, Cell>,
+    outcome: ElementsMut<'a, Outcome>,
+) -> Epilogue<'a, Cuda> {
+    let (narrowing, noise) = (config.narrowing(), Noise::default());
+    Epilogue { from, to, narrowing, noise, stores: true, outcome, histogram: None }
+}
+
 /// All that a step of fifty layers works on.
 struct Layers {
     config: Config,
@@ -320,6 +345,8 @@ struct Layers {
     histograms: Vec<Buffer<Histogram>>,
     outcomes: Vec<Buffer<Outcome>>,
     certificates: Vec<Buffer<Certificate>>,
+    /// Any one.
+    certificate: Certificate,
     one: Buffer<Cell>,
     statistics: Vec<Buffer<Statistics>>,
     joined: Vec<Buffer<f16>>,
@@ -329,7 +356,8 @@ struct Layers {
 
 impl Layers {
     fn new(device: &mut Cuda) -> Self {
-        let config = Config::for_format(Format::BINARY16).with_period(2).expect("positive");
+        // Nobody waits, and so nobody replays.
+        let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
         let counts: Vec<_> = (0..LAYERS).map(|nth| 37 * nth + 1).collect();
         let mut model = Model::new(device, &scaled(&counts, true));
         let tables = model.tables(device);
@@ -346,6 +374,7 @@ impl Layers {
             empty: put(device, &[empty]),
             histograms: (0..LAYERS).map(|_| put(device, &[empty])).collect(),
             outcomes: zeros(device),
+            certificate: certify(&config, &empty, Scale::ONE, &mut Cell::new()),
             certificates: (0..LAYERS).map(|_| device.zeroed(1).expect("memory")).collect(),
             one: put(device, &[Cell::new()]),
             statistics: (0..LAYERS).map(|_| put(device, &[Statistics::EMPTY])).collect(),
@@ -355,43 +384,38 @@ impl Layers {
         }
     }
 
-    /// Goes back through all layers and updates their weights.
+    /// Goes back through all layers, updates their weights, and decides the next step's scales.
     fn step(&mut self, device: &mut Cuda) -> Result<(), GpuError> {
         for nth in (0..LAYERS).rev() {
-            let cell = &mut self.model.cells[nth];
+            let (config, cells) = (&self.config, &mut self.model.cells);
             let (histogram, outcome) = (&mut self.histograms[nth], &mut self.outcomes[nth]);
             device.clear(outcome.view_mut())?;
             device.copy(self.empty.view(), histogram.view_mut())?;
             let gradient = &mut self.model.gradients[nth];
-            let mut epilogue = Epilogue {
-                from: self.one.view(),
-                to: cell.view(),
-                narrowing: self.config.narrowing(),
-                noise: Noise::default(),
-                stores: false,
-                outcome: outcome.view_mut(),
-                histogram: Some(histogram.view_mut()),
-            };
-            device.apply(self.values[nth].view(), gradient.view_mut(), epilogue.reborrow())?;
-            let certificate = self.certificates[nth].view_mut();
-            device.decide(&self.config, histogram.view(), cell.view_mut(), certificate)?;
-            let mut epilogue = Epilogue {
-                from: self.one.view(),
-                to: cell.view(),
-                narrowing: self.config.narrowing(),
-                noise: Noise::default(),
-                stores: true,
-                outcome: outcome.view_mut(),
-                histogram: None,
-            };
-            device.apply(self.values[nth].view(), gradient.view_mut(), epilogue.reborrow())?;
-            let branch = Branch { gradient: gradient.view(), cell: cell.view() };
-            epilogue.from = cell.view();
+            let values = self.values[nth].view();
+            let from = self.one.view();
+            let mut epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
+            epilogue.stores = false;
+            epilogue.histogram = Some(histogram.view_mut());
+            device.apply(values, gradient.view_mut(), epilogue)?;
+            let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
+            device.apply(values, gradient.view_mut(), epilogue)?;
+            device.note(config, outcome.view(), from, cell_of_mut(cells, nth))?;
+            // A first visit has its scale only now; any other is narrowed to the same.
+            let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
+            device.apply(values, gradient.view_mut(), epilogue)?;
+            let (cell, certificate) = (cell_of_mut(cells, nth), self.certificates[nth].view_mut());
+            device.certify(config, histogram.view(), cell, certificate)?;
+
+            let cell = cell_of(cells, nth);
+            let branch = Branch { gradient: gradient.view(), cell };
+            let epilogue = storing(config, cell, cell, outcome.view_mut());
             device.propagate(&[branch; 2], self.joined[nth].view_mut(), epilogue)?;
-            device.note(&self.config, outcome.view(), self.one.view(), cell.view_mut())?;
             device.statistics(gradient.view(), self.statistics[nth].view_mut())?;
         }
-        self.model.step(device, &self.tables)
+        // What carries this step's scales is unscaled before they move.
+        self.model.step(device, &self.tables)?;
+        device.finish(&self.config, self.model.cells.view_mut())
     }
 
     /// Returns all that a step changes.
@@ -403,13 +427,14 @@ impl Layers {
             last(device, &self.model.bad),
             last(device, &self.model.steps)
         ));
+        found.push(format!("{:?}", take(device, &self.model.cells, Cell::new())));
         for nth in 0..LAYERS {
-            let cell = take(device, &self.model.cells[nth], Cell::new());
+            let certificate = take(device, &self.certificates[nth], self.certificate);
             let outcome = take(device, &self.outcomes[nth], Outcome::EMPTY);
             let statistics = take(device, &self.statistics[nth], Statistics::EMPTY);
             let joined = take(device, &self.joined[nth], f16::ZERO);
             let met = take(device, &self.model.met[nth], Unscaled::default());
-            found.push(format!("{cell:?} {outcome:?} {statistics:?} {joined:?} {met:?}"));
+            found.push(format!("{certificate:?} {outcome:?} {statistics:?} {joined:?} {met:?}"));
         }
         found
     }
@@ -430,8 +455,11 @@ fn a_captured_step_is_the_step() {
         assert!(called.found(device) == captured.found(device));
     }
     assert_eq!(take(device, &captured.model.steps, 0), [44]);
-    let cell = take(device, &captured.model.cells[LAYERS - 1], Cell::new())[0];
-    assert!(cell.scale().log2() > 10, "a millionth of a thousandth is scaled");
+    let cells = take(device, &captured.model.cells, Cell::new());
+    for cell in cells {
+        // The same values at each step: a binade below the greatest scale that a billionth bears.
+        assert!((44..=54).contains(&cell.scale().log2()) && cell.is_promised(), "{cell:?}");
+    }
 }
 
 fn refused(
@@ -489,9 +517,10 @@ fn a_graph_outlives_its_device() {
     let histogram = put(&mut device, &[Histogram::new(Narrowing::to(Format::BINARY16))]);
     let mut certificate = device.zeroed::<Certificate>(1).expect("memory");
     let graph = captured(&mut device, |device| {
-        let cell = model.cells[0].view_mut();
-        device.decide(&config, histogram.view(), cell, certificate.view_mut())?;
-        model.step(device, &tables)
+        let cell = cell_of_mut(&mut model.cells, 0);
+        device.certify(&config, histogram.view(), cell, certificate.view_mut())?;
+        model.step(device, &tables)?;
+        device.finish(&config, model.cells.view_mut())
     });
     let graph = graph.expect("nothing waits");
     drop(device);
@@ -499,6 +528,9 @@ fn a_graph_outlives_its_device() {
     unsafe { graph.launch() }.expect("the kernels are still loaded");
     let mut other = Cuda::on(stream).expect("the context is still there");
     assert_eq!(take(&mut other, &model.steps, 0), [42]);
+    // It was certified, and no other.
+    let cells = take(&mut other, &model.cells, Cell::new());
+    assert_eq!([cells[0].trigger(), cells[1].trigger()], [Trigger::None, Trigger::First]);
 }
 
 /// A panic within leaves no stream that captures.
@@ -528,7 +560,8 @@ fn a_strange_capture_is_noticed() {
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     stream.begin_capture(mode).expect("it does not capture");
     let config = Config::for_format(Format::BINARY16);
-    let decided = device.decide(&config, histogram.view(), cell.view_mut(), certificate.view_mut());
-    assert!(matches!(decided, Err(GpuError::Captured { .. })), "{decided:?}");
+    let certified =
+        device.certify(&config, histogram.view(), cell.view_mut(), certificate.view_mut());
+    assert!(matches!(certified, Err(GpuError::Captured { .. })), "{certified:?}");
     stream.end_capture(CUgraphInstantiate_flags(0)).expect("nothing was refused");
 }

@@ -67,6 +67,10 @@ pub(super) fn cells(case: Case, expected: &Cell, found: &Cell) -> Result<(), Fai
             ("the cell's age", i64::from(cell.age())),
             ("the cell's trigger", cell.trigger() as i64),
             ("whether the cell is calibrated", i64::from(cell.is_calibrated())),
+            ("whether the cell is promised to keep underflow down", i64::from(cell.is_promised())),
+            ("the ceiling that the cell has seen", i64::from(cell.seen().ceiling)),
+            ("whether the cell was visited in this step", i64::from(cell.seen().visited)),
+            ("whether the cell overflowed in this step", i64::from(cell.seen().overflowed)),
         ]
     };
     all(case, numbers(expected), numbers(found))?;
@@ -80,15 +84,17 @@ pub(super) fn certificates(
     found: &Certificate,
 ) -> Result<(), Failure> {
     let numbers = |certificate: &Certificate| {
-        let Certificate { rule, trigger, before, scale, window, nonzero, allowed, .. } =
-            *certificate;
+        let Certificate { rule, trigger, promised, before, scale, window, .. } = *certificate;
+        let Certificate { lost_mass, nonzero, allowed, .. } = *certificate;
         [
             ("the certificate's rule", rule as i64),
             ("the certificate's trigger", trigger as i64),
+            ("whether the certificate promises", i64::from(promised)),
             ("the scale before", i64::from(before.log2())),
-            ("the scale decided", i64::from(scale.log2())),
+            ("the scale certified", i64::from(scale.log2())),
             ("the window's least scale", i64::from(window.least)),
             ("the window's greatest scale", i64::from(window.greatest)),
+            ("the lost mass (bits)", i64::from(lost_mass.bits())),
             ("the certificate's nonzero elements", nonzero as i64),
             ("the allowed underflow", allowed as i64),
         ]

@@ -1,10 +1,11 @@
-//! `decide` and `note`: every policy, through the life of a cell.
+//! `certify`, `note` and `finish`: every policy, through the life of a cell, and over slices of cells.
 
 use adaloss_core::{
     apply::Apply,
     format::{Format, Noise, Overflow, Rounding},
     policy::{
-        self, Amax, Backoff, Cell, Certificate, Config, ConfigError, Policy, Preset, Recovery,
+        self, Amax, Backoff, Cell, Certificate, Config, ConfigError, Fraction, Measured, Policy,
+        Preset, Recovery, Seen,
     },
     scale::Scale,
     statistics::{Histogram, Outcome},
@@ -14,7 +15,7 @@ use super::{
     Case, Failure,
     bench::Bench,
     compare,
-    tensor::{download, read_one},
+    tensor::{self, download, read_one, upload},
     values,
 };
 use crate::{Decide, ErrorKind, Memory, Plain};
@@ -22,15 +23,45 @@ use crate::{Decide, ErrorKind, Memory, Plain};
 /// Visits of a cell, enough for every trigger and for a window of maxima to run over.
 const VISITS: u32 = 120;
 
+/// Cells of a model: more than a device has threads in a block.
+const CELLS: usize = 1100;
+
+/// Where slices of cells begin and how long they are: none, one, and lengths around those of blocks.
+///
+/// One less than there are configurations, so that each meets others in each format.
+const SLICES: [(usize, usize); 12] = [
+    (0, CELLS),
+    (0, 0),
+    (7, 1),
+    (3, 2),
+    (0, 31),
+    (1, 33),
+    (CELLS - 127, 127),
+    (16, 128),
+    (CELLS, 0),
+    (9, 257),
+    (100, 513),
+    (1, CELLS - 1),
+];
+
 pub(super) fn check<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     let mut memory = DeviceMemory::new(Case::new("zeroed", 1), bench.device)?;
     let formats = [Format::BINARY16, Format::BFLOAT16, Format::E5M2, Format::E4M3];
+    let mut slices = SLICES.iter().cycle();
     for (nth, format) in formats.iter().flat_map(|&f| [f, f.flushing()]).enumerate() {
         for config in configurations(format) {
             check_life(bench, &mut memory, &config, nth as u32)?;
         }
     }
-    check_refusals(bench)
+    check_refusals(bench)?;
+    let case = Case::new("finish", CELLS);
+    let mut cells = tensor::Tensor::filled(case, bench.device, CELLS, |_| Cell::new())?;
+    for (nth, format) in formats.iter().flat_map(|&f| [f, f.flushing()]).enumerate() {
+        for (config, &(first, length)) in configurations(format).zip(&mut slices) {
+            check_finish(bench, &mut cells, &config, nth as u32, (first, length))?;
+        }
+    }
+    Ok(())
 }
 
 /// One configuration per policy, and the ones that change what a policy sees.
@@ -42,25 +73,34 @@ pub(super) fn configurations(format: Format) -> impl Iterator<Item = Config> {
     configs.into_iter().flatten()
 }
 
-fn all_configurations(format: Format) -> [Result<Config, ConfigError>; 9] {
+fn all_configurations(format: Format) -> [Result<Config, ConfigError>; 13] {
     let measured = Config::for_format(format);
+    let paper = Config::preset(Preset::Paper, format);
+    let little_headroom = || {
+        let tolerance = Fraction::new(0.25)?;
+        measured.with_policy(Policy::Measured(Measured { tolerance, most_headroom: 1 }))
+    };
     let amax = |window, margin| {
         measured.with_policy(Policy::Amax(Amax { window, margin }))?.with_period(1)
     };
     [
         Ok(measured),
         measured.with_period(3),
-        Ok(measured.with_overflow(Overflow::Infinity).with_recovery(Recovery::Skip)),
+        Ok(measured.with_overflow(Overflow::Saturate)),
+        measured.with_recovery(Recovery::Skip).with_period(Config::NEVER),
+        little_headroom(),
         Ok(measured.with_rounding(Rounding::TowardZero, 0)),
         Ok(measured.with_rounding(Rounding::Stochastic, 7)),
         amax(5, 1),
         amax(64, 0),
+        measured.with_policy(Policy::Fixed(Scale::saturating(5))),
         measured.with_policy(Policy::Backoff(Backoff::GRAD_SCALER)),
-        Ok(Config::preset(Preset::Paper, format)),
+        Ok(paper),
+        paper.with_recovery(Recovery::Replay).with_period(5),
     ]
 }
 
-/// What a decision takes and gives, on the device.
+/// What a visit takes and gives, on the device.
 struct DeviceMemory<D: Memory> {
     histogram: D::Buffer<Histogram>,
     cell: D::Buffer<Cell>,
@@ -96,19 +136,21 @@ fn check_life<D: Memory + Decide>(
         let case = |check, to| {
             Case::narrowing(check, tensor.elements, config.narrowing(), (tensor.incoming, to))
         };
-        if visit % 4 != 3 {
-            // Every fourth visit narrows without a decision, so that cells age and pull triggers.
-            let case = case("decide", cell.scale());
-            let histogram = tensor.histogram(config);
+        if visit % 16 < 10 {
+            // Some visits narrow without a certificate, so that cells age and pull triggers.
+            let case = case("certify", cell.scale());
+            // One is of another rounding, and says nothing.
+            let measured = if visit == 9 { other_rounding(config) } else { *config };
+            let histogram = tensor.histogram(&measured);
             let device = &mut *bench.device;
             case.succeeds(device.write(&[histogram], D::view_mut(&mut memory.histogram)))?;
-            case.succeeds(device.decide(
+            case.succeeds(device.certify(
                 config,
                 D::view(&memory.histogram),
                 D::view_mut(&mut memory.cell),
                 D::view_mut(&mut memory.certificate),
             ))?;
-            let certificate = policy::decide(config, &histogram, &mut cell);
+            let certificate = policy::certify(config, &histogram, cell.scale(), &mut cell);
             let found = read_one(case, device, D::view(&memory.certificate))?;
             compare::certificates(case, &certificate, &found)?;
             compare::cells(case, &cell, &read_one(case, device, D::view(&memory.cell))?)?;
@@ -128,12 +170,91 @@ fn check_life<D: Memory + Decide>(
             D::view(&memory.from),
             D::view_mut(&mut memory.cell),
         ))?;
-        policy::note(config, &outcome, tensor.incoming, &mut cell);
+        let _ = policy::note(config, &outcome, tensor.incoming, &mut cell);
         compare::cells(case, &cell, &read_one(case, device, D::view(&memory.cell))?)?;
         bench.report.operations += 1;
         bench.report.elements += tensor.elements as u64;
+        // Steps of one visit and of two take turns.
+        if visit % 3 != 1 {
+            let case = Case { check: "finish", ..case };
+            case.succeeds(device.finish(config, D::view_mut(&mut memory.cell)))?;
+            policy::finish(config, &mut cell);
+            compare::cells(case, &cell, &read_one(case, device, D::view(&memory.cell))?)?;
+            bench.report.operations += 1;
+        }
     }
     Ok(())
+}
+
+/// Returns a configuration whose histograms are not those of this one.
+fn other_rounding(config: &Config) -> Config {
+    match config.narrowing().rounding {
+        Rounding::NearestEven => config.with_rounding(Rounding::TowardZero, 0),
+        Rounding::TowardZero | Rounding::Stochastic => {
+            config.with_rounding(Rounding::NearestEven, 0)
+        }
+    }
+}
+
+/// Ends a step of a slice of cells; those beside it are left alone.
+fn check_finish<D: Memory + Decide>(
+    bench: &mut Bench<'_, D>,
+    cells: &mut tensor::Tensor<D, Cell>,
+    config: &Config,
+    stream: u32,
+    (first, length): (usize, usize),
+) -> Result<(), Failure> {
+    let case = Case::new("finish", length);
+    let device = &mut *bench.device;
+    let before = |place: usize| cell_in_a_step(config, stream, place);
+    upload(case, device, cells.whole_mut(), &before)?;
+    // The guard at the front is the first place.
+    let slice = 1 + first..1 + first + length;
+    let part = case.finds(D::part_mut(cells.whole_mut(), slice.clone()))?;
+    case.succeeds(device.finish(config, part))?;
+    download(case, device, cells.whole(), &mut |place, found| {
+        let mut expected = before(place);
+        if slice.contains(&place) {
+            policy::finish(config, &mut expected);
+        }
+        compare::cells(case, &expected, &found)
+    })?;
+    bench.report.operations += 1;
+    bench.report.elements += length as u64;
+    Ok(())
+}
+
+/// Returns a cell that has some steps behind it and one to end, a pure function of its place.
+fn cell_in_a_step(config: &Config, stream: u32, place: usize) -> Cell {
+    let mut cell = config.cell();
+    for step in 0..=place % 7 {
+        if step > 0 {
+            policy::finish(config, &mut cell);
+        }
+        let pick = values::word(stream << 8 | step as u32, place);
+        let magnitude = values::random(pick, place, -60, 20).abs();
+        let outcome = Outcome {
+            elements: 2,
+            nonfinite: u64::from(pick.is_multiple_of(16)),
+            overflow: u64::from(pick % 4 == 1),
+            max_bits: if pick % 8 == 2 { 0 } else { magnitude.to_bits() },
+            ..Outcome::EMPTY
+        };
+        if pick % 8 != 3 {
+            let incoming = Scale::saturating((pick >> 16) as i32 % 41 - 20);
+            let _ = policy::note(config, &outcome, incoming, &mut cell);
+        }
+        if pick % 8 == 4 {
+            cell.sums_overflowed();
+        }
+        if pick % 8 == 5 {
+            // What other machines saw.
+            let mut seen = Seen { ceiling: (pick >> 24) as i8, visited: true, ..Seen::NOTHING };
+            seen.merge(&cell.seen());
+            cell.set_seen(seen);
+        }
+    }
+    cell
 }
 
 /// The f32 results of one visit, as a function.
@@ -205,7 +326,8 @@ impl Tensor {
         Apply { narrowing: config.narrowing(), shift: leaving / self.incoming, noise }
     }
 
-    fn outcome(&self, config: &Config, leaving: Scale) -> Outcome {
+    /// Returns what becomes of its elements at a scale.
+    pub(super) fn outcome(&self, config: &Config, leaving: Scale) -> Outcome {
         let apply = self.apply(config, leaving);
         let mut outcome = Outcome::EMPTY;
         for index in 0..self.elements {
@@ -218,7 +340,7 @@ impl Tensor {
 /// Anything but one element; nothing may be written.
 fn check_refusals<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     let config = Config::for_format(Format::BINARY16);
-    let case = Case::new("decide and note with other lengths", 1);
+    let case = Case::new("certify and note with other lengths", 1);
     let device = &mut *bench.device;
     let mut seen = case.succeeds(device.zeroed::<Histogram>(2))?;
     let mut histogram = Histogram::new(config.narrowing());
@@ -235,7 +357,7 @@ fn check_refusals<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), Fa
         let cell = case.finds(D::part_mut(D::view_mut(&mut cells), 0..two))?;
         let certificate = case.finds(D::part_mut(D::view_mut(&mut certificates), 0..three))?;
         let seen = case.finds(D::part(D::view(&seen), 0..one))?;
-        let result = bench.device.decide(&config, seen, cell, certificate);
+        let result = bench.device.certify(&config, seen, cell, certificate);
         bench.refused(case, ErrorKind::Shape, result)?;
 
         let cell = case.finds(D::part_mut(D::view_mut(&mut cells), 0..two))?;

@@ -1,4 +1,5 @@
-//! Steps of many layers: measured, decided, narrowed and noted one after the other, and read afterwards.
+//! Steps of many layers: measured, narrowed, noted and certified one after the other, finished together, and
+//! read afterwards.
 
 use core::array;
 
@@ -39,6 +40,8 @@ struct Layer {
     tensor: decide::Tensor,
     /// Where its tensor begins.
     first: usize,
+    /// Whether it is narrowed once more after it was noted, as a first visit is.
+    again: bool,
 }
 
 pub(super) fn check<F, D>(bench: &mut Bench<'_, D>, steps: u32, seed: u32) -> Result<(), Failure>
@@ -73,7 +76,9 @@ where
             let tensor = decide::Tensor::new(stream, step);
             // A half of them where a device may read several elements at a time.
             let odd = values::word(!stream, step as usize) as usize % 32;
-            Layer { tensor, first: layer * ROOM + odd.saturating_sub(16) }
+            // Whether it is a first visit is the cell's to say, which nobody reads.
+            let again = step == 0 || values::word(!stream, step as usize) >> 30 == 0;
+            Layer { tensor, first: layer * ROOM + odd.saturating_sub(16), again }
         });
         bench.prepare_step(&layers, &configs, &mut memory)?;
         bench.step(&layers, &configs, &mut memory)?;
@@ -100,7 +105,7 @@ impl<D: Memory> Bench<'_, D> {
         let case = Case::new("a step of layers (setup)", LAYERS * ROOM);
         let device = &mut *self.device;
         for (nth, (layer, config)) in layers.iter().zip(configs).enumerate() {
-            let Layer { tensor, first } = layer;
+            let Layer { tensor, first, .. } = layer;
             let values = D::view_mut(&mut memory.values);
             let part = case.finds(D::part_mut(values, *first..first + tensor.elements))?;
             upload(case, device, part, &|index| tensor.value(index))?;
@@ -131,17 +136,41 @@ impl<D: Memory> Bench<'_, D> {
         for (nth, (layer, config)) in layers.iter().zip(configs).enumerate() {
             let (case, this) = (layer.case(config, &Cell::at(layer.tensor.incoming)), nth..nth + 1);
             self.pass(case, nth, layer, config, false, memory)?;
-            let seen = case.finds(D::part(D::view(&memory.histograms), this.clone()))?;
-            let certificates = D::view_mut(&mut memory.certificates);
-            let certificate = case.finds(D::part_mut(certificates, this.clone()))?;
-            let cell = D::part_mut(D::view_mut(&mut memory.cells), this.clone());
-            case.succeeds(self.device.decide(config, seen, case.finds(cell)?, certificate))?;
-
             self.pass(case, nth, layer, config, true, memory)?;
             let outcome = case.finds(D::part(D::view(&memory.outcomes), this.clone()))?;
             let from = case.finds(D::part(D::view(&memory.from), this.clone()))?;
-            let cell = D::part_mut(D::view_mut(&mut memory.cells), this);
+            let cell = D::part_mut(D::view_mut(&mut memory.cells), this.clone());
             case.succeeds(self.device.note(config, outcome, from, case.finds(cell)?))?;
+            if layer.again {
+                self.pass(case, nth, layer, config, true, memory)?;
+            }
+
+            let seen = case.finds(D::part(D::view(&memory.histograms), this.clone()))?;
+            let certificates = D::view_mut(&mut memory.certificates);
+            let certificate = case.finds(D::part_mut(certificates, this.clone()))?;
+            let cell = D::part_mut(D::view_mut(&mut memory.cells), this);
+            case.succeeds(self.device.certify(config, seen, case.finds(cell)?, certificate))?;
+        }
+        self.finish(configs, memory)
+    }
+
+    /// Ends a step: neighbours of one configuration together.
+    fn finish<F: Element + Plain>(
+        &mut self,
+        configs: &[Config; LAYERS],
+        memory: &mut Layers<D, F>,
+    ) -> Result<(), Failure>
+    where
+        D: Decide,
+    {
+        let mut first = 0;
+        for same in configs.chunk_by(|a, b| a == b) {
+            let case = Case::new("the end of a step of layers", same.len());
+            let cells = D::view_mut(&mut memory.cells);
+            let cells = case.finds(D::part_mut(cells, first..first + same.len()))?;
+            case.succeeds(self.device.finish(&same[0], cells))?;
+            first += same.len();
+            self.report.operations += 1;
         }
         Ok(())
     }
@@ -151,7 +180,7 @@ impl<D: Memory> Bench<'_, D> {
         &mut self,
         case: Case,
         nth: usize,
-        Layer { tensor, first }: &Layer,
+        Layer { tensor, first, .. }: &Layer,
         config: &Config,
         stores: bool,
         memory: &mut Layers<D, F>,
@@ -186,18 +215,16 @@ impl<D: Memory> Bench<'_, D> {
     ) -> Result<(), Failure> {
         let device = &mut *self.device;
         for (nth, ((layer, config), cell)) in layers.iter().zip(configs).zip(cells).enumerate() {
-            let Layer { tensor, first } = layer;
+            let Layer { tensor, first, again } = layer;
             let this = nth..nth + 1;
-            let histogram = tensor.histogram_once(config);
-            let certificate = policy::decide(config, &histogram, cell);
-            let case = layer.case(config, cell);
-            let found = case.finds(D::part(D::view(&memory.histograms), this.clone()))?;
-            compare::histograms(case, &histogram, &read_one(case, device, found)?)?;
-            let found = case.finds(D::part(D::view(&memory.certificates), this.clone()))?;
-            compare::certificates(case, &certificate, &read_one(case, device, found)?)?;
-
-            let apply = tensor.apply(config, cell.scale());
-            let mut outcome = Outcome::EMPTY;
+            let (case, mut leaving) = (layer.case(config, cell), cell.scale());
+            let mut outcome = tensor.outcome(config, leaving);
+            let _ = policy::note(config, &outcome, tensor.incoming, cell);
+            if *again {
+                leaving = cell.scale();
+                outcome.merge(&tensor.outcome(config, leaving));
+            }
+            let (apply, mut counted) = (tensor.apply(config, leaving), Outcome::EMPTY);
             let room =
                 case.finds(D::part(D::view(&memory.results), nth * ROOM..(nth + 1) * ROOM))?;
             download(case, device, room, &mut |place, found: F| {
@@ -206,7 +233,7 @@ impl<D: Memory> Bench<'_, D> {
                 let found = found.to_bits();
                 if index < tensor.elements {
                     let x = tensor.value(index);
-                    let expected = apply.element(x, index as u32, &mut outcome);
+                    let expected = apply.element(x, index as u32, &mut counted);
                     let differs = Discrepancy::Element { index, operand: Some(x), expected, found };
                     return if expected == found { Ok(()) } else { Err(case.fails(differs)) };
                 }
@@ -216,10 +243,17 @@ impl<D: Memory> Bench<'_, D> {
             })?;
             let found = case.finds(D::part(D::view(&memory.outcomes), this.clone()))?;
             compare::outcomes(case, &outcome, &read_one(case, device, found)?)?;
-            policy::note(config, &outcome, tensor.incoming, cell);
+
+            let histogram = tensor.histogram_once(config);
+            let found = case.finds(D::part(D::view(&memory.histograms), this.clone()))?;
+            compare::histograms(case, &histogram, &read_one(case, device, found)?)?;
+            let certificate = policy::certify(config, &histogram, cell.scale(), cell);
+            let found = case.finds(D::part(D::view(&memory.certificates), this.clone()))?;
+            compare::certificates(case, &certificate, &read_one(case, device, found)?)?;
+            policy::finish(config, cell);
             let found = case.finds(D::part(D::view(&memory.cells), this))?;
             compare::cells(case, cell, &read_one(case, device, found)?)?;
-            self.report.operations += 4;
+            self.report.operations += 4 + u64::from(*again);
             self.report.elements += tensor.elements as u64;
         }
         Ok(())

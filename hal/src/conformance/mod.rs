@@ -112,7 +112,8 @@ pub fn narrow<F: Element + Plain, D: Memory + Narrow<F>>(
     Ok(bench.report)
 }
 
-/// Checks decisions: every policy, over sequences of histograms and outcomes.
+/// Checks certificates and decisions: every policy, over steps of histograms and outcomes, and over slices of
+/// cells whose step ends.
 ///
 /// # Errors
 ///
@@ -123,8 +124,8 @@ pub fn decide<D: Memory + Decide>(device: &mut D) -> Result<Report, Failure> {
     Ok(bench.report)
 }
 
-/// Checks steps of random layers, 16 in each: every one is measured, its scale decided, narrowed and noted,
-/// and nothing is read before the step is done.
+/// Checks steps of random layers, 16 in each: every one is measured, narrowed, noted and certified, then
+/// all are finished, and nothing is read before the step is done.
 ///
 /// Cells live through all steps, some for each policy.  Another seed gives other layers; a device that
 /// has passed the other checks can be left to this one for as long as one likes.

@@ -133,16 +133,16 @@ impl<F: Element> WithSimd for Unscale<'_, F> {
     }
 }
 
-/// A decision is one cell's: there is nothing to divide.
+/// What one cell takes is too short to divide, and a model has too few cells.
 impl Decide for Cpu {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: &[Histogram],
         cell: &mut [Cell],
         certificate: &mut [Certificate],
     ) -> Result<(), PortableError> {
-        Portable.decide(config, seen, cell, certificate)
+        Portable.certify(config, seen, cell, certificate)
     }
 
     fn note(
@@ -153,5 +153,9 @@ impl Decide for Cpu {
         cell: &mut [Cell],
     ) -> Result<(), PortableError> {
         Portable.note(config, outcome, from, cell)
+    }
+
+    fn finish(&mut self, config: &Config, cells: &mut [Cell]) -> Result<(), PortableError> {
+        Portable.finish(config, cells)
     }
 }

@@ -76,7 +76,7 @@ impl<F: Element + Plain> Narrow<F> for Portable {
 }
 
 impl Decide for Portable {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: &[Histogram],
@@ -86,7 +86,7 @@ impl Decide for Portable {
         let seen = one("a histogram", seen)?;
         let cell = one_mut("a cell", cell)?;
         let certificate = one_mut("a certificate", certificate)?;
-        *certificate = policy::decide(config, seen, cell);
+        *certificate = policy::certify(config, seen, cell.scale(), cell);
         Ok(())
     }
 
@@ -99,7 +99,15 @@ impl Decide for Portable {
     ) -> Result<(), PortableError> {
         let outcome = one("an outcome", outcome)?;
         let incoming = one("the cell that results come from", from)?.scale();
-        policy::note(config, outcome, incoming, one_mut("a cell", cell)?);
+        // The scale to narrow to once more is the caller's to ask for.
+        let _ = policy::note(config, outcome, incoming, one_mut("a cell", cell)?);
+        Ok(())
+    }
+
+    fn finish(&mut self, config: &Config, cells: &mut [Cell]) -> Result<(), PortableError> {
+        for cell in cells {
+            policy::finish(config, cell);
+        }
         Ok(())
     }
 }

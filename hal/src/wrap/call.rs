@@ -13,7 +13,7 @@ pub struct Call {
     /// The operation.
     pub operation: Operation,
     /// The elements of its result; those it looked at for `statistics` and `square_norm`, 1 for
-    /// `decide` and `note`.
+    /// `certify` and `note`.
     pub elements: usize,
     /// The shape of an operation that has one.
     pub shape: Option<Shape>,

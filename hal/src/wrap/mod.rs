@@ -61,7 +61,7 @@ use core::ops::Range;
 use adaloss_core::format::Element;
 
 pub use call::{Call, Shape};
-pub use results::{Counted, Elements, Left, Results};
+pub use results::{Counted, Elements, Finished, Left, Results};
 
 use crate::{Capabilities, Device, Epilogue, Error, Memory, Operation, Plain};
 

@@ -7,7 +7,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 
-use super::{Call, Counted, Elements, Hook, Shape, Wrapped};
+use super::{Call, Counted, Elements, Finished, Hook, Shape, Wrapped};
 use crate::{BranchOf, Decide, Epilogue, Matmul, Narrow, Operation, Plain, Product};
 
 impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
@@ -58,16 +58,16 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
 }
 
 impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: D::Ref<'_, Histogram>,
         cell: D::Mut<'_, Cell>,
         certificate: D::Mut<'_, Certificate>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Decide, 1);
+        let call = Call::of(Operation::Certify, 1);
         self.run(call, Counted::<D, _>(certificate), |device, certificate| {
-            device.decide(config, seen, cell, certificate.lend())
+            device.certify(config, seen, cell, certificate.lend())
         })
     }
 
@@ -82,6 +82,11 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
         self.run(call, Counted::<D, _>(cell), |device, cell| {
             device.note(config, outcome, from, cell.lend())
         })
+    }
+
+    fn finish(&mut self, config: &Config, cells: D::Mut<'_, Cell>) -> Result<(), H::Error> {
+        let call = Call::of(Operation::Finish, D::len(D::shared(&cells)));
+        self.run(call, Finished::<D>(cells), |device, cells| device.finish(config, cells.lend()))
     }
 }
 

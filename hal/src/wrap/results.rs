@@ -5,6 +5,7 @@ use core::{fmt, ops::Range};
 use adaloss_core::{
     format::{Element, Encoding},
     policy::{Cell, Certificate},
+    scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
@@ -74,10 +75,12 @@ pub enum Left<'a> {
     Statistics(&'a Statistics),
     /// `unscale`: what was met.
     Unscaled(&'a Unscaled),
-    /// `decide`.
+    /// `certify`.
     Certificate(&'a Certificate),
     /// `note`: the cell after it.
     Cell(&'a Cell),
+    /// `finish`, of one cell or more: the least and the greatest scale of the next step.
+    Scales([Scale; 2]),
     /// `softmax_cross_entropy`: what the rows add up to.
     Loss(&'a LossSum),
     /// `square_norm`: the sum of the squares.
@@ -109,8 +112,9 @@ impl fmt::Display for Left<'_> {
             Self::Certificate(certificate) => write!(f, ": {certificate}"),
             Self::Cell(cell) => {
                 let (scale, age, trigger) = (cell.scale(), cell.age(), cell.trigger());
-                write!(f, ": {scale}, {age} visits old, trigger {trigger:?}")
+                write!(f, ": {scale}, age {age}, trigger {trigger:?}")
             }
+            Self::Scales([least, greatest]) => write!(f, ": scales from {least} to {greatest}"),
             Self::Loss(LossSum { loss, weight, rows, correct }) => {
                 write!(f, ": loss {loss} of weight {weight}, {correct} of {rows} rows right")
             }
@@ -171,12 +175,22 @@ impl<'a, D: Device, F: Plain> Elements<'a, D, F> {
     }
 }
 
-/// A count of the whole operation, or a decision; one element.
+/// A count of the whole operation, a certificate or a cell; one element.
 pub struct Counted<'a, D: Device + 'a, C: Plain>(pub D::Mut<'a, C>);
 
 impl<'a, D: Device, C: Plain> Counted<'a, D, C> {
     /// Lends it to an operation.
     pub fn lend(&mut self) -> D::Mut<'_, C> {
+        D::reborrow_mut(&mut self.0)
+    }
+}
+
+/// Cells whose step is over.
+pub struct Finished<'a, D: Device + 'a>(pub D::Mut<'a, Cell>);
+
+impl<'a, D: Device> Finished<'a, D> {
+    /// Lends them to an operation.
+    pub fn lend(&mut self) -> D::Mut<'_, Cell> {
         D::reborrow_mut(&mut self.0)
     }
 }
@@ -213,6 +227,23 @@ impl<D: Device, C: Leaves> Results<D> for Counted<'_, D, C> {
         let mut left = [C::zeroed()];
         device.read(D::shared(&self.0), &mut left)?;
         show(left[0].as_left());
+        Ok(())
+    }
+}
+
+impl<D: Device> Results<D> for Finished<'_, D> {
+    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+        let mut scales = None;
+        for nth in 0..D::len(D::shared(&self.0)) {
+            let mut cell = [Cell::new()];
+            if let Some(from) = D::part(D::shared(&self.0), range(nth)) {
+                device.read(from, &mut cell)?;
+            }
+            let scale = cell[0].scale();
+            let [least, greatest] = scales.unwrap_or([scale; 2]);
+            scales = Some([scale.min(least), scale.max(greatest)]);
+        }
+        show(scales.map_or(Left::Unread, Left::Scales));
         Ok(())
     }
 }

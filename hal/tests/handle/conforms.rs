@@ -81,9 +81,17 @@ caught! {
     a_gradient_scaled_twice: UnscalesTheWrongWay, "unscale,",
         "element 1, 5.9604645e-8 (0x33800000), should be 0x72800000 and the device has 0x0";
     a_minimum_that_takes_zero: LeastIsZero, "statistics,", "the least magnitude (bits)";
-    a_decision_without_headroom: DecidesOneTooHigh, "decide,",
-        "the scale decided should be 0 and the device has 1";
-    an_outcome_without_consequence: NotesNothing, "note,", "the cell's age should be 1 and the device has 0";
+    a_certificate_for_another_scale: CertifiesOneTooHigh, "certify,",
+        "the scale certified should be 0 and the device has 1";
+    a_certificate_that_is_forgotten: ForgetsCertificates, "certify,",
+        "the cell's trigger should be 0 and the device has 1";
+    an_outcome_without_consequence: NotesNothing, "note,",
+        "whether the cell was visited in this step should be 1 and the device has 0";
+    a_scale_that_moves_within_a_step: MovesAtOverflow, "note,", "the cell's scale should be";
+    a_step_that_never_ends: FinishesNothing, "finish,", "the cell's age should be 1 and the device has 0";
+    a_step_that_ends_for_one_cell: FinishesTheFirst, "finish, 1100 elements", "the cell";
+    a_step_that_ends_for_full_blocks: FinishesWholeBlocks, "finish, 1100 elements", "the cell";
+    a_step_that_ends_next_door: FinishesOneMore, "finish, 1100 elements", "the cell";
     an_operand_read_as_it_lies: IgnoresTranspose, "matmul of small integers,",
         "elements of (2 x 3) (5 x 3)^T from";
     sums_in_low_precision: NarrowAccumulator, "matmul in any order,", "should be in";

@@ -72,6 +72,11 @@ impl<'a, T> Handle<'a, T> {
         Handle { slot, first, length, lives: PhantomData }
     }
 
+    /// Names the element after the last one, too.
+    pub(crate) fn longer_by_one(self) -> Self {
+        Self { length: self.length + 1, ..self }
+    }
+
     fn renamed<'b>(self) -> Handle<'b, T>
     where
         'a: 'b,

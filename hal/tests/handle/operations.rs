@@ -135,7 +135,7 @@ impl Narrow<f16> for Accelerator {
 }
 
 impl Decide for Accelerator {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: Handle<'_, Histogram>,
@@ -149,12 +149,15 @@ impl Decide for Accelerator {
         let (cell, certificate) = (cell.queued(), certificate.queued());
         self.enqueue(move |memory| {
             let mut state = memory.load_one(cell)?;
-            let mut decided = policy::decide(&config, &memory.load_one(seen)?, &mut state);
-            if sabotage == Sabotage::DecidesOneTooHigh {
-                decided.scale = Scale::saturating(decided.scale.log2() + 1);
+            let mut scale = state.scale();
+            if sabotage == Sabotage::CertifiesOneTooHigh {
+                scale = Scale::saturating(scale.log2() + 1);
             }
-            memory.store(&[state], cell)?;
-            memory.store(&[decided], certificate)
+            let certified = policy::certify(&config, &memory.load_one(seen)?, scale, &mut state);
+            if sabotage != Sabotage::ForgetsCertificates {
+                memory.store(&[state], cell)?;
+            }
+            memory.store(&[certified], certificate)
         });
         Ok(())
     }
@@ -173,10 +176,43 @@ impl Decide for Accelerator {
         let (from, cell, sabotage) = (from.queued(), cell.queued(), self.sabotage);
         self.enqueue(move |memory| {
             let (outcome, mut state) = (memory.load_one(outcome)?, memory.load_one(cell)?);
+            let (incoming, was_calibrated) =
+                (memory.load_one(from)?.scale(), state.is_calibrated());
             if sabotage != Sabotage::NotesNothing {
-                policy::note(&config, &outcome, memory.load_one(from)?.scale(), &mut state);
+                let again = policy::note(&config, &outcome, incoming, &mut state);
+                if let (true, Some(scale), Sabotage::MovesAtOverflow) =
+                    (was_calibrated, again, sabotage)
+                {
+                    state = at(scale, &state);
+                }
             }
             memory.store(&[state], cell)
+        });
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        config: &Config,
+        cells: HandleMut<'_, Cell>,
+    ) -> Result<(), AcceleratorError> {
+        let (config, mut cells, sabotage) = (*config, cells.queued(), self.sabotage);
+        self.enqueue(move |memory| {
+            let longer = cells.longer_by_one();
+            if sabotage == Sabotage::FinishesOneMore && memory.load(longer).is_ok() {
+                cells = longer;
+            }
+            let mut states = memory.load(cells)?;
+            let reached = match sabotage {
+                Sabotage::FinishesNothing => 0,
+                Sabotage::FinishesTheFirst => states.len().min(1),
+                Sabotage::FinishesWholeBlocks if states.len() > 32 => states.len() / 32 * 32,
+                _ => states.len(),
+            };
+            for state in &mut states[..reached] {
+                policy::finish(&config, state);
+            }
+            memory.store(&states, cells)
         });
         Ok(())
     }
@@ -249,6 +285,13 @@ fn pairwise(terms: &[f32]) -> f32 {
 /// Returns `2^shift x`, rounded to f32 once: an f64 holds every such product of a binary16.
 fn exactly(x: f32, shift: i32) -> f32 {
     (f64::from(x) * f64::exp2(f64::from(shift))) as f32
+}
+
+/// Returns the same cell at another scale.
+fn at(scale: Scale, cell: &Cell) -> Cell {
+    let mut bytes = cell.to_bytes();
+    bytes[20..22].copy_from_slice(&(scale.log2() as i16).to_le_bytes());
+    Cell::from_bytes(&bytes).expect("a cell at any scale")
 }
 
 /// Reads an operand, subnormals as zero where the format flushes.

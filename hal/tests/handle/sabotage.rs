@@ -37,10 +37,22 @@ pub(crate) enum Sabotage {
     UnscalesTheWrongWay,
     /// Least magnitudes include zero.
     LeastIsZero,
-    /// A decision uses the window without its headroom.
-    DecidesOneTooHigh,
+    /// A certificate is for the scale above the one that the tensor leaves with.
+    CertifiesOneTooHigh,
+    /// Certificates are written, and the cell does not remember it.
+    ForgetsCertificates,
     /// Outcomes reach no cell.
     NotesNothing,
+    /// A scale follows an overflow at once, in the middle of a step.
+    MovesAtOverflow,
+    /// The end of a step reaches no cell.
+    FinishesNothing,
+    /// The end of a step reaches the first of several cells.
+    FinishesTheFirst,
+    /// The end of a step reaches full blocks of cells, and not those after the last one.
+    FinishesWholeBlocks,
+    /// The end of a step reaches the cell after the last one, too.
+    FinishesOneMore,
     /// A transposed operand is read as it lies.
     IgnoresTranspose,
     /// Sums are kept in binary16.

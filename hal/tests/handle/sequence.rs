@@ -1,9 +1,9 @@
-//! The same recorded tensors give the same decisions on every device.
+//! The same recorded tensors give the same scales and certificates on every device.
 
 use adaloss_core::{
     apply::Apply,
     format::{Format, Noise, Overflow, Rounding, f16},
-    policy::{self, Amax, Cell, Certificate, Config, Policy, Trigger, due, recover},
+    policy::{self, Amax, Cell, Certificate, Config, Policy, Recovery, Trigger, due},
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const CELLS: usize = 24;
-const VISITS: usize = 120;
+const ROUNDS: usize = 120;
 
 /// All that one visit of a tensor left behind.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,11 +28,11 @@ struct Visit {
     cell: [u8; Cell::BYTES],
 }
 
-/// A loop that keeps its cells on the device and decides there.
+/// A loop that keeps its cells on the device, which decides there; the host looks on, and replays.
 struct Loop<'d, D: Memory> {
     device: &'d mut D,
     config: Config,
-    cells: Vec<D::Buffer<Cell>>,
+    cells: D::Buffer<Cell>,
     from: D::Buffer<Cell>,
     replay: D::Buffer<Cell>,
     outcome: D::Buffer<Outcome>,
@@ -50,12 +50,8 @@ enum Pass {
 
 impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
     fn new(device: &'d mut D, config: Config) -> Result<Self, D::Error> {
-        let mut cells = Vec::new();
-        for _ in 0..CELLS {
-            let mut cell = device.zeroed(1)?;
-            device.write(&[config.cell()], D::view_mut(&mut cell))?;
-            cells.push(cell);
-        }
+        let mut cells = device.zeroed(CELLS)?;
+        device.write(&[config.cell(); CELLS], D::view_mut(&mut cells))?;
         Ok(Self {
             config,
             cells,
@@ -68,7 +64,7 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
         })
     }
 
-    /// Measures, decides, narrows, replays and takes note, all on the device.
+    /// Measures, narrows, takes note, narrows once more and certifies, all on the device.
     fn visit(&mut self, recorded: &Recorded, stream: u32) -> Result<Visit, D::Error> {
         let Recorded { cell: id, incoming, values } = recorded;
         let mut uploaded = self.device.zeroed(values.len())?;
@@ -80,37 +76,46 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
             this.apply(pass, *id, D::view(&uploaded), to, stream)
         };
 
-        let (mut histogram, mut certificate) = (None, None);
-        let before = fetch(self.device, D::view(&self.cells[*id]))?;
-        if due(&self.config, &before).is_some() {
+        let before = fetch(self.device, cell_of::<D>(&self.cells, *id))?;
+        let certifies = due(&self.config, &before).is_some();
+        if certifies {
             let empty = [Histogram::new(self.config.narrowing())];
             self.device.write(&empty, D::view_mut(&mut self.histogram))?;
             run(self, Pass::Measure)?;
-            let (seen, cell) = (D::view(&self.histogram), D::view_mut(&mut self.cells[*id]));
-            self.device.decide(&self.config, seen, cell, D::view_mut(&mut self.certificate))?;
-            histogram = Some(fetch(self.device, D::view(&self.histogram))?);
-            certificate = Some(fetch(self.device, D::view(&self.certificate))?);
         }
-
         self.device.write(&[Outcome::EMPTY], D::view_mut(&mut self.outcome))?;
         run(self, Pass::Store)?;
         let mut outcome = fetch(self.device, D::view(&self.outcome))?;
-        let (seen, cell) = (D::view(&self.outcome), D::view_mut(&mut self.cells[*id]));
+        let (seen, cell) = (D::view(&self.outcome), cell_of_mut::<D>(&mut self.cells, *id));
         self.device.note(&self.config, seen, D::view(&self.from), cell)?;
-        let recovered = recovered(&self.config, &outcome, *incoming);
-        if let Some(scale) = recovered {
+        let again = policy::note(&self.config, &outcome, *incoming, &mut before.clone());
+        if let Some(scale) = again {
             self.device.write(&[Cell::at(scale)], D::view_mut(&mut self.replay))?;
             self.device.write(&[Outcome::EMPTY], D::view_mut(&mut self.outcome))?;
             run(self, Pass::Replay)?;
             outcome = fetch(self.device, D::view(&self.outcome))?;
         }
+        let (mut histogram, mut certificate) = (None, None);
+        if certifies {
+            let (seen, cell) = (D::view(&self.histogram), cell_of_mut::<D>(&mut self.cells, *id));
+            self.device.certify(&self.config, seen, cell, D::view_mut(&mut self.certificate))?;
+            histogram = Some(fetch(self.device, D::view(&self.histogram))?);
+            certificate = Some(fetch(self.device, D::view(&self.certificate))?);
+        }
 
         let mut bits = vec![f16::ZERO; values.len()];
         self.device.read(D::view(&narrowed), &mut bits)?;
         let narrowed = bits.into_iter().map(f16::to_bits).collect();
-        let cell = fetch(self.device, D::view(&self.cells[*id]))?.to_bytes();
-        let replayed = recovered.is_some();
+        let cell = fetch(self.device, cell_of::<D>(&self.cells, *id))?.to_bytes();
+        let replayed = again.is_some() && before.is_calibrated();
         Ok(Visit { narrowed, outcome, histogram, certificate, replayed, cell })
+    }
+
+    /// Ends a step of all cells at once, and reads them.
+    fn finish(&mut self) -> Result<[Cell; CELLS], D::Error> {
+        self.device.finish(&self.config, D::view_mut(&mut self.cells))?;
+        let mut cells = [Cell::zeroed(); CELLS];
+        self.device.read(D::view(&self.cells), &mut cells).map(|()| cells)
     }
 
     fn apply(
@@ -123,7 +128,10 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
     ) -> Result<(), D::Error> {
         let epilogue = Epilogue {
             from: D::view(&self.from),
-            to: D::view(if pass == Pass::Replay { &self.replay } else { &self.cells[id] }),
+            to: match pass {
+                Pass::Replay => D::view(&self.replay),
+                Pass::Measure | Pass::Store => cell_of::<D>(&self.cells, id),
+            },
             narrowing: self.config.narrowing(),
             noise: Noise { seed: self.config.seed(), stream },
             stores: pass != Pass::Measure,
@@ -141,22 +149,20 @@ fn fetch<T: Plain, D: Memory>(device: &mut D, from: D::Ref<'_, T>) -> Result<T, 
     Ok(value[0])
 }
 
-/// Returns the scale at which a tensor is replayed, if it has to be.
-fn recovered(config: &Config, outcome: &Outcome, incoming: Scale) -> Option<Scale> {
-    let is_fatal = outcome.overflow > 0 && config.narrowing().overflow == Overflow::Infinity;
-    recover(config, outcome, incoming).filter(|_| is_fatal)
+/// Names one cell.
+fn cell_of<D: Memory>(cells: &D::Buffer<Cell>, id: usize) -> D::Ref<'_, Cell> {
+    D::part(D::view(cells), id..id + 1).expect("a cell")
+}
+
+/// Names one cell for writing.
+fn cell_of_mut<D: Memory>(cells: &mut D::Buffer<Cell>, id: usize) -> D::Mut<'_, Cell> {
+    D::part_mut(D::view_mut(cells), id..id + 1).expect("a cell")
 }
 
 /// The same visit in the core alone.
 fn visit_in_core(config: &Config, recorded: &Recorded, stream: u32, cell: &mut Cell) -> Visit {
     let Recorded { incoming, values, .. } = recorded;
-    let (mut histogram, mut certificate) = (None, None);
-    if due(config, cell).is_some() {
-        let mut seen = Histogram::new(config.narrowing());
-        seen.observe(values, *incoming);
-        certificate = Some(policy::decide(config, &seen, cell));
-        histogram = Some(seen);
-    }
+    let (certifies, was_calibrated) = (due(config, cell).is_some(), cell.is_calibrated());
     let mut narrowed = vec![f16::ZERO; values.len()];
     let mut store = |scale: Scale| {
         let noise = Noise { seed: config.seed(), stream };
@@ -166,34 +172,67 @@ fn visit_in_core(config: &Config, recorded: &Recorded, stream: u32, cell: &mut C
         outcome
     };
     let mut outcome = store(cell.scale());
-    policy::note(config, &outcome, *incoming, cell);
-    let recovered = recovered(config, &outcome, *incoming);
-    if let Some(scale) = recovered {
+    let again = policy::note(config, &outcome, *incoming, cell);
+    if let Some(scale) = again {
         outcome = store(scale);
     }
+    let (mut histogram, mut certificate) = (None, None);
+    if certifies {
+        let mut seen = Histogram::new(config.narrowing());
+        seen.observe(values, *incoming);
+        certificate = Some(policy::certify(config, &seen, cell.scale(), cell));
+        histogram = Some(seen);
+    }
     let narrowed = narrowed.into_iter().map(f16::to_bits).collect();
-    let (replayed, cell) = (recovered.is_some(), cell.to_bytes());
+    let (replayed, cell) = (again.is_some() && was_calibrated, cell.to_bytes());
     Visit { narrowed, outcome, histogram, certificate, replayed, cell }
 }
 
-/// Runs recorded tensors through the core and two devices, and returns the triggers that decided.
-fn compare(config: Config, seed: u64) -> Vec<Trigger> {
+/// What happened in a run, so that a test can tell that it is about something.
+#[derive(Debug, Default)]
+struct Happened {
+    first: u32,
+    period: u32,
+    replays: u32,
+    /// Scales that were another one after a step.
+    moves: u32,
+}
+
+/// Runs recorded tensors through the core and two devices, and returns what happened.
+fn compare(config: Config, seed: u64) -> Happened {
     let (mut portable, mut accelerator) = (Portable, Accelerator::new());
     let mut on_portable = Loop::new(&mut portable, config).expect("memory");
     let mut on_accelerator = Loop::new(&mut accelerator, config).expect("memory");
     let mut in_core = [config.cell(); CELLS];
-    let mut triggers = Vec::new();
-    for (stream, recorded) in (0..).zip(record(seed, CELLS, VISITS)) {
-        let expected = visit_in_core(&config, &recorded, stream, &mut in_core[recorded.cell]);
-        let policy = config.policy().name();
-        let found = on_portable.visit(&recorded, stream).expect("no error");
-        assert_eq!(found, expected, "{policy}, visit {stream}, portable");
-        let found = on_accelerator.visit(&recorded, stream).expect("no error");
-        assert_eq!(found, expected, "{policy}, visit {stream}, accelerator");
-        triggers.extend(expected.certificate.map(|certificate| certificate.trigger));
-        triggers.extend(expected.replayed.then_some(Trigger::None)); // stands for a replay
+    let (mut happened, policy) = (Happened::default(), config.policy().name());
+    let recorded = record(seed, CELLS, ROUNDS);
+    for (round, recorded) in recorded.chunks(CELLS).enumerate() {
+        for (stream, recorded) in (round as u32 * 100..).zip(recorded) {
+            let expected = visit_in_core(&config, recorded, stream, &mut in_core[recorded.cell]);
+            let found = on_portable.visit(recorded, stream).expect("no error");
+            assert_eq!(found, expected, "{policy}, visit {stream}, portable");
+            let found = on_accelerator.visit(recorded, stream).expect("no error");
+            assert_eq!(found, expected, "{policy}, visit {stream}, accelerator");
+            happened.replays += u32::from(expected.replayed);
+            match expected.certificate.map(|certificate| certificate.trigger) {
+                Some(Trigger::First) => happened.first += 1,
+                Some(Trigger::Period) => happened.period += 1,
+                _ => {}
+            }
+        }
+        // Steps of one visit of each cell and of two take turns.
+        if round % 3 != 1 {
+            for cell in &mut in_core {
+                let before = cell.scale();
+                policy::finish(&config, cell);
+                happened.moves += u32::from(cell.scale() != before);
+            }
+            assert_eq!(on_portable.finish(), Ok(in_core), "{policy}, round {round}, portable");
+            let found = on_accelerator.finish().expect("no error");
+            assert_eq!(found, in_core, "{policy}, round {round}, accelerator");
+        }
     }
-    triggers
+    happened
 }
 
 fn measured() -> Config {
@@ -202,23 +241,27 @@ fn measured() -> Config {
 
 #[test]
 fn measured_decisions_are_the_same_bits() {
-    let triggers = compare(measured(), 1);
-    use Trigger::{Empty, First, None, Overflow, Period, Underflow};
-    for trigger in [First, Period, Empty, Overflow, Underflow, None] {
-        let times = triggers.iter().filter(|&&t| t == trigger).count();
-        assert!(times > 3, "{trigger:?} decided {times} times");
-    }
+    let happened = compare(measured().with_period(7).expect("a period"), 1);
+    assert_eq!(happened.first, CELLS as u32);
+    assert!(happened.period > 100 && happened.replays > 20, "{happened:?}");
+    assert!(happened.moves > 300, "{happened:?}");
 }
 
 #[test]
-fn decisions_at_every_visit_in_a_flushing_format_are_the_same_bits() {
+fn decisions_in_a_flushing_format_without_certificates_are_the_same_bits() {
     let config = Config::for_format(Format::BINARY16.flushing());
-    compare(config.with_period(1).expect("a period"), 2);
+    let happened = compare(config.with_period(Config::NEVER).expect("a period"), 2);
+    assert_eq!(happened.first + happened.period, 0);
+    assert!(happened.replays > 20 && happened.moves > 300, "{happened:?}");
 }
 
 #[test]
 fn saturating_and_stochastic_decisions_are_the_same_bits() {
-    compare(measured().with_overflow(Overflow::Saturate).with_rounding(Rounding::Stochastic, 9), 3);
+    let config = measured().with_rounding(Rounding::Stochastic, 9);
+    let happened = compare(config.with_overflow(Overflow::Saturate), 3);
+    assert!(happened.replays == 0 && happened.moves > 100, "{happened:?}");
+    let happened = compare(config.with_recovery(Recovery::Skip), 3);
+    assert!(happened.replays == 0 && happened.moves > 100, "{happened:?}");
 }
 
 #[test]
@@ -226,8 +269,8 @@ fn amax_decisions_are_the_same_bits() {
     for (window, margin) in [(1, 0), (7, 1), (60, 0)] {
         let policy = Policy::Amax(Amax { window, margin });
         let config = measured().with_policy(policy).and_then(|config| config.with_period(3));
-        let triggers = compare(config.expect("a legal policy"), 4);
-        assert!(triggers.contains(&Trigger::Overflow) && triggers.contains(&Trigger::None));
+        let happened = compare(config.expect("a legal policy"), 4);
+        assert!(happened.period > 100 && happened.replays > 20, "{happened:?}");
     }
 }
 

@@ -109,6 +109,20 @@ fn a_weight_without_a_master() -> Result<()> {
 }
 
 #[test]
+fn a_mistake_leaves_the_scales_as_they_were() -> Result<()> {
+    let scaler = scaler(1);
+    let before = scaler.save()?;
+    // The output is visited before the weight in binary16 is met.
+    let (master, half) = (weight(DType::F32)?, weight(DType::F16)?);
+    let step = scaler.begin()?;
+    let x = scaler.layer(0, &(master.to_dtype(DType::F16)? * half.as_tensor())?)?;
+    assert!(step.backward(&scaler.output(&x)?.sum_all()?).is_err());
+    assert_eq!(scaler.visits().len(), 2);
+    assert_eq!(scaler.save()?, before);
+    Ok(())
+}
+
+#[test]
 fn after_a_mistake_and_after_a_step_that_was_dropped_all_is_well() -> Result<()> {
     let scaler = scaler(1);
     let step = scaler.begin()?;

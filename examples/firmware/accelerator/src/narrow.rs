@@ -188,7 +188,7 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
 }
 
 impl<B: Bus> Decide for Accelerator<'_, B> {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: Name<'_, Histogram>,
@@ -198,9 +198,9 @@ impl<B: Bus> Decide for Accelerator<'_, B> {
         same_length("a certificate", 1, certificate.shared().len())?;
         let seen = self.one("a histogram", seen)?;
         let mut state = self.one("a cell", cell.shared())?;
-        let decided = policy::decide(config, &seen, &mut state);
+        let certified = policy::certify(config, &seen, state.scale(), &mut state);
         self.write(&[state], cell)?;
-        self.write(&[decided], certificate)
+        self.write(&[certified], certificate)
     }
 
     fn note(
@@ -213,7 +213,23 @@ impl<B: Bus> Decide for Accelerator<'_, B> {
         let outcome = self.one("an outcome", outcome)?;
         let incoming = self.one("the cell that results come from", from)?.scale();
         let mut state = self.one("a cell", cell.shared())?;
-        policy::note(config, &outcome, incoming, &mut state);
+        // What is to be narrowed once more is for the host to ask.
+        let _ = policy::note(config, &outcome, incoming, &mut state);
         self.write(&[state], cell)
+    }
+
+    fn finish(
+        &mut self,
+        config: &Config,
+        cells: NameMut<'_, Cell>,
+    ) -> Result<(), AcceleratorError> {
+        let mut cells = cells;
+        for nth in 0..cells.shared().len() {
+            let Some(cell) = cells.reborrow().part(nth..nth + 1) else { break };
+            let mut state = self.one("a cell", cell.shared())?;
+            policy::finish(config, &mut state);
+            self.write(&[state], cell)?;
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use adaloss_core::{
     scale::Scale,
     scaler::{State, Step, StepError},
     statistics::Outcome,
-    unscale::{Cause, Place, Verdict},
+    unscale::{Unscaled, Verdict},
 };
 use adaloss_hal::{
     Epilogue, HostEpilogue, Matmul, Narrow, Plain, Product,
@@ -191,9 +191,12 @@ impl<F: Element + Plain> Perceptron<F> {
             &mut self.gradients[first_weight(layer)..first_weight(layer + 1)],
             Ends::at(scale).epilogue::<f32>(&mut outcome),
         )?;
-        if outcome.nonfinite + outcome.overflow > 0 {
-            step.reject(Place::Weight(layer), Cause::NonFinite);
-        }
+        let met = Unscaled {
+            elements: outcome.elements,
+            nonfinite: outcome.nonfinite + outcome.overflow,
+            tiny: outcome.underflow + outcome.subnormal,
+        };
+        step.unscale(layer, gradient, |_, _| ((), met));
         Ok(())
     }
 

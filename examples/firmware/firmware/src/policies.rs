@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::{Encoding, Format, Subnormals},
-    policy::{Amax, Backoff, Config, Normal, Policy, Preset, Range},
+    policy::{Amax, Backoff, Config, Normal, Policy, Range},
     scale::Scale,
 };
 
@@ -14,8 +14,9 @@ pub const POLICIES: [&str; 6] = ["fixed", "backoff", "normal", "range", "amax", 
 
 /// Returns the configuration of a policy, if there is one of that name.
 pub fn config(name: &str) -> Option<Config> {
-    let recommended = Config::for_format(FORMAT);
-    let with = |policy| recommended.with_policy(policy).ok();
+    // Often, so that a walk of two hundred steps has many certificates, and decisions of `range`.
+    let frequent = Config::for_format(FORMAT).with_period(10).ok()?;
+    let with = |policy| frequent.with_policy(policy).ok();
     match name {
         "fixed" => with(Policy::Fixed(Scale::saturating(8))),
         "backoff" => with(Policy::Backoff(Backoff { interval: 20, ..Backoff::GRAD_SCALER })),
@@ -23,7 +24,7 @@ pub fn config(name: &str) -> Option<Config> {
         "normal" => with(Policy::Normal(NORMAL))?.with_period(1).ok(),
         "range" => with(Policy::Range(Range::new(FORMAT))),
         "amax" => with(Policy::Amax(Amax { window: 12, margin: 1 })),
-        "measured" => Some(Config::preset(Preset::Measured, FORMAT)),
+        "measured" => Some(frequent),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ use embedded_io::Read;
 use crate::{
     Record, RecordError,
     layers::{BATCH, GRADIENT, LAYERS, WIDTHS},
-    report::Line,
+    report::{Left, Line},
     tensors::Tensors,
 };
 
@@ -53,7 +53,8 @@ impl<'d, D: Memory + Narrow<f16>> Walk<'d, D> {
         Ok(Self { device, tensors, state, cells: [Cell::new(); LAYERS] })
     }
 
-    /// Walks every step of a record, and prints a line for each tensor and each verdict.
+    /// Walks every step of a record, and prints a line for each tensor, what each left behind, and each
+    /// verdict.
     ///
     /// # Errors
     ///
@@ -115,10 +116,15 @@ impl<'d, D: Memory + Narrow<f16>> Walk<'d, D> {
             let (&narrowed, scale) = gradient.as_ref().into_parts();
             let checksum = tensors.checksum(device, narrowed).map_err(WalkError::Device)?;
             let met = tensors.unscale(device, narrowed, scale).map_err(WalkError::Device)?;
-            step.unscaled(layer, &met);
+            step.unscale(layer, &gradient, |_, _| ((), met));
             print(&step, checksum, to)?;
         }
-        writeln!(to, "{:?}", step.finish())?;
+        let mut printed = Ok(());
+        let verdict = step.finish_with(|place, record| {
+            printed = printed.and_then(|()| writeln!(to, "{}", Left { place, record }));
+        });
+        printed?;
+        writeln!(to, "{verdict:?}")?;
         Ok(())
     }
 }

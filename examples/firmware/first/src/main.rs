@@ -22,7 +22,7 @@ fn narrow(results: &[f32; COUNT], pass: &mut Pass<'_>) -> Result<[f16; COUNT], A
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let mut state = State::new(Config::for_format(Format::BINARY16));
-    let mut cells = [Cell::new(); LAYERS]; // 32 bytes for each layer
+    let mut cells = [Cell::new(); LAYERS]; // 28 bytes for each layer
     let loss_gradient = [2.0e-9; COUNT]; // nothing of this fits binary16
 
     let mut step = state.begin(&mut cells);

@@ -1,24 +1,21 @@
-//! A policy that decides from a histogram: what firmware keeps for it, and what it does at a visit.
+//! A policy that follows the largest magnitudes, with certificates: what firmware keeps for it, and what it does in a
+//! step.
 
 use adaloss_core::{
-    policy::{Cell, Certificate, Config, decide, due, note, outgoing},
+    policy::{Certificate, Config, certify, due},
     scale::Scale,
-    statistics::{Histogram, Outcome},
+    statistics::Histogram,
 };
 
-// What a layer takes for as long as it is trained.
-const _: () = assert!(size_of::<Cell>() <= 32);
+use crate::Followed;
 
-/// The results of a layer, and everything that its scale depends on.
+/// The results of a layer, their histogram, and everything that the layer's scale depends on.
 #[derive(Debug)]
 pub struct Counted {
     values: [f32; 8],
-    incoming: Scale,
     histogram: Histogram,
-    outcome: Outcome,
-    cell: Cell,
+    followed: Followed,
     certificate: Option<Certificate>,
-    outgoing: Scale,
 }
 
 impl Counted {
@@ -27,27 +24,24 @@ impl Counted {
     pub fn new(config: &Config) -> Self {
         Self {
             values: [1.0e-9; 8],
-            incoming: Scale::ONE,
             histogram: Histogram::new(config.narrowing()),
-            outcome: Outcome::EMPTY,
-            cell: config.cell(),
+            followed: Followed::new(config),
             certificate: None,
-            outgoing: Scale::ONE,
         }
     }
 
-    /// Measures and decides where that is due, and takes note of what narrowing did.
+    /// Takes note of what narrowing did, measures and certifies where that is due, and ends the step.
     ///
     /// Inlined, so that the compiler knows the configuration and links its policy alone.
     #[inline(always)]
-    pub fn visit(&mut self, config: &Config) {
-        let Self { values, incoming, histogram, outcome, cell, .. } = self;
-        if due(config, cell).is_some() {
+    pub fn step(&mut self, config: &Config) {
+        let Self { values, histogram, followed, .. } = self;
+        let left_with = followed.visit(config);
+        if due(config, &followed.cell).is_some() {
             histogram.clear();
-            values.iter().for_each(|&x| histogram.observe_one(x, *incoming));
-            self.certificate = Some(decide(config, histogram, cell));
+            values.iter().for_each(|&x| histogram.observe_one(x, Scale::ONE));
+            self.certificate = Some(certify(config, histogram, left_with, &mut followed.cell));
         }
-        self.outgoing = outgoing(config, cell, *incoming);
-        note(config, outcome, *incoming, cell);
+        followed.finish(config);
     }
 }

@@ -6,6 +6,7 @@
 #![no_std]
 
 mod counted;
+mod followed;
 mod model;
 #[cfg(feature = "stack")]
 mod stack;
@@ -13,6 +14,7 @@ mod stack;
 use core::panic::PanicInfo;
 
 pub use counted::Counted;
+pub use followed::Followed;
 pub use model::{CELLS, Model};
 
 /// Runs a feature on what it keeps, again and again; measures its stack instead where that is wanted.

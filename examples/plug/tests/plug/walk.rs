@@ -41,6 +41,24 @@ fn branches_meet_at_the_least_of_their_scales() {
     assert_eq!((visit.place, visit.incoming), (Place::Layer(0), scale(1)));
 }
 
+/// The gradient grows by eight binades from one step to the next.
+#[test]
+fn a_mark_that_overflows_is_narrowed_once_more() {
+    let mut memory = Memory::new(config(), 0);
+    let mut visits = Vec::new();
+    for (gradient, left_with, replayed) in [(1.0, 14, false), (256.0, 7, true), (256.0, 7, false)] {
+        let mut walk = memory.walk(&mut visits);
+        let branches = vec![Scaled::new(vec![gradient, 0.5], Scale::ONE)];
+        let (values, scale) = walk.visit(Place::Loss, branches).unwrap().into_parts();
+        assert_eq!(scale.log2(), left_with);
+        assert_eq!(values, [gradient, 0.5].map(|x| x * scale.factor()));
+        assert_eq!(walk.finish(), Verdict::Apply);
+        let [visit] = visits[..] else { panic!("one mark") };
+        assert_eq!((visit.outgoing, visit.replayed), (scale, replayed));
+    }
+    assert_eq!((memory.totals().recovered, memory.totals().skipped), (1, 0));
+}
+
 #[test]
 fn a_segment_that_overflows_is_lowered_and_in_the_end_rejected() {
     for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
@@ -63,8 +81,13 @@ fn a_segment_goes_no_higher_than_where_its_results_fit() {
     // 2^10 of binary16's 2^16 at 2^12: five binades more would fit, and one of them stays free.
     assert_eq!(seen(&mut memory, 1, 1024.0), 12);
     assert_eq!(seen(&mut memory, 0, 1024.0), 16);
-    // There the limit follows the results, by one binade upwards.
-    assert_eq!(seen(&mut memory, 0, 1.0), 17);
+    // There the limit follows the results, by one binade in sixteen steps upwards, and down at once.
+    let upwards: Vec<_> = (0..48).map(|_| seen(&mut memory, 0, 1.0)).collect();
+    let expected: Vec<_> = (1..=48).map(|step| 16 + step / 16).collect();
+    assert_eq!(upwards, expected);
+    assert_eq!(seen(&mut memory, 0, 16384.0), 19);
+    assert_eq!(seen(&mut memory, 0, 1.0), 19);
+    assert_eq!(seen(&mut memory, 0, 32768.0), 19);
     assert_eq!(seen(&mut memory, 0, 1.0), 18);
 }
 
@@ -82,6 +105,26 @@ fn without_replay_an_overflow_is_rejected_at_once() {
     let (at, judgement, verdict) = judge(&mut memory, 0, &[f32::INFINITY]);
     assert_eq!((at, judgement), (scale(20), Judgement::Reject));
     assert_eq!(verdict, Verdict::Skip { layer: Place::Loss, cause: Cause::Overflow });
+}
+
+/// Scales would be the same in the next step, and the segment would overflow again.
+#[test]
+fn without_replay_the_next_step_is_lower() {
+    let mut memory = Memory::new(config().with_recovery(Recovery::Skip), 0);
+    let mut step = |results: &[f32]| {
+        let mut visits = Vec::new();
+        let mut walk = memory.walk(&mut visits);
+        let gradient = vec![Scaled::new(vec![1.0], Scale::ONE)];
+        let gradient = walk.visit(Place::Loss, gradient).unwrap().scale();
+        let attempt = walk.attempt(Place::Loss, Encoding::Binary16, gradient, 0);
+        let judgement = walk.judge(attempt, results);
+        let _ = walk.finish();
+        (attempt.scale.log2(), judgement)
+    };
+    // 2^15 is the greatest power of two of binary16, and one binade is free.
+    assert_eq!(step(&[1.0]), (14, Judgement::Keep));
+    assert_eq!(step(&[f32::INFINITY]), (14, Judgement::Reject));
+    assert_eq!(step(&[1.0]), (6, Judgement::Keep));
 }
 
 /// Unscales gradients of one weight, and returns their sum and what becomes of the step.

@@ -60,9 +60,10 @@ pub(crate) struct CompareArgs {
     /// Run every method with every seed, instead of the others with the first only.
     #[arg(long)]
     all_seeds: bool,
-    /// Visits of a tensor from one decision to the next.
-    #[arg(long, default_value_t = 10)]
-    period: u32,
+    /// Steps from one certificate of a tensor to the next, by default 100; of normal and range, visits
+    /// from one decision to the next, by default 10.
+    #[arg(long)]
+    period: Option<u32>,
     /// Runs at a time; by default one per core.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -168,10 +169,11 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
             let paired = matches!(method, Method::F32 | Method::None | Method::Measured);
             let seeds = if paired || args.all_seeds || args.full { args.seeds } else { 1 };
             for &format in formats {
+                let period = args.period.unwrap_or(method.usual_period());
                 plan.extend((0..seeds).map(|seed| Planned {
                     task: &comparison.task,
                     dataset: &**dataset,
-                    settings: Settings { format, method, seed, period: args.period },
+                    settings: Settings { format, method, seed, period },
                 }));
             }
         }
@@ -241,7 +243,8 @@ pub(crate) struct CalibrateArgs {
     /// Methods to compare.
     #[arg(long, value_delimiter = ',', default_value = "normal,measured")]
     methods: Vec<Method>,
-    /// Periods to compare.
+    /// Periods of normal and range, which decide once in one; other methods move their scales at every
+    /// step, and run once.
     #[arg(long, value_delimiter = ',', default_value = "1,10,100")]
     periods: Vec<u32>,
     /// Runs at a time; by default one per core.
@@ -256,7 +259,8 @@ pub(crate) struct CalibrateArgs {
     data: DataArgs,
 }
 
-/// Shows how often each method keeps the underflow it was asked for, at several periods.
+/// Shows how often each method keeps the underflow it was asked for, at several periods where a period
+/// lies between two decisions.
 ///
 /// # Errors
 ///
@@ -275,7 +279,11 @@ pub(crate) fn calibrate(args: &CalibrateArgs) -> Result<()> {
     for (comparison, dataset) in comparisons.iter().zip(&datasets) {
         for &format in &comparison.formats {
             for method in once(args.methods.clone()) {
-                plan.extend(once(args.periods.clone()).into_iter().map(|period| Planned {
+                let periods = match method.decides_by_period() {
+                    true => once(args.periods.clone()),
+                    false => vec![method.usual_period()],
+                };
+                plan.extend(periods.into_iter().map(|period| Planned {
                     task: &comparison.task,
                     dataset: &**dataset,
                     settings: Settings { format, method, seed: 0, period },

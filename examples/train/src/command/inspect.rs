@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::Element,
-    policy::{Cell, Config, Measured, Operands, decide, decide_from_operands, outgoing},
+    policy::{Config, Measured, Operands, decide_from_operands, note, outgoing},
     scale::Scale,
     scaler::Visit,
     statistics::Histogram,
@@ -99,7 +99,7 @@ impl Job for Look<'_> {
         D: Machine<W, G> + Machine<W, f32> + Clone,
     {
         let Self { args, task, dataset } = self;
-        let settings = args.run.settings(Method::Measured, 10);
+        let settings = args.run.settings(Method::Measured, Config::NEVER);
         let mut trainer = Trainer::<D, W, G>::new(task, dataset, settings, device)?;
         ensure!(
             args.steps < trainer.last_step(),
@@ -115,8 +115,9 @@ impl Job for Look<'_> {
 
         say!("{} in {}, step {} (verdict: {verdict:?})", task.name, settings.format, args.steps);
         say!(
-            "Per tensor: the scale that each policy would choose, and how many of the nonzero\n\
-             elements would underflow and overflow at it, exactly.\n"
+            "Per tensor: the scales that keep underflow within 0.1 % and overflow at zero; the scale\n\
+             that each policy would choose at first sight, and how many of the nonzero elements would\n\
+             underflow and overflow at it, exactly.\n"
         );
         let mut table = Table::new();
         table.load_style(presets::ASCII_MARKDOWN);
@@ -145,7 +146,7 @@ fn row(seen: &Seen, format: FormatName, methods: &[Method]) -> Result<Vec<String
     ];
     for method in methods {
         let config = method.config(format.0, 1)?;
-        row.push(match choose(&config, results, operands.as_ref(), visit.incoming) {
+        row.push(match choose(&config, visit, operands.as_ref()) {
             Some(scale) => format!(
                 "2^{}: {}/{}",
                 scale.log2(),
@@ -158,30 +159,26 @@ fn row(seen: &Seen, format: FormatName, methods: &[Method]) -> Result<Vec<String
     Ok(row)
 }
 
-/// Returns the scales that keep the tolerance and the headroom of `measured`.
+/// Returns the scales that keep the tolerance of `measured`.
 fn window(measured: &Measured, results: &Histogram) -> String {
     let window = measured.window(results);
     if results.nonzero() == 0 {
         "all zero".into()
-    } else if window.width(measured.headroom) == 0 {
+    } else if window.width() == 0 {
         "empty".into()
     } else {
-        format!("{}..={}", window.least, window.greatest - i16::from(measured.headroom))
+        format!("{}..={}", window.least, window.greatest)
     }
 }
 
 /// Returns what a policy that sees this tensor for the first time chooses.
-fn choose(
-    config: &Config,
-    results: &Histogram,
-    operands: Option<&Operands>,
-    incoming: Scale,
-) -> Option<Scale> {
-    let mut cell: Cell = config.cell();
+fn choose(config: &Config, visit: &Visit, operands: Option<&Operands>) -> Option<Scale> {
+    let (mut cell, incoming) = (config.cell(), visit.incoming);
     if config.policy().wants_operands() {
         decide_from_operands(config, operands?, incoming, &mut cell);
-    } else {
-        decide(config, results, &mut cell);
+    } else if config.policy().follows_maxima() {
+        // All that they ask of an outcome is its largest magnitude in f32.
+        note(config, &visit.outcome, incoming, &mut cell);
     }
     Some(outgoing(config, &cell, incoming))
 }

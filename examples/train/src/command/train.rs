@@ -1,9 +1,10 @@
 //! One run, with checkpoints.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use adaloss_core::{
-    format::Element, policy::Operands, scaler::Visit, statistics::Histogram, unscale::Verdict,
+    format::Element, policy::Operands, scale::Scale, scaler::Visit, statistics::Histogram,
+    unscale::Verdict,
 };
 use adaloss_hal::Plain;
 use adaloss_train::{
@@ -31,9 +32,10 @@ pub(crate) struct TrainArgs {
     /// How scales are chosen.
     #[arg(long, default_value = "measured")]
     method: Method,
-    /// Visits of a tensor from one decision to the next.
-    #[arg(long, default_value_t = 10)]
-    period: u32,
+    /// Steps from one certificate of a tensor to the next, by default 100; of normal and range, visits
+    /// from one decision to the next, by default 10.
+    #[arg(long)]
+    period: Option<u32>,
     /// The device: cpu, or portable, which is slow.
     #[arg(long, default_value_t)]
     device: DeviceName,
@@ -52,7 +54,7 @@ pub(crate) struct TrainArgs {
     /// Stop after this step, as if interrupted.
     #[arg(long, value_name = "STEP")]
     until: Option<u64>,
-    /// Print every decision.
+    /// Print every certificate, every replay, and every scale that is another one than before.
     #[arg(long)]
     decisions: bool,
     #[command(flatten)]
@@ -70,7 +72,8 @@ pub(crate) fn train(args: &TrainArgs) -> Result<()> {
     }
     let task = args.run.task()?;
     let dataset = task.open(&args.run.data)?;
-    let settings = args.run.settings(args.method, args.period);
+    let period = args.period.unwrap_or(args.method.usual_period());
+    let settings = args.run.settings(args.method, period);
     let interrupt = Interrupt::watch()?;
     let job = OneRun { args, task: &task, dataset: &*dataset, settings, interrupt };
     dispatch(args.device, args.threads, settings.format, job)
@@ -84,10 +87,12 @@ struct OneRun<'a> {
     interrupt: Interrupt,
 }
 
-/// Prints decisions as they are made.
+/// Prints what becomes of scales.
 struct Narrator {
     step: u64,
     prints: bool,
+    /// The scale that each tensor left with when it was visited last.
+    scales: HashMap<String, Scale>,
 }
 
 impl Observer for Narrator {
@@ -96,11 +101,15 @@ impl Observer for Narrator {
     }
 
     fn visited(&mut self, name: &str, visit: &Visit, _: &Histogram, _: Option<&Operands>) {
-        if let Some(certificate) = visit.certificate {
-            say!("step {:5}  {name:24} {certificate}", self.step);
-        }
+        let (step, scale) = (self.step, visit.outgoing);
+        let before = self.scales.insert(name.to_owned(), scale);
         if visit.replayed {
-            say!("step {:5}  {name:24} overflowed, replayed at {}", self.step, visit.outgoing);
+            say!("step {step:5}  {name:24} overflowed, replayed at {scale}");
+        } else if before.is_some_and(|before| before != scale) {
+            say!("step {step:5}  {name:24} leaves at {scale}");
+        }
+        if let Some(certificate) = visit.certificate {
+            say!("step {step:5}  {name:24} {certificate}");
         }
     }
 }
@@ -124,10 +133,11 @@ impl Job for OneRun<'_> {
             None => Trainer::<D, W, G>::new(task, dataset, settings, device)?,
         };
         say!("{}: {}; {}", task.name, task.model, dataset.describe());
+        let mut narrator = Narrator { step: 0, prints: args.decisions, scales: HashMap::new() };
         let last = args.until.unwrap_or(u64::MAX).min(trainer.last_step());
         let mut ended = Ok(());
         while trainer.step_count() < last && ended.is_ok() {
-            ended = one_step(args.decisions, &mut trainer)?;
+            ended = one_step(&mut narrator, &mut trainer)?;
             if ended.is_ok() && trainer.step_count() < last {
                 ended =
                     interrupt.check().with_context(|| format!("at step {}", trainer.step_count()));
@@ -147,11 +157,12 @@ impl Job for OneRun<'_> {
         }
         let totals = trainer.scaler().totals();
         say!(
-            "{} steps, {} skipped, {} visits replayed, {} decisions",
+            "{} steps, {} skipped, {} visits replayed, {} certificates, {} promises broken",
             totals.steps,
             totals.skipped,
             totals.recovered,
-            totals.decisions
+            totals.certificates,
+            totals.broken
         );
         Ok(())
     }
@@ -172,14 +183,18 @@ where
 }
 
 /// Does one step and says what is worth saying; returns why training cannot go on, if it cannot.
-fn one_step<D, W, G>(decisions: bool, trainer: &mut Trainer<'_, D, W, G>) -> Result<Result<()>>
+fn one_step<D, W, G>(
+    narrator: &mut Narrator,
+    trainer: &mut Trainer<'_, D, W, G>,
+) -> Result<Result<()>>
 where
     W: Element + Plain,
     G: Element + Plain,
     D: Machine<W, G>,
 {
     let step = trainer.step_count();
-    let stepped = trainer.train_step(&mut Narrator { step, prints: decisions })?;
+    narrator.step = step;
+    let stepped = trainer.train_step(narrator)?;
     match stepped.verdict {
         Verdict::Apply => {}
         Verdict::Skip { layer, cause } => say!("step {step:5}  skipped: {cause} in {layer}"),

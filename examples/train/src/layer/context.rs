@@ -17,7 +17,7 @@ use adaloss_hal::{
 };
 use anyhow::{Result, anyhow};
 
-use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector, complete};
+use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector, carried, complete};
 
 /// Cells of the largest network here; ResNet-110 has 272.
 pub const CELLS: usize = 384;
@@ -247,8 +247,8 @@ where
     /// Takes a gradient back through a product with a weight: a layer at which the paper decides, and
     /// whose f32 results cost more to compute twice than to keep.
     ///
-    /// `keep` is the same product, stored in f32: where the cell calibrates, it is computed once and
-    /// narrowed when the scale is known.
+    /// `keep` is the same product, stored in f32: where a certificate is due, it is computed once, counted
+    /// and then narrowed.
     pub fn product<G: Element + Plain>(
         &mut self,
         name: &str,
@@ -352,11 +352,12 @@ where
             Epilogue<'_, D>,
         ) -> Result<(), D::Error>,
     ) -> Result<Gradient<D, G>> {
-        let (value, scale) = gradient.into_parts();
-        let mut to = Tensor::zeroed(self.device, shape)?;
-        let epilogue = self.ends.forward(Narrowing::to(G::ENCODING.into()));
-        operation(self.device, value.view(), to.view_mut(), epilogue)?;
-        Ok(Scaled::new(Rc::new(to), scale))
+        carried(gradient, |value| {
+            let mut to = Tensor::zeroed(self.device, shape)?;
+            let epilogue = self.ends.forward(Narrowing::to(G::ENCODING.into()));
+            operation(self.device, value.view(), to.view_mut(), epilogue)?;
+            Ok(to)
+        })
     }
 
     /// Fills the gradient of a parameter from an operation that computes it in f32 and takes the
@@ -381,14 +382,12 @@ where
             })
         })?;
         parameter.cell = self.next;
-        self.step.unscaled(
-            self.next,
-            &Unscaled {
-                elements: outcome.elements,
-                nonfinite: outcome.nonfinite + outcome.overflow,
-                tiny: outcome.underflow + outcome.subnormal,
-            },
-        );
+        let met = Unscaled {
+            elements: outcome.elements,
+            nonfinite: outcome.nonfinite + outcome.overflow,
+            tiny: outcome.underflow + outcome.subnormal,
+        };
+        self.step.unscale(self.next, gradient, |_, _| ((), met));
         Ok(())
     }
 
@@ -399,17 +398,17 @@ where
         sums: &Scaled<Vector<D, f32>>,
     ) -> Result<()> {
         let Self { device, ends, nth, .. } = self;
-        let (sums, scale) = sums.as_ref().into_parts();
+        let (values, scale) = sums.as_ref().into_parts();
         device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
         device.write(&[Unscaled::default()], ends.met.view_mut())?;
         averaged(&mut **device, *nth, &mut parameter.gradient, |device, to| {
             let (carried, met) = (ends.carried.view(), ends.met.view_mut());
-            Narrow::<f32>::unscale(device, sums.view(), carried, to, met)
+            Narrow::<f32>::unscale(device, values.view(), carried, to, met)
         })?;
         let met = ends.met.read_one(device)?;
         complete("results", met.elements, parameter.gradient.len())?;
         parameter.cell = self.next;
-        self.step.unscaled(self.next, &met);
+        self.step.unscale(self.next, sums, |_, _| ((), met));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Tokens and their positions, as rows of two tables.
 
-use adaloss_core::{format::Element, policy::Cell, propagate::Scaled, scale::Scale};
+use adaloss_core::{format::Element, policy::Cell, scale::Scale};
 use adaloss_hal::{Branch, Memory, Narrow, Plain, network::Embed};
 use anyhow::Result;
 
@@ -65,11 +65,11 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
     {
         let input = kept(&mut self.input)?;
         for (table, input) in [&mut self.tokens, &mut self.positions].into_iter().zip(&input) {
-            let (value, scale) = gradient.as_ref().into_parts();
+            let value = gradient.as_ref().into_parts().0;
             let mut sums = Vector::zeroed(way.device, table.master.len())?;
             let (at, from) = (input.view(), value.view());
             Embed::<W, G>::embed_table(way.device, self.width, at, from, sums.view_mut())?;
-            way.unscale(table, &Scaled::new(sums, scale))?;
+            way.unscale(table, &gradient.as_ref().carry(|_| sums))?;
         }
         Ok(())
     }

@@ -135,6 +135,20 @@ fn kept<T>(slot: &mut Option<T>) -> Result<T> {
     slot.take().context("a layer was taken back that had not been taken forward in training")
 }
 
+/// Carries a gradient through an operation that rounds nothing.
+fn carried<D: Memory, G: Plain>(
+    gradient: Gradient<D, G>,
+    operation: impl FnOnce(Rc<Tensor<D, G>>) -> Result<Tensor<D, G>>,
+) -> Result<Gradient<D, G>> {
+    let origin = gradient.origin();
+    let (value, scale) = gradient.into_parts();
+    let value = Rc::new(operation(value)?);
+    Ok(match origin {
+        Some(origin) => Scaled::from_cell(value, scale, origin),
+        None => Scaled::new(value, scale),
+    })
+}
+
 /// Returns a tensor that nobody else refers to.
 fn own<T>(shared: Rc<T>) -> Result<T> {
     Rc::try_unwrap(shared).ok().context("a layer changes a tensor in place that others need")

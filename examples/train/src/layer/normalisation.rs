@@ -1,6 +1,6 @@
 //! Batch and layer normalisation.
 
-use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_core::format::Element;
 use adaloss_hal::{
     Memory, Plain,
     network::{Accumulate, Axis, Normalisation, Normalise, Normalised},
@@ -128,7 +128,7 @@ where
         let (input, moments) = kept(&mut self.kept)?;
         let shape = self.shape_of(input.shape());
         let mut sums = Vector::zeroed(way.device, shape.affine())?;
-        let (value, scale) = gradient.as_ref().into_parts();
+        let value = gradient.as_ref().into_parts().0;
         Normalise::<W, G>::normalise_sums(
             way.device,
             shape,
@@ -137,7 +137,7 @@ where
             moments.view(),
             sums.view_mut(),
         )?;
-        let sums = Scaled::new(sums, scale);
+        let sums = gradient.as_ref().carry(|_| sums);
         way.unscale(&mut self.affine, &sums)?;
         if let Some(running) = &mut self.running {
             running.cell = self.affine.cell;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_core::format::Element;
 use adaloss_hal::{
     Plain,
     network::{self, MaxPool, SumPool},
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::{
     Activation, Forward, Gradient, Layer, Machine, Piece, Sequence, Shape, Tensor, Vector, Way,
-    kept,
+    carried, kept,
 };
 
 /// The mean over each whole image.
@@ -125,6 +125,7 @@ where
             MaxPool::<G>::unpool(way.device, shape, from, places, to.view_mut())?;
             Ok(to)
         })
+        .map(Some)
     }
 
     fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}
@@ -194,7 +195,6 @@ where
             MaxPool::<G>::pick(way.device, shape, from, places, to.view_mut())?;
             Ok(to)
         })?;
-        let gradient = gradient.context(unwanted)?;
         let gradient = self.inside.backward(way, gradient)?.context(unwanted)?;
         let gradient = carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(way.device, large)?;
@@ -202,7 +202,7 @@ where
             MaxPool::<G>::unpool(way.device, shape, from, places, to.view_mut())?;
             Ok(to)
         })?;
-        self.encoder.backward(way, gradient.context(unwanted)?)
+        self.encoder.backward(way, gradient)
     }
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
@@ -238,13 +238,4 @@ where
     let (to, at) = (output.view_mut(), places.view_mut());
     MaxPool::<W>::max_pool(run.device, shape, input.view(), to, at)?;
     Ok((output, places))
-}
-
-/// Carries a gradient through an operation that rounds nothing.
-fn carried<D: adaloss_hal::Memory, G: Plain>(
-    gradient: Gradient<D, G>,
-    operation: impl FnOnce(&Tensor<D, G>) -> Result<Tensor<D, G>>,
-) -> Result<Option<Gradient<D, G>>> {
-    let (gradient, scale) = gradient.into_parts();
-    Ok(Some(Scaled::new(Rc::new(operation(&gradient)?), scale)))
 }

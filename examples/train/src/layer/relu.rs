@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_core::format::Element;
 use adaloss_hal::{Memory, Plain, network::Pointwise};
 use anyhow::Result;
 
-use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, kept, own};
+use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, carried, kept, own};
 
 /// A rectifier; it rounds nothing and has no cell.
 pub struct Relu<D: Memory, W: Plain> {
@@ -54,10 +54,12 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let output = kept(&mut self.output)?;
-        let (gradient, scale) = gradient.into_parts();
-        let mut gradient = own(gradient)?;
-        Pointwise::<W, G>::relu_input(way.device, output.view(), gradient.view_mut())?;
-        Ok(Some(Scaled::new(Rc::new(gradient), scale)))
+        carried(gradient, |gradient| {
+            let mut gradient = own(gradient)?;
+            Pointwise::<W, G>::relu_input(way.device, output.view(), gradient.view_mut())?;
+            Ok(gradient)
+        })
+        .map(Some)
     }
 
     fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}

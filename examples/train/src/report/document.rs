@@ -157,8 +157,8 @@ fn terms() -> Markup {
                 small values into the range of the format and changes nothing else." }
             dt { "Underflow" } dd { "A nonzero value that becomes zero because it is too small \
                 for the format. Shown as the share of nonzero elements." }
-            dt { "Overflow" } dd { "A value too large for the format. The step is skipped, or the \
-                layer is replayed at a smaller scale." }
+            dt { "Overflow" } dd { "A value too large for the format. The layer is replayed at the \
+                greatest scale that fits, or it saturates, or the step is skipped." }
             dt { "Lost mass" } dd { "The share of the sum of magnitudes that underflowed, as an \
                 upper bound: many tiny elements may be little mass." }
             dt { "Window" } dd { "The scales that keep underflow within the tolerance and \
@@ -177,8 +177,8 @@ fn terms() -> Markup {
             dt { "normal" } dd { "One per layer, from a Gaussian model of its values: the \
                 paper's." }
             dt { "range" } dd { "One per layer, from the extremes of the products." }
-            dt { "measured" } dd { "One per layer, from the exact histogram of its exponents: \
-                ours." }
+            dt { "measured" } dd { "One per layer, from the largest magnitudes of its last steps, as \
+                high as an occasional replay allows: ours." }
         }
     }
 }
@@ -192,6 +192,10 @@ fn about(results: &Results) -> Markup {
             dd { "adaloss " (results.adaloss) ", results of version " (results.version) }
             dt { "Machine" } dd { (results.target) ", " (counted(results.threads, "thread")) }
             dt { "Peak memory" } dd { (memory.unwrap_or("not known".into())) }
+        }
+        @if results.version < Results::VERSION {
+            p { "In results of version " (results.version) " a window left one or two binades free \
+                below overflow, and measured chose a scale within it once in a period." }
         }
         p { "Every figure is in results.json, runs.csv, cells.csv, curves.csv and weights.csv \
             beside this page." }

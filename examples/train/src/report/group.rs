@@ -20,7 +20,7 @@ pub(super) struct Comparison<'a> {
     pub(super) task: TaskReport,
     /// The formats of gradients, without that of the baseline.
     pub(super) formats: Vec<&'a str>,
-    /// The methods in the order of the runs; with the period, as in "measured/10", where there are
+    /// The methods in the order of the runs; with the period, as in "normal/10", where a method has
     /// several.
     pub(super) methods: Vec<String>,
     /// One per method.
@@ -44,16 +44,18 @@ impl<'a> Comparison<'a> {
     fn of(task: TaskReport, runs: &'a [RunReport]) -> Self {
         let runs: Vec<&RunReport> = runs.iter().filter(|run| run.task == task.name).collect();
         let others = runs.iter().filter(|run| run.method != BASELINE);
-        let periods = distinct(others.clone().map(|run| run.period));
         let mut formats = distinct(others.map(|run| run.format.as_str()));
         if formats.is_empty() {
             formats = distinct(runs.iter().map(|run| run.format.as_str()));
         }
-        let label = |run: &RunReport| match &periods[..] {
-            [_, _, ..] if run.method != BASELINE => {
+        let all = runs.clone();
+        let label = |run: &RunReport| {
+            let mut same = all.iter().filter(|other| other.method == run.method);
+            if run.method == BASELINE || same.all(|other| other.period == run.period) {
+                run.method.clone()
+            } else {
                 format!("{}/{}", run.method, run.period)
             }
-            _ => run.method.clone(),
         };
         let methods = distinct(runs.iter().map(|run| label(run)));
         let mut groups = Vec::<Group<'a>>::new();

@@ -36,8 +36,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Results> {
         anyhow!(error).context(what)
     })?;
     let version = header.version;
-    let known = Results::VERSION;
-    ensure!(version == known, "it is of version {version}, and only {known} can be read");
+    let (oldest, newest) = (Results::OLDEST, Results::VERSION);
+    ensure!(
+        (oldest..=newest).contains(&version),
+        "it is of version {version}, and only {oldest} to {newest} can be read"
+    );
     serde_json::from_slice(bytes).context("its contents are malformed")
 }
 

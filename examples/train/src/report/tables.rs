@@ -14,9 +14,9 @@ pub(super) fn costs(comparison: &Comparison<'_>) -> Markup {
     let seconds = comparison.baseline().and_then(Group::seconds_per_step);
     html! {
         p {
-            "Steps and decisions, summed over seeds; time per step relative to f32 in the same \
-             comparison (wall-clock, counting for this report included; runs share the machine); \
-             windows and what was kept of them."
+            "Steps, replays and certificates (of normal and range: decisions), summed over seeds; \
+             time per step relative to f32 in the same comparison (wall-clock, counting for this \
+             report included; runs share the machine); windows and what was kept of them."
         }
         div.scroll tabindex="0" {
             table aria-label={ "Costs in " (comparison.task.name) } {
@@ -24,7 +24,7 @@ pub(super) fn costs(comparison: &Comparison<'_>) -> Markup {
                     th scope="col" { "method" }
                     th.n scope="col" { "seeds" } th.n scope="col" { "steps" }
                     th.n scope="col" { "skipped" }
-                    th.n scope="col" { "replayed" } th.n scope="col" { "decisions" }
+                    th.n scope="col" { "replayed" } th.n scope="col" { "certificates" }
                     th.n scope="col" { "time" } th.n scope="col" { "overflows" }
                     th.n scope="col" { "window" } th.n scope="col" { "kept" }
                 } }
@@ -56,7 +56,7 @@ fn costs_of(group: &Group<'_>, baseline: Option<f64>) -> Markup {
             td.n { (sum(|run| run.steps)) }
             td.n { (sum(|run| run.skipped_steps)) }
             td.n { (sum(|run| run.recovered_steps)) }
-            td.n { (sum(|run| run.decisions)) }
+            td.n { (sum(|run| run.certificates)) }
             td.n { (time.unwrap_or("\u{2013}".into())) }
             td.n { (count(overflows)) }
             td.n { (part(windows, visits, 1)) }
@@ -151,13 +151,23 @@ pub(super) fn configurations(comparison: &Comparison<'_>) -> Markup {
             @for (group, format) in groups.map(|(group, _)| (group, group.format)) {
                 dt { (group.method) " in " (format) }
                 dd {
-                    "forward in " (list_of(group, |run| &run.forward_format)) ", every "
-                    (counted(group.runs.first().map_or(1, |run| run.period as usize), "visit")) ". "
+                    "forward in " (list_of(group, |run| &run.forward_format)) (period(group)) ". "
                     code { (list_of(group, |run| &run.configuration)) }
                 }
             }
         }
     }
+}
+
+/// Says what happens once a period, if anything does.
+fn period(group: &Group<'_>) -> String {
+    let Some(run) = group.runs.first() else { return String::new() };
+    let (what, unit) = match &run.method[..] {
+        "normal" | "range" => ("decision", "visit"),
+        "amax" | "measured" => ("certificate", "step"),
+        _ => return String::new(),
+    };
+    format!(", a {what} every {}", counted(run.period as usize, unit))
 }
 
 fn list_of<'a>(group: &Group<'a>, of: impl Fn(&'a RunReport) -> &'a str) -> String {

@@ -53,10 +53,10 @@ const STORMS: [Storm; 5] = [
     Storm {
         name: "everything",
         flips: 3.0,
-        nans: 1.0,
-        infinities: 1.0,
-        drops: 0.5,
-        failures: 0.5,
+        nans: 0.5,
+        infinities: 0.5,
+        drops: 0.25,
+        failures: 0.25,
         ..CALM
     },
 ];
@@ -240,7 +240,7 @@ fn survive_storm(lesson: &Lesson, storm: Storm, seeds: u64) {
 
 #[test]
 fn a_perceptron_is_trained_or_says_why_not() {
-    survive(&Lesson::perceptron(5, 10), 24);
+    survive(&Lesson::perceptron(5, 10), 48);
     FAULTS_ACCURACY.assert_needed();
     FAULTS_SPOILT.assert_needed();
 }

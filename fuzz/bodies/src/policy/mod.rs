@@ -1,4 +1,4 @@
-//! The room `policy`: decisions by search, triggers and recovery by simulation, on a device.
+//! The room `policy`: evidence by search, scales and triggers by simulation, on a device.
 
 mod model;
 mod simulated;
@@ -22,8 +22,9 @@ use crate::{
     input,
 };
 
-/// The most visits of one cell.
-const VISITS: usize = 12;
+/// The most steps of one cell, and the most visits in one of them.
+const STEPS: usize = 12;
+const VISITS: usize = 3;
 /// The most values of a tensor.
 const MOST: usize = 150;
 
@@ -38,25 +39,29 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Checks that a device decides and takes note as a search over scales and a simulation say.
+/// Checks that a device certifies, takes note and ends steps as a search over scales and a simulation say.
 pub fn check_on<D: Memory + Decide>(device: &mut D, bytes: &[u8]) {
     input::run(bytes, |u| {
         let config = counted(config(u, Capabilities::ALL)?);
         let mut cell = config.cell();
         let mut simulated = Simulated::new(&config);
-        for _ in 0..u.int_in_range(1..=VISITS)? {
-            let values = input::values(u, config.narrowing().format, MOST)?;
-            let incoming = input::scale(u)?;
-            let visit = Visit::of(&config, &values, incoming);
-            let trigger = due(&config, &cell);
-            assert_eq!(trigger, simulated.due(&config), "{config:?}");
-            // A caller may decide early, and one that is due has to.
-            if trigger.is_some() || u.ratio(1, 4)? {
-                let certificate = decide_on(device, &config, &visit, &mut cell);
-                simulated.decides(&config, &visit, &certificate, &cell);
+        for _ in 0..u.int_in_range(1..=STEPS)? {
+            for _ in 0..u.int_in_range(0..=VISITS)? {
+                let values = input::values(u, config.narrowing().format, MOST)?;
+                let incoming = input::scale(u)?;
+                let visit = Visit::of(&config, &values, incoming);
+                let trigger = due(&config, &cell);
+                assert_eq!(trigger, simulated.due(&config), "{config:?}");
+                // A caller may ask early, and is told when it is due.
+                if trigger.is_some() || u.ratio(1, 4)? {
+                    let certificate = certify_on(device, &config, &visit, &mut cell);
+                    simulated.certifies(&config, &visit, &certificate, &cell);
+                }
+                note_on(device, &config, &visit, &mut cell);
+                simulated.notes(&config, &visit, &cell);
             }
-            note_on(device, &config, &visit, &mut cell);
-            simulated.notes(&config, &visit, &cell);
+            finish_on(device, &config, &mut cell);
+            simulated.finishes(&config, &cell);
         }
         Ok(())
     });
@@ -104,17 +109,17 @@ impl Visit {
         }
     }
 
-    /// The greatest legal scale at which nothing overflows, or -127.
+    /// The greatest exponent, legal or not, at which nothing overflows.
     fn ceiling(&self, config: &Config) -> i32 {
         let narrowing = config.narrowing();
         let limits = Limits::of(narrowing.format.encoding);
         let incoming = self.tensor.incoming.log2();
         let overflows = |k: i32| limits.overflows(narrowing, product(self.max_abs, k - incoming));
-        (-126..=126).rev().find(|&k| !overflows(k)).unwrap_or(-127)
+        (-300..=500).rev().find(|&k| !overflows(k)).expect("so small a scale lets nothing overflow")
     }
 }
 
-fn decide_on<D: Memory + Decide>(
+fn certify_on<D: Memory + Decide>(
     device: &mut D,
     config: &Config,
     visit: &Visit,
@@ -123,7 +128,7 @@ fn decide_on<D: Memory + Decide>(
     let seen = upload(device, &[visit.histogram]);
     let mut on_device = upload(device, &[*cell]);
     let mut certificate = upload(device, &[Certificate::zeroed()]);
-    succeeds(device.decide(
+    succeeds(device.certify(
         config,
         D::view(&seen),
         D::view_mut(&mut on_device),
@@ -139,5 +144,11 @@ fn note_on<D: Memory + Decide>(device: &mut D, config: &Config, visit: &Visit, c
     let mut on_device = upload(device, &[*cell]);
     let noted = D::view_mut(&mut on_device);
     succeeds(device.note(config, D::view(&outcome), D::view(&from), noted));
+    *cell = download(device, D::view(&on_device))[0];
+}
+
+fn finish_on<D: Memory + Decide>(device: &mut D, config: &Config, cell: &mut Cell) {
+    let mut on_device = upload(device, &[*cell]);
+    succeeds(device.finish(config, D::view_mut(&mut on_device)));
     *cell = download(device, D::view(&on_device))[0];
 }

@@ -72,7 +72,7 @@ pub(super) fn check_operands(u: &mut Unstructured<'_>) -> Result<()> {
         Policy::Normal(model) => model.largest,
         Policy::Range(range) => range.largest,
         _ => {
-            assert_eq!((certificate.rule, cell), (Rule::Kept, before.0));
+            assert_eq!((certificate.rule, cell), (Rule::Unused, before.0));
             return Ok(());
         }
     };

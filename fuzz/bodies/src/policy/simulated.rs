@@ -1,15 +1,13 @@
-//! A cell as words say what it does: when it is due, what pulls a trigger, where an overflow leads.
-
-use std::collections::VecDeque;
+//! A cell as words say what it does: when it is due, what its steps show, where its scale goes.
 
 use adaloss_core::{
-    policy::{
-        Amax, Cell, Certificate, Config, Measured, Policy, Recovery, Rule, Trigger, due, recover,
-    },
+    policy::{Cell, Certificate, Config, Measured, Policy, Recovery, Rule, Trigger, due, recover},
     scale::Scale,
-    statistics::Outcome,
 };
-use adaloss_oracle::search::{self, Decision, counts};
+use adaloss_oracle::{
+    guesses::{Shown, TwoGuesses, Window, kept, placed},
+    search::{Evidence, counts},
+};
 
 use super::Visit;
 
@@ -18,33 +16,55 @@ pub(super) struct Simulated {
     scale: i32,
     is_calibrated: bool,
     promised: bool,
-    visits: u32,
+    age: u32,
     pulled: Trigger,
-    /// The ceilings of the visits so far, the latest last.
-    ceilings: VecDeque<i32>,
+    /// The least ceiling of the step under way.
+    ceiling: Option<i32>,
+    overflowed: bool,
+    visited: bool,
+    past: Past,
+}
+
+/// The steps so far, as a policy looks at them.
+enum Past {
+    Guesses(TwoGuesses),
+    Window(Window),
+    None,
 }
 
 impl Simulated {
     pub(super) fn new(config: &Config) -> Self {
+        let past = match config.policy() {
+            Policy::Measured(measured) => {
+                Past::Guesses(TwoGuesses::new(measured.most_headroom.into()))
+            }
+            Policy::Amax(amax) => Past::Window(Window::new(amax.window.into(), amax.margin.into())),
+            _ => Past::None,
+        };
         Self {
             scale: config.cell().scale().log2(),
             is_calibrated: false,
             promised: false,
-            visits: 0,
+            age: 0,
             pulled: Trigger::First,
-            ceilings: VecDeque::new(),
+            ceiling: None,
+            overflowed: false,
+            visited: false,
+            past,
         }
     }
 
     pub(super) fn due(&self, config: &Config) -> Option<Trigger> {
+        let follows = !matches!(self.past, Past::None);
         match (config.policy(), self.pulled) {
             (Policy::Fixed(_) | Policy::Backoff(_), _) => None,
-            (_, Trigger::None) => (self.visits >= config.period()).then_some(Trigger::Period),
+            _ if follows && config.period() == Config::NEVER => None,
+            (_, Trigger::None) => (self.age >= config.period()).then_some(Trigger::Period),
             (_, pulled) => Some(pulled),
         }
     }
 
-    pub(super) fn decides(
+    pub(super) fn certifies(
         &mut self,
         config: &Config,
         visit: &Visit,
@@ -52,116 +72,120 @@ impl Simulated {
         cell: &Cell,
     ) {
         assert_eq!(found.trigger, self.due(config).unwrap_or_default());
-        assert_eq!(found.before.log2(), self.scale);
-        let rule = if visit.nonfinite > 0 {
-            Some(Rule::NonFinite)
-        } else if visit.nonzero() == 0 {
-            self.pulled = Trigger::Empty;
-            Some(Rule::Empty)
-        } else if !config.policy().wants_histogram() {
-            Some(Rule::Kept)
-        } else {
-            None
-        };
-        if let Some(rule) = rule {
-            assert_eq!((found.rule, found.scale.log2()), (rule, self.scale), "{config:?}");
-            assert_eq!(cell.scale().log2(), self.scale);
+        assert_eq!((found.before.log2(), found.scale.log2()), (self.scale, self.scale));
+        if matches!(self.past, Past::None) {
+            assert_eq!((found.rule, found.promised), (Rule::Unused, false), "{config:?}");
+            self.check(config, cell);
             return;
         }
-        match config.policy() {
-            Policy::Measured(measured) => self.check_measured(measured, config, visit, found),
-            Policy::Amax(amax) => {
-                self.check_amax(amax, visit.ceiling(config), found.scale.log2());
-            }
-            _ => unreachable!("no histogram decides"),
-        }
-        check_certificate(config, visit, found);
-        assert_eq!(cell.scale(), found.scale);
-        (self.scale, self.promised) = (found.scale.log2(), found.promised);
-        (self.is_calibrated, self.visits, self.pulled) = (true, 0, Trigger::None);
-    }
-
-    fn check_measured(
-        &self,
-        measured: &Measured,
-        config: &Config,
-        visit: &Visit,
-        found: &Certificate,
-    ) {
-        let before = self.is_calibrated.then_some(self.scale);
-        let (narrowing, tensor) = (config.narrowing(), &visit.tensor);
-        if let Some(expected) = search::decide(measured, narrowing, tensor, before, self.scale) {
-            assert_eq!(Decision::of(found), expected, "{config:?} {tensor:?} {before:?}");
-        }
-    }
-
-    /// A window of up to twelve visits is exact; a longer one forgets late and never early.
-    fn check_amax(&self, amax: &Amax, now: i32, found: i32) {
-        let margin = i32::from(amax.margin);
-        let least = |back: usize| {
-            let remembered = self.ceilings.iter().rev().take(back).copied();
-            (remembered.fold(now, i32::min) - margin).max(-126)
+        (self.age, self.pulled, self.promised) = (0, Trigger::None, found.promised);
+        let rule = match (visit.nonfinite, visit.nonzero(), config.policy()) {
+            (1.., _, _) => Rule::NonFinite,
+            (0, 0, _) => Rule::Empty,
+            (_, _, Policy::Amax(_)) => Rule::Amax,
+            _ => Rule::Measured,
         };
-        let window = usize::from(amax.window);
-        let late = if window <= 12 { 0 } else { 2 * window.div_ceil(12) };
-        let (most, least) = (least(window), least(window + late));
-        assert!((least..=most).contains(&found), "{found} is not in {least}..={most}, {amax:?}");
+        assert_eq!(found.rule, rule, "{config:?}");
+        match *config.policy() {
+            Policy::Measured(Measured { tolerance, .. }) if rule == Rule::Measured => {
+                let (narrowing, tensor) = (config.narrowing(), &visit.tensor);
+                let expected = Evidence::find(tolerance, narrowing, tensor, self.scale);
+                assert_eq!(Evidence::of(found), expected, "{config:?} {tensor:?}");
+            }
+            _ => assert!(!found.promised),
+        }
+        check_counts(config, visit, found);
+        self.check(config, cell);
     }
 
     pub(super) fn notes(&mut self, config: &Config, visit: &Visit, cell: &Cell) {
+        let outcome = visit.outcome(config, Scale::saturating(self.scale));
         if config.policy().is_whole_model() {
             assert_eq!((cell.scale(), due(config, cell)), (config.cell().scale(), None));
             return;
         }
-        self.visits += 1;
-        let outcome = visit.outcome(config, Scale::saturating(self.scale));
-        if visit.nonfinite == 0 {
-            if visit.nonzero() > 0 {
-                self.ceilings.push_back(visit.ceiling(config));
+        if matches!(self.past, Past::None) {
+            self.age += 1;
+            let recovers = config.recovery() == Recovery::Replay && visit.nonfinite == 0;
+            if recovers && outcome.overflow > 0 {
+                self.pulled = Trigger::Overflow;
+                let ceiling = visit.ceiling(config).min(126);
+                let moved = recover(config, &outcome, visit.tensor.incoming);
+                assert_eq!(moved.is_some(), ceiling > -127, "{config:?} {:?}", visit.tensor);
+                if let Some(moved) = moved {
+                    // One move is enough, and leaves one binade.
+                    assert_eq!(moved.log2(), (ceiling - 1).max(-126));
+                    self.scale = moved.log2();
+                }
             }
-            if config.recovery() == Recovery::Replay {
-                self.recovers(config, visit, &outcome, cell);
-            }
+            self.check(config, cell);
+            return;
         }
-        assert_eq!(cell.scale().log2(), self.scale, "{config:?} {:?}", visit.tensor);
-        assert_eq!((cell.age(), cell.trigger()), (self.visits, self.pulled), "{config:?}");
-    }
-
-    fn recovers(&mut self, config: &Config, visit: &Visit, outcome: &Outcome, cell: &Cell) {
-        if outcome.overflow > 0 {
-            self.pulled = Trigger::Overflow;
-            let ceiling = visit.ceiling(config);
-            let moved = recover(config, outcome, visit.tensor.incoming);
-            assert_eq!(moved.is_some(), ceiling > -127, "{config:?} {:?}", visit.tensor);
-            if let Some(moved) = moved {
-                // One move is enough, and leaves what the policy wants to leave.
+        self.visited = true;
+        if visit.nonfinite == 0 && visit.nonzero() > 0 {
+            let encoding = config.narrowing().format.encoding;
+            let ceiling = kept(encoding, visit.ceiling(config));
+            self.ceiling = Some(self.ceiling.map_or(ceiling, |least| least.min(ceiling)));
+            if self.is_calibrated {
+                self.overflowed |= outcome.overflow > 0;
+            } else {
+                self.is_calibrated = true;
                 let headroom = match config.policy() {
-                    Policy::Measured(measured) => measured.headroom,
                     Policy::Amax(amax) => amax.margin,
                     _ => 1,
                 };
-                assert_eq!(moved.log2(), (ceiling - i32::from(headroom)).max(-126));
-                (self.scale, self.promised) = (moved.log2(), false);
-                assert_eq!(cell.scale(), moved);
-            }
-        } else if let Policy::Measured(measured) = config.policy() {
-            let share = u128::from(measured.tolerance.bits());
-            let twice = (u128::from(2 * visit.nonzero()) * share) >> 32;
-            if self.promised && u128::from(outcome.underflow) > twice {
-                self.pulled = Trigger::Underflow;
+                self.scale = placed(encoding, ceiling - i32::from(headroom));
             }
         }
+        self.check(config, cell);
+    }
+
+    pub(super) fn finishes(&mut self, config: &Config, cell: &Cell) {
+        let encoding = config.narrowing().format.encoding;
+        self.age += u32::from(std::mem::take(&mut self.visited));
+        let overflowed = std::mem::take(&mut self.overflowed);
+        if let Some(ceiling) = self.ceiling.take() {
+            match &mut self.past {
+                Past::Guesses(guesses) => {
+                    guesses.finish(Shown { ceiling, overflowed });
+                    self.scale = placed(
+                        encoding,
+                        match config.replays() {
+                            true => guesses.greatest(),
+                            false => guesses.greatest_without_replay(),
+                        },
+                    );
+                }
+                Past::Window(window) => {
+                    window.finish(ceiling);
+                    let (least, most) = window.bounds();
+                    let bounds = placed(encoding, least)..=placed(encoding, most);
+                    self.scale = cell.scale().log2();
+                    assert!(bounds.contains(&self.scale), "{} is not in {bounds:?}", self.scale);
+                }
+                Past::None => {}
+            }
+        }
+        self.check(config, cell);
+    }
+
+    fn check(&self, config: &Config, cell: &Cell) {
+        assert!(cell.is_possible(config), "{cell:?} of {config:?}");
+        let found = (cell.scale().log2(), cell.age(), cell.trigger(), cell.is_promised());
+        assert_eq!(found, (self.scale, self.age, self.pulled, self.promised), "{config:?}");
+        let seen = cell.seen();
+        assert_eq!((seen.visited, seen.overflowed), (self.visited, self.overflowed), "{config:?}");
+        assert_eq!(seen.ceiling == i8::MAX, self.ceiling.is_none(), "{config:?}");
+        assert!(matches!(self.past, Past::None) || cell.is_calibrated() == self.is_calibrated);
     }
 }
 
 /// A certificate tells the truth of its scale and of the two beside it.
-fn check_certificate(config: &Config, visit: &Visit, found: &Certificate) {
-    // Nothing overflows at a decided scale if it can be helped.
+fn check_counts(config: &Config, visit: &Visit, found: &Certificate) {
     let [below, at, above] = found.expected;
     for (expected, step) in [(below, -1), (at, 0), (above, 1)] {
         let k = (found.scale.log2() + step).clamp(-126, 126);
         let counted = counts(config.narrowing(), &visit.tensor, k);
         assert_eq!((expected.underflow, expected.overflow), counted, "{config:?} at 2^{k}");
     }
-    assert!(at.overflow == 0 || visit.ceiling(config) == -127, "{config:?} {found}");
 }

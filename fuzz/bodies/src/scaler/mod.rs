@@ -69,8 +69,13 @@ fn check_step(u: &mut Unstructured<'_>, scaler: &mut Scaler, walk: &mut Walk) ->
         let id = u.int_in_range(0..=CELLS)?;
         if u.ratio(1, 5)? {
             let met = Unscaled { elements: 9, nonfinite: u.int_in_range(0..=1)?, tiny: 2 };
-            step.unscaled(id, &met);
-            walk.unscaled(id, &met);
+            // Computed elsewhere, or from a gradient whose origin is known.
+            let origin = gradient.origin().filter(|_| id % 2 == 0);
+            match origin {
+                Some(_) => step.unscale(id, &gradient, |_, _| ((), met)),
+                None => step.unscaled(id, &met),
+            }
+            walk.tracing(origin, |walk| walk.unscaled(id, &met));
             continue;
         }
         let next = if u.ratio(1, 4)? {
@@ -113,7 +118,9 @@ fn layer(
     gradient: &Scaled<Bits>,
     results: &[f32],
 ) -> Option<Scaled<Bits>> {
-    let mut passes = walk.visits(Place::Layer(id), gradient.scale(), Kind::Product, results);
+    let mut passes = walk.tracing(gradient.origin(), |walk| {
+        walk.visits(Place::Layer(id), gradient.scale(), Kind::Product, results)
+    });
     let operands = |_: &Bits| walk::product(results);
     let left = step.layer_with(id, gradient, operands, |_, pass| passes.run(results, pass));
     finished(left, id).inspect(|left| passes.check(left, step.last(), walk))
@@ -135,7 +142,9 @@ fn join(
             (bits, (common / scale).log2())
         }),
     );
-    let mut passes = walk.visits(Place::Layer(id), common, Kind::Join(scales), &exact);
+    let mut passes = walk.tracing(branches.iter().filter_map(Scaled::origin), |walk| {
+        walk.visits(Place::Layer(id), common, Kind::Join(scales), &exact)
+    });
     let left = step.join(id, branches, |branches: &Branches<'_, Bits>, pass| {
         let terms = branches.iter().map(|(bits, shift)| (bits, shift.log2()));
         passes.run(&sums(format, terms), pass)

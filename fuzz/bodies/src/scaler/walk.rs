@@ -4,8 +4,8 @@ use adaloss_core::{
     apply::{ApplyError, Pass},
     format::{Noise, Overflow},
     policy::{
-        Cell, Certificate, Config, Operands, Recovery, decide, decide_from_operands, decide_join,
-        due, join_target, note, outgoing, recover, step,
+        self, Cell, Certificate, Config, Operands, Recovery, breaks_promise, certify,
+        decide_from_operands, decide_join, due, join_target, note, outgoing, recover, step,
     },
     propagate::Scaled,
     scale::Scale,
@@ -118,30 +118,83 @@ impl Walk {
         let Some(mut cell) = self.cell(place).copied() else {
             return Passes { expected: None, calls: Vec::new() };
         };
+        let config = self.config;
+        let noise = Noise { seed: config.seed(), stream: self.visits };
         let mut calls = Vec::new();
-        let (mut leaving, certificate) =
-            self.settle(place, incoming, kind, results, &mut cell, &mut calls);
-        let noise = Noise { seed: self.config.seed(), stream: self.visits };
+        // Evidence is taken before anything is stored.
+        let follows = config.policy().follows_maxima();
+        let histogram = (follows && due(&config, &cell).is_some()).then(|| {
+            let noise = Noise::default();
+            calls.push(Call { stores: false, measures: true, outgoing: incoming, noise });
+            let mut histogram = Histogram::new(config.narrowing());
+            results.iter().for_each(|&x| histogram.observe_one(x, incoming));
+            histogram
+        });
         let mut store = |outgoing| {
             calls.push(Call { stores: true, measures: false, outgoing, noise });
             self.narrow(results, incoming, outgoing, noise)
         };
+        let (mut leaving, mut certificate) =
+            self.settle(place, incoming, &kind, results, &mut cell);
         let (mut bits, mut outcome) = store(leaving);
-        note(&self.config, &outcome, incoming, &mut cell);
-        let moved = recover(&self.config, &outcome, incoming);
-        let replayed = self.replays(&outcome) && moved.is_some();
-        if let (true, Some(scale)) = (replayed, moved) {
+        if let (Kind::Join(scales), true) = (kind, config.policy().wants_operands()) {
+            let pick = |fits: &dyn Fn(Scale) -> bool| join_target(scales.into_iter(), fits);
+            let decision = decide_join(&config, &outcome, incoming, pick, &mut cell);
+            certificate = Some(decision);
+            if decision.scale != leaving {
+                leaving = decision.scale;
+                (bits, outcome) = store(leaving);
+            }
+        }
+        let is_first = follows && !cell.is_calibrated();
+        let moved = recover(&config, &outcome, incoming);
+        let again = note(&config, &outcome, incoming, &mut cell);
+        let replayed = !is_first && self.replays(&outcome) && moved.is_some();
+        assert!(is_first || again == moved.filter(|_| replayed), "{config:?}");
+        if let Some(scale) = again {
             leaving = scale;
             (bits, outcome) = store(scale);
-            assert_eq!(outcome.overflow, 0, "one move is enough, {:?}", self.config);
+            let cured = outcome.overflow == 0 || is_first && moved.is_none();
+            assert!(cured, "one move is enough, {config:?}");
+        }
+        let broke_promise = breaks_promise(&config, &outcome, &cell);
+        if let Some(histogram) = histogram {
+            certificate = Some(certify(&config, &histogram, leaving, &mut cell));
         }
         self.judge(place, &outcome, &bits);
-        let visit = Visit { place, incoming, outgoing: leaving, outcome, certificate, replayed };
+        let visit = Visit {
+            place,
+            incoming,
+            outgoing: leaving,
+            outcome,
+            certificate,
+            replayed,
+            passes: calls.len() as u8,
+            broke_promise,
+        };
         *self.cell(place).expect("it was there") = cell;
         self.visits += 1;
         self.totals.recovered += u64::from(replayed);
-        self.totals.decisions += u64::from(certificate.is_some());
+        self.totals.certificates += u64::from(certificate.is_some());
+        self.totals.broken += u64::from(broke_promise);
         Passes { expected: Some(Expected { visit, bits, calls }), calls: Vec::new() }
+    }
+
+    /// Does something with gradients of these cells; the cells are lowered where that is the first place at which
+    /// something is not finite.
+    pub(super) fn tracing<R>(
+        &mut self,
+        origins: impl IntoIterator<Item = Place>,
+        operation: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let was_usable = self.bad.is_none();
+        let result = operation(self);
+        if was_usable && self.bad.is_some_and(|(_, cause)| cause == Cause::NonFinite) {
+            for origin in origins {
+                self.cell(origin).expect("a gradient left it").sums_overflowed();
+            }
+        }
+        result
     }
 
     /// Takes note of what unscaling met.
@@ -158,6 +211,9 @@ impl Walk {
         let overflowed = std::mem::take(&mut self.overflowed);
         self.tiny = 0;
         step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
+        for cell in self.layers.iter_mut().chain([&mut self.loss]) {
+            policy::finish(&self.config, cell);
+        }
         self.totals.steps += 1;
         let Some((layer, cause)) = bad else {
             self.skipped_in_row = 0;
@@ -197,40 +253,22 @@ impl Walk {
         &self,
         place: Place,
         incoming: Scale,
-        kind: Kind,
+        kind: &Kind,
         results: &[f32],
         cell: &mut Cell,
-        calls: &mut Vec<Call>,
     ) -> (Scale, Option<Certificate>) {
         let config = &self.config;
-        let mut measure = || {
-            let noise = Noise::default();
-            calls.push(Call { stores: false, measures: true, outgoing: incoming, noise });
-            let mut histogram = Histogram::new(config.narrowing());
-            results.iter().for_each(|&x| histogram.observe_one(x, incoming));
-            histogram
-        };
-        let is_due = due(config, cell).is_some();
         if config.policy().is_whole_model() {
             return (if place == Place::Loss { cell.scale() } else { incoming }, None);
         }
-        let certificate = match kind {
-            _ if config.policy().wants_histogram() => {
-                is_due.then(|| decide(config, &measure(), cell))
-            }
-            Kind::Join(scales) => {
-                let pick = |fits: &dyn Fn(Scale) -> bool| join_target(scales.into_iter(), fits);
-                let certificate = decide_join(config, &measure(), incoming, pick, cell);
-                return (certificate.scale, Some(certificate));
-            }
-            Kind::Cast => is_due.then(|| {
-                let operands = Operands::Cast(Statistics::of(results));
-                decide_from_operands(config, &operands, incoming, cell)
-            }),
-            Kind::Product => {
-                is_due.then(|| decide_from_operands(config, &product(results), incoming, cell))
-            }
+        let operands = match kind {
+            _ if config.policy().follows_maxima() => return (cell.scale(), None),
+            Kind::Join(_) => return (incoming, None),
+            Kind::Cast => Operands::Cast(Statistics::of(results)),
+            Kind::Product => product(results),
         };
+        let is_due = due(config, cell).is_some();
+        let certificate = is_due.then(|| decide_from_operands(config, &operands, incoming, cell));
         (outgoing(config, cell, incoming), certificate)
     }
 

@@ -20,7 +20,7 @@ use adaloss_kernels::{
     grid::Grid,
     matmul::{self, matmul},
     memory::Out,
-    policy::{Decision, Note, decide, note},
+    policy::{Evidence, Note, certify, finish, note},
     propagate::{self, propagate},
     statistics::statistics,
     unscale::{Gradient, Into, unscale_one},
@@ -191,21 +191,21 @@ impl<F: Element + Plain> Narrow<F> for Simulated {
 }
 
 impl Decide for Simulated {
-    fn decide(
+    fn certify(
         &mut self,
         config: &Config,
         seen: &[Histogram],
         cell: &mut [Cell],
         certificate: &mut [Certificate],
     ) -> Result<(), PortableError> {
-        let decision = Decision {
+        let evidence = Evidence {
             config,
             histogram: one("a histogram", seen)?,
             cell: one_mut("a cell", cell)?,
             certificate: one_mut("a certificate", certificate)?,
         };
         // SAFETY: everything named is borrowed.
-        self.grid().launch(|block| unsafe { decide(block, &[decision]) });
+        self.grid().launch(|block| unsafe { certify(block, &[evidence]) });
         Ok(())
     }
 
@@ -224,6 +224,13 @@ impl Decide for Simulated {
         };
         // SAFETY: everything named is borrowed.
         self.grid().launch(|block| unsafe { note(block, &[of]) });
+        Ok(())
+    }
+
+    fn finish(&mut self, config: &Config, cells: &mut [Cell]) -> Result<(), PortableError> {
+        let (count, cells) = (cells.len(), cells.as_mut_ptr());
+        // SAFETY: the cells are borrowed, and as many.
+        self.grid().launch(|block| unsafe { finish(block, config, cells, count) });
         Ok(())
     }
 }

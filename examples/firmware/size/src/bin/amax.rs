@@ -1,4 +1,5 @@
-//! `amax`: the histogram, the decision, and the note of what narrowing did; integers only.
+//! `amax`: the note of what narrowing did, the decision at the end of a step, and a certificate from a histogram now and
+//! then; integers only.
 
 #![no_std]
 #![no_main]
@@ -19,5 +20,5 @@ const CONFIG: Config = {
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    weigh(Counted::new(&CONFIG), |kept| kept.visit(&CONFIG))
+    weigh(Counted::new(&CONFIG), |kept| kept.step(&CONFIG))
 }

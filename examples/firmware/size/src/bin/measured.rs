@@ -1,4 +1,5 @@
-//! `measured`: the histogram, the decision, and the note of what narrowing did; integers only.
+//! `measured`: the note of what narrowing did, the decision at the end of a step, and a certificate from a histogram now
+//! and then; integers only.
 
 #![no_std]
 #![no_main]
@@ -10,5 +11,5 @@ const CONFIG: Config = Config::for_format(Format::BINARY16);
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    weigh(Counted::new(&CONFIG), |kept| kept.visit(&CONFIG))
+    weigh(Counted::new(&CONFIG), |kept| kept.step(&CONFIG))
 }

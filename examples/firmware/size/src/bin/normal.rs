@@ -24,6 +24,7 @@ struct Kept {
     cell: Cell,
     certificate: Option<Certificate>,
     outgoing: Scale,
+    again: Option<Scale>,
 }
 
 const CONFIG: Config = {
@@ -51,6 +52,7 @@ fn main() -> ! {
         cell: CONFIG.cell(),
         certificate: None,
         outgoing: Scale::ONE,
+        again: None,
     };
     weigh(kept, run)
 }
@@ -66,5 +68,5 @@ fn run(kept: &mut Kept) {
         kept.certificate = Some(decide_from_operands(&CONFIG, &operands, *incoming, cell));
     }
     kept.outgoing = outgoing(&CONFIG, cell, *incoming);
-    note(&CONFIG, outcome, *incoming, cell);
+    kept.again = note(&CONFIG, outcome, *incoming, cell);
 }

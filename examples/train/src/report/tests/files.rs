@@ -51,6 +51,12 @@ fn sheets_have_a_row_for_everything_and_exact_numbers() {
     assert_eq!(cells.len(), sum(|run| run.cells.len()));
     let losses = results.runs.iter().flat_map(|run| &run.cells).map(|cell| cell.lost_mass);
     assert!(cells.iter().zip(losses).all(|(row, loss)| row[13].parse() == Ok(loss)));
+    let passes = results.runs.iter().flat_map(|run| &run.cells);
+    let passes = passes.map(|cell| [cell.extra_passes, cell.replays, cell.measuring_passes]);
+    for (row, passes) in cells.iter().zip(passes) {
+        let read = [16, 17, 18].map(|column| row[column].parse::<u64>().unwrap());
+        assert_eq!(read, passes);
+    }
     assert_eq!(rows("curves.csv").len(), sum(|run| run.curve.len()));
     assert_eq!(rows("weights.csv").len(), sum(|run| run.weights.len() * run.probed_steps.len()));
 }
@@ -60,7 +66,9 @@ fn other_files_are_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("results.json");
     let good = serde_json::to_vec(&results()).unwrap();
-    let older = serde_json::to_vec(&Results { version: 1, ..Results::default() }).unwrap();
+    let of_version =
+        |version| serde_json::to_vec(&Results { version, ..Results::default() }).unwrap();
+    let (older, newer) = (of_version(1), of_version(4));
     for (bytes, reason) in [
         (&b""[..], "empty or truncated"),
         (&good[..good.len() - 1], "empty or truncated"),
@@ -69,7 +77,8 @@ fn other_files_are_refused_with_a_reason() {
         (b"\"text\"", "no results"),
         (b"{\"name\": \"adaloss\"}", "no results"),
         (b"{\"version\": 2}", "malformed"),
-        (&older, "of version 1, and only 2"),
+        (&older, "of version 1, and only 2 to 3 can be read"),
+        (&newer, "of version 4, and only 2 to 3 can be read"),
     ] {
         fs::write(&path, bytes).unwrap();
         let error = format!("{:#}", read(&path).unwrap_err());
@@ -77,6 +86,40 @@ fn other_files_are_refused_with_a_reason() {
         assert!(error.contains("results.json"), "{error}");
     }
     assert!(read(&folder.path().join("missing")).is_err());
+}
+
+/// The files of the version before had other names for less.
+#[test]
+fn results_of_the_version_before_are_read() {
+    let mut results = results();
+    results.version = Results::OLDEST;
+    for run in &mut results.runs {
+        run.broken_promises = 0;
+        for cell in &mut run.cells {
+            (cell.extra_passes, cell.replays, cell.measuring_passes) = (0, 0, 0);
+        }
+    }
+    let mut json = serde_json::to_value(&results).unwrap();
+    for run in json["runs"].as_array_mut().unwrap() {
+        let run = run.as_object_mut().unwrap();
+        let certificates = run.remove("certificates").unwrap();
+        run.insert("decisions".into(), certificates);
+        assert!(run.remove("broken_promises").is_some());
+        for cell in run["cells"].as_array_mut().unwrap() {
+            let cell = cell.as_object_mut().unwrap();
+            for counted in ["extra_passes", "replays", "measuring_passes"] {
+                assert!(cell.remove(counted).is_some());
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("results.json");
+    fs::write(&path, json.to_string()).unwrap();
+    let read = read(&path).unwrap();
+    assert_eq!(read, results);
+    write(folder.path(), &read).unwrap();
+    let page = fs::read_to_string(folder.path().join("index.html")).unwrap();
+    assert!(page.contains("In results of version 2 a window left one or two binades free"));
 }
 
 #[test]

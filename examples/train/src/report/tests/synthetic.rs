@@ -87,7 +87,8 @@ impl Maker<'_> {
             steps,
             skipped_steps: if method == "backoff" { random.random_range(1..9) } else { 0 },
             recovered_steps: if method == "measured" { random.random_range(0..5) } else { 0 },
-            decisions: 200 * self.names().len() as u64,
+            certificates: 20 * self.names().len() as u64,
+            broken_promises: if method == "measured" { 3 } else { 0 },
             seconds: random.random_range(4.0..5.0) * if method == "f32" { 1.0 } else { 1.4 },
             stopped: stops.then(|| "overflow in head at scale 2^20".into()),
             curve: curve(metric, steps, stops, random),
@@ -143,6 +144,9 @@ impl Maker<'_> {
                 lost_mass: real * real.sqrt(),
                 subnormal: real * 3.0,
                 overflows: u64::from(method == "fixed:20"),
+                extra_passes: if method == "measured" { 5 } else { 0 },
+                replays: if method == "measured" { 2 } else { 0 },
+                measuring_passes: if method == "measured" { 2 } else { 0 },
                 scales_log2: scales.collect(),
             }
         });

@@ -1,0 +1,118 @@
+//! One decision a step, however the step is split.
+
+use adaloss_core::{
+    apply::Pass,
+    format::{E4M3, Element, Format, f16},
+    policy::{Amax, Config, Policy, Seen},
+    scaler::{LossScaler, Step},
+    unscale::{Place, Verdict},
+};
+use adaloss_oracle::inputs::SplitMix64;
+
+use crate::visit::with;
+
+type Scaler = LossScaler<2>;
+
+/// A micro-batch: the loss gradient, and the factor of the one layer.
+type Batch = (Vec<f32>, f32);
+
+fn batch(generator: &mut SplitMix64) -> Batch {
+    let centre = generator.below(16) as i32 - 20;
+    let zeros = generator.below(9) == 0;
+    let values = (0..20).map(|_| match zeros {
+        true => 0.0,
+        false => generator.between_binades(centre - 6, centre),
+    });
+    (values.collect(), [0.0, 1.0e-3, 2.0, 300.0][generator.below(4)])
+}
+
+fn backward<F: Element>(step: &mut Step<'_>, (values, factor): &Batch) {
+    fn narrow<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Vec<F> {
+        let mut narrowed = vec![F::from_bits(0); values.len()];
+        pass.apply(values, &mut narrowed).expect("equal lengths");
+        narrowed
+    }
+    let loss = step.loss(&values[..], |values, pass| Ok::<_, ()>(narrow::<F>(values, pass)));
+    let layer = step.layer(0, &loss.expect("a loss"), |g, pass| {
+        let results: Vec<f32> = g.iter().map(|g| g.widen() * factor).collect();
+        Ok::<_, ()>(narrow::<F>(&results, pass))
+    });
+    assert!(layer.is_ok());
+}
+
+const PLACES: [Place; 2] = [Place::Loss, Place::Layer(0)];
+
+/// Four micro-batches on one scaler, and one each on four scalers that merge what they saw, in any order: the same
+/// bytes, step after step.
+#[test]
+fn four_micro_batches_decide_as_four_machines() {
+    fn check<F: Element>(config: Config, seed: u64) {
+        let mut generator = SplitMix64(seed);
+        let mut whole = Scaler::new(config);
+        let mut machines = [(); 4].map(|()| Scaler::new(config));
+        for nth in 0..150 {
+            let batches = [(); 4].map(|()| batch(&mut generator));
+            let mut step = whole.begin();
+            batches.iter().for_each(|batch| backward::<F>(&mut step, batch));
+            let verdict = step.finish();
+
+            let mut steps: Vec<Step<'_>> = machines.iter_mut().map(Scaler::begin).collect();
+            // Each machine takes another batch in each step.
+            for (i, step) in steps.iter_mut().enumerate() {
+                backward::<F>(step, &batches[(i + nth) % 4]);
+            }
+            for place in PLACES {
+                let mut order = [0, 1, 2, 3];
+                generator.shuffle(&mut order);
+                let mut merged = Seen::NOTHING;
+                order.iter().for_each(|&i| merged.merge(&steps[i].seen(place)));
+                for step in &mut steps {
+                    step.set_seen(place, merged).expect("a cell");
+                }
+            }
+            for step in steps {
+                assert_eq!(step.finish(), verdict);
+            }
+            for machine in &machines {
+                for place in PLACES {
+                    let (one, other) = (machine.cell(place), whole.cell(place));
+                    assert_eq!(
+                        one.map(|cell| (cell.scale(), cell.seen())),
+                        other.map(|cell| (cell.scale(), cell.seen())),
+                        "step {nth}, {place}"
+                    );
+                }
+            }
+        }
+        assert_eq!(machines.each_ref().map(Scaler::digest), [machines[0].digest(); 4]);
+    }
+    for seed in 0..6 {
+        let binary16 = Config::for_format(Format::BINARY16).with_period(Config::NEVER);
+        check::<f16>(binary16.expect("legal"), seed);
+        let e4m3 = Config::for_format(Format::E4M3).with_period(Config::NEVER).expect("legal");
+        check::<E4M3>(e4m3, seed);
+        check::<E4M3>(with(e4m3, Policy::Amax(Amax { window: 16, margin: 0 })), seed);
+    }
+}
+
+/// A cell that is used many times a step is used at one scale.
+#[test]
+fn a_shared_weight_is_visited_at_one_scale() {
+    let mut scaler = Scaler::new(Config::for_format(Format::E4M3));
+    let mut replays = 0;
+    for _ in 0..1000 {
+        let mut step = scaler.begin();
+        let mut scales = Vec::new();
+        for nth in 0..8 {
+            let value = [2.0_f32.powi(-2 * nth)];
+            let narrow =
+                |values: &[f32], pass: &mut Pass<'_>| pass.apply(values, &mut [E4M3::ZERO]);
+            let gradient = step.loss(&value[..], narrow).expect("a pass that succeeds");
+            scales.push(gradient.scale());
+            replays += u32::from(step.last().expect("a visit").replayed);
+        }
+        assert!(scales.iter().skip(1).all(|scale| scale == &scales[1]), "{scales:?}");
+        assert_eq!(step.finish(), Verdict::Apply);
+    }
+    assert!(replays <= 12, "{replays} replays in 1,000 steps");
+}

@@ -1,0 +1,127 @@
+//! Sums in f32 that overflow although every gradient is finite: the cell that the gradient came from is lowered.
+
+use adaloss_core::{
+    format::{Element, Format, bf16, f16},
+    policy::{Amax, Config, Policy, Seen},
+    propagate::Scaled,
+    scale::Scale,
+    scaler::LossScaler,
+    unscale::{Cause, Place, Unscaled, Verdict},
+};
+
+use super::narrow_as;
+
+/// A weight gradient `3 g0 - 2 g1` of a loss gradient `[1, -1]`, which is 5: the step is usable, in every
+/// format, under every policy that follows maxima.
+#[test]
+fn a_sum_of_three_and_two_is_five() {
+    fn check<F: Element>(format: Format) {
+        let measured = Config::for_format(format);
+        let amax = Policy::Amax(Amax { window: 16, margin: 0 });
+        for config in [measured, measured.with_policy(amax).unwrap()] {
+            let mut scaler = LossScaler::<1>::new(config);
+            for _ in 0..40 {
+                let mut step = scaler.begin();
+                let gradient = step.loss(&[1.0, -1.0][..], narrow_as::<F>).unwrap();
+                let weight = step.unscale(0, &gradient, |g, inverse| {
+                    let sum = [(3.0 * g[0].widen() - 2.0 * g[1].widen()) * inverse];
+                    (sum, Unscaled::of(&sum))
+                });
+                assert_eq!((weight, step.finish()), ([5.0], Verdict::Apply));
+            }
+        }
+    }
+    check::<bf16>(Format::BFLOAT16);
+    check::<f16>(Format::BINARY16);
+    check::<f32>(Format::BINARY32);
+}
+
+/// Activations of 10^37: the weight gradient is finite, and at the scale of its gradient it is not.  A few steps
+/// are skipped, and then one in some 250.
+#[test]
+fn a_weight_gradient_lowers_the_cell_of_its_gradient() {
+    let mut scaler = LossScaler::<2>::new(Config::for_format(Format::BINARY16));
+    let (mut skipped, mut first_usable) = (0, None);
+    for nth in 0..1000 {
+        let mut step = scaler.begin();
+        let loss = step.loss(&[1.0, -0.5][..], narrow_as::<f16>).unwrap();
+        let hidden = step.layer(0, &loss, |g, pass| {
+            narrow_as::<f16>(&[g[0].widen() * 0.25, g[1].widen()], pass)
+        });
+        let hidden = hidden.unwrap();
+        assert_eq!(hidden.origin(), Some(Place::Layer(0)));
+        let carried = hidden.as_ref().carry(|g| g);
+        step.unscale(1, &carried, |g, inverse| {
+            let sum = [g[0].widen() * 1.0e37 * inverse];
+            (sum, Unscaled::of(&sum))
+        });
+        match step.finish() {
+            Verdict::Apply => _ = first_usable.get_or_insert(nth),
+            verdict => {
+                let expected = Verdict::Skip { layer: Place::Weight(1), cause: Cause::NonFinite };
+                assert_eq!(verdict, expected);
+                skipped += 1;
+            }
+        }
+    }
+    assert!(first_usable.is_some_and(|nth| nth <= 2), "{first_usable:?}");
+    assert!(skipped <= 3 + 1000 / 250, "{skipped}");
+    // Nobody else paid.
+    let scale_of = |place| scaler.cell(place).unwrap().scale().log2();
+    assert!(scale_of(Place::Loss) >= 14 && scale_of(Place::Layer(0)) <= 7);
+}
+
+/// The same where the next layer's f32 results overflow, and where branches are joined.
+#[test]
+fn results_lower_the_cells_of_their_gradients() {
+    for joined in [false, true] {
+        let mut scaler = LossScaler::<2>::new(Config::for_format(Format::BINARY16));
+        let mut usable = 0;
+        for _ in 0..50 {
+            let mut step = scaler.begin();
+            let loss = step.loss(&[1.0, -0.5][..], narrow_as::<f16>).unwrap();
+            let results = |g: &[f16]| [g[0].widen() * 2.0e37, 0.0];
+            if joined {
+                let branches = [loss.as_ref(), loss.as_ref()];
+                step.join(0, &branches, |branches, pass| {
+                    narrow_as::<f16>(&results(branches.scaled()[0].into_parts().0), pass)
+                })
+                .unwrap();
+            } else {
+                step.layer(0, &loss, |g, pass| narrow_as::<f16>(&results(g), pass)).unwrap();
+            }
+            usable += u32::from(step.finish() == Verdict::Apply);
+        }
+        assert!(usable >= 47, "{usable} of 50 steps were usable, joined: {joined}");
+    }
+}
+
+/// What was bad before, and what nobody knows the origin of, lowers nothing.
+#[test]
+fn only_the_first_bad_place_lowers_a_cell() {
+    let mut scaler = LossScaler::<2>::new(Config::for_format(Format::BINARY16));
+    let mut scales = Vec::new();
+    for nth in 0..5 {
+        let mut step = scaler.begin();
+        let loss = step.loss(&[1.0, -0.5][..], narrow_as::<f16>).unwrap();
+        if nth == 2 {
+            step.layer(0, &loss, |g, pass| narrow_as::<f16>(&[g[0].widen()], pass)).unwrap();
+        }
+        scales.push(loss.scale().log2());
+        let bad = Unscaled { elements: 1, nonfinite: 1, tiny: 0 };
+        match nth {
+            0 => step.reject(Place::Loss, Cause::NonFinite),
+            1 => step.unscaled(0, &bad),
+            2 => step.sums_overflowed(Place::Layer(1)), // no such cell is in use
+            3 => step.sums_overflowed(Place::Layer(0)), // nobody visited it
+            _ => {}
+        }
+        let known = loss.as_ref();
+        let unknown = Scaled::new(known.into_parts().0, Scale::ONE);
+        step.unscale(0, if nth == 0 { &known } else { &unknown }, |_, _| ((), bad));
+        let _verdict = step.finish();
+        let layer = scaler.cell(Place::Layer(0));
+        assert!(layer.is_none_or(|cell| cell.seen() == Seen::NOTHING));
+    }
+    assert!(scales.iter().all(|&log2| log2 >= scales[0]), "{scales:?}");
+}

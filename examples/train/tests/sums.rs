@@ -1,0 +1,83 @@
+//! Sums in f32 that overflow lower the scale of the tensor that they are of, whatever carried it since.
+
+use std::rc::Rc;
+
+use adaloss_core::{
+    format::{Format, bf16},
+    policy::Config,
+    unscale::{Cause, Place, Verdict},
+};
+use adaloss_hal::{Device, Matmul, Product, portable::Portable};
+use adaloss_train::layer::{Ends, Gradient, Ignore, Parameter, Scaler, Shape, Tensor, Vector, Way};
+use anyhow::Result;
+
+const COUNT: usize = 4;
+const SHAPE: Shape = Shape { samples: COUNT, height: 1, width: 1, channels: 1 };
+
+type Back<'w, 's> = Way<'w, 's, Portable>;
+
+/// Takes a gradient of 2^120 back, which bfloat16 holds unscaled, and returns the verdict and the scale of the
+/// loss in the next step.
+fn step(operation: impl FnOnce(&mut Back<'_, '_>, Gradient<Portable, bf16>)) -> (Verdict, i32) {
+    let mut scaler = Scaler::new(Config::for_format(Format::BFLOAT16));
+    let (mut device, mut ignore) = (Portable, Ignore);
+    let mut ends = Ends::new(&mut device).unwrap();
+    let mut gradient = Tensor::zeroed(&mut device, SHAPE).unwrap();
+    device.write(&[2.0_f32.powi(120); COUNT], gradient.view_mut()).unwrap();
+    let mut step = scaler.begin();
+    let mut way = Way::new(&mut device, &mut ends, &mut step, &mut ignore, 0);
+    let narrowed = way.loss::<bf16>(&gradient).unwrap();
+    operation(&mut way, narrowed);
+    let verdict = step.finish();
+    (verdict, scaler.cell(Place::Loss).unwrap().scale().log2())
+}
+
+/// Fills the gradient of a weight: the sum of four products with activations of this size.
+fn weight_gradient(
+    way: &mut Back<'_, '_>,
+    gradient: &Gradient<Portable, bf16>,
+    activation: f32,
+) -> Result<()> {
+    let input = Vector::of(way.device, &[bf16::from_f32(activation); COUNT])?;
+    let mut weight = Parameter::<_, bf16>::plain(way.device, "weight".into(), &[0.0])?;
+    let product = Product::new(1, COUNT, 1).transpose_a();
+    way.weight_gradient(&mut weight, gradient, |device, gradient, to, epilogue| {
+        Matmul::<bf16, bf16, f32>::matmul(device, product, gradient, input.view(), to, epilogue)
+    })
+}
+
+const SKIPPED: Verdict = Verdict::Skip { layer: Place::Weight(0), cause: Cause::NonFinite };
+
+#[test]
+fn of_a_weight() {
+    let of =
+        |activation| step(|way, gradient| weight_gradient(way, &gradient, activation).unwrap());
+    assert_eq!(of(1.0), (Verdict::Apply, 0));
+    assert_eq!(of(1024.0), (SKIPPED, -8));
+}
+
+#[test]
+fn of_a_weight_behind_what_was_carried() {
+    let carried = step(|way, gradient| {
+        let carried = way.carry(gradient, SHAPE, |device, from, to, _| {
+            let mut values = [bf16::ZERO; COUNT];
+            device.read(from, &mut values)?;
+            device.write(&values, to)
+        });
+        weight_gradient(way, &carried.unwrap(), 1024.0).unwrap();
+    });
+    assert_eq!(carried, (SKIPPED, -8));
+}
+
+#[test]
+fn that_were_made_before_they_are_unscaled() {
+    let of = |sum: f32| {
+        step(|way, gradient| {
+            let sums = Vector::of(way.device, &[sum]).unwrap();
+            let mut bias = Parameter::<_, bf16>::plain(way.device, "bias".into(), &[0.0]).unwrap();
+            way.unscale(&mut bias, &gradient.carry(|_: Rc<_>| sums)).unwrap();
+        })
+    };
+    assert_eq!(of(3.0e38), (Verdict::Apply, 0));
+    assert_eq!(of(f32::INFINITY), (SKIPPED, -8));
+}
