@@ -37,7 +37,7 @@ pub struct adaloss_cell {
     pub trigger: u8,
     pub flags: u8,
     pub seen: i8,
-    pub reserved: u8,
+    pub falls: u8,
 }
 
 /// What a tensor showed in one step.
@@ -123,7 +123,7 @@ impl adaloss_cell {
         bytes[20..22].copy_from_slice(&self.scale_log2.to_le_bytes());
         bytes[22..24].copy_from_slice(&self.limit.to_le_bytes());
         (bytes[24], bytes[25]) = (self.trigger, self.flags);
-        (bytes[26], bytes[27]) = (self.seen as u8, self.reserved);
+        (bytes[26], bytes[27]) = (self.seen as u8, self.falls);
         Cell::from_bytes(&bytes).ok_or(Refused(ADALOSS_ERROR_CELL))
     }
 
@@ -137,7 +137,7 @@ impl adaloss_cell {
 impl From<Cell> for adaloss_cell {
     fn from(cell: Cell) -> Self {
         let bytes = cell.to_bytes();
-        let [memory @ .., a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, reserved] = bytes;
+        let [memory @ .., a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, falls] = bytes;
         Self {
             memory,
             age: u32::from_le_bytes([a0, a1, a2, a3]),
@@ -146,7 +146,7 @@ impl From<Cell> for adaloss_cell {
             trigger,
             flags,
             seen: seen as i8,
-            reserved,
+            falls,
         }
     }
 }

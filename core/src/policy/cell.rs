@@ -23,7 +23,8 @@ pub struct Cell {
     pub(super) flags: u8,
     /// The least ceiling of the step under way; [`NOTHING`] where none was seen.
     pub(super) seen: i8,
-    pub(super) reserved: u8,
+    /// Steps in a row, up to this one, in which sums overflowed; see [`Limit`].
+    pub(super) falls: u8,
 }
 
 const _: () = assert!(size_of::<Cell>() == Cell::BYTES);
@@ -98,26 +99,30 @@ impl Seen {
 ///
 /// A weight gradient, or the input gradient of the next layer, is a sum in f32 of products with this
 /// tensor's values; it overflows at a scale at which the tensor itself is far from overflow.  How far
-/// above f32 the sum was is not known, so the limit is found by trial: eight binades down at each such
-/// step, up again by 1/32 binade at each other one.
+/// above f32 the sum was is not known, so the limit is found by trial: 4 binades down at such a step, 8 at the
+/// next if it is one as well, then 16, then 32; up again by 1/32 binade at each other one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Limit(i16);
 
 impl Limit {
     const STEPS: i16 = 128;
-    const BINADES_DOWN: i32 = 8;
     const STEPS_UP: i16 = 4;
+    const BINADES_DOWN: i32 = 4;
+    /// Falls from which on each is as deep as the last one.
+    const MOST_FALLS: u8 = 4;
     pub(super) const NONE: Self = Self(Self::STEPS * Scale::MAX.log2() as i16);
 
-    /// Moves the limit at the end of a step whose scale was `scale`.
-    pub(super) fn finish(&mut self, sums_overflowed: bool, scale: Scale) {
-        self.0 = if sums_overflowed {
-            let lower = Scale::saturating(scale.log2() - Self::BINADES_DOWN);
-            Self::STEPS * lower.log2() as i16
+    /// Moves the limit at the end of a step whose scale was `scale`; `falls` are those in a row before it.
+    pub(super) fn finish(&mut self, sums_overflowed: bool, scale: Scale, falls: &mut u8) {
+        if sums_overflowed {
+            let lower = scale.log2() - (Self::BINADES_DOWN << (*falls).min(Self::MOST_FALLS - 1));
+            self.0 = Self::STEPS * Scale::saturating(lower).log2() as i16;
+            *falls = falls.saturating_add(1).min(Self::MOST_FALLS);
         } else {
-            (self.0 + Self::STEPS_UP).min(Self::NONE.0)
-        };
+            self.0 = (self.0 + Self::STEPS_UP).min(Self::NONE.0);
+            *falls = 0;
+        }
     }
 
     pub(super) const fn scale(self) -> Scale {
@@ -148,7 +153,7 @@ impl Cell {
             trigger: Trigger::First,
             flags: 0,
             seen: NOTHING,
-            reserved: 0,
+            falls: 0,
         }
     }
 
@@ -229,7 +234,7 @@ impl Cell {
         bytes[24] = self.trigger as u8;
         bytes[25] = self.flags;
         bytes[26] = self.seen as u8;
-        bytes[27] = self.reserved;
+        bytes[27] = self.falls;
         bytes
     }
 
@@ -238,11 +243,11 @@ impl Cell {
     /// Whether a policy can have left them is for [`is_possible`](Self::is_possible) to say.
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Option<Self> {
         let (memory, rest) = bytes.split_first_chunk()?;
-        let &[a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, reserved] = rest else {
+        let &[a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, falls] = rest else {
             return None;
         };
         let limit = Limit(i16::from_le_bytes([l0, l1]));
-        let legal = flags & !FLAGS == 0 && reserved == 0 && limit.is_possible();
+        let legal = flags & !FLAGS == 0 && falls <= Limit::MOST_FALLS && limit.is_possible();
         legal.then_some(())?;
         Some(Self {
             memory: *memory,
@@ -252,7 +257,7 @@ impl Cell {
             trigger: Trigger::from_u8(trigger)?,
             flags,
             seen: seen as i8,
-            reserved,
+            falls,
         })
     }
 

@@ -161,7 +161,7 @@ pub(super) fn finish(config: &Config, cell: &mut Cell) -> Record {
         return record;
     }
     cell.age = cell.age.saturating_add(1);
-    cell.limit.finish(seen.sums_overflowed, cell.scale);
+    cell.limit.finish(seen.sums_overflowed, cell.scale, &mut cell.falls);
     if seen.ceiling != NOTHING {
         // Another machine may have seen the first values of all.
         cell.flags |= CALIBRATED;

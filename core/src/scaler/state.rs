@@ -48,6 +48,9 @@ pub struct State {
 
 impl State {
     /// Makes the state of a new training run.
+    ///
+    /// Inlined, so that it is made where it is to be and no copy lies on the stack.
+    #[inline(always)]
     pub fn new(config: Config) -> Self {
         Self {
             config,

@@ -91,7 +91,7 @@ fn the_bytes_of_a_new_cell() {
     assert_eq!(bytes[20..22], [0xfd, 0xff], "scale");
     assert_eq!(bytes[22..24], (126_i16 * 128).to_le_bytes(), "no limit");
     assert_eq!(bytes[24..26], [Trigger::First as u8, 0], "trigger and flags");
-    assert_eq!(bytes[26..28], [127, 0], "nothing seen, reserved");
+    assert_eq!(bytes[26..28], [127, 0], "nothing seen, no falls");
 }
 
 /// What `measured` remembers: eleven bytes.
@@ -133,8 +133,8 @@ fn bytes_that_no_cell_has_are_refused() {
     for flags in 64..=255 {
         refused(25, &[flags]);
     }
-    for reserved in 1..=255 {
-        refused(27, &[reserved]);
+    for falls in 5..=255 {
+        refused(27, &[falls]);
     }
 }
 

@@ -201,16 +201,17 @@ fn sums_that_overflow_lower_the_cell() {
         }
         finish(&config, &mut cell);
     }
-    assert!((3..=3 + 1000 / 32).contains(&skipped), "{skipped} steps were lost");
+    // 4, 8 and 16 binades find the limit; it is tried again after 4 binades at 1/32 a step.
+    assert!((3..=3 + 1000 / 128).contains(&skipped), "{skipped} steps were lost");
     // A single such step is forgotten after a while.
     let mut cell = config.cell();
-    for nth in 0..400 {
+    for nth in 0..150 {
         visit(&config, &mut cell, &[1.0e-6], Scale::ONE);
         if nth == 10 {
             cell.sums_overflowed();
         }
         finish(&config, &mut cell);
-        assert!(nth != 10 || cell.scale().log2() <= before + 1 - 8);
+        assert!(nth != 10 || cell.scale().log2() == before - 4);
     }
     assert!(cell.scale().log2() >= before);
 }
