@@ -35,6 +35,7 @@ pub mod results;
 pub mod schedule;
 pub mod task;
 pub mod trainer;
+pub mod unit;
 
 /// The README's example is a test.
 #[cfg(doctest)]

@@ -67,9 +67,10 @@ impl Method {
         Ok(match self {
             Self::F32 | Self::None => plain.with_policy(Policy::Fixed(Scale::ONE))?,
             Self::Fixed(log2) => plain.with_policy(Policy::Fixed(Scale::new(log2)?))?,
-            Self::Backoff(interval) => {
-                plain.with_policy(Policy::Backoff(Backoff { interval, ..Backoff::GRAD_SCALER }))?
-            }
+            // It gives up on no run, as PyTorch's does not.
+            Self::Backoff(interval) => plain
+                .with_policy(Policy::Backoff(Backoff { interval, ..Backoff::GRAD_SCALER }))?
+                .with_max_skips(u32::MAX)?,
             Self::Amax { window, margin } => {
                 config.with_policy(Policy::Amax(Amax { window, margin }))?
             }

@@ -18,6 +18,7 @@ use crate::{
     },
     model::{Layers, Model},
     optimizer::{Optimizer, Update},
+    unit::times,
 };
 
 /// A network whose weights and activations are `W` and whose gradients are `G`.
@@ -124,8 +125,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         layers.head.forward(&mut run, activation).context("head")
     }
 
-    /// Computes the loss of some logits and its gradient; `weights` has one weight per class, or is
-    /// empty.
+    /// Computes the loss of some logits and its gradient times `2^unit`; `weights` has one weight per class, or
+    /// is empty.
     ///
     /// # Errors
     ///
@@ -135,6 +136,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         logits: &Tensor<D, f32>,
         labels: &[u32],
         weights: &[f32],
+        unit: i32,
     ) -> Result<(LossSum, Tensor<D, f32>)> {
         let (device, classes) = (&mut self.device, self.classes as u32);
         let labelled = labels.iter().filter(|&&label| label < classes).count();
@@ -151,6 +153,12 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         )?;
         let sum = sum.read_one(device)?;
         complete("rows", sum.rows, labelled)?;
+        if unit != 0 {
+            let mut values = vec![0.0; gradient.shape().elements()];
+            device.read(gradient.view(), &mut values)?;
+            times(&mut values, unit);
+            device.write(&values, gradient.view_mut())?;
+        }
         Ok((sum, gradient))
     }
 
@@ -170,6 +178,19 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let rest = layers.body.backward(&mut way, gradient)?;
         if let (Some(embedding), Some(gradient)) = (&mut layers.embedding, rest) {
             embedding.backward(&mut way, &gradient).context("embedding")?;
+        }
+        Ok(())
+    }
+
+    /// Multiplies the gradients of every parameter by `2^log2`.
+    pub fn rescale(&mut self, log2: i32) -> Result<()> {
+        let (device, _, pieces) = self.split();
+        for piece in pieces {
+            if let Piece::Parameter(parameter) = piece {
+                let mut gradient = parameter.gradient.read(device)?;
+                times(&mut gradient, log2);
+                device.write(&gradient, parameter.gradient.view_mut())?;
+            }
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         let mut step = self.scaler.begin();
         for (nth, batch) in batches.iter().enumerate() {
             let logits = self.network.forward(&batch.inputs, mode(nth))?;
-            let (_, gradient) = self.network.loss(&logits, &batch.labels, class_weights)?;
+            let (_, gradient) = self.network.loss(&logits, &batch.labels, class_weights, 0)?;
             self.network.backward(&gradient, &mut step, &mut Ignore, nth)?;
         }
         let _usable = step.finish();

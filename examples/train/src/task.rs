@@ -15,6 +15,7 @@ use crate::{
     optimizer::Optimizer,
     results::TaskReport,
     schedule::{Decay, Schedule},
+    unit::Unit,
 };
 
 /// What is learnt.
@@ -28,6 +29,8 @@ pub struct Task {
     pub wanted: Wanted,
     /// How it learns.
     pub schedule: Schedule,
+    /// What its loss is given in.
+    pub unit: Unit,
     /// How many times as many epochs figures take that are meant to last.
     pub lengthened: usize,
 }
@@ -36,6 +39,10 @@ impl Task {
     /// The names that are built in.
     pub const NAMES: [&'static str; 4] =
         ["digits-resnet", "scenes-segnet", "text-transformer", "digits-mlp"];
+
+    /// The names of what is built in to break one scale for all tensors: the same networks and samples, with a loss
+    /// whose size is another.
+    pub const STRESSED: [&'static str; 2] = ["scenes-megapixel", "text-growing"];
 
     /// Returns the task with another network for the same samples.
     ///
@@ -79,7 +86,7 @@ impl Task {
             data: dataset.describe(),
             metric: Score::new(dataset.classes(), dataset.judged()).name().into(),
             target: self.schedule.target,
-            schedule: self.schedule.to_string(),
+            schedule: format!("{}{}", self.schedule, self.unit),
         })
     }
 
@@ -98,7 +105,13 @@ impl Task {
     }
 
     fn named(name: &str, model: Model, schedule: Schedule) -> Self {
-        Self { name: name.into(), model, wanted: wanted(&model), schedule, lengthened: 2 }
+        let (name, wanted, unit) = (name.into(), wanted(&model), Unit::default());
+        Self { name, model, wanted, schedule, unit, lengthened: 2 }
+    }
+
+    /// Returns the task under another name, with its loss in another unit.
+    fn stressed(self, name: &str, unit: Unit) -> Self {
+        Self { name: name.into(), unit, ..self }
     }
 }
 
@@ -158,7 +171,20 @@ impl FromStr for Task {
                 };
                 Self::named(name, model, schedule)
             }
-            _ => bail!("unknown task \"{name}\": one of {}", Self::NAMES.join(", ")),
+            // The mean over some 2^24 pixels instead of 2^12: a batch of megapixel images.
+            "scenes-megapixel" => {
+                let unit = Unit { log2: -12, doubling: None };
+                "scenes-segnet".parse::<Self>()?.stressed(name, unit)
+            }
+            // A loss whose weight is annealed upwards, as that of a regulariser is.
+            "text-growing" => {
+                let unit = Unit { log2: 0, doubling: Some(1) };
+                "text-transformer".parse::<Self>()?.stressed(name, unit)
+            }
+            _ => {
+                let names = [&Self::NAMES[..], &Self::STRESSED].concat().join(", ");
+                bail!("unknown task \"{name}\": one of {names}")
+            }
         })
     }
 }

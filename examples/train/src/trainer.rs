@@ -221,6 +221,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Takes the micro-batches of a step forward and back, and judges the gradients.
     fn back(&mut self, batches: &[Batch], observer: &mut dyn Observer) -> Result<Stepped> {
         let mode = self.mode(batches.len());
+        let unit = self.task.unit.at(self.step);
         self.network.refresh().context("before the step")?;
         let mut step = self.scaler.begin();
         let mut losses = Vec::new();
@@ -228,7 +229,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             let logits = self.network.forward(&batch.inputs, mode(nth)).context("forward")?;
             let (loss, gradient) = self
                 .network
-                .loss(&logits, &batch.labels, &self.class_weights)
+                .loss(&logits, &batch.labels, &self.class_weights, unit)
                 .context("the loss")?;
             if !loss.loss.is_finite() {
                 step.reject(Place::Loss, Cause::NonFinite);
@@ -236,6 +237,9 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             drop(logits);
             self.network.backward(&gradient, &mut step, observer, nth).context("back")?;
             losses.push(loss);
+        }
+        if unit != 0 {
+            self.network.rescale(-unit).context("the gradients")?;
         }
         let square_norm = self.network.inspect(&mut step).context("the gradients")?;
         Ok(Stepped { verdict: step.finish(), loss: mean_loss(&losses)?, square_norm })

@@ -72,7 +72,7 @@ impl Case {
     fn loss(&mut self) -> f64 {
         self.network.refresh().unwrap();
         let logits = self.network.forward(&self.inputs, MODE).unwrap();
-        self.network.loss(&logits, &self.labels, &self.weights).unwrap().0.mean()
+        self.network.loss(&logits, &self.labels, &self.weights, 0).unwrap().0.mean()
     }
 
     /// Returns the gradients of every weight, with their names.
@@ -82,7 +82,7 @@ impl Case {
         let mut scaler = Box::new(Scaler::new(config));
         self.network.refresh().unwrap();
         let logits = self.network.forward(&self.inputs, MODE).unwrap();
-        let (_, gradient) = self.network.loss(&logits, &self.labels, &self.weights).unwrap();
+        let (_, gradient) = self.network.loss(&logits, &self.labels, &self.weights, 0).unwrap();
         let mut step = scaler.begin();
         self.network.backward(&gradient, &mut step, &mut Ignore, 0).unwrap();
         assert_eq!(step.finish(), Verdict::Apply);
@@ -138,7 +138,7 @@ fn of_micro_batches_are_averaged() {
         for (nth, (pixels, labels)) in batches.iter().enumerate() {
             let inputs = Inputs::Images(pixels.clone());
             let logits = case.network.forward(&inputs, Mode { nth, ..MODE }).unwrap();
-            let (_, gradient) = case.network.loss(&logits, labels, &[]).unwrap();
+            let (_, gradient) = case.network.loss(&logits, labels, &[], 0).unwrap();
             case.network.backward(&gradient, &mut step, &mut Ignore, nth).unwrap();
         }
         assert_eq!(step.finish(), Verdict::Apply);

@@ -22,7 +22,7 @@ use clap::Args;
 /// One network, how it learns, and from what.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp.
+    /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp; with a loss of another size: scenes-megapixel, text-growing.
     #[arg(long, default_value = "digits-resnet")]
     pub(crate) task: Task,
     /// Another network than the task's: mlp, resnetN, preresnetN (N = 6m + 2), segnet, transformer;

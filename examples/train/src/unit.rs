@@ -1,0 +1,73 @@
+//! The unit of a loss: what a sum instead of a mean, an image of a megapixel, or a weight that grows does to it.
+
+use std::fmt;
+
+/// The factor that a loss is given with, a power of two.
+///
+/// The loss gradient is multiplied by it before anything is narrowed, and every weight gradient is divided by
+/// it before the optimizer sees it: in f32 training is the same bit for bit, so that all that a method loses is lost
+/// by its scales.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// The exponent at the first step.
+    pub log2: i32,
+    /// Steps in which the factor doubles; it stays as it is without.
+    pub doubling: Option<u64>,
+}
+
+impl Unit {
+    /// The greatest exponent: weight gradients stay within f32.
+    const MOST: i32 = 100;
+
+    /// Returns the exponent of the factor at a step.
+    pub fn at(self, step: u64) -> i32 {
+        let doublings = self.doubling.map_or(0, |steps| step / steps.max(1));
+        let doublings = i32::try_from(doublings).unwrap_or(i32::MAX);
+        self.log2.saturating_add(doublings).min(Self::MOST.max(self.log2))
+    }
+}
+
+/// Multiplies values by `2^log2`, exactly while they stay normal numbers.
+pub fn times(values: &mut [f32], log2: i32) {
+    let factor = (f64::from(log2)).exp2();
+    for value in values {
+        *value = (f64::from(*value) * factor) as f32;
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.log2, self.doubling) {
+            (0, None) => Ok(()),
+            (log2, None) => write!(f, "; loss times 2^{log2}"),
+            (log2, Some(1)) => write!(f, "; loss times 2^{log2}, twice as much every step"),
+            (log2, Some(steps)) => {
+                write!(f, "; loss times 2^{log2}, twice as much every {steps} steps")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_constant_or_doubles_up_to_its_end() {
+        assert_eq!(Unit::default().at(1 << 40), 0);
+        assert_eq!(Unit { log2: -12, doubling: None }.at(7), -12);
+        let growing = Unit { log2: -3, doubling: Some(4) };
+        assert_eq!([0, 3, 4, 8, 1000].map(|step| growing.at(step)), [-3, -3, -2, -1, 100]);
+        assert_eq!(Unit { log2: 110, doubling: Some(1) }.at(u64::MAX), 110);
+        assert_eq!(growing.to_string(), "; loss times 2^-3, twice as much every 4 steps");
+    }
+
+    #[test]
+    fn a_power_of_two_is_exact() {
+        let mut values = [3.0, -1.0e-20, 0.0];
+        times(&mut values, -40);
+        assert_eq!(values, [3.0 * 2.0_f32.powi(-40), -1.0e-20 * 2.0_f32.powi(-40), 0.0]);
+        times(&mut values, 40);
+        assert_eq!(values, [3.0, -1.0e-20, 0.0]);
+    }
+}
