@@ -68,6 +68,11 @@ entries! {
         |step, gradient, run| step.loss(gradient, run);
     "scaler::Step::loss_with" => fn(&mut Step, &Tensor, Describe<'_>, Run<'_>) -> Visited =
         |step, gradient, operands, run| step.loss_with(gradient, operands, run);
+    "scaler::Step::loss_at" => fn(&mut Step, usize, &Tensor, Run<'_>) -> Visited =
+        |step, id, gradient, run| step.loss_at(id, gradient, run);
+    "scaler::Step::loss_at_with" =>
+        fn(&mut Step, usize, &Tensor, Describe<'_>, Run<'_>) -> Visited =
+        |step, id, gradient, describe, run| step.loss_at_with(id, gradient, describe, run);
     "scaler::Step::layer" => fn(&mut Step, usize, &Scaled<Tensor>, Run<'_>) -> Visited =
         |step, id, gradient, run| step.layer(id, gradient, run);
     "scaler::Step::layer_with" => fn(

@@ -93,6 +93,8 @@ enum Evidence<'a> {
     Results,
     /// From the operands of the layer as well.
     Operands(&'a mut dyn FnMut() -> Operands),
+    /// As one of these two, for the gradient of a loss.
+    Loss(Option<&'a mut dyn FnMut() -> Operands>),
     /// From the results of a join: picks the greatest scale of a branch that the sum fits.
     Join(&'a dyn Fn(Fits<'_>) -> Option<Scale>),
 }
@@ -120,7 +122,7 @@ impl<'s> Step<'s> {
         mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
     ) -> Result<Scaled<U>, StepError<E>> {
         let run = |p: &mut Pass<'_>| pass(gradient, p);
-        self.visit(Place::Loss, Scale::ONE, Evidence::Results, run)
+        self.visit(Place::Loss, Scale::ONE, Evidence::Loss(None), run)
     }
 
     /// Like [`loss`](Self::loss), for every policy: `operands` describes the gradient where the
@@ -136,8 +138,62 @@ impl<'s> Step<'s> {
         mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
     ) -> Result<Scaled<U>, StepError<E>> {
         let mut operands = || operands(gradient);
-        let evidence = Evidence::Operands(&mut operands);
+        let evidence = Evidence::Loss(Some(&mut operands));
         self.visit(Place::Loss, Scale::ONE, evidence, |p| pass(gradient, p))
+    }
+
+    /// Narrows the gradient of a further loss, which arrives in f32 and unscaled, through cell `id`: where several
+    /// losses are summed, each gradient gets a scale of its own.
+    ///
+    /// Under policies that serve the whole model it leaves with the scale of the loss.  Under `normal` and
+    /// `range` it is only carried into the format, or decided from `operands` as in
+    /// [`loss_with`](Self::loss_with).
+    ///
+    /// # Errors
+    ///
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use adaloss_core::{apply::Pass, format::{Format, f16}, policy::Config, scaler::LossScaler};
+    /// # let narrow = |values: &[f32; 1], pass: &mut Pass<'_>| {
+    /// #     let mut narrowed = [f16::ZERO];
+    /// #     pass.apply(values, &mut narrowed).map(|()| narrowed)
+    /// # };
+    /// let mut scaler = LossScaler::<4>::new(Config::for_format(Format::BINARY16));
+    /// let mut step = scaler.begin();
+    /// let classes = step.loss(&[0.1_f32], narrow)?;
+    /// let pascals = step.loss_at(0, &[3.0e8_f32], narrow)?; // a squared error in pascals
+    /// assert!(pascals.scale() < classes.scale());
+    /// # let _verdict = step.finish();
+    /// # Ok::<(), adaloss_core::scaler::StepError<adaloss_core::apply::ApplyError>>(())
+    /// ```
+    pub fn loss_at<T: ?Sized, U, E>(
+        &mut self,
+        id: usize,
+        gradient: &T,
+        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let run = |p: &mut Pass<'_>| pass(gradient, p);
+        self.visit(Place::Layer(id), Scale::ONE, Evidence::Loss(None), run)
+    }
+
+    /// Like [`loss_at`](Self::loss_at), for every policy, as [`loss_with`](Self::loss_with) is.
+    ///
+    /// # Errors
+    ///
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    pub fn loss_at_with<T: ?Sized, U, E>(
+        &mut self,
+        id: usize,
+        gradient: &T,
+        mut operands: impl FnMut(&T) -> Operands,
+        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let mut operands = || operands(gradient);
+        let evidence = Evidence::Loss(Some(&mut operands));
+        self.visit(Place::Layer(id), Scale::ONE, evidence, |p| pass(gradient, p))
     }
 
     /// Takes a gradient back through a layer, whose f32 results are narrowed through cell `id`.
@@ -453,12 +509,14 @@ impl<'s> Step<'s> {
 
         let mut leaving = incoming;
         let (mut certificate, mut joined) = (None, None);
-        if policy.follows_maxima() || policy.is_whole_model() && place == Place::Loss {
+        if policy.follows_maxima() {
             leaving = outgoing(&config, &cell, incoming);
+        } else if policy.is_whole_model() && matches!(evidence, Evidence::Loss(_)) {
+            leaving = self.state.loss.scale();
         } else if policy.wants_operands() {
             let is_due = due(&config, &cell).is_some();
             match evidence {
-                Evidence::Operands(operands) => {
+                Evidence::Operands(operands) | Evidence::Loss(Some(operands)) => {
                     if is_due {
                         let operands = operands();
                         certificate =
@@ -467,7 +525,7 @@ impl<'s> Step<'s> {
                     leaving = outgoing(&config, &cell, incoming);
                 }
                 Evidence::Join(pick) => joined = Some(pick),
-                Evidence::Results => {}
+                Evidence::Results | Evidence::Loss(None) => {}
             }
         }
         let (mut value, mut outcome) = store(leaving)?;

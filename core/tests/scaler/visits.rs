@@ -217,6 +217,33 @@ fn layers_follow_the_loss_under_whole_model_policies() {
     }
 }
 
+/// A further loss has a cell of its own where cells decide, and leaves with the scale of the loss where one scale
+/// serves the whole model.
+#[test]
+fn a_further_loss_has_a_scale_of_its_own() {
+    for config in configs(Format::BINARY16) {
+        let mut scaler = Scaler::new(config);
+        for _ in 0..6 {
+            let mut step = scaler.begin();
+            let first = loss(&mut step, &[1.0e-3, 2.0e-3]).unwrap();
+            let describe = |values: &[f32]| Operands::Cast(Statistics::of(values));
+            let values = [1.0e-9, 3.0e-9];
+            let second = step.loss_at_with(0, &values[..], describe, narrow).unwrap();
+            let third = step.loss_at(1, &values[..], narrow).unwrap();
+            assert_eq!(step.last().unwrap().incoming, Scale::ONE);
+            if config.policy().is_whole_model() {
+                assert_eq!((second.scale(), third.scale()), (first.scale(), first.scale()));
+            } else if config.policy().follows_maxima() {
+                assert_eq!(second.scale(), third.scale());
+                assert!(second.scale().log2() >= first.scale().log2() + 18, "{config:?}");
+            } else {
+                assert!(second.scale() > third.scale() && third.scale() == Scale::ONE);
+            }
+            assert_eq!(step.finish(), Verdict::Apply);
+        }
+    }
+}
+
 /// Layers that give no operands carry the scale through under the paper's policies.
 #[test]
 fn layers_without_operands_carry_under_normal_and_range() {

@@ -5,20 +5,20 @@ use adaloss_core::{
     scaler::Step,
     unscale::{Cause, Place},
 };
-use adaloss_hal::{Narrow, Plain, network::LossSum};
+use adaloss_hal::{Memory, Narrow, Plain, network::LossSum};
 use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    data::{Input, Inputs},
+    data::{Batch, Input, Inputs},
     layer::{
         Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way, complete,
         finite, refresh, squares,
     },
-    model::{Layers, Model},
+    model::{Layers, Model, quantities},
     optimizer::{Optimizer, Update},
-    unit::times,
+    unit::{Units, times},
 };
 
 /// A network whose weights and activations are `W` and whose gradients are `G`.
@@ -40,6 +40,14 @@ pub struct Mode {
     pub noise: Noise,
     /// The number of this micro-batch, from 0.
     pub nth: usize,
+}
+
+/// What a network says of some samples.
+pub struct Outputs<D: Memory> {
+    /// A row per label.
+    pub logits: Tensor<D, f32>,
+    /// A quantity per sample, of a network that learns one.
+    pub quantity: Option<Tensor<D, f32>>,
 }
 
 /// One tensor of a network on disk.
@@ -102,8 +110,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
-    /// Computes the logits of some samples, a row per label.
-    pub fn forward(&mut self, inputs: &Inputs, mode: Mode) -> Result<Tensor<D, f32>> {
+    /// Computes the logits of some samples, and their quantities.
+    pub fn forward(&mut self, inputs: &Inputs, mode: Mode) -> Result<Outputs<D>> {
         let Self { device, ends, layers, narrowing, input, .. } = self;
         let Mode { training, noise, nth } = mode;
         let mut run = Forward { device, ends, narrowing: *narrowing, training, noise, nth };
@@ -122,22 +130,34 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             _ => anyhow::bail!("the samples are not what the network was made for"),
         };
         let activation = layers.body.forward(&mut run, activation)?;
-        layers.head.forward(&mut run, activation).context("head")
+        let (activation, quantity) = match &mut layers.further {
+            None => (activation, None),
+            Some(further) => {
+                let quantity = further.to_quantity.forward(&mut run, activation.clone())?;
+                let quantity = further.quantity.forward(&mut run, quantity).context("quantity")?;
+                (further.to_classes.forward(&mut run, activation)?, Some(quantity))
+            }
+        };
+        let logits = layers.head.forward(&mut run, activation).context("head")?;
+        Ok(Outputs { logits, quantity })
     }
 
-    /// Computes the loss of some logits and its gradient times `2^unit`; `weights` has one weight per class, or
-    /// is empty.
+    /// Computes the loss of some outputs and its gradients, in units of the task; `weights` has one weight per
+    /// class, or is empty.
+    ///
+    /// A quantity adds its mean squared error.
     ///
     /// # Errors
     ///
     /// The device failed, or left the operation out: it counted other rows than have a label.
     pub fn loss(
         &mut self,
-        logits: &Tensor<D, f32>,
-        labels: &[u32],
+        outputs: &Outputs<D>,
+        batch: &Batch,
         weights: &[f32],
-        unit: i32,
-    ) -> Result<(LossSum, Tensor<D, f32>)> {
+        units: Units,
+    ) -> Result<(LossSum, Outputs<D>)> {
+        let (logits, labels) = (&outputs.logits, &batch.labels[..]);
         let (device, classes) = (&mut self.device, self.classes as u32);
         let labelled = labels.iter().filter(|&&label| label < classes).count();
         let (labels, weights) = (Vector::of(device, labels)?, Vector::of(device, weights)?);
@@ -151,30 +171,48 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             gradient.view_mut(),
             sum.view_mut(),
         )?;
-        let sum = sum.read_one(device)?;
+        let mut sum = sum.read_one(device)?;
         complete("rows", sum.rows, labelled)?;
-        if unit != 0 {
+        if units.classes != 0 {
             let mut values = vec![0.0; gradient.shape().elements()];
             device.read(gradient.view(), &mut values)?;
-            times(&mut values, unit);
+            times(&mut values, units.classes);
             device.write(&values, gradient.view_mut())?;
         }
-        Ok((sum, gradient))
+        let quantity = match (&outputs.quantity, &batch.inputs) {
+            (Some(found), Inputs::Images(images)) => {
+                let mut values = vec![0.0; found.shape().elements()];
+                device.read(found.view(), &mut values)?;
+                let loss = squared_error(&mut values, &quantities(images, batch.samples));
+                sum.loss += sum.weight * loss * f64::from(units.quantity - units.classes).exp2();
+                times(&mut values, units.quantity);
+                let mut gradient = Tensor::zeroed(device, found.shape())?;
+                device.write(&values, gradient.view_mut())?;
+                Some(gradient)
+            }
+            _ => None,
+        };
+        Ok((sum, Outputs { logits: gradient, quantity }))
     }
 
-    /// Takes the gradient of the loss, in f32 and unscaled, back through the network; fills the
+    /// Takes the gradients of the losses, in f32 and unscaled, back through the network; fills the
     /// gradients of every parameter.
     pub fn backward(
         &mut self,
-        gradient: &Tensor<D, f32>,
+        gradients: &Outputs<D>,
         step: &mut Step<'_>,
         observer: &mut dyn Observer,
         nth: usize,
     ) -> Result<()> {
         let Self { device, ends, layers, .. } = self;
         let mut way = Way::new(device, ends, step, observer, nth);
-        let gradient = way.loss::<G>(gradient).context("loss")?;
-        let gradient = layers.head.backward(&mut way, &gradient).context("head")?;
+        let gradient = way.loss::<G>(&gradients.logits).context("loss")?;
+        let classes = layers.head.backward(&mut way, &gradient).context("head")?;
+        let gradient = match (&mut layers.further, &gradients.quantity) {
+            (Some(further), Some(quantity)) => further.backward(&mut way, classes, quantity)?,
+            _ => Some(classes),
+        };
+        let Some(gradient) = gradient else { return Ok(()) };
         let rest = layers.body.backward(&mut way, gradient)?;
         if let (Some(embedding), Some(gradient)) = (&mut layers.embedding, rest) {
             embedding.backward(&mut way, &gradient).context("embedding")?;
@@ -324,9 +362,25 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             embedding.pieces(&mut pieces);
         }
         layers.body.pieces(&mut pieces);
+        if let Some(further) = &mut layers.further {
+            further.to_classes.pieces(&mut pieces);
+            further.to_quantity.pieces(&mut pieces);
+            further.quantity.pieces(&mut pieces);
+        }
         layers.head.pieces(&mut pieces);
         (device, ends, pieces)
     }
+}
+
+/// Returns the mean squared error, and leaves its gradient where the values were.
+fn squared_error(values: &mut [f32], wanted: &[f32]) -> f64 {
+    let (count, mut sum) = (values.len().max(1) as f64, 0.0);
+    for (value, wanted) in values.iter_mut().zip(wanted) {
+        let error = f64::from(*value) - f64::from(*wanted);
+        sum += error * error;
+        *value = (2.0 * error / count) as f32;
+    }
+    sum / count
 }
 
 /// Returns the loss of a step over its micro-batches.

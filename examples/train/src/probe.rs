@@ -16,6 +16,7 @@ use crate::{
     model::Model,
     network::{Mode, Network, Saved},
     results::WeightReport,
+    unit::Units,
 };
 
 /// A network that is the run's own but for its gradients, which are f32 and carry no scale.
@@ -48,14 +49,15 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         weights: &[Saved],
         batches: &[Batch],
         class_weights: &[f32],
+        units: Units,
         mode: impl Fn(usize) -> Mode,
     ) -> Result<Vec<(String, Vec<f32>)>> {
         self.network.load(weights)?;
         self.network.refresh()?;
         let mut step = self.scaler.begin();
         for (nth, batch) in batches.iter().enumerate() {
-            let logits = self.network.forward(&batch.inputs, mode(nth))?;
-            let (_, gradient) = self.network.loss(&logits, &batch.labels, class_weights, 0)?;
+            let outputs = self.network.forward(&batch.inputs, mode(nth))?;
+            let (_, gradient) = self.network.loss(&outputs, batch, class_weights, units)?;
             self.network.backward(&gradient, &mut step, &mut Ignore, nth)?;
         }
         let _usable = step.finish();

@@ -4,13 +4,13 @@ use std::str::FromStr;
 
 use adaloss_core::format::{Format, Narrowing};
 use adaloss_hal::portable::Portable;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::{DataArgs, Dataset, Score, Wanted},
-    model::{Model, Resnet, Segnet, Transformer},
+    model::{Model, Resnet, Segnet, Transformer, Twin},
     network::Network,
     optimizer::Optimizer,
     results::TaskReport,
@@ -31,6 +31,8 @@ pub struct Task {
     pub schedule: Schedule,
     /// What its loss is given in.
     pub unit: Unit,
+    /// Whether images train as they are, unless the command line says otherwise: neither moved nor warped.
+    pub still: bool,
     /// How many times as many epochs figures take that are meant to last.
     pub lengthened: usize,
 }
@@ -42,7 +44,8 @@ impl Task {
 
     /// The names of what is built in to break one scale for all tensors: the same networks and samples, with a loss
     /// whose size is another.
-    pub const STRESSED: [&'static str; 2] = ["scenes-megapixel", "text-growing"];
+    pub const STRESSED: [&'static str; 4] =
+        ["scenes-megapixel", "text-growing", "digits-units-N", "digits-towers-N"];
 
     /// Returns the task with another network for the same samples.
     ///
@@ -70,6 +73,11 @@ impl Task {
     ///
     /// A file of the user's cannot be read or is no data set.
     pub fn open(&self, data: &DataArgs) -> Result<Box<dyn Dataset>> {
+        let mut data = data.clone();
+        if self.still {
+            data.shift.get_or_insert(0.0);
+            data.warp.get_or_insert(0.0);
+        }
         data.source(self.wanted).open()
     }
 
@@ -106,7 +114,7 @@ impl Task {
 
     fn named(name: &str, model: Model, schedule: Schedule) -> Self {
         let (name, wanted, unit) = (name.into(), wanted(&model), Unit::default());
-        Self { name, model, wanted, schedule, unit, lengthened: 2 }
+        Self { name, model, wanted, schedule, unit, still: false, lengthened: 2 }
     }
 
     /// Returns the task under another name, with its loss in another unit.
@@ -118,7 +126,7 @@ impl Task {
 /// Returns what a network learns from.
 fn wanted(model: &Model) -> Wanted {
     match model {
-        Model::Mlp { .. } | Model::Resnet(_) => Wanted::Images,
+        Model::Mlp { .. } | Model::Resnet(_) | Model::Twin(_) => Wanted::Images,
         Model::Segnet(_) => Wanted::Scenes,
         Model::Transformer(_) => Wanted::Text,
     }
@@ -173,13 +181,31 @@ impl FromStr for Task {
             }
             // The mean over some 2^24 pixels instead of 2^12: a batch of megapixel images.
             "scenes-megapixel" => {
-                let unit = Unit { log2: -12, doubling: None };
+                let unit = Unit { log2: -12, ..Unit::default() };
                 "scenes-segnet".parse::<Self>()?.stressed(name, unit)
             }
             // A loss whose weight is annealed upwards, as that of a regulariser is.
             "text-growing" => {
-                let unit = Unit { log2: 0, doubling: Some(1) };
+                let unit = Unit { doubling: Some(1), ..Unit::default() };
                 "text-transformer".parse::<Self>()?.stressed(name, unit)
+            }
+            _ if name.starts_with("digits-units-") || name.starts_with("digits-towers-") => {
+                let (kind, gap) = name.rsplit_once('-').unwrap_or_default();
+                let gap = gap.parse().ok().filter(|gap| (0..=60).contains(gap));
+                let gap = gap.with_context(|| {
+                    format!("the N of \"{name}\" is no whole number of binades from 0 to 60")
+                })?;
+                let model = Model::Twin(Twin { hidden: 128, shared: kind == "digits-units" });
+                let schedule = Schedule {
+                    epochs: 40,
+                    learning_rate: 2e-3,
+                    warm_up: 20,
+                    optimizer: Optimizer::ADAMW,
+                    target: 0.85,
+                    ..SCHEDULE
+                };
+                let task = Self { still: true, ..Self::named(name, model, schedule) };
+                task.stressed(name, Unit { gap, ..Unit::default() })
             }
             _ => {
                 let names = [&Self::NAMES[..], &Self::STRESSED].concat().join(", ");

@@ -33,6 +33,7 @@ use crate::{
     probe::{Reference, compare},
     results::{Point, RunReport, WeightReport},
     task::Task,
+    unit::Units,
 };
 
 /// Test samples that go forward together.
@@ -221,25 +222,25 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Takes the micro-batches of a step forward and back, and judges the gradients.
     fn back(&mut self, batches: &[Batch], observer: &mut dyn Observer) -> Result<Stepped> {
         let mode = self.mode(batches.len());
-        let unit = self.task.unit.at(self.step);
+        let units = self.task.unit.at(self.step);
         self.network.refresh().context("before the step")?;
         let mut step = self.scaler.begin();
         let mut losses = Vec::new();
         for (nth, batch) in batches.iter().enumerate() {
-            let logits = self.network.forward(&batch.inputs, mode(nth)).context("forward")?;
+            let outputs = self.network.forward(&batch.inputs, mode(nth)).context("forward")?;
             let (loss, gradient) = self
                 .network
-                .loss(&logits, &batch.labels, &self.class_weights, unit)
+                .loss(&outputs, batch, &self.class_weights, units)
                 .context("the loss")?;
             if !loss.loss.is_finite() {
                 step.reject(Place::Loss, Cause::NonFinite);
             }
-            drop(logits);
+            drop(outputs);
             self.network.backward(&gradient, &mut step, observer, nth).context("back")?;
             losses.push(loss);
         }
-        if unit != 0 {
-            self.network.rescale(-unit).context("the gradients")?;
+        if units.classes != 0 {
+            self.network.rescale(-units.classes).context("the gradients")?;
         }
         let square_norm = self.network.inspect(&mut step).context("the gradients")?;
         Ok(Stepped { verdict: step.finish(), loss: mean_loss(&losses)?, square_norm })
@@ -281,8 +282,8 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         for first in (0..samples).step_by(TEST_BATCH) {
             let batch = self.dataset.test(first..samples.min(first + TEST_BATCH));
             batch.check(self.dataset)?;
-            let logits = self.network.forward(&batch.inputs, Mode::default())?;
-            let logits = self.network.read(&logits)?;
+            let outputs = self.network.forward(&batch.inputs, Mode::default())?;
+            let logits = self.network.read(&outputs.logits)?;
             is_lost &= logits.iter().all(|x| !x.is_finite());
             score.add(&logits, &batch.labels);
         }
@@ -414,7 +415,9 @@ where
     ) -> Result<()> {
         let (found, weights) = (self.network.gradients()?, self.network.save()?);
         let mode = self.mode(batches.len());
-        let right = reference.gradients(&weights, batches, &self.class_weights, mode)?;
+        let Units { classes, quantity } = self.task.unit.at(self.step);
+        let units = Units { classes: 0, quantity: quantity - classes };
+        let right = reference.gradients(&weights, batches, &self.class_weights, units, mode)?;
         compare(&found, &right, to);
         Ok(())
     }

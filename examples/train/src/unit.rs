@@ -13,14 +13,31 @@ pub struct Unit {
     pub log2: i32,
     /// Steps in which the factor doubles; it stays as it is without.
     pub doubling: Option<u64>,
+    /// By how many binades the loss of a second task is larger: twice those of the unit that its quantity is
+    /// given in, as the error is squared.
+    pub gap: i32,
+}
+
+/// The exponents of the factors of both losses at one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Units {
+    /// That of the classes.
+    pub classes: i32,
+    /// That of the quantity.
+    pub quantity: i32,
 }
 
 impl Unit {
     /// The greatest exponent: weight gradients stay within f32.
     const MOST: i32 = 100;
 
-    /// Returns the exponent of the factor at a step.
-    pub fn at(self, step: u64) -> i32 {
+    /// Returns the exponents at a step.
+    pub fn at(self, step: u64) -> Units {
+        let classes = self.factor(step);
+        Units { classes, quantity: classes.saturating_add(self.gap) }
+    }
+
+    fn factor(self, step: u64) -> i32 {
         let doublings = self.doubling.map_or(0, |steps| step / steps.max(1));
         let doublings = i32::try_from(doublings).unwrap_or(i32::MAX);
         self.log2.saturating_add(doublings).min(Self::MOST.max(self.log2))
@@ -37,6 +54,9 @@ pub fn times(values: &mut [f32], log2: i32) {
 
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.gap != 0 {
+            write!(f, "; the second loss times 2^{}", self.gap)?;
+        }
         match (self.log2, self.doubling) {
             (0, None) => Ok(()),
             (log2, None) => write!(f, "; loss times 2^{log2}"),
@@ -54,11 +74,14 @@ mod tests {
 
     #[test]
     fn a_unit_is_constant_or_doubles_up_to_its_end() {
-        assert_eq!(Unit::default().at(1 << 40), 0);
-        assert_eq!(Unit { log2: -12, doubling: None }.at(7), -12);
-        let growing = Unit { log2: -3, doubling: Some(4) };
-        assert_eq!([0, 3, 4, 8, 1000].map(|step| growing.at(step)), [-3, -3, -2, -1, 100]);
-        assert_eq!(Unit { log2: 110, doubling: Some(1) }.at(u64::MAX), 110);
+        assert_eq!(Unit::default().at(1 << 40), Units::default());
+        let shrunk = Unit { log2: -12, ..Unit::default() };
+        assert_eq!(shrunk.at(7), Units { classes: -12, quantity: -12 });
+        let apart = Unit { gap: 20, ..shrunk };
+        assert_eq!(apart.at(7), Units { classes: -12, quantity: 8 });
+        let growing = Unit { log2: -3, doubling: Some(4), gap: 0 };
+        assert_eq!([0, 3, 4, 8, 1000].map(|step| growing.at(step).classes), [-3, -3, -2, -1, 100]);
+        assert_eq!(Unit { log2: 110, ..growing }.at(u64::MAX).classes, 110);
         assert_eq!(growing.to_string(), "; loss times 2^-3, twice as much every 4 steps");
     }
 

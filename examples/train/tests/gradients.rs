@@ -9,10 +9,11 @@ use adaloss_core::{
 use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
-    data::{Input, Inputs},
+    data::{Batch, Input, Inputs},
     layer::{Ignore, Scaler},
-    model::{Model, Resnet, Segnet, Shortcut, Transformer},
+    model::{Model, Resnet, Segnet, Shortcut, Transformer, Twin},
     network::{Mode, Network, Saved},
+    unit::Units,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +29,13 @@ struct Case {
 }
 
 const MODE: Mode = Mode { training: true, noise: Noise { seed: 7, stream: 3 }, nth: 0 };
+
+/// The second of two losses counts eightfold.
+const UNITS: Units = Units { classes: 0, quantity: 3 };
+
+fn batch(inputs: &Inputs, labels: &[u32]) -> Batch {
+    Batch { inputs: inputs.clone(), labels: labels.to_vec(), samples: labels.len() }
+}
 
 impl Case {
     fn images(model: Model, [height, width, channels]: [usize; 3], classes: usize) -> Self {
@@ -71,8 +79,9 @@ impl Case {
 
     fn loss(&mut self) -> f64 {
         self.network.refresh().unwrap();
-        let logits = self.network.forward(&self.inputs, MODE).unwrap();
-        self.network.loss(&logits, &self.labels, &self.weights, 0).unwrap().0.mean()
+        let outputs = self.network.forward(&self.inputs, MODE).unwrap();
+        let batch = batch(&self.inputs, &self.labels);
+        self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap().0.mean()
     }
 
     /// Returns the gradients of every weight, with their names.
@@ -81,10 +90,11 @@ impl Case {
         let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
         let mut scaler = Box::new(Scaler::new(config));
         self.network.refresh().unwrap();
-        let logits = self.network.forward(&self.inputs, MODE).unwrap();
-        let (_, gradient) = self.network.loss(&logits, &self.labels, &self.weights, 0).unwrap();
+        let outputs = self.network.forward(&self.inputs, MODE).unwrap();
+        let batch = batch(&self.inputs, &self.labels);
+        let (_, gradients) = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
         let mut step = scaler.begin();
-        self.network.backward(&gradient, &mut step, &mut Ignore, 0).unwrap();
+        self.network.backward(&gradients, &mut step, &mut Ignore, 0).unwrap();
         assert_eq!(step.finish(), Verdict::Apply);
         self.network.gradients().unwrap()
     }
@@ -137,9 +147,10 @@ fn of_micro_batches_are_averaged() {
         let mut step = scaler.begin();
         for (nth, (pixels, labels)) in batches.iter().enumerate() {
             let inputs = Inputs::Images(pixels.clone());
-            let logits = case.network.forward(&inputs, Mode { nth, ..MODE }).unwrap();
-            let (_, gradient) = case.network.loss(&logits, labels, &[], 0).unwrap();
-            case.network.backward(&gradient, &mut step, &mut Ignore, nth).unwrap();
+            let outputs = case.network.forward(&inputs, Mode { nth, ..MODE }).unwrap();
+            let batch = batch(&inputs, labels);
+            let (_, gradients) = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
+            case.network.backward(&gradients, &mut step, &mut Ignore, nth).unwrap();
         }
         assert_eq!(step.finish(), Verdict::Apply);
         case.network.gradients().unwrap()
@@ -161,6 +172,14 @@ fn of_micro_batches_are_averaged() {
 #[test]
 fn of_a_perceptron() {
     Case::images(Model::Mlp { hidden: 9 }, [3, 4, 1], 4).check();
+}
+
+/// The sum of two losses, of classes and of a quantity, with a trunk and without.
+#[test]
+fn of_two_tasks() {
+    for shared in [true, false] {
+        Case::images(Model::Twin(Twin { hidden: 9, shared }), [3, 4, 1], 4).check();
+    }
 }
 
 #[test]

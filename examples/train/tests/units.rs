@@ -30,9 +30,9 @@ fn a_unit_changes_no_bit_in_f32() {
     let plain: Task = "scenes-segnet".parse().unwrap();
     let expected = weights(&plain, &*dataset, 4);
     for unit in [
-        Unit { log2: -12, doubling: None },
-        Unit { log2: 30, doubling: None },
-        Unit { log2: -5, doubling: Some(1) },
+        Unit { log2: -12, ..plain.unit },
+        Unit { log2: 30, ..plain.unit },
+        Unit { log2: -5, doubling: Some(1), gap: 0 },
     ] {
         let task = Task { unit, ..plain.clone() };
         assert!(weights(&task, &*dataset, 4) == expected, "{unit:?}");

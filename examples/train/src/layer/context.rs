@@ -207,21 +207,47 @@ where
     where
         D: Narrow<G>,
     {
+        self.loss_through("loss", None, gradient)
+    }
+
+    /// Narrows the gradient of a further loss through the next cell.
+    pub fn further_loss<G: Element + Plain>(
+        &mut self,
+        name: &str,
+        gradient: &Tensor<D, f32>,
+    ) -> Result<Gradient<D, G>>
+    where
+        D: Narrow<G>,
+    {
+        let id = self.take_cell();
+        self.loss_through(name, Some(id), gradient)
+    }
+
+    fn loss_through<G: Element + Plain>(
+        &mut self,
+        name: &str,
+        id: Option<usize>,
+        gradient: &Tensor<D, f32>,
+    ) -> Result<Gradient<D, G>>
+    where
+        D: Narrow<G>,
+    {
         let mut to = Tensor::zeroed(self.device, gradient.shape())?;
         let visit = Visiting::begin(self.device, self.ends, &*self.observer);
         let describe = |device: &mut D| Ok(Operands::Cast(statistics(device, gradient.view())?));
-        let narrowed = self.step.loss_with(
-            gradient,
-            |_| visit.describe(describe),
-            |values, pass| {
-                visit.pass(pass, |device, epilogue| {
-                    Narrow::<G>::apply(device, values.view(), to.view_mut(), epilogue)
-                })
-            },
-        );
+        let operands = |_: &Tensor<D, f32>| visit.describe(describe);
+        let pass = |values: &Tensor<D, f32>, pass: &mut Pass<'_>| {
+            visit.pass(pass, |device, epilogue| {
+                Narrow::<G>::apply(device, values.view(), to.view_mut(), epilogue)
+            })
+        };
+        let narrowed = match id {
+            Some(id) => self.step.loss_at_with(id, gradient, operands, pass),
+            None => self.step.loss_with(gradient, operands, pass),
+        };
         visit.show_operands(describe);
         let seen = visit.end()?;
-        self.leave("loss", seen, narrowed, to)
+        self.leave(name, seen, narrowed, to)
     }
 
     /// Takes a gradient back through an operation whose f32 results, of the given shape, are narrowed

@@ -77,14 +77,15 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
         Ok(Linear::new(weight, inputs, outputs))
     }
 
-    /// Makes the last layer, with a bias of zeros.
+    /// Makes a last layer, with a bias of zeros.
     pub fn head<W: Element + Plain>(
         &mut self,
+        name: &str,
         [inputs, outputs]: [usize; 2],
     ) -> Result<Head<D, W>> {
         let weight =
-            self.weight("head", inputs.saturating_mul(outputs), (1.0 / inputs as f32).sqrt())?;
-        let bias = Parameter::plain(self.device, "head.bias".into(), &vec![0.0; outputs])?;
+            self.weight(name, inputs.saturating_mul(outputs), (1.0 / inputs as f32).sqrt())?;
+        let bias = Parameter::plain(self.device, format!("{name}.bias"), &vec![0.0; outputs])?;
         Ok(Head::new(weight, bias, inputs, outputs))
     }
 

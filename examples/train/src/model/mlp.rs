@@ -26,6 +26,6 @@ where
         Box::new(build.linear("hidden", [hidden, hidden], 2.0)?),
         Box::new(Relu::new()),
     ];
-    let head = build.head([hidden, classes])?;
-    Ok(Layers { embedding: None, body: Sequence::new(body), head })
+    let head = build.head("head", [hidden, classes])?;
+    Ok(Layers { embedding: None, body: Sequence::new(body), head, further: None })
 }

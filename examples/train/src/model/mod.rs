@@ -5,6 +5,7 @@ mod mlp;
 mod resnet;
 mod segnet;
 mod transformer;
+mod twin;
 
 use std::{fmt, str::FromStr};
 
@@ -15,13 +16,14 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::Input,
-    layer::{Embedding, Head, Machine, Sequence},
+    layer::{Embedding, Gradient, Head, Layer, Machine, Sequence, Tensor, Way},
 };
 
 pub use build::Build;
 pub use resnet::{Resnet, Shortcut};
 pub use segnet::Segnet;
 pub use transformer::Transformer;
+pub use twin::{Twin, quantities};
 
 /// The most channels, units, heads or blocks that can be asked for.
 const MOST: usize = 1 << 16;
@@ -40,6 +42,8 @@ pub enum Model {
     Segnet(Segnet),
     /// A causal transformer for sequences of tokens.
     Transformer(Transformer),
+    /// Linear layers for two tasks at once.
+    Twin(Twin),
 }
 
 /// The layers of a network.
@@ -50,6 +54,39 @@ pub struct Layers<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     pub body: Sequence<D, W, G>,
     /// From activations to logits.
     pub head: Head<D, W>,
+    /// Of a network with a second task.
+    pub further: Option<Further<D, W, G>>,
+}
+
+/// What a network has that learns a quantity beside the classes.
+pub struct Further<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
+    /// Between what is shared and the logits.
+    pub to_classes: Sequence<D, W, G>,
+    /// Between what is shared and the quantity.
+    pub to_quantity: Sequence<D, W, G>,
+    /// From activations to the quantity.
+    pub quantity: Head<D, W>,
+}
+
+impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Further<D, W, G> {
+    /// Takes the gradient that left the logits and that of the quantity, in f32 and unscaled, back to what is shared;
+    /// nothing is left where each task begins at the input.
+    pub fn backward(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        classes: Gradient<D, G>,
+        quantity: &Tensor<D, f32>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let classes = self.to_classes.backward(way, classes)?;
+        let quantity = way.further_loss::<G>("quantity.loss", quantity)?;
+        let quantity = self.quantity.backward(way, &quantity).context("quantity.head")?;
+        match (classes, self.to_quantity.backward(way, quantity)?) {
+            (Some(classes), Some(quantity)) => {
+                way.join("trunk", [&classes, &quantity]).context("trunk").map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 impl Model {
@@ -74,6 +111,9 @@ impl Model {
         match (self, input) {
             (&Self::Mlp { hidden }, Input::Image { height, width, channels }) => {
                 mlp::layers(&mut build, height * width * channels, hidden, classes)
+            }
+            (Self::Twin(twin), Input::Image { height, width, channels }) => {
+                twin.layers(&mut build, height * width * channels, classes)
             }
             (Self::Resnet(resnet), Input::Image { channels, .. }) => {
                 resnet.layers(&mut build, channels, classes)
@@ -103,6 +143,12 @@ impl fmt::Display for Model {
             Self::Resnet(resnet) => resnet.fmt(f),
             Self::Segnet(segnet) => segnet.fmt(f),
             Self::Transformer(transformer) => transformer.fmt(f),
+            Self::Twin(Twin { hidden, shared: true }) => {
+                write!(f, "MLP with a trunk and two towers of {hidden}")
+            }
+            Self::Twin(Twin { hidden, shared: false }) => {
+                write!(f, "MLP with two separate towers of {hidden}")
+            }
         }
     }
 }
@@ -113,7 +159,7 @@ impl FromStr for Model {
     /// Reads "mlp", "resnet20" and other depths (6m + 2), "preresnet20", "segnet", "transformer", and
     /// behind colons what is to be different: "resnet56:zero:projected:width=32",
     /// "segnet:widths=64-64-64-64:kernel=7", "transformer:blocks=4:heads=8:width=128:dropout=0.1",
-    /// "mlp:hidden=64".
+    /// "mlp:hidden=64", "twin:towers".
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
@@ -133,6 +179,7 @@ impl Model {
             "mlp" => Self::Mlp { hidden: 128 },
             "segnet" => Self::Segnet(Segnet::default()),
             "transformer" => Self::Transformer(Transformer::default()),
+            "twin" => Self::Twin(Twin { hidden: 32, shared: true }),
             _ => {
                 let (rest, preactivation) = match name.strip_prefix("pre") {
                     Some(rest) => (rest, true),
@@ -141,7 +188,7 @@ impl Model {
                 let Some(digits) = rest.strip_prefix("resnet") else {
                     bail!(
                         "unknown network \"{name}\": one of mlp, resnetN, preresnetN (N = 6m + 2), \
-                         segnet, transformer"
+                         segnet, transformer, twin"
                     );
                 };
                 let depth = digits.parse().ok().filter(|n| *n >= 8 && n % 6 == 2);
@@ -162,6 +209,8 @@ impl Model {
         };
         match (self, key) {
             (Self::Mlp { hidden }, "hidden") => *hidden = number()?,
+            (Self::Twin(twin), "hidden") => twin.hidden = number()?,
+            (Self::Twin(twin), "towers") if value.is_empty() => twin.shared = false,
             (Self::Resnet(resnet), "width") => resnet.width = number()?,
             (Self::Resnet(resnet), "zero") if value.is_empty() => resnet.zero_init = true,
             (Self::Resnet(resnet), "projected") if value.is_empty() => {
@@ -223,6 +272,8 @@ mod tests {
         let named = model("transformer:blocks=1:heads=2:width=8:dropout=0.5").unwrap();
         assert_eq!(named, Model::Transformer(transformer));
         assert_eq!(model("mlp:hidden=9").unwrap(), Model::Mlp { hidden: 9 });
+        let twin = Model::Twin(Twin { hidden: 8, shared: false });
+        assert_eq!(model("twin:hidden=8:towers").unwrap(), twin);
     }
 
     #[test]

@@ -73,8 +73,8 @@ impl Resnet {
             body.push(Box::new(Relu::new()));
         }
         body.push(Box::new(Averaging::new("average".into())));
-        let head = build.head([arriving, classes])?;
-        Ok(Layers { embedding: None, body: Sequence::new(body), head })
+        let head = build.head("head", [arriving, classes])?;
+        Ok(Layers { embedding: None, body: Sequence::new(body), head, further: None })
     }
 
     /// Makes one block.

@@ -77,8 +77,8 @@ impl Segnet {
             let level = Level::new(encoder, Sequence::new(inside), Sequence::new(decoder));
             inside = vec![Box::new(level)];
         }
-        let head = build.head([widths[0], classes])?;
-        Ok(Layers { embedding: None, body: Sequence::new(inside), head })
+        let head = build.head("head", [widths[0], classes])?;
+        Ok(Layers { embedding: None, body: Sequence::new(inside), head, further: None })
     }
 
     /// Makes the convolutions of one level, from so many channels by so many to so many.

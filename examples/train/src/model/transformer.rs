@@ -54,8 +54,8 @@ impl Transformer {
             body.push(self.perceptron(build, block)?);
         }
         body.push(Box::new(Normalising::layer(build.device, "last.norm", width, 1.0)?));
-        let head = build.head([width, classes])?;
-        Ok(Layers { embedding, body: Sequence::new(body), head })
+        let head = build.head("head", [width, classes])?;
+        Ok(Layers { embedding, body: Sequence::new(body), head, further: None })
     }
 
     fn attention<W, G, D>(
