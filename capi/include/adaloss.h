@@ -186,8 +186,9 @@ adaloss_code adaloss_format_narrow(adaloss_narrowing narrowing, float x, int32_t
 /* Says at which shifts a value neither underflows nor overflows; ADALOSS_NONE for zero, infinity and NaN. */
 adaloss_code adaloss_format_shifts(adaloss_narrowing narrowing, float x, adaloss_shifts *shifts);
 
-/* Returns the random word of element `index`: the first output of Philox2x32-10. */
-uint32_t adaloss_format_noise_word(adaloss_noise noise, uint32_t index);
+/* Returns the random word of element `index`: the first output of Philox2x32-10, whose key is the seed, and from 2^32 on
+ * the seed exclusive-or 0x85ebca6b times the upper half of the index. */
+uint32_t adaloss_format_noise_word(adaloss_noise noise, uint64_t index);
 
 /* ---- Scale: exact powers of two that a float holds with their inverse ------------------------------------------- */
 
@@ -599,7 +600,7 @@ typedef struct adaloss_request {
 /* Narrows 2^shift_log2 times `count` floats, rounded once, and adds what became of them to `outcome`.  `first` is the
  * index of the first value in its tensor, which stochastic rounding depends on. */
 adaloss_code adaloss_apply_values(adaloss_narrowing narrowing, int32_t shift_log2, adaloss_noise noise,
-                                  uint32_t first, const float *from, size_t count, void *to,
+                                  uint64_t first, const float *from, size_t count, void *to,
                                   adaloss_outcome *outcome);
 
 /* Does what a pass asks for with the tensor's next `count` values: measures them, or narrows them into `to`. */
@@ -647,11 +648,15 @@ typedef struct adaloss_place {
 enum { /* cause: why a step is not usable */
     ADALOSS_CAUSE_NONE = 0,
     ADALOSS_CAUSE_NON_FINITE = 1, /* values were infinite or NaN before they were narrowed */
-    ADALOSS_CAUSE_OVERFLOW = 2    /* finite values overflowed, and no replay was possible */
+    ADALOSS_CAUSE_OVERFLOW = 2,   /* finite values overflowed, and no replay was possible */
+    ADALOSS_CAUSE_FAILED = 3,     /* a visit was answered with a code other than ADALOSS_OK */
+    ADALOSS_CAUSE_UNCOUNTED = 4,  /* a pass narrowed nothing: it called neither adaloss_apply_pass nor _request */
+    ADALOSS_CAUSE_LENGTH = 5,     /* the passes of one visit were over different numbers of values */
+    ADALOSS_CAUSE_NOTHING = 6     /* the step visited no gradient and met no weight gradient; the place is the loss */
 };
 
 enum { /* verdict */
-    ADALOSS_VERDICT_APPLY = 0, /* every gradient is finite: update the weights */
+    ADALOSS_VERDICT_APPLY = 0, /* every gradient that was visited is finite: update the weights */
     ADALOSS_VERDICT_SKIP = 1,  /* leave weights and optimizer as they are */
     ADALOSS_VERDICT_STOP = 2   /* skip, and end the run: too many steps in a row were skipped */
 };
@@ -665,7 +670,7 @@ typedef struct adaloss_verdict {
 } adaloss_verdict;
 
 /* More than the sentence of any verdict takes, with the zero that ends it. */
-#define ADALOSS_VERDICT_TEXT_BYTES 128
+#define ADALOSS_VERDICT_TEXT_BYTES 160
 
 /* Writes a sentence on a verdict, its place and its cause to `text`, which has `size` bytes, and ends it with a zero;
  * ADALOSS_ERROR_LENGTH where it does not fit. */
@@ -684,13 +689,13 @@ typedef struct adaloss_scaler {
 } adaloss_scaler;
 
 /* The size of a checkpoint of a scaler with so many cells. */
-#define ADALOSS_CHECKPOINT_BYTES(cells) (104 + 28 * (size_t)(cells))
+#define ADALOSS_CHECKPOINT_BYTES(cells) (100 + 28 * (size_t)(cells))
 
 /* Computes a tensor's float values and hands them to adaloss_apply_pass, or does what adaloss_apply_request says.
  * It is called once; once more at a first visit, unless the first scale is 2^0, and where the tensor overflows; and,
  * before that, to measure where a certificate is due; with the same values each time.  Anything but ADALOSS_OK ends the
- * visit, leaves the cell as it was, and is returned.  It must not throw, jump out, or call functions of the same
- * scaler. */
+ * visit, leaves the cell as it was, and is returned; the step is then not usable, whatever follows.  It must not throw,
+ * jump out, or call functions of the same scaler. */
 typedef adaloss_code (*adaloss_pass_function)(void *context, adaloss_pass *pass);
 
 /* Describes the operands of a layer; called only where the policy decides from them. */
@@ -757,6 +762,16 @@ adaloss_code adaloss_scaler_unscaled(adaloss_scaler *scaler, uint32_t cell, cons
 /* Takes note of something unusable that the caller found, a loss that is not finite, for example; `place` names it in the
  * verdict, and need not have a cell. */
 adaloss_code adaloss_scaler_reject(adaloss_scaler *scaler, adaloss_place place, uint32_t cause);
+
+/* Says which micro-batch of the step the next visits belong to, for stochastic rounding: then a micro-batch is rounded
+ * alike whether it is the fourth on one machine or the only one on the fourth.  Without this all belong to micro-batch
+ * 0.  Two visits of a place in one micro-batch, as a shared weight has them, round with different words.
+ *
+ * The stream of a visit's noise is h(h(h(h(step) + place) + index) + again), modulo 2^32: `step` counts finished steps,
+ * `place` is 0 for the loss and 1 more than its number for a cell, and `again` is 0 unless the place was visited in this
+ * micro-batch before, and then counts such visits from 1; places 256 apart are one in this.  h is fmix32 of
+ * MurmurHash3. */
+adaloss_code adaloss_scaler_micro_batch(adaloss_scaler *scaler, uint32_t index);
 
 /* Says where the step stopped being usable, and the cause; ADALOSS_NONE where it is usable so far. */
 adaloss_code adaloss_scaler_first_bad(adaloss_scaler *scaler, adaloss_place *place, uint32_t *cause);

@@ -92,7 +92,7 @@ pub unsafe extern "C" fn adaloss_apply_values(
     narrowing: adaloss_narrowing,
     shift_log2: i32,
     noise: adaloss_noise,
-    first: u32,
+    first: u64,
     from: *const f32,
     count: usize,
     to: *mut c_void,

@@ -241,6 +241,6 @@ pub unsafe extern "C" fn adaloss_format_shifts(
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn adaloss_format_noise_word(noise: adaloss_noise, index: u32) -> u32 {
-    Noise::from(noise).word(index)
+pub extern "C" fn adaloss_format_noise_word(noise: adaloss_noise, index: u64) -> u32 {
+    Noise::from(noise).word_at(index)
 }

@@ -8,7 +8,7 @@ use adaloss_core::{
     propagate::Scaled,
     scaler::{State, Step, StepError, Totals, Visit},
     statistics::{Histogram, Outcome},
-    unscale::Place as CorePlace,
+    unscale::{Cause, Place as CorePlace},
 };
 
 use crate::{
@@ -236,9 +236,36 @@ unsafe fn visit(
     Ok(())
 }
 
+/// Makes a visit; one that is refused, for whatever reason, makes the step under way unusable.
+///
+/// # Safety
+///
+/// As for [`find`].
+unsafe fn noting(
+    scaler: *mut adaloss_scaler,
+    place: CorePlace,
+    visit: impl FnOnce() -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    let visited = visit();
+    if visited.is_err() {
+        // SAFETY: the caller's promise.  Without a step there is nothing to note.
+        let _ = unsafe {
+            with_step(scaler, |mut step| {
+                step.reject(place, Cause::Failed);
+                Ok(())
+            })
+        };
+    }
+    visited
+}
+
 /// Refuses what a kernel of C's cannot have counted; what is no histogram of this pass becomes an
 /// empty one.
 fn check_counters(pass: &mut Pass<'_>) -> Result<(), Refused> {
+    if !pass.is_counted() {
+        // Nobody asked where the counters are, and asking for them here would hide that.
+        return Ok(());
+    }
     let empty = Histogram::new(pass.narrowing());
     let (outcome, histogram): (&mut Outcome, Option<&mut Histogram>) = pass.counters();
     if let Some(histogram) = histogram {
@@ -382,14 +409,16 @@ pub unsafe extern "C" fn adaloss_scaler_loss(
 ) -> adaloss_code {
     code(|| {
         // SAFETY: the header asks for what `visit_with` needs.
-        unsafe {
+        let visit = || unsafe {
             visit_with(scaler, operands, pass, context, outgoing_log2, |step, operands, run| {
                 match operands {
                     Some(operands) => step.loss_with(&(), |()| operands(), |(), pass| run(pass)),
                     None => step.loss(&(), |(), pass| run(pass)),
                 }
             })
-        }
+        };
+        // SAFETY: as above.
+        unsafe { noting(scaler, CorePlace::Loss, visit) }
     })
 }
 
@@ -404,9 +433,10 @@ pub unsafe extern "C" fn adaloss_scaler_layer(
     outgoing_log2: *mut i32,
 ) -> adaloss_code {
     code(|| {
-        let (id, gradient) = (cell as usize, Scaled::new((), scale::parse(incoming_log2)?));
+        let id = cell as usize;
         // SAFETY: the header asks for what `visit_with` needs.
-        unsafe {
+        let visit = || unsafe {
+            let gradient = Scaled::new((), scale::parse(incoming_log2)?);
             visit_with(scaler, operands, pass, context, outgoing_log2, |step, operands, run| {
                 let run = |(): &(), pass: &mut Pass<'_>| run(pass);
                 match operands {
@@ -414,7 +444,9 @@ pub unsafe extern "C" fn adaloss_scaler_layer(
                     None => step.layer(id, &gradient, run),
                 }
             })
-        }
+        };
+        // SAFETY: as above.
+        unsafe { noting(scaler, CorePlace::Layer(id), visit) }
     })
 }
 
@@ -429,13 +461,16 @@ pub unsafe extern "C" fn adaloss_scaler_join(
     outgoing_log2: *mut i32,
 ) -> adaloss_code {
     code(|| {
+        let id = cell as usize;
         // SAFETY: the header asks for an array, and for what `visit` needs.
-        unsafe {
+        let visit = || unsafe {
             let scales = parse_branches(array(branches_log2, count)?)?;
             visit(scaler, pass, context, outgoing_log2, |step, run| {
-                step.join_scales(cell as usize, scales, run)
+                step.join_scales(id, scales, run)
             })
-        }
+        };
+        // SAFETY: as above.
+        unsafe { noting(scaler, CorePlace::Layer(id), visit) }
     })
 }
 
@@ -469,6 +504,22 @@ pub unsafe extern "C" fn adaloss_scaler_reject(
         unsafe {
             with_step(scaler, |mut step| {
                 step.reject(place, cause);
+                Ok(())
+            })
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_micro_batch(
+    scaler: *mut adaloss_scaler,
+    index: u32,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a scaler.
+        unsafe {
+            with_step(scaler, |mut step| {
+                step.micro_batch(index);
                 Ok(())
             })
         }

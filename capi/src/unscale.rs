@@ -95,6 +95,10 @@ pub(crate) fn parse_cause(cause: u32) -> Result<Cause, Refused> {
     match cause {
         1 => Ok(Cause::NonFinite),
         2 => Ok(Cause::Overflow),
+        3 => Ok(Cause::Failed),
+        4 => Ok(Cause::Uncounted),
+        5 => Ok(Cause::Length),
+        6 => Ok(Cause::Nothing),
         _ => Err(Refused(ADALOSS_ERROR_ENUM)),
     }
 }
@@ -104,6 +108,10 @@ pub(crate) const fn cause_number(cause: Cause) -> u32 {
     match cause {
         Cause::NonFinite => 1,
         Cause::Overflow => 2,
+        Cause::Failed => 3,
+        Cause::Uncounted => 4,
+        Cause::Length => 5,
+        Cause::Nothing => 6,
     }
 }
 
@@ -135,7 +143,7 @@ impl adaloss_verdict {
 }
 
 /// More than any verdict's sentence takes, with the zero that ends it.
-pub const ADALOSS_VERDICT_TEXT_BYTES: usize = 128;
+pub const ADALOSS_VERDICT_TEXT_BYTES: usize = 160;
 
 /// A sentence of ASCII letters that becomes a C string; the last byte stays zero.
 struct Sentence {

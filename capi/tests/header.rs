@@ -310,9 +310,14 @@ fn enumerations_are_those_of_core() {
         format::{Encoding, Overflow, Rounding, Subnormals},
         policy::{Config, Recovery, Rule, Trigger},
         scale::Scale,
+        unscale::{Cause, Place, Verdict},
     };
     let header = constants_of_the_header();
     let same = |name: &str, number: i64| assert_eq!(header.get(name), Some(&number), "{name}");
+    let cause = |cause: Cause| {
+        let verdict = Verdict::Skip { layer: Place::Loss, cause };
+        i64::from(adaloss::adaloss_verdict::from(verdict).cause)
+    };
     same("ADALOSS_SCALE_MIN_LOG2", Scale::MIN.log2().into());
     same("ADALOSS_SCALE_MAX_LOG2", Scale::MAX.log2().into());
     same("ADALOSS_NEVER", Config::NEVER.into());
@@ -344,6 +349,13 @@ fn enumerations_are_those_of_core() {
         ("ADALOSS_RULE_NORMAL", Rule::Normal as i64),
         ("ADALOSS_RULE_RANGE", Rule::Range as i64),
         ("ADALOSS_RULE_JOIN", Rule::Join as i64),
+        ("ADALOSS_CAUSE_NONE", adaloss::adaloss_verdict::from(Verdict::Apply).cause.into()),
+        ("ADALOSS_CAUSE_NON_FINITE", cause(Cause::NonFinite)),
+        ("ADALOSS_CAUSE_OVERFLOW", cause(Cause::Overflow)),
+        ("ADALOSS_CAUSE_FAILED", cause(Cause::Failed)),
+        ("ADALOSS_CAUSE_UNCOUNTED", cause(Cause::Uncounted)),
+        ("ADALOSS_CAUSE_LENGTH", cause(Cause::Length)),
+        ("ADALOSS_CAUSE_NOTHING", cause(Cause::Nothing)),
     ];
     for (name, number) in enumerated {
         same(name, number);
@@ -351,7 +363,7 @@ fn enumerations_are_those_of_core() {
     let in_header = |prefix: &str| header.keys().filter(|name| name.starts_with(prefix)).count();
     let listed =
         |prefix: &str| enumerated.iter().filter(|(name, _)| name.starts_with(prefix)).count();
-    for prefix in ["ADALOSS_TRIGGER_", "ADALOSS_RULE_"] {
+    for prefix in ["ADALOSS_TRIGGER_", "ADALOSS_RULE_", "ADALOSS_CAUSE_"] {
         assert_eq!(in_header(prefix), listed(prefix), "{prefix}... that core does not have");
     }
     let version =

@@ -28,9 +28,9 @@ pub struct Apply {
 
 impl Apply {
     /// Narrows one value and counts what became of it; `index` is its place in the whole tensor.
-    pub fn element(&self, x: f32, index: u32, outcome: &mut Outcome) -> u32 {
+    pub fn element(&self, x: f32, index: u64, outcome: &mut Outcome) -> u32 {
         let noise = match self.narrowing.rounding {
-            Rounding::Stochastic => self.noise.word(index),
+            Rounding::Stochastic => self.noise.word_at(index),
             Rounding::NearestEven | Rounding::TowardZero => 0,
         };
         let Narrowed { bits, fate } = self.narrowing.narrow(x, self.shift.log2(), noise);
@@ -65,7 +65,7 @@ impl Apply {
         &self,
         from: &[f32],
         to: &mut [F],
-        first: u32,
+        first: u64,
         outcome: &mut Outcome,
     ) -> Result<(), ApplyError> {
         if from.len() != to.len() {
@@ -79,8 +79,8 @@ impl Apply {
         let shift = self.shift.log2();
         let Some(lanes) = Lanes::new(narrowing, shift) else {
             let mut counts = Outcome::EMPTY;
-            for (i, (&x, to)) in (0..).zip(from.iter().zip(to)) {
-                let word = self.noise.word(first.wrapping_add(i));
+            for (i, (&x, to)) in (0_u64..).zip(from.iter().zip(to)) {
+                let word = self.noise.word_at(first.wrapping_add(i));
                 *to = put(narrowing, x, shift, word, &mut counts);
             }
             outcome.merge(&counts);
@@ -269,7 +269,8 @@ fn check_encoding<F: Element>(narrowing: Narrowing) -> Result<(), ApplyError> {
 /// One run over a tensor's f32 values on their way into low precision.
 ///
 /// A tensor is run over once; twice when its cell calibrates, first to measure and then to store;
-/// and once more when it overflows.  The values have to be the same each time.  [`apply`](Self::apply)
+/// and once more when it overflows.  The values have to be the same each time; another number of them makes the step
+/// unusable.  [`apply`](Self::apply)
 /// does what is asked for; a kernel of one's own reads [`shift`](Self::shift) and
 /// [`stores`](Self::stores) and fills what [`counters`](Self::counters) returns.
 #[derive(Debug)]
@@ -277,8 +278,9 @@ pub struct Pass<'a> {
     incoming: Scale,
     outgoing: Scale,
     apply: Apply,
-    next: u32,
+    next: u64,
     stores: bool,
+    is_counted: bool,
     outcome: &'a mut Outcome,
     histogram: Option<&'a mut Histogram>,
 }
@@ -293,7 +295,16 @@ impl<'a> Pass<'a> {
     ) -> Self {
         let apply = Apply { narrowing, shift: Shift::NONE, noise: Noise::default() };
         let histogram = Some(histogram);
-        Self { incoming, outgoing: incoming, apply, next: 0, stores: false, outcome, histogram }
+        Self {
+            incoming,
+            outgoing: incoming,
+            apply,
+            next: 0,
+            stores: false,
+            is_counted: false,
+            outcome,
+            histogram,
+        }
     }
 
     /// Makes a pass that stores, from the scale `incoming` to the scale `outgoing`.
@@ -305,7 +316,16 @@ impl<'a> Pass<'a> {
         outcome: &'a mut Outcome,
     ) -> Self {
         let apply = Apply { narrowing, shift: outgoing / incoming, noise };
-        Self { incoming, outgoing, apply, next: 0, stores: true, outcome, histogram: None }
+        Self {
+            incoming,
+            outgoing,
+            apply,
+            next: 0,
+            stores: true,
+            is_counted: false,
+            outcome,
+            histogram: None,
+        }
     }
 
     /// Returns the scale that the f32 values carry.
@@ -340,13 +360,23 @@ impl<'a> Pass<'a> {
 
     /// Returns what the pass fills: always an outcome, when it measures a histogram too.
     pub fn counters(&mut self) -> (&mut Outcome, Option<&mut Histogram>) {
+        self.is_counted = true;
         (self.outcome, self.histogram.as_deref_mut())
+    }
+
+    /// Tells whether the pass was told of any values: by [`apply`](Self::apply), be it of none, or by whoever
+    /// asked for its [`counters`](Self::counters).
+    ///
+    /// A pass that was not makes a step unusable.
+    pub const fn is_counted(&self) -> bool {
+        self.is_counted
     }
 
     /// Does what the pass asks for with the tensor's next values: measures them, or narrows them
     /// into `to` and counts what became of them.
     ///
-    /// A tensor may come in several parts, in the order of its elements.
+    /// A tensor may come in several parts, in the order of its elements; one without elements comes as one
+    /// part without any.
     ///
     /// # Errors
     ///
@@ -356,12 +386,13 @@ impl<'a> Pass<'a> {
             return Err(ApplyError::Length { from: from.len(), to: to.len() });
         }
         check_encoding::<F>(self.apply.narrowing)?;
+        self.is_counted = true;
         if let Some(histogram) = &mut self.histogram {
             histogram.observe(from, self.incoming);
         }
         if self.stores {
             self.apply.slice(from, to, self.next, self.outcome)?;
-            self.next = self.next.wrapping_add(from.len() as u32);
+            self.next = self.next.wrapping_add(from.len() as u64);
         }
         Ok(())
     }
@@ -400,3 +431,26 @@ impl fmt::Display for ApplyError {
 }
 
 impl core::error::Error for ApplyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{E5M2, Format};
+
+    /// A tensor that comes in parts has words of its own beyond 2^32 elements.
+    #[test]
+    fn the_parts_of_a_pass_run_on_beyond_2_to_the_32() {
+        let narrowing = Narrowing::to(Format::E5M2).with_rounding(Rounding::Stochastic);
+        let noise = Noise { seed: 1, stream: 2 };
+        let (mut outcome, mut found) = (Outcome::EMPTY, [E5M2::ZERO; 80]);
+        let mut pass = Pass::storing(narrowing, noise, Scale::ONE, Scale::ONE, &mut outcome);
+        pass.next = (1 << 32) - 40;
+        for part in found.chunks_mut(20) {
+            assert_eq!(pass.apply(&[1.125; 20], part), Ok(()));
+        }
+        for (place, found) in ((1 << 32) - 40..).zip(found) {
+            let is_up = noise.word_at(place) < 1 << 31;
+            assert_eq!(found.0, if is_up { 0x3d } else { 0x3c });
+        }
+    }
+}

@@ -131,6 +131,22 @@ pub enum Cause {
     NonFinite,
     /// Finite values overflowed, and no replay was possible.
     Overflow,
+    /// A visit ended in an error: its pass failed, or there is no such cell or join.
+    Failed,
+    /// A pass narrowed nothing: it neither called [`Pass::apply`](crate::apply::Pass::apply) nor asked for
+    /// [`Pass::counters`](crate::apply::Pass::counters).
+    Uncounted,
+    /// The passes of one visit were over different numbers of values.
+    Length,
+    /// The step visited no gradient and met no weight gradient.
+    Nothing,
+}
+
+impl Cause {
+    /// Tells whether a scale that is too large can be the cause, as opposed to a mistake of the caller's.
+    pub(crate) const fn is_numeric(self) -> bool {
+        matches!(self, Self::NonFinite | Self::Overflow)
+    }
 }
 
 impl fmt::Display for Cause {
@@ -138,6 +154,10 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::NonFinite => "non-finite values",
             Self::Overflow => "overflow",
+            Self::Failed => "a visit that failed",
+            Self::Uncounted => "a pass that narrowed nothing",
+            Self::Length => "passes over different numbers of values",
+            Self::Nothing => "no gradient was visited",
         })
     }
 }
@@ -146,11 +166,11 @@ impl fmt::Display for Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a step that is not usable must not reach the weights"]
 pub enum Verdict {
-    /// Every gradient is finite: update the weights.
+    /// Every gradient that was visited is finite: update the weights.
     Apply,
     /// Leave the weights, the optimizer's state and its counters as they are.
     Skip {
-        /// The first place, in backward order, that was not usable.
+        /// The first place, in backward order, that was not usable; the loss where nothing was visited.
         layer: Place,
         /// What was wrong there.
         cause: Cause,
@@ -158,7 +178,7 @@ pub enum Verdict {
     /// Skip, and stop training: as many steps in a row as the configuration allows were skipped,
     /// and no scale will help.
     Stop {
-        /// The first place, in backward order, that was not usable.
+        /// The first place, in backward order, that was not usable; the loss where nothing was visited.
         layer: Place,
         /// What was wrong there.
         cause: Cause,
@@ -172,14 +192,22 @@ impl fmt::Display for Verdict {
         match self {
             Self::Apply => f.write_str("every gradient is finite"),
             Self::Skip { layer, cause } => {
-                write!(f, "the step has to be skipped: {cause} in {layer}")
+                f.write_str("the step has to be skipped: ")?;
+                write_found(f, layer, cause)
             }
             Self::Stop { layer, cause, skipped } => {
-                write!(
-                    f,
-                    "training cannot go on: {cause} in {layer}, after {skipped} skipped steps in a row"
-                )
+                f.write_str("training cannot go on: ")?;
+                write_found(f, layer, cause)?;
+                write!(f, ", after {skipped} skipped steps in a row")
             }
         }
+    }
+}
+
+/// Writes what was wrong, and where if it was anywhere.
+fn write_found(f: &mut fmt::Formatter<'_>, layer: &Place, cause: &Cause) -> fmt::Result {
+    match cause {
+        Cause::Nothing => write!(f, "{cause}"),
+        _ => write!(f, "{cause} in {layer}"),
     }
 }

@@ -45,13 +45,45 @@ fn a_slice_is_its_elements() {
                 let mut outcome = Outcome::EMPTY;
                 let chunks = VALUES.chunks(parts).zip(narrowed.chunks_mut(parts));
                 for (nth, (from, to)) in chunks.enumerate() {
-                    apply.slice(from, to, (nth * parts) as u32, &mut outcome).unwrap();
+                    apply.slice(from, to, (nth * parts) as u64, &mut outcome).unwrap();
                 }
                 assert!(narrowed.iter().map(|x| Element::to_bits(*x)).eq(expected.iter().copied()));
                 assert_eq!(outcome, alone);
             }
         }
     }
+}
+
+/// Places of a tensor run on beyond 2^32, with words of their own: none of them is that of a place 2^32 before.
+#[test]
+fn a_tensor_may_have_more_than_2_to_the_32_elements() {
+    let apply = apply(Narrowing::to(Format::E5M2).with_rounding(Rounding::Stochastic), 0);
+    // Halfway between two numbers: a word decides.
+    let values = [1.125; 600];
+    let narrow = |first: u64| {
+        let mut narrowed = [E5M2::ZERO; 600];
+        let mut outcome = Outcome::EMPTY;
+        apply.slice(&values, &mut narrowed, first, &mut outcome).unwrap();
+        narrowed.map(|x| x.0)
+    };
+    let bits = |noise: Noise, places: std::ops::RangeInclusive<u32>| {
+        places.map(move |place| if noise.word(place) < 1 << 31 { 0x3d } else { 0x3c })
+    };
+    let beyond = Noise { seed: 7 ^ 0x85eb_ca6b, stream: 9 };
+    let across = bits(apply.noise, u32::MAX - 299..=u32::MAX).chain(bits(beyond, 0..=299));
+    assert!(narrow((1 << 32) - 300).into_iter().eq(across));
+    let mut outcome = Outcome::EMPTY;
+    for (place, found) in ((1 << 32) - 300..).zip(narrow((1 << 32) - 300)) {
+        assert_eq!(apply.element(1.125, place, &mut outcome), found.into());
+    }
+    let far = [0, 1 << 32, 1 << 33, 1 << 62, u64::MAX - 599].map(narrow);
+    for (nth, one) in far.iter().enumerate() {
+        assert!(far[..nth].iter().all(|other| {
+            (240..360).contains(&one.iter().zip(other).filter(|(a, b)| a == b).count())
+        }));
+    }
+    // Where the count of places ends, it goes on from zero.
+    assert_eq!(narrow(u64::MAX - 299)[300..], narrow(0)[..300]);
 }
 
 /// Slices in which nothing is beyond the format, for which there is a shorter way: every number of the

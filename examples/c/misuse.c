@@ -320,10 +320,13 @@ typedef struct mistake {
         COUNTS_WRONGLY,
         SPOILS_THE_HISTOGRAM,
         SPOILS_IT_AND_FAILS,
-        COUNTS_FOR_ANOTHER
+        COUNTS_FOR_ANOTHER,
+        NARROWS_NOTHING,
+        GROWS
     } kind;
     adaloss_scaler *scaler;
     adaloss_pass *kept;
+    size_t count; /* of the values that a tensor that grows has */
 } mistake;
 
 static adaloss_code pass(void *context, adaloss_pass *running)
@@ -376,6 +379,10 @@ static adaloss_code pass(void *context, adaloss_pass *running)
             request.histogram->narrowing.format.encoding = ADALOSS_E4M3;
         }
         return ADALOSS_OK;
+    case NARROWS_NOTHING:
+        return ADALOSS_OK;
+    case GROWS:
+        return adaloss_apply_pass(running, VALUES, made->count++, halves);
     }
     return code;
 }
@@ -393,6 +400,10 @@ static void verdict_texts(void)
     const adaloss_verdict skip = {ADALOSS_VERDICT_SKIP, ADALOSS_CAUSE_OVERFLOW, {ADALOSS_LAYER, 3}, 0, 0};
     const adaloss_verdict longest = {ADALOSS_VERDICT_STOP, ADALOSS_CAUSE_NON_FINITE, {ADALOSS_WEIGHT, UINT32_MAX},
                                      UINT32_MAX, 0};
+    const adaloss_verdict longer = {ADALOSS_VERDICT_STOP, ADALOSS_CAUSE_LENGTH, {ADALOSS_WEIGHT, UINT32_MAX},
+                                    UINT32_MAX, 0};
+    const adaloss_verdict beyond = {ADALOSS_VERDICT_SKIP, ADALOSS_CAUSE_NOTHING + 1, {ADALOSS_LOSS, 0}, 0, 0};
+    const adaloss_verdict nothing = {ADALOSS_VERDICT_SKIP, ADALOSS_CAUSE_NOTHING, {ADALOSS_LOSS, 0}, 0, 0};
     const adaloss_verdict none = {3, 0, {ADALOSS_LOSS, 0}, 0, 0};
     const adaloss_verdict without_cause = {ADALOSS_VERDICT_SKIP, ADALOSS_CAUSE_NONE, {ADALOSS_LAYER, 3}, 0, 0};
     char text[ADALOSS_VERDICT_TEXT_BYTES] = "as it was";
@@ -407,6 +418,10 @@ static void verdict_texts(void)
     EXPECT(ADALOSS_OK, adaloss_verdict_text(&skip, text, strlen(right) + 1));
     EXPECT(ADALOSS_OK, strcmp(text, right));
     EXPECT(ADALOSS_OK, adaloss_verdict_text(&longest, text, sizeof text));
+    EXPECT(ADALOSS_OK, adaloss_verdict_text(&longer, text, sizeof text));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_verdict_text(&beyond, text, sizeof text));
+    EXPECT(ADALOSS_OK, adaloss_verdict_text(&nothing, text, sizeof text));
+    EXPECT(ADALOSS_OK, strcmp(text, "the step has to be skipped: no gradient was visited"));
 }
 
 /* What is wrong while records are shown: only that they are the scaler's. */
@@ -420,6 +435,68 @@ static void keep_record(void *context, adaloss_place place, const adaloss_record
         EXPECT(ADALOSS_OK, ADALOSS_ERROR_ENUM);
     }
     made->kept = NULL;
+}
+
+/* A verdict that names this kind of place and this cause. */
+static void unusable(const adaloss_verdict *verdict, uint32_t place, uint32_t cause)
+{
+    EXPECT(ADALOSS_VERDICT_SKIP, (adaloss_code)verdict->kind);
+    EXPECT((adaloss_code)place, (adaloss_code)verdict->place.kind);
+    EXPECT((adaloss_code)cause, (adaloss_code)verdict->cause);
+}
+
+/* Visits that are refused, or whose passes do not do what they say: the step is not usable, the next one is. */
+static void steps_that_must_not_be_used(adaloss_scaler *scaler, mistake *made)
+{
+    const int32_t branches[2] = {0, 1};
+    adaloss_verdict verdict;
+    int32_t log2;
+    int nth;
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
+    unusable(&verdict, ADALOSS_LOSS, ADALOSS_CAUSE_NOTHING);
+    for (nth = 0; nth < 7; nth++) {
+        const uint32_t cause = nth == 5   ? ADALOSS_CAUSE_UNCOUNTED
+                               : nth == 6 ? ADALOSS_CAUSE_LENGTH
+                                          : ADALOSS_CAUSE_FAILED;
+        EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+        made->kind = NO_MISTAKE;
+        EXPECT(ADALOSS_OK, adaloss_scaler_loss(scaler, NULL, pass, made, &log2));
+        switch (nth) {
+        case 0:
+            EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_layer(scaler, 0, 127, NULL, pass, made, &log2));
+            break;
+        case 1:
+            EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_layer(scaler, 0, log2, NULL, NULL, made, &log2));
+            break;
+        case 2:
+            EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_join(scaler, 0, NULL, 2, pass, made, &log2));
+            break;
+        case 3:
+            EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_join(scaler, CELLS, branches, 2, pass, made, &log2));
+            break;
+        case 4:
+            made->kind = FAILS;
+            EXPECT(ADALOSS_USER + 7, adaloss_scaler_layer(scaler, 0, log2, NULL, pass, made, &log2));
+            break;
+        case 5:
+            made->kind = NARROWS_NOTHING;
+            EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 0, log2, NULL, pass, made, &log2));
+            break;
+        default:
+            made->kind = GROWS;
+            EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 0, log2, NULL, pass, made, &log2));
+        }
+        EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
+        unusable(&verdict, ADALOSS_LAYER, cause);
+        EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+        made->kind = NO_MISTAKE;
+        EXPECT(ADALOSS_OK, adaloss_scaler_micro_batch(scaler, 7));
+        EXPECT(ADALOSS_OK, adaloss_scaler_loss(scaler, NULL, pass, made, &log2));
+        EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
+        EXPECT(ADALOSS_VERDICT_APPLY, (adaloss_code)verdict.kind);
+    }
+    made->kind = NO_MISTAKE;
 }
 
 static void scalers(void)
@@ -441,7 +518,7 @@ static void scalers(void)
     uint64_t underflow;
     uint32_t cause;
     int32_t log2 = 99;
-    mistake made = {NO_MISTAKE, &scaler, NULL};
+    mistake made = {NO_MISTAKE, &scaler, NULL, 1};
 
     EXPECT(ADALOSS_ERROR_NOT_INITIALISED, adaloss_scaler_begin(&scaler));
     EXPECT(ADALOSS_ERROR_NOT_INITIALISED, adaloss_scaler_clear(&scaler));
@@ -465,6 +542,7 @@ static void scalers(void)
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_seen(&scaler, loss, &seen));
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_first_bad(&scaler, &bad, &cause));
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_sums_overflowed(&scaler, loss));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_micro_batch(&scaler, 0));
     EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
     EXPECT(ADALOSS_ERROR_STEP, adaloss_scaler_begin(&scaler));
     EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_seen(&scaler, nowhere, &seen));
@@ -516,11 +594,10 @@ static void scalers(void)
     if (made.kept != NULL) {
         EXPECT(ADALOSS_OK, ADALOSS_ERROR_NO_PASS); /* no record was shown */
     }
-    if (verdict.kind != ADALOSS_VERDICT_APPLY) {
-        EXPECT(ADALOSS_OK, ADALOSS_ERROR_STEP);
-    }
+    unusable(&verdict, ADALOSS_LOSS, ADALOSS_CAUSE_FAILED);
     EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_totals(&scaler, NULL));
     EXPECT(ADALOSS_OK, adaloss_scaler_totals(&scaler, &totals));
+    steps_that_must_not_be_used(&scaler, &made);
 
     memset(&cells[2], 0xff, sizeof cells[2]);
     EXPECT(ADALOSS_ERROR_CELL, adaloss_scaler_begin(&scaler));

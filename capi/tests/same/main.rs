@@ -214,5 +214,17 @@ fn same_verdict(found: &adaloss_verdict, expected: Verdict) {
         Place::Weight(id) => (2, id),
     };
     assert_eq!((found.place.kind, found.place.cell as usize), (of_place, cell));
-    assert_eq!(found.cause, if cause == Cause::NonFinite { 1 } else { 2 });
+    assert_eq!(found.cause, cause_number(cause));
+}
+
+/// The number that the header gives a cause.
+fn cause_number(cause: Cause) -> u32 {
+    match cause {
+        Cause::NonFinite => 1,
+        Cause::Overflow => 2,
+        Cause::Failed => 3,
+        Cause::Uncounted => 4,
+        Cause::Length => 5,
+        Cause::Nothing => 6,
+    }
 }

@@ -71,6 +71,8 @@ fn visit_core(
         if *fails {
             return Err(None);
         }
+        // A tensor of no values is no parts; the function in C asks for its counters too.
+        let _ = pass.counters();
         let mut bits = Vec::new();
         for part in values.chunks(values.len().div_ceil(*parts).max(1)) {
             bits.extend(narrow(part, pass).map_err(Some)?);
@@ -315,7 +317,7 @@ fn exchange(step: &mut Step<'_>, scaler: &mut adaloss_scaler, generator: &mut Sp
     match step.first_bad() {
         None => assert_eq!((code, place.kind, cause), (ADALOSS_NONE, 9, 9)),
         Some((first, found)) => {
-            let number = if found == Cause::NonFinite { 1 } else { 2 };
+            let number = super::cause_number(found);
             assert_eq!((code, place, cause), (ADALOSS_OK, place_of(first), number));
             let origin = places().nth(generator.below(1 + CELLS)).unwrap();
             let was_visited = step.seen(origin).visited;

@@ -10,7 +10,7 @@ use crate::{each_element, entries};
 type Pass = apply::Pass<'static>;
 
 entries! {
-    "apply::Apply::element" => fn(&Apply, f32, u32, &mut Outcome) -> u32 = Apply::element;
+    "apply::Apply::element" => fn(&Apply, f32, u64, &mut Outcome) -> u32 = Apply::element;
 
     "apply::Pass::measuring" => fn(
         Narrowing,
@@ -31,6 +31,7 @@ entries! {
     "apply::Pass::narrowing" => fn(&Pass) -> Narrowing = Pass::narrowing;
     "apply::Pass::noise" => fn(&Pass) -> Noise = Pass::noise;
     "apply::Pass::stores" => fn(&Pass) -> bool = Pass::stores;
+    "apply::Pass::is_counted" => fn(&Pass) -> bool = Pass::is_counted;
     "apply::Pass::counters" => fn(&mut Pass) -> (&mut Outcome, Option<&mut Histogram>) =
         Pass::counters;
 }
@@ -40,7 +41,7 @@ each_element! {
         &Apply,
         &[f32],
         &mut [F],
-        u32,
+        u64,
         &mut Outcome,
     ) -> Result<(), ApplyError> = Apply::slice;
     "apply::Apply::straight" => fn(&Apply) -> Option<Straight<F>> = Apply::straight;

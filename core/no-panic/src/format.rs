@@ -35,12 +35,14 @@ entries! {
     "format::Narrowing::shifts" => fn(Narrowing, f32) -> Option<Shifts> = Narrowing::shifts;
 
     "format::Noise::word" => fn(Noise, u32) -> u32 = Noise::word;
+    "format::Noise::word_at" => fn(Noise, u64) -> u32 = Noise::word_at;
 }
 
 each_element! {
     "format::Element::to_bits" => fn(F) -> u32 = Element::to_bits;
     "format::Element::from_bits" => fn(u32) -> F = Element::from_bits;
     "format::Element::widen" => fn(F) -> f32 = Element::widen;
+    "format::Element::nearest" => fn(f64) -> F = Element::nearest;
     "format::Element::narrow" => fn(f32, Narrowing, i32, u32) -> F = Element::narrow;
     "format::Element::mul_add" => fn(F, F, f32) -> f32 = Element::mul_add;
     "format::Element::min_value" => fn() -> F = Bounded::min_value;

@@ -103,6 +103,7 @@ entries! {
     "scaler::Step::unscaled" => fn(&mut Step, usize, &Unscaled) = Step::unscaled;
     "scaler::Step::sums_overflowed" => fn(&mut Step, Place) = Step::sums_overflowed;
     "scaler::Step::reject" => fn(&mut Step, Place, Cause) = Step::reject;
+    "scaler::Step::micro_batch" => fn(&mut Step, u32) = Step::micro_batch;
     "scaler::Step::last" => fn(&Step) -> Option<&Visit> = Step::last;
     "scaler::Step::histogram" => fn(&Step) -> &Histogram = Step::histogram;
     "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;

@@ -48,6 +48,32 @@ pub trait Element:
         Self::from_bits(bits)
     }
 
+    /// Rounds an f64 to the nearest number, ties to the even one, once.
+    ///
+    /// What is beyond the largest finite number becomes infinity, or NaN in an encoding without one; zeros and what
+    /// underflows keep their sign, and a NaN becomes the quiet one of the same sign.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use adaloss_core::format::{Element, bf16};
+    /// let x = f64::from(f32::from_bits(0x8370_8004)); // just beyond the middle between two numbers
+    /// assert_eq!(bf16::nearest(x).to_bits(), 0x8371);
+    /// ```
+    #[inline]
+    fn nearest(x: f64) -> Self {
+        let sign = ((x.to_bits() >> 63) as u32) << (Self::ENCODING.bits() - 1);
+        if x.is_nan() {
+            return Self::from_bits(sign | Self::ENCODING.nan_bits());
+        }
+        let near = x as f32;
+        let rounded = match Self::ENCODING {
+            Encoding::Binary32 => near,
+            _ => to_odd(x, near),
+        };
+        Self::narrow(rounded, Narrowing::to(Self::ENCODING.into()), 0, 0)
+    }
+
     /// Returns `accumulator + self * other` in f32.
     ///
     /// The product of two elements of 16 or 8 bits has at most 22 significant bits and is exact
@@ -57,6 +83,18 @@ pub trait Element:
     fn mul_add<B: Element>(self, other: B, accumulator: f32) -> f32 {
         accumulator + self.widen() * other.widen()
     }
+}
+
+/// Returns the f32 next to a number towards zero with its last bit set, or the number itself if it is an f32: which side
+/// of every number and of every middle of a format with fewer bits it is on is still to be seen.
+#[inline]
+fn to_odd(x: f64, near: f32) -> f32 {
+    let (exact, found) = (x.abs(), f64::from(near.abs()));
+    if found == exact {
+        return near;
+    }
+    let towards_zero = near.to_bits() - u32::from(found > exact);
+    f32::from_bits(towards_zero | 1)
 }
 
 /// Returns the dot product in f32, summed from the first element to the last.

@@ -7,6 +7,9 @@
 //!
 //! The [`Element`] trait is the typed side: storage that widens to f32, narrows with a stated
 //! rounding, and multiplies into an f32 accumulator.
+//!
+//! `f16` and `bf16` are those of the `half` crate.  Their own `from_f64` looks at the upper half of the f64
+//! alone, so that what lies just above a tie rounds down; [`Element::nearest`] rounds once.
 
 mod element;
 mod encoding;
@@ -18,6 +21,9 @@ mod noise;
 pub use element::{Element, dot};
 pub use encoding::Encoding;
 pub use fp8::{E4M3, E5M2};
+/// Storage of bfloat16 and binary16.
+///
+/// From an f64, [`Element::nearest`] rounds as IEEE 754 does; their own `from_f64` does not.
 pub use half::{bf16, f16};
 pub(crate) use lanes::{Lane, Lanes, Within, arithmetic_is_default};
 pub use narrowing::{Fate, Narrowed, Narrowing, Overflow, Rounding, Shifts};

@@ -37,7 +37,21 @@ impl Noise {
         }
         left
     }
+
+    /// Returns the random word of element `index` of a tensor that may have more than 2^32 of them.
+    ///
+    /// Below 2^32 it is [`word`](Self::word).  From there on the upper half of the index, times `0x85eb_ca6b`, changes the
+    /// key by an exclusive or, so that no two elements of a run share a counter and a key.
+    #[inline]
+    pub const fn word_at(self, index: u64) -> u32 {
+        let seed = self.seed ^ ((index >> 32) as u32).wrapping_mul(UPPER);
+        Self { seed, ..self }.word(index as u32)
+    }
 }
+
+/// Spreads the upper half of an index over the key: odd, so that no two halves give the same, and not the Weyl
+/// constant, by which keys move from round to round (the first multiplier of MurmurHash3's `fmix32`).
+const UPPER: u32 = 0x85eb_ca6b;
 
 #[cfg(test)]
 mod tests {
@@ -52,7 +66,24 @@ mod tests {
             (0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0xdd7c_e038),
         ];
         for (index, stream, seed, expected) in answers {
-            assert_eq!(Noise { seed, stream }.word(index), expected);
+            let noise = Noise { seed, stream };
+            assert_eq!((noise.word(index), noise.word_at(index.into())), (expected, expected));
         }
+    }
+
+    /// An index is a number of 64 bits, of which none is dropped.
+    #[test]
+    fn every_bit_of_an_index_changes_the_word() {
+        let noise = Noise { seed: 17, stream: 3 };
+        for index in [0, 5, 0xffff_ffff] {
+            let mut words =
+                (0..64).map(|bit| noise.word_at(index ^ (1 << bit))).collect::<std::vec::Vec<_>>();
+            words.push(noise.word_at(index));
+            words.sort_unstable();
+            words.dedup();
+            assert_eq!(words.len(), 65);
+        }
+        let key = 17 ^ 0x85eb_ca6b;
+        assert_eq!(noise.word_at((1 << 32) + 9), Noise { seed: key, stream: 3 }.word(9));
     }
 }

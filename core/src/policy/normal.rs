@@ -3,6 +3,10 @@
 //! Source: Zhao, Vogel, Ahmed 2019, section 4, and `get_loss_scale_by_approx_range` of the authors'
 //! `ada_loss` package, whose arithmetic (f64 scalars on f32 statistics) this file repeats.  Where
 //! the code departs from the paper, it follows the code and says so.
+//!
+//! It does not follow it where there is no deviation: the authors' factor is then 1, or follows from what
+//! rounding left of the deviation, and a constant gradient below the format's numbers vanishes.  Here the
+//! share that may underflow lies at the one magnitude there is, which is brought to the smallest number.
 
 use core::f64::consts::SQRT_2;
 
@@ -93,7 +97,7 @@ impl Normal {
         Ok(())
     }
 
-    /// Returns the factor that the model asks for, before caps; 1 where there is nothing to model.
+    /// Returns the factor that the model asks for, before caps; 1 where there is nothing to model, as in zeros.
     ///
     /// `None` where an operand has non-finite elements.
     pub fn factor(&self, operands: &Operands) -> Option<f32> {
@@ -117,11 +121,13 @@ impl Normal {
         };
         // The authors' code leaves out "- (mean_g mean_w)^2": this is the root mean square of the
         // product, which overestimates sigma and so asks for a smaller scale.
-        let sigma = libm::sqrt(g_square * w_square) as f32;
+        let exact = libm::sqrt(g_square * w_square);
+        // As they round it, unless nothing is left.
+        let sigma = Some(f64::from(exact as f32)).filter(|&sigma| sigma > 0.0).unwrap_or(exact);
         let fan_in = f64::from(fan_in);
         let max_product = f32::from_bits(g.max_bits) * f32::from_bits(w.max_bits);
         Some(self.gaussian(
-            f64::from(sigma) * libm::sqrt(0.5 * fan_in),
+            sigma * libm::sqrt(0.5 * fan_in),
             f64::from(self.largest) / fan_in / f64::from(max_product),
         ))
     }
@@ -131,6 +137,9 @@ impl Normal {
             return None;
         }
         let sigma = g.moments.standard_deviation().unwrap_or(0.0) as f32;
+        if sigma == 0.0 {
+            return Some(self.constant(g.max_bits));
+        }
         let limit = f64::from(self.largest) / f64::from(f32::from_bits(g.max_bits));
         Some(self.gaussian(f64::from(sigma), limit))
     }
@@ -144,12 +153,22 @@ impl Normal {
         };
         let sigma = sigma as f32;
         if sigma == 0.0 {
-            return Some(1.0);
+            return Some(self.constant(g.max_bits));
         }
         let distance = libm::log(f64::from(self.smallest)) as f32 - mean as f32;
         let wanted = libm::exp(f64::from(distance) - f64::from(sigma) * self.log_normal_factor);
         let limit = f64::from(self.largest) / f64::from(f32::from_bits(g.max_bits));
         Some(wanted.max(1.0).min(limit) as f32)
+    }
+
+    /// The factor that puts the only magnitude there is at the smallest number, at least 1; 1 of zeros.
+    fn constant(&self, max_bits: u32) -> f32 {
+        let magnitude = f64::from(f32::from_bits(max_bits));
+        if magnitude == 0.0 {
+            return 1.0;
+        }
+        let limit = f64::from(self.largest) / magnitude;
+        (f64::from(self.smallest) / magnitude).max(1.0).min(limit) as f32
     }
 
     /// The factor that puts the tolerated share of a Gaussian below the smallest number, at least 1

@@ -13,8 +13,8 @@ pub(super) const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_H
 const MAGIC: [u8; 8] = *b"adaloss\0";
 const VERSION: u32 = 2;
 
-/// Magic, version, capacity, cells in use, digest of the configuration; totals, visits, skips.
-const HEADER: usize = 8 + 4 * 4 + 5 * 8 + 2 * 4;
+/// Magic, version, capacity, cells in use, digest of the configuration; totals, skips.
+const HEADER: usize = 8 + 4 * 4 + 5 * 8 + 4;
 
 impl<const CELLS: usize> LossScaler<CELLS> {
     /// The size of a checkpoint, whatever the number of cells in use.
@@ -82,13 +82,12 @@ impl State {
         let config = config_digest(&self.config);
         let words = [VERSION, cells.len() as u32, in_use.len() as u32, config];
         let counters = [steps, skipped, recovered, certificates, broken];
-        let progress = [self.visits, self.skipped_in_row];
         let unused = core::iter::repeat_n([0; Cell::BYTES], cells.len() - in_use.len());
         let bytes = MAGIC
             .into_iter()
             .chain(words.into_iter().flat_map(u32::to_le_bytes))
             .chain(counters.into_iter().flat_map(u64::to_le_bytes))
-            .chain(progress.into_iter().flat_map(u32::to_le_bytes))
+            .chain(self.skipped_in_row.to_le_bytes())
             .chain(self.loss.to_bytes())
             .chain(in_use.iter().flat_map(Cell::to_bytes))
             .chain(unused.flatten());
@@ -154,7 +153,6 @@ impl State {
             certificates: reader.u64().ok_or(truncated)?,
             broken: reader.u64().ok_or(truncated)?,
         };
-        let visits = reader.u32().ok_or(truncated)?;
         let skipped_in_row = reader.u32().ok_or(truncated)?;
         if !are_possible(&self.config, &totals, skipped_in_row) {
             return Err(CheckpointError::Counts);
@@ -178,7 +176,7 @@ impl State {
             *to = reader.cell(&self.config, index)?;
         }
         self.histogram.clear();
-        (self.loss, self.totals, self.visits) = (loss, totals, visits);
+        (self.loss, self.totals) = (loss, totals);
         (self.skipped_in_row, self.in_use) = (skipped_in_row, in_use);
         // What a step under way had shown is of no use without the step.
         self.progress = Progress { has_seen: true, ..Progress::default() };

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     policy::{self, Cell, Config, Record, Seen},
     statistics::Histogram,
-    unscale::{Place, Verdict},
+    unscale::{Cause, Place, Verdict},
 };
 
 /// A loss scaler whose cells lie in memory of the caller: for a model whose number of tensors is
@@ -37,8 +37,6 @@ pub struct State {
     pub(super) config: Config,
     pub(super) loss: Cell,
     pub(super) totals: Totals,
-    /// Counts every visit, wrapping: the stream of stochastic rounding.
-    pub(super) visits: u32,
     pub(super) skipped_in_row: u32,
     /// Cells that were visited, and those before them.
     pub(super) in_use: usize,
@@ -56,7 +54,6 @@ impl State {
             config,
             loss: config.cell(),
             totals: Totals::default(),
-            visits: 0,
             skipped_in_row: 0,
             in_use: 0,
             progress: Progress::default(),
@@ -169,7 +166,6 @@ impl State {
     /// Counts a visit; returns its line of the log, if it decided.
     pub(super) fn record(&mut self) -> Option<Decision> {
         let visit = self.progress.last?;
-        self.visits = self.visits.wrapping_add(1);
         count(&mut self.totals.recovered, visit.replayed);
         count(&mut self.totals.certificates, visit.certificate.is_some());
         count(&mut self.totals.broken, visit.broke_promise);
@@ -186,7 +182,10 @@ impl State {
         cells: &mut [Cell],
         record: &mut dyn FnMut(Place, Record),
     ) -> Verdict {
-        let Progress { bad, overflowed, .. } = core::mem::take(&mut self.progress);
+        let Progress { mut bad, overflowed, has_visited, .. } = core::mem::take(&mut self.progress);
+        if !has_visited {
+            bad.get_or_insert((Place::Loss, Cause::Nothing));
+        }
         if self.config.policy().follows_maxima() {
             let in_use = self.in_use.min(cells.len());
             let layers = cells.iter_mut().take(in_use).enumerate();
@@ -201,7 +200,10 @@ impl State {
                 }
             }
         }
-        policy::step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
+        // A mistake of the caller's says nothing of the scale.
+        if overflowed || bad.is_none() {
+            policy::step(&self.config, !overflowed, &mut self.loss);
+        }
         count(&mut self.totals.steps, true);
         let Some((layer, cause)) = bad else {
             self.skipped_in_row = 0;

@@ -19,6 +19,17 @@ use crate::{
 };
 
 /// A training step under way.
+///
+/// A visit that ends in an error makes the step unusable, and so does one of which a pass narrowed nothing, or whose
+/// passes were over different numbers of values: what left the layer is not a gradient of this step.  The
+/// verdict names the place and the [`Cause`].  A step is not mended by visiting the place again; drop it, or finish it, and
+/// begin another.  A step that visited nothing, and met no weight gradient, is not usable either.
+///
+/// What nothing can notice: a pass that narrows other values than it measured, as many of them; one that asks for its
+/// counters and casts by itself; a gradient that is not visited; a weight gradient that the step is not told of.
+///
+/// Several tensors may share a cell in a step, as those of a shared weight do: one scale serves them, and suits the
+/// largest.  A step that is dropped counts for nothing.
 #[derive(Debug)]
 #[must_use = "only a finished step tells whether it is usable"]
 pub struct Step<'s> {
@@ -34,11 +45,55 @@ pub(super) type Log<'s> = Option<&'s mut DequeView<Decision>>;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
     pub(super) bad: Option<(Place, Cause)>,
+    /// Whether values or sums overflowed or were not finite, as they are where a scale is too large.
     pub(super) overflowed: bool,
+    /// Whether there was a visit, here or on a machine that shares the step, or a weight gradient.
+    pub(super) has_visited: bool,
     /// Whether cells hold what this step showed.
     pub(super) has_seen: bool,
     pub(super) tiny: u64,
     pub(super) last: Option<Visit>,
+    pub(super) streams: Streams,
+}
+
+/// Which words stochastic rounding takes: those of a step, a place, a micro-batch, and of the visits of one place in
+/// one micro-batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Streams {
+    micro_batch: u32,
+    /// Places that this micro-batch visited, each a bit that those share which are 256 apart.
+    visited: [u64; 4],
+    /// Visits of this micro-batch at a place that was visited before.
+    again: u32,
+}
+
+impl Streams {
+    /// Returns the stream of the next visit.
+    fn next(&mut self, step: u64, place: Place) -> u32 {
+        let place = match place {
+            Place::Loss => 0,
+            Place::Layer(id) | Place::Weight(id) => (id as u32).wrapping_add(1),
+        };
+        let bit = 1 << (place % 64);
+        let visited = &mut self.visited[(place / 64 % 4) as usize];
+        let mut again = 0;
+        if *visited & bit != 0 {
+            self.again = self.again.wrapping_add(1);
+            again = self.again;
+        }
+        *visited |= bit;
+        let parts = [step as u32, place, self.micro_batch, again];
+        parts.into_iter().fold(0, |stream: u32, part| fmix32(stream.wrapping_add(part)))
+    }
+}
+
+/// The last lines of MurmurHash3 (Austin Appleby, public domain): different words become different words.
+const fn fmix32(mut word: u32) -> u32 {
+    word ^= word >> 16;
+    word = word.wrapping_mul(0x85eb_ca6b);
+    word ^= word >> 13;
+    word = word.wrapping_mul(0xc2b2_ae35);
+    word ^ (word >> 16)
 }
 
 /// What happened at one visit of a tensor.
@@ -115,7 +170,7 @@ impl<'s> Step<'s> {
     ///
     /// # Errors
     ///
-    /// What `pass` returned; the cell is as it was.
+    /// What `pass` returned; the cell is as it was, and the step is not usable.
     pub fn loss<T: ?Sized, U, E>(
         &mut self,
         gradient: &T,
@@ -130,7 +185,7 @@ impl<'s> Step<'s> {
     ///
     /// # Errors
     ///
-    /// What `pass` returned; the cell is as it was.
+    /// What `pass` returned; the cell is as it was, and the step is not usable.
     pub fn loss_with<T: ?Sized, U, E>(
         &mut self,
         gradient: &T,
@@ -151,7 +206,7 @@ impl<'s> Step<'s> {
     ///
     /// # Errors
     ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
     ///
     /// # Examples
     ///
@@ -183,7 +238,7 @@ impl<'s> Step<'s> {
     ///
     /// # Errors
     ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
     pub fn loss_at_with<T: ?Sized, U, E>(
         &mut self,
         id: usize,
@@ -205,7 +260,7 @@ impl<'s> Step<'s> {
     ///
     /// # Errors
     ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
     pub fn layer<T, U, E>(
         &mut self,
         id: usize,
@@ -223,7 +278,7 @@ impl<'s> Step<'s> {
     ///
     /// # Errors
     ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was.
+    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
     pub fn layer_with<T, U, E>(
         &mut self,
         id: usize,
@@ -248,7 +303,7 @@ impl<'s> Step<'s> {
     /// # Errors
     ///
     /// There are fewer than two branches, `id` is no cell of this scaler, or what `pass` returned;
-    /// the cell is as it was.
+    /// the cell is as it was, and the step is not usable.
     ///
     /// # Examples
     ///
@@ -309,7 +364,7 @@ impl<'s> Step<'s> {
     /// # Errors
     ///
     /// There are fewer than two scales, `id` is no cell of this scaler, or what `pass` returned;
-    /// the cell is as it was.
+    /// the cell is as it was, and the step is not usable.
     pub fn join_scales<U, E>(
         &mut self,
         id: usize,
@@ -319,7 +374,10 @@ impl<'s> Step<'s> {
         let count = scales.clone().count();
         let common = match common_scale(scales.clone()) {
             Some(common) if count >= 2 => common,
-            _ => return Err(StepError::Branches { id, count }),
+            _ => {
+                self.reject(Place::Layer(id), Cause::Failed);
+                return Err(StepError::Branches { id, count });
+            }
         };
         let pick = |fits: Fits<'_>| join_target(scales.clone(), fits);
         self.visit(Place::Layer(id), common, Evidence::Join(&pick), pass)
@@ -404,8 +462,9 @@ impl<'s> Step<'s> {
     /// Takes note of what unscaling the weight gradient of layer `id` met, as [`unscale`](Self::unscale) does:
     /// for a weight gradient that is computed elsewhere.
     pub fn unscaled(&mut self, id: usize, met: &Unscaled) {
-        let tiny = &mut self.state.progress.tiny;
-        *tiny = tiny.saturating_add(met.tiny);
+        let progress = &mut self.state.progress;
+        progress.tiny = progress.tiny.saturating_add(met.tiny);
+        progress.has_visited |= met.elements > 0;
         if met.nonfinite > 0 {
             self.reject(Place::Weight(id), Cause::NonFinite);
         }
@@ -416,7 +475,23 @@ impl<'s> Step<'s> {
     ///
     /// The first place that was not usable stays the one that is named.
     pub fn reject(&mut self, place: Place, cause: Cause) {
-        self.state.progress.bad.get_or_insert((place, cause));
+        let progress = &mut self.state.progress;
+        progress.bad.get_or_insert((place, cause));
+        progress.overflowed |= cause.is_numeric();
+    }
+
+    /// Says which micro-batch of the step the next visits belong to, for stochastic rounding: then a micro-batch
+    /// is rounded alike whether it is the fourth on one machine or the only one on the fourth.
+    ///
+    /// Without this all visits belong to micro-batch 0.  Two visits of a place in one micro-batch, as a shared weight has
+    /// them, round with different words.  No other rounding depends on it.
+    ///
+    /// The [stream](Noise::stream) of a visit is `h(h(h(h(step) + place) + index) + again)`, modulo 2^32: `step` counts
+    /// finished steps, `place` is 0 for the loss and 1 more than its number for a cell, and `again` is 0 unless
+    /// the place was visited in this micro-batch before, and then counts such visits from 1.  Places 256 apart
+    /// are one in this.  `h` is `fmix32` of MurmurHash3.
+    pub fn micro_batch(&mut self, index: u32) {
+        self.state.progress.streams = Streams { micro_batch: index, ..Streams::default() };
     }
 
     /// Returns what happened at the last visit.
@@ -472,12 +547,28 @@ impl<'s> Step<'s> {
         if follows {
             cell.set_seen(seen);
             self.state.progress.has_seen = true;
+            self.state.progress.has_visited |= seen.visited;
         }
         Ok(())
     }
 
-    /// Visits one tensor: narrow, take note, narrow once more if that is needed, certify if that is due.
+    /// Visits one tensor, and takes note if that failed.
     fn visit<U, E>(
+        &mut self,
+        place: Place,
+        incoming: Scale,
+        evidence: Evidence<'_>,
+        pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
+    ) -> Result<Scaled<U>, StepError<E>> {
+        let left = self.try_visit(place, incoming, evidence, pass);
+        if left.is_err() {
+            self.reject(place, Cause::Failed);
+        }
+        left
+    }
+
+    /// Visits one tensor: narrow, take note, narrow once more if that is needed, certify if that is due.
+    fn try_visit<U, E>(
         &mut self,
         place: Place,
         incoming: Scale,
@@ -486,25 +577,31 @@ impl<'s> Step<'s> {
     ) -> Result<Scaled<U>, StepError<E>> {
         let config = self.state.config;
         let (policy, narrowing) = (config.policy(), config.narrowing());
-        let noise = Noise { seed: config.seed(), stream: self.state.visits };
         // The cell is written back at the end, so that a pass that fails changes nothing.
         let mut cell = self.state.cell_before(self.cells, place)?;
-        let mut passes = 0;
+        let step = self.state.totals.steps;
+        let stream = self.state.progress.streams.next(step, place);
+        let noise = Noise { seed: config.seed(), stream };
+        let (mut passes, mut over) = (0, Over::default());
         let certifies = policy.follows_maxima() && due(&config, &cell).is_some();
         if certifies {
             let histogram = &mut self.state.histogram;
             histogram.clear();
             let mut scratch = Outcome::EMPTY;
             passes += 1;
-            pass(&mut Pass::measuring(narrowing, incoming, &mut scratch, histogram))
-                .map_err(StepError::Pass)?;
+            let mut measuring = Pass::measuring(narrowing, incoming, &mut scratch, histogram);
+            pass(&mut measuring).map_err(StepError::Pass)?;
+            let is_counted = measuring.is_counted();
+            over.pass(is_counted, histogram.elements());
         }
         let mut store = |leaving: Scale| {
             passes += 1;
             let mut outcome = Outcome::EMPTY;
-            pass(&mut Pass::storing(narrowing, noise, incoming, leaving, &mut outcome))
-                .map(|value| (value, outcome))
-                .map_err(StepError::Pass)
+            let mut storing = Pass::storing(narrowing, noise, incoming, leaving, &mut outcome);
+            let value = pass(&mut storing).map_err(StepError::Pass)?;
+            let is_counted = storing.is_counted();
+            over.pass(is_counted, outcome.elements);
+            Ok((value, outcome))
         };
 
         let mut leaving = incoming;
@@ -550,6 +647,9 @@ impl<'s> Step<'s> {
         }
 
         self.state.progress.overflowed |= outcome.overflow > 0;
+        if let Some(cause) = over.mistake {
+            self.reject(place, cause);
+        }
         if outcome.nonfinite > 0 {
             self.reject(place, Cause::NonFinite);
         } else if outcome.overflow > 0 && narrowing.overflow == Overflow::Infinity {
@@ -574,6 +674,7 @@ impl<'s> Step<'s> {
     /// Keeps what a visit leaves behind.
     fn keep(&mut self, visit: Visit) {
         self.state.progress.last = Some(visit);
+        self.state.progress.has_visited = true;
         if let (Some(decision), Some(log)) = (self.state.record(), &mut self.log) {
             if log.is_full() {
                 log.pop_front();
@@ -584,7 +685,26 @@ impl<'s> Step<'s> {
     }
 }
 
-/// A visit that could not be made.
+/// How many values the passes of one visit were over.
+#[derive(Default)]
+struct Over {
+    elements: Option<u64>,
+    mistake: Option<Cause>,
+}
+
+impl Over {
+    /// Takes note of a pass.
+    fn pass(&mut self, is_counted: bool, elements: u64) {
+        let is_same = *self.elements.get_or_insert(elements) == elements;
+        if !is_counted {
+            self.mistake.get_or_insert(Cause::Uncounted);
+        } else if !is_same {
+            self.mistake.get_or_insert(Cause::Length);
+        }
+    }
+}
+
+/// A visit that could not be made: the step is not usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepError<E> {
     /// The caller's pass failed.

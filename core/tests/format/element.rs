@@ -192,3 +192,59 @@ fn eight_bit_storage_compares_bits_and_prints_values() {
     assert_eq!(format!("{} {:?}", E4M3(0x7e), E5M2(0xfc)), "448 E5M2(0xfc = -inf)");
     assert_eq!((f32::from(E5M2(0x3c)), E4M3::default()), (1.0, E4M3(0)));
 }
+
+/// Rounding from f64 in one go: at each number, at each middle between two and right beside it, as far beside as f64
+/// can tell.
+fn check_nearest<F: Element>() {
+    let encoding = F::ENCODING;
+    let sign_bit = 1 << (encoding.bits() - 1);
+    let largest = <F as Bounded>::max_value().to_bits();
+    let overflowed = match encoding {
+        Encoding::E4M3 => 0x7f,
+        _ => apfloat::round(encoding, f32::INFINITY, apfloat::Round::NearestTiesToEven),
+    };
+    let check = |x: f64, expected: u32| {
+        assert_eq!(F::nearest(x).to_bits(), expected, "{x:e} to {encoding:?}");
+        assert_eq!(F::nearest(-x).to_bits(), expected | sign_bit, "-{x:e} to {encoding:?}");
+    };
+    for bits in patterns::<F>().take_while(|&bits| bits <= largest) {
+        let number = apfloat::decode(encoding, bits);
+        check(number, bits);
+        check(number.next_up(), bits);
+        // The number that would come next, if there were one.
+        let (next, above) = if bits == largest {
+            (2.0 * number - apfloat::decode(encoding, bits - 1), overflowed)
+        } else {
+            (apfloat::decode(encoding, bits + 1), bits + 1)
+        };
+        let middle = (number + next) / 2.0;
+        check(middle, if bits % 2 == 0 { bits } else { above });
+        check(middle.next_down(), bits);
+        check(middle.next_up(), above);
+        check(next.next_down(), above);
+    }
+    check(f64::from_bits(1), 0);
+    check(f64::MAX, overflowed);
+    check(f64::INFINITY, overflowed);
+    for nan in [f64::NAN, f64::from_bits(0x7ff0_0000_0000_0001)] {
+        let [positive, negative] = [nan.abs(), -nan.abs()].map(|nan| F::nearest(nan));
+        assert!(positive.widen().is_nan());
+        assert_eq!(negative.to_bits(), positive.to_bits() | sign_bit);
+    }
+}
+
+#[test]
+fn an_f64_is_rounded_once() {
+    for_each_element!(check_nearest);
+}
+
+/// What the `half` crate makes of the same, which the documentation warns of: the lower half of an f64 is not looked at.
+#[test]
+fn the_storage_types_own_conversion_is_another() {
+    let above_a_middle = f64::from(f32::from_bits(0x8370_8004));
+    assert_eq!(bf16::nearest(above_a_middle).to_bits(), 0x8371);
+    assert_eq!(bf16::from_f64(above_a_middle).to_bits(), 0x8370);
+    let above_a_middle = 1.0 + 2.0_f64.powi(-11) + 2.0_f64.powi(-40);
+    assert_eq!(f16::nearest(above_a_middle).to_bits(), 0x3c01);
+    assert_eq!(f16::from_f64(above_a_middle).to_bits(), 0x3c00);
+}

@@ -74,6 +74,7 @@ impl Run {
             // What the record shows is the gradient before a bad value took its first place.
             let bad = match injected.text()? {
                 "inf" => f32::INFINITY,
+                "-inf" => f32::NEG_INFINITY,
                 "nan" => f32::NAN,
                 other => return Err(format!("unknown injection {other}")),
             };

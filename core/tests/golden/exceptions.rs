@@ -45,6 +45,10 @@ pub(crate) const RESCUE_RATIO: Reason =
 /// `abs_range` and `element_wise_range` of infinities.
 pub(crate) const INFINITE_OPERAND: Reason =
     Reason("Q13: non-finite operands give a factor of 0 or raise; here they are reported");
+/// A gradient of one magnitude and sign.
+pub(crate) const CONSTANT: Reason = Reason(
+    "a constant's factor is 1, or follows from rounding noise; here the constant is brought to u_min",
+);
 /// A factor that has no logarithm.
 pub(crate) const NOT_POSITIVE: Reason =
     Reason("a factor of 0, infinity, NaN, below 0 or beyond 2^±126 is no scale: an error here");

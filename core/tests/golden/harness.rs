@@ -15,7 +15,7 @@ use adaloss_oracle::tolerance::{
 use crate::{
     files::{self, Schema, VectorFile},
     json::Node,
-    network,
+    network, readings,
     report::{Case, Tally, print_table},
 };
 
@@ -134,6 +134,7 @@ fn assert_tolerances_are_needed() {
     SUM_OF_BRANCHES.assert_needed();
     network::witness::check(&mut Case::default()).expect("within the tolerances");
     NORMALISATION.assert_needed();
+    readings::check().expect("records that are read");
 }
 
 fn check(file: &VectorFile) -> Tally {

@@ -21,6 +21,7 @@ mod join;
 mod methods;
 mod network;
 mod period;
+mod readings;
 mod resnet;
 mod scalar;
 mod torch;

@@ -11,8 +11,8 @@ use adaloss_oracle::tolerance::{GAUSSIAN_FACTOR, LOG_NORMAL_FACTOR, POWER_OF_TWO
 
 use crate::{
     exceptions::{
-        HALF_OVERFLOW, HALF_UNDERFLOW, INFINITE_FACTOR, NO_POWER_OF_TWO, NO_SCALE, NON_FINITE,
-        ZERO_FACTOR,
+        CONSTANT, HALF_OVERFLOW, HALF_UNDERFLOW, INFINITE_FACTOR, NO_POWER_OF_TWO, NO_SCALE,
+        NON_FINITE, ZERO_FACTOR,
     },
     json::Node,
     report::{Case, Checked},
@@ -168,6 +168,15 @@ pub(crate) fn check_normal(
         return check_nonfinite(case, &config, operands, stages);
     };
     let unbound = stages.unbound.ok_or("no factor was recorded")?;
+    if let Some(magnitude) = constant(operands) {
+        let [smallest, largest] = [model.smallest, model.largest].map(f64::from);
+        let kept = (smallest / magnitude).max(1.0).min(largest / magnitude) as f32;
+        case.same("the factor of a constant", f64::from(factor), f64::from(kept))?;
+        if f64::from(factor) != unbound {
+            case.except(CONSTANT);
+            return Ok(());
+        }
+    }
     case.close("the factor", f64::from(factor), unbound, tolerance)?;
     if unbound.is_infinite() && stages.last.is_none() {
         // The authors raise; here the caps, or the legal scales, bound it.
@@ -190,6 +199,17 @@ pub(crate) fn check_normal(
     let shift = decided(case, &config, operands, scale)? / scale;
     let bound = stages.bound.unwrap_or(unbound);
     same_scale(case, shift.log2(), bound, stages.last.ok_or("no scale was recorded")?)
+}
+
+/// Returns the magnitude of a gradient that is narrowed alone and has no deviation, zeros apart: numpy's deviation, of a
+/// mean that was rounded, may have one.
+fn constant(operands: &Operands) -> Option<f64> {
+    let (moments, max_bits) = match operands {
+        Operands::Cast(gradient) => (gradient.moments.standard_deviation(), gradient.max_bits),
+        Operands::LogCast(gradient) => (gradient.moments.standard_deviation(), gradient.max_bits),
+        Operands::Product { .. } | Operands::Terms(_) => return None,
+    };
+    (moments? as f32 == 0.0 && max_bits != 0).then(|| f64::from(f32::from_bits(max_bits)))
 }
 
 /// Checks that operands with non-finite elements are reported and move nothing.

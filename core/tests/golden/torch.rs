@@ -23,6 +23,11 @@ pub(crate) fn check(record: Node<'_>, case: &mut Case) -> Checked {
         interval: record.field("growth_interval")?.integer()? as u32,
         ..Backoff::GRAD_SCALER
     };
+    let initial = backoff.initial.clamp(backoff.floor, backoff.cap);
+    if initial != backoff.initial {
+        case.except(BEYOND_SCALES);
+    }
+    let backoff = Backoff { initial, ..backoff };
     let mut run = Run::new(backoff, record.field("explicit_unscale")?.flag()?)?;
     let mut optimizer = Sgd::read(record.field("optimizer")?.text()?)?;
     for (i, step) in record.field("steps")?.list()?.into_iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The edges of the paper's policies, which the authors' code does not show.
 
 use adaloss_core::{
-    format::Format,
+    format::{Fate, Format},
     policy::{
         Backoff, Config, ConfigError, Normal, Operands, Policy, Range, Rule, Terms,
         decide_from_operands,
@@ -55,6 +55,57 @@ fn sums_of_no_products_say_nothing() {
         let certificate = decide_from_operands(&config, &product(1), Scale::ONE, &mut cell);
         assert!(certificate.rule != Rule::Empty && cell.is_calibrated());
     }
+}
+
+/// A constant has no deviation from which a factor could follow: what can be is its magnitude, and it is kept.
+#[test]
+fn a_constant_gradient_is_not_lost() {
+    for format in formats() {
+        let model = Normal::new(format, 1.0e-3).expect("a share");
+        let config = Config::for_format(format).with_policy(Policy::Normal(model)).expect("legal");
+        let smallest = f64::from(model.smallest);
+        for constant in [1.0e-30_f32, -3.0e-12, 5.9e-8, 7.0e-5, 1.5, -2.0e4] {
+            let values = [constant; 17];
+            let magnitude = f64::from(constant.abs());
+            let limit = f64::from(model.largest) / magnitude;
+            let expected = (smallest / magnitude).max(1.0).min(limit) as f32;
+            for operands in [
+                Operands::Cast(Statistics::of(&values)),
+                Operands::LogCast(LogStatistics::of(&values)),
+            ] {
+                assert_eq!(model.factor(&operands), Some(expected), "{constant:e} in {format:?}");
+                let mut cell = config.cell();
+                let scale = decide_from_operands(&config, &operands, Scale::ONE, &mut cell).scale;
+                let narrowed = config.narrowing().narrow(constant, scale.log2(), 0);
+                let flushes = format == format.flushing();
+                // Where subnormals are flushed, what is floored to a power of two may be below the smallest number.
+                let is_kept = !matches!(narrowed.fate, Fate::Underflow | Fate::Overflow);
+                assert!(is_kept || flushes, "{constant:e} in {format:?} at {scale}");
+            }
+        }
+        for zeros in [&[0.0_f32, -0.0][..], &[]] {
+            let cast = Operands::Cast(Statistics::of(zeros));
+            assert_eq!(model.factor(&cast), Some(1.0));
+            let cast = Operands::LogCast(LogStatistics::of(zeros));
+            assert_eq!(model.factor(&cast), Some(1.0));
+        }
+    }
+}
+
+/// Nor are products whose root mean square is below every f32.
+#[test]
+fn products_below_f32_ask_for_what_they_need() {
+    let model = Normal::new(Format::BINARY16, 1.0e-3).expect("a share");
+    let statistics = |x: f32| Statistics::of(&[x; 5]);
+    let product = |g, w| {
+        let (gradient, weight) = (statistics(g), statistics(w));
+        model.factor(&Operands::Product { gradient, weight, fan_in: 2 })
+    };
+    let sigma = f64::from(1.0e-30_f32) * f64::from(1.0e-20_f32);
+    let wanted = f64::from(model.smallest) / (model.gaussian_factor * sigma);
+    assert_eq!(product(1.0e-30, 1.0e-20), Some(wanted as f32));
+    assert_eq!(product(1.0e-30, 1.0e-38), Some(f32::INFINITY));
+    assert_eq!(product(0.0, 1.0e-20), Some(1.0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     apply::Pass,
-    format::{E4M3, Element, Format, f16},
+    format::{E4M3, E5M2, Element, Format, Rounding, f16},
     policy::{Amax, Config, Policy, Seen},
     scaler::{LossScaler, Step},
     unscale::{Place, Verdict},
@@ -26,18 +26,21 @@ fn batch(generator: &mut SplitMix64) -> Batch {
     (values.collect(), [0.0, 1.0e-3, 2.0, 300.0][generator.below(4)])
 }
 
-fn backward<F: Element>(step: &mut Step<'_>, (values, factor): &Batch) {
+/// Goes backward; returns the bits of what was narrowed.
+fn backward<F: Element>(step: &mut Step<'_>, (values, factor): &Batch) -> Vec<u32> {
     fn narrow<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Vec<F> {
         let mut narrowed = vec![F::from_bits(0); values.len()];
         pass.apply(values, &mut narrowed).expect("equal lengths");
         narrowed
     }
     let loss = step.loss(&values[..], |values, pass| Ok::<_, ()>(narrow::<F>(values, pass)));
-    let layer = step.layer(0, &loss.expect("a loss"), |g, pass| {
+    let loss = loss.expect("a loss");
+    let layer = step.layer(0, &loss, |g, pass| {
         let results: Vec<f32> = g.iter().map(|g| g.widen() * factor).collect();
         Ok::<_, ()>(narrow::<F>(&results, pass))
     });
-    assert!(layer.is_ok());
+    let ((loss, _), (layer, _)) = (loss.into_parts(), layer.expect("a layer").into_parts());
+    loss.into_iter().chain(layer).map(F::to_bits).collect()
 }
 
 const PLACES: [Place; 2] = [Place::Loss, Place::Layer(0)];
@@ -53,7 +56,9 @@ fn four_micro_batches_decide_as_four_machines() {
         for nth in 0..150 {
             let batches = [(); 4].map(|()| batch(&mut generator));
             let mut step = whole.begin();
-            batches.iter().for_each(|batch| backward::<F>(&mut step, batch));
+            for batch in &batches {
+                backward::<F>(&mut step, batch);
+            }
             let verdict = step.finish();
 
             let mut steps: Vec<Step<'_>> = machines.iter_mut().map(Scaler::begin).collect();
@@ -93,6 +98,53 @@ fn four_micro_batches_decide_as_four_machines() {
         check::<E4M3>(e4m3, seed);
         check::<E4M3>(with(e4m3, Policy::Amax(Amax { window: 16, margin: 0 })), seed);
     }
+}
+
+/// With stochastic rounding as well, where each says which micro-batch it is at: the same bits of each.
+#[test]
+fn four_micro_batches_round_as_four_machines() {
+    let config = Config::for_format(Format::E5M2).with_rounding(Rounding::Stochastic, 11);
+    let mut generator = SplitMix64(5);
+    let mut whole = Scaler::new(config);
+    let mut machines = [(); 4].map(|()| Scaler::new(config));
+    let mut moved = 0;
+    for nth in 0..60 {
+        let batches = [(); 4].map(|()| batch(&mut generator));
+        let mut step = whole.begin();
+        let together = [0, 1, 2, 3].map(|i| {
+            step.micro_batch(i);
+            backward::<E5M2>(&mut step, &batches[i as usize])
+        });
+        let verdict = step.finish();
+
+        let mut steps: Vec<Step<'_>> = machines.iter_mut().map(Scaler::begin).collect();
+        for (i, step) in steps.iter_mut().enumerate() {
+            let at = (i + nth) % 4;
+            step.micro_batch(at as u32);
+            let alone = backward::<E5M2>(step, &batches[at]);
+            // The first visit of a machine finds a scale of its own.
+            if nth > 0 {
+                assert_eq!(alone, together[at], "step {nth}, micro-batch {at}");
+            }
+        }
+        for place in PLACES {
+            let mut merged = Seen::NOTHING;
+            steps.iter().for_each(|step| merged.merge(&step.seen(place)));
+            for step in &mut steps {
+                step.set_seen(place, merged).expect("a cell");
+            }
+        }
+        steps.into_iter().for_each(|step| assert_eq!(step.finish(), verdict));
+
+        // One batch, as two micro-batches: other words.
+        let mut step = whole.begin();
+        let twice = [0, 1].map(|i| {
+            step.micro_batch(i);
+            backward::<E5M2>(&mut step, &batches[0])
+        });
+        moved += u32::from(twice[0] != twice[1]);
+    }
+    assert!(moved > 40, "{moved} of 60");
 }
 
 /// A cell that is used many times a step is used at one scale.

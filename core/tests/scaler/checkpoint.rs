@@ -135,7 +135,7 @@ fn an_illegal_cell_is_refused() {
 /// were steps.
 #[test]
 fn impossible_counts_are_refused() {
-    let (steps, skipped, in_row) = (24, 32, 68);
+    let (steps, skipped, in_row) = (24, 32, 64);
     let counted = |counts: [u8; 3]| {
         refused_when(|bytes| {
             (bytes[steps], bytes[skipped], bytes[in_row]) = (counts[0], counts[1], counts[2]);
@@ -153,7 +153,7 @@ fn impossible_counts_are_refused() {
 /// The longest run that a checkpoint can tell of goes on all the same.
 #[test]
 fn counters_at_their_end_stay_there() {
-    let mut scaler = restored_when(|bytes| bytes[24..68].fill(0xff)).unwrap();
+    let mut scaler = restored_when(|bytes| bytes[24..64].fill(0xff)).unwrap();
     let _ = train(&mut scaler, &mut Tensors(1));
     assert_eq!(scaler.totals().steps, u64::MAX);
 }

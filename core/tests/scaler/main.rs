@@ -1,6 +1,7 @@
 //! The whole walk: visits, replays, verdicts, accumulation and checkpoints.
 
 mod checkpoint;
+mod mistakes;
 mod never;
 mod recovery;
 mod state;

@@ -32,7 +32,7 @@ impl Counted {
     }
 
     /// Counts elements, each with its place in the whole tensor, so that noise stays with it.
-    fn of(narrowing: Narrowing, elements: &[(u32, f32)], incoming: Scale, k: Scale) -> Self {
+    fn of(narrowing: Narrowing, elements: &[(u64, f32)], incoming: Scale, k: Scale) -> Self {
         let mut counted = Self::empty(narrowing);
         let noise = Noise { seed: 7, stream: 1 };
         let apply = Apply { narrowing, shift: k / incoming, noise };
@@ -78,7 +78,7 @@ proptest! {
         let mut generator = SplitMix64(seed);
         // Random patterns, NaN and infinities among them, and a few zeros.
         let value = |bits: u32| if bits.is_multiple_of(16) { 0.0 } else { f32::from_bits(bits) };
-        let mut elements: Vec<(u32, f32)> = (0..).zip(bits.into_iter().map(value)).collect();
+        let mut elements: Vec<(u64, f32)> = (0..).zip(bits.into_iter().map(value)).collect();
         let whole = Counted::of(narrowing, &elements, incoming, k);
 
         generator.shuffle(&mut elements);
@@ -103,7 +103,7 @@ proptest! {
         bits in prop::collection::vec(any::<u32>(), 0..50),
         narrowing in prop::sample::select(narrowings()),
     ) {
-        let elements: Vec<(u32, f32)> = (0..).zip(bits.into_iter().map(f32::from_bits)).collect();
+        let elements: Vec<(u64, f32)> = (0..).zip(bits.into_iter().map(f32::from_bits)).collect();
         let whole = Counted::of(narrowing, &elements, Scale::ONE, Scale::MIN);
         let (mut left, mut right) = (Counted::empty(narrowing), whole);
         left.merge(&whole);

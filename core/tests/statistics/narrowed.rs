@@ -7,7 +7,7 @@ use adaloss_core::{
 };
 
 /// Narrows a slice into elements of the narrowing's own type and returns their bits.
-pub(crate) fn slice(apply: &Apply, values: &[f32], first: u32, outcome: &mut Outcome) -> Vec<u32> {
+pub(crate) fn slice(apply: &Apply, values: &[f32], first: u64, outcome: &mut Outcome) -> Vec<u32> {
     match apply.narrowing.format.encoding {
         Encoding::Binary16 => slice_of::<f16>(apply, values, first, outcome),
         Encoding::BFloat16 => slice_of::<bf16>(apply, values, first, outcome),
@@ -20,7 +20,7 @@ pub(crate) fn slice(apply: &Apply, values: &[f32], first: u32, outcome: &mut Out
 fn slice_of<F: Element>(
     apply: &Apply,
     values: &[f32],
-    first: u32,
+    first: u64,
     outcome: &mut Outcome,
 ) -> Vec<u32> {
     let mut narrowed = vec![F::from_bits(0); values.len()];

@@ -58,9 +58,9 @@ fn categories_are_those_of_the_reference() {
             // In two parts, as a tensor may come.
             let cut = generator.below(values.len());
             let mut bits = narrowed::slice(&apply, &values[..cut], 0, &mut by_slice);
-            bits.extend(narrowed::slice(&apply, &values[cut..], cut as u32, &mut by_slice));
+            bits.extend(narrowed::slice(&apply, &values[cut..], cut as u64, &mut by_slice));
             for ((index, &x), bits) in (0..).zip(&values).zip(bits) {
-                let word = noise.word(index);
+                let word = noise.word_at(index);
                 let expected = grid.narrow(narrowing, x, apply.shift.log2(), word).bits;
                 let by_element = apply.element(x, index, &mut by_element);
                 let context = || format!("{narrowing:?} {:#010x}", x.to_bits());

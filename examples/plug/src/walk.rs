@@ -162,7 +162,8 @@ impl<'a> Walk<'a> {
         match place {
             Place::Layer(id) | Place::Weight(id) => self.step.unscaled(id, &met),
             Place::Loss if met.nonfinite > 0 => self.step.reject(place, Cause::NonFinite),
-            Place::Loss => {}
+            // All finite: no weight is named, and the step has met one.
+            Place::Loss => self.step.unscaled(0, &met),
         }
         Ok(unscaled)
     }

@@ -236,6 +236,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 step.reject(Place::Loss, Cause::NonFinite);
             }
             drop(outputs);
+            step.micro_batch(nth as u32);
             self.network.backward(&gradient, &mut step, observer, nth).context("back")?;
             losses.push(loss);
         }

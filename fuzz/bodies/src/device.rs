@@ -116,9 +116,9 @@ impl Ending {
     }
 
     /// Narrows one value as the definition says.
-    pub(crate) fn narrow(&self, x: f32, index: u32) -> Narrowed {
+    pub(crate) fn narrow(&self, x: f32, index: u64) -> Narrowed {
         let shift = self.to.log2() - self.from.log2();
-        let word = self.noise.word(index);
+        let word = self.noise.word_at(index);
         Grid::of(self.narrowing.format.encoding).narrow(self.narrowing, x, shift, word)
     }
 }

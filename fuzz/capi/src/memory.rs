@@ -73,7 +73,7 @@ pub(crate) struct Contents {
 }
 
 /// The size of a checkpoint.
-pub(crate) const BYTES: usize = 104 + 28 * CELLS;
+pub(crate) const BYTES: usize = 100 + 28 * CELLS;
 
 impl Memory {
     pub(crate) fn zeroed() -> Self {

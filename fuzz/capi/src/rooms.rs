@@ -73,8 +73,12 @@ pub(crate) fn formats(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<(
         }
         4 => {
             let noise = noise(u)?;
-            let expected = Noise { seed: noise.seed, stream: noise.stream }.word(shift as u32);
-            assert_eq!(adaloss_format_noise_word(noise, shift as u32), expected);
+            let (index, upper) = (shift as u32, u32::from(u.arbitrary::<u8>()?));
+            // The upper half of a place changes the key.
+            let seed = noise.seed ^ upper.wrapping_mul(0x85eb_ca6b);
+            let expected = Noise { seed, stream: noise.stream }.word(index);
+            let place = u64::from(upper) << 32 | u64::from(index);
+            assert_eq!(adaloss_format_noise_word(noise, place), expected);
         }
         _ => {
             let (from, to) = (&raw mut memory.elements[0], &raw mut memory.results);

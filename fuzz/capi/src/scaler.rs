@@ -35,6 +35,7 @@ pub(crate) struct Life {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kernel {
     Narrows,
+    NarrowsNothing,
     Fails,
     CallsTheScaler,
     SpoilsCounters { word: u64, place: usize, fails: bool },
@@ -51,6 +52,16 @@ struct Context {
     kept: *mut adaloss_pass,
     device: Option<Device>,
 }
+
+/// What the header numbers from 1.
+const CAUSES: [Cause; 6] = [
+    Cause::NonFinite,
+    Cause::Overflow,
+    Cause::Failed,
+    Cause::Uncounted,
+    Cause::Length,
+    Cause::Nothing,
+];
 
 const FAILED: adaloss_code = ADALOSS_USER + 7;
 
@@ -80,6 +91,7 @@ unsafe extern "C" fn pass(context: *mut c_void, pass: *mut adaloss_pass) -> adal
         of.kept = pass;
         match of.kernel {
             Kernel::Narrows => {}
+            Kernel::NarrowsNothing => return ADALOSS_OK,
             Kernel::Fails => return FAILED,
             Kernel::OnDevice => {
                 let device = of.device.as_mut().expect("a device");
@@ -250,6 +262,7 @@ impl Life {
         let kernel = match u.int_in_range(0..=15)? {
             0 => Kernel::Fails,
             1 => Kernel::CallsTheScaler,
+            6 => Kernel::NarrowsNothing,
             2 | 3 => Kernel::SpoilsCounters {
                 word: if u.arbitrary()? { u.arbitrary()? } else { u.int_in_range(0..=8)? },
                 place: u.arbitrary()?,
@@ -312,9 +325,22 @@ impl Life {
             // What it counted was possible, if made up: core was not told.
             self.core = None;
         }
+        let is_refused = code != ADALOSS_OK && !has_run;
+        if let Some((state, cells)) = &mut self.core
+            && is_refused
+            && self.is_open
+            && scaler == &raw mut memory.scaler
+        {
+            let place = match visit {
+                Visit::Loss => Place::Loss,
+                Visit::Layer { id, .. } | Visit::Join { id, .. } => Place::Layer(id as usize),
+            };
+            state.resume(cells).reject(place, Cause::Failed);
+        }
         let Some((state, cells)) = self.core.as_mut().filter(|_| has_run) else { return Ok(()) };
         let values = &context.values[..context.count];
         let run = |pass: &mut Pass<'_>| match code {
+            ADALOSS_OK if kernel == Kernel::NarrowsNothing => Ok(()),
             ADALOSS_OK => narrow(values, pass),
             _ => Err(()),
         };
@@ -341,14 +367,15 @@ impl Life {
     fn note(&mut self, u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
         let scaler = &raw mut memory.scaler;
         let cell = u32::from(number(u, CELLS as u8)?);
-        let (place, cause) = (place(u)?, u32::from(number(u, 3)?));
-        let what = u.int_in_range(0..=3)?;
+        let (place, cause) = (place(u)?, u32::from(number(u, 7)?));
+        let what = u.int_in_range(0..=4)?;
         let (met, [seen, _]) = (memory.met, memory.seen);
         let code = memory.call(|of| unsafe {
             match what {
                 0 => adaloss_scaler_unscaled(scaler, cell, &raw const (*of).met),
                 1 => adaloss_scaler_reject(scaler, place, cause),
                 2 => adaloss_scaler_sums_overflowed(scaler, place),
+                3 => adaloss_scaler_micro_batch(scaler, cause),
                 _ => adaloss_scaler_set_seen(scaler, place, &raw const (*of).seen[0]),
             }
         });
@@ -362,8 +389,9 @@ impl Life {
                 let adaloss_unscaled { elements, nonfinite, tiny } = met;
                 step.unscaled(cell as usize, &Unscaled { elements, nonfinite, tiny });
             }
-            1 => step.reject(place(), [Cause::NonFinite, Cause::Overflow][cause as usize - 1]),
+            1 => step.reject(place(), CAUSES[cause as usize - 1]),
             2 => step.sums_overflowed(place()),
+            3 => step.micro_batch(cause),
             _ => {
                 let adaloss_seen { ceiling, overflowed, sums_overflowed, visited } = seen;
                 let [overflowed, sums_overflowed, visited] =
@@ -408,10 +436,18 @@ impl Life {
         assert_eq!(code, self.expected(true));
         self.is_open = false;
         if let (Some((state, cells)), ADALOSS_OK) = (&mut self.core, code) {
-            let mut expected = 0;
-            let verdict = state.resume(cells).finish_with(|_, _| expected += 1);
-            assert_eq!(memory.verdict.kind == 0, verdict == Verdict::Apply);
-            assert_eq!(records, if with_records { expected } else { 0 });
+            let mut left = 0;
+            let verdict = state.resume(cells).finish_with(|_, _| left += 1);
+            let found = (memory.verdict.kind, memory.verdict.cause);
+            let number =
+                |cause| 1 + CAUSES.iter().position(|&other| other == cause).unwrap() as u32;
+            let expected = match verdict {
+                Verdict::Apply => (0, 0),
+                Verdict::Skip { cause, .. } => (1, number(cause)),
+                Verdict::Stop { cause, .. } => (2, number(cause)),
+            };
+            assert_eq!(found, expected);
+            assert_eq!(records, if with_records { left } else { 0 });
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub trait Subject: Sync {
         apply: &Apply,
         from: &[f32],
         to: &mut [F],
-        first: u32,
+        first: u64,
         outcome: &mut Outcome,
     ) {
         apply.slice(from, to, first, outcome).expect("one length, and the narrowing's encoding");

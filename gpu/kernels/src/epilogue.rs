@@ -243,7 +243,7 @@ impl<F: Element> Sink<'_, F> {
     #[inline(always)]
     fn narrow(&self, tally: &mut Tally, index: usize, x: f32) -> F {
         let mut outcome = Outcome::EMPTY;
-        let x = F::from_bits(self.apply.element(x, index as u32, &mut outcome));
+        let x = F::from_bits(self.apply.element(x, index as u64, &mut outcome));
         tally.add(&outcome);
         x
     }

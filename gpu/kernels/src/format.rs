@@ -42,7 +42,7 @@ pub unsafe fn narrow<B: Block, F: Element>(
         for index in of(thread) {
             let Some(&x) = values.get(index) else { return };
             let word = match narrowing.rounding {
-                Rounding::Stochastic => noise.word(index as u32),
+                Rounding::Stochastic => noise.word_at(index as u64),
                 Rounding::NearestEven | Rounding::TowardZero => 0,
             };
             // SAFETY: each place is in one share.

@@ -312,7 +312,7 @@ impl<'d, D: Memory> Bench<'d, D> {
                     }
                 };
             }
-            let expected = F::from_bits(apply.element(x, index as u32, &mut outcome));
+            let expected = F::from_bits(apply.element(x, index as u64, &mut outcome));
             let same = expected.to_bits() == found.to_bits()
                 || !pass.nan_bits && expected.widen().is_nan() && found.widen().is_nan();
             if same {

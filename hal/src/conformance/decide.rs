@@ -331,7 +331,7 @@ impl Tensor {
         let apply = self.apply(config, leaving);
         let mut outcome = Outcome::EMPTY;
         for index in 0..self.elements {
-            apply.element(self.value(index), index as u32, &mut outcome);
+            apply.element(self.value(index), index as u64, &mut outcome);
         }
         outcome
     }

@@ -233,7 +233,7 @@ impl<D: Memory> Bench<'_, D> {
                 let found = found.to_bits();
                 if index < tensor.elements {
                     let x = tensor.value(index);
-                    let expected = apply.element(x, index as u32, &mut counted);
+                    let expected = apply.element(x, index as u64, &mut counted);
                     let differs = Discrepancy::Element { index, operand: Some(x), expected, found };
                     return if expected == found { Ok(()) } else { Err(case.fails(differs)) };
                 }

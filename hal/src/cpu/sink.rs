@@ -68,7 +68,7 @@ impl<'a, F: Element> Sink<'a, F> {
         }
         if self.stores {
             let (apply, outcome) = (self.apply, &mut outcome);
-            Arch::new().dispatch(Store { apply, values, to, first: first as u32, outcome });
+            Arch::new().dispatch(Store { apply, values, to, first: first as u64, outcome });
         }
         // All counts are integers, which add up to the same in any order.
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +99,7 @@ struct Store<'a, F> {
     apply: Apply,
     values: &'a [f32],
     to: &'a mut [F],
-    first: u32,
+    first: u64,
     outcome: &'a mut Outcome,
 }
 

@@ -24,8 +24,8 @@ impl Mask {
     }
 
     /// Tells whether element `index` is dropped.
-    pub fn drops(self, index: u32) -> bool {
-        self.noise.word(index) < self.share.bits()
+    pub fn drops(self, index: u64) -> bool {
+        self.noise.word_at(index) < self.share.bits()
     }
 }
 

@@ -157,7 +157,7 @@ impl<'a, F: Element> Sink<'a, F> {
             histogram.observe(values, self.incoming);
         }
         if self.stores {
-            self.apply.slice(values, to, first as u32, self.outcome)?;
+            self.apply.slice(values, to, first as u64, self.outcome)?;
         }
         Ok(())
     }

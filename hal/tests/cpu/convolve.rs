@@ -158,7 +158,7 @@ fn the_epilogue_is_the_core_s() {
             let apply = Apply { narrowing, shift, noise: Noise::default() };
             let (mut outcome, mut histogram) = (Outcome::EMPTY, Histogram::new(narrowing));
             for (index, &x) in sums.results.iter().enumerate() {
-                let expected = apply.element(x, index as u32, &mut outcome);
+                let expected = apply.element(x, index as u64, &mut outcome);
                 assert_eq!(found.results[index].to_bits(), expected, "{direction:?} {shape}");
                 histogram.observe_one(x, Scale::ONE);
             }

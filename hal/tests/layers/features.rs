@@ -158,7 +158,7 @@ impl<E: Element + Plain> Dropout<E> for Mistaken {
         let block = if self.makes(Mistake::RepeatsNoise) { 256 } else { usize::MAX };
         let mask = Mask { share, noise: Noise { seed, stream } };
         let results = input.iter().enumerate().map(|(index, x)| {
-            if mask.drops((index % block) as u32) { 0.0 } else { gain * x.widen() }
+            if mask.drops((index % block) as u64) { 0.0 } else { gain * x.widen() }
         });
         Portable.apply(&results.collect::<Vec<_>>(), to, self.over(epilogue)?)
     }

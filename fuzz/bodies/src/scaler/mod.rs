@@ -67,6 +67,11 @@ fn check_step(u: &mut Unstructured<'_>, scaler: &mut Scaler, walk: &mut Walk) ->
     let mut behind = gradient.clone();
     for _ in 0..u.int_in_range(0..=LAYERS)? {
         let id = u.int_in_range(0..=CELLS)?;
+        if u.ratio(1, 6)? {
+            let index = u.arbitrary()?;
+            step.micro_batch(index);
+            walk.micro_batch(index);
+        }
         if u.ratio(1, 5)? {
             let met = Unscaled { elements: 9, nonfinite: u.int_in_range(0..=1)?, tiny: 2 };
             // Computed elsewhere, or from a gradient whose origin is known.

@@ -89,7 +89,9 @@ pub(super) struct Walk {
     overflowed: bool,
     skipped_in_row: u32,
     totals: Totals,
-    visits: u32,
+    micro_batch: u32,
+    /// The places that this micro-batch visited, as far as streams of noise tell them apart.
+    visited: Vec<u32>,
 }
 
 impl Walk {
@@ -103,7 +105,8 @@ impl Walk {
             overflowed: false,
             skipped_in_row: 0,
             totals: Totals::default(),
-            visits: 0,
+            micro_batch: 0,
+            visited: Vec::new(),
         }
     }
 
@@ -116,10 +119,11 @@ impl Walk {
         results: &[f32],
     ) -> Passes {
         let Some(mut cell) = self.cell(place).copied() else {
+            self.bad.get_or_insert((place, Cause::Failed));
             return Passes { expected: None, calls: Vec::new() };
         };
         let config = self.config;
-        let noise = Noise { seed: config.seed(), stream: self.visits };
+        let noise = Noise { seed: config.seed(), stream: self.stream(place) };
         let mut calls = Vec::new();
         // Evidence is taken before anything is stored.
         let follows = config.policy().follows_maxima();
@@ -173,7 +177,6 @@ impl Walk {
             broke_promise,
         };
         *self.cell(place).expect("it was there") = cell;
-        self.visits += 1;
         self.totals.recovered += u64::from(replayed);
         self.totals.certificates += u64::from(certificate.is_some());
         self.totals.broken += u64::from(broke_promise);
@@ -197,10 +200,43 @@ impl Walk {
         result
     }
 
+    /// Begins a micro-batch.
+    pub(super) fn micro_batch(&mut self, index: u32) {
+        self.micro_batch = index;
+        self.visited.clear();
+    }
+
+    /// Returns the stream of noise of the next visit at a place.
+    fn stream(&mut self, place: Place) -> u32 {
+        let number = match place {
+            Place::Loss => 0,
+            Place::Layer(id) | Place::Weight(id) => id as u32 + 1,
+        };
+        // Few places: those that are 256 apart do not occur.
+        let repeats = self.visited.len() as u32;
+        let distinct = {
+            let mut places = self.visited.clone();
+            places.sort_unstable();
+            places.dedup();
+            places.len() as u32
+        };
+        let again = if self.visited.contains(&number) { repeats - distinct + 1 } else { 0 };
+        self.visited.push(number);
+        let mut hash = 0_u32;
+        for part in [self.totals.steps as u32, number, self.micro_batch, again] {
+            hash = hash.wrapping_add(part);
+            hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
+            hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
+            hash ^= hash >> 16;
+        }
+        hash
+    }
+
     /// Takes note of what unscaling met.
     pub(super) fn unscaled(&mut self, id: usize, met: &Unscaled) {
         self.tiny += met.tiny;
         if met.nonfinite > 0 {
+            self.overflowed = true;
             self.bad.get_or_insert((Place::Weight(id), Cause::NonFinite));
         }
     }
@@ -210,7 +246,10 @@ impl Walk {
         let bad = self.bad.take();
         let overflowed = std::mem::take(&mut self.overflowed);
         self.tiny = 0;
-        step(&self.config, bad.is_none() && !overflowed, &mut self.loss);
+        self.micro_batch(0);
+        if overflowed || bad.is_none() {
+            step(&self.config, !overflowed, &mut self.loss);
+        }
         for cell in self.layers.iter_mut().chain([&mut self.loss]) {
             policy::finish(&self.config, cell);
         }
@@ -298,7 +337,7 @@ impl Walk {
 
     /// Judges a tensor: the first place that is not usable is the one that counts.
     fn judge(&mut self, place: Place, outcome: &Outcome, bits: &Bits) {
-        self.overflowed |= outcome.overflow > 0;
+        self.overflowed |= outcome.overflow + outcome.nonfinite > 0;
         if outcome.nonfinite > 0 {
             self.bad.get_or_insert((place, Cause::NonFinite));
         } else if self.is_fatal(outcome) {

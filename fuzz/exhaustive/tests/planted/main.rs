@@ -27,7 +27,7 @@ struct Planted {
     widen: Option<fn(Format, u32) -> f32>,
     narrow: Option<Narrow>,
     /// The place of a slice's first element instead of the one given.
-    first: Option<fn(u32) -> u32>,
+    first: Option<fn(u64) -> u64>,
     slice: Option<Spoil>,
     shifts: Option<fn(Narrowing, f32) -> Option<Shifts>>,
     observe: Option<fn(&mut Histogram, &[f32], Scale)>,
@@ -51,7 +51,7 @@ impl Subject for Planted {
         apply: &Apply,
         from: &[f32],
         to: &mut [F],
-        first: u32,
+        first: u64,
         outcome: &mut Outcome,
     ) {
         let first = self.first.map_or(first, |wrong| wrong(first));

@@ -25,7 +25,7 @@ impl<E: Element + Plain> Dropout<E> for Cpu {
             let input = &input[first..][..to.len()];
             vectors(
                 #[inline(always)]
-                || keep(mask, first as u32, input, &mut kept),
+                || keep(mask, first as u64, input, &mut kept),
             );
             sink.put(first, &kept, to);
         });
@@ -37,12 +37,12 @@ impl<E: Element + Plain> Dropout<E> for Cpu {
 const LINE: usize = 64;
 
 #[inline(always)]
-fn keep<E: Element>(mask: Mask, first: u32, input: &[E], to: &mut [f32]) {
+fn keep<E: Element>(mask: Mask, first: u64, input: &[E], to: &mut [f32]) {
     let gain = mask.gain();
     let mut drops = [0; LINE];
     for (line, (to, input)) in to.chunks_mut(LINE).zip(input.chunks(LINE)).enumerate() {
-        let first = first.wrapping_add((line * LINE) as u32);
-        for (i, drops) in (0..LINE as u32).zip(&mut drops) {
+        let first = first.wrapping_add((line * LINE) as u64);
+        for (i, drops) in (0..LINE as u64).zip(&mut drops) {
             *drops = u32::from(mask.drops(first.wrapping_add(i)));
         }
         for ((to, x), drops) in to.iter_mut().zip(input).zip(drops) {

@@ -19,7 +19,7 @@ impl<E: Element + Plain> Dropout<E> for Portable {
         same_length("what dropout leaves", input.len(), to.len())?;
         let gain = mask.gain();
         Sink::open(epilogue)?.each(0, to, |index| {
-            if mask.drops(index as u32) { 0.0 } else { gain * input[index].widen() }
+            if mask.drops(index as u64) { 0.0 } else { gain * input[index].widen() }
         })
     }
 }
