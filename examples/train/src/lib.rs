@@ -30,6 +30,7 @@ pub mod network;
 pub mod observe;
 pub mod optimizer;
 pub mod probe;
+pub mod recording;
 pub mod report;
 pub mod results;
 pub mod schedule;

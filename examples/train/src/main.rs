@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::command::{
     compare, inspect,
     interrupt::{Interrupted, STATUS},
-    look, train,
+    look, policies, train,
 };
 
 /// Adaptive loss scaling, watched at work.
@@ -38,6 +38,8 @@ enum Command {
     Inspect(Box<inspect::InspectArgs>),
     /// Write samples and their labels as a picture.
     Look(Box<look::LookArgs>),
+    /// Train once in f32, and let every policy decide from what that showed: information lost against passes.
+    Policies(Box<policies::PoliciesArgs>),
     /// Train one network, with checkpoints.
     Train(Box<train::TrainArgs>),
     /// Make the report anew from the results.json of an earlier comparison.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Calibrate(args) => compare::calibrate(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Look(args) => look::look(&args),
+        Command::Policies(args) => policies::policies(&args),
         Command::Train(args) => train::train(&args),
         Command::Report(args) => report::report(&args),
     };

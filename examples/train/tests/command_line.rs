@@ -54,8 +54,7 @@ fn compare_writes_every_figure() {
     let json = fs::read(out.join("results.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let runs = json["runs"].as_array().unwrap();
-    // Two seeds of f32, none and measured, one of the five others.
-    assert_eq!(runs.len(), 3 * 2 + 5);
+    assert_eq!(runs.len(), 8 * 2);
     runs.iter().for_each(check_run);
     let task = &json["tasks"][0];
     assert_eq!((&task["name"], &task["metric"]), (&"digits-mlp".into(), &"accuracy".into()));
@@ -260,6 +259,13 @@ fn broken_data_sets_are_named() {
 fn impossible_configurations_are_refused() {
     for (args, expected) in [
         (&["compare", "--period=0"][..], "period must be at least 1"),
+        (&["compare", "--gallery", "--period=0"], "period must be at least 1"),
+        (&["compare", "--full", "--period=0"], "period must be at least 1"),
+        (&["compare", "--gallery", "--full"], "cannot be used with"),
+        (&["compare", "--gallery", "--tasks=digits-mlp"], "cannot be used with"),
+        (&["compare", "--tasks=digits-mlp@1,digits-mlp@2"], "named with 1 and with 2 epochs"),
+        (&["compare", "--tasks=digits-mlp@x"], "epochs of \"digits-mlp@x\" are no whole number"),
+        (&["compare", "--tasks=digits-mlp@0"], "at least one epoch"),
         (&["compare", "--seeds=0"], "at least one seed"),
         (&["compare", "--methods=fixed:300"], "outside 2^-126..=2^126"),
         (&["compare", "--methods=magic"], "unknown method \"magic\""),
@@ -419,6 +425,62 @@ fn a_comparison_goes_on_from_what_is_there() {
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     }
     assert_eq!(done(&["--tasks=digits-mlp:e5m2", "--methods=measured"]), (1, 0));
+}
+
+/// Runs begin place by place, a table is printed as soon as its runs have ended, and the same comparison prints the
+/// same again.
+#[test]
+fn the_first_table_stands_first() {
+    use std::io::Read;
+
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("report");
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    command.args([
+        "compare",
+        "--tasks=digits-mlp@1:binary16+e5m2",
+        "--methods=none,f32",
+        "--seeds=2",
+        "--jobs=1",
+        "--out",
+        text(&out),
+    ]);
+    let mut child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+    drop(command);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    let expected = [
+        "1 of 8: digits-mlp in f32 by f32, seed 0: ",
+        "2 of 8: digits-mlp in f32 by f32, seed 1: ",
+        "3 of 8: digits-mlp in bfloat16 by none, seed 0: ",
+        "4 of 8: digits-mlp in bfloat16 by none, seed 1: ",
+        "5 of 8: digits-mlp in binary16 by none, seed 0: ",
+        "6 of 8: digits-mlp in binary16 by none, seed 1: ",
+        "digits-mlp in binary16: test accuracy in per cent",
+        "| f32 ",
+        "| bfloat16 ",
+        "| none ",
+        "7 of 8: digits-mlp in e5m2 by none, seed 0: ",
+        "8 of 8: digits-mlp in e5m2 by none, seed 1: ",
+        "digits-mlp in e5m2: test accuracy in per cent",
+        "| f32 ",
+        "| none ",
+        "  bfloat16: ",
+        "  none: ",
+        "The report: ",
+    ];
+    let skipped = |line: &&str| {
+        let is_heading = line.starts_with("| method") || line.starts_with("|--");
+        !is_heading && ["|", "  ", "The", "d"].iter().any(|start| line.starts_with(start))
+            || line.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let found: Vec<&str> = said.lines().filter(skipped).collect();
+    assert_eq!(found.len(), expected.len(), "{said}");
+    for (line, start) in found.iter().zip(expected) {
+        assert!(line.starts_with(start), "{line} instead of {start} in\n{said}");
+    }
 }
 
 /// Waits until a file is there, or a minute is over.

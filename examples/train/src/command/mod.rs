@@ -5,6 +5,9 @@ pub(crate) mod inspect;
 pub(crate) mod interrupt;
 pub(crate) mod look;
 pub(crate) mod machine;
+mod places;
+pub(crate) mod policies;
+mod runs;
 mod stored;
 pub(crate) mod train;
 

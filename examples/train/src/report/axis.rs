@@ -59,6 +59,11 @@ impl Axis {
         value < self.low
     }
 
+    /// Returns whether this axis goes up to a value.
+    pub(super) fn reaches_above(&self, value: f64) -> bool {
+        value <= self.high
+    }
+
     /// Returns whether this axis goes on below a value.
     pub(super) fn reaches_below(&self, value: f64) -> bool {
         self.low < value

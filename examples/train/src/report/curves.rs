@@ -93,7 +93,8 @@ fn panel(
         Some(series(comparison.group(method, format)?, look, quantity))
     });
     let label = format!("{what} over steps of {} in {format}, by method", comparison.task.name);
-    Lines { label, steps, values, series: series.collect() }.draw(|value| quantity.tick(value))
+    let (across, series) = ("step", series.collect());
+    Lines { label, across, steps, values, series }.draw(|value| quantity.tick(value))
 }
 
 fn series(group: &Group<'_>, look: Look, quantity: Quantity) -> Series {

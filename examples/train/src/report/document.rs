@@ -6,15 +6,18 @@ use crate::results::Results;
 
 use super::{
     curves,
-    group::{Comparison, Verdict},
+    gap::gap,
+    group::Comparison,
     layers,
     number::{count, counted, percent},
     outcome,
+    overview::overview,
     palette::style,
     summary, tables,
+    verdict::Verdict,
 };
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// Writes the whole page.
 pub(super) fn page(results: &Results) -> Markup {
@@ -38,6 +41,8 @@ pub(super) fn page(results: &Results) -> Markup {
                         the way to choose the loss scale differs. f32 is the training without low \
                         precision." }
                 }
+                (overview(&comparisons))
+                (gap(&comparisons))
                 (contents(&comparisons))
                 main {
                     section #summary {
@@ -117,7 +122,7 @@ fn task(comparison: &Comparison<'_>, index: usize) -> Markup {
         (part(1)) (outcome::steps(comparison))
         (part(2)) (curves::curves(comparison))
         (part(3)) (inside(comparison))
-        (part(4)) (tables::differences(comparison)) (tables::costs(comparison))
+        (part(4)) (tables::places(comparison)) (tables::costs(comparison))
         details { summary { "Configuration of every method" } (tables::configurations(comparison)) }
     }
 }
@@ -170,6 +175,8 @@ fn terms() -> Markup {
         dl.terms {
             dt { "f32" } dd { "Everything in 32 bits: what the others are compared with." }
             dt { "none" } dd { "No scale; K is 0." }
+            dt { "bfloat16" } dd { "No scale either, and everything in bfloat16 instead of another format of 16 \
+                bits: more range, fewer digits." }
             dt { "fixed:K" } dd { "2" sup { "K" } " for every layer, chosen by hand." }
             dt { "backoff" } dd { "One scale for all, halved on overflow, doubled after many \
                 clean steps." }

@@ -1,13 +1,14 @@
 //! Runs that differ in the seed only, and what became of them beside f32.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use crate::{
+    method::FormatName,
+    results::{CellReport, Results, RunReport, TaskReport},
+};
 
-use crate::results::{CellReport, Results, RunReport, TaskReport};
-
-use super::palette::{Look, looks};
-
-/// Points below f32 from which a method counts as having failed.
-pub(super) const TOLERANCE_POINTS: f64 = 1.5;
+use super::{
+    palette::{Look, looks},
+    verdict::{Difference, Verdict},
+};
 
 /// Our method.
 pub(super) const OURS: &str = "measured";
@@ -15,10 +16,14 @@ pub(super) const OURS: &str = "measured";
 /// The method that the others are measured against.
 pub(super) const BASELINE: &str = "f32";
 
+/// Training in bfloat16 without scaling, where nothing else is done in bfloat16: what the others could be replaced by
+/// wherever there are 16 bits.
+pub(super) const UNSCALED: &str = "bfloat16";
+
 /// All runs of one task.
 pub(super) struct Comparison<'a> {
     pub(super) task: TaskReport,
-    /// The formats of gradients, without that of the baseline.
+    /// The formats of gradients, without those of the baseline and of training without scaling.
     pub(super) formats: Vec<&'a str>,
     /// The methods in the order of the runs; with the period, as in "normal/10", where a method has
     /// several.
@@ -43,7 +48,13 @@ impl<'a> Comparison<'a> {
 
     fn of(task: TaskReport, runs: &'a [RunReport]) -> Self {
         let runs: Vec<&RunReport> = runs.iter().filter(|run| run.task == task.name).collect();
-        let others = runs.iter().filter(|run| run.method != BASELINE);
+        let scaled = runs.iter().filter(|run| run.method != BASELINE && !is_unscaled(run));
+        let scaled = distinct(scaled.map(|run| run.format.as_str()));
+        // Where it is all there is, or others are in bfloat16 too, it is a method like any other.
+        let is_apart =
+            scaled.iter().any(|format| has_16_bits(format)) && !scaled.contains(&UNSCALED);
+        let is_unscaled = |run: &RunReport| is_apart && is_unscaled(run);
+        let others = runs.iter().filter(|run| run.method != BASELINE && !is_unscaled(run));
         let mut formats = distinct(others.map(|run| run.format.as_str()));
         if formats.is_empty() {
             formats = distinct(runs.iter().map(|run| run.format.as_str()));
@@ -51,7 +62,9 @@ impl<'a> Comparison<'a> {
         let all = runs.clone();
         let label = |run: &RunReport| {
             let mut same = all.iter().filter(|other| other.method == run.method);
-            if run.method == BASELINE || same.all(|other| other.period == run.period) {
+            if is_unscaled(run) {
+                UNSCALED.into()
+            } else if run.method == BASELINE || same.all(|other| other.period == run.period) {
                 run.method.clone()
             } else {
                 format!("{}/{}", run.method, run.period)
@@ -73,9 +86,14 @@ impl<'a> Comparison<'a> {
         Self { task, formats, looks: looks(&methods), methods, groups }
     }
 
-    /// Returns the runs of a method in a format; the baseline has one format for all.
+    /// Returns the runs of a method in a format; the baseline has one format for all, and training without scaling
+    /// one for all of 16 bits.
     pub(super) fn group(&self, method: &str, format: &str) -> Option<&Group<'a>> {
-        let format = if method == BASELINE { "" } else { format };
+        let format = match method {
+            BASELINE => "",
+            UNSCALED if has_16_bits(format) => UNSCALED,
+            _ => format,
+        };
         self.groups.iter().find(|group| group.method == method && group.format == format)
     }
 
@@ -98,43 +116,32 @@ impl<'a> Comparison<'a> {
         self.rivals().filter_map(move |(method, look)| Some((self.group(method, format)?, look)))
     }
 
-    /// Says what became of a group.
+    /// Returns the groups that a table of a format has: that of f32 and the rivals.
+    pub(super) fn in_format(&self, format: &str) -> Vec<&Group<'a>> {
+        self.methods.iter().filter_map(|method| self.group(method, format)).collect()
+    }
+
+    /// Returns how far a group ended from f32.
+    pub(super) fn difference(&self, group: &Group<'_>) -> Option<Difference> {
+        if group.method == BASELINE { None } else { group.paired(self.baseline()?) }
+    }
+
+    /// Says what became of a group; a run that stopped counts with the metric that it had then.
     pub(super) fn verdict(&self, group: &Group<'_>) -> Verdict {
         if group.method == BASELINE {
-            return if group.has_stopped() { Verdict::Stopped } else { Verdict::Baseline };
+            return Verdict::Baseline;
         }
-        let Some(baseline) = self.baseline() else {
-            return if group.has_stopped() { Verdict::Stopped } else { Verdict::Unknown };
-        };
-        let below = 100.0 * (baseline.mean() - group.mean());
-        match below {
-            _ if group.has_stopped() => Verdict::Stopped,
-            below if below > TOLERANCE_POINTS => Verdict::Below(below),
-            below if below.is_finite() => Verdict::Within(below),
-            _ => Verdict::Unknown,
-        }
+        self.difference(group).map_or(Verdict::Unknown, Difference::verdict)
     }
 }
 
-/// What became of a method in a format.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Verdict {
-    /// It is what the others are measured against.
-    Baseline,
-    /// At most the tolerance below f32, in points; negative above it.
-    Within(f64),
-    /// More than the tolerance below f32, in points.
-    Below(f64),
-    /// A run ended before its last step.
-    Stopped,
-    /// There is no baseline, or a metric is not finite.
-    Unknown,
+/// Tells whether a run is without scaling in bfloat16.
+fn is_unscaled(run: &RunReport) -> bool {
+    run.method == "none" && run.format == UNSCALED
 }
 
-impl Verdict {
-    pub(super) fn has_failed(self) -> bool {
-        matches!(self, Self::Below(_) | Self::Stopped)
-    }
+fn has_16_bits(format: &str) -> bool {
+    format.parse::<FormatName>().is_ok_and(|format| format.0.encoding.bits() == 16)
 }
 
 /// The runs of one method in one gradient format of a task, by seed.
@@ -184,24 +191,22 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// Returns the mean difference to the runs of the same seeds in another group, and half the
-    /// width of its 95 % interval by Student's distribution where two seeds or more are shared.
-    pub(super) fn paired(&self, other: &Group<'_>) -> Option<(f64, Option<f64>)> {
+    /// Returns passes beyond one a visit, of 1,000 visits at the steps that were looked at.
+    pub(super) fn extra_passes(&self) -> Option<f64> {
+        let [visits, ..] = self.windows();
+        let extra: u64 = self.cells().map(|cell| cell.extra_passes).sum();
+        (visits > 0).then(|| 1000.0 * extra as f64 / visits as f64)
+    }
+
+    /// Returns the difference to the runs of the same seeds in another group.
+    fn paired(&self, other: &Group<'_>) -> Option<Difference> {
         let mut differences = Vec::new();
         for run in &self.runs {
             if let Some(twin) = other.runs.iter().find(|twin| twin.seed == run.seed) {
-                differences.push(run.metric - twin.metric);
+                differences.push(100.0 * (run.metric - twin.metric));
             }
         }
-        let middle = mean(differences.iter().copied())?;
-        let free = differences.len() as f64 - 1.0;
-        if free < 1.0 {
-            return Some((middle, None));
-        }
-        let squares: f64 = differences.iter().map(|d| (d - middle) * (d - middle)).sum();
-        let error = (squares / free / differences.len() as f64).sqrt();
-        let quantile = StudentsT::new(0.0, 1.0, free).ok()?.inverse_cdf(0.975);
-        Some((middle, Some(quantile * error)))
+        Difference::of(&differences)
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) type Place = (f64, Option<f64>);
 /// A picture of one quantity over steps.
 pub(super) struct Lines<'a> {
     pub(super) label: String,
+    /// What the horizontal axis counts.
+    pub(super) across: &'static str,
     pub(super) steps: &'a Axis,
     pub(super) values: &'a Axis,
     pub(super) series: Vec<Series>,
@@ -47,7 +49,7 @@ impl Lines<'_> {
             }
             (svg::horizontal(self.steps, (LEFT, RIGHT), (TOP, BOTTOM), |step| count(step as u64)))
             @for series in &self.series { (self.series(series)) }
-            (svg::text(RIGHT, BOTTOM + 26.0, "tick end", "step"))
+            (svg::text(RIGHT, BOTTOM + 26.0, "tick end", self.across))
         };
         svg::picture(&self.label, BOTTOM + 31.0, &body)
     }

@@ -1,7 +1,7 @@
 //! The report of a comparison: one page with pictures, tables for programs, tables for a terminal.
 //!
 //! ```text
-//! results.json -> group (seeds, verdicts) -> outcome, curves, layers, scales, tables -> document
+//! results.json -> group (seeds), verdict -> overview, outcome, curves, layers, scales, tables -> document
 //!                      |                         dots, lines, heatmap, strip, svg
 //!                      +-> sheets (CSV), terminal
 //! ```
@@ -21,12 +21,14 @@ mod command;
 mod curves;
 mod document;
 mod dots;
+mod gap;
 mod group;
 mod heatmap;
 mod layers;
 mod lines;
 mod number;
 mod outcome;
+mod overview;
 mod palette;
 mod scales;
 mod sheets;
@@ -38,10 +40,11 @@ mod tables;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use command::{ReportArgs, report};
 pub use stored::read;
-pub use terminal::{print, print_windows};
+pub use terminal::{print_place, print_summary, print_windows};
 
 use std::{fs, path::Path};
 
@@ -67,7 +70,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 }
 
 /// Writes `results.json`, `runs.csv`, `cells.csv`, `curves.csv`, `weights.csv` and `index.html`
-/// into a folder, each of them whole or not at all.
+/// into a folder, each of them whole or not at all; and a picture for each family of tasks that differ in a number only.
 ///
 /// # Errors
 ///
@@ -82,6 +85,9 @@ pub fn write(folder: &Path, results: &Results) -> Result<()> {
         write_whole(&folder.join(name), &sheet)?;
     }
     write_whole(&folder.join("index.html"), document::page(results).into_string().as_bytes())?;
+    for (name, picture) in gap::alone(&group::Comparison::all(results)) {
+        write_whole(&folder.join(format!("{name}.svg")), picture.as_bytes())?;
+    }
     ensure!(
         stored::parse(&json).is_ok_and(|again| again == *results),
         "{} holds a number that is not finite, and cannot be read again",

@@ -5,9 +5,10 @@ use maud::{Markup, html};
 use super::{
     axis::Axis,
     dots::{Dots, Row},
-    group::{Comparison, Group, TOLERANCE_POINTS, Verdict, extremes, mean},
+    group::{Comparison, Group, extremes, mean},
     number::{count, list, percent},
     palette::Look,
+    tables::points,
 };
 
 /// Points below the worst seed of f32 at which the picture of the metric ends; what lies farther
@@ -56,20 +57,18 @@ fn metric_row(comparison: &Comparison<'_>, group: &Group<'_>, look: Look) -> Row
     let verdict = comparison.verdict(group);
     let mean = percent(group.mean());
     let seeds: Vec<String> = group.metrics().map(percent).collect();
-    let text = match verdict {
-        Verdict::Stopped => format!("\u{25a0} stopped {mean}"),
-        Verdict::Below(_) => format!("\u{2715} {mean}"),
-        _ => mean.clone(),
-    };
+    let sign = verdict.sign();
+    let stopped = if group.has_stopped() { " \u{25a0}" } else { "" };
+    let text = format!("{sign}{mean}{stopped}");
+    let by = comparison.difference(group).map(|difference| {
+        format!(", {} points to f32: {}", points(difference.mean), verdict.word())
+    });
     let title = format!(
-        "{}: mean {mean}, seeds {}{}",
+        "{}: mean {mean}, seeds {}{}{}",
         group.method,
         seeds.join(", "),
-        match verdict {
-            Verdict::Below(points) => format!(", {points:.1} points below f32"),
-            Verdict::Stopped => format!(", stopped: {}", reasons(group)),
-            _ => String::new(),
-        }
+        by.unwrap_or_default(),
+        if group.has_stopped() { format!("; stopped: {}", reasons(group)) } else { String::new() }
     );
     Row {
         method: group.method.clone(),
@@ -88,28 +87,27 @@ fn reasons(group: &Group<'_>) -> String {
 }
 
 fn metric_caption(comparison: &Comparison<'_>) -> String {
-    let mut failures = Vec::new();
+    let (mut failures, mut stops) = (Vec::new(), Vec::new());
     for format in &comparison.formats {
         for (group, _) in comparison.rivals_in(format) {
-            match comparison.verdict(group) {
-                Verdict::Below(points) => {
-                    failures.push(format!("{} in {format} ({points:.1} points)", group.method));
-                }
-                Verdict::Stopped => {
-                    failures.push(format!("{} in {format} (stopped)", group.method));
-                }
-                _ => {}
+            let name = format!("{} in {format}", group.method);
+            if group.has_stopped() {
+                stops.push(name.clone());
+            }
+            if let Some(difference) = comparison.difference(group)
+                && difference.verdict().has_failed()
+            {
+                failures.push(format!("{name} ({} points)", points(difference.mean)));
             }
         }
     }
-    let found = if failures.is_empty() {
-        format!("Nothing stopped or ended more than {TOLERANCE_POINTS} points below f32.")
-    } else {
-        format!(
-            "More than {TOLERANCE_POINTS} points below f32, or stopped, which crosses, arrows and \
-             squares mark: {}.",
-            list(&failures)
-        )
+    let failed = match failures.len() {
+        0 => "Nothing failed by the test.".into(),
+        _ => format!("By the test failed, which crosses and arrows mark: {}.", list(&failures)),
+    };
+    let stopped = match stops.len() {
+        0 => String::new(),
+        _ => format!(" Before the end stopped, which squares mark: {}.", list(&stops)),
     };
     let mut groups = comparison.formats.iter().flat_map(|format| comparison.rivals_in(format));
     let singles = match groups.any(|(group, _)| group.runs.len() == 1) {
@@ -117,7 +115,8 @@ fn metric_caption(comparison: &Comparison<'_>) -> String {
         false => "",
     };
     format!(
-        "Look for marks to the left of the grey band, the range of f32 over its seeds. {found} \
+        "Look for marks to the left of the grey band, the range of f32 over its seeds. \
+         {failed}{stopped} \
          Filled marks are means over seeds with the range from least to greatest{singles}."
     )
 }
@@ -127,9 +126,11 @@ pub(super) fn steps(comparison: &Comparison<'_>) -> Markup {
     let groups = || comparison.formats.iter().flat_map(|format| comparison.rivals_in(format));
     let all = groups().map(|(group, _)| group).chain(comparison.baseline());
     let axis = Axis::around(all.clone().flat_map(reached).chain([0.0]));
-    let late: Vec<String> = groups()
-        .filter(|(group, _)| reached(group).count() < group.runs.len())
-        .map(|(group, _)| format!("{} in {}", group.method, group.format))
+    let formats = comparison.formats.iter();
+    let late: Vec<String> = formats
+        .flat_map(|format| comparison.rivals_in(format).map(move |found| (format, found)))
+        .filter(|(_, (group, _))| reached(group).count() < group.runs.len())
+        .map(|(format, (group, _))| format!("{} in {format}", group.method))
         .collect();
     html! {
         figure {

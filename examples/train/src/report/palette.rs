@@ -75,6 +75,7 @@ pub(super) fn looks(methods: &[String]) -> Vec<Look> {
     let mut of = |method: &str| match method {
         "f32" => look("m-f32", "", Mark::Bar),
         "none" => look("m-none", "6 2 1 2", Mark::Down),
+        "bfloat16" => look("m-bfloat16", "4 1 1 1", Mark::Right),
         "backoff" => look("m-backoff", "8 2 2 2", Mark::Square),
         "amax" => look("m-amax", "5 2", Mark::Diamond),
         "normal" => look("m-normal", "3 2", Mark::Hexagon),

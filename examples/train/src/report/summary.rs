@@ -5,9 +5,10 @@ use maud::{Markup, html};
 use crate::results::Results;
 
 use super::{
-    group::{Comparison, OURS, TOLERANCE_POINTS, Verdict, distinct, plain},
+    group::{Comparison, OURS, distinct, plain},
     number::{counted, duration, list, percent},
     tables::points,
+    verdict::{Difference, Verdict},
 };
 
 /// Writes the summary on top of the page.
@@ -16,18 +17,15 @@ pub(super) fn summary(results: &Results, comparisons: &[Comparison<'_>]) -> Mark
     html! {
         p { (scope(results, comparisons, methods.len())) }
         @if comparisons.iter().any(|comparison| comparison.baseline().is_none()) {
-            p { strong { "Without runs in f32 a task has nothing to be compared with: there, only \
-                runs that stopped count as failed." } }
-        }
-        div.verdicts { @for comparison in comparisons { (verdicts(comparison)) } }
-        p.faint {
-            "\u{2713} at most " (TOLERANCE_POINTS) " points below f32, \u{2715} more, \u{25a0} \
-                stopped before the end; means over \
-             seeds, single runs against the mean of f32."
+            p { strong { "Without runs in f32 a task has nothing to be compared with: there, nothing is said \
+                to have failed." } }
         }
         ul.findings {
             @for sentence in findings(comparisons, &methods) { li { (sentence) } }
         }
+        div.verdicts { @for comparison in comparisons { (verdicts(comparison)) } }
+        p.faint { "\u{2713} equal, \u{2715} failed, ? undecided; \u{25a0} a run stopped before its end, and counts \
+            with the metric that it had then." }
     }
 }
 
@@ -54,9 +52,17 @@ struct Place<'a> {
     method: &'a str,
     name: String,
     mean: f64,
+    difference: Option<Difference>,
     verdict: Verdict,
-    /// Whether the 95 % interval of the difference to f32 lies below zero; none without one.
-    is_below_chance: Option<bool>,
+    has_stopped: bool,
+}
+
+impl Place<'_> {
+    /// Names it with its difference to f32.
+    fn described(&self) -> String {
+        let by = self.difference.map_or(String::new(), |difference| points(difference.mean));
+        format!("{} ({by}{})", self.name, if self.has_stopped { ", stopped" } else { "" })
+    }
 }
 
 fn places<'a>(comparisons: &'a [Comparison<'_>]) -> Vec<Place<'a>> {
@@ -65,14 +71,13 @@ fn places<'a>(comparisons: &'a [Comparison<'_>]) -> Vec<Place<'a>> {
         for format in &comparison.formats {
             for (method, _) in comparison.rivals() {
                 let Some(group) = comparison.group(method, format) else { continue };
-                let paired = comparison.baseline().and_then(|baseline| group.paired(baseline));
-                let interval = paired.and_then(|(mean, half)| Some(mean + half?));
                 places.push(Place {
                     method,
-                    name: format!("{format} in {}", comparison.task.name),
+                    name: format!("{} in {format}", comparison.task.name),
                     mean: group.mean(),
+                    difference: comparison.difference(group),
                     verdict: comparison.verdict(group),
-                    is_below_chance: interval.map(|upper| upper < 0.0),
+                    has_stopped: group.has_stopped(),
                 });
             }
         }
@@ -82,82 +87,53 @@ fn places<'a>(comparisons: &'a [Comparison<'_>]) -> Vec<Place<'a>> {
 
 fn findings(comparisons: &[Comparison<'_>], methods: &[&str]) -> Vec<String> {
     let places = places(comparisons);
-    let failed = |method: &str| {
-        places.iter().any(|place| place.method == method && place.verdict.has_failed())
-    };
-    let (bad, good): (Vec<&str>, Vec<&str>) = methods.iter().partition(|method| failed(method));
-    let mut sentences: Vec<String> = bad.iter().map(|method| failures(&places, method)).collect();
-    if bad.is_empty() && !places.is_empty() {
-        sentences.push(format!(
-            "No method stopped or ended more than {TOLERANCE_POINTS} points below f32 anywhere."
-        ));
-    } else if !good.is_empty() {
-        let everywhere = "stopped nowhere and ended nowhere more than";
-        sentences
-            .push(format!("{} {everywhere} {TOLERANCE_POINTS} points below f32.", list(&good)));
-    }
+    let mut sentences: Vec<String> =
+        methods.iter().filter_map(|method| words(&places, method)).collect();
     sentences.extend(ours(&places));
     sentences.extend(easy(&places));
     sentences
 }
 
-fn failures(places: &[Place<'_>], method: &str) -> String {
+/// Says what a method is, by the test, in how many places; where it failed, and where nothing is decided.
+fn words(places: &[Place<'_>], method: &str) -> Option<String> {
     let all = || places.iter().filter(|place| place.method == method);
-    let failed = all().filter_map(|place| match place.verdict {
-        Verdict::Below(points) => Some(format!("{} ({points:.1} points below f32)", place.name)),
-        Verdict::Stopped => Some(format!("{} (stopped)", place.name)),
-        _ => None,
-    });
-    let failed: Vec<String> = failed.collect();
-    format!("{method} failed in {} of {}: {}.", failed.len(), all().count(), list(&failed))
+    let judged = all().filter(|place| place.difference.is_some()).count();
+    let named = |verdict| -> Vec<String> {
+        all().filter(|place| place.verdict == verdict).map(Place::described).collect()
+    };
+    let (failed, undecided) = (named(Verdict::Failed), named(Verdict::Undecided));
+    let mut parts = vec![format!("equal to f32 in {} of {judged}", named(Verdict::Equal).len())];
+    if !failed.is_empty() {
+        parts.push(format!("failed in {}", list(&failed)));
+    }
+    if !undecided.is_empty() {
+        parts.push(format!("undecided in {}", list(&undecided)));
+    }
+    (judged > 0).then(|| format!("{method}: {}.", parts.join("; ")))
 }
 
-/// Says how ours compares with f32 and with the others.
-fn ours(places: &[Place<'_>]) -> Vec<String> {
+/// Says how ours compares with the others.
+fn ours(places: &[Place<'_>]) -> Option<String> {
     let own: Vec<&Place<'_>> = places.iter().filter(|place| plain(place.method) == OURS).collect();
-    if own.is_empty() {
-        return Vec::new();
-    }
-    let judged = own.iter().filter(|place| place.is_below_chance.is_some()).count();
-    let within = own.iter().filter(|place| matches!(place.verdict, Verdict::Within(_)));
-    let below = own.iter().filter(|place| place.is_below_chance == Some(true));
-    let below: Vec<&str> = below.map(|place| place.name.as_str()).collect();
-    let mut sentence = format!(
-        "{OURS} is within {TOLERANCE_POINTS} points of f32 in {} of {}.",
-        within.count(),
-        counted(own.len(), "place")
-    );
-    if judged > 0 {
-        sentence +=
-            &format!(" Of the {judged} with several seeds, its 95 % interval lies below f32 ");
-        sentence +=
-            &if below.is_empty() { "nowhere.".into() } else { format!("in {}.", list(&below)) };
-    }
     let mut better = Vec::new();
     for place in &own {
         let rivals = places.iter().filter(|rival| {
             rival.name == place.name && plain(rival.method) != OURS && rival.mean > place.mean
         });
-        let by = rivals.map(|rival| (rival.mean - place.mean, rival, &place.name));
+        let by = rivals.map(|rival| (100.0 * (rival.mean - place.mean), rival, &place.name));
         better.extend(by.max_by(|a, b| a.0.total_cmp(&b.0)));
     }
     let most = better.iter().max_by(|a, b| a.0.total_cmp(&b.0));
-    let beside = match most {
-        None => format!("No other method ended higher than {OURS} anywhere."),
-        Some((by, rival, name)) => {
-            let has_single = better.iter().any(|(_, rival, _)| rival.is_below_chance.is_none());
-            format!(
-                "In {} of {} another method ended higher than {OURS}, at most by {} points ({}, \
-                 {name}){}.",
-                better.len(),
-                counted(own.len(), "place"),
-                points(*by).trim_start_matches('+'),
-                rival.method,
-                if has_single { "; single runs are among them" } else { "" },
-            )
-        }
-    };
-    vec![sentence, beside]
+    (!own.is_empty()).then(|| match most {
+        None => format!("The mean of no other method is above that of {OURS} anywhere."),
+        Some((by, rival, name)) => format!(
+            "In {} of {} the mean of another method is above that of {OURS}, at most by {by:.1} points \
+             ({}, {name}).",
+            better.len(),
+            counted(own.len(), "place"),
+            rival.method,
+        ),
+    })
 }
 
 /// Says where the choice does not matter.
@@ -165,7 +141,7 @@ fn easy(places: &[Place<'_>]) -> Option<String> {
     let names = distinct(places.iter().map(|place| place.name.as_str()));
     let easy = names.iter().copied().filter(|name| {
         let mut here = places.iter().filter(|place| place.name == *name);
-        here.all(|place| matches!(place.verdict, Verdict::Within(_)))
+        here.all(|place| place.verdict == Verdict::Equal)
     });
     let easy: Vec<&str> = easy.collect();
     (!easy.is_empty()).then(|| {
@@ -214,14 +190,13 @@ fn verdict(comparison: &Comparison<'_>, method: &str, format: &str) -> Markup {
     let Some(group) = comparison.group(method, format) else {
         return html! { td.n { "\u{2013}" } };
     };
-    let mean = percent(group.mean());
-    match comparison.verdict(group) {
-        Verdict::Stopped => html! { td.n.bad { "\u{25a0} stopped" } },
-        Verdict::Below(by) => {
-            let by = format!("(\u{2212}{by:.1})");
-            html! { td.n.bad { span { "\u{2715} " (mean) } " " span { (by) } } }
+    let verdict = comparison.verdict(group);
+    let by =
+        comparison.difference(group).map(|difference| format!("({})", points(difference.mean)));
+    html! {
+        td.n.(verdict.class()) {
+            span { (verdict.sign()) (percent(group.mean())) @if group.has_stopped() { " \u{25a0}" } }
+            @if let Some(by) = by { " " span { (by) } }
         }
-        Verdict::Within(_) => html! { td.n.good { span { "\u{2713} " (mean) } } },
-        Verdict::Baseline | Verdict::Unknown => html! { td.n { (mean) } },
     }
 }

@@ -5,9 +5,92 @@ use maud::{Markup, html};
 use crate::results::RunReport;
 
 use super::{
-    group::{Comparison, Group, Verdict, distinct},
+    group::{Comparison, Group, distinct, extremes},
     number::{count, counted, percent},
+    verdict::Difference,
 };
+
+/// The columns of the table of a place.
+pub(super) const PLACE: [&str; 8] =
+    ["method", "mean", "by seed", "to f32", "by test", "extra passes", "skipped", "replayed"];
+
+/// Tells whether a column of such a table holds words.
+pub(super) const fn is_text(column: usize) -> bool {
+    matches!(column, 0 | 4)
+}
+
+/// Returns the row of a method in such a table.
+pub(super) fn place_row(comparison: &Comparison<'_>, group: &Group<'_>) -> [String; 8] {
+    let spread = extremes(group.metrics()).filter(|_| group.runs.len() > 1);
+    let spread = spread.map(|(low, high)| format!("{}..{}", percent(low), percent(high)));
+    let difference = comparison.difference(group).map(to_baseline);
+    let stopped = group.runs.iter().filter(|run| run.stopped.is_some()).count();
+    let mut word = comparison.verdict(group).word().to_owned();
+    if stopped > 0 {
+        word += &format!("{}{stopped} stopped", if word.is_empty() { "" } else { ", " });
+    }
+    let none = || "\u{2013}".to_owned();
+    [
+        group.method.clone(),
+        percent(group.mean()),
+        spread.unwrap_or_else(none),
+        difference.unwrap_or_else(none),
+        word,
+        group.extra_passes().map_or_else(none, |extra| format!("{extra:.1}")),
+        count(group.skipped()),
+        count(group.recovered()),
+    ]
+}
+
+/// Writes a difference with its interval.
+fn to_baseline(difference: Difference) -> String {
+    let mean = points(difference.mean);
+    match difference.interval() {
+        Some((low, high)) => format!("{mean} ({}..{})", points(low), points(high)),
+        None => mean,
+    }
+}
+
+/// Writes the tables of a task, one per format.
+pub(super) fn places(comparison: &Comparison<'_>) -> Markup {
+    html! {
+        p {
+            "At the end: " (comparison.task.metric) " in per cent, mean and range over seeds; the mean \
+                difference to f32 in points with its 95 % interval; passes beyond one a visit, of 1000 visits at \
+                the steps that were looked at; steps that were skipped, and visits that were replayed."
+        }
+        div.scroll tabindex="0" {
+            table.place aria-label={ "What came out in " (comparison.task.name) } {
+                thead { tr {
+                    @for (index, column) in PLACE.iter().enumerate() {
+                        th.n[!is_text(index)] scope="col" { (column) }
+                    }
+                } }
+                @for format in &comparison.formats {
+                    tbody {
+                        (heading(format, PLACE.len()))
+                        @for group in comparison.in_format(format) { (place_of(comparison, group)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn place_of(comparison: &Comparison<'_>, group: &Group<'_>) -> Markup {
+    let verdict = comparison.verdict(group);
+    html! {
+        tr {
+            @for (index, cell) in place_row(comparison, group).iter().enumerate() {
+                @match index {
+                    0 => th scope="row" { (cell) },
+                    4 => td.(verdict.class()) { (verdict.sign()) (cell) },
+                    _ => td.n { (cell) },
+                }
+            }
+        }
+    }
+}
 
 /// Writes a table of what each method needed and kept, per format.
 pub(super) fn costs(comparison: &Comparison<'_>) -> Markup {
@@ -78,68 +161,9 @@ pub(super) fn part(part: u64, whole: u64, decimals: usize) -> String {
     format!("{:.decimals$} %", 100.0 * part as f64 / whole as f64)
 }
 
-/// Writes the metric, and its paired difference to f32 with the 95 % interval.
-pub(super) fn differences(comparison: &Comparison<'_>) -> Markup {
-    html! {
-        p {
-            "At the end: " (comparison.task.metric) " in per cent, and its difference to f32 in \
-                points: the mean over the seeds that both have, with the 95 % interval of \
-                Student's distribution where there are two or more."
-        }
-        div.scroll tabindex="0" {
-            table aria-label={ "Differences to f32 in " (comparison.task.name) } {
-                thead { tr {
-                    th scope="col" { "method" }
-                    th.n scope="col" { "mean" } th.n scope="col" { "by seed" }
-                    th.n scope="col" { "to f32" } th.n scope="col" { "95 % interval" }
-                } }
-                @for format in &comparison.formats {
-                    tbody {
-                        (heading(format, 5))
-                        @for (group, _) in comparison.rivals_in(format) {
-                            (difference_of(comparison, group))
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn difference_of(comparison: &Comparison<'_>, group: &Group<'_>) -> Markup {
-    let paired = comparison.baseline().and_then(|baseline| group.paired(baseline));
-    let seeds: Vec<String> = group.metrics().map(percent).collect();
-    html! {
-        tr {
-            th scope="row" { (group.method) }
-            td.n { (percent(group.mean())) (flag(comparison.verdict(group))) }
-            td.n { (seeds.join(", ")) }
-            td.n { (paired.map_or("\u{2013}".into(), |(mean, _)| points(mean))) }
-            td.n {
-                @match paired {
-                    Some((mean, Some(half))) => {
-                        (points(mean - half)) " to " (points(mean + half))
-                    }
-                    Some((_, None)) => "one seed",
-                    None => "\u{2013}",
-                }
-            }
-        }
-    }
-}
-
-/// Marks a failure in words.
-fn flag(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Stopped => " \u{25a0} stopped",
-        Verdict::Below(_) => " \u{2715}",
-        _ => "",
-    }
-}
-
-/// Writes a difference of shares in points, with its sign.
+/// Writes a difference in points, with its sign.
 pub(super) fn points(difference: f64) -> String {
-    let text = format!("{:+.1}", 100.0 * difference);
+    let text = format!("{difference:+.1}");
     if text == "-0.0" { "+0.0".into() } else { text.replace('-', "\u{2212}") }
 }
 

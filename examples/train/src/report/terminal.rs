@@ -7,33 +7,44 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::results::Results;
 
 use super::{
-    group::{Comparison, Group, TOLERANCE_POINTS, Verdict, distinct, extremes},
-    number::percent,
-    tables::part,
+    group::{Comparison, Group, distinct},
+    number::{list, percent},
+    tables::{self, part},
+    verdict::{Verdict, meaning},
 };
 
-/// Returns the tables of metrics and windows of every task, and what failed where.
-pub fn print(results: &Results) -> String {
+/// Returns the table of a task in a format; nothing where there is no run of either.
+pub fn print_place(results: &Results, task: &str, format: &str) -> String {
     let comparisons = Comparison::all(results);
-    let mut printed = String::new();
-    for comparison in &comparisons {
-        let task = &comparison.task;
-        // Writing into a string cannot fail, here and below.
-        let _ = writeln!(
-            printed,
-            "\n{}: test {} in per cent, by gradient format\n{}\n\n\
-             Of all gradient tensors: the share with a window, and of those the share kept\n{}",
-            task.name,
-            task.metric,
-            metrics(comparison),
-            windows(comparison)
-        );
+    let Some(comparison) = comparisons.iter().find(|comparison| comparison.task.name == task)
+    else {
+        return String::new();
+    };
+    let groups = comparison.in_format(format);
+    if groups.is_empty() {
+        return String::new();
     }
-    let _ = writeln!(printed, "\nMore than {TOLERANCE_POINTS} points below f32, or stopped:");
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(tables::PLACE);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if !tables::is_text(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for group in groups {
+        table.add_row(tables::place_row(comparison, group).map(|cell| ascii(&cell)));
+    }
+    format!("\n{task} in {format}: test {} in per cent\n{table}", comparison.task.metric)
+}
+
+/// Returns where each method was as good as f32, and where it failed.
+pub fn print_summary(results: &Results) -> String {
+    let comparisons = Comparison::all(results);
+    let mut printed = format!("\n{}\n", ascii(&wrapped(&meaning())));
     for method in distinct(comparisons.iter().flat_map(|c| c.rivals().map(|(method, _)| method))) {
-        let places = failures(&comparisons, method);
-        let places = if places.is_empty() { "nowhere".into() } else { places.join("; ") };
-        let _ = writeln!(printed, "  {method}: {places}");
+        // Writing into a string cannot fail, here and below.
+        let _ = writeln!(printed, "  {method}: {}", words(&comparisons, method));
     }
     printed
 }
@@ -52,77 +63,82 @@ pub fn print_windows(results: &Results) -> String {
     printed
 }
 
-fn table(comparison: &Comparison<'_>) -> Table {
+fn windows(comparison: &Comparison<'_>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["method"].iter().chain(&comparison.formats));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    for (method, _) in comparison.rivals() {
+        let share = |group: &Group<'_>| {
+            let [visits, windows, kept] = group.windows();
+            match visits {
+                0 => "-".into(),
+                _ => ascii(&format!("{}, {}", part(windows, visits, 1), part(kept, windows, 2))),
+            }
+        };
+        let formats = comparison.formats.iter();
+        let cells =
+            formats.map(|format| comparison.group(method, format).map_or("-".into(), share));
+        table.add_row([method.to_owned()].into_iter().chain(cells));
+    }
     table
 }
 
-fn row(
-    comparison: &Comparison<'_>,
-    method: &str,
-    of: impl Fn(&Group<'_>) -> String,
-) -> Vec<String> {
-    let cell = |format: &&str| comparison.group(method, format).map_or("-".into(), &of);
-    [method.to_owned()].into_iter().chain(comparison.formats.iter().map(cell)).collect()
-}
-
-fn metrics(comparison: &Comparison<'_>) -> Table {
-    let mut rows = table(comparison);
-    for method in &comparison.methods {
-        rows.add_row(row(comparison, method, metric));
+/// Returns in how many places a method was what, and in which it was not as good as f32.
+fn words(comparisons: &[Comparison<'_>], method: &str) -> String {
+    let mut parts = Vec::new();
+    let places: Vec<_> = comparisons
+        .iter()
+        .flat_map(|comparison| comparison.formats.iter().map(move |format| (comparison, *format)))
+        .filter_map(|(comparison, format)| {
+            let group = comparison.group(method, format)?;
+            Some((comparison, format, group, comparison.verdict(group)))
+        })
+        .collect();
+    let of = |verdict| places.iter().filter(move |place| place.3 == verdict);
+    let equal = of(Verdict::Equal).count();
+    if equal > 0 {
+        parts.push(format!("equal in {equal} of {}", places.len()));
     }
-    rows
-}
-
-fn metric(group: &Group<'_>) -> String {
-    let mut text = percent(group.mean());
-    if let Some((low, high)) = extremes(group.metrics()).filter(|_| group.runs.len() > 1) {
-        text += &format!(" ({}..{})", percent(low), percent(high));
-    }
-    if group.has_stopped() {
-        text += ", stopped";
-    } else if group.skipped() > 0 {
-        text += &format!(", {} skipped", group.skipped());
-    }
-    if group.recovered() > 0 {
-        text += &format!(", {} replayed", group.recovered());
-    }
-    text
-}
-
-fn windows(comparison: &Comparison<'_>) -> Table {
-    let mut rows = table(comparison);
-    for (method, _) in comparison.rivals() {
-        rows.add_row(row(comparison, method, |group| {
-            let [visits, windows, kept] = group.windows();
-            if visits == 0 {
-                return "-".into();
-            }
-            format!("{}, {}", part(windows, visits, 1), part(kept, windows, 2))
-                .replace('\u{2013}', "-")
-        }));
-    }
-    rows
-}
-
-fn failures(comparisons: &[Comparison<'_>], method: &str) -> Vec<String> {
-    let mut places = Vec::new();
-    for comparison in comparisons {
-        for format in &comparison.formats {
-            let Some(group) = comparison.group(method, format) else { continue };
+    for verdict in [Verdict::Failed, Verdict::Undecided] {
+        let named = of(verdict).map(|&(comparison, format, group, _)| {
             let mean = percent(group.mean());
-            let found = match comparison.verdict(group) {
-                Verdict::Below(points) => format!("{mean}, {points:.1} below f32"),
-                Verdict::Stopped => format!("{mean}, stopped"),
-                _ => continue,
-            };
-            places.push(format!("{format} in {} ({found})", comparison.task.name));
+            let by = comparison.difference(group).map_or(0.0, |difference| difference.mean);
+            let stopped = if group.has_stopped() { ", stopped" } else { "" };
+            format!("{} in {format} ({mean}, {by:+.1}{stopped})", comparison.task.name)
+        });
+        let named: Vec<String> = named.collect();
+        if !named.is_empty() {
+            parts.push(format!("{} in {}", verdict.word(), list(&named)));
         }
     }
-    places
+    let unknown = of(Verdict::Unknown).count();
+    if unknown > 0 {
+        parts.push(format!("nothing to compare with in {unknown} of {}", places.len()));
+    }
+    if parts.is_empty() { "nowhere".into() } else { parts.join("; ") }
+}
+
+/// Writes what a terminal may not have the letters for in others.
+fn ascii(text: &str) -> String {
+    text.replace(['\u{2013}', '\u{2212}'], "-").replace('\u{202f}', "")
+}
+
+/// Breaks a sentence into lines that are narrow enough for every terminal.
+fn wrapped(text: &str) -> String {
+    let (mut lines, mut length) = (String::new(), 0);
+    for word in text.split(' ') {
+        if length > 0 && length + word.len() >= 80 {
+            lines.push('\n');
+            length = 0;
+        } else if length > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines += word;
+        length += word.len();
+    }
+    lines
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::synthetic::{FORMATS, results};
+use super::synthetic::{FORMATS, lost, results};
 use crate::{
     report::{document, number::percent},
     results::{Results, RunReport},
@@ -146,15 +146,21 @@ fn every_layer_is_in_its_pictures() {
 
 #[test]
 fn steps_and_failures_are_said() {
-    let page = page(&results());
+    let results = results();
+    let page = page(&results);
     let document = parsed(body(&page));
     let steps = titles(&document, "Steps to the target of digits-deep in e4m3");
     assert!(steps.contains(&"none, steps by seed: not reached, not reached, not reached".into()));
     let text: String = document.descendants().filter_map(|node| node.text()).collect();
+    let [digits, shapes] = ["digits-deep", "shapes-unet"].map(|task| lost(&results, task));
+    let failed = format!(
+        "failed in digits-deep in e4m3 (\u{2212}{digits}, stopped) and shapes-unet in e4m3 \
+         (\u{2212}{shapes}, stopped)"
+    );
     for sentence in [
-        "fixed:20 failed in 2 of 8: e4m3 in digits-deep (stopped) and e4m3 in shapes-unet (stop",
-        "measured is within 1.5 points of f32 in 8 of 8 places",
-        "102 runs of 2 tasks in 4 gradient formats, by 8 methods beside f32",
+        &failed[..],
+        "measured: equal to f32 in 8 of 8",
+        "198 runs of 2 tasks in 4 gradient formats, by 8 methods beside f32",
     ] {
         assert!(text.contains(sentence), "not said: {sentence}");
     }
@@ -197,5 +203,42 @@ fn periods_are_told_apart() {
         assert_eq!(titles.iter().filter(|title| title.starts_with(method)).count(), 1, "{method}");
     }
     let text: String = document.descendants().filter_map(|node| node.text()).collect();
-    assert!(text.contains("measured is within 1.5 points of f32 in 16 of 16 places"));
+    for method in ["measured/10", "measured/100"] {
+        assert!(text.contains(&format!("{method}: equal to f32 in 8 of 8")), "{method}");
+    }
+}
+
+/// Every method of every place is in the picture that the page opens with, and where it is says how far it ended.
+#[test]
+fn the_page_opens_with_every_method_in_every_place() {
+    let results = results();
+    let page = page(&results);
+    let before = |part: &str| page.find(part).unwrap();
+    assert!(before("id=\"overview\"") < before("<nav") && before("<nav") < before("<table"));
+    let document = parsed(body(&page));
+    for task in ["digits-deep", "shapes-unet"] {
+        for format in FORMATS {
+            let titles = titles(&document, &format!("Points to f32 of {task} in {format}, by"));
+            assert_eq!(titles.len(), 8, "{task}, {format}");
+            let of = |method: &str| {
+                titles.iter().find(|title| title.starts_with(&format!("{method}: "))).unwrap()
+            };
+            assert!(of("measured").ends_with(", equal"), "{}", of("measured"));
+            for method in ["none", "fixed:20"] {
+                let failed = of(method).ends_with(", failed");
+                assert!(failed || format != "e4m3", "{}", of(method));
+            }
+        }
+    }
+}
+
+/// Tables that are wider than a phone are moved within their own frame.
+#[test]
+fn every_table_is_in_a_frame_that_scrolls() {
+    let page = page(&results());
+    let document = parsed(body(&page));
+    let tables = document.descendants().filter(|node| node.has_tag_name("table"));
+    let frames = tables.map(|table| table.parent().unwrap().attribute("class"));
+    let frames: Vec<_> = frames.collect();
+    assert!(frames.len() >= 6 && frames.iter().all(|class| *class == Some("scroll")), "{frames:?}");
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::synthetic::results;
+use super::synthetic::{lost, results};
 use crate::{
-    report::{print, read, write},
+    report::{print_place, print_summary, read, write},
     results::{Point, Results, RunReport, TaskReport},
 };
 
@@ -150,23 +150,111 @@ fn empty_and_sparse_results_make_a_page() {
     for results in [empty, sparse, without_runs, baseline_only] {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &results).unwrap();
-        assert!(print(&results).contains("or stopped:"));
+        assert!(print_summary(&results).contains("undecided otherwise."));
+        assert_eq!(print_place(&results, "no task", "e4m3"), "");
     }
+}
+
+/// Cuts a table of a terminal into its cells, by row.
+fn cells(table: &str) -> Vec<Vec<String>> {
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let cells =
+        |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().into()).collect();
+    rows.map(cells).collect()
+}
+
+#[test]
+fn the_terminal_shows_every_method_of_a_place() {
+    let results = results();
+    let printed = print_place(&results, "digits-deep", "e4m3");
+    assert!(printed.contains("digits-deep in e4m3: test accuracy in per cent"), "{printed}");
+    let rows = cells(&printed);
+    assert_eq!(rows.len(), 1 + 9, "{printed}");
+    let row = |method: &str| rows.iter().find(|row| row[0] == method).unwrap();
+    let runs = |method: &str| {
+        let here = move |run: &&RunReport| {
+            run.task == "digits-deep"
+                && run.method == method
+                && (method == "f32" || run.format == "e4m3")
+        };
+        results.runs.iter().filter(here).collect::<Vec<_>>()
+    };
+    for method in ["none", "fixed:20", "backoff", "measured"] {
+        let (own, f32) = (runs(method), runs("f32"));
+        let mean = |of: &[&RunReport]| of.iter().map(|run| run.metric).sum::<f64>() / 3.0;
+        assert_eq!([own.len(), f32.len()], [3; 2]);
+        assert_eq!(row(method)[1], format!("{:.1}", 100.0 * mean(&own)));
+        let by = format!("{:+.1}", 100.0 * (mean(&own) - mean(&f32)));
+        assert_eq!(row(method)[3].split(' ').next().unwrap(), by, "{method}");
+        let sum = |of: fn(&RunReport) -> u64| own.iter().map(|run| of(run)).sum::<u64>();
+        assert_eq!(row(method)[6], sum(|run| run.skipped_steps).to_string());
+        assert_eq!(row(method)[7], sum(|run| run.recovered_steps).to_string());
+    }
+    assert_eq!([&row("measured")[4][..], &row("none")[4]], ["equal", "failed"]);
+    assert_eq!(row("fixed:20")[4], "failed, 3 stopped");
+    assert_eq!(row("f32")[3..5], ["-", ""]);
+    // Five passes of a hundred visits.
+    assert_eq!([&row("measured")[5][..], &row("none")[5]], ["50.0", "0.0"]);
 }
 
 #[test]
 fn the_terminal_names_every_failure() {
-    let printed = print(&results());
-    assert!(printed.contains("digits-deep: test accuracy in per cent"), "{printed}");
-    assert!(printed.contains("shapes-unet: test mean IoU in per cent"), "{printed}");
+    let results = results();
+    let printed = print_summary(&results);
     let line = |method: &str| {
         let start = format!("  {method}: ");
         printed.lines().find_map(|line| line.strip_prefix(start.as_str())).unwrap().to_owned()
     };
-    assert_eq!(line("measured"), "nowhere");
-    assert_eq!(
-        line("fixed:20"),
-        "e4m3 in digits-deep (11.2, stopped); e4m3 in shapes-unet (11.2, stopped)"
-    );
-    assert!(line("none").contains("e4m3 in digits-deep (87."), "{}", line("none"));
+    assert!(line("measured").starts_with("equal in "), "{printed}");
+    assert!(!line("measured").contains("failed"), "{printed}");
+    let failed = line("fixed:20");
+    let by = lost(&results, "digits-deep");
+    let expected = format!("failed in digits-deep in e4m3 (11.2, -{by}, stopped) and shapes-unet");
+    assert!(failed.contains(&expected), "{failed}");
+    let none = line("none");
+    assert!(none.starts_with("equal in 4 of 8; failed in ") && none.contains("in e4m3"), "{none}");
+}
+
+/// Without f32 there is nothing to compare with, and nothing has failed.
+#[test]
+fn without_a_baseline_nothing_is_said_to_have_failed() {
+    let mut results = results();
+    results.runs.retain(|run| run.method != "f32");
+    let printed = print_summary(&results);
+    let said = printed.split("undecided otherwise.").nth(1).unwrap();
+    assert!(!said.contains("failed") && !said.contains("equal"), "{said}");
+    assert!(said.contains("measured: nothing to compare with in 8 of 8"), "{said}");
+    let rows = cells(&print_place(&results, "digits-deep", "e4m3"));
+    assert!(rows.iter().all(|row| row[4] != "failed"), "{rows:?}");
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &results).unwrap();
+    let page = fs::read_to_string(folder.path().join("index.html")).unwrap();
+    assert!(page.contains("nothing is said to have failed") && !page.contains("id=\"overview\""));
+}
+
+/// Training without scaling in bfloat16 stands beside every format of 16 bits, and is none of its own.
+#[test]
+fn what_needs_no_scale_stands_beside_16_bits() {
+    let mut results = results();
+    let none = |run: &RunReport| run.method == "none" && run.format == "binary16";
+    let twins: Vec<_> = results.runs.iter().filter(|run| none(run)).cloned().collect();
+    let twins = twins.into_iter().map(|run| RunReport { format: "bfloat16".into(), ..run });
+    results.runs.extend(twins);
+    for (format, expected) in [("binary16", 1), ("binary16-flushing", 1), ("e5m2", 0), ("e4m3", 0)]
+    {
+        let rows = cells(&print_place(&results, "digits-deep", format));
+        let found = rows.iter().filter(|row| row[0] == "bfloat16").count();
+        assert_eq!(found, expected, "{format}");
+    }
+    let own = cells(&print_place(&results, "digits-deep", "binary16"));
+    let row = |method: &str| own.iter().find(|row| row[0] == method).unwrap()[1..].to_vec();
+    assert_eq!(row("bfloat16"), row("none"));
+    // Where other methods are in bfloat16, it is a format like any other.
+    let own = results.runs.iter().find(|run| run.method == "measured").cloned().unwrap();
+    results.runs.push(RunReport { format: "bfloat16".into(), ..own });
+    let rows = cells(&print_place(&results, "digits-deep", "bfloat16"));
+    let methods: Vec<_> = rows.iter().map(|row| &row[0][..]).collect();
+    assert_eq!(methods, ["method", "f32", "none", "measured"]);
+    let rows = cells(&print_place(&results, "digits-deep", "binary16"));
+    assert!(rows.iter().all(|row| row[0] != "bfloat16"));
 }

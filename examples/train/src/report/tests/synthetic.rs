@@ -10,7 +10,7 @@ const METHODS: [&str; 8] =
     ["none", "fixed:4", "fixed:12", "fixed:20", "backoff", "amax", "normal", "measured"];
 const STEPS: u64 = 2000;
 
-/// Returns two tasks in every format by every method: 54 runs a task.
+/// Returns two tasks in every format by every method: 99 runs a task.
 pub(super) fn results() -> Results {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let tasks =
@@ -21,10 +21,9 @@ pub(super) fn results() -> Results {
             (0..3).map(|seed| Maker { task, blocks: *blocks }.run("f32", "f32", seed, &mut random)),
         );
         for method in METHODS {
-            let seeds = if ["none", "measured"].contains(&method) { 3 } else { 1 };
             for format in FORMATS {
                 let maker = Maker { task, blocks: *blocks };
-                runs.extend((0..seeds).map(|seed| maker.run(method, format, seed, &mut random)));
+                runs.extend((0..3).map(|seed| maker.run(method, format, seed, &mut random)));
             }
         }
     }
@@ -40,6 +39,13 @@ pub(super) fn results() -> Results {
         tasks: tasks.into_iter().map(|(task, _)| task).collect(),
         runs,
     }
+}
+
+/// Returns how many points fixed:20 ended below f32 in e4m3, where it stopped, with one decimal.
+pub(super) fn lost(results: &Results, task: &str) -> String {
+    let f32 = results.runs.iter().filter(|run| run.task == task && run.method == "f32");
+    let mean = f32.map(|run| run.metric).sum::<f64>() / 3.0;
+    format!("{:.1}", 100.0 * (mean - 0.112))
 }
 
 fn task(name: &str, metric: &str, target: f64, blocks: usize) -> (TaskReport, usize) {
@@ -62,7 +68,8 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn run(&self, method: &str, format: &str, seed: u64, random: &mut impl Rng) -> RunReport {
-        let noise = random.random_range(-0.006..0.006);
+        // What a seed does to one method it does to all, nearly.
+        let noise = [0.004, -0.005, 0.001][seed as usize % 3] + random.random_range(-0.001..0.001);
         let stops = method == "fixed:20" && format == "e4m3";
         let metric = match (method, format) {
             ("fixed:20", "e4m3") => 0.112,

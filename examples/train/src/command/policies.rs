@@ -1,0 +1,157 @@
+//! `policies`: one training in f32, and every policy deciding from what it showed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use adaloss_hal::cpu::Cpu;
+use adaloss_train::{
+    data::DataArgs,
+    file::{check_folder, write_whole},
+    method::FormatName,
+    recording::{Place, csv, draw, print, record},
+    say,
+    schedule::ScheduleArgs,
+    task::Task,
+};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{interrupt::Interrupt, machine::MOST_THREADS};
+
+/// What is recorded, and for which formats.
+#[derive(Args, Debug)]
+pub(crate) struct PoliciesArgs {
+    /// Tasks with the gradient formats that policies decide for, for example digits-resnet:e4m3+e5m2; separated by
+    /// commas.  Each task is trained once, in f32.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "digits-resnet:e4m3+e5m2+binary16-flushing"
+    )]
+    tasks: Vec<Recorded>,
+    /// Of the initial weights and of the order of samples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads; how many does not change a bit.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// The folder that tables and plots go to, if any.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    schedule: ScheduleArgs,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// A task and the formats that it is recorded for.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    task: Task,
+    formats: Vec<FormatName>,
+}
+
+impl FromStr for Recorded {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (task, formats) = text.split_once(':').unwrap_or((text, "e4m3"));
+        let mut once: Vec<FormatName> = Vec::new();
+        for format in formats.split('+') {
+            let format = format.parse()?;
+            if !once.contains(&format) {
+                once.push(format);
+            }
+        }
+        Ok(Self { task: task.parse()?, formats: once })
+    }
+}
+
+impl Recorded {
+    /// Returns the file of a format's plot.
+    fn plot(&self, format: FormatName) -> String {
+        plot(&self.task.name, &format.to_string())
+    }
+}
+
+/// The rows of all tables, and the tables as they are printed.
+const TABLES: [&str; 2] = ["policies.csv", "policies.md"];
+
+fn plot(task: &str, format: &str) -> String {
+    format!("{task}-{format}.svg")
+}
+
+/// Trains each task once, lets every policy decide from what that showed, prints tables and draws plots.
+///
+/// # Errors
+///
+/// Something asked for is impossible or cannot be written, which is found before anything is trained; or training
+/// cannot go on.
+pub(crate) fn policies(args: &PoliciesArgs) -> Result<()> {
+    ensure!(args.threads <= MOST_THREADS, "{} threads are more than {MOST_THREADS}", args.threads);
+    for (nth, recorded) in args.tasks.iter().enumerate() {
+        let is_new = args.tasks[..nth].iter().all(|other| other.task.name != recorded.task.name);
+        ensure!(is_new, "{} is asked for twice; formats are joined by +", recorded.task.name);
+    }
+    if let Some(out) = &args.out {
+        let plots = args
+            .tasks
+            .iter()
+            .flat_map(|recorded| recorded.formats.iter().map(|&format| recorded.plot(format)));
+        let plots: Vec<String> = plots.collect();
+        let files: Vec<&str> = TABLES.into_iter().chain(plots.iter().map(String::as_str)).collect();
+        check_folder(out, &files)?;
+    }
+    let interrupt = Interrupt::watch()?;
+    let mut opened = Vec::new();
+    for Recorded { task, formats } in args.tasks.clone() {
+        let mut task = task;
+        task.schedule = args.schedule.apply(task.schedule);
+        let dataset = task.open(&args.data)?;
+        task.schedule.check(&*dataset)?;
+        opened.push((task, formats, dataset));
+    }
+    let steps = opened.iter().map(|(task, _, dataset)| task.schedule.steps(&**dataset)).sum();
+    let bar = ProgressBar::new(steps);
+    bar.set_style(ProgressStyle::with_template(
+        "{msg} {bar:40} {pos}/{len} steps, {elapsed} of about {duration}",
+    )?);
+    let mut places = Vec::new();
+    for (task, formats, dataset) in &opened {
+        bar.set_message(task.name.clone());
+        let device = Cpu::new(args.threads)?;
+        let recordings = record(task, &**dataset, args.seed, device, formats, |_| {
+            bar.inc(1);
+            interrupt.check()
+        });
+        for recording in recordings.with_context(|| task.name.clone())? {
+            places.push(Place::of(&task.name, &recording)?);
+        }
+    }
+    bar.finish_and_clear();
+    let printed = print(&places);
+    say!("{printed}");
+    if let Some(out) = &args.out {
+        write(out, &places, &printed)?;
+        say!("\nTables and plots: {}", out.display());
+    }
+    Ok(())
+}
+
+/// Writes tables and plots, each of them whole or not at all.
+fn write(out: &Path, places: &[Place], printed: &str) -> Result<()> {
+    fs::create_dir_all(out)
+        .with_context(|| format!("the folder {} cannot be made", out.display()))?;
+    let [rows, tables] = TABLES;
+    write_whole(&out.join(rows), &csv(places)?)?;
+    write_whole(&out.join(tables), format!("{printed}\n").as_bytes())?;
+    for place in places {
+        let name = plot(&place.task, &place.format);
+        write_whole(&out.join(name), draw(place).as_bytes())?;
+    }
+    Ok(())
+}
