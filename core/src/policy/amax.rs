@@ -105,6 +105,6 @@ impl Amax {
     pub(super) fn could_remember(&self, cell: &Cell) -> bool {
         let memory = Memory::from_bytes(cell.memory);
         let in_slot = memory.in_slot;
-        memory.to_bytes() == cell.memory && (1..=self.slot_length()).contains(&in_slot)
+        cell.has_memory(memory.to_bytes()) && (1..=self.slot_length()).contains(&in_slot)
     }
 }

@@ -271,6 +271,11 @@ impl Cell {
         self.flags & REMEMBERS == 0
     }
 
+    /// Tells whether this is what is remembered: compared as one number, without a call.
+    pub(super) const fn has_memory(&self, memory: [u8; MEMORY]) -> bool {
+        u128::from_le_bytes(self.memory) == u128::from_le_bytes(memory)
+    }
+
     pub(super) const fn remember(&mut self, memory: [u8; MEMORY]) {
         self.memory = memory;
         self.flags |= REMEMBERS;

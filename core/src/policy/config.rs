@@ -111,7 +111,7 @@ impl Policy {
                 factor.is_finite() && factor > 0.0
             }
             Self::Amax(_) | Self::Measured(_) if cell.has_no_memory() => {
-                cell.memory == Cell::new().memory
+                cell.has_memory(Cell::new().memory)
             }
             Self::Amax(amax) => amax.could_remember(cell),
             Self::Measured(measured) => measured.could_remember(cell),

@@ -198,6 +198,6 @@ impl Measured {
     /// Tells whether what a cell remembers can be this policy's.
     pub(super) fn could_remember(&self, cell: &Cell) -> bool {
         let memory = Memory::from_bytes(cell.memory);
-        memory.to_bytes() == cell.memory && memory.is_possible(self.most_headroom)
+        cell.has_memory(memory.to_bytes()) && memory.is_possible(self.most_headroom)
     }
 }
