@@ -34,7 +34,14 @@ impl std::str::FromStr for Comparison {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (task, formats) = text.split_once(':').unwrap_or((text, "binary16"));
+        Self::read(text, "binary16")
+    }
+}
+
+impl Comparison {
+    /// Reads a task, its own epochs if it has any, and its formats; `usual` are those of a task without any.
+    pub(super) fn read(text: &str, usual: &str) -> Result<Self> {
+        let (task, formats) = text.split_once(':').unwrap_or((text, usual));
         let formats = formats.split('+').map(str::parse).collect::<Result<_>>()?;
         let (name, epochs) = match task.split_once('@') {
             Some((name, epochs)) => (name, Some(epochs)),
@@ -48,9 +55,7 @@ impl std::str::FromStr for Comparison {
         }
         Ok(Self { task, formats: once(formats) })
     }
-}
 
-impl Comparison {
     /// Returns what is named, separated by commas.
     pub(super) fn list(names: &str) -> Result<Vec<Self>> {
         names.split(',').map(str::parse).collect()

@@ -3,24 +3,21 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use adaloss_hal::cpu::Cpu;
 use adaloss_train::{
     data::DataArgs,
     file::{check_folder, write_whole},
-    method::FormatName,
     recording::{Place, csv, draw, print, record},
     say,
     schedule::ScheduleArgs,
-    task::Task,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{interrupt::Interrupt, machine::MOST_THREADS};
+use super::{interrupt::Interrupt, machine::MOST_THREADS, places::Comparison};
 
 /// What is recorded, and for which formats.
 #[derive(Args, Debug)]
@@ -30,9 +27,10 @@ pub(crate) struct PoliciesArgs {
     #[arg(
         long,
         value_delimiter = ',',
+        value_parser = recorded,
         default_value = "digits-resnet:e4m3+e5m2+binary16-flushing"
     )]
-    tasks: Vec<Recorded>,
+    tasks: Vec<Comparison>,
     /// Of the initial weights and of the order of samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -48,34 +46,9 @@ pub(crate) struct PoliciesArgs {
     data: DataArgs,
 }
 
-/// A task and the formats that it is recorded for.
-#[derive(Clone, Debug)]
-pub(crate) struct Recorded {
-    task: Task,
-    formats: Vec<FormatName>,
-}
-
-impl FromStr for Recorded {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let (task, formats) = text.split_once(':').unwrap_or((text, "e4m3"));
-        let mut once: Vec<FormatName> = Vec::new();
-        for format in formats.split('+') {
-            let format = format.parse()?;
-            if !once.contains(&format) {
-                once.push(format);
-            }
-        }
-        Ok(Self { task: task.parse()?, formats: once })
-    }
-}
-
-impl Recorded {
-    /// Returns the file of a format's plot.
-    fn plot(&self, format: FormatName) -> String {
-        plot(&self.task.name, &format.to_string())
-    }
+/// Reads a task with the formats that it is recorded for.
+fn recorded(text: &str) -> Result<Comparison> {
+    Comparison::read(text, "e4m3")
 }
 
 /// The rows of all tables, and the tables as they are printed.
@@ -98,17 +71,16 @@ pub(crate) fn policies(args: &PoliciesArgs) -> Result<()> {
         ensure!(is_new, "{} is asked for twice; formats are joined by +", recorded.task.name);
     }
     if let Some(out) = &args.out {
-        let plots = args
-            .tasks
-            .iter()
-            .flat_map(|recorded| recorded.formats.iter().map(|&format| recorded.plot(format)));
+        let plots = args.tasks.iter().flat_map(|recorded| {
+            recorded.formats.iter().map(|format| plot(&recorded.task.name, &format.to_string()))
+        });
         let plots: Vec<String> = plots.collect();
         let files: Vec<&str> = TABLES.into_iter().chain(plots.iter().map(String::as_str)).collect();
         check_folder(out, &files)?;
     }
     let interrupt = Interrupt::watch()?;
     let mut opened = Vec::new();
-    for Recorded { task, formats } in args.tasks.clone() {
+    for Comparison { task, formats } in args.tasks.clone() {
         let mut task = task;
         task.schedule = args.schedule.apply(task.schedule);
         let dataset = task.open(&args.data)?;
