@@ -101,7 +101,7 @@ const fn offset(encoding: Encoding) -> i32 {
 }
 
 /// Tells whether a format has f32's range.
-pub(super) const fn is_wide(encoding: Encoding) -> bool {
+const fn is_wide(encoding: Encoding) -> bool {
     encoding.max_log2() >= Encoding::Binary32.max_log2()
 }
 

@@ -81,9 +81,7 @@ impl State {
         let unfinished = core::mem::take(&mut self.progress);
         if unfinished.has_seen {
             // A step that was dropped shows nothing.
-            let in_use = self.in_use.min(cells.len());
-            let layers = cells.iter_mut().take(in_use);
-            layers.chain([&mut self.loss]).for_each(|cell| cell.set_seen(Seen::NOTHING));
+            self.visited_mut(cells).for_each(|(_, cell)| cell.set_seen(Seen::NOTHING));
         }
         Step::new(self, cells, log)
     }
@@ -130,6 +128,16 @@ impl State {
     /// Returns the cells that were visited, and those before them.
     pub(super) fn in_use<'c>(&self, cells: &'c [Cell]) -> &'c [Cell] {
         cells.get(..self.in_use).unwrap_or(cells)
+    }
+
+    /// Returns the loss's cell and those of layers that were visited, and those before them.
+    fn visited_mut<'c>(
+        &'c mut self,
+        cells: &'c mut [Cell],
+    ) -> impl Iterator<Item = (Place, &'c mut Cell)> {
+        let layers = cells.iter_mut().take(self.in_use).enumerate();
+        let layers = layers.map(|(id, cell)| (Place::Layer(id), cell));
+        core::iter::once((Place::Loss, &mut self.loss)).chain(layers)
     }
 
     /// Returns the cell of a place as a visit finds it, the new one of a run before its first.
@@ -187,13 +195,11 @@ impl State {
             bad.get_or_insert((Place::Loss, Cause::Nothing));
         }
         if self.config.policy().follows_maxima() {
-            let in_use = self.in_use.min(cells.len());
-            let layers = cells.iter_mut().take(in_use).enumerate();
-            let layers = layers.map(|(id, cell)| (Place::Layer(id), cell));
-            for (place, cell) in core::iter::once((Place::Loss, &mut self.loss)).chain(layers) {
+            let config = self.config;
+            for (place, cell) in self.visited_mut(cells) {
                 let seen = cell.seen();
                 if seen != Seen::NOTHING {
-                    let left = policy::finish(&self.config, cell);
+                    let left = policy::finish(&config, cell);
                     if seen.visited {
                         record(place, left);
                     }
