@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::{
-    format::{Element, Format, Narrowing},
+    format::{Element, Format, Narrowing, arithmetic_is_default},
     scale::{Scale, Shift},
 };
 
@@ -165,7 +165,7 @@ pub fn join<F: Element>(
 /// Brings branches to the scale `common` and sums them in f32, in the order given.
 ///
 /// Elements beyond the shorter of a branch and `sum` are left as they are; no branches leave `sum`
-/// as it is.
+/// as it is.  The sums are those of the processor's mode: where it flushes, one below 2^-126 is zero.
 #[inline(always)]
 pub fn sum_at<'a, F: Element>(
     format: Format,
@@ -173,22 +173,40 @@ pub fn sum_at<'a, F: Element>(
     common: Scale,
     sum: &mut [f32],
 ) {
+    let is_default = arithmetic_is_default();
     for (nth, (branch, scale)) in branches.enumerate() {
         let shift = common / scale;
-        for (sum, &x) in sum.iter_mut().zip(branch) {
-            let x = shifted(format.widen(x.to_bits()), shift);
-            *sum = if nth == 0 { x } else { *sum + x };
+        let elements = sum.iter_mut().zip(branch.iter().map(|x| format.widen(x.to_bits())));
+        if is_default {
+            elements.for_each(|(sum, x)| add(nth, sum, shifted(x, shift)));
+        } else {
+            elements.for_each(|(sum, x)| add(nth, sum, shifted_exponent(x, shift)));
         }
     }
 }
 
+/// Adds an element of the branch `nth` to a sum, which begins with the first.
+#[inline(always)]
+fn add(nth: usize, sum: &mut f32, x: f32) {
+    *sum = if nth == 0 { x } else { *sum + x };
+}
+
 /// Returns `2^d x` in f32, rounded once; infinities and NaN stay what they are.
+///
+/// This is a product, rounded as the processor rounds: one that was left in a mode that flushes reads and writes subnormals
+/// as zeros.
 #[inline]
 pub fn shifted(x: f32, shift: Shift) -> f32 {
     match shift.factor() {
         Some(factor) => x * factor,
-        None => f32::narrow(x, Narrowing::to(Format::BINARY32), shift.log2(), 0),
+        None => shifted_exponent(x, shift),
     }
+}
+
+/// Returns what [`shifted`] does in the default mode, from integers: in every mode of the processor.
+#[inline]
+pub(crate) fn shifted_exponent(x: f32, shift: Shift) -> f32 {
+    f32::narrow(x, Narrowing::to(Format::BINARY32), shift.log2(), 0)
 }
 
 /// Branches that cannot be joined.

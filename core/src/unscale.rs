@@ -5,8 +5,8 @@ use core::fmt;
 pub use crate::propagate::Place;
 use crate::{
     apply::ApplyError,
-    format::{Element, Format},
-    propagate::Scaled,
+    format::{Element, Format, arithmetic_is_default},
+    propagate::{Scaled, shifted_exponent},
     scale::Scale,
 };
 
@@ -88,9 +88,17 @@ pub fn unscale<F: Element, S: AsRef<[F]>>(
     if from.len() != to.len() {
         return Err(ApplyError::Length { from: from.len(), to: to.len() });
     }
+    let shift = Scale::ONE / scale;
+    let factor = scale.inverse().factor();
+    let is_default = arithmetic_is_default();
     let mut met = Unscaled::default();
     for (to, from) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK)) {
-        met.merge(&unscale_block(format, scale, from, to));
+        let counts = if is_default {
+            unscale_block(format, scale, from, to, |x| x * factor)
+        } else {
+            unscale_block(format, scale, from, to, |x| shifted_exponent(x, shift))
+        };
+        met.merge(&counts);
     }
     Ok(met)
 }
@@ -98,14 +106,20 @@ pub fn unscale<F: Element, S: AsRef<[F]>>(
 /// Elements whose counts fit 32-bit lanes.
 const BLOCK: usize = 4096;
 
-/// Unscales elements in straight-line code, which the compiler turns into vector instructions.
+/// Unscales elements in straight-line code, which the compiler turns into vector instructions if `shift` is a product.
 #[inline(always)]
-fn unscale_block<F: Element>(format: Format, scale: Scale, from: &[F], to: &mut [f32]) -> Unscaled {
-    let (inverse, least) = (scale.inverse().factor(), least_bits(scale));
+fn unscale_block<F: Element>(
+    format: Format,
+    scale: Scale,
+    from: &[F],
+    to: &mut [f32],
+    shift: impl Fn(f32) -> f32,
+) -> Unscaled {
+    let least = least_bits(scale);
     let (mut nonfinite, mut tiny) = (0_u32, 0_u32);
     for (to, x) in to.iter_mut().zip(from) {
         let scaled = format.widen(x.to_bits());
-        let unscaled = scaled * inverse;
+        let unscaled = shift(scaled);
         let operand = scaled.to_bits() & 0x7fff_ffff;
         nonfinite += u32::from(unscaled.to_bits() & 0x7fff_ffff >= f32::INFINITY.to_bits());
         tiny += u32::from(operand != 0) & u32::from(operand < least);
