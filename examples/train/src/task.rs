@@ -33,8 +33,6 @@ pub struct Task {
     pub unit: Unit,
     /// Whether images train as they are, unless the command line says otherwise: neither moved nor warped.
     pub still: bool,
-    /// How many times as many epochs figures take that are meant to last.
-    pub lengthened: usize,
 }
 
 impl Task {
@@ -60,11 +58,6 @@ impl Task {
         );
         self.model = model;
         Ok(self)
-    }
-
-    /// Makes the schedule one for figures that are meant to last, with several times the epochs.
-    pub fn lengthen(&mut self) {
-        self.schedule.epochs = self.schedule.epochs.saturating_mul(self.lengthened);
     }
 
     /// Opens the samples.
@@ -114,7 +107,7 @@ impl Task {
 
     fn named(name: &str, model: Model, schedule: Schedule) -> Self {
         let (name, wanted, unit) = (name.into(), wanted(&model), Unit::default());
-        Self { name, model, wanted, schedule, unit, still: false, lengthened: 2 }
+        Self { name, model, wanted, schedule, unit, still: false }
     }
 
     /// Returns the task under another name, with its loss in another unit.
@@ -158,7 +151,7 @@ impl FromStr for Task {
             "digits-resnet" => {
                 let model = Model::Resnet(Resnet { zero_init: true, ..Resnet::new(8) });
                 let schedule = Schedule { epochs: 30, batch: 32, ..SCHEDULE };
-                Self { lengthened: 3, ..Self::named(name, model, schedule) }
+                Self::named(name, model, schedule)
             }
             "scenes-segnet" => {
                 let model = Model::Segnet(Segnet::default());

@@ -61,14 +61,10 @@ impl Comparison {
         names.split(',').map(str::parse).collect()
     }
 
-    /// Returns every task in every format with its longer schedule, and the rest of the gallery.
+    /// Returns every ordinary task in every format, and the rest of the gallery.
     pub(super) fn full() -> Result<Vec<Self>> {
-        let mut all = Vec::new();
-        for name in Task::NAMES {
-            let mut comparison: Self = format!("{name}:{FORMATS}").parse()?;
-            comparison.task.lengthen();
-            all.push(comparison);
-        }
+        let ordinary = Task::NAMES.map(|name| format!("{name}:{FORMATS}"));
+        let mut all = Self::list(&ordinary.join(","))?;
         let gallery = Self::list(GALLERY)?;
         all.extend(gallery.into_iter().filter(|of| !Task::NAMES.contains(&&of.task.name[..])));
         Ok(all)
