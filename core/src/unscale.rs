@@ -8,6 +8,7 @@ use crate::{
     format::{Element, Format, arithmetic_is_default},
     propagate::{Scaled, shifted_exponent},
     scale::Scale,
+    statistics::Outcome,
 };
 
 /// What unscaling a tensor met.
@@ -34,7 +35,25 @@ impl Unscaled {
         counts
     }
 
-    /// Counts one element: an f32, which may be a sum of products, as it was with the scale, and without it.
+    /// Counts the elements that a device narrowed into f32 as it computed them, with the scale taken out on the way: those of
+    /// a weight gradient whose operation ends in an epilogue from the gradient's scale to 2^0.
+    ///
+    /// An element that was rounded up to 2^-126 is taken for exact, as by [`of`](Self::of); one that became zero is counted.
+    /// Counts that an outcome cannot have together stay at the greatest there is.
+    pub const fn from_outcome(outcome: &Outcome) -> Self {
+        Self {
+            elements: outcome.elements,
+            nonfinite: outcome.nonfinite.saturating_add(outcome.overflow),
+            tiny: outcome.underflow.saturating_add(outcome.subnormal),
+        }
+    }
+
+    /// Counts one element of an unscaled gradient: its f32 value while it still carried the scale, and the f32 that was
+    /// stored in its place.
+    ///
+    /// Of a weight gradient, each element of which is a sum of products, `scaled` is the whole sum, not one of its
+    /// terms, and `unscaled` that sum times `2^-K`: one call for each element of the weight.  A sum that overflowed
+    /// is passed as it is, infinite or NaN.
     #[inline]
     pub fn record(&mut self, scaled: f32, unscaled: f32) {
         self.elements += 1;

@@ -1,17 +1,18 @@
 //! Back to f32: exact where it can be, counted where it is not.
 
 use adaloss_core::{
-    apply::ApplyError,
-    format::{Element, Format, bf16, f16},
+    apply::{Apply, ApplyError},
+    format::{Element, Format, Narrowing, Noise, bf16, f16},
     propagate::Scaled,
     scale::Scale,
+    statistics::Outcome,
     unscale::{Cause, Place, Unscaled, unscale},
 };
 use adaloss_oracle::inputs::{SplitMix64, cases};
 use proptest::prelude::*;
 
 /// Every binary16 number at every legal scale: the unscaled value is the exact quotient rounded once,
-/// exact where it is a normal f32, and counted where it is not, in a slice and one by one.
+/// exact where it is a normal f32, and counted where it is not, in a slice, one by one, and where it is narrowed into f32.
 #[test]
 fn every_binary16_number_at_every_scale() {
     let all: Vec<f16> = (0..=0xffff).map(Element::from_bits).collect();
@@ -35,6 +36,14 @@ fn every_binary16_number_at_every_scale() {
             assert!(tiny || exact.abs() >= 2.0_f64.powi(128) || f64::from(*unscaled) == exact);
         }
         assert_eq!((met, one_by_one), (expected, expected));
+
+        let (narrowing, noise) = (Narrowing::to(Format::BINARY32), Noise::default());
+        let apply = Apply { narrowing, shift: Scale::ONE / scale, noise };
+        let mut outcome = Outcome::EMPTY;
+        for (index, x) in all.iter().enumerate() {
+            apply.element(x.widen(), index as u64, &mut outcome);
+        }
+        assert_eq!(Unscaled::from_outcome(&outcome), expected);
     }
 }
 
@@ -88,6 +97,21 @@ fn a_length_mismatch_writes_nothing() {
     let error = unscale(Format::BINARY16, from, &mut gradient).unwrap_err();
     assert_eq!(error, ApplyError::Length { from: 3, to: 2 });
     assert_eq!(gradient, [9.0; 2]);
+}
+
+/// Counters that only a broken device leaves behind do not wrap to a step that is usable.
+#[test]
+fn an_impossible_outcome_stays_bad() {
+    let full = u64::MAX;
+    let outcome = Outcome {
+        nonfinite: full,
+        overflow: 1,
+        underflow: full,
+        subnormal: full,
+        ..Outcome::EMPTY
+    };
+    let met = Unscaled::from_outcome(&outcome);
+    assert_eq!(met, Unscaled { elements: 0, nonfinite: full, tiny: full });
 }
 
 #[test]

@@ -2,6 +2,7 @@ use adaloss_core::{
     apply::ApplyError,
     format::{E4M3, E5M2, Format, bf16, f16},
     propagate::Scaled,
+    statistics::Outcome,
     unscale::{Unscaled, unscale},
 };
 
@@ -9,6 +10,7 @@ use crate::{each_element, entries};
 
 entries! {
     "unscale::Unscaled::of" => fn(&[f32]) -> Unscaled = Unscaled::of;
+    "unscale::Unscaled::from_outcome" => fn(&Outcome) -> Unscaled = Unscaled::from_outcome;
     "unscale::Unscaled::record" => fn(&mut Unscaled, f32, f32) = Unscaled::record;
     "unscale::Unscaled::merge" => fn(&mut Unscaled, &Unscaled) = Unscaled::merge;
 }

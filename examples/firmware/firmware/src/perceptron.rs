@@ -191,12 +191,7 @@ impl<F: Element + Plain> Perceptron<F> {
             &mut self.gradients[first_weight(layer)..first_weight(layer + 1)],
             Ends::at(scale).epilogue::<f32>(&mut outcome),
         )?;
-        let met = Unscaled {
-            elements: outcome.elements,
-            nonfinite: outcome.nonfinite + outcome.overflow,
-            tiny: outcome.underflow + outcome.subnormal,
-        };
-        step.unscale(layer, gradient, |_, _| ((), met));
+        step.unscale(layer, gradient, |_, _| ((), Unscaled::from_outcome(&outcome)));
         Ok(())
     }
 

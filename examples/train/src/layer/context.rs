@@ -408,12 +408,7 @@ where
             })
         })?;
         parameter.cell = self.next;
-        let met = Unscaled {
-            elements: outcome.elements,
-            nonfinite: outcome.nonfinite + outcome.overflow,
-            tiny: outcome.underflow + outcome.subnormal,
-        };
-        self.step.unscale(self.next, gradient, |_, _| ((), met));
+        self.step.unscale(self.next, gradient, |_, _| ((), Unscaled::from_outcome(&outcome)));
         Ok(())
     }
 
