@@ -34,3 +34,8 @@ pub use error::GpuError;
 pub use graph::Graph;
 pub use memory::{Buffer, Elements, ElementsMut};
 pub use table::{Gradient, Gradients, Into, Sgd, Weight, Weights};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

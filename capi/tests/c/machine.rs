@@ -1,4 +1,4 @@
-//! What is on this machine, and where things are.
+//! What is on this machine, and where things are: for the tests of the examples and for those of the guides.
 
 use std::{
     env,
@@ -7,16 +7,12 @@ use std::{
     process::Command,
 };
 
+use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
 
 /// Names a file of the package.
 pub(crate) fn manifest(path: impl AsRef<Path>) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The examples in C and C++.
-pub(crate) fn examples() -> PathBuf {
-    manifest("../examples/c")
 }
 
 /// Finds the first of these programs that there is.
@@ -40,6 +36,21 @@ pub(crate) fn check(command: &mut Command) -> String {
         output.status
     );
     said.into_owned()
+}
+
+/// A test that needs something of the machine: ignored, with the reason in its name, where that is missing.
+pub(crate) fn trial<T: Send + 'static>(
+    name: impl Into<String>,
+    needed: Result<T, String>,
+    test: impl FnOnce(T) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    match needed {
+        Ok(needed) => Trial::test(name, || test(needed)),
+        Err(missing) => {
+            let name = format!("{} [{missing}]", name.into());
+            Trial::test(name, || Ok(())).with_ignored_flag(true)
+        }
+    }
 }
 
 /// A compiler for C and the one for C++ that belongs to it.

@@ -5,12 +5,17 @@ mod machine;
 
 use std::{path::Path, process::Command};
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use machine::{Compiler, Machine, check, examples, manifest, which};
+use libtest_mimic::{Arguments, Failed};
+use machine::{Compiler, Machine, check, manifest, trial, which};
 
 /// The digits.
 fn data() -> std::path::PathBuf {
     manifest("../examples/train/data")
+}
+
+/// The examples in C and C++.
+fn examples() -> std::path::PathBuf {
+    manifest("../examples/c")
 }
 
 /// What a sanitizer finds ends the program.
@@ -32,6 +37,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "misuse", standard: C, files: &["misuse.c"] },
     Program { name: "corridor", standard: CPP, files: &["corridor.cpp"] },
     Program { name: "device", standard: C, files: &["device.c"] },
+    Program { name: "accumulate", standard: C, files: &["accumulate.c"] },
     Program { name: "mlp", standard: C, files: &["mlp.c", "digits.c"] },
 ];
 
@@ -122,21 +128,6 @@ fn figures(said: &str) -> (f64, u64) {
     (accuracy, promises)
 }
 
-/// A test that needs something of the machine: ignored, with the reason in its name, where that is missing.
-fn trial<T: Send + 'static>(
-    name: impl Into<String>,
-    needed: Result<T, String>,
-    test: impl FnOnce(T) -> Result<(), Failed> + Send + 'static,
-) -> Trial {
-    match needed {
-        Ok(needed) => Trial::test(name, || test(needed)),
-        Err(missing) => {
-            let name = format!("{} [{missing}]", name.into());
-            Trial::test(name, || Ok(())).with_ignored_flag(true)
-        }
-    }
-}
-
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
@@ -176,14 +167,12 @@ fn main() {
             program.run(command, Length::Short)
         }));
     }
-    trials.push(trial("the_guide_with_gcc", Compiler::find("gcc"), |gcc| the_guide(&gcc)));
     let pkg_config = Compiler::find("gcc").and_then(|gcc| Ok((gcc, which(&["pkg-config"])?)));
     trials.push(trial("installed_for_pkg_config", pkg_config, |(gcc, pkg_config)| {
         installed_for_pkg_config(&gcc, &pkg_config)
     }));
     trials
         .push(trial("installed_for_cmake", which(&["cmake"]), |cmake| installed_for_cmake(&cmake)));
-    trials.push(trial("the_guide_with_cmake", which(&["cmake"]), |cmake| guide_with_cmake(&cmake)));
     let wholly_static = Compiler::find("gcc").and_then(|gcc| {
         let pkg_config = which(&["pkg-config"])?;
         if gcc.links_libc_statically() { Ok((gcc, pkg_config)) } else { Err("needs libc.a".into()) }
@@ -211,51 +200,6 @@ fn header_alone(compiler: Compiler) -> Result<(), Failed> {
         let mut command = Command::new(compiler.for_standard(standard));
         command.arg(standard).args(WARNINGS).arg("-fsyntax-only");
         check(command.arg("-I").arg(manifest("include")).arg(file));
-    }
-    Ok(())
-}
-
-/// The first code in a language that the guide to linking shows.
-fn shown_in(language: &str) -> String {
-    let guide = std::fs::read_to_string(manifest("../docs/linking.md")).unwrap();
-    let code = guide.split_once(&format!("```{language}\n")).unwrap().1;
-    code.split_once("```").unwrap().0.to_owned()
-}
-
-/// The program that the guide to linking shows.
-fn the_guide(gcc: &Compiler) -> Result<(), Failed> {
-    let machine = Machine::new();
-    let (source, built) = (machine.folder("runtime.c"), machine.folder("runtime"));
-    std::fs::write(&source, shown_in("c")).unwrap();
-    let mut command = Command::new(gcc.for_standard(C));
-    command.arg(C).args(WARNINGS).arg("-I").arg(manifest("include")).arg(source);
-    command.arg(machine.library("libadaloss.a")).args(["-lm", "-lpthread", "-ldl", "-o"]);
-    check(command.arg(&built));
-    as_the_guide_says(&check(&mut Command::new(built)))
-}
-
-/// The same as a project of CMake, in the lines that the guide shows.
-fn guide_with_cmake(cmake: &Path) -> Result<(), Failed> {
-    let machine = Machine::new();
-    let prefix = install(&machine);
-    let (project, build) = (machine.folder("project"), machine.folder("build"));
-    std::fs::create_dir(&project).unwrap();
-    std::fs::write(project.join("runtime.c"), shown_in("c")).unwrap();
-    std::fs::write(project.join("CMakeLists.txt"), shown_in("cmake")).unwrap();
-    let mut command = Command::new(cmake);
-    command.arg("-S").arg(&project).arg("-B").arg(&build);
-    check(command.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
-    check(Command::new(cmake).arg("--build").arg(&build));
-    as_the_guide_says(&check(&mut Command::new(build.join("runtime"))))
-}
-
-/// Whether the guide's program prints what the guide says of it.
-fn as_the_guide_says(said: &str) -> Result<(), Failed> {
-    let scales: Vec<i32> =
-        said.lines().filter_map(|line| line.split_once("2^")?.1.parse().ok()).collect();
-    let grows = |pair: &[i32]| (6..=7).contains(&(pair[1] - pair[0]));
-    if scales.len() != 3 || !scales.windows(2).all(grows) || !said.contains("optimizer may step") {
-        return Err(said.into());
     }
     Ok(())
 }
@@ -327,6 +271,7 @@ fn installed_for_cmake(cmake: &Path) -> Result<(), Failed> {
     check(Command::new(cmake).arg("--build").arg(&build));
     check(&mut Command::new(build.join("corridor")));
     check(&mut Command::new(build.join("misuse")));
+    check(&mut Command::new(build.join("accumulate")));
     check(&mut Command::new(build.join("device")));
     check(Command::new(build.join("mlp")).arg(data()).args(["e5m2", "measured", "1"]));
     Ok(())

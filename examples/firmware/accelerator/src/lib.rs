@@ -40,8 +40,3 @@ pub use device::Accelerator;
 pub use error::AcceleratorError;
 pub use memory::{Buffer, Name, NameMut, Pool};
 pub use model::Model;
-
-/// The code in the porting guide.
-#[cfg(doctest)]
-#[doc = include_str!("../../../../docs/porting.md")]
-struct PortingGuide;

@@ -166,6 +166,50 @@ fn trial(
     }
 }
 
+/// Whether this is what the first program prints.
+fn is_first(said: &str) -> Result<(), Failed> {
+    let lines: Vec<&str> = said.lines().collect();
+    match lines[..] {
+        [ref layers @ .., "the optimizer may step"]
+            if layers.len() == 3 && layers.iter().all(|line| line.starts_with("layer ")) =>
+        {
+            Ok(())
+        }
+        _ => Err(said.into()),
+    }
+}
+
+/// Types the commands of docs/linking.md for firmware in C, but for those that install programs and the one that builds
+/// the library, which is in the folder `built`; returns what the board prints.
+fn as_the_chapter_says(built: &Path) -> Result<String, Failed> {
+    let chapter = std::fs::read_to_string(package("../../../docs/linking.md"))?;
+    let chapter = chapter.split_once("\n## In firmware, in C\n").ok_or("a chapter")?.1;
+    let commands = chapter.split("```sh\n").skip(2).filter_map(|rest| rest.split("```").next());
+    let commands = commands.flat_map(str::lines).filter(|line| !line.starts_with("sudo "));
+    let mut script = String::new();
+    for line in commands {
+        script.extend([line, "\n"]);
+        if line.contains("&& cd first") {
+            // What the chapter shows between these commands.
+            script.extend(["cp '", &package("../c/first.c").display().to_string(), "' .\n"]);
+        }
+    }
+    let home = tempfile::tempdir()?;
+    let release = home.path().join("adaloss/target/thumbv7em-none-eabihf/release");
+    std::fs::create_dir_all(&release)?;
+    std::fs::copy(built.join("libadaloss.a"), release.join("libadaloss.a"))?;
+    for folder in ["capi", "examples"] {
+        let real = package("../../..").join(folder).canonicalize()?;
+        std::os::unix::fs::symlink(real, home.path().join("adaloss").join(folder))?;
+    }
+    let mut shell = Command::new("timeout");
+    shell.arg(PATIENCE.as_secs().to_string()).args(["bash", "-euc", &script]);
+    let output = shell.current_dir(home.path().join("adaloss")).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(said) } else { Err(format!("{said}\n{complained}").into()) }
+}
+
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
@@ -222,6 +266,12 @@ fn main() {
         Ok(())
     }));
     let [board, small, _] = &BOARDS;
+    let linked = has(board.emulator).and_then(|()| board.build_c());
+    trials.push(trial(
+        "the chapter's commands run the program in C".into(),
+        &linked.map(Arc::new),
+        |folder| is_first(&as_the_chapter_says(folder.parent().ok_or("it is in a folder")?)?),
+    ));
     let emulator = has(board.emulator);
     let in_rust = emulator.clone().and_then(|()| board.build("adaloss-first", &[]));
     let in_c = emulator.clone().and_then(|()| board.build_c());
@@ -234,17 +284,7 @@ fn main() {
     ] {
         let here = here.path().to_owned();
         trials.push(trial(name.to_owned(), &built.map(Arc::new), move |folder| {
-            let said = board.run(&here, &folder.join(program), "")?;
-            let lines: Vec<&str> = said.lines().collect();
-            match lines[..] {
-                [ref layers @ .., "the optimizer may step"]
-                    if layers.len() == 3
-                        && layers.iter().all(|line| line.starts_with("layer ")) =>
-                {
-                    Ok(())
-                }
-                _ => Err(said.into()),
-            }
+            is_first(&board.run(&here, &folder.join(program), "")?)
         }));
     }
     libtest_mimic::run(&arguments, trials).exit();

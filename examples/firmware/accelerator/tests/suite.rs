@@ -1,0 +1,13 @@
+use adaloss_accelerator::{Accelerator, Model, Pool}; // yours here
+use adaloss_core::format::f16;
+use adaloss_hal::conformance;
+
+#[test]
+fn conforms() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = Pool::<2048>::new();
+    let mut device = Accelerator::new(Model::<{ 2048 * 64 }>::new(), &pool)?;
+    println!("{}", conformance::memory(&mut device)?);
+    println!("{}", conformance::narrow::<f16, _>(&mut device)?);
+    println!("{}", conformance::decide(&mut device)?);
+    Ok(())
+}
