@@ -122,7 +122,7 @@ rust_cuda() {
     cargo clippy --manifest-path "$manifest" --locked -- -D warnings
 }
 
-# What the tests of the libraries reach, per file; writes the sentence about it in README.md.
+# What the tests of the libraries reach, per file.
 coverage() { .ci/coverage.sh; }
 
 # Whether a test fails for every change to core: hours, and only by name.

@@ -2,12 +2,17 @@
  * adaloss: adaptive loss scaling for mixed precision training.
  *
  * Every gradient tensor carries a loss scale of its own, 2^K, chosen while training runs.  A scale is written
- * here as its exponent, `..._log2`, with -126 <= K <= 126.  A gradient walks through these rooms, whose names the
- * functions bear:
+ * here as its exponent, `..._log2`, with -126 <= K <= 126.  A gradient passes through these modules, whose names
+ * the functions bear:
  *
  *   tensor -> statistics -> policy -> scale -> apply -> propagate -> unscale -> scaler
  *
- * A runtime calls adaloss_scaler_* and is done; one that schedules its own kernels calls the rooms one by one.
+ * A runtime calls adaloss_scaler_* and is done; one that schedules its own kernels calls the other modules itself.
+ *
+ * A cell remembers one gradient tensor's scale and what the next one depends on; the caller numbers the cells from 0, and
+ * the loss has one of its own in the scaler.  A pass computes a tensor's float values and narrows them; a visit is what
+ * happens to one tensor at its cell, one or more passes.  A place says which gradient is meant.  A certificate says, from
+ * exact counts, what the scale in use loses; it changes no scale.  docs/terms.md has all terms.
  *
  * Memory is the caller's: nothing here allocates, nothing is kept but the cells given to adaloss_scaler_init.
  * Functions may be called from any thread, as long as nothing they write is used by another at the same time.

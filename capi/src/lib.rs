@@ -1,7 +1,7 @@
 //! The C library: `include/adaloss.h` says what every function does, and this is how.
 //!
-//! Each file is a room of [`adaloss_core`] and begins with the structures that the header shows, in the
-//! same order and with the same names; `tests/header.rs` compares the two.  A function checks what C
+//! Each file belongs to the module of [`adaloss_core`] with its name, and begins with the structures that the
+//! header shows, in the same order and with the same names; `tests/header.rs` compares the two.  A function checks what C
 //! can get wrong (NULL, alignment, numbers that an enumeration does not have, structures that cannot
 //! be), turns the rest into core's types, in which all values are legal, and calls core.
 //!

@@ -11,9 +11,12 @@
 //! use adaloss_core::format::f16;
 //! use adaloss_gpu::Cuda;
 //! use adaloss_hal::conformance;
-//! let mut device = Cuda::new(0)?;
-//! println!("{}", conformance::narrow::<f16, _>(&mut device)?);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut device = Cuda::new(0)?;
+//!     println!("{}", conformance::narrow::<f16, _>(&mut device)?);
+//!     Ok(())
+//! }
 //! ```
 
 #![warn(missing_docs)]

@@ -1,6 +1,6 @@
 //! What a machine has to do for adaptive loss scaling, as traits.
 //!
-//! A device holds tensors and runs the operations of the corridor on them: [`Narrow`] into one
+//! A device holds tensors and runs the operations of `adaloss-core` on them: [`Narrow`] into one
 //! format, [`Decide`] a scale where it lives, [`Matmul`] with the result narrowed on the way out.
 //! Each operation ends in an [`Epilogue`], which says where its f32 results go.  Nothing but
 //! [`Device::read`] waits for the device.
@@ -11,7 +11,7 @@
 //! Narrow::apply ---/                 +-> histogram --> Decide::certify --> certificate
 //! ```
 //!
-//! [`portable`] is the readable truth that others are compared with, and [`conformance`] is the
+//! [`portable`] is the readable reference that others are compared with, and [`conformance`] is the
 //! suite that compares them: any device's tests call it in five lines.  [`fault`] and [`record`]
 //! are devices that wrap devices, to break them and to watch them, each a hook of [`wrap`].
 //!
@@ -24,27 +24,31 @@
 //! use adaloss_core::{format::{Format, Narrowing, f16}, policy::Cell, scale::Scale};
 //! use adaloss_core::{format::Noise, statistics::Outcome};
 //! use adaloss_hal::{Epilogue, Narrow, portable::Portable};
-//! let mut outcome = [Outcome::EMPTY];
-//! let cells = [Cell::at(Scale::ONE), Cell::at(Scale::new(20)?)];
-//! let epilogue = Epilogue {
-//!     from: &cells[..1],
-//!     to: &cells[1..],
-//!     narrowing: Narrowing::to(Format::BINARY16),
-//!     noise: Noise::default(),
-//!     stores: true,
-//!     outcome: &mut outcome[..],
-//!     histogram: None,
-//! };
-//! let mut narrowed = [f16::ZERO; 2];
-//! Portable.apply(&[2.0e-9, 1.0e-3], &mut narrowed[..], epilogue)?;
-//! assert_eq!((outcome[0].underflow, outcome[0].overflow), (0, 0));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut outcome = [Outcome::EMPTY];
+//!     let cells = [Cell::at(Scale::ONE), Cell::at(Scale::new(20)?)];
+//!     let epilogue = Epilogue {
+//!         from: &cells[..1],
+//!         to: &cells[1..],
+//!         narrowing: Narrowing::to(Format::BINARY16),
+//!         noise: Noise::default(),
+//!         stores: true,
+//!         outcome: &mut outcome[..],
+//!         histogram: None,
+//!     };
+//!     let mut narrowed = [f16::ZERO; 2];
+//!     Portable.apply(&[2.0e-9, 1.0e-3], &mut narrowed[..], epilogue)?;
+//!     assert_eq!((outcome[0].underflow, outcome[0].overflow), (0, 0));
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # Features
 //!
 //! `alloc` adds `HostHeap`, by which a device in host memory has buffers on the heap, so that it
-//! implements [`Memory`]: the portable one does.
+//! implements [`Memory`]: the portable one does.  Documentation that is made without `--all-features` leaves
+//! it out.
 //!
 //! `std` adds the `cpu` device, which does what the portable one does with the threads and the
 //! vector instructions of the machine it runs on; it implies `alloc`.

@@ -13,21 +13,24 @@
 //! use adaloss_cust::{elements, elements_mut, on};
 //! use adaloss_hal::Memory;
 //! use cust::{memory::DeviceBuffer, stream::{Stream, StreamFlags}};
-//! let _context = cust::quick_init()?;
-//! let stream = Stream::new(StreamFlags::DEFAULT, None)?;
-//! // SAFETY: the stream is dropped last.
-//! let mut device = unsafe { on(&stream)? };
-//! let gradient = DeviceBuffer::from_slice(&[0x3c00_u16; 100])?;
-//! let mut unscaled = DeviceBuffer::from_slice(&[0.0_f32; 100])?;
-//! let (cell, mut met) = (device.zeroed(1)?, device.zeroed(1)?);
-//! adaloss_hal::Narrow::<f16>::unscale(
-//!     &mut device,
-//!     elements::<f16>(&gradient),
-//!     cell.view(),
-//!     elements_mut::<f32>(&mut unscaled),
-//!     met.view_mut(),
-//! )?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let _context = cust::quick_init()?;
+//!     let stream = Stream::new(StreamFlags::DEFAULT, None)?;
+//!     // SAFETY: the stream is dropped last.
+//!     let mut device = unsafe { on(&stream)? };
+//!     let gradient = DeviceBuffer::from_slice(&[0x3c00_u16; 100])?;
+//!     let mut unscaled = DeviceBuffer::from_slice(&[0.0_f32; 100])?;
+//!     let (cell, mut met) = (device.zeroed(1)?, device.zeroed(1)?);
+//!     adaloss_hal::Narrow::<f16>::unscale(
+//!         &mut device,
+//!         elements::<f16>(&gradient),
+//!         cell.view(),
+//!         elements_mut::<f32>(&mut unscaled),
+//!         met.view_mut(),
+//!     )?;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # Limits
