@@ -668,7 +668,7 @@ pub unsafe extern "C" fn adaloss_scaler_abandon(scaler: *mut adaloss_scaler) -> 
         unsafe {
             let found = find_open(scaler)?;
             let cells = slice::from_raw_parts_mut((*found).cells, (*found).count);
-            // Whoever begins a step forgets the one that was not finished; nobody visits anything in this one.
+            // Beginning a step forgets one that was not finished; this one is never opened to the caller.
             let _ = (*found).state.begin(cells);
             (*found).open = false;
         }
