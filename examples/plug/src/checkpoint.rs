@@ -8,7 +8,10 @@ use adaloss_core::{
 };
 use crc::{CRC_32_ISO_HDLC, Crc};
 
-use crate::{Memory, limit::Limit};
+use crate::{
+    Memory,
+    limit::{Limit, Limits},
+};
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
@@ -21,7 +24,7 @@ impl Memory {
     pub fn save(&self) -> Result<Vec<u8>, CheckpointError> {
         let mut bytes = vec![0; State::checkpoint_bytes(self.layers())];
         self.state.save(&self.cells, &mut bytes)?;
-        let limits = self.limits.iter().flat_map(|limit| limit.to_bytes());
+        let limits = self.limits.now().iter().flat_map(|limit| limit.to_bytes());
         let limits = limits.collect::<Vec<_>>();
         bytes.extend(&limits);
         bytes.extend(CRC.checksum(&limits).to_le_bytes());
@@ -45,7 +48,7 @@ impl Memory {
             return Err(RestoreError::Length { expected, length: from.len() });
         }
         let limits = read_limits(&from[state_bytes..]).ok_or(RestoreError::Limits)?;
-        Ok(Self { state, cells, limits })
+        Ok(Self { state, cells, limits: Limits::new(limits) })
     }
 }
 

@@ -15,6 +15,8 @@
 //! gradients for the optimizer      <---  Walk::finish: apply, skip or stop
 //! ```
 //!
+//! Micro-batches are such passes, one after another, of which all but the last end in [`Walk::suspend`].
+//!
 //! [`Memory`] is what the next steps depend on, and what a checkpoint keeps.
 //!
 //! # Examples
@@ -49,10 +51,12 @@ mod backward;
 mod checkpoint;
 mod limit;
 mod memory;
+mod reduction;
 mod walk;
 
 pub use apply::{holds, narrow};
 pub use backward::Backward;
 pub use checkpoint::RestoreError;
 pub use memory::{Memory, slot};
+pub use reduction::Reduction;
 pub use walk::{Attempt, Judgement, Walk, sum};

@@ -1,4 +1,4 @@
-//! How high a segment may go.
+//! How high segments may go.
 
 use adaloss_core::scale::Scale;
 
@@ -37,5 +37,41 @@ impl Limit {
     pub(crate) fn from_bytes(bytes: [u8; 2]) -> Option<Self> {
         let read = Self(i16::from_le_bytes(bytes));
         (Self::at(Scale::MIN)..=Self::NONE).contains(&read).then_some(read)
+    }
+}
+
+/// The limit of each segment, the output's first: it moves between steps only, as scales do.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    now: Vec<Limit>,
+    /// What the step under way has shown so far: the least that a micro-batch asks for.
+    next: Vec<Option<Limit>>,
+}
+
+impl Limits {
+    pub(crate) fn new(now: Vec<Limit>) -> Self {
+        Self { next: vec![None; now.len()], now }
+    }
+
+    pub(crate) fn now(&self) -> &[Limit] {
+        &self.now
+    }
+
+    /// Takes note of the limit that a micro-batch asks for in the next step.
+    pub(crate) fn note(&mut self, slot: usize, limit: Limit) {
+        let next = &mut self.next[slot];
+        *next = Some(next.map_or(limit, |other| other.min(limit)));
+    }
+
+    /// Begins a step, which has shown nothing.
+    pub(crate) fn begin(&mut self) {
+        self.next.fill(None);
+    }
+
+    /// Ends a step; segments that were not run keep their limit.
+    pub(crate) fn finish(&mut self) {
+        for (now, next) in self.now.iter_mut().zip(&mut self.next) {
+            *now = next.take().unwrap_or(*now);
+        }
     }
 }

@@ -3,10 +3,13 @@
 use adaloss_core::{
     policy::{Cell, Config},
     scaler::{State, Totals, Visit},
-    unscale::Place,
+    unscale::{Place, Verdict},
 };
 
-use crate::{Walk, limit::Limit};
+use crate::{
+    Walk,
+    limit::{Limit, Limits},
+};
 
 /// Loss scales for a model with a known number of layers, from one step to the next.
 #[derive(Clone, Debug)]
@@ -14,8 +17,7 @@ pub struct Memory {
     pub(crate) state: State,
     /// One per layer; the output's is in the state.
     pub(crate) cells: Vec<Cell>,
-    /// Of each segment, the output's first.
-    pub(crate) limits: Vec<Limit>,
+    pub(crate) limits: Limits,
 }
 
 impl Memory {
@@ -26,15 +28,38 @@ impl Memory {
         Self {
             state: State::new(config),
             cells: vec![Cell::new(); layers],
-            limits: vec![Limit::NONE; layers + 1],
+            limits: Limits::new(vec![Limit::NONE; layers + 1]),
         }
     }
 
-    /// Begins a backward pass, which leaves in `visits` what happened at each mark, in its order.
+    /// Begins a step of one backward pass, which leaves in `visits` what happened at each mark, in its order.
     pub fn walk<'a>(&'a mut self, visits: &'a mut Vec<Visit>) -> Walk<'a> {
         visits.clear();
+        self.micro_batch(0, visits)
+    }
+
+    /// Begins the backward pass of one micro-batch; the first, number 0, begins a step, whatever was under way.
+    ///
+    /// All but the last are [suspended](Walk::suspend), and the step ends with the last one's
+    /// [`finish`](Walk::finish) or with [that](Self::finish) of the memory.  Scales and limits move between steps
+    /// only, so that the same values give the same scales in whatever order micro-batches come.  What happens at
+    /// each mark is added to `visits`.
+    pub fn micro_batch<'a>(&'a mut self, index: u32, visits: &'a mut Vec<Visit>) -> Walk<'a> {
         let config = *self.state.config();
-        Walk::new(config, self.state.begin(&mut self.cells), &mut self.limits, visits)
+        let mut step = if index == 0 {
+            self.limits.begin();
+            self.state.begin(&mut self.cells)
+        } else {
+            self.state.resume(&mut self.cells)
+        };
+        step.micro_batch(index);
+        Walk::new(config, step, &mut self.limits, visits)
+    }
+
+    /// Ends the step of which the last micro-batch was suspended.
+    pub fn finish(&mut self) -> Verdict {
+        self.limits.finish();
+        self.state.resume(&mut self.cells).finish()
     }
 
     /// Returns the configuration.

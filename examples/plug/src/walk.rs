@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     apply::ApplyError,
-    format::{Encoding, Format, Narrowing, Subnormals},
+    format::{Encoding, Format, Narrowing, Overflow, Subnormals},
     policy::{Config, Recovery},
     propagate::{Scaled, common_scale, shifted},
     scale::Scale,
@@ -10,7 +10,11 @@ use adaloss_core::{
     unscale::{Cause, Place, Verdict, unscale},
 };
 
-use crate::{apply::narrow, limit::Limit, slot};
+use crate::{
+    apply::narrow,
+    limit::{Limit, Limits},
+    slot,
+};
 
 /// How much lower a segment is run again that overflowed, and how often: together all of binary16.
 const BINADES: i32 = 8;
@@ -23,7 +27,10 @@ pub struct Walk<'a> {
     step: Step<'a>,
     /// Whether a segment may be run at another scale than its gradient has.
     may_replay: bool,
-    limits: &'a mut [Limit],
+    /// Whether an overflow leaves infinities behind.
+    overflow: Overflow,
+    is_usable: bool,
+    limits: &'a mut Limits,
     visits: &'a mut Vec<Visit>,
 }
 
@@ -54,11 +61,12 @@ impl<'a> Walk<'a> {
     pub(crate) fn new(
         config: Config,
         step: Step<'a>,
-        limits: &'a mut [Limit],
+        limits: &'a mut Limits,
         visits: &'a mut Vec<Visit>,
     ) -> Self {
         let may_replay = config.recovery() == Recovery::Replay && !config.policy().is_whole_model();
-        Self { step, may_replay, limits, visits }
+        let overflow = config.narrowing().overflow;
+        Self { step, may_replay, overflow, is_usable: true, limits, visits }
     }
 
     /// Narrows what arrived at a mark, the branches joined if there are several.
@@ -88,7 +96,12 @@ impl<'a> Walk<'a> {
                 self.step.loss(&values[..], narrow)
             }
         };
-        self.visits.extend(self.step.last());
+        if let (Ok(_), Some(visit)) = (&narrowed, self.step.last()) {
+            let outcome = &visit.outcome;
+            self.is_usable &= outcome.nonfinite == 0
+                && (outcome.overflow == 0 || self.overflow != Overflow::Infinity);
+            self.visits.push(*visit);
+        }
         narrowed
     }
 
@@ -102,7 +115,7 @@ impl<'a> Walk<'a> {
         gradient: Scale,
         lowered: i32,
     ) -> Attempt {
-        let limit = if self.may_replay { self.limits[slot(place)] } else { Limit::NONE };
+        let limit = if self.may_replay { self.limits.now()[slot(place)] } else { Limit::NONE };
         let first = gradient.min(limit.scale());
         let scale = Scale::saturating(first.log2() - BINADES * lowered);
         Attempt { place, encoding, lowered, scale }
@@ -118,14 +131,15 @@ impl<'a> Walk<'a> {
     ) -> Judgement {
         let Attempt { place, encoding, lowered, scale } = attempt;
         if let Some(largest) = largest(results) {
-            let (limit, fits) = (&mut self.limits[slot(place)], fitting(encoding, largest, scale));
+            let fits = fitting(encoding, largest, scale);
             let failed = scale.log2() + BINADES;
-            if lowered > 0 {
+            let limit = if lowered > 0 {
                 // What fits although it failed there overflowed on the way, not in the results.
-                *limit = Limit::at(if fits.log2() < failed { fits } else { scale });
+                Limit::at(if fits.log2() < failed { fits } else { scale })
             } else {
-                *limit = limit.after(fits);
-            }
+                self.limits.now()[slot(place)].after(fits)
+            };
+            self.limits.note(slot(place), limit);
             return Judgement::Keep;
         }
         if self.may_replay && lowered < ATTEMPTS {
@@ -133,9 +147,9 @@ impl<'a> Walk<'a> {
         }
         if self.may_replay {
             // An overflow would have gone by now.
-            self.step.reject(place, Cause::NonFinite);
+            self.reject(place, Cause::NonFinite);
         } else {
-            self.step.reject(place, Cause::Overflow);
+            self.reject(place, Cause::Overflow);
             self.step.sums_overflowed(place);
         }
         Judgement::Reject
@@ -155,33 +169,61 @@ impl<'a> Walk<'a> {
         let mut unscaled = vec![0.0; gradient.as_ref().into_parts().0.len()];
         let mut met =
             unscale(Format::BINARY32, gradient, &mut unscaled).map_err(StepError::Pass)?;
-        for (sum, earlier) in unscaled.iter_mut().zip(earlier.unwrap_or_default()) {
-            *sum += earlier;
-            met.nonfinite += u64::from(!sum.is_finite());
-        }
+        met.nonfinite += add(&mut unscaled, earlier);
         match place {
             Place::Layer(id) | Place::Weight(id) => self.step.unscaled(id, &met),
             Place::Loss if met.nonfinite > 0 => self.step.reject(place, Cause::NonFinite),
             // All finite: no weight is named, and the step has met one.
             Place::Loss => self.step.unscaled(0, &met),
         }
+        self.is_usable &= met.nonfinite == 0;
         Ok(unscaled)
+    }
+
+    /// Adds to the unscaled gradient of a weight what earlier micro-batches found, in f32; `place` is where
+    /// the last part of it was unscaled.
+    pub fn accumulate(&mut self, place: Place, gradient: &mut [f32], earlier: Option<Vec<f32>>) {
+        if add(gradient, earlier) > 0 {
+            let place = match place {
+                Place::Layer(id) => Place::Weight(id),
+                place => place,
+            };
+            self.reject(place, Cause::NonFinite);
+        }
     }
 
     /// Takes note that a place, and with it the step, is not usable.
     pub fn reject(&mut self, place: Place, cause: Cause) {
         self.step.reject(place, cause);
+        self.is_usable = false;
     }
 
-    /// Tells whether all places so far are usable; what comes after one that is not is not either.
+    /// Tells whether all places of this pass were usable so far; what comes after one that is not is not either.
     pub const fn is_usable(&self) -> bool {
+        self.is_usable
+    }
+
+    /// Ends the pass and leaves the step open for the next micro-batch; returns whether the step can still be
+    /// usable.
+    pub fn suspend(self) -> bool {
         self.step.first_bad().is_none()
     }
 
     /// Ends the step.
     pub fn finish(self) -> Verdict {
+        self.limits.finish();
         self.step.finish()
     }
+}
+
+/// Adds to a gradient in f32; returns how many of the sums are not finite.
+fn add(gradient: &mut [f32], earlier: Option<Vec<f32>>) -> u64 {
+    let mut nonfinite = 0;
+    for (sum, earlier) in gradient.iter_mut().zip(earlier.unwrap_or_default()) {
+        *sum += earlier;
+        nonfinite += u64::from(!sum.is_finite());
+    }
+    nonfinite
 }
 
 /// Brings branches to one scale and sums them in f32, in the order in which they arrived.

@@ -2,4 +2,5 @@
 
 mod apply;
 mod checkpoint;
+mod micro_batch;
 mod walk;
