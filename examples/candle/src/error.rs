@@ -28,7 +28,7 @@ pub enum ScalerError {
         /// How many layers there are.
         layers: usize,
     },
-    /// A layer or the output was marked twice in one step: two gradients would share one memory.
+    /// A layer or the output was marked twice in one forward pass: two gradients would share one memory.
     MarkedTwice {
         /// What was marked.
         place: Place,
@@ -49,11 +49,32 @@ pub enum ScalerError {
         /// Its elements.
         elements: usize,
     },
-    /// The loss depends on no mark of this step.
+    /// The loss depends on no mark of this forward pass.
     Unreached {
         /// How many marks there are.
         marks: usize,
     },
+    /// An output was marked and the loss does not depend on it.
+    Aside,
+    /// Candle's own backward pass, or that of another scaler, met a mark of a step under way.  It would have ended
+    /// there, and left the weights before it without gradients.
+    ForeignBackward {
+        /// What was marked.
+        place: Place,
+    },
+    /// A backward pass met a mark of a step or micro-batch that has ended: its gradients were handed out
+    /// or dropped.
+    Ended {
+        /// What was marked.
+        place: Place,
+    },
+    /// Layers were marked, and nothing went backward from their loss when the step was to be finished.
+    NotBackward {
+        /// How many marks there are.
+        marks: usize,
+    },
+    /// A micro-batch of the step ended in an error, so that its gradients are not complete.
+    Failed,
     /// A 16-bit tensor enters the loss without [`Scaler::output`](crate::Scaler::output): its gradient
     /// was narrowed before anything could scale it.
     NoOutput {
@@ -101,20 +122,57 @@ impl fmt::Display for ScalerError {
                 "the network's output was marked twice in one step: mark another one as a layer, \
                  widened to f32",
             ),
-            Self::MarkedTwice { place } => write!(f, "{place} was marked twice in one step"),
+            Self::MarkedTwice { place } => write!(
+                f,
+                "{place} was marked twice in one step: layers have numbers of their own, and each \
+                 micro-batch goes backward, with Step::accumulate, before the next one goes forward"
+            ),
             Self::DType { place, dtype, format } => write!(
                 f,
                 "{place}: tensors of type {} cannot hold gradients in {:?}",
                 dtype.as_str(),
                 format.encoding
             ),
-            Self::UnderWay => f.write_str("a step was begun while another one is under way"),
+            Self::UnderWay => f.write_str(
+                "a step was begun while another one is under way: finish or drop that one first",
+            ),
             Self::LossShape { elements } => {
                 write!(f, "a loss is one number, and this one has {elements} elements")
             }
             Self::Unreached { marks } => {
-                write!(f, "the loss depends on none of the {marks} marks of this step")
+                write!(
+                    f,
+                    "the loss depends on none of the {marks} marks of this step: the forward pass \
+                     comes after Scaler::begin, and each loss goes backward once"
+                )
             }
+            Self::Aside => f.write_str(
+                "the loss does not depend on the output that was marked: go backward from the loss \
+                 that was computed from it, or mark that output as a layer, widened to f32",
+            ),
+            Self::ForeignBackward { place } => write!(
+                f,
+                "{} stops a backward pass that is not its step's, as loss.backward() is: weights \
+                 before it would have no gradient. Call Step::backward(&loss) instead, or \
+                 Step::accumulate(&loss) for one of several micro-batches",
+                mark(*place)
+            ),
+            Self::Ended { place } => write!(
+                f,
+                "{} stops a backward pass, because the step or micro-batch that it belongs to has \
+                 ended: go backward through each loss once, with Step::backward or \
+                 Step::accumulate, and detach what a later step uses of it",
+                mark(*place)
+            ),
+            Self::NotBackward { marks } => write!(
+                f,
+                "a forward pass left {marks} marks and nothing went backward from its loss: call \
+                 Step::accumulate(&loss) before Step::finish, instead of loss.backward()"
+            ),
+            Self::Failed => f.write_str(
+                "a micro-batch of this step ended in an error, and its gradients are missing: drop \
+                 the step and begin another",
+            ),
             Self::NoOutput { layer, dtype } => write!(
                 f,
                 "the loss was computed from {layer} in {}: Scaler::output has to stand before it",
@@ -133,6 +191,14 @@ impl fmt::Display for ScalerError {
             }
             Self::CheckpointLimits => f.write_str("the end of the checkpoint is damaged"),
         }
+    }
+}
+
+/// Returns what a mark is called.
+fn mark(place: Place) -> String {
+    match place {
+        Place::Loss => "the mark of the network's output".to_owned(),
+        place => format!("the mark of {place}"),
     }
 }
 

@@ -49,16 +49,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Micro-batches
+//!
+//! [`Step::accumulate`] goes backward from the loss of one of several micro-batches, and [`Step::finish`] hands out the
+//! sum of their gradients or the mean: see the example of [`Step`].
+//!
 //! # What is promised
 //!
 //! Between two marks candle computes in the dtype that the model asks for, and rounds there as it likes.
 //! What a segment loses inside is not seen; that its result is not finite is, and then the segment is run
-//! again at a lower scale.  Where a mark stands behind f32 arithmetic ([`Scaler::layer`] says how), nothing
+//! again at a lower scale.  No other backward pass goes past a mark: candle's own `loss.backward()` on a loss of a step
+//! is an error, since its store would lack every weight before the marks.  Where a mark stands behind f32 arithmetic ([`Scaler::layer`] says how), nothing
 //! is narrowed but by core, and every element that underflows or overflows is counted.
 
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod cut;
 mod dtype;
 mod error;
 mod scaler;
@@ -66,7 +73,9 @@ mod segment;
 mod step;
 mod tape;
 mod walk;
+mod weights;
 
+pub use adaloss_plug::Reduction;
 pub use error::ScalerError;
 pub use scaler::Scaler;
 pub use step::{Backward, Step};

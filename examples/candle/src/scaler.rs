@@ -47,24 +47,25 @@ impl Scaler {
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
-    /// Begins a training step: marks are recorded until its backward pass, or until it is dropped.
+    /// Begins a training step: marks are recorded until it ends, or is dropped.
     ///
     /// # Errors
     ///
     /// A step is under way.
     pub fn begin(&self) -> Result<Step, ScalerError> {
-        let tape = &mut self.lock().tape;
-        if tape.is_some() {
+        let mut shared = self.lock();
+        if shared.tape.is_some() {
             return Err(ScalerError::UnderWay);
         }
-        *tape = Some(Tape::default());
-        Ok(Step::new(self.clone()))
+        shared.tape = Some(Tape::default());
+        Ok(Step::new(self.clone(), shared.memory.clone()))
     }
 
     /// Marks the output of a layer: the layer goes backward at a scale of its own, chosen by what arrives here.
     ///
     /// In the forward pass this is the identity, and outside of a step nothing else.  It costs a copy of
-    /// `output`, which becomes the beginning of a new candle graph.
+    /// `output`, which becomes the beginning of a new candle graph.  Gradients pass it only within
+    /// [`Step::backward`] and [`Step::accumulate`]: a `loss.backward()` that meets it is an error.
     ///
     /// A mark behind a 16-bit layer sees what candle narrowed already.  To have *every* narrowing done
     /// by core and counted, mark the output as the next layer will read it, in f32:
@@ -124,13 +125,13 @@ impl Scaler {
         self.lock().memory.totals()
     }
 
-    /// Returns what happened at each mark in the last backward pass, in the order of that pass.
+    /// Returns what happened at each mark in the last step, in the order of its backward pass, micro-batch by
+    /// micro-batch.
     pub fn visits(&self) -> Vec<Visit> {
         self.lock().visits.clone()
     }
 
-    /// Returns how many segments were run again in the last backward pass because their results were not
-    /// finite.
+    /// Returns how many segments were run again in the last step because their results were not finite.
     pub fn replays(&self) -> u64 {
         self.lock().replays
     }

@@ -5,32 +5,47 @@ use candle_core::{
     backend::{BackendDevice, BackendStorage},
 };
 
-/// What a backward pass through one segment arrived at.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    /// A weight, or the beginning that a mark made.
-    pub(crate) leaf: Tensor,
-    /// Its gradient in f32, at the scale of the segment.
-    pub(crate) values: Vec<f32>,
+use crate::cut::Gate;
+
+/// What a backward pass through one segment arrived at, in f32 and at the scale of the segment.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    /// At earlier marks, by their number.
+    pub(crate) marks: Vec<(usize, Vec<f32>)>,
+    pub(crate) weights: Vec<(Tensor, Vec<f32>)>,
 }
 
-/// Goes backward from the end of a segment.
+impl Arrivals {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &f32> {
+        let marks = self.marks.iter().map(|(_, values)| values);
+        marks.chain(self.weights.iter().map(|(_, values)| values)).flatten()
+    }
+}
+
+/// Goes backward from the end of a segment, to the marks of `gate` and to weights.
 ///
 /// `gradient` is that of the end; without one the end is a loss, whose gradient is 1.
-pub(crate) fn run(end: &Tensor, gradient: Option<Tensor>) -> Result<Vec<Arrival>> {
+pub(crate) fn run(end: &Tensor, gradient: Option<Tensor>, gate: &Gate) -> Result<Arrivals> {
     let root = match gradient {
         Some(gradient) => end.apply_op1(Seed(gradient))?,
         None => end.clone(),
     };
-    let mut gradients = root.backward()?;
-    let mut arrivals = Vec::new();
-    for leaf in root.sorted_nodes().into_iter().filter(|node| node.is_variable()) {
-        if let Some(gradient) = gradients.remove(leaf) {
-            let values = gradient.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-            arrivals.push(Arrival { leaf: leaf.clone(), values });
+    let (arrived, mut gradients) = gate.collect(|| root.backward())?;
+    let mut arrivals = Arrivals::default();
+    for (number, gradient) in arrived {
+        arrivals.marks.push((number, read(&gradient)?));
+    }
+    for weight in root.sorted_nodes().into_iter().filter(|node| node.is_variable()) {
+        // There is none for the variables of cuts.
+        if let Some(gradient) = gradients.remove(weight) {
+            arrivals.weights.push((weight.clone(), read(&gradient)?));
         }
     }
     Ok(arrivals)
+}
+
+fn read(gradient: &Tensor) -> Result<Vec<f32>> {
+    gradient.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
 /// Candle's backward pass begins with a gradient of ones; behind this it goes on with ours.

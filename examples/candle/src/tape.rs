@@ -1,14 +1,19 @@
 //! What a forward pass leaves behind: the marks at which gradients are scaled anew.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use adaloss_core::unscale::Place;
-use candle_core::{DType, Result, Tensor, TensorId, Var};
+use candle_core::{DType, Result, Tensor};
 
-/// The marks of one step, in the order of the forward pass.
+use crate::cut::{Gate, cut};
+
+/// The marks of one forward pass, in its order.
+///
+/// With it ends the time in which gradients may pass them.
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
     marks: Vec<Mark>,
+    gate: Arc<Gate>,
 }
 
 /// One cut through candle's graph.
@@ -17,16 +22,15 @@ pub(crate) struct Mark {
     pub(crate) place: Place,
     /// The end of one segment, with the graph that leads to it.
     pub(crate) end: Tensor,
-    /// The beginning of the next ones: the same values, and a variable, so that candle stops there.
-    pub(crate) beginning: Tensor,
+    /// The type of what the next ones begin with: the same values.
+    pub(crate) beginning: DType,
 }
 
 impl Tape {
     /// Cuts the graph behind `end`; returns what goes on from there, as `dtype`.
     pub(crate) fn mark(&mut self, place: Place, end: &Tensor, dtype: DType) -> Result<Tensor> {
-        // Detached first: a tensor that is a variable already would be its own beginning.
-        let beginning = Var::from_tensor(&end.detach().to_dtype(dtype)?)?.into_inner();
-        self.marks.push(Mark { place, end: end.clone(), beginning: beginning.clone() });
+        let beginning = cut(&end.detach().to_dtype(dtype)?, self.marks.len(), place, &self.gate)?;
+        self.marks.push(Mark { place, end: end.clone(), beginning: dtype });
         Ok(beginning)
     }
 
@@ -34,12 +38,17 @@ impl Tape {
         &self.marks
     }
 
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     pub(crate) fn has(&self, place: Place) -> bool {
         self.marks.iter().any(|mark| mark.place == place)
     }
+}
 
-    /// Returns the marks by what goes on from them.
-    pub(crate) fn beginnings(&self) -> HashMap<TensorId, &Mark> {
-        self.marks.iter().map(|mark| (mark.beginning.id(), mark)).collect()
+impl Drop for Tape {
+    fn drop(&mut self) {
+        self.gate.end();
     }
 }

@@ -1,56 +1,43 @@
 //! The backward pass: marks are visited, and segments run between them.
 
-use std::collections::HashMap;
-
 use adaloss_core::{
     format::Encoding,
     propagate::Scaled,
     scale::Scale,
-    unscale::{Cause, Place, Verdict},
+    unscale::{Cause, Place},
 };
 use adaloss_plug::{Judgement, sum};
-use candle_core::{DType, Tensor, TensorId, backprop::GradStore};
+use candle_core::{DType, Tensor};
 
 use crate::{
     ScalerError,
     dtype::encoding,
-    scaler::Shared,
-    segment::{self, Arrival},
+    segment::{self, Arrivals},
     tape::{Mark, Tape},
+    weights::{WeightGradient, Weights},
 };
 
-/// A backward pass under way.
+/// The backward pass of one micro-batch under way.
 pub(crate) struct Walk<'a> {
     walk: adaloss_plug::Walk<'a>,
     replays: &'a mut u64,
-    marks: &'a [Mark],
-    beginnings: HashMap<TensorId, &'a Mark>,
-    /// What has arrived at marks that were not visited yet, by what began there.
-    branches: HashMap<TensorId, Vec<Scaled<Vec<f32>>>>,
-    weights: GradStore,
-}
-
-/// A scale and what a segment returned at it.
-struct Run {
-    scale: Scale,
-    arrivals: Vec<Arrival>,
+    tape: &'a Tape,
+    /// What has arrived at marks that were not visited yet, by their numbers.
+    branches: Vec<Vec<Scaled<Vec<f32>>>>,
+    /// The gradients of this micro-batch.
+    weights: Weights,
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(shared: &'a mut Shared, tape: &'a Tape) -> Self {
-        shared.replays = 0;
-        Self {
-            walk: shared.memory.walk(&mut shared.visits),
-            replays: &mut shared.replays,
-            marks: tape.marks(),
-            beginnings: tape.beginnings(),
-            branches: HashMap::new(),
-            weights: GradStore::default(),
-        }
+    pub(crate) fn new(walk: adaloss_plug::Walk<'a>, tape: &'a Tape, replays: &'a mut u64) -> Self {
+        let branches = tape.marks().iter().map(|_| Vec::new()).collect();
+        Self { walk, replays, tape, branches, weights: Weights::default() }
     }
 
-    /// Walks from the loss back to the weights; the gradients are complete where the verdict is to apply.
-    pub(crate) fn run(mut self, loss: &Tensor) -> candle_core::Result<(Verdict, GradStore)> {
+    /// Walks from the loss back to the weights, and adds to `weights`; returns whether the step can still be usable.
+    ///
+    /// Gradients are complete only where it can.
+    pub(crate) fn run(mut self, loss: &Tensor, weights: &mut Weights) -> candle_core::Result<bool> {
         let elements = loss.elem_count();
         if elements != 1 {
             return Err(ScalerError::LossShape { elements }.into());
@@ -58,34 +45,47 @@ impl<'a> Walk<'a> {
         let value = loss.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         if value.iter().any(|value| !value.is_finite()) {
             self.walk.reject(Place::Loss, Cause::NonFinite);
-            return Ok((self.walk.finish(), self.weights));
+            return Ok(self.walk.suspend());
         }
-        let arrivals = segment::run(loss, None)?;
+        let arrivals = segment::run(loss, None, self.tape.gate())?;
         self.check_loss(&arrivals)?;
-        self.keep(Place::Loss, Run { scale: Scale::ONE, arrivals })?;
-        for mark in self.marks.iter().rev() {
-            let Some(branches) = self.branches.remove(&mark.beginning.id()) else { continue };
+        self.keep(Place::Loss, Scale::ONE, arrivals)?;
+        for (number, mark) in self.tape.marks().iter().enumerate().rev() {
+            let branches = std::mem::take(&mut self.branches[number]);
+            match mark.place {
+                Place::Loss if branches.is_empty() => return Err(ScalerError::Aside.into()),
+                _ if branches.is_empty() => continue,
+                _ => {}
+            }
             let gradient = self.walk.visit(mark.place, branches).map_err(ScalerError::Step)?;
             if !self.walk.is_usable() {
                 break;
             }
-            let run = self.run_segment(mark, &gradient)?;
-            self.keep(mark.place, run)?;
+            let (scale, arrivals) = self.run_segment(mark, gradient)?;
+            self.keep(mark.place, scale, arrivals)?;
         }
-        Ok((self.walk.finish(), self.weights))
+        Ok(self.end(weights))
+    }
+
+    /// Adds what this micro-batch found.
+    fn end(mut self, weights: &mut Weights) -> bool {
+        for mut gradient in self.weights.into_gradients() {
+            let earlier = weights.take(&gradient.weight);
+            self.walk.accumulate(gradient.place, &mut gradient.values, earlier);
+            weights.put(gradient);
+        }
+        self.walk.suspend()
     }
 
     /// Looks at what the loss was computed from.
-    fn check_loss(&self, arrivals: &[Arrival]) -> Result<(), ScalerError> {
-        let mut reached = arrivals.iter().filter_map(|a| self.beginnings.get(&a.leaf.id()));
-        if reached.clone().next().is_none() {
-            return Err(ScalerError::Unreached { marks: self.marks.len() });
+    fn check_loss(&self, arrivals: &Arrivals) -> Result<(), ScalerError> {
+        let marks = self.tape.marks();
+        let mut reached = arrivals.marks.iter().map(|&(number, _)| &marks[number]);
+        if arrivals.marks.is_empty() {
+            return Err(ScalerError::Unreached { marks: marks.len() });
         }
-        match reached.find(|mark| mark.beginning.dtype() != DType::F32) {
-            Some(mark) => {
-                let (layer, dtype) = (mark.place, mark.beginning.dtype());
-                Err(ScalerError::NoOutput { layer, dtype })
-            }
+        match reached.find(|mark| mark.beginning != DType::F32) {
+            Some(mark) => Err(ScalerError::NoOutput { layer: mark.place, dtype: mark.beginning }),
             None => Ok(()),
         }
     }
@@ -94,18 +94,18 @@ impl<'a> Walk<'a> {
     fn run_segment(
         &mut self,
         mark: &Mark,
-        gradient: &Scaled<Vec<f32>>,
-    ) -> candle_core::Result<Run> {
+        gradient: Scaled<Vec<f32>>,
+    ) -> candle_core::Result<(Scale, Arrivals)> {
         let encoding = encoding(mark.end.dtype()).unwrap_or(Encoding::Binary32);
         let mut lowered = 0;
         loop {
             let attempt = self.walk.attempt(mark.place, encoding, gradient.scale(), lowered);
             let scale = attempt.scale;
-            let values = sum([gradient.as_ref().carry(Clone::clone)], scale);
-            let arrivals = segment::run(&mark.end, Some(tensor_like(&mark.end, values)?))?;
-            match self.walk.judge(attempt, arrivals.iter().flat_map(|arrival| &arrival.values)) {
-                Judgement::Keep => return Ok(Run { scale, arrivals }),
-                Judgement::Reject => return Ok(Run { scale, arrivals: Vec::new() }),
+            let values = tensor_like(&mark.end, sum([gradient.clone()], scale))?;
+            let arrivals = segment::run(&mark.end, Some(values), self.tape.gate())?;
+            match self.walk.judge(attempt, arrivals.values()) {
+                Judgement::Keep => return Ok((scale, arrivals)),
+                Judgement::Reject => return Ok((scale, Arrivals::default())),
                 Judgement::Lower => {
                     *self.replays += 1;
                     lowered += 1;
@@ -116,14 +116,12 @@ impl<'a> Walk<'a> {
 
     /// Sorts what a segment arrived at: gradients of earlier marks wait for their visit, those of weights are
     /// unscaled.
-    fn keep(&mut self, place: Place, run: Run) -> candle_core::Result<()> {
-        for Arrival { leaf, values } in run.arrivals {
-            if self.beginnings.contains_key(&leaf.id()) {
-                let waiting = self.branches.entry(leaf.id()).or_default();
-                waiting.push(Scaled::new(values, run.scale));
-            } else {
-                self.keep_weight(place, &leaf, Scaled::new(&values[..], run.scale))?;
-            }
+    fn keep(&mut self, place: Place, scale: Scale, arrivals: Arrivals) -> Result<(), ScalerError> {
+        for (number, values) in arrivals.marks {
+            self.branches[number].push(Scaled::new(values, scale));
+        }
+        for (weight, values) in arrivals.weights {
+            self.keep_weight(place, weight, Scaled::new(&values[..], scale))?;
         }
         Ok(())
     }
@@ -131,21 +129,17 @@ impl<'a> Walk<'a> {
     fn keep_weight(
         &mut self,
         place: Place,
-        weight: &Tensor,
+        weight: Tensor,
         gradient: Scaled<&[f32]>,
-    ) -> candle_core::Result<()> {
+    ) -> Result<(), ScalerError> {
         let dtype = weight.dtype();
         if dtype != DType::F32 {
             let shape = weight.dims().to_vec();
-            return Err(ScalerError::Weight { layer: place, dtype, shape }.into());
+            return Err(ScalerError::Weight { layer: place, dtype, shape });
         }
-        let earlier = match self.weights.remove(weight) {
-            Some(earlier) => Some(earlier.flatten_all()?.to_vec1()?),
-            None => None,
-        };
-        let unscaled = self.walk.unscale(place, gradient, earlier).map_err(ScalerError::Step)?;
-        let unscaled = Tensor::from_vec(unscaled, weight.shape(), weight.device())?;
-        self.weights.insert(weight, unscaled);
+        let earlier = self.weights.take(&weight);
+        let values = self.walk.unscale(place, gradient, earlier).map_err(ScalerError::Step)?;
+        self.weights.put(WeightGradient { weight, place, values });
         Ok(())
     }
 }

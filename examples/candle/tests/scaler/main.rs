@@ -1,7 +1,9 @@
 //! What the crate promises, on models small enough to know the answer.
 
+mod accumulate;
 mod checkpoint;
 mod exact;
+mod foreign;
 mod gradients;
 mod identity;
 mod join;
@@ -10,7 +12,7 @@ mod overflow;
 
 use adaloss_candle::{Backward, Scaler, Step};
 use adaloss_core::{format::Format, policy::Config};
-use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore};
+use candle_core::{DType, Device, Error, Result, Tensor, Var, backprop::GradStore};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,6 +27,12 @@ fn gradients(step: Step, loss: &Tensor) -> GradStore {
         Backward::Apply(gradients) => gradients,
         other => panic!("{other:?}"),
     }
+}
+
+#[track_caller]
+fn assert_says<T>(result: Result<T>, expected: &str) {
+    let error: Error = result.err().expect("this is a mistake");
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 /// Returns the bits of a tensor in f32, in the order of its elements.

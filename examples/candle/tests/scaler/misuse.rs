@@ -7,7 +7,7 @@ use adaloss_core::{
 };
 use candle_core::{DType, Device, Error, Result, Tensor, Var};
 
-use crate::scaler;
+use crate::{assert_says, scaler};
 
 fn weight(dtype: DType) -> Result<Var> {
     Var::from_tensor(&Tensor::new(&[1.0_f32, 2.0], &Device::Cpu)?.to_dtype(dtype)?)
@@ -15,12 +15,6 @@ fn weight(dtype: DType) -> Result<Var> {
 
 fn half() -> Result<Tensor> {
     weight(DType::F32)?.to_dtype(DType::F16)
-}
-
-#[track_caller]
-fn assert_says<T: std::fmt::Debug>(result: Result<T>, expected: &str) {
-    let error: Error = result.expect_err("this is a mistake");
-    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[test]
