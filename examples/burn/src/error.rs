@@ -28,7 +28,7 @@ pub enum ScalerError {
         /// How many layers there are.
         layers: usize,
     },
-    /// A layer or the output was marked twice in one step: two gradients would share one memory.
+    /// A layer or the output was marked twice in one forward pass: two gradients would share one memory.
     MarkedTwice {
         /// What was marked.
         place: Place,
@@ -49,11 +49,17 @@ pub enum ScalerError {
         /// Its elements.
         elements: usize,
     },
-    /// The loss depends on no mark of this step.
+    /// The loss depends on no mark of this forward pass.
     Unreached {
         /// How many marks there are.
         marks: usize,
     },
+    /// An output was marked and the loss does not depend on it.
+    Aside,
+    /// Burn went backward through a part of this forward pass before, and keeps no graph for a second time.
+    Consumed,
+    /// A micro-batch of the step ended in an error, so that its gradients are not complete.
+    Failed,
     /// A 16-bit tensor enters the loss without [`Scaler::output`](crate::Scaler::output): its gradient
     /// was narrowed before anything could scale it.
     NoOutput {
@@ -108,20 +114,45 @@ impl fmt::Display for ScalerError {
                 "the network's output was marked twice in one step: mark another one as a layer, \
                  widened to f32",
             ),
-            Self::MarkedTwice { place } => write!(f, "{place} was marked twice in one step"),
+            Self::MarkedTwice { place } => write!(
+                f,
+                "{place} was marked twice in one step: layers have numbers of their own, and each \
+                 micro-batch is a forward pass of its own, with Step::accumulate"
+            ),
             Self::DType { place, dtype, format } => write!(
                 f,
                 "{place}: tensors of type {} cannot hold gradients in {:?}",
                 dtype.name(),
                 format.encoding
             ),
-            Self::UnderWay => f.write_str("a step was begun while another one is under way"),
+            Self::UnderWay => f.write_str(
+                "a step was begun while another one is under way: finish or drop that one first",
+            ),
             Self::LossShape { elements } => {
                 write!(f, "a loss is one number, and this one has {elements} elements")
             }
             Self::Unreached { marks } => {
-                write!(f, "the loss depends on none of the {marks} marks of this step")
+                write!(
+                    f,
+                    "the loss depends on none of the {marks} marks of this step: compute it from \
+                     the marked layers, within the closure"
+                )
             }
+            Self::Aside => f.write_str(
+                "the loss does not depend on the output that was marked: return the loss that was \
+                 computed from it, or mark that output as a layer, widened to f32",
+            ),
+            Self::Consumed => f.write_str(
+                "burn has gone backward through a part of this forward pass already: return the \
+                 loss from the closure without calling loss.backward(), which Scaler::step and \
+                 Step::accumulate do; compute it there anew each time, detach what is kept from \
+                 an earlier step, use what a mark returned and not what it was given, and cast a \
+                 weight in each layer that uses it",
+            ),
+            Self::Failed => f.write_str(
+                "a micro-batch of this step ended in an error, and its gradients are missing: drop \
+                 the step and begin another",
+            ),
             Self::NoOutput { layer, dtype } => write!(
                 f,
                 "the loss was computed from {layer} in {}: Scaler::output has to stand before it",

@@ -55,11 +55,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Micro-batches
+//!
+//! [`Scaler::begin`] begins a step of several micro-batches, [`Step::accumulate`] takes each of them forward and backward,
+//! and [`Step::finish`] hands out the sum of their gradients or the mean: see the example of [`Step`].
+//!
 //! # What is promised
 //!
 //! Between two marks burn computes in the type that the model asks for, and rounds there as it likes.
 //! What a segment loses inside is not seen; that its result is not finite is, and then the step is run
-//! again, with this segment at a lower scale.  Where a mark stands behind f32 arithmetic ([`Scaler::layer`]
+//! again, with this segment at a lower scale.  No other backward pass goes past a mark: a `loss.backward()` within a step
+//! is an error, since it would find no weight before the marks.  Where a mark stands behind f32 arithmetic ([`Scaler::layer`]
 //! says how), nothing is narrowed but by core, and every element that underflows or overflows is counted.
 //!
 //! # Features
@@ -78,9 +84,10 @@ mod tape;
 mod walk;
 mod weights;
 
+pub use adaloss_plug::Reduction;
 pub use error::ScalerError;
 pub use scaler::Scaler;
-pub use step::Backward;
+pub use step::{Backward, Step};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -24,8 +24,9 @@ pub struct Scaler {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) memory: Memory,
-    /// There while a step is under way.
+    /// There while a forward pass of a step is under way.
     pub(crate) tape: Option<Tape>,
+    pub(crate) is_under_way: bool,
     pub(crate) visits: Vec<Visit>,
     pub(crate) replays: u64,
 }
@@ -44,7 +45,8 @@ impl Scaler {
             return Err(ScalerError::Policy { name: config.policy().name() });
         }
         let memory = Memory::new(config, layers);
-        let shared = Shared { memory, tape: None, visits: Vec::new(), replays: 0 };
+        let (visits, is_under_way) = (Vec::new(), false);
+        let shared = Shared { memory, tape: None, is_under_way, visits, replays: 0 };
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
@@ -52,7 +54,10 @@ impl Scaler {
     ///
     /// In the forward pass this is the identity, and outside of a step nothing else; nothing is copied.
     /// Use what it returns from here on.  A second use of `output` itself would lead through one graph
-    /// from two segments, which burn answers with a panic.
+    /// from two segments, which burn refuses.
+    ///
+    /// Gradients end here, other than those of [`step`](Self::step) and [`Step::accumulate`](crate::Step::accumulate):
+    /// what you keep from a step is a constant in the next one, as if it were detached.
     ///
     /// A mistake is an error of [`step`](Self::step): there is no such layer, it was marked in this forward
     /// pass already, or the type of `output` cannot hold gradients of the configured format.
@@ -105,12 +110,14 @@ impl Scaler {
         self.lock().memory.totals()
     }
 
-    /// Returns what happened at each mark in the last backward pass, in the order of that pass.
+    /// Returns what happened at each mark in the last step, in the order of its backward pass, micro-batch by
+    /// micro-batch.
     pub fn visits(&self) -> Vec<Visit> {
         self.lock().visits.clone()
     }
 
-    /// Returns how often the last step was run again because the results of a segment were not finite.
+    /// Returns how often a forward pass of the last step was run again because the results of a segment were
+    /// not finite.
     pub fn replays(&self) -> u64 {
         self.lock().replays
     }
@@ -136,7 +143,7 @@ impl Scaler {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
-        // A step that panicked leaves nothing in there: see `UnderWay`.
+        // A step that panicked leaves nothing in there: see `Step` and its `Recording`.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

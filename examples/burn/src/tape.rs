@@ -1,6 +1,9 @@
 //! What a forward pass leaves behind: the marks at which gradients are scaled anew.
 
-use std::fmt;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
 use adaloss_core::unscale::Place;
 use burn::tensor::{DType, Gradients, Tensor, TensorData};
@@ -31,7 +34,7 @@ pub(crate) trait Mark: fmt::Debug + Send {
     /// Goes backward through the segment that ends here, once: burn keeps no graph for a second time.
     ///
     /// `gradient` is that of the end, in the order of its elements and already of its type's numbers.
-    fn backward(self: Box<Self>, gradient: Vec<f32>) -> Gradients;
+    fn backward(self: Box<Self>, gradient: Vec<f32>) -> Result<Gradients, ScalerError>;
 }
 
 #[derive(Debug)]
@@ -93,16 +96,48 @@ impl<const D: usize> Mark for Cut<D> {
         self.beginning.grad_remove(gradients).map(read).transpose()
     }
 
-    fn backward(self: Box<Self>, gradient: Vec<f32>) -> Gradients {
+    fn backward(self: Box<Self>, gradient: Vec<f32>) -> Result<Gradients, ScalerError> {
         let data = TensorData::new(gradient, self.end.shape());
         let gradient = Tensor::from_data(data, (&self.end.device(), DType::F32));
         // Burn begins with ones, which the product makes ours and the cast narrows; nobody reads its value.
-        (self.end.cast(DType::F32) * gradient).backward()
+        backward(&(self.end.cast(DType::F32) * gradient))
     }
+}
+
+/// What burn says, and changes nothing before it does, where a graph was gone through already.
+const CONSUMED: &str = "graph tape has already been consumed";
+
+/// Goes backward as burn does.
+///
+/// Whether a graph is still there burn tells with a panic only.  Its other panics go on.
+///
+/// # Errors
+///
+/// Burn has gone backward through a part of the graph already.
+pub(crate) fn backward<const D: usize>(end: &Tensor<D>) -> Result<Gradients, ScalerError> {
+    catch_unwind(AssertUnwindSafe(|| end.backward())).or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        match said.or(panic.downcast_ref::<&str>().copied()) {
+            Some(said) if said.contains(CONSUMED) => Err(ScalerError::Consumed),
+            _ => resume_unwind(panic),
+        }
+    })
 }
 
 /// Reads a tensor as f32, in the order of its elements.
 pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ScalerError> {
     let tensor = tensor.cast(DType::F32);
     tensor.try_into_vec_as().map_err(|error| ScalerError::Read { reason: error.to_string() })
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    #[test]
+    #[should_panic(expected = "requires a tracked autodiff tensor")]
+    fn a_panic_about_something_else_goes_on() {
+        let untracked = Tensor::<1>::from_floats([1.0], &Device::flex());
+        let _ = super::backward(&untracked);
+    }
 }

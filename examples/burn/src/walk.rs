@@ -1,46 +1,43 @@
 //! The backward pass: marks are visited, and segments run between them.
 
-use std::collections::HashMap;
-
 use adaloss_core::{
     format::Encoding,
     propagate::Scaled,
     scale::Scale,
-    unscale::{Cause, Place, Verdict},
+    unscale::{Cause, Place},
 };
 use adaloss_plug::{Judgement, slot, sum};
 use burn::{
-    module::{Module, ParamId},
-    optim::GradientsParams,
+    module::Module,
     tensor::{DType, Gradients, Tensor},
 };
 
 use crate::{
     ScalerError,
     dtype::encoding,
-    scaler::Shared,
     tape::{self, Mark},
-    weights::{self, WeightGradient},
+    weights::{self, Sums, WeightGradient},
 };
 
-/// A backward pass under way.
+/// The backward pass of one micro-batch under way.
 pub(crate) struct Walk<'a> {
     walk: adaloss_plug::Walk<'a>,
-    /// How often the step was run again for each segment, the output's first.
+    /// How often the forward pass was run again for each segment, the output's first.
     lowered: &'a mut [i32],
     /// Those that were not visited yet.
     marks: Vec<Box<dyn Mark>>,
     /// What has arrived at each of them.
     branches: Vec<Vec<Scaled<Vec<f32>>>>,
-    weights: HashMap<ParamId, Vec<f32>>,
+    /// The gradients of this micro-batch.
+    weights: Sums,
 }
 
 /// How a backward pass ended.
 pub(crate) enum Ended {
     /// A segment has to go backward at a lower scale, for which burn needs another forward pass.
     Again,
-    /// The gradients are complete where the verdict is to apply.
-    Judged(Verdict, GradientsParams),
+    /// The gradients were added; whether the step can still be usable.
+    Done(bool),
 }
 
 /// What a backward pass through one segment arrived at, in f32 and at the scale of the segment.
@@ -53,24 +50,25 @@ struct Arrivals {
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(
-        shared: &'a mut Shared,
+        walk: adaloss_plug::Walk<'a>,
         marks: Vec<Box<dyn Mark>>,
         lowered: &'a mut [i32],
     ) -> Self {
         Self {
-            walk: shared.memory.walk(&mut shared.visits),
+            walk,
             lowered,
             branches: marks.iter().map(|_| Vec::new()).collect(),
             marks,
-            weights: HashMap::new(),
+            weights: Sums::new(),
         }
     }
 
-    /// Walks from the loss back to the weights.
+    /// Walks from the loss back to the weights of `module`, and adds to `sums`.
     pub(crate) fn run<M: Module, const D: usize>(
         mut self,
         loss: Tensor<D>,
         module: &M,
+        sums: &mut Sums,
     ) -> Result<Ended, ScalerError> {
         let elements = loss.shape().num_elements();
         if elements != 1 {
@@ -81,14 +79,18 @@ impl<'a> Walk<'a> {
         }
         if tape::read(loss.clone())?.iter().any(|value| !value.is_finite()) {
             self.walk.reject(Place::Loss, Cause::NonFinite);
-            return Ok(self.judge(module));
+            return Ok(Ended::Done(self.walk.suspend()));
         }
-        let arrivals = self.arrivals(&mut loss.backward(), module)?;
+        let arrivals = self.arrivals(&mut tape::backward(&loss)?, module)?;
         self.check_loss(&arrivals)?;
         self.keep(Place::Loss, Scale::ONE, arrivals)?;
         while let Some(mark) = self.marks.pop() {
-            let Some(branches) = self.branches.pop().filter(|b| !b.is_empty()) else { continue };
-            let place = mark.place();
+            let (place, branches) = (mark.place(), self.branches.pop().unwrap_or_default());
+            match place {
+                Place::Loss if branches.is_empty() => return Err(ScalerError::Aside),
+                _ if branches.is_empty() => continue,
+                _ => {}
+            }
             let gradient = self.walk.visit(place, branches).map_err(ScalerError::Step)?;
             if !self.walk.is_usable() {
                 break;
@@ -101,14 +103,17 @@ impl<'a> Walk<'a> {
         if self.walk.is_usable() && self.weights.is_empty() {
             return Err(ScalerError::NoWeight);
         }
-        Ok(self.judge(module))
+        Ok(Ended::Done(self.end(sums)))
     }
 
-    fn judge<M: Module>(self, module: &M) -> Ended {
-        match self.walk.finish() {
-            Verdict::Apply => Ended::Judged(Verdict::Apply, weights::collect(module, self.weights)),
-            verdict => Ended::Judged(verdict, GradientsParams::new()),
+    /// Adds what this micro-batch found.
+    fn end(mut self, sums: &mut Sums) -> bool {
+        for (id, (place, mut values)) in self.weights {
+            let earlier = sums.remove(&id).map(|(_, values)| values);
+            self.walk.accumulate(place, &mut values, earlier);
+            sums.insert(id, (place, values));
         }
+        self.walk.suspend()
     }
 
     /// Takes what is known of the marks before, and of the weights.
@@ -155,7 +160,7 @@ impl<'a> Walk<'a> {
         let lowered = self.lowered[slot(place)];
         let attempt = self.walk.attempt(place, encoding, gradient.scale(), lowered);
         let scale = attempt.scale;
-        let mut gradients = mark.backward(sum([gradient], scale));
+        let mut gradients = mark.backward(sum([gradient], scale))?;
         let arrivals = self.arrivals(&mut gradients, module)?;
         Ok(match self.walk.judge(attempt, arrivals.values()) {
             Judgement::Keep => Some((scale, arrivals)),
@@ -189,9 +194,10 @@ impl<'a> Walk<'a> {
         if dtype != DType::F32 {
             return Err(ScalerError::Weight { layer: place, dtype, shape });
         }
-        let (gradient, earlier) = (Scaled::new(&values[..], scale), self.weights.remove(&id));
+        let gradient = Scaled::new(&values[..], scale);
+        let earlier = self.weights.remove(&id).map(|(_, values)| values);
         let unscaled = self.walk.unscale(place, gradient, earlier).map_err(ScalerError::Step)?;
-        self.weights.insert(id, unscaled);
+        self.weights.insert(id, (place, unscaled));
         Ok(())
     }
 }

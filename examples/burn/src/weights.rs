@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use adaloss_core::unscale::Place;
+use adaloss_plug::Reduction;
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     optim::GradientsParams,
@@ -20,6 +22,9 @@ pub(crate) struct WeightGradient {
     pub(crate) values: Vec<f32>,
 }
 
+/// The gradients of weights, in f32 and unscaled, and where the last part of each was unscaled.
+pub(crate) type Sums = HashMap<ParamId, (Place, Vec<f32>)>;
+
 /// Takes the gradients of all weights of `module` that a segment reached.
 pub(crate) fn take<M: Module>(
     module: &M,
@@ -30,12 +35,15 @@ pub(crate) fn take<M: Module>(
     taking.taken
 }
 
-/// Makes the container that burn's optimizers take from unscaled gradients.
+/// Makes the container that burn's optimizers take from the sums over micro-batches.
 pub(crate) fn collect<M: Module>(
     module: &M,
-    values: HashMap<ParamId, Vec<f32>>,
+    sums: Sums,
+    reduction: Reduction,
+    micro_batches: u32,
 ) -> GradientsParams {
-    let mut collecting = Collecting { values, collected: GradientsParams::new() };
+    let collected = GradientsParams::new();
+    let mut collecting = Collecting { sums, reduction, micro_batches, collected };
     module.visit(&mut collecting);
     collecting.collected
 }
@@ -58,13 +66,16 @@ impl ModuleVisitor for Taking<'_> {
 }
 
 struct Collecting {
-    values: HashMap<ParamId, Vec<f32>>,
+    sums: Sums,
+    reduction: Reduction,
+    micro_batches: u32,
     collected: GradientsParams,
 }
 
 impl ModuleVisitor for Collecting {
     fn visit_float<const D: usize>(&mut self, weight: &Param<Tensor<D>>) {
-        let Some(values) = self.values.remove(&weight.id) else { return };
+        let Some((_, mut values)) = self.sums.remove(&weight.id) else { return };
+        self.reduction.apply(&mut values, self.micro_batches);
         let weight_value = weight.val();
         let data = TensorData::new(values, weight_value.shape());
         let gradient = Tensor::<D>::from_data(data, (&weight_value.device(), DType::F32));

@@ -1,8 +1,10 @@
 //! What the crate promises, on models small enough to know the answer.
 
+mod accumulate;
 mod checkpoint;
 mod clipping;
 mod exact;
+mod foreign;
 mod gradients;
 mod identity;
 mod join;
