@@ -34,6 +34,7 @@ pub mod recording;
 pub mod report;
 pub mod results;
 pub mod schedule;
+mod sizes;
 pub mod task;
 pub mod trainer;
 pub mod unit;

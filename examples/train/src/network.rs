@@ -173,6 +173,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         )?;
         let mut sum = sum.read_one(device)?;
         complete("rows", sum.rows, labelled)?;
+        sum.loss *= f64::from(units.classes - units.common).exp2();
         if units.classes != 0 {
             let mut values = vec![0.0; gradient.shape().elements()];
             device.read(gradient.view(), &mut values)?;
@@ -184,7 +185,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 let mut values = vec![0.0; found.shape().elements()];
                 device.read(found.view(), &mut values)?;
                 let loss = squared_error(&mut values, &quantities(images, batch.samples));
-                sum.loss += sum.weight * loss * f64::from(units.quantity - units.classes).exp2();
+                sum.loss += sum.weight * loss * f64::from(units.quantity - units.common).exp2();
                 times(&mut values, units.quantity);
                 let mut gradient = Tensor::zeroed(device, found.shape())?;
                 device.write(&values, gradient.view_mut())?;

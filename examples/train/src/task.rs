@@ -42,8 +42,14 @@ impl Task {
 
     /// The names of what is built in to break one scale for all tensors: the same networks and samples, with a loss
     /// whose size is another.
-    pub const STRESSED: [&'static str; 4] =
-        ["scenes-megapixel", "text-growing", "digits-units-N", "digits-towers-N"];
+    pub const STRESSED: [&'static str; 6] = [
+        "scenes-megapixel",
+        "text-growing",
+        "digits-units-N",
+        "digits-units-N-normalised",
+        "digits-towers-N",
+        "digits-towers-N-normalised",
+    ];
 
     /// Returns the task with another network for the same samples.
     ///
@@ -183,7 +189,8 @@ impl FromStr for Task {
                 "text-transformer".parse::<Self>()?.stressed(name, unit)
             }
             _ if name.starts_with("digits-units-") || name.starts_with("digits-towers-") => {
-                let (kind, gap) = name.rsplit_once('-').unwrap_or_default();
+                let plain = name.strip_suffix("-normalised");
+                let (kind, gap) = plain.unwrap_or(name).rsplit_once('-').unwrap_or_default();
                 let gap = gap.parse().ok().filter(|gap| (0..=60).contains(gap));
                 let gap = gap.with_context(|| {
                     format!("the N of \"{name}\" is no whole number of binades from 0 to 60")
@@ -198,7 +205,8 @@ impl FromStr for Task {
                     ..SCHEDULE
                 };
                 let task = Self { still: true, ..Self::named(name, model, schedule) };
-                task.stressed(name, Unit { gap, ..Unit::default() })
+                let is_normalised = plain.is_some();
+                task.stressed(name, Unit { gap, is_normalised, ..Unit::default() })
             }
             _ => {
                 let names = [&Self::NAMES[..], &Self::STRESSED].concat().join(", ");

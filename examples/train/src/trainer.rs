@@ -32,6 +32,7 @@ use crate::{
     observe::Samples,
     probe::{Reference, compare},
     results::{Point, RunReport, WeightReport},
+    sizes::first_sizes,
     task::Task,
     unit::Units,
 };
@@ -71,6 +72,8 @@ pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain>
     network: Network<D, W, G>,
     class_weights: Vec<f32>,
     scaler: Box<Scaler>,
+    /// The sizes of both losses at the first batch, where they are divided by them.
+    sizes: Option<[f64; 2]>,
     /// The samples of this epoch.
     order: Vec<usize>,
     step: u64,
@@ -108,6 +111,10 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
         let shape = (dataset.input(), dataset.classes());
         let network = Network::new(&task.model, device, shape, forward(settings), &mut generator)?;
+        let sizes = match task.unit.is_normalised {
+            true => Some(first_sizes(task, dataset, settings.seed).context("the first batch")?),
+            false => None,
+        };
         Ok(Self {
             task,
             dataset,
@@ -115,6 +122,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             network,
             class_weights: dataset.class_weights(),
             scaler: Box::new(Scaler::new(config)),
+            sizes,
             order: Vec::new(),
             step: 0,
             updates: 0,
@@ -222,7 +230,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Takes the micro-batches of a step forward and back, and judges the gradients.
     fn back(&mut self, batches: &[Batch], observer: &mut dyn Observer) -> Result<Stepped> {
         let mode = self.mode(batches.len());
-        let units = self.task.unit.at(self.step);
+        let units = self.units();
         self.network.refresh().context("before the step")?;
         let mut step = self.scaler.begin();
         let mut losses = Vec::new();
@@ -240,11 +248,19 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             self.network.backward(&gradient, &mut step, observer, nth).context("back")?;
             losses.push(loss);
         }
-        if units.classes != 0 {
-            self.network.rescale(-units.classes).context("the gradients")?;
+        if units.common != 0 {
+            self.network.rescale(-units.common).context("the gradients")?;
         }
         let square_norm = self.network.inspect(&mut step).context("the gradients")?;
         Ok(Stepped { verdict: step.finish(), loss: mean_loss(&losses)?, square_norm })
+    }
+
+    /// Returns the units of the losses at the coming step.
+    fn units(&self) -> Units {
+        let (unit, units) = (self.task.unit, self.task.unit.at(self.step));
+        self.sizes.map_or(units, |[classes, quantity]| {
+            units.normalised(classes, quantity * f64::from(unit.gap).exp2())
+        })
     }
 
     /// Updates the weights, if the step is usable.
@@ -416,8 +432,7 @@ where
     ) -> Result<()> {
         let (found, weights) = (self.network.gradients()?, self.network.save()?);
         let mode = self.mode(batches.len());
-        let Units { classes, quantity } = self.task.unit.at(self.step);
-        let units = Units { classes: 0, quantity: quantity - classes };
+        let units = self.units().apart();
         let right = reference.gradients(&weights, batches, &self.class_weights, units, mode)?;
         compare(&found, &right, to);
         Ok(())

@@ -16,6 +16,9 @@ pub struct Unit {
     /// By how many binades the loss of a second task is larger: twice those of the unit that its quantity is
     /// given in, as the error is squared.
     pub gap: i32,
+    /// Whether each loss is divided by its size at the first batch, as practitioners do by hand: another training,
+    /// as the optimizer sees the losses divided.
+    pub is_normalised: bool,
 }
 
 /// The exponents of the factors of both losses at one step.
@@ -25,6 +28,30 @@ pub struct Units {
     pub classes: i32,
     /// That of the quantity.
     pub quantity: i32,
+    /// That of what both are given in, which is taken out of weight gradients again.
+    pub common: i32,
+}
+
+impl Units {
+    /// Returns the units of losses that are divided by sizes, each rounded to a power of two so that f32 stays
+    /// exact; a size that is zero or not finite divides by nothing.
+    pub fn normalised(self, classes: f64, quantity: f64) -> Self {
+        let exponent = |size: f64| match size.is_normal() {
+            true => size.abs().log2().round() as i32,
+            false => 0,
+        };
+        Self {
+            classes: self.classes - exponent(classes),
+            quantity: self.quantity - exponent(quantity),
+            ..self
+        }
+    }
+
+    /// Returns the exponents of losses in units that are not theirs in common.
+    pub const fn apart(self) -> Self {
+        let Self { classes, quantity, common } = self;
+        Self { classes: classes - common, quantity: quantity - common, common: 0 }
+    }
 }
 
 impl Unit {
@@ -34,7 +61,7 @@ impl Unit {
     /// Returns the exponents at a step.
     pub fn at(self, step: u64) -> Units {
         let classes = self.factor(step);
-        Units { classes, quantity: classes.saturating_add(self.gap) }
+        Units { classes, quantity: classes.saturating_add(self.gap), common: classes }
     }
 
     fn factor(self, step: u64) -> i32 {
@@ -57,6 +84,9 @@ impl fmt::Display for Unit {
         if self.gap != 0 {
             write!(f, "; the second loss times 2^{}", self.gap)?;
         }
+        if self.is_normalised {
+            write!(f, "; each loss divided by its size at the first batch, to a power of two")?;
+        }
         match (self.log2, self.doubling) {
             (0, None) => Ok(()),
             (log2, None) => write!(f, "; loss times 2^{log2}"),
@@ -76,13 +106,25 @@ mod tests {
     fn a_unit_is_constant_or_doubles_up_to_its_end() {
         assert_eq!(Unit::default().at(1 << 40), Units::default());
         let shrunk = Unit { log2: -12, ..Unit::default() };
-        assert_eq!(shrunk.at(7), Units { classes: -12, quantity: -12 });
+        assert_eq!(shrunk.at(7), Units { classes: -12, quantity: -12, common: -12 });
         let apart = Unit { gap: 20, ..shrunk };
-        assert_eq!(apart.at(7), Units { classes: -12, quantity: 8 });
-        let growing = Unit { log2: -3, doubling: Some(4), gap: 0 };
+        assert_eq!(apart.at(7), Units { classes: -12, quantity: 8, common: -12 });
+        let growing = Unit { log2: -3, doubling: Some(4), ..Unit::default() };
         assert_eq!([0, 3, 4, 8, 1000].map(|step| growing.at(step).classes), [-3, -3, -2, -1, 100]);
         assert_eq!(Unit { log2: 110, ..growing }.at(u64::MAX).classes, 110);
         assert_eq!(growing.to_string(), "; loss times 2^-3, twice as much every 4 steps");
+    }
+
+    /// Sizes are rounded to the nearest power of two, on the logarithmic scale: 1.5 is nearer to 2 than to 1.
+    #[test]
+    fn losses_are_divided_by_their_first_sizes() {
+        let units = Unit { log2: -12, gap: 20, ..Unit::default() }.at(0);
+        let expected = Units { classes: -13, quantity: -13, common: -12 };
+        assert_eq!(units.normalised(1.5, 1.4 * 2.0_f64.powi(21)), expected);
+        assert_eq!(expected.apart(), Units { classes: -1, quantity: -1, common: 0 });
+        for size in [0.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(units.normalised(size, size), units);
+        }
     }
 
     #[test]

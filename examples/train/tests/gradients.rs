@@ -31,7 +31,7 @@ struct Case {
 const MODE: Mode = Mode { training: true, noise: Noise { seed: 7, stream: 3 }, nth: 0 };
 
 /// The second of two losses counts eightfold.
-const UNITS: Units = Units { classes: 0, quantity: 3 };
+const UNITS: Units = Units { classes: 0, quantity: 3, common: 0 };
 
 fn batch(inputs: &Inputs, labels: &[u32]) -> Batch {
     Batch { inputs: inputs.clone(), labels: labels.to_vec(), samples: labels.len() }

@@ -17,6 +17,7 @@ struct Runs {
 
 /// Little to learn, quickly.
 const PERCEPTRON: &[&str] = &["--task=digits-mlp", "--epochs=3"];
+const NORMALISED: &[&str] = &["--task=digits-towers-30-normalised", "--epochs=3"];
 const RESIDUAL: &[&str] = &["--task=digits-resnet", "--epochs=1"];
 const SEGMENTATION: &[&str] = &[
     "--task=scenes-segnet",
@@ -69,6 +70,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
         (PERCEPTRON, &["--format=e4m3", "--period=7", "--micro-batches=4"], digits),
         (PERCEPTRON, &["--format=binary16-flushing", "--method=normal", "--clip=0.5"], digits),
         (PERCEPTRON, &["--format=binary16", "--method=backoff", "--optimizer=adamw"], digits),
+        (NORMALISED, &["--format=binary16", "--method=backoff"], digits),
         (RESIDUAL, &["--format=e5m2", "--method=amax"], ["--until=3", "--until=17"]),
         (SEGMENTATION, &["--format=e5m2"], ["--until=5", "--until=6"]),
         (TEXT, &["--format=bfloat16", "--until=9"], ["--until=2", "--until=5"]),

@@ -32,7 +32,7 @@ fn a_unit_changes_no_bit_in_f32() {
     for unit in [
         Unit { log2: -12, ..plain.unit },
         Unit { log2: 30, ..plain.unit },
-        Unit { log2: -5, doubling: Some(1), gap: 0 },
+        Unit { log2: -5, doubling: Some(1), ..plain.unit },
     ] {
         let task = Task { unit, ..plain.clone() };
         assert!(weights(&task, &*dataset, 4) == expected, "{unit:?}");

@@ -25,7 +25,9 @@ use clap::Args;
 /// One network, how it learns, and from what.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp; with a loss of another size: scenes-megapixel, text-growing.
+    /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp; with a loss of another size:
+    /// scenes-megapixel, text-growing; with two losses that are 2^N apart: digits-units-N, digits-towers-N, and with
+    /// -normalised behind it each is divided by its value at the first batch, rounded to a power of two.
     #[arg(long, default_value = "digits-resnet")]
     pub(crate) task: Task,
     /// Another network than the task's: mlp, resnetN, preresnetN (N = 6m + 2), segnet, transformer;

@@ -1,0 +1,44 @@
+//! How large two losses are when training begins.
+
+use adaloss_core::format::{Format, Narrowing};
+use adaloss_hal::portable::Portable;
+use anyhow::{Result, ensure};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    data::{Dataset, View},
+    network::{Mode, Network, Outputs},
+    task::Task,
+    unit::Units,
+};
+
+/// Returns the sizes of both losses at the first batch of a run, in f32 whatever its format is, so that every method
+/// learns the same.
+///
+/// # Errors
+///
+/// The network is none for the samples, or learns no quantity.
+pub(crate) fn first_sizes(task: &Task, dataset: &dyn Dataset, seed: u64) -> Result<[f64; 2]> {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let (shape, narrowing) =
+        ((dataset.input(), dataset.classes()), Narrowing::to(Format::BINARY32));
+    let mut network: Network<Portable, f32, f32> =
+        Network::new(&task.model, Portable, shape, narrowing, &mut generator)?;
+    let view = View { seed, epoch: 0 };
+    let order = view.order(dataset.train_samples());
+    let batch = dataset.train(&order[..task.schedule.batch], view);
+    batch.check(dataset)?;
+    network.refresh()?;
+    let Outputs { logits, quantity } = network.forward(&batch.inputs, Mode::default())?;
+    ensure!(quantity.is_some(), "the network has one loss, and two are divided by their sizes");
+    let weights = dataset.class_weights();
+    let mut size = |outputs: &Outputs<Portable>| {
+        let (sum, _) = network.loss(outputs, &batch, &weights, Units::default())?;
+        Ok::<_, anyhow::Error>(sum.mean())
+    };
+    let mut outputs = Outputs { logits, quantity: None };
+    let classes = size(&outputs)?;
+    outputs.quantity = quantity;
+    Ok([classes, size(&outputs)? - classes])
+}
