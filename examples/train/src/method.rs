@@ -20,6 +20,9 @@ pub enum Method {
     Fixed(i32),
     /// Dynamic loss scaling with PyTorch's defaults, but for the steps between two growths.
     Backoff(u32),
+    /// A scaler for each loss, as [`Backoff`](Self::Backoff), and a way back for each: where there is one loss, the
+    /// same as that.
+    BackoffPerLoss(u32),
     /// Delayed scaling, replaying what overflows.
     Amax {
         /// Steps that a maximum is remembered.
@@ -38,6 +41,8 @@ pub enum Method {
 impl Method {
     /// Dynamic loss scaling with PyTorch's defaults: it grows after 2,000 clean steps.
     pub const BACKOFF: Self = Self::Backoff(Backoff::GRAD_SCALER.interval);
+    /// The same for each loss.
+    pub const BACKOFF_PER_LOSS: Self = Self::BackoffPerLoss(Backoff::GRAD_SCALER.interval);
     /// Delayed scaling with Transformer Engine's defaults: a window of 1,024 steps, no margin.
     pub const AMAX: Self = {
         let Amax { window, margin } = Amax::DELAYED_SCALING;
@@ -56,7 +61,16 @@ impl Method {
         matches!(self, Self::Normal | Self::Range)
     }
 
+    /// Tells whether each loss has a scaler of its own.
+    pub const fn is_per_loss(self) -> bool {
+        matches!(self, Self::BackoffPerLoss(_))
+    }
+
     /// Returns the configuration of this method for gradients in a format.
+    ///
+    /// # Errors
+    ///
+    /// The method has none for this format, or none with this period.
     pub fn config(self, format: Format, period: u32) -> Result<Config> {
         let config = Config::for_format(format).with_period(period)?;
         // Methods that were never meant to replay skip the step instead, and saturate in 8 bits.
@@ -68,7 +82,7 @@ impl Method {
             Self::F32 | Self::None => plain.with_policy(Policy::Fixed(Scale::ONE))?,
             Self::Fixed(log2) => plain.with_policy(Policy::Fixed(Scale::new(log2)?))?,
             // It gives up on no run, as PyTorch's does not.
-            Self::Backoff(interval) => plain
+            Self::Backoff(interval) | Self::BackoffPerLoss(interval) => plain
                 .with_policy(Policy::Backoff(Backoff { interval, ..Backoff::GRAD_SCALER }))?
                 .with_max_skips(u32::MAX)?,
             Self::Amax { window, margin } => {
@@ -89,6 +103,8 @@ impl fmt::Display for Method {
             Self::Fixed(log2) => f.pad(&format!("fixed:{log2}")),
             Self::BACKOFF => f.pad("backoff"),
             Self::Backoff(interval) => f.pad(&format!("backoff:{interval}")),
+            Self::BACKOFF_PER_LOSS => f.pad("backoff-per-loss"),
+            Self::BackoffPerLoss(interval) => f.pad(&format!("backoff-per-loss:{interval}")),
             Self::AMAX => f.pad("amax"),
             Self::Amax { window, margin } => f.pad(&format!("amax:{window}:{margin}")),
             Self::Normal => f.pad("normal"),
@@ -106,6 +122,7 @@ impl FromStr for Method {
             "f32" => Self::F32,
             "none" => Self::None,
             "backoff" => Self::BACKOFF,
+            "backoff-per-loss" => Self::BACKOFF_PER_LOSS,
             "amax" => Self::AMAX,
             "normal" => Self::Normal,
             "range" => Self::Range,
@@ -120,13 +137,17 @@ impl FromStr for Method {
                     ["backoff", interval] => {
                         Self::Backoff(number(interval, "interval")?.try_into().unwrap_or(0))
                     }
+                    ["backoff-per-loss", interval] => {
+                        Self::BackoffPerLoss(number(interval, "interval")?.try_into().unwrap_or(0))
+                    }
                     ["amax", window, margin] => Self::Amax {
                         window: number(window, "window")?.try_into().unwrap_or(0),
                         margin: number(margin, "margin")?.try_into().unwrap_or(u8::MAX),
                     },
                     _ => bail!(
                         "unknown method \"{name}\": one of f32, none, fixed:K, backoff, \
-                         backoff:INTERVAL, amax, amax:WINDOW:MARGIN, normal, range, measured"
+                         backoff:INTERVAL, backoff-per-loss, backoff-per-loss:INTERVAL, amax, \
+                         amax:WINDOW:MARGIN, normal, range, measured"
                     ),
                 };
                 method.config(Format::BINARY16, 1).with_context(|| format!("\"{name}\""))?;
@@ -191,6 +212,8 @@ mod tests {
         let others = [Method::F32, Method::None, Method::BACKOFF, Method::AMAX, Method::Normal];
         let given = [
             Method::Backoff(10),
+            Method::BACKOFF_PER_LOSS,
+            Method::BackoffPerLoss(10),
             Method::Amax { window: 16, margin: 1 },
             Method::Range,
             Method::Measured,
@@ -209,7 +232,7 @@ mod tests {
     fn what_overflows_saturates_in_8_bits_or_is_replayed() {
         let (decide, others) = (
             [Method::Normal, Method::Range, Method::AMAX, Method::Measured],
-            [Method::None, Method::Fixed(8), Method::BACKOFF],
+            [Method::None, Method::Fixed(8), Method::BACKOFF, Method::BACKOFF_PER_LOSS],
         );
         for (name, format) in FormatName::TABLE {
             for method in decide {
@@ -247,6 +270,8 @@ mod tests {
             "Measured",
             "backoff:0",
             "backoff:-1",
+            "backoff-per-loss:0",
+            "backoff-per-loss:1:1",
             "amax:0:0",
             "amax:16",
             "amax:16:17",

@@ -3,17 +3,17 @@
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
     scaler::Step,
-    unscale::{Cause, Place},
+    unscale::Place,
 };
 use adaloss_hal::{Memory, Narrow, Plain, network::LossSum};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     data::{Batch, Input, Inputs},
     layer::{
-        Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Vector, Way, complete,
+        Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Turn, Vector, Way, complete,
         finite, refresh, squares,
     },
     model::{Layers, Model, quantities},
@@ -127,7 +127,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             (Inputs::Tokens(tokens), Input::Tokens { length, .. }, Some(embedding)) => {
                 embedding.forward::<G>(&mut run, tokens, length).context("embedding")?
             }
-            _ => anyhow::bail!("the samples are not what the network was made for"),
+            _ => bail!("the samples are not what the network was made for"),
         };
         let activation = layers.body.forward(&mut run, activation)?;
         let (activation, quantity) = match &mut layers.further {
@@ -221,6 +221,43 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
+    /// Takes the gradients of two losses back one after the other, each in a step of its own and through its own
+    /// layers only, and adds the weight gradients of those that are shared, in f32 and unscaled.
+    ///
+    /// Cells have the numbers that they have on one way back for both; none joins the two.
+    ///
+    /// # Errors
+    ///
+    /// The network or the gradients have one loss, or the device failed.
+    pub fn backward_each(
+        &mut self,
+        gradients: &Outputs<D>,
+        [first, second]: [&mut Step<'_>; 2],
+        observer: &mut dyn Observer,
+        nth: usize,
+    ) -> Result<()> {
+        let Self { device, ends, layers, .. } = self;
+        let (Some(further), Some(quantity)) = (&mut layers.further, &gradients.quantity) else {
+            bail!("a network with one loss has one way back");
+        };
+        let mut way = Way::new(device, ends, first, observer, nth);
+        let gradient = way.loss::<G>(&gradients.logits).context("loss")?;
+        let classes = layers.head.backward(&mut way, &gradient).context("head")?;
+        let classes = further.to_classes.backward(&mut way, classes)?;
+        let next = way.next_cell();
+        let mut way = Way::new(device, ends, second, observer, nth);
+        way = way.part(next, Turn::Only);
+        let quantity = further.quantity_back(&mut way, quantity)?;
+        let next = way.next_cell() + 1; // behind the join
+        let turns = [(first, classes, Turn::First), (second, quantity, Turn::Second)];
+        for (step, gradient, turn) in turns {
+            let Some(gradient) = gradient else { continue };
+            let way = Way::new(device, ends, step, observer, nth);
+            layers.body.backward(&mut way.part(next, turn), gradient)?;
+        }
+        Ok(())
+    }
+
     /// Multiplies the gradients of every parameter by `2^log2`.
     pub fn rescale(&mut self, log2: i32) -> Result<()> {
         let (device, _, pieces) = self.split();
@@ -235,9 +272,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     }
 
     /// Looks at what an update would take: a gradient or a running mean's next value that is not
-    /// finite, whatever the counts of its operation say, rejects the step.  Returns the sum of the
-    /// squares of all gradients.
-    pub fn inspect(&mut self, step: &mut Step<'_>) -> Result<f64> {
+    /// finite, whatever the counts of its operation say, makes the step unusable, and its place is returned.  Returns
+    /// the sum of the squares of all gradients as well.
+    pub fn inspect(&mut self) -> Result<(f64, Option<Place>)> {
         let (device, _, pieces) = self.split();
         let (mut sum, mut bad) = (0.0, None);
         for piece in &pieces {
@@ -253,10 +290,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 sum += found;
             }
         }
-        if let Some(cell) = bad {
-            step.reject(Place::Weight(cell), Cause::NonFinite);
-        }
-        Ok(sum)
+        Ok((sum, bad.map(Place::Weight)))
     }
 
     /// Updates every parameter from the last gradients, whose squares add up to `square_norm`, and the

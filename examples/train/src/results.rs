@@ -144,7 +144,8 @@ pub struct CellReport {
     pub subnormal: f64,
     /// Visits that overflowed in spite of a replay, or saturated.
     pub overflows: u64,
-    /// Passes beyond one a visit: for replays, for certificates, and for the first scale of all.
+    /// Passes beyond one a visit: for replays, for certificates, and for the first scale of all; and each visit for a
+    /// second loss, of a layer that both share.
     #[serde(default)]
     pub extra_passes: u64,
     /// Visits that overflowed and were replayed.

@@ -12,14 +12,15 @@
 //! tensor, an operation that counts nothing and was left out, on the way forward or in the optimizer.
 //! At most the loss and the metric tell.
 
-use std::time::Instant;
+use std::{iter, time::Instant};
 
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
+    scaler::{Step, Totals},
     unscale::{Cause, Place, Verdict},
 };
 use adaloss_hal::Plain;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -72,6 +73,8 @@ pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain>
     network: Network<D, W, G>,
     class_weights: Vec<f32>,
     scaler: Box<Scaler>,
+    /// That of the second of two losses, where each has its own.
+    further: Option<Box<Scaler>>,
     /// The sizes of both losses at the first batch, where they are divided by them.
     sizes: Option<[f64; 2]>,
     /// The samples of this epoch.
@@ -111,6 +114,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
         let shape = (dataset.input(), dataset.classes());
         let network = Network::new(&task.model, device, shape, forward(settings), &mut generator)?;
+        let is_per_loss = settings.method.is_per_loss() && task.model.has_two_losses();
         let sizes = match task.unit.is_normalised {
             true => Some(first_sizes(task, dataset, settings.seed).context("the first batch")?),
             false => None,
@@ -122,6 +126,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             network,
             class_weights: dataset.class_weights(),
             scaler: Box::new(Scaler::new(config)),
+            further: is_per_loss.then(|| Box::new(Scaler::new(config))),
             sizes,
             order: Vec::new(),
             step: 0,
@@ -143,7 +148,12 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     ) -> Result<Self> {
         let mut trainer = Self::new(task, dataset, settings, device)?;
         let config = *trainer.scaler.config();
-        *trainer.scaler = Scaler::restore(config, &from.scaler)?;
+        let mut blocks = from.scaler.chunks(Scaler::CHECKPOINT_BYTES);
+        for scaler in iter::once(&mut trainer.scaler).chain(&mut trainer.further) {
+            let block = blocks.next().context("the checkpoint has fewer scalers than the run")?;
+            **scaler = Scaler::restore(config, block)?;
+        }
+        ensure!(blocks.next().is_none(), "the checkpoint has more scalers than the run");
         trainer.network.load(&from.pieces)?;
         trainer.step = from.step;
         trainer.updates = from.updates;
@@ -159,8 +169,12 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     ///
     /// The network or the state of its optimizer is lost, which is [`Diverged`]; or the device failed.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
-        let mut scaler = vec![0; Scaler::CHECKPOINT_BYTES];
-        self.scaler.save(&mut scaler)?;
+        let mut scaler = Vec::new();
+        for saved in iter::once(&self.scaler).chain(&self.further) {
+            let mut block = vec![0; Scaler::CHECKPOINT_BYTES];
+            saved.save(&mut block)?;
+            scaler.extend(block);
+        }
         let pieces = self.network.save()?;
         for Saved { name, values, state } in &pieces {
             if !values.iter().chain(state).all(|x| x.is_finite()) {
@@ -176,9 +190,22 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         })
     }
 
-    /// Returns the scaler.
+    /// Returns the scaler; that of the first loss, where each has its own.
     pub fn scaler(&self) -> &Scaler {
         &self.scaler
+    }
+
+    /// Returns what the scaler counted, or both; a step that either of them skips is skipped.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.scaler.totals();
+        if let Some(further) = &self.further {
+            let other = further.totals();
+            totals.skipped = totals.steps.saturating_sub(self.updates.into());
+            totals.recovered += other.recovered;
+            totals.certificates += other.certificates;
+            totals.broken += other.broken;
+        }
+        totals
     }
 
     /// Returns the steps done.
@@ -233,6 +260,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let units = self.units();
         self.network.refresh().context("before the step")?;
         let mut step = self.scaler.begin();
+        let mut further = self.further.as_mut().map(|scaler| scaler.begin());
         let mut losses = Vec::new();
         for (nth, batch) in batches.iter().enumerate() {
             let outputs = self.network.forward(&batch.inputs, mode(nth)).context("forward")?;
@@ -240,19 +268,37 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 .network
                 .loss(&outputs, batch, &self.class_weights, units)
                 .context("the loss")?;
-            if !loss.loss.is_finite() {
+            let is_lost = !loss.loss.is_finite();
+            if is_lost && further.is_none() {
                 step.reject(Place::Loss, Cause::NonFinite);
             }
             drop(outputs);
             step.micro_batch(nth as u32);
-            self.network.backward(&gradient, &mut step, observer, nth).context("back")?;
+            match &mut further {
+                None => self.network.backward(&gradient, &mut step, observer, nth),
+                Some(further) => {
+                    further.micro_batch(nth as u32);
+                    self.network.backward_each(&gradient, [&mut step, further], observer, nth)
+                }
+            }
+            .context("back")?;
+            if is_lost {
+                reject(&mut step, &mut further, Place::Loss);
+            }
             losses.push(loss);
         }
         if units.common != 0 {
             self.network.rescale(-units.common).context("the gradients")?;
         }
-        let square_norm = self.network.inspect(&mut step).context("the gradients")?;
-        Ok(Stepped { verdict: step.finish(), loss: mean_loss(&losses)?, square_norm })
+        let (square_norm, bad) = self.network.inspect().context("the gradients")?;
+        if let Some(place) = bad {
+            reject(&mut step, &mut further, place);
+        }
+        // Each scaler learns from its own loss, and what either of them found skips the step.
+        let verdict = match (step.finish(), further.map(Step::finish)) {
+            (Verdict::Apply, Some(verdict)) | (verdict, _) => verdict,
+        };
+        Ok(Stepped { verdict, loss: mean_loss(&losses)?, square_norm })
     }
 
     /// Returns the units of the losses at the coming step.
@@ -379,7 +425,7 @@ where
             }
         }
         (report.sampled_steps, report.cells) = samples.finish();
-        let totals = self.scaler.totals();
+        let totals = self.totals();
         report.steps = totals.steps;
         report.skipped_steps = totals.skipped;
         report.recovered_steps = totals.recovered;
@@ -442,6 +488,19 @@ where
 /// Returns how weights and activations become `W`.
 fn forward(settings: Settings) -> Narrowing {
     Narrowing::to(settings.format.forward().0)
+}
+
+/// Makes a step unusable; of two, each with a loss of its own, both where neither has found out by itself which loss
+/// it comes from.
+fn reject(step: &mut Step<'_>, further: &mut Option<Step<'_>>, place: Place) {
+    match further {
+        Some(further) if step.first_bad().or(further.first_bad()).is_some() => {}
+        Some(further) => {
+            step.reject(place, Cause::NonFinite);
+            further.reject(place, Cause::NonFinite);
+        }
+        None => step.reject(place, Cause::NonFinite),
+    }
 }
 
 /// Tells whether `step` is one of `count` that are evenly spread over all steps, the last among them.

@@ -1,4 +1,4 @@
-//! The baselines that others have: losses divided by their first sizes.
+//! The baselines that others have: a dynamic scale for each loss, and losses divided by their first sizes.
 
 use std::{
     fs,
@@ -35,14 +35,69 @@ fn of<'a>(results: &'a Value, method: &str) -> Vec<&'a Value> {
     runs.iter().filter(|run| run["method"] == method).collect()
 }
 
+fn metric(run: &Value) -> f64 {
+    run["metric"].as_f64().unwrap()
+}
+
+/// Losses 2^40 apart have no scale in common in binary16, and two scales do for them.
+#[test]
+fn a_scale_for_each_loss_learns_what_one_for_both_does_not() {
+    let folder = TempDir::new().unwrap();
+    let results = compared(
+        folder.path(),
+        &["--tasks=digits-units-40@15:binary16", "--methods=f32,backoff,backoff-per-loss"],
+    );
+    let [f32, one, each] =
+        ["f32", "backoff", "backoff-per-loss"].map(|method| of(&results, method)[0]);
+    let [f32_metric, one_metric, each_metric] = [f32, one, each].map(metric);
+    assert!(f32_metric > 0.8 && one_metric < f32_metric - 0.3, "{f32_metric}, {one_metric}");
+    assert!((each_metric - f32_metric).abs() < 0.03, "{f32_metric}, {each_metric}");
+
+    // What is shared is visited once more at each step, and nothing else is.
+    let steps: Value = each["sampled_steps"].as_array().unwrap().len().into();
+    for cell in each["cells"].as_array().unwrap() {
+        let is_again = cell["name"].as_str().unwrap().ends_with(" again");
+        let expected = if is_again { &steps } else { &0.into() };
+        assert_eq!(&cell["extra_passes"], expected, "{cell}");
+    }
+    let names = |run: &Value| -> Vec<String> {
+        let cells = run["cells"].as_array().unwrap();
+        cells.iter().map(|cell| cell["name"].as_str().unwrap().into()).collect()
+    };
+    assert!(names(each).contains(&"trunk.2 again".into()), "{:?}", names(each));
+    assert!(names(one).iter().all(|name| !name.ends_with(" again")));
+    // The scale of the quantity falls by its 2^40, one skipped step for each power of two; that of the classes does not.
+    let skipped = each["skipped_steps"].as_u64().unwrap();
+    assert!((20..80).contains(&skipped), "{skipped} steps were skipped");
+    let lowest = |name: &str| {
+        let cells = each["cells"].as_array().unwrap();
+        let cell = cells.iter().find(|cell| cell["name"] == name).unwrap();
+        cell["scales_log2"].as_array().unwrap().iter().filter_map(Value::as_i64).min().unwrap()
+    };
+    assert!(lowest("loss") > 0 && lowest("quantity.loss") < -10, "{}", lowest("quantity.loss"));
+}
+
+#[test]
+fn a_scale_for_each_of_one_loss_is_backoff() {
+    let folder = TempDir::new().unwrap();
+    let results = compared(
+        folder.path(),
+        &["--tasks=digits-mlp@2:binary16", "--methods=backoff,backoff-per-loss"],
+    );
+    let [one, each] = ["backoff", "backoff-per-loss"].map(|method| of(&results, method)[0]);
+    for figure in ["curve", "cells", "weights", "steps", "skipped_steps", "configuration"] {
+        assert_eq!(one[figure], each[figure], "{figure}");
+    }
+}
+
 /// Divided by their first sizes, losses are as far apart as their later sizes alone, whatever unit they were given in.
 #[test]
 fn normalised_losses_forget_their_unit() {
     let folder = TempDir::new().unwrap();
     let tasks =
         "--tasks=digits-units-20-normalised@2,digits-units-40-normalised@2,digits-units-40@2";
-    let results = compared(folder.path(), &[tasks, "--methods=f32,backoff"]);
-    for method in ["f32", "backoff"] {
+    let results = compared(folder.path(), &[tasks, "--methods=f32,backoff,backoff-per-loss"]);
+    for method in ["f32", "backoff", "backoff-per-loss"] {
         let [small, large, plain] = of(&results, method)[..] else { panic!("three runs") };
         for figure in ["curve", "weights", "skipped_steps"] {
             assert_eq!(small[figure], large[figure], "{figure} of {method}");
@@ -55,4 +110,12 @@ fn normalised_losses_forget_their_unit() {
         let error = failure(&["compare", "--tasks", name]);
         assert!(error.contains("no whole number of binades from 0 to 60"), "{error}");
     }
+}
+
+#[test]
+fn help_says_where_each_method_applies() {
+    let output = run(&["compare", "--help"]);
+    let help: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().split_whitespace().collect();
+    let help = help.join(" ");
+    assert!(help.contains("is backoff where there is one loss"), "{help}");
 }

@@ -2,15 +2,17 @@
 
 use adaloss_core::{
     format::{Format, Narrowing, Noise},
-    policy::{Config, Policy},
+    policy::{Config, Operands, Policy},
     scale::Scale,
-    unscale::Verdict,
+    scaler::Visit,
+    statistics::Histogram,
+    unscale::{Place, Verdict},
 };
 use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
     data::{Batch, Input, Inputs},
-    layer::{Ignore, Scaler},
+    layer::{Ignore, Observer, Scaler},
     model::{Model, Resnet, Segnet, Shortcut, Transformer, Twin},
     network::{Mode, Network, Saved},
     unit::Units,
@@ -167,6 +169,86 @@ fn of_micro_batches_are_averaged() {
         assert!(whole.iter().zip(parts).all(near), "{name}: {whole:?} and {parts:?}");
     }
     MICRO_BATCHES.assert_needed();
+}
+
+/// What was visited, with the number of its cell.
+#[derive(Default)]
+struct Places(Vec<(String, Place)>, u64);
+
+impl Observer for Places {
+    fn visited(&mut self, name: &str, visit: &Visit, _: &Histogram, _: Option<&Operands>) {
+        self.0.push((name.into(), visit.place));
+        self.1 += u64::from(visit.passes) - 1;
+    }
+}
+
+/// Two losses that go back one by one leave the gradients of their sum, those of shared weights summed in another
+/// order; over micro-batches, too.
+#[test]
+fn of_two_losses_one_by_one_are_those_of_both() {
+    for (shared, batches) in [(true, 1), (true, 3), (false, 1), (false, 2)] {
+        let mut case = Case::images(Model::Twin(Twin { hidden: 9, shared }), [3, 4, 1], 4);
+        case.weights.clear();
+        let Inputs::Images(pixels) = case.inputs.clone() else { unreachable!("images") };
+        let config = Config::for_format(Format::BINARY32);
+        let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
+        let mut scalers = [(); 2].map(|()| Box::new(Scaler::new(config)));
+        case.network.refresh().unwrap();
+        let mut run = |one_by_one: bool| {
+            let mut places = Places::default();
+            let [first, second] = &mut scalers;
+            let (mut first, mut second) = (first.begin(), second.begin());
+            for nth in 0..batches {
+                let pixels = pixels.iter().map(|x| x + nth as f32).collect();
+                let batch = batch(&Inputs::Images(pixels), &case.labels);
+                let outputs = case.network.forward(&batch.inputs, Mode { nth, ..MODE }).unwrap();
+                let gradients = case.network.loss(&outputs, &batch, &[], UNITS).unwrap().1;
+                match one_by_one {
+                    true => {
+                        let steps = [&mut first, &mut second];
+                        case.network.backward_each(&gradients, steps, &mut places, nth).unwrap();
+                    }
+                    false => {
+                        case.network.backward(&gradients, &mut first, &mut places, nth).unwrap();
+                    }
+                }
+            }
+            let verdicts = [first.finish(), second.finish()];
+            assert_eq!(verdicts[0], Verdict::Apply);
+            assert_eq!(verdicts[1] == Verdict::Apply, one_by_one);
+            (case.network.gradients().unwrap(), places)
+        };
+        let (both, together) = run(false);
+        let (one_by_one, apart) = run(true);
+        for ((name, both), (_, sum)) in both.iter().zip(&one_by_one) {
+            let greatest = both.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+            let near = |(x, y): (&f32, &f32)| {
+                let is_shared = name.starts_with("trunk");
+                x == y || is_shared && MICRO_BATCHES.allows_of((x - y).into(), greatest.into())
+            };
+            assert!(greatest > 0.0 && both.iter().zip(sum).all(near), "{name}: {both:?}, {sum:?}");
+        }
+        // A visit bears the number of its cell either way; shared layers are visited once more.
+        let again: Vec<_> = apart.0.iter().filter(|(name, _)| name.ends_with(" again")).collect();
+        assert_eq!((again.len(), apart.1), (usize::from(shared) * batches, again.len() as u64));
+        for (name, place) in &apart.0 {
+            let name = name.trim_end_matches(" again");
+            assert!(together.0.contains(&(name.into(), *place)), "{name}: {:?}", together.0);
+        }
+        assert_eq!(together.0.len(), apart.0.len());
+    }
+}
+
+#[test]
+fn one_loss_has_one_way_back() {
+    let mut case = Case::images(Model::Mlp { hidden: 9 }, [3, 4, 1], 4);
+    let mut scalers = [(); 2].map(|()| Box::new(Scaler::new(Config::for_format(Format::BINARY32))));
+    let [first, second] = &mut scalers;
+    case.network.refresh().unwrap();
+    let outputs = case.network.forward(&case.inputs, MODE).unwrap();
+    let steps = [&mut first.begin(), &mut second.begin()];
+    let error = case.network.backward_each(&outputs, steps, &mut Ignore, 0).unwrap_err();
+    assert!(error.to_string().contains("one loss"), "{error}");
 }
 
 #[test]

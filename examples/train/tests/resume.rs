@@ -17,6 +17,7 @@ struct Runs {
 
 /// Little to learn, quickly.
 const PERCEPTRON: &[&str] = &["--task=digits-mlp", "--epochs=3"];
+const TWO_LOSSES: &[&str] = &["--task=digits-units-30", "--epochs=3"];
 const NORMALISED: &[&str] = &["--task=digits-towers-30-normalised", "--epochs=3"];
 const RESIDUAL: &[&str] = &["--task=digits-resnet", "--epochs=1"];
 const SEGMENTATION: &[&str] = &[
@@ -70,6 +71,12 @@ fn a_resumed_run_is_the_uninterrupted_one() {
         (PERCEPTRON, &["--format=e4m3", "--period=7", "--micro-batches=4"], digits),
         (PERCEPTRON, &["--format=binary16-flushing", "--method=normal", "--clip=0.5"], digits),
         (PERCEPTRON, &["--format=binary16", "--method=backoff", "--optimizer=adamw"], digits),
+        (TWO_LOSSES, &["--format=binary16", "--method=backoff-per-loss"], digits),
+        (
+            TWO_LOSSES,
+            &["--format=e4m3", "--method=backoff-per-loss:7", "--micro-batches=2"],
+            digits,
+        ),
         (NORMALISED, &["--format=binary16", "--method=backoff"], digits),
         (RESIDUAL, &["--format=e5m2", "--method=amax"], ["--until=3", "--until=17"]),
         (SEGMENTATION, &["--format=e5m2"], ["--until=5", "--until=6"]),
@@ -153,6 +160,22 @@ fn broken_and_foreign_checkpoints_are_refused() {
         let resume = ["--resume", text(&saved)];
         let error = runs.train(&[format, other, &resume].concat()).unwrap_err();
         assert!(error.contains("belongs to another run"), "{other:?}: {error}");
+    }
+}
+
+/// Each loss has a scaler of its own there: a checkpoint of one scaler is of another run.
+#[test]
+fn checkpoints_of_one_and_of_two_scalers_do_not_mix() {
+    let runs = Runs::new(TWO_LOSSES, &["--until=3"]);
+    let one = runs.saved(&["--method=backoff"]);
+    let two = runs.saved(&["--method=backoff-per-loss"]);
+    assert!(two.len() > one.len() + 4096, "{} and {} bytes", one.len(), two.len());
+    let path = runs.path("saved");
+    for (saved, other) in [(one, "backoff-per-loss"), (two, "backoff")] {
+        fs::write(&path, saved).unwrap();
+        let method = format!("--method={other}");
+        let error = runs.train(&[&method, "--resume", text(&path)]).unwrap_err();
+        assert!(error.contains("belongs to another run"), "{error}");
     }
 }
 

@@ -48,8 +48,9 @@ pub(crate) struct CompareArgs {
     /// digits-resnet@10:e4m3; separated by commas.  8-bit formats go forward in binary16.
     #[arg(long, value_delimiter = ',', default_value = USUAL)]
     tasks: Vec<Comparison>,
-    /// Methods: f32, none, fixed:K (the scale 2^K), backoff, amax, normal, range, measured.  With none and a format
-    /// of 16 bits goes bfloat16 without scaling.
+    /// Methods: f32, none, fixed:K (the scale 2^K), backoff, backoff-per-loss, amax, normal, range, measured.  With
+    /// none and a format of 16 bits goes bfloat16 without scaling.  backoff-per-loss has a backward pass and a
+    /// dynamic scale for each loss, and is backoff where there is one loss.
     #[arg(
         long,
         value_delimiter = ',',

@@ -29,7 +29,7 @@ use super::{
 /// What is trained.
 #[derive(Args, Debug)]
 pub(crate) struct TrainArgs {
-    /// How scales are chosen.
+    /// How scales are chosen: see those of compare.
     #[arg(long, default_value = "measured")]
     method: Method,
     /// Steps from one certificate of a tensor to the next, by default 100; of normal and range, visits
@@ -155,7 +155,7 @@ impl Job for OneRun<'_> {
                 ended.with_context(|| format!("the last checkpoint is lost ({error:#})"))?;
             }
         }
-        let totals = trainer.scaler().totals();
+        let totals = trainer.totals();
         say!(
             "{} steps, {} skipped, {} visits replayed, {} certificates, {} promises broken",
             totals.steps,

@@ -1,6 +1,6 @@
 //! The way forward and the way back: what layers are handed.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{borrow::Cow, cell::RefCell, rc::Rc};
 
 use adaloss_core::{
     apply::Pass,
@@ -17,7 +17,10 @@ use adaloss_hal::{
 };
 use anyhow::{Result, anyhow};
 
-use super::{Activation, Gradient, Parameter, Shape, Tensor, Vector, carried, complete};
+use super::{
+    Activation, Gradient, Parameter, Shape, Tensor, Vector, carried, complete, kept,
+    sum::{Sum, summed},
+};
 
 /// Cells of the largest network here; ResNet-110 has 272.
 pub const CELLS: usize = 384;
@@ -46,6 +49,18 @@ pub trait Observer {
         results: &Histogram,
         operands: Option<&Operands>,
     );
+}
+
+/// Which losses a way back is of, where there are several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// All of them, or layers that one of them has for itself.
+    #[default]
+    Only,
+    /// The first of two, through layers that the other one will come back through.
+    First,
+    /// The other one, through the same layers: their gradients add to those of the first.
+    Second,
 }
 
 /// Looks away.
@@ -174,6 +189,7 @@ pub struct Way<'a, 's, D: Memory> {
     next: usize,
     /// The number of this micro-batch, from 0: gradients are averaged over them.
     nth: usize,
+    turn: Turn,
 }
 
 /// Describes a gradient and a weight to policies that decide from operands.
@@ -199,7 +215,25 @@ where
         observer: &'a mut dyn Observer,
         nth: usize,
     ) -> Self {
-        Self { device, ends, step, observer, next: 0, nth }
+        Self { device, ends, step, observer, next: 0, nth, turn: Turn::Only }
+    }
+
+    /// Begins at another cell than the first, with the losses of a turn.
+    pub fn part(self, next: usize, turn: Turn) -> Self {
+        Self { next, turn, ..self }
+    }
+
+    /// Returns the number of the next cell.
+    pub const fn next_cell(&self) -> usize {
+        self.next
+    }
+
+    /// Takes what the way forward kept, or refers to it where another loss comes back for it.
+    pub fn kept<T>(&self, slot: &mut Option<Rc<T>>) -> Result<Rc<T>> {
+        match (self.turn, &*slot) {
+            (Turn::First, Some(kept)) => Ok(Rc::clone(kept)),
+            _ => kept(slot),
+        }
     }
 
     /// Narrows the gradient of the loss, in f32 and unscaled.
@@ -399,11 +433,12 @@ where
             Epilogue<'_, D>,
         ) -> Result<(), D::Error>,
     ) -> Result<()> {
-        let Self { device, ends, nth, .. } = self;
+        let sum = self.sum();
+        let Self { device, ends, .. } = self;
         let (value, scale) = gradient.as_ref().into_parts();
         device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
         let outcome = ends.counting(device, parameter.gradient.len(), |device, ends| {
-            averaged(device, *nth, &mut parameter.gradient, |device, to| {
+            summed(device, sum, &mut parameter.gradient, |device, to| {
                 operation(device, value.view(), to, ends.unscaling())
             })
         })?;
@@ -418,11 +453,12 @@ where
         parameter: &mut Parameter<D, W>,
         sums: &Scaled<Vector<D, f32>>,
     ) -> Result<()> {
-        let Self { device, ends, nth, .. } = self;
+        let sum = self.sum();
+        let Self { device, ends, .. } = self;
         let (values, scale) = sums.as_ref().into_parts();
         device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
         device.write(&[Unscaled::default()], ends.met.view_mut())?;
-        averaged(&mut **device, *nth, &mut parameter.gradient, |device, to| {
+        summed(&mut **device, sum, &mut parameter.gradient, |device, to| {
             let (carried, met) = (ends.carried.view(), ends.met.view_mut());
             Narrow::<f32>::unscale(device, values.view(), carried, to, met)
         })?;
@@ -438,6 +474,11 @@ where
         self.next - 1
     }
 
+    /// Returns how a gradient of this micro-batch goes to those before.
+    fn sum(&self) -> Sum {
+        Sum { nth: self.nth, adds: self.turn == Turn::Second }
+    }
+
     /// Shows a visit, and joins what was narrowed to the scale it left with.
     fn leave<G: Plain>(
         &mut self,
@@ -447,29 +488,20 @@ where
         to: Tensor<D, G>,
     ) -> Result<Gradient<D, G>> {
         let scaled = narrowed.map_err(pass_error)?;
-        if let Some(visit) = self.step.last() {
+        if let Some(&(mut visit)) = self.step.last() {
             complete("results", visit.outcome.elements, to.shape().elements())?;
+            let mut name = Cow::Borrowed(name);
+            if self.turn == Turn::Second {
+                // One backward pass for all losses would not have come here twice.
+                visit.passes = visit.passes.saturating_add(1);
+                name.to_mut().push_str(" again");
+            }
             if let Some(results) = seen.results {
-                self.observer.visited(name, visit, &results, seen.operands.as_ref());
+                self.observer.visited(&name, &visit, &results, seen.operands.as_ref());
             }
         }
         Ok(scaled.carry(|()| Rc::new(to)))
     }
-}
-
-/// Computes a gradient, and makes it the mean with those of the micro-batches before.
-fn averaged<D: Memory + Accumulate>(
-    device: &mut D,
-    nth: usize,
-    gradient: &mut Vector<D, f32>,
-    compute: impl FnOnce(&mut D, D::Mut<'_, f32>) -> Result<(), D::Error>,
-) -> Result<(), D::Error> {
-    if nth == 0 {
-        return compute(device, gradient.view_mut());
-    }
-    let mut fresh = Vector::zeroed(device, gradient.len())?;
-    compute(device, fresh.view_mut())?;
-    device.blend(1.0 / (nth as f32 + 1.0), fresh.view(), gradient.view_mut())
 }
 
 /// Returns the statistics of a tensor.

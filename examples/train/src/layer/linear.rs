@@ -64,7 +64,7 @@ where
         way: &mut Way<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let input = kept(&mut self.input)?;
+        let input = way.kept(&mut self.input)?;
         let sizes = [self.inputs, self.outputs];
         fill(way, &mut self.weight, sizes, &gradient, &input)?;
         if self.is_first {

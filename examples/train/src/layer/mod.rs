@@ -19,6 +19,7 @@ mod pool;
 mod relu;
 mod residual;
 mod sequence;
+mod sum;
 mod tensor;
 
 use std::rc::Rc;
@@ -38,7 +39,7 @@ use anyhow::{Context, Result};
 
 pub use attention::SelfAttention;
 pub use context::{
-    CELLS, Describe, Ends, Forward, Ignore, Narrowed, Observer, Scaler, Way, statistics,
+    CELLS, Describe, Ends, Forward, Ignore, Narrowed, Observer, Scaler, Turn, Way, statistics,
 };
 pub use convolution::Convolutional;
 pub use dropout::Dropping;

@@ -6,7 +6,7 @@ use adaloss_core::format::Element;
 use adaloss_hal::{Memory, Plain, network::Pointwise};
 use anyhow::Result;
 
-use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, carried, kept, own};
+use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, carried, own};
 
 /// A rectifier; it rounds nothing and has no cell.
 pub struct Relu<D: Memory, W: Plain> {
@@ -53,7 +53,7 @@ where
         way: &mut Way<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let output = kept(&mut self.output)?;
+        let output = way.kept(&mut self.output)?;
         carried(gradient, |gradient| {
             let mut gradient = own(gradient)?;
             Pointwise::<W, G>::relu_input(way.device, output.view(), gradient.view_mut())?;

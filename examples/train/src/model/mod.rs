@@ -78,18 +78,33 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Further<D, W, G> 
         quantity: &Tensor<D, f32>,
     ) -> Result<Option<Gradient<D, G>>> {
         let classes = self.to_classes.backward(way, classes)?;
-        let quantity = way.further_loss::<G>("quantity.loss", quantity)?;
-        let quantity = self.quantity.backward(way, &quantity).context("quantity.head")?;
-        match (classes, self.to_quantity.backward(way, quantity)?) {
+        match (classes, self.quantity_back(way, quantity)?) {
             (Some(classes), Some(quantity)) => {
                 way.join("trunk", [&classes, &quantity]).context("trunk").map(Some)
             }
             _ => Ok(None),
         }
     }
+
+    /// Takes the gradient of the quantity alone back to what is shared; nothing is left where its task begins at
+    /// the input.
+    pub fn quantity_back(
+        &mut self,
+        way: &mut Way<'_, '_, D>,
+        quantity: &Tensor<D, f32>,
+    ) -> Result<Option<Gradient<D, G>>> {
+        let quantity = way.further_loss::<G>("quantity.loss", quantity)?;
+        let quantity = self.quantity.backward(way, &quantity).context("quantity.head")?;
+        self.to_quantity.backward(way, quantity)
+    }
 }
 
 impl Model {
+    /// Tells whether networks of this model learn two tasks, with a loss each.
+    pub const fn has_two_losses(&self) -> bool {
+        matches!(self, Self::Twin(_))
+    }
+
     /// Makes the layers with random weights.
     ///
     /// # Errors

@@ -180,6 +180,8 @@ fn terms() -> Markup {
             dt { "fixed:K" } dd { "2" sup { "K" } " for every layer, chosen by hand." }
             dt { "backoff" } dd { "One scale for all, halved on overflow, doubled after many \
                 clean steps." }
+            dt { "backoff-per-loss" } dd { "The same for each of two losses, with a backward pass for each. The \
+                second pass through shared layers is an extra pass, and its tensors are named with \u{201c}again\u{201d}." }
             dt { "amax" } dd { "One per layer, from the largest magnitudes of steps before." }
             dt { "normal" } dd { "One per layer, from a Gaussian model of its values: the \
                 paper's." }

@@ -77,6 +77,7 @@ pub(super) fn looks(methods: &[String]) -> Vec<Look> {
         "none" => look("m-none", "6 2 1 2", Mark::Down),
         "bfloat16" => look("m-bfloat16", "4 1 1 1", Mark::Right),
         "backoff" => look("m-backoff", "8 2 2 2", Mark::Square),
+        "backoff-per-loss" => look("m-losses", "8 2 2 2 2 2", Mark::Left),
         "amax" => look("m-amax", "5 2", Mark::Diamond),
         "normal" => look("m-normal", "3 2", Mark::Hexagon),
         "measured" => look("m-measured", "", Mark::Circle),

@@ -1,0 +1,39 @@
+//! Weight gradients over micro-batches and losses.
+
+use adaloss_hal::{Memory, network::Accumulate};
+
+use super::Vector;
+
+/// Where a gradient goes that was computed anew.
+#[derive(Clone, Copy)]
+pub(super) struct Sum {
+    /// The number of its micro-batch, from 0.
+    pub(super) nth: usize,
+    /// Whether the gradient of another loss of this micro-batch is there already.
+    pub(super) adds: bool,
+}
+
+/// Computes a gradient, and makes it the mean over micro-batches of the sum over losses.
+pub(super) fn summed<D: Memory + Accumulate>(
+    device: &mut D,
+    Sum { nth, adds }: Sum,
+    gradient: &mut Vector<D, f32>,
+    compute: impl FnOnce(&mut D, D::Mut<'_, f32>) -> Result<(), D::Error>,
+) -> Result<(), D::Error> {
+    if nth == 0 && !adds {
+        return compute(device, gradient.view_mut());
+    }
+    let mut fresh = Vector::zeroed(device, gradient.len())?;
+    compute(device, fresh.view_mut())?;
+    let share = 1.0 / (nth as f32 + 1.0);
+    if !adds {
+        return device.blend(share, fresh.view(), gradient.view_mut());
+    }
+    // The mean so far has this micro-batch's share of the other loss in it.
+    if nth > 0 {
+        let mut part = Vector::zeroed(device, gradient.len())?;
+        device.blend(share, fresh.view(), part.view_mut())?;
+        fresh = part;
+    }
+    device.accumulate(fresh.view(), gradient.view_mut())
+}
