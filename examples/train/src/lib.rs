@@ -19,6 +19,7 @@
     reason = "what cannot be said must not end a run: say!"
 )]
 
+pub mod blocks;
 pub mod checkpoint;
 pub mod console;
 pub mod data;

@@ -3,11 +3,13 @@
 use std::{fmt, str::FromStr};
 
 use adaloss_core::{
-    format::{Format, Overflow},
+    format::{Encoding, Format, Overflow},
     policy::{Amax, Backoff, Config, Normal, Policy, Range, Recovery},
     scale::Scale,
 };
 use anyhow::{Context, Result, bail};
+
+use crate::blocks::Blocks;
 
 /// A way to choose loss scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +25,8 @@ pub enum Method {
     /// A scaler for each loss, as [`Backoff`](Self::Backoff), and a way back for each: where there is one loss, the
     /// same as that.
     BackoffPerLoss(u32),
+    /// A shared scale in each block of 32 elements, as OCP Microscaling has it: see [`Blocks`].
+    Mx,
     /// Delayed scaling, replaying what overflows.
     Amax {
         /// Steps that a maximum is remembered.
@@ -66,12 +70,35 @@ impl Method {
         matches!(self, Self::BackoffPerLoss(_))
     }
 
+    /// Returns how gradients are rounded in blocks, by a method that does.
+    ///
+    /// # Errors
+    ///
+    /// There are no blocks of this format.
+    pub fn blocks(self, format: Format) -> Result<Option<Blocks>> {
+        if self == Self::Mx { Blocks::of(format).map(Some) } else { Ok(None) }
+    }
+
+    /// Tells whether the method is one for gradients in a format.
+    pub fn is_for(self, format: FormatName) -> bool {
+        self.blocks(format.0).is_ok()
+    }
+
+    /// Returns what gradients in a format are held in: f32 where blocks of it are simulated.
+    pub const fn held(self, format: Format) -> Encoding {
+        if matches!(self, Self::Mx) { Encoding::Binary32 } else { format.encoding }
+    }
+
     /// Returns the configuration of this method for gradients in a format.
     ///
     /// # Errors
     ///
     /// The method has none for this format, or none with this period.
     pub fn config(self, format: Format, period: u32) -> Result<Config> {
+        let format = match self.blocks(format)? {
+            Some(_) => Format::BINARY32,
+            None => format,
+        };
         let config = Config::for_format(format).with_period(period)?;
         // Methods that were never meant to replay skip the step instead, and saturate in 8 bits.
         let mut plain = config.with_recovery(Recovery::Skip);
@@ -79,7 +106,7 @@ impl Method {
             plain = plain.with_overflow(Overflow::Saturate);
         }
         Ok(match self {
-            Self::F32 | Self::None => plain.with_policy(Policy::Fixed(Scale::ONE))?,
+            Self::F32 | Self::None | Self::Mx => plain.with_policy(Policy::Fixed(Scale::ONE))?,
             Self::Fixed(log2) => plain.with_policy(Policy::Fixed(Scale::new(log2)?))?,
             // It gives up on no run, as PyTorch's does not.
             Self::Backoff(interval) | Self::BackoffPerLoss(interval) => plain
@@ -105,6 +132,7 @@ impl fmt::Display for Method {
             Self::Backoff(interval) => f.pad(&format!("backoff:{interval}")),
             Self::BACKOFF_PER_LOSS => f.pad("backoff-per-loss"),
             Self::BackoffPerLoss(interval) => f.pad(&format!("backoff-per-loss:{interval}")),
+            Self::Mx => f.pad("mx"),
             Self::AMAX => f.pad("amax"),
             Self::Amax { window, margin } => f.pad(&format!("amax:{window}:{margin}")),
             Self::Normal => f.pad("normal"),
@@ -123,6 +151,7 @@ impl FromStr for Method {
             "none" => Self::None,
             "backoff" => Self::BACKOFF,
             "backoff-per-loss" => Self::BACKOFF_PER_LOSS,
+            "mx" => Self::Mx,
             "amax" => Self::AMAX,
             "normal" => Self::Normal,
             "range" => Self::Range,
@@ -146,7 +175,7 @@ impl FromStr for Method {
                     },
                     _ => bail!(
                         "unknown method \"{name}\": one of f32, none, fixed:K, backoff, \
-                         backoff:INTERVAL, backoff-per-loss, backoff-per-loss:INTERVAL, amax, \
+                         backoff:INTERVAL, backoff-per-loss, backoff-per-loss:INTERVAL, mx, amax, \
                          amax:WINDOW:MARGIN, normal, range, measured"
                     ),
                 };
@@ -258,6 +287,22 @@ mod tests {
         assert_eq!(Method::Measured.config(Format::BINARY16, 100).unwrap(), recommended);
     }
 
+    /// Blocks are simulated in f32, where nothing is scaled and an infinity stays visible.
+    #[test]
+    fn mx_is_for_elements_of_8_bits() {
+        assert_eq!("mx".parse::<Method>().unwrap(), Method::Mx);
+        assert_eq!(Method::Mx.to_string(), "mx");
+        for (name, format) in FormatName::TABLE {
+            let has_blocks = matches!(name, "e5m2" | "e4m3");
+            assert_eq!(Method::Mx.config(format, 1).is_ok(), has_blocks, "{name}");
+            assert_eq!(Method::Mx.blocks(format).is_ok(), has_blocks, "{name}");
+            assert_eq!(Method::Measured.held(format), format.encoding);
+        }
+        let config = Method::Mx.config(Format::E4M3, 1).unwrap();
+        assert_eq!(config, Method::F32.config(Format::BINARY32, 1).unwrap());
+        assert_eq!(Method::Mx.held(Format::E4M3), Encoding::Binary32);
+    }
+
     #[test]
     fn impossible_configurations_are_errors() {
         for name in [
@@ -272,6 +317,7 @@ mod tests {
             "backoff:-1",
             "backoff-per-loss:0",
             "backoff-per-loss:1:1",
+            "mx:32",
             "amax:0:0",
             "amax:16",
             "amax:16:17",

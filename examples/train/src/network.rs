@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    blocks::Blocks,
     data::{Batch, Input, Inputs},
     layer::{
         Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Turn, Vector, Way, complete,
@@ -29,6 +30,8 @@ pub struct Network<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     narrowing: Narrowing,
     input: Input,
     classes: usize,
+    /// How gradients, in f32, are rounded in blocks, if they are.
+    blocks: Option<Blocks>,
 }
 
 /// How a network goes forward.
@@ -76,7 +79,12 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ) -> Result<Self> {
         let ends = Ends::new(&mut device)?;
         let layers = model.layers(&mut device, generator, input, classes)?;
-        Ok(Self { device, ends, layers, narrowing, input, classes })
+        Ok(Self { device, ends, layers, narrowing, input, classes, blocks: None })
+    }
+
+    /// Rounds gradients in blocks from now on, or not.
+    pub fn round_in_blocks(&mut self, blocks: Option<Blocks>) {
+        self.blocks = blocks;
     }
 
     /// Returns the number of values that are learnt.
@@ -205,8 +213,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         observer: &mut dyn Observer,
         nth: usize,
     ) -> Result<()> {
-        let Self { device, ends, layers, .. } = self;
-        let mut way = Way::new(device, ends, step, observer, nth);
+        let Self { device, ends, layers, blocks, .. } = self;
+        let mut way = Way::new(device, ends, step, observer, nth).in_blocks(*blocks);
         let gradient = way.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut way, &gradient).context("head")?;
         let gradient = match (&mut layers.further, &gradients.quantity) {
@@ -236,23 +244,23 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         observer: &mut dyn Observer,
         nth: usize,
     ) -> Result<()> {
-        let Self { device, ends, layers, .. } = self;
+        let Self { device, ends, layers, blocks, .. } = self;
         let (Some(further), Some(quantity)) = (&mut layers.further, &gradients.quantity) else {
             bail!("a network with one loss has one way back");
         };
-        let mut way = Way::new(device, ends, first, observer, nth);
+        let mut way = Way::new(device, ends, first, observer, nth).in_blocks(*blocks);
         let gradient = way.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut way, &gradient).context("head")?;
         let classes = further.to_classes.backward(&mut way, classes)?;
         let next = way.next_cell();
-        let mut way = Way::new(device, ends, second, observer, nth);
+        let mut way = Way::new(device, ends, second, observer, nth).in_blocks(*blocks);
         way = way.part(next, Turn::Only);
         let quantity = further.quantity_back(&mut way, quantity)?;
         let next = way.next_cell() + 1; // behind the join
         let turns = [(first, classes, Turn::First), (second, quantity, Turn::Second)];
         for (step, gradient, turn) in turns {
             let Some(gradient) = gradient else { continue };
-            let way = Way::new(device, ends, step, observer, nth);
+            let way = Way::new(device, ends, step, observer, nth).in_blocks(*blocks);
             layers.body.backward(&mut way.part(next, turn), gradient)?;
         }
         Ok(())

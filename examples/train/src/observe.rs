@@ -1,12 +1,13 @@
 //! What reports say of each cell: asked against real, at the steps that are looked at.
 
 use adaloss_core::{
+    format::Format,
     policy::{Config, Fraction, Measured, Operands},
     scaler::Visit,
-    statistics::Histogram,
+    statistics::{Histogram, Outcome},
 };
 
-use crate::{layer::Observer, results::CellReport};
+use crate::{blocks::Rounded, layer::Observer, results::CellReport};
 
 /// Collects a report per cell.
 #[derive(Debug)]
@@ -20,10 +21,10 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Makes empty reports of a run; the tolerance of `measured` says what a window is, whatever the
+    /// Makes empty reports of a run in a format; the tolerance of `measured` says what a window is, whatever the
     /// run's own policy.
-    pub fn new(config: &Config) -> Self {
-        let measured = Measured::for_format(config.narrowing().format);
+    pub fn new(config: &Config, format: Format) -> Self {
+        let measured = Measured::for_format(format);
         let measures = config.policy().follows_maxima();
         Self { measured, measures, watches: false, steps: Vec::new(), cells: Vec::new() }
     }
@@ -76,18 +77,43 @@ impl Observer for Samples {
         results: &Histogram,
         _operands: Option<&Operands>,
     ) {
+        let lost = Fraction::from_bits(results.lost_mass(visit.outgoing)).to_f64();
+        self.count(name, visit, &visit.outcome, results, lost);
+        // Of several micro-batches, the last one's scale stands for the step.
+        if let Some(last) = self.cell(name).scales_log2.last_mut() {
+            *last = Some(visit.outgoing.log2());
+        }
+    }
+
+    /// A tensor in blocks has no scale that could be shown, and its lost mass is exact.
+    fn visited_in_blocks(
+        &mut self,
+        name: &str,
+        visit: &Visit,
+        results: &Histogram,
+        rounded: &Rounded,
+    ) {
+        self.count(name, visit, &rounded.outcome, results, rounded.lost_share());
+    }
+}
+
+impl Samples {
+    /// Counts a visit, of which `lost` is the share of mass that underflowed.
+    fn count(
+        &mut self,
+        name: &str,
+        visit: &Visit,
+        outcome: &Outcome,
+        results: &Histogram,
+        lost: f64,
+    ) {
         let (measured, samples) = (self.measured, self.steps.len());
         let measures = self.measures && visit.certificate.is_some();
         let cell = self.cell(name);
-        // Of several micro-batches, the last one's scale stands for the step.
         cell.scales_log2.resize(samples, None);
-        if let Some(last) = cell.scales_log2.last_mut() {
-            *last = Some(visit.outgoing.log2());
-        }
         cell.extra_passes += u64::from(visit.passes.saturating_sub(1));
         cell.replays += u64::from(visit.replayed);
         cell.measuring_passes += u64::from(measures);
-        let outcome = &visit.outcome;
         let nonzero = outcome.nonzero();
         if nonzero == 0 || outcome.nonfinite > 0 {
             return;
@@ -98,7 +124,7 @@ impl Observer for Samples {
         cell.windows += u64::from(window);
         cell.kept += u64::from(window && is_kept);
         cell.underflow_real += outcome.underflow_fraction();
-        cell.lost_mass += Fraction::from_bits(results.lost_mass(visit.outgoing)).to_f64();
+        cell.lost_mass += lost;
         cell.subnormal += outcome.subnormal as f64 / nonzero as f64;
         cell.overflows += u64::from(outcome.overflow > 0);
     }

@@ -154,7 +154,7 @@ pub struct CellReport {
     /// Passes that only measured, each for a certificate.
     #[serde(default)]
     pub measuring_passes: u64,
-    /// The exponent of the scale at each sampled step; none where the tensor was not visited.
+    /// The exponent of the scale at each sampled step; none where the tensor was not visited, or has no one scale.
     pub scales_log2: Vec<Option<i32>>,
 }
 

@@ -15,7 +15,7 @@
 use std::{iter, time::Instant};
 
 use adaloss_core::{
-    format::{Element, Narrowing, Noise},
+    format::{Element, Encoding, Narrowing, Noise},
     scaler::{Step, Totals},
     unscale::{Cause, Place, Verdict},
 };
@@ -52,6 +52,13 @@ pub struct Settings {
     pub seed: u64,
     /// Steps from one certificate to the next, or visits from one decision to the next.
     pub period: u32,
+}
+
+impl Settings {
+    /// Returns what weights and activations are held in, and what gradients are.
+    pub fn held(&self) -> [Encoding; 2] {
+        [self.format.forward().0.encoding, self.method.held(self.format.0)]
+    }
 }
 
 /// How closely a run is looked at.
@@ -113,7 +120,9 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let config = settings.method.config(settings.format.0, settings.period)?;
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
         let shape = (dataset.input(), dataset.classes());
-        let network = Network::new(&task.model, device, shape, forward(settings), &mut generator)?;
+        let mut network =
+            Network::new(&task.model, device, shape, forward(settings), &mut generator)?;
+        network.round_in_blocks(settings.method.blocks(settings.format.0)?);
         let is_per_loss = settings.method.is_per_loss() && task.model.has_two_losses();
         let sizes = match task.unit.is_normalised {
             true => Some(first_sizes(task, dataset, settings.seed).context("the first batch")?),
@@ -386,7 +395,7 @@ where
         mut before_step: impl FnMut(u64) -> Result<()>,
     ) -> Result<RunReport> {
         let last = self.last_step();
-        let mut samples = Samples::new(self.scaler.config());
+        let mut samples = Samples::new(self.scaler.config(), self.settings.format.0);
         let mut report = self.blank();
         let mut reference = None;
         let mut losses = Vec::new();
@@ -460,7 +469,10 @@ where
             method: method.to_string(),
             seed,
             period,
-            configuration: format!("{:?}", self.scaler.config()),
+            configuration: match method.blocks(format.0) {
+                Ok(Some(blocks)) => format!("{blocks:?}"),
+                _ => format!("{:?}", self.scaler.config()),
+            },
             ..RunReport::default()
         }
     }

@@ -1,4 +1,5 @@
-//! The baselines that others have: a dynamic scale for each loss, and losses divided by their first sizes.
+//! The baselines that others have: a dynamic scale for each loss, losses divided by their first sizes, and a scale for
+//! each block of 32 elements.
 
 use std::{
     fs,
@@ -113,9 +114,61 @@ fn normalised_losses_forget_their_unit() {
 }
 
 #[test]
+fn blocks_learn_in_8_bits_without_a_scale_to_show() {
+    let folder = TempDir::new().unwrap();
+    let tasks = "--tasks=digits-mlp@6:e4m3+e5m2+binary16";
+    let results = compared(folder.path(), &[tasks, "--methods=f32,none,mx"]);
+    let f32 = metric(of(&results, "f32")[0]);
+    let formats: Vec<_> = of(&results, "mx").iter().map(|run| run["format"].as_str()).collect();
+    assert_eq!(formats, [Some("e4m3"), Some("e5m2")], "mx is left out in binary16");
+    let none = of(&results, "none");
+    for (run, none) in of(&results, "mx").into_iter().zip(&none[1..]) {
+        assert!((metric(run) - f32).abs() < 0.05, "{} and {f32}", metric(run));
+        assert_eq!(run["format"], none["format"]);
+        assert_eq!((&run["skipped_steps"], &run["recovered_steps"]), (&0.into(), &0.into()));
+        assert_eq!(run["forward_format"], "binary16");
+        let cells = run["cells"].as_array().unwrap().iter();
+        for (cell, none) in cells.zip(none["cells"].as_array().unwrap()) {
+            assert_eq!(cell["name"], none["name"]);
+            assert!(cell["visits"].as_u64() > Some(0) && cell["extra_passes"] == 0, "{cell}");
+            assert!(cell["scales_log2"].as_array().unwrap().iter().all(Value::is_null), "{cell}");
+            // The scale of a block keeps more than the scale 2^0 of everything, and not all.
+            let lost = |cell: &Value| cell["underflow_real"].as_f64().unwrap();
+            assert!(lost(cell) < lost(none), "{}: {} {}", cell["name"], lost(cell), lost(none));
+            assert!(cell["lost_mass"].as_f64().unwrap() <= lost(cell), "{cell}");
+        }
+    }
+    // Runs are stored under their method, and found again.
+    let again = compared(folder.path(), &[tasks, "--methods=f32,none,mx,backoff"]);
+    let new = of(&again, "backoff").len() as u64;
+    let all = again["runs"].as_array().unwrap().len() as u64;
+    assert_eq!(again["done_before"].as_u64(), Some(all - new));
+    assert_eq!(of(&again, "mx"), of(&results, "mx"));
+}
+
+#[test]
+fn blocks_are_refused_where_there_are_none() {
+    let out = TempDir::new().unwrap();
+    let out = out.path().to_str().unwrap();
+    let error =
+        failure(&["compare", "--tasks=digits-mlp:binary16", "--methods=f32,mx", "--out", out]);
+    assert!(error.contains("mx is for 8-bit formats"), "{error}");
+    for format in ["binary16", "bfloat16", "f32"] {
+        let error = failure(&["train", "--task=digits-mlp", "--method=mx", "--format", format]);
+        assert!(error.contains("its formats are e4m3 and e5m2"), "{error}");
+    }
+    let error = failure(&["inspect", "--task=digits-mlp", "--format=e4m3", "--methods=mx"]);
+    assert!(error.contains("none for a tensor"), "{error}");
+    let error = failure(&["train", "--method=backoff-per-loss:x"]);
+    assert!(error.contains("the interval of"), "{error}");
+}
+
+#[test]
 fn help_says_where_each_method_applies() {
     let output = run(&["compare", "--help"]);
     let help: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().split_whitespace().collect();
     let help = help.join(" ");
-    assert!(help.contains("is backoff where there is one loss"), "{help}");
+    for text in ["is backoff where there is one loss", "is left out in other formats"] {
+        assert!(help.contains(text), "{text}: {help}");
+    }
 }

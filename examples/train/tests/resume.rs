@@ -78,6 +78,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
             digits,
         ),
         (NORMALISED, &["--format=binary16", "--method=backoff"], digits),
+        (PERCEPTRON, &["--format=e4m3", "--method=mx"], digits),
         (RESIDUAL, &["--format=e5m2", "--method=amax"], ["--until=3", "--until=17"]),
         (SEGMENTATION, &["--format=e5m2"], ["--until=5", "--until=6"]),
         (TEXT, &["--format=bfloat16", "--until=9"], ["--until=2", "--until=5"]),

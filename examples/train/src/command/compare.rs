@@ -48,9 +48,10 @@ pub(crate) struct CompareArgs {
     /// digits-resnet@10:e4m3; separated by commas.  8-bit formats go forward in binary16.
     #[arg(long, value_delimiter = ',', default_value = USUAL)]
     tasks: Vec<Comparison>,
-    /// Methods: f32, none, fixed:K (the scale 2^K), backoff, backoff-per-loss, amax, normal, range, measured.  With
+    /// Methods: f32, none, fixed:K (the scale 2^K), backoff, backoff-per-loss, mx, amax, normal, range, measured.  With
     /// none and a format of 16 bits goes bfloat16 without scaling.  backoff-per-loss has a backward pass and a
-    /// dynamic scale for each loss, and is backoff where there is one loss.
+    /// dynamic scale for each loss, and is backoff where there is one loss.  mx has a scale for each block of 32
+    /// elements of 8 bits, and is left out in other formats.
     #[arg(
         long,
         value_delimiter = ',',
@@ -135,7 +136,8 @@ impl<'a> Plan<'a> {
             }
             for &format in &comparison.formats {
                 let mut runs = shared.clone();
-                for &method in methods.iter().filter(|&&method| method != Method::F32) {
+                let rivals = methods.iter().filter(|&&method| method != Method::F32);
+                for &method in rivals.filter(|method| method.is_for(format)) {
                     runs.extend(add(method, format));
                 }
                 plan.tables.push(PlannedTable { task: &comparison.task.name, format, runs });
@@ -157,6 +159,13 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     report::check_folder(&args.out)?;
     let store = Store::beside(&args.out, &args.data)?;
     let comparisons = args.comparisons()?;
+    for &method in &args.methods {
+        let mut formats = comparisons.iter().flat_map(|comparison| &comparison.formats);
+        ensure!(
+            formats.any(|&format| method.is_for(format)),
+            "{method} is for 8-bit formats, and none of those asked for is one"
+        );
+    }
     let datasets = open(&comparisons, &args.data)?;
     let plan = Plan::of(args, &comparisons, &datasets);
     let looks = Looks { samples: 60, probes: 4, evaluations: if args.full { 20 } else { 12 } };

@@ -14,7 +14,7 @@ use adaloss_train::{
     method::{FormatName, Method},
     say,
     task::Task,
-    trainer::Trainer,
+    trainer::{Settings, Trainer},
 };
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -48,16 +48,26 @@ pub(crate) struct InspectArgs {
 ///
 /// Something asked for is impossible, or a file cannot be read.
 pub(crate) fn inspect(args: &InspectArgs) -> Result<()> {
+    ensure!(
+        !args.methods.contains(&Method::Mx),
+        "mx chooses a scale for each block of a tensor, and none for a tensor that could be shown"
+    );
     let task = args.run.task()?;
     let dataset = task.open(&args.run.data)?;
     let job = Look { args, task: &task, dataset: &*dataset };
-    dispatch(DeviceName::Cpu, 1, args.run.format, job)
+    dispatch(DeviceName::Cpu, 1, &job.settings(), job)
 }
 
 struct Look<'a> {
     args: &'a InspectArgs,
     task: &'a Task,
     dataset: &'a dyn Dataset,
+}
+
+impl Look<'_> {
+    fn settings(&self) -> Settings {
+        self.args.run.settings(Method::Measured, Config::NEVER)
+    }
 }
 
 /// What one visit met.
@@ -98,8 +108,8 @@ impl Job for Look<'_> {
         G: Element + Plain,
         D: Machine<W, G> + Machine<W, f32> + Clone,
     {
+        let settings = self.settings();
         let Self { args, task, dataset } = self;
-        let settings = args.run.settings(Method::Measured, Config::NEVER);
         let mut trainer = Trainer::<D, W, G>::new(task, dataset, settings, device)?;
         ensure!(
             args.steps < trainer.last_step(),

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use adaloss_core::format::{E4M3, E5M2, Element, Encoding, bf16, f16};
 use adaloss_hal::{Plain, cpu::Cpu, portable::Portable};
-use adaloss_train::{layer::Machine, method::FormatName};
+use adaloss_train::{layer::Machine, trainer::Settings};
 use anyhow::{Result, bail, ensure};
 
 /// The most threads, or runs at a time, that can be asked for.
@@ -54,7 +54,7 @@ pub(crate) trait Job {
         D: Machine<W, G> + Machine<W, f32> + Clone;
 }
 
-/// Does a job on a device with the element types that a gradient format and its forward format have.
+/// Does a job on a device with the element types that a run holds its tensors in.
 ///
 /// # Errors
 ///
@@ -62,33 +62,36 @@ pub(crate) trait Job {
 pub(crate) fn dispatch<J: Job>(
     device: DeviceName,
     threads: usize,
-    format: FormatName,
+    settings: &Settings,
     job: J,
 ) -> Result<J::Output> {
     ensure!(threads <= MOST_THREADS, "{threads} threads are more than {MOST_THREADS}");
     match device {
-        DeviceName::Cpu => on_cpu(Cpu::new(threads)?, format, job),
-        DeviceName::Portable => on_portable(format, job),
+        DeviceName::Cpu => on_cpu(Cpu::new(threads)?, settings.held(), job),
+        DeviceName::Portable => on_portable(settings, job),
     }
 }
 
 /// Does a job on the portable device, which is here to compare with: in the formats that say most.
-fn on_portable<J: Job>(format: FormatName, job: J) -> Result<J::Output> {
-    match format.0.encoding {
-        Encoding::Binary16 => job.run::<Portable, f16, f16>(Portable),
-        Encoding::Binary32 => job.run::<Portable, f32, f32>(Portable),
+fn on_portable<J: Job>(settings: &Settings, job: J) -> Result<J::Output> {
+    let format = settings.format;
+    match settings.held() {
+        [Encoding::Binary16, Encoding::Binary16] => job.run::<Portable, f16, f16>(Portable),
+        [Encoding::Binary32, Encoding::Binary32] => job.run::<Portable, f32, f32>(Portable),
         _ => bail!("on the portable device networks compute in binary16 and f32, not in {format}"),
     }
 }
 
-fn on_cpu<J: Job>(cpu: Cpu, format: FormatName, job: J) -> Result<J::Output> {
-    match (format.forward().0.encoding, format.0.encoding) {
-        (Encoding::Binary16, Encoding::Binary16) => job.run::<Cpu, f16, f16>(cpu),
-        (Encoding::Binary16, Encoding::E5M2) => job.run::<Cpu, f16, E5M2>(cpu),
-        (Encoding::Binary16, Encoding::E4M3) => job.run::<Cpu, f16, E4M3>(cpu),
-        (Encoding::BFloat16, Encoding::BFloat16) => job.run::<Cpu, bf16, bf16>(cpu),
-        (Encoding::Binary32, Encoding::Binary32) => job.run::<Cpu, f32, f32>(cpu),
-        (forward, gradient) => {
+fn on_cpu<J: Job>(cpu: Cpu, held: [Encoding; 2], job: J) -> Result<J::Output> {
+    match held {
+        [Encoding::Binary16, Encoding::Binary16] => job.run::<Cpu, f16, f16>(cpu),
+        [Encoding::Binary16, Encoding::E5M2] => job.run::<Cpu, f16, E5M2>(cpu),
+        [Encoding::Binary16, Encoding::E4M3] => job.run::<Cpu, f16, E4M3>(cpu),
+        [Encoding::BFloat16, Encoding::BFloat16] => job.run::<Cpu, bf16, bf16>(cpu),
+        [Encoding::Binary32, Encoding::Binary32] => job.run::<Cpu, f32, f32>(cpu),
+        // Blocks of 8 bits, simulated.
+        [Encoding::Binary16, Encoding::Binary32] => job.run::<Cpu, f16, f32>(cpu),
+        [forward, gradient] => {
             bail!("no network computes {forward:?} forward and {gradient:?} back")
         }
     }

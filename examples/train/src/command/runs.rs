@@ -152,7 +152,7 @@ impl Runner<'_> {
         }
         // Runs side by side have one thread each; a run is the same with any number.
         let job = WholeRun { planned, looks, bar: &self.bar, interrupt: &self.interrupt };
-        let run = match dispatch(DeviceName::Cpu, 1, settings.format, job) {
+        let run = match dispatch(DeviceName::Cpu, 1, &settings, job) {
             Err(error) if error.is::<Interrupted>() => return Ok(None),
             other => other.with_context(|| planned.name())?,
         };

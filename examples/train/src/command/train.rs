@@ -29,7 +29,7 @@ use super::{
 /// What is trained.
 #[derive(Args, Debug)]
 pub(crate) struct TrainArgs {
-    /// How scales are chosen: see those of compare.
+    /// How scales are chosen: see those of compare.  mx is for 8-bit formats.
     #[arg(long, default_value = "measured")]
     method: Method,
     /// Steps from one certificate of a tensor to the next, by default 100; of normal and range, visits
@@ -74,9 +74,10 @@ pub(crate) fn train(args: &TrainArgs) -> Result<()> {
     let dataset = task.open(&args.run.data)?;
     let period = args.period.unwrap_or(args.method.usual_period());
     let settings = args.run.settings(args.method, period);
+    args.method.config(settings.format.0, period)?; // before anything is made for it
     let interrupt = Interrupt::watch()?;
     let job = OneRun { args, task: &task, dataset: &*dataset, settings, interrupt };
-    dispatch(args.device, args.threads, settings.format, job)
+    dispatch(args.device, args.threads, &settings, job)
 }
 
 struct OneRun<'a> {

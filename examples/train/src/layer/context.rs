@@ -21,6 +21,7 @@ use super::{
     Activation, Gradient, Parameter, Shape, Tensor, Vector, carried, complete, kept,
     sum::{Sum, summed},
 };
+use crate::blocks::{Blocks, Rounded};
 
 /// Cells of the largest network here; ResNet-110 has 272.
 pub const CELLS: usize = 384;
@@ -49,6 +50,17 @@ pub trait Observer {
         results: &Histogram,
         operands: Option<&Operands>,
     );
+
+    /// Is called instead where elements share scales in blocks: what became of them is `rounded`, and the visit, in
+    /// f32, does not tell.  The histogram is for the element format.
+    fn visited_in_blocks(
+        &mut self,
+        _name: &str,
+        _visit: &Visit,
+        _results: &Histogram,
+        _rounded: &Rounded,
+    ) {
+    }
 }
 
 /// Which losses a way back is of, where there are several.
@@ -190,6 +202,8 @@ pub struct Way<'a, 's, D: Memory> {
     /// The number of this micro-batch, from 0: gradients are averaged over them.
     nth: usize,
     turn: Turn,
+    /// How what was narrowed, in f32, is rounded in blocks, if it is.
+    blocks: Option<Blocks>,
 }
 
 /// Describes a gradient and a weight to policies that decide from operands.
@@ -215,12 +229,18 @@ where
         observer: &'a mut dyn Observer,
         nth: usize,
     ) -> Self {
-        Self { device, ends, step, observer, next: 0, nth, turn: Turn::Only }
+        let (turn, blocks) = (Turn::Only, None);
+        Self { device, ends, step, observer, next: 0, nth, turn, blocks }
     }
 
     /// Begins at another cell than the first, with the losses of a turn.
     pub fn part(self, next: usize, turn: Turn) -> Self {
         Self { next, turn, ..self }
+    }
+
+    /// Rounds all that is narrowed in blocks as well.
+    pub fn in_blocks(self, blocks: Option<Blocks>) -> Self {
+        Self { blocks, ..self }
     }
 
     /// Returns the number of the next cell.
@@ -267,7 +287,7 @@ where
         D: Narrow<G>,
     {
         let mut to = Tensor::zeroed(self.device, gradient.shape())?;
-        let visit = Visiting::begin(self.device, self.ends, &*self.observer);
+        let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
         let describe = |device: &mut D| Ok(Operands::Cast(statistics(device, gradient.view())?));
         let operands = |_: &Tensor<D, f32>| visit.describe(describe);
         let pass = |values: &Tensor<D, f32>, pass: &mut Pass<'_>| {
@@ -339,7 +359,7 @@ where
         let id = self.take_cell();
         let mut to = Tensor::zeroed(self.device, shape)?;
         let mut kept = None;
-        let visit = Visiting::begin(self.device, self.ends, &*self.observer);
+        let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
         let pass = |gradient: &Rc<Tensor<D, G>>, pass: &mut Pass<'_>| match (keep, &mut kept) {
             (Some(keep), kept) if !pass.stores() => visit.keep(pass, |device, epilogue| {
                 let kept = kept.insert(Tensor::zeroed(device, shape)?);
@@ -385,7 +405,7 @@ where
             Vector::of(self.device, &scales[..1])?, // each in a buffer of its own,
             Vector::of(self.device, &scales[1..])?, // as a device may align them
         ];
-        let visit = Visiting::begin(self.device, self.ends, &*self.observer);
+        let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
         let narrowed = self.step.join(id, &branches, |branches, pass| {
             let [first, second] = [0, 1].map(|i| Branch {
                 gradient: branches.scaled()[i].into_parts().0.view(),
@@ -480,14 +500,18 @@ where
     }
 
     /// Shows a visit, and joins what was narrowed to the scale it left with.
-    fn leave<G: Plain>(
+    fn leave<G: Element + Plain>(
         &mut self,
         name: &str,
         seen: Seen,
         narrowed: Result<Scaled<()>, StepError<D::Error>>,
-        to: Tensor<D, G>,
+        mut to: Tensor<D, G>,
     ) -> Result<Gradient<D, G>> {
         let scaled = narrowed.map_err(pass_error)?;
+        let rounded = match self.blocks {
+            Some(blocks) => Some(to.round_in_blocks(self.device, blocks)?),
+            None => None,
+        };
         if let Some(&(mut visit)) = self.step.last() {
             complete("results", visit.outcome.elements, to.shape().elements())?;
             let mut name = Cow::Borrowed(name);
@@ -496,8 +520,14 @@ where
                 visit.passes = visit.passes.saturating_add(1);
                 name.to_mut().push_str(" again");
             }
-            if let Some(results) = seen.results {
-                self.observer.visited(&name, &visit, &results, seen.operands.as_ref());
+            match (seen.results, rounded) {
+                (Some(results), None) => {
+                    self.observer.visited(&name, &visit, &results, seen.operands.as_ref());
+                }
+                (Some(results), Some(rounded)) => {
+                    self.observer.visited_in_blocks(&name, &visit, &results, &rounded);
+                }
+                (None, _) => {}
             }
         }
         Ok(scaled.carry(|()| Rc::new(to)))
@@ -519,6 +549,8 @@ struct Visiting<'v, D: Memory> {
     lent: RefCell<(&'v mut D, &'v mut Ends<D>)>,
     watches: bool,
     wants_operands: bool,
+    /// What results are counted for, if not for what they are narrowed to.
+    counted: Option<Narrowing>,
     results: RefCell<Option<Histogram>>,
     operands: RefCell<Option<Operands>>,
     failed: RefCell<Option<anyhow::Error>>,
@@ -531,12 +563,18 @@ struct Seen {
 }
 
 impl<'v, D: Memory<Error: Send + Sync + 'static>> Visiting<'v, D> {
-    fn begin(device: &'v mut D, ends: &'v mut Ends<D>, observer: &dyn Observer) -> Self {
+    fn begin(
+        device: &'v mut D,
+        ends: &'v mut Ends<D>,
+        observer: &dyn Observer,
+        blocks: Option<Blocks>,
+    ) -> Self {
         let watches = observer.watches();
         Self {
             lent: RefCell::new((device, ends)),
             watches,
             wants_operands: watches && observer.wants_operands(),
+            counted: blocks.map(Blocks::narrowing),
             results: RefCell::new(None),
             operands: RefCell::new(None),
             failed: RefCell::new(None),
@@ -554,7 +592,8 @@ impl<'v, D: Memory<Error: Send + Sync + 'static>> Visiting<'v, D> {
         let (device, Ends { epilogue, observed, .. }) = &mut *lent;
         let counts = self.watches && pass.stores();
         if counts {
-            device.write(&[Histogram::new(pass.narrowing())], observed.view_mut())?;
+            let counted = self.counted.unwrap_or(pass.narrowing());
+            device.write(&[Histogram::new(counted)], observed.view_mut())?;
         }
         epilogue.run(device, pass, |device, mut epilogue| {
             let mut epilogue = epilogue.reborrow();

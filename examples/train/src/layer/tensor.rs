@@ -10,6 +10,7 @@ use adaloss_hal::{Memory, Narrow, Plain, network::Update};
 use anyhow::{Result, ensure};
 
 use super::{Diverged, Ends, finite};
+use crate::blocks::{Blocks, Rounded};
 
 /// The shape of a batch: images, or sequences as images of one column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,23 @@ impl<D: Memory, T: Plain> Tensor<D, T> {
     /// Names the elements for writing.
     pub fn view_mut(&mut self) -> D::Mut<'_, T> {
         D::view_mut::<T>(&mut self.buffer)
+    }
+
+    /// Rounds the elements in blocks along the innermost axis, and returns what became of them.
+    pub fn round_in_blocks(&mut self, device: &mut D, blocks: Blocks) -> Result<Rounded, D::Error>
+    where
+        T: Element,
+    {
+        let mut elements = vec![T::zeroed(); self.shape.elements()];
+        device.read(self.view(), &mut elements)?;
+        let mut values: Vec<f32> = elements.iter().map(|element| element.widen()).collect();
+        let rounded = blocks.round(self.shape.channels, &mut values);
+        let exact = Narrowing::to(T::ENCODING.into());
+        for (element, value) in elements.iter_mut().zip(values) {
+            *element = T::narrow(value, exact, 0, 0);
+        }
+        device.write(&elements, self.view_mut())?;
+        Ok(rounded)
     }
 
     /// Returns the same elements in another shape of as many.

@@ -182,6 +182,9 @@ fn terms() -> Markup {
                 clean steps." }
             dt { "backoff-per-loss" } dd { "The same for each of two losses, with a backward pass for each. The \
                 second pass through shared layers is an extra pass, and its tensors are named with \u{201c}again\u{201d}." }
+            dt { "mx" } dd { "One for each block of 32 elements, from the largest of the block, as OCP \
+                Microscaling has it; simulated. No pass measures, and no scale per tensor can be shown. It costs 8 bits \
+                per 32 elements, and a product that sums along another axis needs the tensor quantised again." }
             dt { "amax" } dd { "One per layer, from the largest magnitudes of steps before." }
             dt { "normal" } dd { "One per layer, from a Gaussian model of its values: the \
                 paper's." }

@@ -78,6 +78,7 @@ pub(super) fn looks(methods: &[String]) -> Vec<Look> {
         "bfloat16" => look("m-bfloat16", "4 1 1 1", Mark::Right),
         "backoff" => look("m-backoff", "8 2 2 2", Mark::Square),
         "backoff-per-loss" => look("m-losses", "8 2 2 2 2 2", Mark::Left),
+        "mx" => look("m-mx", "1 2", Mark::Up),
         "amax" => look("m-amax", "5 2", Mark::Diamond),
         "normal" => look("m-normal", "3 2", Mark::Hexagon),
         "measured" => look("m-measured", "", Mark::Circle),
