@@ -3,12 +3,9 @@
 use std::fmt::Write;
 
 use maud::{Markup, PreEscaped, html};
-use plotters::coord::{
-    combinators::{IntoLogRange, LogCoord},
-    ranged1d::Ranged,
-};
 
 use super::{Measure, Place, Row, height};
+use crate::report::{Decades, px};
 
 const WIDTH: f64 = 820.0;
 /// Of one picture, with what is written beside it.
@@ -24,9 +21,6 @@ const GAP: f64 = 6.0;
 const LEGEND: f64 = 424.0;
 const LINE: f64 = 17.0;
 const COLUMNS: usize = 3;
-
-/// Parts of a unit of length to which positions are rounded.
-const PARTS: f64 = 10.0;
 
 const STYLE: &str = "
 svg { --page: #fff; --ink: #1b1f24; --faint: #57606a; --grid: #e2e6ea; --zero: #eef0f2;
@@ -73,64 +67,6 @@ pub fn draw(place: &Place) -> String {
     svg.into_string() + "\n"
 }
 
-/// A logarithmic axis on which zero has a place, too.
-struct Axis {
-    range: Option<(f64, f64, LogCoord<f64>)>,
-    /// Where zero lies, and from where to where the rest does.
-    zero: f64,
-    ends: (f64, f64),
-}
-
-impl Axis {
-    fn of(values: impl Iterator<Item = f64>, zero: f64, ends: (f64, f64)) -> Self {
-        let extremes =
-            values.filter(|&value| value > 0.0 && value.is_finite()).fold(None, |found, value| {
-                let (low, high): (f64, f64) = found.unwrap_or((value, value));
-                Some((low.min(value), high.max(value)))
-            });
-        let range = extremes.map(|(low, high)| {
-            // A fifth of a decade at either end, and never less than a decade in all.
-            let (low, high) = (low / 1.6, (high * 1.6).max(low * 10.0));
-            (low, high, (low..high).log_scale().into())
-        });
-        Self { range, zero, ends }
-    }
-
-    fn at(&self, value: f64) -> f64 {
-        match &self.range {
-            Some((low, high, coordinate)) if value > 0.0 => {
-                let limit = [self.ends.0, self.ends.1].map(|end| (end * PARTS).round() as i32);
-                f64::from(coordinate.map(&value.clamp(*low, *high), limit.into())) / PARTS
-            }
-            _ => self.zero,
-        }
-    }
-
-    /// Returns powers of ten, at most so many; and what lies between two of them, where they are few.
-    fn ticks(&self, most: usize) -> Vec<f64> {
-        let Some((low, high, _)) = &self.range else { return Vec::new() };
-        let exponents = low.log10().ceil() as i32..=high.log10().floor() as i32;
-        if exponents.clone().count() <= 2 {
-            let decades = exponents.start() - 1..=*exponents.end();
-            let all =
-                decades.flat_map(|exponent| [1.0, 2.0, 5.0].map(|x| x * 10_f64.powi(exponent)));
-            return all.filter(|tick| (low..=high).contains(&tick)).collect();
-        }
-        let every = exponents.clone().count().div_ceil(most).max(1) as i32;
-        let chosen = exponents.filter(|exponent| exponent.rem_euclid(every) == 0);
-        chosen.map(|exponent| 10_f64.powi(exponent)).collect()
-    }
-
-    /// Returns values from one to another, close enough that straight lines between them look like the curve that
-    /// a straight line becomes.
-    fn between(&self, from: f64, to: f64) -> Vec<f64> {
-        let Some((low, ..)) = self.range else { return vec![from, to] };
-        let (first, last) = (from.max(low).ln(), to.max(low).ln());
-        let inner = (0..=24).map(|part| (first + (last - first) * f64::from(part) / 24.0).exp());
-        [from].into_iter().chain(inner).chain([to]).collect()
-    }
-}
-
 fn panel(place: &Place, measure: Measure) -> Markup {
     let points: Vec<(usize, &Row, f64)> = place
         .rows
@@ -138,12 +74,12 @@ fn panel(place: &Place, measure: Measure) -> Markup {
         .enumerate()
         .filter_map(|(index, row)| Some((index, row, measure.of(row)?)))
         .collect();
-    let x = Axis::of(
+    let x = Decades::of(
         points.iter().map(|(_, row, _)| row.extra_passes_per_1000),
         LEFT + BAND / 2.0,
         (LEFT + BAND + GAP, RIGHT),
     );
-    let y = Axis::of(
+    let y = Decades::of(
         points.iter().map(|&(.., lost)| lost),
         BOTTOM - BAND / 2.0,
         (BOTTOM - BAND - GAP, TOP),
@@ -165,8 +101,8 @@ fn panel(place: &Place, measure: Measure) -> Markup {
             path.grid d=(format!("M{} {}H{}", px(LEFT), px(y.at(tick)), px(RIGHT))) {}
             (text(LEFT - 5.0, y.at(tick) + 4.0, "end faint", &power(tick)))
         }
-        (text(x.zero, BOTTOM + 14.0, "mid faint", "none"))
-        (text(LEFT - 5.0, y.zero + 4.0, "end faint", "none"))
+        (text(x.at(0.0), BOTTOM + 14.0, "mid faint", "none"))
+        (text(LEFT - 5.0, y.at(0.0) + 4.0, "end faint", "none"))
         (text((LEFT + RIGHT) / 2.0, BOTTOM + 28.0, "mid faint", "extra passes per 1,000 visits"))
         (hull(place, measure, &x, &y))
         @for ((index, row, lost), spot) in points.iter().zip(labels(&spots)) {
@@ -184,7 +120,7 @@ fn panel(place: &Place, measure: Measure) -> Markup {
 }
 
 /// Draws the hull; what is straight between two policies is a curve on these axes.
-fn hull(place: &Place, measure: Measure, x: &Axis, y: &Axis) -> Markup {
+fn hull(place: &Place, measure: Measure, x: &Decades, y: &Decades) -> Markup {
     let corners = place.hull(measure);
     let mut path = String::new();
     let mut go = |to: (f64, f64)| {
@@ -287,11 +223,6 @@ fn labels(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 fn text(x: f64, y: f64, class: &str, content: &str) -> Markup {
     html! { text x=(px(x)) y=(px(y)) class=[Some(class).filter(|class| !class.is_empty())] { (content) } }
-}
-
-/// Writes a coordinate with at most one decimal.
-fn px(coordinate: f64) -> String {
-    format!("{}", (coordinate * 10.0).round() / 10.0)
 }
 
 /// Writes a power of ten.

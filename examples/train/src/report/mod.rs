@@ -19,6 +19,7 @@ mod asked;
 mod axis;
 mod command;
 mod curves;
+mod decades;
 mod document;
 mod dots;
 mod gap;
@@ -41,6 +42,9 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod verdict;
+
+pub(crate) use decades::Decades;
+pub(crate) use svg::px;
 
 pub use command::{ReportArgs, report};
 pub use stored::read;

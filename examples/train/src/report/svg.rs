@@ -11,7 +11,7 @@ use super::{axis::Axis, palette::Look};
 pub(super) const WIDTH: f64 = 300.0;
 
 /// Writes a coordinate with at most one decimal.
-pub(super) fn px(coordinate: f64) -> String {
+pub(crate) fn px(coordinate: f64) -> String {
     let tenths = (10.0 * coordinate).round();
     if tenths % 10.0 == 0.0 {
         format!("{}", tenths / 10.0)
