@@ -89,6 +89,12 @@ pub struct RunReport {
     /// Visits at which more underflowed than twice what the last certificate promised.
     #[serde(default)]
     pub broken_promises: u64,
+    /// Visits of all gradient tensors at all steps, sampled or not; zero where they were not counted.
+    #[serde(default)]
+    pub visits: u64,
+    /// Passes beyond one of each of these visits: for replays, for certificates, and for the first scale of all.
+    #[serde(default)]
+    pub extra_passes: u64,
     /// Wall-clock time of the training steps, the counting for this report included.
     pub seconds: f64,
     /// Why the run ended before its last step.
@@ -97,12 +103,91 @@ pub struct RunReport {
     pub curve: Vec<Point>,
     /// The steps whose visits were counted; `CellReport::scales_log2` has one entry for each.
     pub sampled_steps: Vec<u64>,
+    /// What of the gradients did not arrive at those of them that reached the weights; none where that is not known.
+    #[serde(default)]
+    pub gone: Option<Gone>,
     /// One per gradient tensor, in the order of the way back: the loss first.
     pub cells: Vec<CellReport>,
     /// The steps at which weight gradients were compared with those of f32.
     pub probed_steps: Vec<u64>,
     /// One per weight, in the order of the network: the input's layer first.
     pub weights: Vec<WeightReport>,
+}
+
+impl RunReport {
+    /// Returns the mean share of the sum of magnitudes that did not arrive: of each step that reached the weights what
+    /// underflowed or was clipped, and of each step that was skipped all of it.
+    ///
+    /// Skipped steps are counted over the whole run, the others at the sampled steps. None where what was lost is not
+    /// known.
+    pub fn gone_mass(&self) -> Option<f64> {
+        self.with_skipped(self.gone.filter(|gone| gone.visits > 0).map(|gone| gone.mass()))
+    }
+
+    /// Returns the greatest over the gradient tensors of the mean share of a tensor's sum of magnitudes that did not
+    /// arrive, as [`gone_mass`](Self::gone_mass) is the mean over all of them.
+    pub fn most_gone_mass(&self) -> Option<f64> {
+        self.with_skipped(
+            self.cells.iter().filter_map(|cell| cell.gone_mass).max_by(f64::total_cmp),
+        )
+    }
+
+    /// Returns the mean share over all steps from that of the steps that reached the weights, if there were some.
+    fn with_skipped(&self, used: Option<f64>) -> Option<f64> {
+        self.gone.filter(|_| self.steps > 0)?;
+        let skipped = self.skipped_steps as f64 / self.steps as f64;
+        match used {
+            Some(used) => Some(skipped + (1.0 - skipped) * used),
+            None => (self.skipped_steps == self.steps).then_some(1.0),
+        }
+    }
+
+    /// Returns the mean share of the nonzero elements that underflowed, at the sampled steps that reached the weights;
+    /// none where it is not known, or there was no such step.
+    pub fn underflow(&self) -> Option<f64> {
+        self.gone.filter(|gone| gone.visits > 0).map(|gone| gone.underflow)
+    }
+}
+
+/// What of all gradient tensors did not arrive, at sampled steps that reached the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gone {
+    /// Visits at which some element was finite and not zero.
+    pub visits: u64,
+    /// The mean over these visits of the share of nonzero elements that underflowed.
+    pub underflow: f64,
+    /// The mean of an upper bound of the share of the sum of magnitudes that underflowed.
+    pub lost_mass: f64,
+    /// The mean of an upper bound of the share of the sum of magnitudes that lay above the format's largest number.
+    pub clipped_mass: f64,
+}
+
+impl Gone {
+    /// Returns the sum of two, each of which holds sums.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            visits: self.visits + other.visits,
+            underflow: self.underflow + other.underflow,
+            lost_mass: self.lost_mass + other.lost_mass,
+            clipped_mass: self.clipped_mass + other.clipped_mass,
+        }
+    }
+
+    /// Returns the means of sums; zero of none.
+    pub(crate) fn mean(self) -> Self {
+        let mean = |sum: f64| sum / self.visits.max(1) as f64;
+        Self {
+            visits: self.visits,
+            underflow: mean(self.underflow),
+            lost_mass: mean(self.lost_mass),
+            clipped_mass: mean(self.clipped_mass),
+        }
+    }
+
+    /// Returns an upper bound of the mean share of the sum of magnitudes that underflowed or was clipped.
+    pub fn mass(&self) -> f64 {
+        (self.lost_mass + self.clipped_mass).min(1.0)
+    }
 }
 
 /// One evaluation.
@@ -140,6 +225,14 @@ pub struct CellReport {
     pub underflow_real: f64,
     /// The mean of an upper bound of the share of the sum of magnitudes that underflowed.
     pub lost_mass: f64,
+    /// The mean of an upper bound of the share of the sum of magnitudes that lay above the format's largest number: what
+    /// saturating takes away. None where it was not counted.
+    #[serde(default)]
+    pub clipped_mass: Option<f64>,
+    /// The mean of an upper bound of the share of the sum of magnitudes that underflowed or was clipped, at sampled steps that
+    /// reached the weights; none where there was no such visit, or that was not counted.
+    #[serde(default)]
+    pub gone_mass: Option<f64>,
     /// The share of elements that became subnormal, mean.
     pub subnormal: f64,
     /// Visits that overflowed in spite of a replay, or saturated.

@@ -414,6 +414,7 @@ where
                 }
             };
             report.seconds += start.elapsed().as_secs_f64();
+            samples.ended(stepped.verdict == Verdict::Apply);
             if spread(step, last, looks.probes) {
                 let reference = match &mut reference {
                     Some(reference) => reference,
@@ -433,7 +434,7 @@ where
                 self.evaluate_into(&mut report, Some(loss).filter(|loss| loss.is_finite()))?;
             }
         }
-        (report.sampled_steps, report.cells) = samples.finish();
+        samples.finish(&mut report);
         let totals = self.totals();
         report.steps = totals.steps;
         report.skipped_steps = totals.skipped;

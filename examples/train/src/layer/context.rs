@@ -41,6 +41,9 @@ pub trait Observer {
         false
     }
 
+    /// Is called after each visit of a cell, whether its step is looked at or not.
+    fn passed(&mut self, _visit: &Visit) {}
+
     /// Is called after each visit of a cell of a step that is looked at, with the histogram of the
     /// f32 results.
     fn visited(
@@ -520,6 +523,7 @@ where
                 visit.passes = visit.passes.saturating_add(1);
                 name.to_mut().push_str(" again");
             }
+            self.observer.passed(&visit);
             match (seen.results, rounded) {
                 (Some(results), None) => {
                     self.observer.visited(&name, &visit, &results, seen.operands.as_ref());

@@ -166,6 +166,18 @@ fn terms() -> Markup {
                 greatest scale that fits, or it saturates, or the step is skipped." }
             dt { "Lost mass" } dd { "The share of the sum of magnitudes that underflowed, as an \
                 upper bound: many tiny elements may be little mass." }
+            dt { "Clipped mass" } dd { "The share of the sum of magnitudes that lay above the format's \
+                largest number, as an upper bound: what saturating takes away." }
+            dt { "Lost %" } dd { "In tables: the mean share of the mass that did not arrive. Of a step \
+                that reached the weights it is what underflowed and what was clipped, the mean over all visits of its \
+                gradient tensors; of a step that was skipped it is all. Skipped steps are counted over the whole run, the \
+                others at the steps that were looked at." }
+            dt { "Error %" } dd { "The norm of the difference between a weight's gradient and that of the same \
+                way back in f32, over the norm of the latter: the median over weights, probed steps and seeds, and \
+                after the dots that of the worst weight. A gradient that is not finite counts as worse than any other; a \
+                dash where that is the median. Weights \
+                and activations are the same for both, in the method's own format (bfloat16 without scaling: bfloat16; 8 \
+                bits: binary16), so that it is the error of the way back alone, and not of the way forward." }
             dt { "Window" } dd { "The scales that keep underflow within the tolerance and \
                 overflow at zero. Some tensors have none, whatever the method." }
             dt { "Kept" } dd { "Of the visits with a window, the share in which real underflow \

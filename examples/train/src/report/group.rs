@@ -2,7 +2,7 @@
 
 use crate::{
     method::FormatName,
-    results::{CellReport, Results, RunReport, TaskReport},
+    results::{CellReport, Results, RunReport, TaskReport, WeightReport},
 };
 
 use super::{
@@ -191,11 +191,23 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// Returns passes beyond one a visit, of 1,000 visits at the steps that were looked at.
+    /// Returns passes beyond one a visit, of 1,000 visits of the whole runs; none where a run did not count them.
     pub(super) fn extra_passes(&self) -> Option<f64> {
-        let [visits, ..] = self.windows();
-        let extra: u64 = self.cells().map(|cell| cell.extra_passes).sum();
-        (visits > 0).then(|| 1000.0 * extra as f64 / visits as f64)
+        let sum = |of: fn(&RunReport) -> u64| self.runs.iter().map(|run| of(run)).sum::<u64>();
+        let (visits, extra) = (sum(|run| run.visits), sum(|run| run.extra_passes));
+        let are_counted = self.runs.iter().all(|run| run.visits > 0);
+        are_counted.then(|| 1000.0 * extra as f64 / visits as f64).filter(|extra| extra.is_finite())
+    }
+
+    /// Returns the error of the weights' gradients, and that of the worst weight.
+    pub(super) fn gradient_errors(&self) -> [Option<f64>; 2] {
+        [gradient_error(&self.runs), worst_gradient_error(&self.runs)]
+    }
+
+    /// Returns the mean over runs of the share of the mass that did not arrive; none where it is not known of all.
+    pub(super) fn gone_mass(&self) -> Option<f64> {
+        let all: Option<Vec<f64>> = self.runs.iter().map(|run| run.gone_mass()).collect();
+        mean(all?.into_iter())
     }
 
     /// Returns the difference to the runs of the same seeds in another group.
@@ -207,6 +219,40 @@ impl<'a> Group<'a> {
             }
         }
         Difference::of(&differences)
+    }
+}
+
+/// Returns the median over runs, weights and probed steps of the relative L2 error of a weight's gradient.
+///
+/// A gradient without such an error, because it is not finite or that of f32 is zero, counts as worse than all others;
+/// none where that is the median, or nothing was probed.
+pub(super) fn gradient_error(runs: &[&RunReport]) -> Option<f64> {
+    median_error(runs.iter().flat_map(|run| &run.weights)).filter(|error| error.is_finite())
+}
+
+/// Returns the greatest over weights of that median of one weight.
+pub(super) fn worst_gradient_error(runs: &[&RunReport]) -> Option<f64> {
+    let weights = || runs.iter().flat_map(|run| &run.weights);
+    let names = distinct(weights().map(|weight| &weight.name));
+    let of = |name: &String| median_error(weights().filter(|weight| weight.name == *name));
+    let worst = names.into_iter().filter_map(of).max_by(f64::total_cmp);
+    worst.filter(|error| error.is_finite())
+}
+
+/// Returns the median error of some weights; infinite where that is none.
+fn median_error<'a>(weights: impl Iterator<Item = &'a WeightReport>) -> Option<f64> {
+    let errors = weights.flat_map(|weight| &weight.relative_l2);
+    median(errors.map(|error| error.unwrap_or(f64::INFINITY)).collect())
+}
+
+/// Returns the median.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        length if length % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
     }
 }
 

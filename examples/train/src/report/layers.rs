@@ -6,7 +6,7 @@ use crate::results::{CellReport, WeightReport};
 
 use super::{
     asked::Asked,
-    group::{Comparison, Group, OURS, distinct, mean, plain},
+    group::{Comparison, Group, OURS, distinct, mean, median, plain},
     heatmap::{HeatMap, Row, Shades},
     number::{share, significant},
     scales,
@@ -34,8 +34,9 @@ pub(super) fn layers(comparison: &Comparison<'_>, format: &str) -> Markup {
 }
 
 fn lost(comparison: &Comparison<'_>, format: &str) -> Markup {
-    let elements = Grid::of_cells(comparison, format, |cell| cell.underflow_real);
-    let mass = Grid::of_cells(comparison, format, |cell| cell.lost_mass);
+    let elements = Grid::of_cells(comparison, format, |cell| Some(cell.underflow_real));
+    let mass = Grid::of_cells(comparison, format, |cell| Some(cell.lost_mass));
+    let clipped = Grid::of_cells(comparison, format, |cell| cell.clipped_mass);
     let asked = Asked::of(comparison, format);
     html! {
         (SHARES.legend("Share lost"))
@@ -47,6 +48,12 @@ fn lost(comparison: &Comparison<'_>, format: &str) -> Markup {
             div.panel {
                 h5 { "Mass that was lost" }
                 (mass.draw("Lost mass by layer and method", SHARES))
+            }
+            @if clipped.worst(None).is_some_and(|(worst, ..)| worst > 0.0) {
+                div.panel {
+                    h5 { "Mass that was clipped" }
+                    (clipped.draw("Clipped mass by layer and method", SHARES))
+                }
             }
             div.panel {
                 h5 { "Asked against real underflow" }
@@ -92,12 +99,12 @@ impl Grid {
     fn of_cells(
         comparison: &Comparison<'_>,
         format: &str,
-        of: impl Fn(&CellReport) -> f64,
+        of: impl Fn(&CellReport) -> Option<f64>,
     ) -> Self {
         let cells = comparison.rivals_in(format).flat_map(|(group, _)| group.cells());
         let names = distinct(cells.map(|cell| cell.name.as_str()));
         let value = |group: &Group<'_>, name: &str| {
-            mean(group.cells().filter(|cell| cell.name == name && cell.visits > 0).map(&of))
+            mean(group.cells().filter(|cell| cell.name == name && cell.visits > 0).filter_map(&of))
         };
         Self::of(comparison, format, &names, value)
     }
@@ -116,7 +123,8 @@ impl Grid {
         let value = |group: &Group<'_>, name: &str| {
             let weights = group.runs.iter().flat_map(|run| &run.weights);
             let weights = weights.filter(|weight| weight.name == name);
-            median(weights.flat_map(|weight| steps(weight).iter().flatten().map(|&x| of(x))))
+            let values = weights.flat_map(|weight| steps(weight).iter().flatten().map(|&x| of(x)));
+            median(values.filter(|value| value.is_finite()).collect())
         };
         Self::of(comparison, format, &names, value)
     }
@@ -157,17 +165,6 @@ impl Grid {
             value.is_finite() && method.is_none_or(|method| method == plain(column))
         });
         chosen.max_by(|a, b| a.0.total_cmp(&b.0))
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        length if length % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
     }
 }
 

@@ -7,14 +7,19 @@ pub(super) fn percent(share: f64) -> String {
 
 /// Writes three significant digits; powers of ten from a thousandth downwards.
 pub(super) fn significant(value: f64) -> String {
+    digits(value, 3)
+}
+
+/// Writes some significant digits; powers of ten from a thousandth downwards.
+pub(super) fn digits(value: f64, count: usize) -> String {
     let magnitude = value.abs();
     if magnitude == 0.0 || !magnitude.is_finite() {
         return format!("{value}");
     }
     if !(1e-3..1e5).contains(&magnitude) {
-        return format!("{value:.2e}");
+        return format!("{value:.*e}", count - 1);
     }
-    let decimals = (2 - magnitude.log10().floor() as i32).max(0);
+    let decimals = (count as i32 - 1 - magnitude.log10().floor() as i32).max(0);
     format!("{value:.*}", decimals as usize)
 }
 
@@ -101,6 +106,10 @@ mod tests {
         ] {
             assert_eq!(significant(value), written);
         }
+        assert_eq!(
+            [0.0184, 99.6, 1.2e-4].map(|value| digits(value, 2)),
+            ["0.018", "100", "1.2e-4"]
+        );
         assert_eq!([share(0.0), share(0.001), share(2e-7)], ["none", "0.100 %", "2.00e-7"]);
         assert_eq!([count(1234), count(1_234_567)], ["1234", "1\u{202f}234\u{202f}567"]);
         assert_eq!(list(&["a", "b", "c"]), "a, b and c");

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, anyhow};
 use csv::Writer;
 
-use crate::results::{Results, RunReport};
+use crate::results::{Gone, Results, RunReport};
+
+use super::group::{gradient_error, worst_gradient_error};
 
 /// Columns that say which run a row is of.
 const KEYS: [&str; 5] = ["task", "format", "method", "period", "seed"];
@@ -44,6 +46,15 @@ fn runs(results: &Results) -> Result<Vec<u8>> {
         "recovered_steps",
         "certificates",
         "broken_promises",
+        "visits",
+        "extra_passes",
+        "underflow",
+        "lost_mass",
+        "clipped_mass",
+        "gone_mass",
+        "most_gone_mass",
+        "gradient_error",
+        "worst_gradient_error",
         "seconds",
         "stopped",
         "configuration",
@@ -54,17 +65,28 @@ fn runs(results: &Results) -> Result<Vec<u8>> {
             &run.forward_format,
             run.metric,
             run.steps_to_target,
-            run.steps,
-            run.skipped_steps,
-            run.recovered_steps,
-            run.certificates,
-            run.broken_promises,
-            run.seconds,
-            &run.stopped,
-            &run.configuration,
+            (run.steps, run.skipped_steps, run.recovered_steps),
+            (run.certificates, run.broken_promises),
+            (counted(run, run.visits), counted(run, run.extra_passes)),
+            run.underflow(),
+            of_gone(run, |gone| gone.lost_mass),
+            of_gone(run, |gone| gone.clipped_mass),
+            (run.gone_mass(), run.most_gone_mass()),
+            (gradient_error(&[run]), worst_gradient_error(&[run])),
+            (run.seconds, &run.stopped, &run.configuration),
         ))?;
     }
     finished(writer)
+}
+
+/// Returns a share of the visits that were looked at and used; none where there was none.
+fn of_gone(run: &RunReport, of: fn(&Gone) -> f64) -> Option<f64> {
+    run.gone.as_ref().filter(|gone| gone.visits > 0).map(of)
+}
+
+/// Returns a count over all visits; none where they were not counted.
+fn counted(run: &RunReport, count: u64) -> Option<u64> {
+    (run.visits > 0).then_some(count)
 }
 
 fn cells(results: &Results) -> Result<Vec<u8>> {
@@ -78,6 +100,8 @@ fn cells(results: &Results) -> Result<Vec<u8>> {
         "underflow_asked",
         "underflow_real",
         "lost_mass",
+        "clipped_mass",
+        "gone_mass",
         "subnormal",
         "overflows",
         "extra_passes",
@@ -94,7 +118,8 @@ fn cells(results: &Results) -> Result<Vec<u8>> {
                 key(run),
                 &cell.name,
                 (cell.visits, cell.windows, cell.kept, cell.window_share, cell.share_kept),
-                (cell.underflow_asked, cell.underflow_real, cell.lost_mass, cell.subnormal),
+                (cell.underflow_asked, cell.underflow_real, cell.lost_mass),
+                (cell.clipped_mass, cell.gone_mass, cell.subnormal),
                 (cell.overflows, cell.extra_passes, cell.replays, cell.measuring_passes),
                 (scales().min(), scales().max(), scales().last()),
             ))?;

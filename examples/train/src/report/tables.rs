@@ -6,13 +6,24 @@ use crate::results::RunReport;
 
 use super::{
     group::{Comparison, Group, distinct, extremes},
-    number::{count, counted, percent},
+    number::{count, counted, digits, percent, significant},
     verdict::Difference,
 };
 
 /// The columns of the table of a place.
-pub(super) const PLACE: [&str; 8] =
-    ["method", "mean", "by seed", "to f32", "by test", "extra passes", "skipped", "replayed"];
+pub(super) const PLACE: [&str; 10] = [
+    "method", "mean", "by seed", "to f32", "by test", "error %", "lost %", "extra", "skipped",
+    "replayed",
+];
+
+/// The column that a terminal has no room for: the interval beside it says nearly as much.
+pub(super) const PAGE_ONLY: usize = 2;
+
+/// What the columns of numbers are that their names do not say.
+pub(super) const COLUMNS: &str = "error: the relative L2 error of a weight's gradient, against the same way back in f32 from \
+    the same activations, the median over weights and probed steps, and that of the worst weight. lost: the share of the gradients' mass that underflowed or \
+    was clipped, or all of it where a step was skipped, the mean over steps. extra: passes beyond one a visit, per 1000 \
+    visits.";
 
 /// Tells whether a column of such a table holds words.
 pub(super) const fn is_text(column: usize) -> bool {
@@ -20,7 +31,7 @@ pub(super) const fn is_text(column: usize) -> bool {
 }
 
 /// Returns the row of a method in such a table.
-pub(super) fn place_row(comparison: &Comparison<'_>, group: &Group<'_>) -> [String; 8] {
+pub(super) fn place_row(comparison: &Comparison<'_>, group: &Group<'_>) -> [String; 10] {
     let spread = extremes(group.metrics()).filter(|_| group.runs.len() > 1);
     let spread = spread.map(|(low, high)| format!("{}..{}", percent(low), percent(high)));
     let difference = comparison.difference(group).map(to_baseline);
@@ -36,10 +47,29 @@ pub(super) fn place_row(comparison: &Comparison<'_>, group: &Group<'_>) -> [Stri
         spread.unwrap_or_else(none),
         difference.unwrap_or_else(none),
         word,
-        group.extra_passes().map_or_else(none, |extra| format!("{extra:.1}")),
+        errors(group.gradient_errors()).unwrap_or_else(none),
+        group.gone_mass().map_or_else(none, in_percent),
+        group.extra_passes().map_or_else(none, few),
         count(group.skipped()),
         count(group.recovered()),
     ]
+}
+
+/// Writes the median and the greatest error in per cent; nothing where there is no median.
+fn errors([median, worst]: [Option<f64>; 2]) -> Option<String> {
+    let written = |error: f64| digits(100.0 * error, 2);
+    let (median, worst) = (written(median?), worst.map_or("\u{2013}".into(), written));
+    Some(if median == worst { median } else { format!("{median}..{worst}") })
+}
+
+/// Writes a share in per cent with three digits, of any size.
+fn in_percent(share: f64) -> String {
+    if share < 1e-8 && share > 0.0 { "<1e-6".into() } else { significant(100.0 * share) }
+}
+
+/// Writes a number with one decimal, and as less than that what would be rounded to zero.
+fn few(number: f64) -> String {
+    if number > 0.0 && number < 0.05 { "<0.1".into() } else { format!("{number:.1}") }
 }
 
 /// Writes a difference with its interval.
@@ -56,8 +86,9 @@ pub(super) fn places(comparison: &Comparison<'_>) -> Markup {
     html! {
         p {
             "At the end: " (comparison.task.metric) " in per cent, mean and range over seeds; the mean \
-                difference to f32 in points with its 95 % interval; passes beyond one a visit, of 1000 visits at \
-                the steps that were looked at; steps that were skipped, and visits that were replayed."
+                difference to f32 in points with its 95 % interval; the error of the weights' gradients and the \
+                mass that was lost, in per cent (see " a href="#terms" { "the terms" } "); passes beyond one a visit, per 1000 visits of \
+                the whole runs; steps that were skipped, and visits that were replayed."
         }
         div.scroll tabindex="0" {
             table.place aria-label={ "What came out in " (comparison.task.name) } {

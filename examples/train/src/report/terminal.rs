@@ -26,14 +26,16 @@ pub fn print_place(results: &Results, task: &str, format: &str) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(tables::PLACE);
-    for (index, column) in table.column_iter_mut().enumerate() {
+    let shown = (0..tables::PLACE.len()).filter(|&index| index != tables::PAGE_ONLY);
+    table.set_header(shown.clone().map(|index| tables::PLACE[index]));
+    for (column, index) in table.column_iter_mut().zip(shown.clone()) {
         if !tables::is_text(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     for group in groups {
-        table.add_row(tables::place_row(comparison, group).map(|cell| ascii(&cell)));
+        let row = tables::place_row(comparison, group);
+        table.add_row(shown.clone().map(|index| ascii(&row[index])));
     }
     format!("\n{task} in {format}: test {} in per cent\n{table}", comparison.task.metric)
 }
@@ -42,8 +44,9 @@ pub fn print_place(results: &Results, task: &str, format: &str) -> String {
 pub fn print_summary(results: &Results) -> String {
     let comparisons = Comparison::all(results);
     let mut printed = format!("\n{}\n", ascii(&wrapped(&meaning())));
+    // Writing into a string cannot fail, here and below.
+    let _ = writeln!(printed, "{}", wrapped(tables::COLUMNS));
     for method in distinct(comparisons.iter().flat_map(|c| c.rivals().map(|(method, _)| method))) {
-        // Writing into a string cannot fail, here and below.
         let _ = writeln!(printed, "  {method}: {}", words(&comparisons, method));
     }
     printed

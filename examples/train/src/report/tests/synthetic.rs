@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::results::{CellReport, Point, Results, RunReport, TaskReport, WeightReport};
+use crate::results::{CellReport, Gone, Point, Results, RunReport, TaskReport, WeightReport};
 
 pub(super) const FORMATS: [&str; 4] = ["binary16", "binary16-flushing", "e5m2", "e4m3"];
 const METHODS: [&str; 8] =
@@ -96,9 +96,12 @@ impl Maker<'_> {
             recovered_steps: if method == "measured" { random.random_range(0..5) } else { 0 },
             certificates: 20 * self.names().len() as u64,
             broken_promises: if method == "measured" { 3 } else { 0 },
+            visits: steps * self.names().len() as u64,
+            extra_passes: if method == "measured" { steps } else { 0 },
             seconds: random.random_range(4.0..5.0) * if method == "f32" { 1.0 } else { 1.4 },
             stopped: stops.then(|| "overflow in head at scale 2^20".into()),
             curve: curve(metric, steps, stops, random),
+            gone: Some(gone(method, format)),
             cells: self.cells(method, format, &sampled, random),
             sampled_steps: sampled,
             weights: self.weights(method, format, probed.len(), random),
@@ -149,6 +152,8 @@ impl Maker<'_> {
                 underflow_asked: 0.001,
                 underflow_real: real,
                 lost_mass: real * real.sqrt(),
+                gone_mass: Some(real * real.sqrt()),
+                clipped_mass: Some(if method == "fixed:20" { 0.1 } else { 0.0 }),
                 subnormal: real * 3.0,
                 overflows: u64::from(method == "fixed:20"),
                 extra_passes: if method == "measured" { 5 } else { 0 },
@@ -184,6 +189,12 @@ impl Maker<'_> {
         });
         weights.collect()
     }
+}
+
+fn gone(method: &str, format: &str) -> Gone {
+    let underflow = if method == "f32" { 0.0 } else { underflow(method, format, 0.5) };
+    let clipped_mass = if method == "fixed:20" { 0.1 } else { 0.0 };
+    Gone { visits: 1000, underflow, lost_mass: underflow * underflow.sqrt(), clipped_mass }
 }
 
 fn underflow(method: &str, format: &str, depth: f64) -> f64 {
