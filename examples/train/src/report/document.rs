@@ -9,6 +9,7 @@ use super::{
     gap::gap,
     group::Comparison,
     layers,
+    lost::lost,
     number::{count, counted, percent},
     outcome,
     overview::overview,
@@ -22,6 +23,7 @@ pub(super) const STYLE: &str = include_str!("style.css");
 /// Writes the whole page.
 pub(super) fn page(results: &Results) -> Markup {
     let comparisons = Comparison::all(results);
+    let lost = lost(&comparisons);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -43,11 +45,14 @@ pub(super) fn page(results: &Results) -> Markup {
                 }
                 (overview(&comparisons))
                 (gap(&comparisons))
-                (contents(&comparisons))
+                (contents(&comparisons, lost.is_some()))
                 main {
                     section #summary {
                         h2 { "What happened" }
                         (summary::summary(results, &comparisons))
+                    }
+                    @if let Some(lost) = &lost {
+                        section #lost { h2 { (LOST) } (lost) }
                     }
                     section #terms { h2 { "The terms" } (terms()) }
                     @for (index, comparison) in comparisons.iter().enumerate() {
@@ -74,11 +79,15 @@ fn patterns() -> Markup {
     }
 }
 
-fn contents(comparisons: &[Comparison<'_>]) -> Markup {
+/// The heading of accuracy over what is lost.
+const LOST: &str = "Does it cost anything to lose some?";
+
+fn contents(comparisons: &[Comparison<'_>], has_lost: bool) -> Markup {
     html! {
         nav aria-label="Contents" {
             ul {
                 li { a href="#summary" { "What happened" } }
+                @if has_lost { li { a href="#lost" { (LOST) } } }
                 li { a href="#terms" { "The terms" } }
                 @for (index, comparison) in comparisons.iter().enumerate() {
                     li {

@@ -1,14 +1,14 @@
 //! Accuracy over the gap between two losses: tasks that differ in nothing but a number at the end of their names.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::{
+    alone::Sheet,
     axis::Axis,
-    document::STYLE,
     group::{Comparison, Group, distinct},
-    lines::{Lines, Place, Series},
+    lines::{self, Lines, Place, Series},
     number::percent,
-    palette::{Look, style},
+    palette::Look,
     svg,
 };
 
@@ -42,30 +42,18 @@ pub(super) fn gap(comparisons: &[Comparison<'_>]) -> Markup {
 
 /// Returns the same pictures as one that needs no page, for each family with its name.
 pub(super) fn alone(comparisons: &[Comparison<'_>]) -> Vec<(String, String)> {
-    const PITCH: f64 = 232.0;
     let drawn = families(comparisons).into_iter().map(|family| {
-        let panels = panels(&family);
-        let (columns, rows) = (2, panels.len().div_ceil(2));
-        let (width, height) = (columns as f64 * (svg::WIDTH + 20.0), 24.0 + rows as f64 * PITCH);
-        let looks = looks(&family);
-        let picture = html! {
-            svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {width} {height}"))
-                role="img" aria-label=(format!("Accuracy over the gap of {}", family.name)) {
-                style { (PreEscaped(STYLE)) (PreEscaped(style())) "svg{background:var(--page)}" }
-                @for (nth, (method, look)) in looks.iter().enumerate() {
-                    @let x = 10.0 + 100.0 * nth as f64;
-                    svg x=(x) y="4" width="30" height="12" { (svg::sample(*look)) }
-                    (svg::text(x + 34.0, 14.0, "tick", method))
-                }
-                @for (nth, (format, lines)) in panels.iter().enumerate() {
-                    @let x = (nth % columns) as f64 * (svg::WIDTH + 20.0);
-                    @let y = 24.0 + (nth / columns) as f64 * PITCH;
-                    (svg::text(x + 36.0, y + 12.0, "tick", format))
-                    svg x=(x) y=(y + 16.0) width=(svg::WIDTH) height=(PITCH - 24.0) { (lines) }
-                }
-            }
+        let legend = looks(&family).into_iter().map(|(method, look)| (svg::sample(look), method));
+        let sheet = Sheet {
+            label: format!("Accuracy over the gap of {}", family.name),
+            legends: vec![legend.collect()],
+            panels: panels(&family),
+            columns: 2,
+            height: lines::HEIGHT,
+            text: Vec::new(),
         };
-        (family.name, picture.into_string())
+        let picture = sheet.draw();
+        (family.name, picture)
     });
     drawn.collect()
 }

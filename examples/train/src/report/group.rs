@@ -116,6 +116,14 @@ impl<'a> Comparison<'a> {
         self.rivals().filter_map(move |(method, look)| Some((self.group(method, format)?, look)))
     }
 
+    /// Returns every group but that of f32 once, in the order of the runs.
+    pub(super) fn groups_beside_f32(&self) -> impl Iterator<Item = (&Group<'a>, Look)> {
+        self.groups.iter().filter(|group| group.method != BASELINE).filter_map(|group| {
+            let place = self.methods.iter().position(|method| *method == group.method)?;
+            Some((group, self.looks[place]))
+        })
+    }
+
     /// Returns the groups that a table of a format has: that of f32 and the rivals.
     pub(super) fn in_format(&self, format: &str) -> Vec<&Group<'a>> {
         self.methods.iter().filter_map(|method| self.group(method, format)).collect()

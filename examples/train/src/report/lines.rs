@@ -15,6 +15,8 @@ const LEFT: f64 = 36.0;
 const RIGHT: f64 = 294.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 172.0;
+/// Of the whole picture.
+pub(super) const HEIGHT: f64 = BOTTOM + 31.0;
 
 /// A step, and a value where it is finite.
 pub(super) type Place = (f64, Option<f64>);
@@ -51,7 +53,7 @@ impl Lines<'_> {
             @for series in &self.series { (self.series(series)) }
             (svg::text(RIGHT, BOTTOM + 26.0, "tick end", self.across))
         };
-        svg::picture(&self.label, BOTTOM + 31.0, &body)
+        svg::picture(&self.label, HEIGHT, &body)
     }
 
     fn series(&self, series: &Series) -> Markup {

@@ -15,6 +15,7 @@
 //! only colours; that of `kuva` has no view box, and its heat maps have no logarithmic colours and
 //! no way to show that a value is missing.
 
+mod alone;
 mod asked;
 mod axis;
 mod command;
@@ -27,11 +28,13 @@ mod group;
 mod heatmap;
 mod layers;
 mod lines;
+mod lost;
 mod number;
 mod outcome;
 mod overview;
 mod palette;
 mod scales;
+mod scatter;
 mod sheets;
 mod stored;
 mod strip;
@@ -60,8 +63,15 @@ use crate::{
 };
 
 /// The files of a report.
-const FILES: [&str; 6] =
-    ["results.json", "runs.csv", "cells.csv", "curves.csv", "weights.csv", "index.html"];
+const FILES: [&str; 7] = [
+    "results.json",
+    "runs.csv",
+    "cells.csv",
+    "curves.csv",
+    "weights.csv",
+    "index.html",
+    "lost.svg",
+];
 
 /// Refuses a folder that could not be written to before minutes are spent on its contents.
 ///
@@ -74,7 +84,8 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 }
 
 /// Writes `results.json`, `runs.csv`, `cells.csv`, `curves.csv`, `weights.csv` and `index.html`
-/// into a folder, each of them whole or not at all; and a picture for each family of tasks that differ in a number only.
+/// into a folder, each of them whole or not at all; `lost.svg`, the picture of what it costs to lose a part of the
+/// gradients, where that is known; and a picture for each family of tasks that differ in a number only.
 ///
 /// # Errors
 ///
@@ -89,7 +100,11 @@ pub fn write(folder: &Path, results: &Results) -> Result<()> {
         write_whole(&folder.join(name), &sheet)?;
     }
     write_whole(&folder.join("index.html"), document::page(results).into_string().as_bytes())?;
-    for (name, picture) in gap::alone(&group::Comparison::all(results)) {
+    let comparisons = group::Comparison::all(results);
+    if let Some(picture) = lost::alone(&comparisons) {
+        write_whole(&folder.join("lost.svg"), picture.as_bytes())?;
+    }
+    for (name, picture) in gap::alone(&comparisons) {
         write_whole(&folder.join(format!("{name}.svg")), picture.as_bytes())?;
     }
     ensure!(

@@ -76,6 +76,15 @@ pub(super) fn sample(look: Look) -> Markup {
     }
 }
 
+/// Draws a sample of a mark alone, for legends of colours or of shapes.
+pub(super) fn spot(look: Look) -> Markup {
+    html! {
+        svg.sample.(look.class) viewBox="0 0 30 12" aria-hidden="true" {
+            path.solid d=(look.mark.path(20.0, 6.0, 4.0)) {}
+        }
+    }
+}
+
 /// Lists methods with their lines and marks.
 pub(super) fn legend<'a>(methods: impl Iterator<Item = (&'a str, Look)>) -> Markup {
     html! {

@@ -22,7 +22,15 @@ fn every_file_is_written_and_json_comes_back_bit_for_bit() {
     names.sort();
     assert_eq!(
         names,
-        ["cells.csv", "curves.csv", "index.html", "results.json", "runs.csv", "weights.csv"]
+        [
+            "cells.csv",
+            "curves.csv",
+            "index.html",
+            "lost.svg",
+            "results.json",
+            "runs.csv",
+            "weights.csv",
+        ]
     );
     let again = read(&folder.join("results.json")).unwrap();
     assert_eq!(again, results);
@@ -139,7 +147,7 @@ fn a_number_that_is_not_finite_is_said_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let error = write(folder.path(), &results).unwrap_err().to_string();
     assert!(error.contains("not finite"), "{error}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 7);
 }
 
 #[test]

@@ -3,4 +3,5 @@
 mod figures;
 mod files;
 mod gap;
+mod lost;
 mod synthetic;
