@@ -114,7 +114,12 @@ impl Dataset for Noise {
     }
 
     fn test(&self, _: Range<usize>) -> Batch {
-        Batch { inputs: Inputs::Images(Vec::new()), labels: Vec::new(), samples: 0 }
+        Batch {
+            inputs: Inputs::Images(Vec::new()),
+            labels: Vec::new(),
+            quantities: Vec::new(),
+            samples: 0,
+        }
     }
 }
 

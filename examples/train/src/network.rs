@@ -47,7 +47,7 @@ pub struct Mode {
 
 /// What a network says of some samples.
 pub struct Outputs<D: Memory> {
-    /// A row per label.
+    /// A row per label; the quantity of each sample, where no class is learnt.
     pub logits: Tensor<D, f32>,
     /// A quantity per sample, of a network that learns one.
     pub quantity: Option<Tensor<D, f32>>,
@@ -153,7 +153,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// Computes the loss of some outputs and its gradients, in units of the task; `weights` has one weight per
     /// class, or is empty.
     ///
-    /// A quantity adds its mean squared error.
+    /// A quantity beside the classes adds its mean squared error; one alone has no other loss.
     ///
     /// # Errors
     ///
@@ -165,6 +165,13 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         weights: &[f32],
         units: Units,
     ) -> Result<(LossSum, Outputs<D>)> {
+        if !batch.quantities.is_empty() {
+            let (log2, wanted) = (units.classes, &batch.quantities);
+            let (loss, gradient) = self.squared_error(&outputs.logits, wanted, log2)?;
+            let (weight, rows) = (batch.samples as f64, batch.samples as u64);
+            let sum = LossSum { loss: loss * weight, weight, rows, correct: 0 };
+            return Ok((sum, Outputs { logits: gradient, quantity: None }));
+        }
         let (logits, labels) = (&outputs.logits, &batch.labels[..]);
         let (device, classes) = (&mut self.device, self.classes as u32);
         let labelled = labels.iter().filter(|&&label| label < classes).count();
@@ -190,18 +197,46 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         }
         let quantity = match (&outputs.quantity, &batch.inputs) {
             (Some(found), Inputs::Images(images)) => {
-                let mut values = vec![0.0; found.shape().elements()];
-                device.read(found.view(), &mut values)?;
-                let loss = squared_error(&mut values, &quantities(images, batch.samples));
+                let wanted = quantities(images, batch.samples);
+                let (loss, gradient) = self.squared_error(found, &wanted, units.quantity)?;
                 sum.loss += sum.weight * loss * f64::from(units.quantity - units.common).exp2();
-                times(&mut values, units.quantity);
-                let mut gradient = Tensor::zeroed(device, found.shape())?;
-                device.write(&values, gradient.view_mut())?;
                 Some(gradient)
             }
             _ => None,
         };
         Ok((sum, Outputs { logits: gradient, quantity }))
+    }
+
+    /// Returns the mean squared error of some predictions, and its gradient times `2^log2`.
+    fn squared_error(
+        &mut self,
+        found: &Tensor<D, f32>,
+        wanted: &[f32],
+        log2: i32,
+    ) -> Result<(f64, Tensor<D, f32>)> {
+        let mut values = self.read(found)?;
+        let loss = squared_error(&mut values, wanted);
+        times(&mut values, log2);
+        let mut gradient = Tensor::zeroed(&mut self.device, found.shape())?;
+        self.device.write(&values, gradient.view_mut())?;
+        Ok((loss, gradient))
+    }
+
+    /// Returns what some outputs say of the quantity of each sample, and the true ones; none where no quantity is learnt.
+    pub fn quantities(
+        &mut self,
+        outputs: &Outputs<D>,
+        batch: &Batch,
+    ) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        Ok(match (&outputs.quantity, &batch.inputs) {
+            _ if !batch.quantities.is_empty() => {
+                Some((self.read(&outputs.logits)?, batch.quantities.clone()))
+            }
+            (Some(found), Inputs::Images(images)) => {
+                Some((self.read(found)?, quantities(images, batch.samples)))
+            }
+            _ => None,
+        })
     }
 
     /// Takes the gradients of the losses, in f32 and unscaled, back through the network; fills the

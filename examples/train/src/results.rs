@@ -48,7 +48,7 @@ pub struct TaskReport {
     pub parameters: u64,
     /// The data set, in words.
     pub data: String,
-    /// What is measured on the test samples, from 0 to 1: "accuracy" or "mean IoU".
+    /// What is measured on the test samples, from 0 to 1: "accuracy", "mean IoU" or "explained variance".
     pub metric: String,
     /// The metric that `steps_to_target` waits for.
     pub target: f64,
@@ -97,6 +97,9 @@ pub struct RunReport {
     pub extra_passes: u64,
     /// Wall-clock time of the training steps, the counting for this report included.
     pub seconds: f64,
+    /// How well a quantity is predicted at the end, where the task has one: beside the classes, or alone.
+    #[serde(default)]
+    pub quantity: Option<QuantityReport>,
     /// Why the run ended before its last step.
     pub stopped: Option<String>,
     /// The way there.
@@ -187,6 +190,34 @@ impl Gone {
     /// Returns an upper bound of the mean share of the sum of magnitudes that underflowed or was clipped.
     pub fn mass(&self) -> f64 {
         (self.lost_mass + self.clipped_mass).min(1.0)
+    }
+}
+
+/// How well a quantity is predicted on the test samples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuantityReport {
+    /// 1 minus the sum of the squared errors over that of the squared deviations of the true quantities from their mean:
+    /// 1 is perfect, 0 no better than their mean, less is worse. None where a prediction is not finite, or the true
+    /// quantities are all the same.
+    pub explained_variance: Option<f64>,
+    /// The mean prediction minus the mean of the true quantities, over what `relative_to` names: −0.1 of the mean is
+    /// a tenth too little. None where a prediction is not finite, or what it is relative to is zero.
+    pub bias: Option<f64>,
+    /// [`MEAN`](Self::MEAN) of the true quantities where all of them are positive; else their
+    /// [`DEVIATION`](Self::DEVIATION), since a mean may be near zero. Empty where the network is lost.
+    pub relative_to: String,
+}
+
+impl QuantityReport {
+    /// What a bias is relative to where all quantities are positive.
+    pub const MEAN: &'static str = "mean";
+    /// What a bias is relative to otherwise.
+    pub const DEVIATION: &'static str = "standard deviation";
+
+    /// Returns the explained variance as a metric, from 0 to 1: what is no better than the mean counts as 0, as does
+    /// what is not defined.
+    pub fn metric(&self) -> f64 {
+        self.explained_variance.unwrap_or(0.0).clamp(0.0, 1.0)
     }
 }
 

@@ -40,15 +40,17 @@ impl Task {
     pub const NAMES: [&'static str; 4] =
         ["digits-resnet", "scenes-segnet", "text-transformer", "digits-mlp"];
 
-    /// The names of what is built in to break one scale for all tensors: the same networks and samples, with a loss
-    /// whose size is another.
-    pub const STRESSED: [&'static str; 6] = [
+    /// The names of what is built in to break one scale for all tensors or for all steps: losses of another size, or far
+    /// apart; as many steps as dynamic scaling needs to grow; single batches whose gradient is a thousand times the usual.
+    pub const STRESSED: [&'static str; 8] = [
         "scenes-megapixel",
         "text-growing",
         "digits-units-N",
         "digits-units-N-normalised",
         "digits-towers-N",
         "digits-towers-N-normalised",
+        "digits-long-N",
+        "customers-mlp",
     ];
 
     /// Returns the task with another network for the same samples.
@@ -57,8 +59,9 @@ impl Task {
     ///
     /// The network is for samples of another kind.
     pub fn with_model(mut self, model: Model) -> Result<Self> {
+        let is_mlp = matches!(model, Model::Mlp { .. });
         ensure!(
-            wanted(&model) == self.wanted,
+            wanted(&model) == self.wanted || self.wanted == Wanted::Customers && is_mlp,
             "{model} does not learn what {} is about",
             self.name
         );
@@ -78,6 +81,11 @@ impl Task {
             data.warp.get_or_insert(0.0);
         }
         data.source(self.wanted).open()
+    }
+
+    /// Tells whether a quantity is learnt, beside the classes or alone.
+    pub fn has_quantity(&self) -> bool {
+        self.wanted == Wanted::Customers || matches!(self.model, Model::Twin(_))
     }
 
     /// Describes the task for reports.
@@ -188,16 +196,35 @@ impl FromStr for Task {
                 let unit = Unit { doubling: Some(1), ..Unit::default() };
                 "text-transformer".parse::<Self>()?.stressed(name, unit)
             }
-            _ if name.starts_with("digits-units-") || name.starts_with("digits-towers-") => {
+            "customers-mlp" => {
+                // Momentum, and no clipping: what divides gradients by their size or clips them takes the largest
+                // customers for less than they are, in f32 as well.
+                let schedule = Schedule {
+                    // Nobody is met twice: there is nothing to learn by heart.
+                    epochs: 1,
+                    batch: 32,
+                    learning_rate: 3e-4,
+                    warm_up: 50,
+                    target: 0.75,
+                    ..SCHEDULE
+                };
+                let task = Self::named(name, Model::Mlp { hidden: 64 }, schedule);
+                Self { wanted: Wanted::Customers, ..task }
+            }
+            _ if ["digits-units-", "digits-towers-", "digits-long-"]
+                .iter()
+                .any(|kind| name.starts_with(kind)) =>
+            {
                 let plain = name.strip_suffix("-normalised");
                 let (kind, gap) = plain.unwrap_or(name).rsplit_once('-').unwrap_or_default();
                 let gap = gap.parse().ok().filter(|gap| (0..=60).contains(gap));
                 let gap = gap.with_context(|| {
                     format!("the N of \"{name}\" is no whole number of binades from 0 to 60")
                 })?;
-                let model = Model::Twin(Twin { hidden: 128, shared: kind == "digits-units" });
+                let model = Model::Twin(Twin { hidden: 128, shared: kind != "digits-towers" });
                 let schedule = Schedule {
-                    epochs: 40,
+                    // More than 20,000 steps: ten times those after which dynamic scaling tries a larger scale.
+                    epochs: if kind == "digits-long" { 960 } else { 40 },
                     learning_rate: 2e-3,
                     warm_up: 20,
                     optimizer: Optimizer::ADAMW,

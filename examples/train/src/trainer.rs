@@ -26,13 +26,13 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     checkpoint::Checkpoint,
-    data::{Batch, Dataset, Score, View},
+    data::{Batch, Dataset, Judged, Quantities, Score, View},
     layer::{Diverged, Machine, Observer, Scaler},
     method::{FormatName, Method},
     network::{Mode, Network, Saved, mean_loss},
     observe::Samples,
     probe::{Reference, compare},
-    results::{Point, RunReport, WeightReport},
+    results::{Point, QuantityReport, RunReport, WeightReport},
     sizes::first_sizes,
     task::Task,
     unit::Units,
@@ -68,9 +68,14 @@ pub struct Looks {
     pub samples: u64,
     /// Steps whose gradients are compared with f32; evenly spread.
     pub probes: u64,
-    /// Evaluations on the test samples; evenly spread, the last at the end.
+    /// Evaluations on the test samples; evenly spread, the last at the end. A run of [`LONG`] steps or more is
+    /// evaluated more often until it reaches its target.
     pub evaluations: u64,
 }
+
+/// Steps from which on a run is a long one: it is evaluated as well whenever the steps have grown by a 64th since the
+/// evaluation before, until it reaches its target, so that the step at which it does is known to 1.6 per cent.
+pub const LONG: u64 = 10_000;
 
 /// A run under way, with weights and activations in `W` and gradients in `G`.
 pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
@@ -347,7 +352,13 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     ///
     /// As [`train_step`](Self::train_step); a network of whose logits none is finite is lost too.
     pub fn evaluate(&mut self) -> Result<f64> {
+        self.judge().map(|(metric, _)| metric)
+    }
+
+    /// Returns the task's metric on the test samples, and what is to be said of a quantity.
+    fn judge(&mut self) -> Result<(f64, Option<QuantityReport>)> {
         self.network.refresh()?;
+        let mut quantities = Quantities::default();
         let mut score = Score::new(self.dataset.classes(), self.dataset.judged());
         let samples = self.dataset.test_samples();
         let mut is_lost = samples > 0;
@@ -357,11 +368,18 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             let outputs = self.network.forward(&batch.inputs, Mode::default())?;
             let logits = self.network.read(&outputs.logits)?;
             is_lost &= logits.iter().all(|x| !x.is_finite());
-            score.add(&logits, &batch.labels);
+            if let Some((found, truth)) = self.network.quantities(&outputs, &batch)? {
+                quantities.add(&found, &truth);
+            }
+            if self.dataset.judged() != Judged::Quantity {
+                score.add(&logits, &batch.labels);
+            }
         }
-        match is_lost {
-            true => Err(diverged("the logits")),
-            false => Ok(score.value()),
+        let quantity = quantities.report();
+        match (&quantity, self.dataset.judged()) {
+            _ if is_lost => Err(diverged("the logits")),
+            (Some(report), Judged::Quantity) => Ok((report.metric(), quantity)),
+            _ => Ok((score.value(), quantity)),
         }
     }
 
@@ -428,7 +446,9 @@ where
             report.seconds += start.elapsed().as_secs_f64();
             losses.push(stepped.loss);
             report.stopped = stop(stepped.verdict, step);
-            if spread(step, last, looks.evaluations) || report.stopped.is_some() {
+            let is_due =
+                spread(step, last, looks.evaluations) || is_due_as_well(&report, step + 1, last);
+            if is_due || report.stopped.is_some() {
                 let loss = losses.iter().sum::<f64>() / losses.len() as f64;
                 losses.clear();
                 self.evaluate_into(&mut report, Some(loss).filter(|loss| loss.is_finite()))?;
@@ -447,11 +467,13 @@ where
     /// Evaluates, and appends a point to the curve; a network that is lost predicts nothing.
     fn evaluate_into(&mut self, report: &mut RunReport, loss: Option<f64>) -> Result<()> {
         let step = self.step;
-        let metric = self.evaluate().or_else(|error| {
+        let (metric, quantity) = self.judge().or_else(|error| {
             let reason = lost(error)?;
             report.stopped.get_or_insert(format!("after {step} steps: {reason}"));
-            Ok::<_, anyhow::Error>(0.0)
+            let quantity = self.task.has_quantity().then(QuantityReport::default);
+            Ok::<_, anyhow::Error>((0.0, quantity))
         })?;
+        report.quantity = quantity;
         report.curve.push(Point { step, loss, metric });
         report.metric = metric;
         if metric >= self.task.schedule.target {
@@ -522,6 +544,12 @@ fn spread(step: u64, steps: u64, count: u64) -> bool {
     (step + 1) * count / steps > step * count / steps
 }
 
+/// Tells whether a long run is evaluated after this many steps of `steps`, wherever else it is.
+fn is_due_as_well(report: &RunReport, done: u64, steps: u64) -> bool {
+    let before = report.curve.last().map_or(0, |point| point.step);
+    steps >= LONG && report.steps_to_target.is_none() && done - before >= (before / 64).max(1)
+}
+
 /// Returns why training cannot go on, if it cannot.
 fn stop(verdict: Verdict, step: u64) -> Option<String> {
     match verdict {
@@ -559,6 +587,27 @@ mod tests {
             assert_eq!(chosen.last(), Some(&(steps - 1)));
         }
         assert!((0..10).all(|step| !spread(step, 10, 0)));
+    }
+
+    /// The step at which a long run reaches its target is known to a 64th, one way or the other.
+    #[test]
+    fn a_long_run_is_looked_at_until_it_reaches_its_target() {
+        let mut report = RunReport::default();
+        let mut evaluated = Vec::new();
+        for done in 1..=LONG {
+            if is_due_as_well(&report, done, LONG) {
+                report.curve.push(Point { step: done, ..Point::default() });
+                evaluated.push(done);
+            }
+        }
+        for pair in evaluated.windows(2) {
+            assert!(64 * (pair[1] - pair[0]) <= pair[0].max(64), "{pair:?}");
+        }
+        assert!((300..500).contains(&evaluated.len()), "{}", evaluated.len());
+        report.steps_to_target = Some(500);
+        assert!(!is_due_as_well(&report, LONG, LONG));
+        report.steps_to_target = None;
+        assert!(!is_due_as_well(&report, LONG - 1, LONG - 1));
     }
 
     /// What ends a run is asked before each step, and no more when all is done.

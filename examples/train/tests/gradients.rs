@@ -27,6 +27,7 @@ struct Case {
     network: Reference,
     inputs: Inputs,
     labels: Vec<u32>,
+    quantities: Vec<f32>,
     weights: Vec<f32>,
 }
 
@@ -36,7 +37,12 @@ const MODE: Mode = Mode { training: true, noise: Noise { seed: 7, stream: 3 }, n
 const UNITS: Units = Units { classes: 0, quantity: 3, common: 0 };
 
 fn batch(inputs: &Inputs, labels: &[u32]) -> Batch {
-    Batch { inputs: inputs.clone(), labels: labels.to_vec(), samples: labels.len() }
+    Batch {
+        inputs: inputs.clone(),
+        labels: labels.to_vec(),
+        quantities: Vec::new(),
+        samples: labels.len(),
+    }
 }
 
 impl Case {
@@ -57,7 +63,8 @@ impl Case {
         let labels = if model.is_per_pixel() { samples * height * width } else { samples };
         let labels = (0..labels).map(|_| generator.random_range(0..classes as u32)).collect();
         let weights = (0..classes).map(|class| 0.5 + class as f32).collect();
-        Self { network: network.unwrap(), inputs: Inputs::Images(values), labels, weights }
+        let (network, inputs) = (network.unwrap(), Inputs::Images(values));
+        Self { network, inputs, labels, quantities: Vec::new(), weights }
     }
 
     fn tokens(model: Model) -> Self {
@@ -76,13 +83,18 @@ impl Case {
         };
         let (tokens, labels) = (draw(), draw());
         let inputs = Inputs::Tokens(tokens);
-        Self { network: network.unwrap(), inputs, labels, weights: Vec::new() }
+        let (network, weights) = (network.unwrap(), Vec::new());
+        Self { network, inputs, labels, quantities: Vec::new(), weights }
+    }
+
+    fn batch(&self) -> Batch {
+        Batch { quantities: self.quantities.clone(), ..batch(&self.inputs, &self.labels) }
     }
 
     fn loss(&mut self) -> f64 {
         self.network.refresh().unwrap();
         let outputs = self.network.forward(&self.inputs, MODE).unwrap();
-        let batch = batch(&self.inputs, &self.labels);
+        let batch = self.batch();
         self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap().0.mean()
     }
 
@@ -93,7 +105,7 @@ impl Case {
         let mut scaler = Box::new(Scaler::new(config));
         self.network.refresh().unwrap();
         let outputs = self.network.forward(&self.inputs, MODE).unwrap();
-        let batch = batch(&self.inputs, &self.labels);
+        let batch = self.batch();
         let (_, gradients) = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
         let mut step = scaler.begin();
         self.network.backward(&gradients, &mut step, &mut Ignore, 0).unwrap();
@@ -262,6 +274,14 @@ fn of_two_tasks() {
     for shared in [true, false] {
         Case::images(Model::Twin(Twin { hidden: 9, shared }), [3, 4, 1], 4).check();
     }
+}
+
+/// The squared error of a quantity alone.
+#[test]
+fn of_a_quantity() {
+    let mut case = Case::images(Model::Mlp { hidden: 9 }, [1, 1, 12], 1);
+    case.quantities = vec![0.25, -3.0, 40.0];
+    case.check();
 }
 
 #[test]

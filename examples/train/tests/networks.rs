@@ -35,7 +35,12 @@ impl Dataset for Cifar {
     }
 
     fn train(&self, _: &[usize], _: View) -> Batch {
-        Batch { inputs: Inputs::Images(Vec::new()), labels: Vec::new(), samples: 0 }
+        Batch {
+            inputs: Inputs::Images(Vec::new()),
+            labels: Vec::new(),
+            quantities: Vec::new(),
+            samples: 0,
+        }
     }
 
     fn test(&self, _: std::ops::Range<usize>) -> Batch {

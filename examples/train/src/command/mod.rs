@@ -27,7 +27,8 @@ use clap::Args;
 pub(crate) struct RunArgs {
     /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp; with a loss of another size:
     /// scenes-megapixel, text-growing; with two losses that are 2^N apart: digits-units-N, digits-towers-N, and with
-    /// -normalised behind it each is divided by its value at the first batch, rounded to a power of two.
+    /// -normalised behind it each is divided by its value at the first batch, rounded to a power of two; digits-long-N for
+    /// 20,160 steps; a quantity with a Pareto tail: customers-mlp.
     #[arg(long, default_value = "digits-resnet")]
     pub(crate) task: Task,
     /// Another network than the task's: mlp, resnetN, preresnetN (N = 6m + 2), segnet, transformer;

@@ -48,14 +48,15 @@ impl Score {
         match self.judged {
             Judged::PerSample | Judged::PerToken => "accuracy",
             Judged::PerPixel => "mean IoU",
+            Judged::Quantity => "explained variance",
         }
     }
 
     /// Returns the mean intersection over union if pixels are judged, else the accuracy; from 0 to
-    /// 1, and 0 of nothing.
+    /// 1, and 0 of nothing; a quantity has no labels to predict: [`Quantities`](super::Quantities) judges it.
     pub fn value(&self) -> f64 {
         match self.judged {
-            Judged::PerSample | Judged::PerToken => self.accuracy(),
+            Judged::PerSample | Judged::PerToken | Judged::Quantity => self.accuracy(),
             Judged::PerPixel => {
                 let of_classes: Vec<_> = self.intersections_over_unions().flatten().collect();
                 of_classes.iter().sum::<f64>() / of_classes.len().max(1) as f64

@@ -1,9 +1,10 @@
-//! What networks learn from: digits, photographs, segmentation scenes and text, and how well they did.
+//! What networks learn from: digits, photographs, segmentation scenes, text and customers, and how well they did.
 //!
 //! ```text
 //! DataArgs -> Source -> dyn Dataset -> train(chosen, View), test(range) -> Batch
 //!                                                                           |
 //!                                                     logits, labels -> Score -> accuracy, mean IoU
+//!                                   predictions, quantities -> Quantities -> explained variance, bias
 //! ```
 //!
 //! A data set keeps its samples as compactly as they came; only a [`Batch`] is f32.  Nothing here
@@ -11,11 +12,13 @@
 
 mod bytes;
 pub mod cifar;
+pub mod customers;
 pub mod digits;
 pub mod idx;
 pub mod images;
 pub mod metric;
 pub mod picture;
+pub mod quantity;
 pub mod scene;
 pub mod scenes;
 pub mod shape;
@@ -31,6 +34,7 @@ use std::ops::Range;
 use anyhow::{Result, bail, ensure};
 
 pub use metric::Score;
+pub use quantity::Quantities;
 pub use source::{DataArgs, Source, Wanted};
 pub use view::View;
 
@@ -40,7 +44,8 @@ pub const IGNORED: u32 = u32::MAX;
 /// What the samples of a batch hold, one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inputs {
-    /// Row-major, channels last, of mean 0 and variance 1 per channel over the training samples.
+    /// Row-major, channels last, of mean 0 and variance 1 per channel over the training samples; or the features of a
+    /// sample as one pixel.
     Images(Vec<f32>),
     /// Places in the vocabulary.
     Tokens(Vec<u32>),
@@ -54,12 +59,14 @@ pub struct Batch {
     /// One per image, per pixel (row-major) or per token, as [`Dataset::judged`] says; a class, or
     /// [`IGNORED`].
     pub labels: Vec<u32>,
+    /// One per sample, where a quantity is learnt instead of a class; else none.
+    pub quantities: Vec<f32>,
     /// How many samples.
     pub samples: usize,
 }
 
 impl Batch {
-    /// Checks what a network relies on: that the lengths are those of `dataset`, every value is a
+    /// Checks what a network relies on: that the lengths are those of `dataset`, every value and quantity is a
     /// number, and every token and label exists.
     ///
     /// # Errors
@@ -86,7 +93,8 @@ impl Batch {
             }
             _ => bail!("the inputs are of another kind than those of the data set"),
         }
-        self.check_labels(dataset)
+        self.check_labels(dataset)?;
+        self.check_quantities(dataset)
     }
 
     fn input_length(&self) -> usize {
@@ -94,6 +102,23 @@ impl Batch {
             Inputs::Images(values) => values.len(),
             Inputs::Tokens(tokens) => tokens.len(),
         }
+    }
+
+    fn check_quantities(&self, dataset: &dyn Dataset) -> Result<()> {
+        let expected = if dataset.judged() == Judged::Quantity { self.samples } else { 0 };
+        ensure!(
+            self.quantities.len() == expected,
+            "{} quantities are not the {expected} of {} samples",
+            self.quantities.len(),
+            self.samples
+        );
+        if let Some(at) = self.quantities.iter().position(|value| !value.is_finite()) {
+            bail!(
+                "sample {at} has the quantity {}, which is no finite number",
+                self.quantities[at]
+            );
+        }
+        Ok(())
     }
 
     fn check_labels(&self, dataset: &dyn Dataset) -> Result<()> {
@@ -153,6 +178,8 @@ pub enum Judged {
     PerPixel,
     /// Each token of a text: the label is the token that follows.
     PerToken,
+    /// A whole sample, which has a quantity and no label.
+    Quantity,
 }
 
 /// Samples to learn from, and others to be judged by.
@@ -163,7 +190,7 @@ pub trait Dataset: Sync {
     /// Returns what one sample is.
     fn input(&self) -> Input;
 
-    /// Returns the number of classes.
+    /// Returns the number of classes; 1 where a quantity is learnt.
     fn classes(&self) -> usize;
 
     /// Returns what has a label of its own.
@@ -200,6 +227,7 @@ pub trait Dataset: Sync {
         match (self.judged(), self.input()) {
             (Judged::PerPixel, Input::Image { height, width, .. }) => height * width,
             (Judged::PerToken, Input::Tokens { length, .. }) => length,
+            (Judged::Quantity, _) => 0,
             _ => 1,
         }
     }

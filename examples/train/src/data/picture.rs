@@ -45,6 +45,8 @@ impl Sheet {
         else {
             bail!("only images can be drawn, and not {}", dataset.describe());
         };
+        let is_picture = dataset.judged() != Judged::Quantity;
+        ensure!(is_picture, "only images can be drawn, and not {}", dataset.describe());
         ensure!(channels == 1 || channels == 3, "{channels} channels have no colours");
         ensure!(batch.samples > 0 && columns > 0, "there is nothing to draw");
         let mut tiles: Vec<_> = values.chunks_exact(height * width * channels).map(tones).collect();

@@ -134,7 +134,12 @@ impl Dataset for Scenes {
                 labels.push(u32::from(classes[from]));
             }
         }
-        Batch { inputs: Inputs::Images(values), labels, samples: chosen.len() }
+        Batch {
+            inputs: Inputs::Images(values),
+            labels,
+            quantities: Vec::new(),
+            samples: chosen.len(),
+        }
     }
 
     fn test(&self, range: Range<usize>) -> Batch {
@@ -144,7 +149,12 @@ impl Dataset for Scenes {
             self.normalisation.append(self.images.image(index), &mut values);
             labels.extend(self.labels(index).iter().copied().map(u32::from));
         }
-        Batch { inputs: Inputs::Images(values), labels, samples: range.len() }
+        Batch {
+            inputs: Inputs::Images(values),
+            labels,
+            quantities: Vec::new(),
+            samples: range.len(),
+        }
     }
 
     /// Median-frequency balancing, as SegNet (Badrinarayanan, Kendall and Cipolla, 2017, section 4)

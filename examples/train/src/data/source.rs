@@ -8,6 +8,7 @@ use clap::Args;
 use super::{
     Dataset,
     cifar::Cifar,
+    customers::{self, Customers},
     digits::{self, Digits},
     scenes::{self, Scenes},
     text::Text,
@@ -22,6 +23,8 @@ pub enum Wanted {
     Scenes,
     /// Characters.
     Text,
+    /// Customers with a value each.
+    Customers,
 }
 
 /// Where samples come from.
@@ -49,6 +52,8 @@ pub enum Source {
         /// Characters of a sample.
         length: usize,
     },
+    /// Generated.
+    Customers(customers::Plan),
 }
 
 impl Source {
@@ -67,6 +72,7 @@ impl Source {
             Self::Scenes(plan) => Box::new(Scenes::generate(*plan)?),
             Self::Text { file: Some(file), length } => Box::new(Text::open(file, *length)?),
             Self::Text { file: None, length } => Box::new(Text::shipped(*length)?),
+            Self::Customers(plan) => Box::new(Customers::generate(*plan)?),
         })
     }
 }
@@ -129,6 +135,7 @@ impl DataArgs {
             (Wanted::Text, ..) => {
                 Source::Text { file: self.text.clone(), length: self.text_length }
             }
+            (Wanted::Customers, ..) => Source::Customers(customers::Plan::default()),
         }
     }
 }
@@ -156,9 +163,12 @@ mod tests {
 
     #[test]
     fn without_arguments_everything_is_at_hand() {
-        for (wanted, name) in
-            [(Wanted::Images, "digits"), (Wanted::Scenes, "scenes"), (Wanted::Text, "text")]
-        {
+        for (wanted, name) in [
+            (Wanted::Images, "digits"),
+            (Wanted::Scenes, "scenes"),
+            (Wanted::Text, "text"),
+            (Wanted::Customers, "customers"),
+        ] {
             let line = "--train-scenes 2 --test-scenes 1 --scene-size 16";
             let dataset = source(line, wanted).open().unwrap();
             assert!(dataset.describe().starts_with(name), "{}", dataset.describe());

@@ -44,11 +44,21 @@ const IMAGE: Input = Input::Image { height: 1, width: 2, channels: 1 };
 const TOKENS: Input = Input::Tokens { length: 2, vocabulary: 3 };
 
 fn images(values: &[f32], labels: &[u32], samples: usize) -> Batch {
-    Batch { inputs: Inputs::Images(values.to_vec()), labels: labels.to_vec(), samples }
+    Batch {
+        inputs: Inputs::Images(values.to_vec()),
+        labels: labels.to_vec(),
+        quantities: Vec::new(),
+        samples,
+    }
 }
 
 fn tokens(tokens: &[u32], labels: &[u32]) -> Batch {
-    Batch { inputs: Inputs::Tokens(tokens.to_vec()), labels: labels.to_vec(), samples: 1 }
+    Batch {
+        inputs: Inputs::Tokens(tokens.to_vec()),
+        labels: labels.to_vec(),
+        quantities: Vec::new(),
+        samples: 1,
+    }
 }
 
 fn error(batch: &Batch, input: Input, judged: Judged) -> String {
@@ -90,4 +100,22 @@ fn what_does_not_fit_is_found() {
     assert_eq!(error(&unknown, TOKENS, Judged::PerToken), "sample 0 contains token 3 of 3");
     let other = tokens(&[1, 1], &[0]);
     assert!(error(&other, IMAGE, Judged::PerSample).contains("of another kind"));
+}
+
+#[test]
+fn every_sample_has_its_quantity_or_none_has() {
+    let whole = |quantities: &[f32]| Batch {
+        inputs: Inputs::Images(vec![0.5; 4]),
+        labels: Vec::new(),
+        quantities: quantities.to_vec(),
+        samples: 2,
+    };
+    let quantity = Tiny { input: IMAGE, judged: Judged::Quantity };
+    whole(&[1.0, -2.0]).check(&quantity).unwrap();
+    let missing = error(&whole(&[1.0]), IMAGE, Judged::Quantity);
+    assert_eq!(missing, "1 quantities are not the 2 of 2 samples");
+    let infinite = error(&whole(&[1.0, f32::INFINITY]), IMAGE, Judged::Quantity);
+    assert_eq!(infinite, "sample 1 has the quantity inf, which is no finite number");
+    let foreign = Batch { labels: vec![0, 1], ..whole(&[1.0, 2.0]) };
+    assert!(error(&foreign, IMAGE, Judged::PerSample).contains("2 quantities are not the 0"));
 }

@@ -97,6 +97,11 @@ impl<'a> Comparison<'a> {
         self.groups.iter().find(|group| group.method == method && group.format == format)
     }
 
+    /// Returns every run.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &'a RunReport> {
+        self.groups.iter().flat_map(|group| group.runs.iter().copied())
+    }
+
     /// Returns the runs in f32.
     pub(super) fn baseline(&self) -> Option<&Group<'a>> {
         self.group(BASELINE, "")

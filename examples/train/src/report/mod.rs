@@ -23,6 +23,7 @@ mod curves;
 mod decades;
 mod document;
 mod dots;
+mod further;
 mod gap;
 mod group;
 mod heatmap;

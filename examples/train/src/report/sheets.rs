@@ -56,10 +56,14 @@ fn runs(results: &Results) -> Result<Vec<u8>> {
         "gradient_error",
         "worst_gradient_error",
         "seconds",
+        "explained_variance",
+        "bias",
+        "bias_relative_to",
         "stopped",
         "configuration",
     ])?;
     for run in &results.runs {
+        let quantity = run.quantity.as_ref();
         writer.serialize((
             key(run),
             &run.forward_format,
@@ -73,7 +77,13 @@ fn runs(results: &Results) -> Result<Vec<u8>> {
             of_gone(run, |gone| gone.clipped_mass),
             (run.gone_mass(), run.most_gone_mass()),
             (gradient_error(&[run]), worst_gradient_error(&[run])),
-            (run.seconds, &run.stopped, &run.configuration),
+            run.seconds,
+            (
+                quantity.and_then(|quantity| quantity.explained_variance),
+                quantity.and_then(|quantity| quantity.bias),
+                quantity.map(|quantity| &quantity.relative_to),
+            ),
+            (&run.stopped, &run.configuration),
         ))?;
     }
     finished(writer)

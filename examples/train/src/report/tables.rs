@@ -5,13 +5,14 @@ use maud::{Markup, html};
 use crate::results::RunReport;
 
 use super::{
+    further,
     group::{Comparison, Group, distinct, extremes},
     number::{count, counted, digits, percent, significant},
     verdict::Difference,
 };
 
-/// The columns of the table of a place.
-pub(super) const PLACE: [&str; 10] = [
+/// The columns that the table of every place has.
+const PLACE: [&str; 10] = [
     "method", "mean", "by seed", "to f32", "by test", "error %", "lost %", "extra", "skipped",
     "replayed",
 ];
@@ -25,13 +26,23 @@ pub(super) const COLUMNS: &str = "error: the relative L2 error of a weight's gra
     was clipped, or all of it where a step was skipped, the mean over steps. extra: passes beyond one a visit, per 1000 \
     visits.";
 
+/// Returns the columns of the table of a place.
+pub(super) fn columns(comparison: &Comparison<'_>) -> Vec<String> {
+    PLACE.map(String::from).into_iter().chain(further::names(comparison)).collect()
+}
+
+/// Returns the row of a method in such a table.
+pub(super) fn row(comparison: &Comparison<'_>, group: &Group<'_>) -> Vec<String> {
+    place_row(comparison, group).into_iter().chain(further::cells(comparison, group)).collect()
+}
+
 /// Tells whether a column of such a table holds words.
 pub(super) const fn is_text(column: usize) -> bool {
     matches!(column, 0 | 4)
 }
 
-/// Returns the row of a method in such a table.
-pub(super) fn place_row(comparison: &Comparison<'_>, group: &Group<'_>) -> [String; 10] {
+/// Returns the cells of a method in the columns of every place.
+fn place_row(comparison: &Comparison<'_>, group: &Group<'_>) -> [String; 10] {
     let spread = extremes(group.metrics()).filter(|_| group.runs.len() > 1);
     let spread = spread.map(|(low, high)| format!("{}..{}", percent(low), percent(high)));
     let difference = comparison.difference(group).map(to_baseline);
@@ -83,23 +94,25 @@ fn to_baseline(difference: Difference) -> String {
 
 /// Writes the tables of a task, one per format.
 pub(super) fn places(comparison: &Comparison<'_>) -> Markup {
+    let columns = columns(comparison);
     html! {
         p {
             "At the end: " (comparison.task.metric) " in per cent, mean and range over seeds; the mean \
                 difference to f32 in points with its 95 % interval; the error of the weights' gradients and the \
                 mass that was lost, in per cent (see " a href="#terms" { "the terms" } "); passes beyond one a visit, per 1000 visits of \
                 the whole runs; steps that were skipped, and visits that were replayed."
+                (further::meaning(comparison))
         }
         div.scroll tabindex="0" {
             table.place aria-label={ "What came out in " (comparison.task.name) } {
                 thead { tr {
-                    @for (index, column) in PLACE.iter().enumerate() {
+                    @for (index, column) in columns.iter().enumerate() {
                         th.n[!is_text(index)] scope="col" { (column) }
                     }
                 } }
                 @for format in &comparison.formats {
                     tbody {
-                        (heading(format, PLACE.len()))
+                        (heading(format, columns.len()))
                         @for group in comparison.in_format(format) { (place_of(comparison, group)) }
                     }
                 }
@@ -112,7 +125,7 @@ fn place_of(comparison: &Comparison<'_>, group: &Group<'_>) -> Markup {
     let verdict = comparison.verdict(group);
     html! {
         tr {
-            @for (index, cell) in place_row(comparison, group).iter().enumerate() {
+            @for (index, cell) in row(comparison, group).iter().enumerate() {
                 @match index {
                     0 => th scope="row" { (cell) },
                     4 => td.(verdict.class()) { (verdict.sign()) (cell) },

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::results::Results;
 
 use super::{
+    further,
     group::{Comparison, Group, distinct},
     number::{list, percent},
     tables::{self, part},
@@ -26,18 +27,24 @@ pub fn print_place(results: &Results, task: &str, format: &str) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    let shown = (0..tables::PLACE.len()).filter(|&index| index != tables::PAGE_ONLY);
-    table.set_header(shown.clone().map(|index| tables::PLACE[index]));
+    let columns = tables::columns(comparison);
+    let shown = (0..columns.len()).filter(|&index| index != tables::PAGE_ONLY);
+    table.set_header(shown.clone().map(|index| &columns[index]));
     for (column, index) in table.column_iter_mut().zip(shown.clone()) {
         if !tables::is_text(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     for group in groups {
-        let row = tables::place_row(comparison, group);
+        let row = tables::row(comparison, group);
         table.add_row(shown.clone().map(|index| ascii(&row[index])));
     }
-    format!("\n{task} in {format}: test {} in per cent\n{table}", comparison.task.metric)
+    let of = &comparison.task;
+    let target = match of.target > 0.0 {
+        true => format!(", target {}", percent(of.target)),
+        false => String::new(),
+    };
+    format!("\n{task} in {format}: test {} in per cent{target}\n{table}", of.metric)
 }
 
 /// Returns where each method was as good as f32, and where it failed.
@@ -46,6 +53,7 @@ pub fn print_summary(results: &Results) -> String {
     let mut printed = format!("\n{}\n", ascii(&wrapped(&meaning())));
     // Writing into a string cannot fail, here and below.
     let _ = writeln!(printed, "{}", wrapped(tables::COLUMNS));
+    let _ = writeln!(printed, "{}", wrapped(further::COLUMNS));
     for method in distinct(comparisons.iter().flat_map(|c| c.rivals().map(|(method, _)| method))) {
         let _ = writeln!(printed, "  {method}: {}", words(&comparisons, method));
     }

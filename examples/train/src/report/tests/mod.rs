@@ -2,6 +2,7 @@
 
 mod figures;
 mod files;
+mod further;
 mod gap;
 mod lost;
 mod synthetic;

@@ -99,6 +99,7 @@ impl Maker<'_> {
             visits: steps * self.names().len() as u64,
             extra_passes: if method == "measured" { steps } else { 0 },
             seconds: random.random_range(4.0..5.0) * if method == "f32" { 1.0 } else { 1.4 },
+            quantity: None,
             stopped: stops.then(|| "overflow in head at scale 2^20".into()),
             curve: curve(metric, steps, stops, random),
             gone: Some(gone(method, format)),

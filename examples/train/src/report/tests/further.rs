@@ -1,0 +1,95 @@
+//! The columns that not every place has.
+
+use crate::{
+    report::{print_place, write},
+    results::{QuantityReport, Results, RunReport, TaskReport},
+};
+
+fn quantity(explained_variance: Option<f64>, bias: Option<f64>) -> Option<QuantityReport> {
+    let relative_to = QuantityReport::DEVIATION.into();
+    Some(QuantityReport { explained_variance, bias, relative_to })
+}
+
+/// One task of three seeds, by f32, by a method that is as good, and by one that is lost at times.
+fn results(metric: &str) -> Results {
+    let task = |name: &str, target| TaskReport {
+        name: name.into(),
+        metric: metric.into(),
+        target,
+        ..TaskReport::default()
+    };
+    let run = |method: &str, seed, steps_to_target, quantity| RunReport {
+        task: "two".into(),
+        format: if method == "f32" { "f32".into() } else { "e4m3".into() },
+        method: method.into(),
+        seed,
+        metric: 0.9,
+        steps_to_target,
+        quantity,
+        ..RunReport::default()
+    };
+    let good = || quantity(Some(0.987), Some(-0.0123));
+    let lost = Some(QuantityReport::default());
+    let runs = (0..3).flat_map(|seed| {
+        let first = seed == 0;
+        [
+            run("f32", seed, Some(400 + 10 * seed), good()),
+            run("backoff", seed, Some(12_000).filter(|_| first), lost.clone().filter(|_| !first)),
+            run("measured", seed, Some(410), if first { quantity(None, None) } else { good() }),
+            run("none", seed, None, quantity(Some(-1e20), Some(-0.5))),
+        ]
+    });
+    let mut runs: Vec<RunReport> = runs.collect();
+    runs.push(RunReport { task: "one".into(), ..run("f32", 0, None, None) });
+    Results {
+        version: Results::VERSION,
+        tasks: vec![task("two", 0.85), task("one", 0.0)],
+        runs,
+        ..Results::default()
+    }
+}
+
+fn row(table: &str, first: &str) -> Vec<String> {
+    let line = table.lines().find(|line| line.starts_with(&format!("| {first} "))).unwrap();
+    line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+}
+
+#[test]
+fn a_place_has_the_columns_that_its_task_has() {
+    let results = results("accuracy");
+    let table = print_place(&results, "two", "e4m3");
+    assert_eq!(row(&table, "method")[9..], ["steps", "R2", "bias/sd"]);
+    assert_eq!(row(&table, "f32")[9..], ["410", "98.7", "-1.2"]);
+    assert_eq!(row(&table, "measured")[9..], ["410", "98.7, 1 none", "-1.2, 1 none"]);
+    assert_eq!(row(&table, "backoff")[9..], ["12000, 2 not", "none", "none"]);
+    assert_eq!(row(&table, "none")[9..], ["not", "< -999.0", "-50.0"]);
+    assert_eq!(row(&print_place(&results, "one", "f32"), "method").len(), 9);
+}
+
+#[test]
+fn a_metric_has_no_second_column() {
+    let table = print_place(&results("explained variance"), "two", "e4m3");
+    assert_eq!(row(&table, "method")[9..], ["steps", "bias/sd"]);
+}
+
+#[test]
+fn the_page_and_the_sheet_have_them() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &results("accuracy")).unwrap();
+    let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
+    for words in
+        ["Steps: to 85.0 per cent", "bias/sd", "in per cent of its standard deviation", "98.7"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    let sheet = csv::Reader::from_path(folder.path().join("runs.csv"));
+    let mut sheet = sheet.unwrap();
+    let header = sheet.headers().unwrap().clone();
+    let column = |name: &str| header.iter().position(|header| header == name).unwrap();
+    let columns = ["explained_variance", "bias", "bias_relative_to"].map(column);
+    let rows: Vec<_> = sheet.records().map(Result::unwrap).collect();
+    let read = |row: usize| columns.map(|column| rows[row][column].to_owned());
+    assert_eq!(read(0), ["0.987", "-0.0123", "standard deviation"]);
+    assert_eq!(read(1), ["", "", ""]);
+    assert_eq!(read(2), ["", "", "standard deviation"]);
+}
