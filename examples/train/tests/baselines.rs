@@ -80,15 +80,20 @@ fn a_scale_for_each_loss_learns_what_one_for_both_does_not() {
 
 #[test]
 fn a_scale_for_each_of_one_loss_is_backoff() {
-    let folder = TempDir::new().unwrap();
-    let results = compared(
-        folder.path(),
-        &["--tasks=digits-mlp@2:binary16", "--methods=backoff,backoff-per-loss"],
-    );
-    let [one, each] = ["backoff", "backoff-per-loss"].map(|method| of(&results, method)[0]);
+    let run = |methods: &str| {
+        let folder = TempDir::new().unwrap();
+        compared(folder.path(), &["--tasks=digits-mlp@2:binary16", &format!("--methods={methods}")])
+    };
+    let [one, each] = ["backoff", "backoff-per-loss"].map(run);
+    let [one, each] = [of(&one, "backoff")[0], of(&each, "backoff-per-loss")[0]];
     for figure in ["curve", "cells", "weights", "steps", "skipped_steps", "configuration"] {
         assert_eq!(one[figure], each[figure], "{figure}");
     }
+    let both = run("backoff,backoff-per-loss");
+    assert_eq!(of(&both, "backoff").len(), 1);
+    assert!(of(&both, "backoff-per-loss").is_empty());
+    let other = run("backoff,backoff-per-loss:10");
+    assert_eq!(of(&other, "backoff-per-loss:10").len(), 1);
 }
 
 /// Divided by their first sizes, losses are as far apart as their later sizes alone, whatever unit they were given in.

@@ -28,8 +28,11 @@ use super::{
 /// The methods that are usually compared.
 const METHODS: &str = "f32,none,backoff,amax,measured";
 
+/// The methods of the gallery.
+const GALLERY_METHODS: &str = "f32,none,backoff,backoff-per-loss,amax,mx,measured";
+
 /// The methods of the full comparison.
-const ALL_METHODS: &str = "f32,none,fixed:12,backoff,amax,normal,measured";
+const ALL_METHODS: &str = "f32,none,fixed:12,backoff,backoff-per-loss,amax,mx,normal,measured";
 
 /// The most seeds that can be asked for.
 const MOST_SEEDS: u64 = 1000;
@@ -50,13 +53,13 @@ pub(crate) struct CompareArgs {
     tasks: Vec<Comparison>,
     /// Methods: f32, none, fixed:K (the scale 2^K), backoff, backoff-per-loss, mx, amax, normal, range, measured.  With
     /// none and a format of 16 bits goes bfloat16 without scaling.  backoff-per-loss has a backward pass and a
-    /// dynamic scale for each loss, and is backoff where there is one loss.  mx has a scale for each block of 32
-    /// elements of 8 bits, and is left out in other formats.
+    /// dynamic scale for each loss; it is backoff where there is one loss, and is left out there if backoff is compared as
+    /// well.  mx has a scale for each block of 32 elements of 8 bits, and is left out in other formats.
     #[arg(
         long,
         value_delimiter = ',',
         default_value = METHODS,
-        default_value_if("full", "true", ALL_METHODS)
+        default_value_ifs([("full", "true", ALL_METHODS), ("gallery", "true", GALLERY_METHODS)])
     )]
     methods: Vec<Method>,
     /// Seeds of every method: the same initial weights and batches for each of them.
@@ -138,12 +141,24 @@ impl<'a> Plan<'a> {
                 let mut runs = shared.clone();
                 let rivals = methods.iter().filter(|&&method| method != Method::F32);
                 for &method in rivals.filter(|method| method.is_for(format)) {
-                    runs.extend(add(method, format));
+                    if !is_another(method, comparison, &methods) {
+                        runs.extend(add(method, format));
+                    }
                 }
                 plan.tables.push(PlannedTable { task: &comparison.task.name, format, runs });
             }
         }
         plan
+    }
+}
+
+/// Tells whether a method is the same on a task as another one that is asked for.
+fn is_another(method: Method, comparison: &Comparison, methods: &[Method]) -> bool {
+    match method {
+        Method::BackoffPerLoss(interval) => {
+            !comparison.task.model.has_two_losses() && methods.contains(&Method::Backoff(interval))
+        }
+        _ => false,
     }
 }
 
