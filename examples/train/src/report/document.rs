@@ -14,6 +14,7 @@ use super::{
     outcome,
     overview::overview,
     palette::style,
+    price::price,
     summary, tables,
     verdict::Verdict,
 };
@@ -23,7 +24,9 @@ pub(super) const STYLE: &str = include_str!("style.css");
 /// Writes the whole page.
 pub(super) fn page(results: &Results) -> Markup {
     let comparisons = Comparison::all(results);
-    let lost = lost(&comparisons);
+    let parts = [(LOST, "lost", lost(&comparisons)), (PRICE, "price", price(&comparisons))];
+    let parts = parts.map(|(heading, id, part)| part.map(|part| (heading, id, part)));
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -45,14 +48,14 @@ pub(super) fn page(results: &Results) -> Markup {
                 }
                 (overview(&comparisons))
                 (gap(&comparisons))
-                (contents(&comparisons, lost.is_some()))
+                (contents(&comparisons, &parts))
                 main {
                     section #summary {
                         h2 { "What happened" }
                         (summary::summary(results, &comparisons))
                     }
-                    @if let Some(lost) = &lost {
-                        section #lost { h2 { (LOST) } (lost) }
+                    @for (heading, id, part) in &parts {
+                        section #(id) { h2 { (heading) } (part) }
                     }
                     section #terms { h2 { "The terms" } (terms()) }
                     @for (index, comparison) in comparisons.iter().enumerate() {
@@ -82,12 +85,15 @@ fn patterns() -> Markup {
 /// The heading of accuracy over what is lost.
 const LOST: &str = "Does it cost anything to lose some?";
 
-fn contents(comparisons: &[Comparison<'_>], has_lost: bool) -> Markup {
+/// The heading of what each method loses over the passes that it takes.
+const PRICE: &str = "What does it take to lose less?";
+
+fn contents(comparisons: &[Comparison<'_>], parts: &[(&str, &str, Markup)]) -> Markup {
     html! {
         nav aria-label="Contents" {
             ul {
                 li { a href="#summary" { "What happened" } }
-                @if has_lost { li { a href="#lost" { (LOST) } } }
+                @for (heading, id, _) in parts { li { a href={ "#" (id) } { (heading) } } }
                 li { a href="#terms" { "The terms" } }
                 @for (index, comparison) in comparisons.iter().enumerate() {
                     li {

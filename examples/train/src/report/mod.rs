@@ -34,6 +34,7 @@ mod number;
 mod outcome;
 mod overview;
 mod palette;
+mod price;
 mod scales;
 mod scatter;
 mod sheets;
@@ -64,7 +65,7 @@ use crate::{
 };
 
 /// The files of a report.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "results.json",
     "runs.csv",
     "cells.csv",
@@ -72,6 +73,7 @@ const FILES: [&str; 7] = [
     "weights.csv",
     "index.html",
     "lost.svg",
+    "price.svg",
 ];
 
 /// Refuses a folder that could not be written to before minutes are spent on its contents.
@@ -86,7 +88,8 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 
 /// Writes `results.json`, `runs.csv`, `cells.csv`, `curves.csv`, `weights.csv` and `index.html`
 /// into a folder, each of them whole or not at all; `lost.svg`, the picture of what it costs to lose a part of the
-/// gradients, where that is known; and a picture for each family of tasks that differ in a number only.
+/// gradients, and `price.svg`, that of what each method loses over the passes that it takes, where that is known; and a
+/// picture for each family of tasks that differ in a number only.
 ///
 /// # Errors
 ///
@@ -102,8 +105,12 @@ pub fn write(folder: &Path, results: &Results) -> Result<()> {
     }
     write_whole(&folder.join("index.html"), document::page(results).into_string().as_bytes())?;
     let comparisons = group::Comparison::all(results);
-    if let Some(picture) = lost::alone(&comparisons) {
-        write_whole(&folder.join("lost.svg"), picture.as_bytes())?;
+    let pictures =
+        [("lost.svg", lost::alone(&comparisons)), ("price.svg", price::alone(&comparisons))];
+    for (name, picture) in pictures {
+        if let Some(picture) = picture {
+            write_whole(&folder.join(name), picture.as_bytes())?;
+        }
     }
     for (name, picture) in gap::alone(&comparisons) {
         write_whole(&folder.join(format!("{name}.svg")), picture.as_bytes())?;

@@ -27,6 +27,7 @@ fn every_file_is_written_and_json_comes_back_bit_for_bit() {
             "curves.csv",
             "index.html",
             "lost.svg",
+            "price.svg",
             "results.json",
             "runs.csv",
             "weights.csv",
@@ -147,7 +148,7 @@ fn a_number_that_is_not_finite_is_said_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let error = write(folder.path(), &results).unwrap_err().to_string();
     assert!(error.contains("not finite"), "{error}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 7);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 8);
 }
 
 #[test]

@@ -5,4 +5,5 @@ mod files;
 mod further;
 mod gap;
 mod lost;
+mod price;
 mod synthetic;
