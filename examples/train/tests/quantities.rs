@@ -45,7 +45,7 @@ fn beside_the_classes() {
     let found = run::<f32>(&task, &*dataset, ["f32", "f32"]);
     let quantity = found.quantity.unwrap();
     assert_eq!(quantity.relative_to, QuantityReport::DEVIATION);
-    assert!(quantity.explained_variance.unwrap() > 0.8, "{quantity:?}");
+    assert!(quantity.explained_variance.unwrap() > 0.3, "{quantity:?}");
     assert!(quantity.bias.unwrap().abs() < 0.2, "{quantity:?}");
     // The metric is that of the classes.
     assert!(found.metric > 0.5 && Some(found.metric) != quantity.explained_variance);

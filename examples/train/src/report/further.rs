@@ -34,6 +34,11 @@ pub(super) fn names(comparison: &Comparison<'_>) -> Vec<String> {
     names
 }
 
+/// Returns how many of these columns are of a quantity; they are the last ones, which a terminal shows by themselves.
+pub(super) fn quantity_columns(comparison: &Comparison<'_>) -> usize {
+    names(comparison).len() - usize::from(has_target(comparison))
+}
+
 /// Returns the cells of a method in these columns.
 pub(super) fn cells(comparison: &Comparison<'_>, group: &Group<'_>) -> Vec<String> {
     let mut cells = Vec::new();

@@ -25,19 +25,13 @@ pub fn print_place(results: &Results, task: &str, format: &str) -> String {
     if groups.is_empty() {
         return String::new();
     }
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    let columns = tables::columns(comparison);
-    let shown = (0..columns.len()).filter(|&index| index != tables::PAGE_ONLY);
-    table.set_header(shown.clone().map(|index| &columns[index]));
-    for (column, index) in table.column_iter_mut().zip(shown.clone()) {
-        if !tables::is_text(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for group in groups {
-        let row = tables::row(comparison, group);
-        table.add_row(shown.clone().map(|index| ascii(&row[index])));
+    let columns = tables::columns(comparison).len();
+    let of_quantity = columns - further::quantity_columns(comparison)..columns;
+    let usual = (0..of_quantity.start).filter(|&index| index != tables::PAGE_ONLY);
+    let mut table = table_of(comparison, &groups, &usual.collect::<Vec<_>>()).to_string();
+    if !of_quantity.is_empty() {
+        let shown: Vec<_> = std::iter::once(0).chain(of_quantity).collect();
+        let _ = write!(table, "\nof the quantity\n{}", table_of(comparison, &groups, &shown));
     }
     let of = &comparison.task;
     let target = match of.target > 0.0 {
@@ -45,6 +39,24 @@ pub fn print_place(results: &Results, task: &str, format: &str) -> String {
         false => String::new(),
     };
     format!("\n{task} in {format}: test {} in per cent{target}\n{table}", of.metric)
+}
+
+/// Returns some columns of the table of a place.
+fn table_of(comparison: &Comparison<'_>, groups: &[&Group<'_>], shown: &[usize]) -> Table {
+    let columns = tables::columns(comparison);
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(shown.iter().map(|&index| &columns[index]));
+    for (column, &index) in table.column_iter_mut().zip(shown) {
+        if !tables::is_text(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for group in groups {
+        let row = tables::row(comparison, group);
+        table.add_row(shown.iter().map(|&index| ascii(&row[index])));
+    }
+    table
 }
 
 /// Returns where each method was as good as f32, and where it failed.

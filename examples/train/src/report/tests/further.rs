@@ -49,27 +49,41 @@ fn results(metric: &str) -> Results {
     }
 }
 
-fn row(table: &str, first: &str) -> Vec<String> {
-    let line = table.lines().find(|line| line.starts_with(&format!("| {first} "))).unwrap();
-    line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+/// Returns the cells of a method in each of the tables that were printed, after those of every place.
+fn further(printed: &str, first: &str) -> Vec<Vec<String>> {
+    let start = format!("| {first} ");
+    let lines = printed.lines().filter(|line| line.starts_with(&start));
+    let cells = |line: &str| {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let mut tables: Vec<_> = lines.map(cells).collect();
+    tables[0].drain(..9);
+    tables.iter_mut().skip(1).for_each(|table| drop(table.remove(0)));
+    tables
 }
 
 #[test]
 fn a_place_has_the_columns_that_its_task_has() {
     let results = results("accuracy");
-    let table = print_place(&results, "two", "e4m3");
-    assert_eq!(row(&table, "method")[9..], ["steps", "R2", "bias/sd"]);
-    assert_eq!(row(&table, "f32")[9..], ["410", "98.7", "-1.2"]);
-    assert_eq!(row(&table, "measured")[9..], ["410", "98.7, 1 none", "-1.2, 1 none"]);
-    assert_eq!(row(&table, "backoff")[9..], ["12000, 2 not", "none", "none"]);
-    assert_eq!(row(&table, "none")[9..], ["not", "< -999.0", "-50.0"]);
-    assert_eq!(row(&print_place(&results, "one", "f32"), "method").len(), 9);
+    let printed = print_place(&results, "two", "e4m3");
+    assert!(printed.contains("two in e4m3: test accuracy in per cent, target 85.0"), "{printed}");
+    for (method, steps, quantity) in [
+        ("method", "steps", ["R2", "bias/sd"]),
+        ("f32", "410", ["98.7", "-1.2"]),
+        ("measured", "410", ["98.7, 1 none", "-1.2, 1 none"]),
+        ("backoff", "12000, 2 not", ["none", "none"]),
+        ("none", "not", ["< -999.0", "-50.0"]),
+    ] {
+        assert_eq!(further(&printed, method), [&[steps][..], &quantity], "{method}");
+    }
+    let plain = print_place(&results, "one", "f32");
+    assert_eq!(further(&plain, "method"), [[""; 0]], "{plain}");
 }
 
 #[test]
 fn a_metric_has_no_second_column() {
-    let table = print_place(&results("explained variance"), "two", "e4m3");
-    assert_eq!(row(&table, "method")[9..], ["steps", "bias/sd"]);
+    let printed = print_place(&results("explained variance"), "two", "e4m3");
+    assert_eq!(further(&printed, "method"), [["steps"], ["bias/sd"]]);
 }
 
 #[test]
