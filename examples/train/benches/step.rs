@@ -109,6 +109,7 @@ impl Dataset for Noise {
         Batch {
             inputs: Inputs::Images(pixels.copied().collect()),
             labels: chosen.iter().map(|&i| self.labels[i]).collect(),
+            quantities: Vec::new(),
             samples: chosen.len(),
         }
     }

@@ -109,7 +109,7 @@ fn over_seeds(
     write: impl Fn(f64) -> String,
 ) -> String {
     let of = |run: &&RunReport| run.quantity.as_ref().and_then(&figure);
-    let defined = || group.runs.iter().filter_map(|run| of(run));
+    let defined = || group.runs.iter().filter_map(&of);
     let missing = group.runs.len() - defined().count();
     match mean(defined()) {
         None => "none".into(),
