@@ -1,3 +1,5 @@
+//! Whether the accelerator does what the suite asks.
+
 use adaloss_accelerator::{Accelerator, Model, Pool}; // yours here
 use adaloss_core::format::f16;
 use adaloss_hal::conformance;
