@@ -41,7 +41,7 @@ const MOST_SEEDS: u64 = 1000;
 #[derive(Args, Debug)]
 pub(crate) struct CompareArgs {
     /// The gallery: every place that makes it hard for one way to choose scales or another, with runs of some twenty
-    /// seconds of one core at most.
+    /// seconds of one core at most and ten seeds; half an hour of two cores.
     #[arg(long, conflicts_with_all = ["full", "tasks"])]
     gallery: bool,
     /// Everything: the gallery, and all ordinary tasks in all formats by more methods; hours.
@@ -63,7 +63,11 @@ pub(crate) struct CompareArgs {
     )]
     methods: Vec<Method>,
     /// Seeds of every method: the same initial weights and batches for each of them.
-    #[arg(long, default_value_t = 5, default_value_if("full", "true", "3"))]
+    #[arg(
+        long,
+        default_value_t = 5,
+        default_value_ifs([("full", "true", "3"), ("gallery", "true", "10")])
+    )]
     seeds: u64,
     /// Steps from one certificate of a tensor to the next, by default 100; of normal and range, visits
     /// from one decision to the next, by default 10.
