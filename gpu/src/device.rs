@@ -3,7 +3,7 @@
 use std::{num::NonZero, ops::Range, slice, sync::Arc};
 
 use adaloss_core::{format::Encoding, policy::Config};
-use adaloss_hal::{Capabilities, Device, Memory, Plain};
+use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
     result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
@@ -288,8 +288,7 @@ pub(crate) fn allocate<T>(stream: &Arc<CudaStream>, count: usize) -> Result<Buff
 
 impl Device for Cuda {
     type Error = GpuError;
-    type Ref<'a, T: Plain> = Elements<'a, T>;
-    type Mut<'a, T: Plain> = ElementsMut<'a, T>;
+    type Space = GpuSpace;
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::ALL;
@@ -316,25 +315,28 @@ impl Device for Cuda {
         // SAFETY: so many elements are there.
         unsafe { self.upload(from, to.shared().address(), "to write") }
     }
+}
+
+/// The GPU's memory, as operands name it.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuSpace;
+
+impl AddressSpace for GpuSpace {
+    type Ref<'a, T: Plain> = Elements<'a, T>;
+    type Mut<'a, T: Plain> = ElementsMut<'a, T>;
 
     fn len<T: Plain>(elements: Elements<'_, T>) -> usize {
         elements.count()
     }
 
-    fn part<'a, T: Plain>(elements: Elements<'a, T>, range: Range<usize>) -> Option<Elements<'a, T>>
-    where
-        Self: 'a,
-    {
+    fn part<T: Plain>(elements: Self::Ref<'_, T>, range: Range<usize>) -> Option<Self::Ref<'_, T>> {
         elements.part(range)
     }
 
-    fn part_mut<'a, T: Plain>(
-        elements: ElementsMut<'a, T>,
+    fn part_mut<T: Plain>(
+        elements: Self::Mut<'_, T>,
         range: Range<usize>,
-    ) -> Option<ElementsMut<'a, T>>
-    where
-        Self: 'a,
-    {
+    ) -> Option<Self::Mut<'_, T>> {
         elements.part(range)
     }
 
@@ -344,10 +346,7 @@ impl Device for Cuda {
 
     fn reborrow<'short, 'long: 'short, T: Plain>(
         elements: Elements<'long, T>,
-    ) -> Elements<'short, T>
-    where
-        Self: 'long,
-    {
+    ) -> Elements<'short, T> {
         elements
     }
 

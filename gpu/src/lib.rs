@@ -32,7 +32,7 @@ mod narrow;
 mod staging;
 mod table;
 
-pub use device::Cuda;
+pub use device::{Cuda, GpuSpace};
 pub use error::GpuError;
 pub use graph::Graph;
 pub use memory::{Buffer, Elements, ElementsMut};

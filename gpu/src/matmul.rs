@@ -6,7 +6,7 @@ use adaloss_kernels::{block::Factor, matmul};
 use cudarc::driver::PushKernelArg;
 
 use crate::{
-    Cuda, Elements, ElementsMut, GpuError,
+    Cuda, Elements, ElementsMut, GpuError, GpuSpace,
     kernels::{Kernel, Parameter, Products},
     narrow::checked,
 };
@@ -18,7 +18,7 @@ impl<E: Operand> Matmul<E, E, f32> for Cuda {
         a: Elements<'_, E>,
         b: Elements<'_, E>,
         to: ElementsMut<'_, f32>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         self.unscaled(product, [a, b], false, to, epilogue)
     }
@@ -31,7 +31,7 @@ impl<E: Operand> Matmul<E, E, E> for Cuda {
         a: Elements<'_, E>,
         b: Elements<'_, E>,
         to: ElementsMut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         self.narrowed(product, [a, b], to, epilogue)
     }
@@ -59,7 +59,7 @@ impl Cuda {
         a: Elements<'_, E>,
         b: Elements<'_, E>,
         to: ElementsMut<'_, f32>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         self.unscaled(product, [a, b], true, to, epilogue)
     }
@@ -70,7 +70,7 @@ impl Cuda {
         operands: [Elements<'_, E>; 2],
         adds: bool,
         to: ElementsMut<'_, f32>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         let (named, tiles) = self.product(product, operands, &to)?;
         let (epilogue, to) = (checked::<f32>(epilogue)?, to.shared().address());
@@ -88,7 +88,7 @@ impl Cuda {
         product: Product,
         operands: [Elements<'_, E>; 2],
         to: ElementsMut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         let (named, tiles) = self.product(product, operands, &to)?;
         let (epilogue, to) = (checked::<E>(epilogue)?, to.shared().address());

@@ -13,7 +13,7 @@ use adaloss_kernels::{
 };
 use cudarc::driver::PushKernelArg;
 
-use crate::{Cuda, Elements, ElementsMut, GpuError, device::of, kernels::Parameter};
+use crate::{Cuda, Elements, ElementsMut, GpuError, GpuSpace, device::of, kernels::Parameter};
 
 /// Elements that are read flush nothing: the GPU has subnormals.
 pub(crate) const GRADUAL: u32 = 0;
@@ -26,7 +26,7 @@ fn same_encoding<F: Element>(narrowing: Narrowing) -> Result<(), GpuError> {
 
 /// Checks an epilogue, and names its memory as kernels do.
 pub(crate) fn checked<F: Element>(
-    of: Epilogue<'_, Cuda>,
+    of: Epilogue<'_, GpuSpace>,
 ) -> Result<Parameter<epilogue::Epilogue>, GpuError> {
     let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
     same_encoding::<F>(narrowing)?;
@@ -114,7 +114,7 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
         &mut self,
         values: Elements<'_, f32>,
         to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         let (first, count) = (values.address(), values.count());
         GpuError::length("the narrowed tensor", count, to.shared().count())?;
@@ -132,7 +132,7 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
         &mut self,
         branches: &[Branch<Elements<'_, F>, Elements<'_, Cell>>],
         to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         let (count, branch_count) = (to.shared().count(), branches.len() as u32);
         if !(1..=Self::MOST_BRANCHES).contains(&branches.len()) {

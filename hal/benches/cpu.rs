@@ -14,7 +14,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Epilogue, Matmul, Narrow, Plain, Product,
+    Epilogue, HostSpace, Matmul, Narrow, Plain, Product,
     cpu::Cpu,
     network::{Convolution, Convolve},
     portable::PortableError,
@@ -95,7 +95,7 @@ impl Ending {
         }
     }
 
-    fn epilogue(&mut self, stores: bool, measures: bool) -> Epilogue<'_, Cpu> {
+    fn epilogue(&mut self, stores: bool, measures: bool) -> Epilogue<'_, HostSpace> {
         Epilogue {
             from: &self.cells[..1],
             to: &self.cells[1..],

@@ -13,7 +13,7 @@ use adaloss_core::{
     statistics::Outcome,
 };
 use adaloss_hal::{
-    Epilogue,
+    Epilogue, HostSpace,
     cpu::Cpu,
     network::{
         Accumulate, AdamW, Attend, Attention, Axis, Dropout, Embed, Loss, LossSum, Mask, MaxPool,
@@ -63,7 +63,7 @@ impl Ending {
         Self { cells, outcome: [Outcome::EMPTY] }
     }
 
-    fn epilogue(&mut self) -> Epilogue<'_, Cpu> {
+    fn epilogue(&mut self) -> Epilogue<'_, HostSpace> {
         Epilogue {
             from: &self.cells[..1],
             to: &self.cells[1..],

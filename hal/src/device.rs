@@ -14,14 +14,8 @@ use crate::Plain;
 pub trait Device {
     /// What can go wrong.
     type Error: Error;
-    /// Names elements in the device's memory: `&[T]` on a CPU, address and length elsewhere.
-    type Ref<'a, T: Plain>: Copy
-    where
-        Self: 'a;
-    /// Names elements that the device may write, exclusively.
-    type Mut<'a, T: Plain>
-    where
-        Self: 'a;
+    /// How it names elements in its memory.
+    type Space: AddressSpace;
 
     /// Returns what the device can do.
     fn capabilities(&self) -> Capabilities;
@@ -31,49 +25,57 @@ pub trait Device {
     /// # Errors
     ///
     /// The lengths differ, or work that was begun earlier failed.
-    fn read<T: Plain>(&mut self, from: Self::Ref<'_, T>, to: &mut [T]) -> Result<(), Self::Error>;
+    fn read<T: Plain>(&mut self, from: Ref<'_, Self, T>, to: &mut [T]) -> Result<(), Self::Error>;
 
     /// Copies from the host; `from` may be changed again when this returns.
     ///
     /// # Errors
     ///
     /// The lengths differ.
-    fn write<T: Plain>(&mut self, from: &[T], to: Self::Mut<'_, T>) -> Result<(), Self::Error>;
+    fn write<T: Plain>(&mut self, from: &[T], to: Mut<'_, Self, T>) -> Result<(), Self::Error>;
+}
+
+/// How elements in some kind of memory are named: `&[T]` in that of the host, address and length elsewhere.
+///
+/// It stands apart from [`Device`] so that devices in the same memory share it, one that wraps another among them: the
+/// operands of an operation are the same for all of these.
+pub trait AddressSpace: 'static {
+    /// Names elements for reading.
+    type Ref<'a, T: Plain>: Copy;
+    /// Names elements that may be written, exclusively.
+    type Mut<'a, T: Plain>;
 
     /// Returns the number of elements.
     fn len<T: Plain>(elements: Self::Ref<'_, T>) -> usize;
 
     /// Names a part of some elements, or `None` where the range is not within them.
-    fn part<'a, T: Plain>(
-        elements: Self::Ref<'a, T>,
-        range: Range<usize>,
-    ) -> Option<Self::Ref<'a, T>>
-    where
-        Self: 'a;
+    fn part<T: Plain>(elements: Self::Ref<'_, T>, range: Range<usize>) -> Option<Self::Ref<'_, T>>;
 
     /// Names a part of some writable elements, or `None` where the range is not within them.
-    fn part_mut<'a, T: Plain>(
-        elements: Self::Mut<'a, T>,
+    fn part_mut<T: Plain>(
+        elements: Self::Mut<'_, T>,
         range: Range<usize>,
-    ) -> Option<Self::Mut<'a, T>>
-    where
-        Self: 'a;
+    ) -> Option<Self::Mut<'_, T>>;
 
     /// Names writable elements for reading.
     fn shared<'a, T: Plain>(elements: &'a Self::Mut<'_, T>) -> Self::Ref<'a, T>;
 
     /// Names the same elements for a shorter time.
     ///
-    /// A reference to `&[T]` shortens by itself; the compiler cannot know it of every device.
+    /// A reference to `&[T]` shortens by itself; the compiler cannot know it of every name.
     fn reborrow<'short, 'long: 'short, T: Plain>(
         elements: Self::Ref<'long, T>,
-    ) -> Self::Ref<'short, T>
-    where
-        Self: 'long;
+    ) -> Self::Ref<'short, T>;
 
     /// Names the same writable elements for a shorter time, so that they can be used again.
     fn reborrow_mut<'a, T: Plain>(elements: &'a mut Self::Mut<'_, T>) -> Self::Mut<'a, T>;
 }
+
+/// Elements in the memory of the device `D`.
+pub type Ref<'a, D, T> = <<D as Device>::Space as AddressSpace>::Ref<'a, T>;
+
+/// Elements in the memory of the device `D` that may be written.
+pub type Mut<'a, D, T> = <<D as Device>::Space as AddressSpace>::Mut<'a, T>;
 
 /// A device that can be asked for memory.
 ///
@@ -90,10 +92,10 @@ pub trait Memory: Device {
     fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Self::Buffer<T>, Self::Error>;
 
     /// Names a buffer's elements for reading.
-    fn view<T: Plain>(buffer: &Self::Buffer<T>) -> Self::Ref<'_, T>;
+    fn view<T: Plain>(buffer: &Self::Buffer<T>) -> Ref<'_, Self, T>;
 
     /// Names a buffer's elements for writing.
-    fn view_mut<T: Plain>(buffer: &mut Self::Buffer<T>) -> Self::Mut<'_, T>;
+    fn view_mut<T: Plain>(buffer: &mut Self::Buffer<T>) -> Mut<'_, Self, T>;
 }
 
 /// What a device can do, as data.

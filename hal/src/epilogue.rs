@@ -9,7 +9,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 
-use crate::{Device, Memory};
+use crate::{AddressSpace, HostSpace, Memory};
 
 /// Where an operation's f32 result goes: the same for a product, a join and a plain apply.
 ///
@@ -18,11 +18,11 @@ use crate::{Device, Memory};
 /// ratio of the scales of `to` and `from`, and adds what became of them to the outcome.  It writes
 /// nothing else.  Cells are in the device's memory: no host has to know the scales.
 #[derive(Debug)]
-pub struct Epilogue<'a, D: Device + 'a> {
+pub struct Epilogue<'a, S: AddressSpace> {
     /// The cell whose scale the f32 results carry; one element.
-    pub from: D::Ref<'a, Cell>,
+    pub from: S::Ref<'a, Cell>,
     /// The cell whose scale the narrowed results carry; one element.
-    pub to: D::Ref<'a, Cell>,
+    pub to: S::Ref<'a, Cell>,
     /// Format, rounding and overflow.
     pub narrowing: Narrowing,
     /// The random words of stochastic rounding.
@@ -30,36 +30,23 @@ pub struct Epilogue<'a, D: Device + 'a> {
     /// Whether results are narrowed and stored; a pass that only measures does neither.
     pub stores: bool,
     /// Takes the counts of what became of the results; one element.
-    pub outcome: D::Mut<'a, Outcome>,
+    pub outcome: S::Mut<'a, Outcome>,
     /// Takes the counts of the results themselves; one element.
-    pub histogram: Option<D::Mut<'a, Histogram>>,
+    pub histogram: Option<S::Mut<'a, Histogram>>,
 }
 
-impl<'a, D: Device> Epilogue<'a, D> {
+impl<'a, S: AddressSpace> Epilogue<'a, S> {
     /// Lends the epilogue to one operation, so that another can end in the same one.
-    pub fn reborrow(&mut self) -> Epilogue<'_, D> {
+    pub fn reborrow(&mut self) -> Epilogue<'_, S> {
         Epilogue {
-            from: D::reborrow(self.from),
-            to: D::reborrow(self.to),
+            from: S::reborrow(self.from),
+            to: S::reborrow(self.to),
             narrowing: self.narrowing,
             noise: self.noise,
             stores: self.stores,
-            outcome: D::reborrow_mut(&mut self.outcome),
-            histogram: self.histogram.as_mut().map(D::reborrow_mut),
+            outcome: S::reborrow_mut(&mut self.outcome),
+            histogram: self.histogram.as_mut().map(S::reborrow_mut),
         }
-    }
-
-    /// Returns the epilogue for a device that names memory as `D` does: the one that `D` wraps.
-    pub fn over<E>(self) -> Epilogue<'a, E>
-    where
-        E: Device<
-                Ref<'a, Cell> = D::Ref<'a, Cell>,
-                Mut<'a, Outcome> = D::Mut<'a, Outcome>,
-                Mut<'a, Histogram> = D::Mut<'a, Histogram>,
-            > + 'a,
-    {
-        let Self { from, to, narrowing, noise, stores, outcome, histogram } = self;
-        Epilogue { from, to, narrowing, noise, stores, outcome, histogram }
     }
 }
 
@@ -103,14 +90,7 @@ impl<'a> HostEpilogue<'a> {
     }
 
     /// Returns the epilogue for one operation.
-    pub fn epilogue<D>(&mut self) -> Epilogue<'_, D>
-    where
-        D: for<'r> Device<
-                Ref<'r, Cell> = &'r [Cell],
-                Mut<'r, Outcome> = &'r mut [Outcome],
-                Mut<'r, Histogram> = &'r mut [Histogram],
-            >,
-    {
+    pub fn epilogue(&mut self) -> Epilogue<'_, HostSpace> {
         Epilogue {
             from: slice::from_ref(&self.cells[0]),
             to: slice::from_ref(&self.cells[1]),
@@ -199,7 +179,7 @@ impl<D: Memory> DeviceEpilogue<D> {
         &mut self,
         device: &mut D,
         pass: &mut Pass<'_>,
-        operation: impl FnOnce(&mut D, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Result<(), D::Error> {
         device.write(&[Cell::at(pass.incoming())], D::view_mut(&mut self.from))?;
         device.write(&[Cell::at(pass.outgoing())], D::view_mut(&mut self.to))?;

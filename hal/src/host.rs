@@ -5,7 +5,7 @@ use core::ops::Range;
 #[cfg(feature = "alloc")]
 use crate::portable::filled;
 use crate::{
-    Capabilities, Device, Error, Plain,
+    AddressSpace, Capabilities, Device, Error, Plain,
     portable::{PortableError, same_length},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use adaloss_hal::{Capabilities, Device, HostMemory, portable::PortableError};
+/// use adaloss_hal::{AddressSpace, Capabilities, Device, HostMemory, HostSpace, portable::PortableError};
 /// struct Mine;
 ///
 /// impl HostMemory for Mine {
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// let mut to = [0.0_f32; 2];
 /// Mine.write(&[1.0, 2.0], &mut to[..])?;
-/// assert_eq!(Mine::part(&to[..], 1..2), Some(&[2.0][..]));
+/// assert_eq!(HostSpace::part(&to[..], 1..2), Some(&[2.0][..]));
 /// # Ok::<(), PortableError>(())
 /// ```
 pub trait HostMemory {
@@ -43,14 +43,7 @@ pub trait HostMemory {
 
 impl<D: HostMemory> Device for D {
     type Error = D::Error;
-    type Ref<'a, T: Plain>
-        = &'a [T]
-    where
-        Self: 'a;
-    type Mut<'a, T: Plain>
-        = &'a mut [T]
-    where
-        Self: 'a;
+    type Space = HostSpace;
 
     fn capabilities(&self) -> Capabilities {
         self.can_do()
@@ -63,22 +56,28 @@ impl<D: HostMemory> Device for D {
     fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), D::Error> {
         copy("a copy to the device", from, to)
     }
+}
+
+/// The host's memory, in which elements are named by `&[T]` and `&mut [T]`.
+#[derive(Clone, Copy, Debug)]
+pub struct HostSpace;
+
+impl AddressSpace for HostSpace {
+    type Ref<'a, T: Plain> = &'a [T];
+    type Mut<'a, T: Plain> = &'a mut [T];
 
     fn len<T: Plain>(elements: &[T]) -> usize {
         elements.len()
     }
 
-    fn part<'a, T: Plain>(elements: &'a [T], range: Range<usize>) -> Option<&'a [T]>
-    where
-        Self: 'a,
-    {
+    fn part<T: Plain>(elements: Self::Ref<'_, T>, range: Range<usize>) -> Option<Self::Ref<'_, T>> {
         elements.get(range)
     }
 
-    fn part_mut<'a, T: Plain>(elements: &'a mut [T], range: Range<usize>) -> Option<&'a mut [T]>
-    where
-        Self: 'a,
-    {
+    fn part_mut<T: Plain>(
+        elements: Self::Mut<'_, T>,
+        range: Range<usize>,
+    ) -> Option<Self::Mut<'_, T>> {
         elements.get_mut(range)
     }
 
@@ -86,10 +85,7 @@ impl<D: HostMemory> Device for D {
         elements
     }
 
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T]
-    where
-        Self: 'long,
-    {
+    fn reborrow<'short, 'long: 'short, T: Plain>(elements: &'long [T]) -> &'short [T] {
         elements
     }
 

@@ -78,11 +78,11 @@ pub mod portable;
 pub mod record;
 pub mod wrap;
 
-pub use device::{Capabilities, Device, Error, ErrorKind, Memory};
+pub use device::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Mut, Ref};
 pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
 #[cfg(feature = "alloc")]
 pub use host::HostHeap;
-pub use host::HostMemory;
+pub use host::{HostMemory, HostSpace};
 pub use narrow::{Branch, BranchOf, Decide, Matmul, Narrow, Product};
 pub use operation::Operation;
 pub use plain::Plain;

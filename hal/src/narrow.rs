@@ -9,7 +9,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 
-use crate::{Device, Epilogue, Plain};
+use crate::{Device, Epilogue, Mut, Plain, Ref};
 
 /// A device that narrows to `F`: the corridor without products.
 ///
@@ -23,8 +23,8 @@ pub trait Narrow<F: Element + Plain>: Device {
     /// `to` is not one element.
     fn statistics(
         &mut self,
-        values: Self::Ref<'_, F>,
-        to: Self::Mut<'_, Statistics>,
+        values: Ref<'_, Self, F>,
+        to: Mut<'_, Self, Statistics>,
     ) -> Result<(), Self::Error>;
 
     /// Narrows f32 values as the epilogue says.
@@ -35,9 +35,9 @@ pub trait Narrow<F: Element + Plain>: Device {
     /// narrowing is not for `F`.
     fn apply(
         &mut self,
-        values: Self::Ref<'_, f32>,
-        to: Self::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        values: Ref<'_, Self, f32>,
+        to: Mut<'_, Self, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -55,8 +55,8 @@ pub trait Narrow<F: Element + Plain>: Device {
     fn propagate(
         &mut self,
         branches: &[BranchOf<'_, Self, F>],
-        to: Self::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        to: Mut<'_, Self, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -69,10 +69,10 @@ pub trait Narrow<F: Element + Plain>: Device {
     /// `gradient` and `to` differ in length, or one of the two others is not one element.
     fn unscale(
         &mut self,
-        gradient: Self::Ref<'_, F>,
-        cell: Self::Ref<'_, Cell>,
-        to: Self::Mut<'_, f32>,
-        met: Self::Mut<'_, Unscaled>,
+        gradient: Ref<'_, Self, F>,
+        cell: Ref<'_, Self, Cell>,
+        to: Mut<'_, Self, f32>,
+        met: Mut<'_, Self, Unscaled>,
     ) -> Result<(), Self::Error>;
 }
 
@@ -89,7 +89,7 @@ pub struct Branch<G, C> {
 }
 
 /// A branch on the device `D`.
-pub type BranchOf<'a, D, F> = Branch<<D as Device>::Ref<'a, F>, <D as Device>::Ref<'a, Cell>>;
+pub type BranchOf<'a, D, F> = Branch<Ref<'a, D, F>, Ref<'a, D, Cell>>;
 
 /// A device that decides scales where they live.
 pub trait Decide: Device {
@@ -104,9 +104,9 @@ pub trait Decide: Device {
     fn certify(
         &mut self,
         config: &Config,
-        seen: Self::Ref<'_, Histogram>,
-        cell: Self::Mut<'_, Cell>,
-        certificate: Self::Mut<'_, Certificate>,
+        seen: Ref<'_, Self, Histogram>,
+        cell: Mut<'_, Self, Cell>,
+        certificate: Mut<'_, Self, Certificate>,
     ) -> Result<(), Self::Error>;
 
     /// Runs [`adaloss_core::policy::note`] on what narrowing to a cell's scale did and that cell in the
@@ -126,9 +126,9 @@ pub trait Decide: Device {
     fn note(
         &mut self,
         config: &Config,
-        outcome: Self::Ref<'_, Outcome>,
-        from: Self::Ref<'_, Cell>,
-        cell: Self::Mut<'_, Cell>,
+        outcome: Ref<'_, Self, Outcome>,
+        from: Ref<'_, Self, Cell>,
+        cell: Mut<'_, Self, Cell>,
     ) -> Result<(), Self::Error>;
 
     /// Runs [`adaloss_core::policy::finish`] on each of any number of cells: once per step, after the last
@@ -139,7 +139,7 @@ pub trait Decide: Device {
     /// # Errors
     ///
     /// None but those of earlier work: there is no wrong number of cells.
-    fn finish(&mut self, config: &Config, cells: Self::Mut<'_, Cell>) -> Result<(), Self::Error>;
+    fn finish(&mut self, config: &Config, cells: Mut<'_, Self, Cell>) -> Result<(), Self::Error>;
 }
 
 /// The shape of a matrix product `C = op(A) op(B)`, all row-major.
@@ -210,10 +210,10 @@ pub trait Matmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>: Na
     fn matmul(
         &mut self,
         product: Product,
-        a: Self::Ref<'_, A>,
-        b: Self::Ref<'_, B>,
-        to: Self::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        a: Ref<'_, Self, A>,
+        b: Ref<'_, Self, B>,
+        to: Mut<'_, Self, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;

@@ -11,7 +11,8 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Decide, Device, Epilogue, Error, ErrorKind, Matmul, Memory, Operation, Plain, Product,
+    Decide, Device, Epilogue, Error, ErrorKind, HostSpace, Matmul, Memory, Operation, Plain,
+    Product,
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
@@ -288,14 +289,11 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
 }
 
 /// Returns the epilogue of an operation whose results are stored as they are.
-fn ending<'a, D>(cell: &'a [Cell], outcome: &'a mut [Outcome], format: Format) -> Epilogue<'a, D>
-where
-    D: Device<
-            Ref<'a, Cell> = &'a [Cell],
-            Mut<'a, Outcome> = &'a mut [Outcome],
-            Mut<'a, Histogram> = &'a mut [Histogram],
-        > + 'a,
-{
+fn ending<'a>(
+    cell: &'a [Cell],
+    outcome: &'a mut [Outcome],
+    format: Format,
+) -> Epilogue<'a, HostSpace> {
     let (narrowing, noise) = (Narrowing::to(format), Noise::default());
     Epilogue { from: cell, to: cell, narrowing, noise, stores: true, outcome, histogram: None }
 }

@@ -6,7 +6,7 @@ use adaloss_core::{
     policy::{Cell, Certificate, Rule, Trigger},
     statistics::Histogram,
 };
-use adaloss_hal::{Capabilities, Device, Error, ErrorKind, Memory, Plain};
+use adaloss_hal::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Plain};
 
 use super::{
     ADALOSS_SEQUENTIAL_SUMS, ADALOSS_STOCHASTIC_ROUNDING, ADALOSS_SUBNORMALS, adaloss_device,
@@ -155,8 +155,7 @@ impl<T: 'static> Drop for Buffer<T> {
 
 impl Device for Foreign {
     type Error = Refused;
-    type Ref<'a, T: Plain> = Elements<'a, T>;
-    type Mut<'a, T: Plain> = ElementsMut<'a, T>;
+    type Space = ForeignSpace;
 
     fn capabilities(&self) -> Capabilities {
         let has = |bit| self.table.capabilities & bit != 0;
@@ -190,25 +189,28 @@ impl Device for Foreign {
         // SAFETY: the promise given to `Foreign::new`; every byte of a plain value is initialised.
         done(unsafe { write(self.table.context, from.as_ptr().cast(), address, bytes) })
     }
+}
+
+/// The memory of a device behind a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForeignSpace;
+
+impl AddressSpace for ForeignSpace {
+    type Ref<'a, T: Plain> = Elements<'a, T>;
+    type Mut<'a, T: Plain> = ElementsMut<'a, T>;
 
     fn len<T: Plain>(elements: Elements<'_, T>) -> usize {
         elements.count
     }
 
-    fn part<'a, T: Plain>(elements: Elements<'a, T>, range: Range<usize>) -> Option<Elements<'a, T>>
-    where
-        Self: 'a,
-    {
+    fn part<T: Plain>(elements: Self::Ref<'_, T>, range: Range<usize>) -> Option<Self::Ref<'_, T>> {
         elements.part(range)
     }
 
-    fn part_mut<'a, T: Plain>(
-        elements: ElementsMut<'a, T>,
+    fn part_mut<T: Plain>(
+        elements: Self::Mut<'_, T>,
         range: Range<usize>,
-    ) -> Option<ElementsMut<'a, T>>
-    where
-        Self: 'a,
-    {
+    ) -> Option<Self::Mut<'_, T>> {
         elements.0.part(range).map(ElementsMut)
     }
 
@@ -218,10 +220,7 @@ impl Device for Foreign {
 
     fn reborrow<'short, 'long: 'short, T: Plain>(
         elements: Elements<'long, T>,
-    ) -> Elements<'short, T>
-    where
-        Self: 'long,
-    {
+    ) -> Elements<'short, T> {
         elements
     }
 

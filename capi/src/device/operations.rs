@@ -33,7 +33,7 @@ impl Foreign {
     /// Writes an epilogue for C; refuses one that is not for `F`, or not one this device has.
     fn epilogue<F: Element>(
         &self,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, super::memory::ForeignSpace>,
     ) -> Result<adaloss_epilogue, Refused> {
         let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
         let has = self.capabilities();
@@ -75,7 +75,7 @@ impl<F: Element + Plain> Narrow<F> for Foreign {
         &mut self,
         values: Elements<'_, f32>,
         to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Refused> {
         let (apply, context) = (function(self.table.apply)?, self.table.context);
         let (epilogue, count) = (self.epilogue::<F>(epilogue)?, values.count());
@@ -88,7 +88,7 @@ impl<F: Element + Plain> Narrow<F> for Foreign {
         &mut self,
         branches: &[Branch<Elements<'_, F>, Elements<'_, Cell>>],
         to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Refused> {
         let (propagate, context) = (function(self.table.propagate)?, self.table.context);
         let (epilogue, count) = (self.epilogue::<F>(epilogue)?, to.count());
@@ -174,7 +174,7 @@ where
         a: Elements<'_, A>,
         b: Elements<'_, B>,
         to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Refused> {
         let (matmul, context) = (function(self.table.matmul)?, self.table.context);
         let epilogue = self.epilogue::<F>(epilogue)?;

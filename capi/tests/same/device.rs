@@ -21,8 +21,8 @@ use adaloss_core::{
     unscale::{Unscaled, unscale as unscaled},
 };
 use adaloss_hal::{
-    Branch, Epilogue, HostEpilogue, Matmul, Narrow, Operation, Plain, Product, conformance,
-    conformance::Report, portable::Portable,
+    Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Operation, Plain, Product,
+    conformance, conformance::Report, portable::Portable,
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
 
@@ -120,7 +120,7 @@ fn narrowing(of: adaloss_narrowing) -> Narrowing {
     }
 }
 
-unsafe fn epilogue<'a>(from: *const adaloss_epilogue) -> Epilogue<'a, Portable> {
+unsafe fn epilogue<'a>(from: *const adaloss_epilogue) -> Epilogue<'a, HostSpace> {
     unsafe {
         let from = *from;
         Epilogue {

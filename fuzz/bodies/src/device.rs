@@ -8,7 +8,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_hal::{Device, Epilogue, Memory, Plain};
+use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Mut, Plain, Ref};
 use adaloss_oracle::Grid;
 
 /// Copies values into memory of their own.
@@ -19,8 +19,8 @@ pub(crate) fn upload<T: Plain, D: Memory>(device: &mut D, values: &[T]) -> D::Bu
 }
 
 /// Copies values back.
-pub(crate) fn download<T: Plain, D: Device>(device: &mut D, from: D::Ref<'_, T>) -> Vec<T> {
-    let mut values = vec![T::zeroed(); D::len(from)];
+pub(crate) fn download<T: Plain, D: Device>(device: &mut D, from: Ref<'_, D, T>) -> Vec<T> {
+    let mut values = vec![T::zeroed(); D::Space::len(from)];
     succeeds(device.read(from, &mut values));
     values
 }
@@ -55,7 +55,7 @@ impl Ending {
         &self,
         device: &mut D,
         length: usize,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: impl FnOnce(&mut D, Mut<'_, D, F>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Left<F> {
         let pattern: Vec<F> = (0..length + 2).map(pattern).collect();
         let mut to = upload(device, &pattern);
@@ -71,7 +71,8 @@ impl Ending {
             outcome: D::view_mut(&mut outcome),
             histogram: self.measures.then(|| D::view_mut(&mut histogram)),
         };
-        let middle = D::part_mut(D::view_mut(&mut to), 1..length + 1).expect("it is that long");
+        let middle =
+            D::Space::part_mut(D::view_mut(&mut to), 1..length + 1).expect("it is that long");
         succeeds(operation(device, middle, epilogue));
 
         let mut elements = download(device, D::view(&to));

@@ -11,8 +11,8 @@ use adaloss_core::{
     unscale::{Unscaled, unscale},
 };
 use adaloss_cust::{elements, elements_mut, on};
-use adaloss_gpu::{Cuda, Gradient, Into};
-use adaloss_hal::{Device, Epilogue, Memory, Narrow, conformance};
+use adaloss_gpu::{Cuda, GpuSpace, Gradient, Into};
+use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, conformance};
 use cust::{
     context::Context,
     memory::{CopyDestination, DeviceBuffer},
@@ -58,7 +58,7 @@ fn buffers_stay_custs() -> Result<(), Box<dyn Error>> {
     let (mut outcome, mut met) = (device.zeroed::<Outcome>(1)?, device.zeroed::<Unscaled>(1)?);
     let mut histogram = device.zeroed::<Histogram>(1)?;
     device.write(&[Histogram::new(narrowing)], histogram.view_mut())?;
-    let cell = |nth| Cuda::part(cells.view(), nth..nth + 1).ok_or("two cells");
+    let cell = |nth| GpuSpace::part(cells.view(), nth..nth + 1).ok_or("two cells");
     let epilogue = Epilogue {
         from: cell(0)?,
         to: cell(1)?,

@@ -4,8 +4,8 @@ use adaloss_core::{
     format::{Format, Overflow, f16},
     policy::{Cell, Certificate, Config},
 };
-use adaloss_gpu::{Buffer, Cuda};
-use adaloss_hal::{Decide, Device, Memory, Narrow, Plain};
+use adaloss_gpu::{Buffer, Cuda, GpuSpace};
+use adaloss_hal::{AddressSpace, Decide, Device, Memory, Narrow, Plain};
 use serde_json::json;
 
 use crate::{
@@ -56,13 +56,13 @@ impl Layers {
         for (nth, end) in ends.iter_mut().enumerate() {
             let mut epilogue = end.epilogue::<f16>(true, decides);
             epilogue.narrowing = config.narrowing();
-            epilogue.to = Cuda::part(cells.view(), nth..nth + 1).expect("a cell for each");
+            epilogue.to = GpuSpace::part(cells.view(), nth..nth + 1).expect("a cell for each");
             device.apply(values.view(), to.view_mut(), epilogue)?;
             if decides {
                 let mut cell =
-                    Cuda::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell for each");
-                let from = Cuda::part(end.cells.view(), 0..1).expect("two cells");
-                device.note(config, end.outcome.view(), from, Cuda::reborrow_mut(&mut cell))?;
+                    GpuSpace::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell for each");
+                let from = GpuSpace::part(end.cells.view(), 0..1).expect("two cells");
+                device.note(config, end.outcome.view(), from, GpuSpace::reborrow_mut(&mut cell))?;
                 device.certify(config, end.histogram.view(), cell, certificate.view_mut())?;
             }
         }

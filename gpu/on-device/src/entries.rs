@@ -12,7 +12,7 @@ use adaloss_core::{
 };
 use adaloss_gpu::{Cuda, Gradient, Into, Weight};
 use adaloss_hal::{
-    Branch, Decide, Epilogue, Matmul, Memory, Narrow, Plain, Product,
+    AddressSpace, Branch, Decide, Epilogue, Matmul, Memory, Mut, Narrow, Plain, Product,
     network::{self, Update},
     portable::Portable,
 };
@@ -148,7 +148,7 @@ fn take<T: Plain, D: Memory>(
     buffer: &D::Buffer<T>,
     like: T,
 ) -> anyhow::Result<Vec<T>> {
-    let mut values = vec![like; D::len(D::view(buffer))];
+    let mut values = vec![like; D::Space::len(D::view(buffer))];
     device.read(D::view(buffer), &mut values).map_err(failed)?;
     Ok(values)
 }
@@ -199,14 +199,14 @@ fn end<F: Element + Plain, D: Memory>(
     device: &mut D,
     count: usize,
     to_log2: i32,
-    operation: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+    operation: impl FnOnce(&mut D, Mut<'_, D, F>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
 ) -> anyhow::Result<Left> {
     let cells = put(device, &[Cell::new(), Cell::at(Scale::new(to_log2)?)])?;
     let mut to = device.zeroed::<F>(count).map_err(failed)?;
     let mut outcome = put(device, &[Outcome::EMPTY])?;
     let empty = Histogram::new(narrowing::<F>());
     let mut histogram = put(device, &[empty])?;
-    let cell = |nth: usize| D::part(D::view(&cells), nth..nth + 1).expect("two cells");
+    let cell = |nth: usize| D::Space::part(D::view(&cells), nth..nth + 1).expect("two cells");
     let epilogue = Epilogue {
         from: cell(0),
         to: cell(1),

@@ -1,8 +1,8 @@
 //! Times of products on tensor cores, and how far they are from exact ones.
 
 use adaloss_core::format::{Element, Noise, f16};
-use adaloss_gpu::{Buffer, Cuda};
-use adaloss_hal::{Device, Epilogue, Matmul, Memory, Plain, Product};
+use adaloss_gpu::{Buffer, Cuda, GpuSpace};
+use adaloss_hal::{AddressSpace, Device, Epilogue, Matmul, Memory, Plain, Product};
 use anyhow::Context;
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ impl Operands {
         product: Product,
         launch: usize,
         to: &mut Buffer<F>,
-        epilogue: Epilogue<'_, Cuda>,
+        epilogue: Epilogue<'_, GpuSpace>,
     ) -> anyhow::Result<()>
     where
         Cuda: Matmul<f16, f16, F>,
@@ -77,9 +77,9 @@ impl Operands {
             let first = launch * count.next_multiple_of(128) % (self.elements - count + 1);
             first / 128 * 128..first / 128 * 128 + count
         };
-        let a = Cuda::part(self.a.view(), part(left)).expect("operands for every shape");
-        let b = Cuda::part(self.b.view(), part(right)).expect("operands for every shape");
-        let to = Cuda::part_mut(to.view_mut(), 0..result).expect("room for every shape");
+        let a = GpuSpace::part(self.a.view(), part(left)).expect("operands for every shape");
+        let b = GpuSpace::part(self.b.view(), part(right)).expect("operands for every shape");
+        let to = GpuSpace::part_mut(to.view_mut(), 0..result).expect("room for every shape");
         Ok(device.matmul(product, a, b, to, epilogue)?)
     }
 
@@ -99,7 +99,7 @@ impl Operands {
             let index = picks.word(sample) as usize % (rows * columns);
             let (row, column) = (index / columns, index % columns);
             let mut found = [0.0_f32];
-            let sum = Cuda::part(to.view(), index..index + 1).expect("a sum");
+            let sum = GpuSpace::part(to.view(), index..index + 1).expect("a sum");
             device.read(sum, &mut found)?;
             let (mut exact, mut magnitude) = (0.0, 0.0);
             for k in 0..inner {

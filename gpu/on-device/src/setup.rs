@@ -6,8 +6,8 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_gpu::{Buffer, Cuda, Sgd};
-use adaloss_hal::{Device, Epilogue, Memory};
+use adaloss_gpu::{Buffer, Cuda, GpuSpace, Sgd};
+use adaloss_hal::{AddressSpace, Device, Epilogue, Memory};
 
 /// The update that is timed.
 pub(crate) const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4 };
@@ -53,8 +53,8 @@ impl End {
         &mut self,
         stores: bool,
         measures: bool,
-    ) -> Epilogue<'_, Cuda> {
-        let cell = |nth| Cuda::part(Cuda::view(&self.cells), nth..nth + 1).expect("two cells");
+    ) -> Epilogue<'_, GpuSpace> {
+        let cell = |nth| GpuSpace::part(Cuda::view(&self.cells), nth..nth + 1).expect("two cells");
         Epilogue {
             from: cell(0),
             to: cell(1),

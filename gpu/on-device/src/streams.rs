@@ -8,8 +8,8 @@ use adaloss_core::{
     statistics::Statistics,
     unscale::Unscaled,
 };
-use adaloss_gpu::{Buffer, Cuda, Weight, Weights};
-use adaloss_hal::{Branch, Device, Memory, Narrow};
+use adaloss_gpu::{Buffer, Cuda, GpuSpace, Weight, Weights};
+use adaloss_hal::{AddressSpace, Branch, Memory, Narrow};
 use serde_json::{Value, json};
 
 use crate::{
@@ -158,7 +158,7 @@ impl Streams {
                 device.apply(values, self.eighths.view_mut(), epilogue)?;
             }
             Pass::Unscale => {
-                let cell = Cuda::part(self.end.cells.view(), 1..2).expect("two cells");
+                let cell = GpuSpace::part(self.end.cells.view(), 1..2).expect("two cells");
                 device.unscale(
                     self.narrowed.view(),
                     cell,

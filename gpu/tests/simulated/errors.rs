@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use adaloss_gpu::{Cuda, GpuError};
-use adaloss_hal::{Device, Error, ErrorKind, Memory};
+use adaloss_gpu::{Cuda, GpuError, GpuSpace};
+use adaloss_hal::{AddressSpace, Device, Error, ErrorKind, Memory};
 
 use crate::{alone, cuda, open};
 
@@ -66,7 +66,7 @@ fn writes_of_any_size_arrive() {
     device.write(&long, buffer.view_mut()).expect("as many");
     let mut short = device.zeroed::<u32>(25 * 50_000).expect("memory");
     for nth in 0..50_000 {
-        let to = Cuda::part_mut(short.view_mut(), 25 * nth..25 * (nth + 1)).expect("a part");
+        let to = GpuSpace::part_mut(short.view_mut(), 25 * nth..25 * (nth + 1)).expect("a part");
         device.write(&[nth as u32; 25], to).expect("as many");
     }
     let mut read = vec![0; long.len()];

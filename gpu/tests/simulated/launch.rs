@@ -7,8 +7,8 @@ use adaloss_core::{
     policy::{Cell, Config},
     statistics::Statistics,
 };
-use adaloss_gpu::{Cuda, GpuError};
-use adaloss_hal::{Decide, Device, Memory, Narrow, Plain};
+use adaloss_gpu::{GpuError, GpuSpace};
+use adaloss_hal::{AddressSpace, Decide, Device, Memory, Narrow, Plain};
 
 use crate::{DRIVER, cuda};
 
@@ -31,7 +31,7 @@ fn a_grid_is_as_large_as_runs_at_a_time() {
         assert_eq!(DRIVER.last_blocks(), MULTIPROCESSORS * blocks, "{limit:?}");
     }
     // No more than have something to do.
-    let few = Cuda::part(values.view(), 0..1500).expect("a part");
+    let few = GpuSpace::part(values.view(), 0..1500).expect("a part");
     device.statistics(few, statistics.view_mut()).expect("lengths");
     assert_eq!(DRIVER.last_blocks(), 2);
 }
@@ -45,7 +45,7 @@ fn a_step_of_many_cells_ends_in_one_launch() {
     for (count, launches, blocks) in [(1, 1, 1), (256, 1, 1), (257, 1, 2), (1000, 1, 4), (0, 0, 4)]
     {
         let before = DRIVER.calls("cuLaunchKernel");
-        let part = Cuda::part_mut(cells.view_mut(), 0..count).expect("a part");
+        let part = GpuSpace::part_mut(cells.view_mut(), 0..count).expect("a part");
         device.finish(&config, part).expect("any number");
         let found = (DRIVER.calls("cuLaunchKernel") - before, DRIVER.last_blocks());
         assert_eq!(found, (launches, blocks), "{count} cells");
@@ -94,7 +94,7 @@ fn a_conversion_to_another_format_or_length_is_refused() {
     let (narrowing, noise) = (Narrowing::to(Format::E5M2), Noise::default());
     let error = device.narrow(from.view(), to.view_mut(), narrowing, noise);
     assert!(matches!(error, Err(GpuError::Encoding { .. })), "{error:?}");
-    let two = Cuda::part(from.view(), 0..2).expect("a part");
+    let two = GpuSpace::part(from.view(), 0..2).expect("a part");
     let error = device.narrow(two, to.view_mut(), Narrowing::to(Format::BINARY16), noise);
     assert!(matches!(error, Err(GpuError::Length { expected: 2, found: 3, .. })), "{error:?}");
     let mut wide = device.zeroed::<f32>(2).expect("memory");

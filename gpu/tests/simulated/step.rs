@@ -9,12 +9,12 @@ use adaloss_core::{
     unscale::{Unscaled, unscale},
 };
 use adaloss_gpu::{
-    Buffer, Cuda, Elements, ElementsMut, GpuError, Gradient, Gradients, Graph, Into, Sgd, Weight,
-    Weights,
+    Buffer, Cuda, Elements, ElementsMut, GpuError, GpuSpace, Gradient, Gradients, Graph, Into, Sgd,
+    Weight, Weights,
 };
 use adaloss_hal::{
-    Branch, Decide, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain, network,
-    network::Update, portable::Portable,
+    AddressSpace, Branch, Decide, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain,
+    network, network::Update, portable::Portable,
 };
 
 use crate::{DRIVER, alone, cuda};
@@ -63,11 +63,11 @@ fn resnet_50() -> Vec<usize> {
 
 /// Names one cell of a model.
 fn cell_of(cells: &Buffer<Cell>, nth: usize) -> Elements<'_, Cell> {
-    Cuda::part(cells.view(), nth..nth + 1).expect("a cell")
+    GpuSpace::part(cells.view(), nth..nth + 1).expect("a cell")
 }
 
 fn cell_of_mut(cells: &mut Buffer<Cell>, nth: usize) -> ElementsMut<'_, Cell> {
-    Cuda::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell")
+    GpuSpace::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell")
 }
 
 /// A model's tensors, on the device.
@@ -332,7 +332,7 @@ fn storing<'a>(
     from: Elements<'a, Cell>,
     to: Elements<'a, Cell>,
     outcome: ElementsMut<'a, Outcome>,
-) -> Epilogue<'a, Cuda> {
+) -> Epilogue<'a, GpuSpace> {
     let (narrowing, noise) = (config.narrowing(), Noise::default());
     Epilogue { from, to, narrowing, noise, stores: true, outcome, histogram: None }
 }

@@ -12,7 +12,7 @@ use super::{
     Case, Discrepancy, Failure, Report, compare,
     tensor::{Tensor, download, read_one, upload},
 };
-use crate::{Device, Epilogue, Error, ErrorKind, Memory, Plain};
+use crate::{AddressSpace, Device, Epilogue, Error, ErrorKind, Memory, Mut, Plain};
 
 /// A device and the memory that its epilogues end in.
 pub(super) struct Bench<'d, D: Memory> {
@@ -67,7 +67,7 @@ pub(super) struct Start {
 ///
 /// What calls one is compiled for each device and type of results, and not for each operation.
 pub(super) type Ending<'o, D, F> =
-    dyn Fn(&mut D, <D as Device>::Mut<'_, F>, Epilogue<'_, D>) -> Done<D> + 'o;
+    dyn Fn(&mut D, Mut<'_, D, F>, Epilogue<'_, <D as Device>::Space>) -> Done<D> + 'o;
 
 /// Whether a device did something.
 type Done<D> = Result<(), <D as Device>::Error>;
@@ -217,7 +217,7 @@ impl<'d, D: Memory> Bench<'d, D> {
             ));
         }
         for (kind, spoilt) in wrong.into_iter().flatten() {
-            let spoiling = |device: &mut D, to: D::Mut<'_, F>, mut end: Epilogue<'_, D>| {
+            let spoiling = |device: &mut D, to: Mut<'_, D, F>, mut end: Epilogue<'_, D::Space>| {
                 spoil(spoilt, &mut end).map_or(Ok(()), |end| operation(device, to, end))
             };
             self.refuses(Case { epilogue: spoilt.name(), ..case }, kind, to, &spoiling)?;
@@ -271,8 +271,8 @@ impl<'d, D: Memory> Bench<'d, D> {
         operation: &Ending<'_, D, F>,
     ) -> Result<Result<(), D::Error>, Failure> {
         let epilogue = Epilogue {
-            from: case.finds(D::part(D::view(&self.cells), 0..1))?,
-            to: case.finds(D::part(D::view(&self.cells), 1..2))?,
+            from: case.finds(D::Space::part(D::view(&self.cells), 0..1))?,
+            to: case.finds(D::Space::part(D::view(&self.cells), 1..2))?,
             narrowing: case.narrowing_to::<F>(),
             noise: start.noise,
             stores: pass.stores,
@@ -353,23 +353,23 @@ pub(super) fn pattern<F: Element>(place: usize) -> F {
 }
 
 /// Returns an epilogue made wrong; `None` where the device has no empty part of a buffer.
-fn spoil<'a, D: Memory>(
+fn spoil<'a, S: AddressSpace>(
     spoilt: Spoilt,
-    epilogue: &'a mut Epilogue<'_, D>,
-) -> Option<Epilogue<'a, D>> {
+    epilogue: &'a mut Epilogue<'_, S>,
+) -> Option<Epilogue<'a, S>> {
     let cell = |is_spoilt: bool, cell| {
-        let cell = D::reborrow(cell);
-        if is_spoilt { D::part(cell, 0..0) } else { Some(cell) }
+        let cell = S::reborrow(cell);
+        if is_spoilt { S::part(cell, 0..0) } else { Some(cell) }
     };
     let outcome = match spoilt {
-        Spoilt::Outcome => D::part_mut(D::reborrow_mut(&mut epilogue.outcome), 0..0)?,
-        _ => D::reborrow_mut(&mut epilogue.outcome),
+        Spoilt::Outcome => S::part_mut(S::reborrow_mut(&mut epilogue.outcome), 0..0)?,
+        _ => S::reborrow_mut(&mut epilogue.outcome),
     };
     let histogram = match (&mut epilogue.histogram, spoilt) {
         (Some(histogram), Spoilt::Histogram) => {
-            Some(D::part_mut(D::reborrow_mut(histogram), 0..0)?)
+            Some(S::part_mut(S::reborrow_mut(histogram), 0..0)?)
         }
-        (Some(histogram), _) => Some(D::reborrow_mut(histogram)),
+        (Some(histogram), _) => Some(S::reborrow_mut(histogram)),
         (None, _) => None,
     };
     let narrowing = match spoilt {

@@ -18,7 +18,7 @@ use super::{
     tensor::{self, download, read_one, upload},
     values,
 };
-use crate::{Decide, ErrorKind, Memory, Plain};
+use crate::{AddressSpace, Decide, ErrorKind, Memory, Plain};
 
 /// Visits of a cell, enough for every trigger and for a window of maxima to run over.
 const VISITS: u32 = 120;
@@ -210,7 +210,7 @@ fn check_finish<D: Memory + Decide>(
     upload(case, device, cells.whole_mut(), &before)?;
     // The guard at the front is the first place.
     let slice = 1 + first..1 + first + length;
-    let part = case.finds(D::part_mut(cells.whole_mut(), slice.clone()))?;
+    let part = case.finds(D::Space::part_mut(cells.whole_mut(), slice.clone()))?;
     case.succeeds(device.finish(config, part))?;
     download(case, device, cells.whole(), &mut |place, found| {
         let mut expected = before(place);
@@ -354,15 +354,16 @@ fn check_refusals<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), Fa
 
     // How many histograms or outcomes, cells, and certificates or incoming cells.
     for (one, two, three) in [(0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)] {
-        let cell = case.finds(D::part_mut(D::view_mut(&mut cells), 0..two))?;
-        let certificate = case.finds(D::part_mut(D::view_mut(&mut certificates), 0..three))?;
-        let seen = case.finds(D::part(D::view(&seen), 0..one))?;
+        let cell = case.finds(D::Space::part_mut(D::view_mut(&mut cells), 0..two))?;
+        let certificate =
+            case.finds(D::Space::part_mut(D::view_mut(&mut certificates), 0..three))?;
+        let seen = case.finds(D::Space::part(D::view(&seen), 0..one))?;
         let result = bench.device.certify(&config, seen, cell, certificate);
         bench.refused(case, ErrorKind::Shape, result)?;
 
-        let cell = case.finds(D::part_mut(D::view_mut(&mut cells), 0..two))?;
-        let outcome = case.finds(D::part(D::view(&outcome), 0..one))?;
-        let from = case.finds(D::part(D::view(&from), 0..three))?;
+        let cell = case.finds(D::Space::part_mut(D::view_mut(&mut cells), 0..two))?;
+        let outcome = case.finds(D::Space::part(D::view(&outcome), 0..one))?;
+        let from = case.finds(D::Space::part(D::view(&from), 0..three))?;
         let result = bench.device.note(&config, outcome, from, cell);
         bench.refused(case, ErrorKind::Shape, result)?;
     }

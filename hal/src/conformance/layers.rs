@@ -16,7 +16,7 @@ use super::{
     tensor::{download, read_one, upload},
     values,
 };
-use crate::{Decide, Epilogue, Memory, Narrow, Plain};
+use crate::{AddressSpace, Decide, Epilogue, Memory, Narrow, Plain};
 
 /// Layers of a step, each with a cell that lives through all steps.
 pub(super) const LAYERS: usize = 16;
@@ -107,11 +107,11 @@ impl<D: Memory> Bench<'_, D> {
         for (nth, (layer, config)) in layers.iter().zip(configs).enumerate() {
             let Layer { tensor, first, .. } = layer;
             let values = D::view_mut(&mut memory.values);
-            let part = case.finds(D::part_mut(values, *first..first + tensor.elements))?;
+            let part = case.finds(D::Space::part_mut(values, *first..first + tensor.elements))?;
             upload(case, device, part, &|index| tensor.value(index))?;
             let histograms = D::view_mut(&mut memory.histograms);
             let histogram = Histogram::new(config.narrowing());
-            let part = case.finds(D::part_mut(histograms, nth..nth + 1))?;
+            let part = case.finds(D::Space::part_mut(histograms, nth..nth + 1))?;
             case.succeeds(device.write(&[histogram], part))?;
         }
         upload(case, device, D::view_mut(&mut memory.results), &pattern::<F>)?;
@@ -137,18 +137,18 @@ impl<D: Memory> Bench<'_, D> {
             let (case, this) = (layer.case(config, &Cell::at(layer.tensor.incoming)), nth..nth + 1);
             self.pass(case, nth, layer, config, false, memory)?;
             self.pass(case, nth, layer, config, true, memory)?;
-            let outcome = case.finds(D::part(D::view(&memory.outcomes), this.clone()))?;
-            let from = case.finds(D::part(D::view(&memory.from), this.clone()))?;
-            let cell = D::part_mut(D::view_mut(&mut memory.cells), this.clone());
+            let outcome = case.finds(D::Space::part(D::view(&memory.outcomes), this.clone()))?;
+            let from = case.finds(D::Space::part(D::view(&memory.from), this.clone()))?;
+            let cell = D::Space::part_mut(D::view_mut(&mut memory.cells), this.clone());
             case.succeeds(self.device.note(config, outcome, from, case.finds(cell)?))?;
             if layer.again {
                 self.pass(case, nth, layer, config, true, memory)?;
             }
 
-            let seen = case.finds(D::part(D::view(&memory.histograms), this.clone()))?;
+            let seen = case.finds(D::Space::part(D::view(&memory.histograms), this.clone()))?;
             let certificates = D::view_mut(&mut memory.certificates);
-            let certificate = case.finds(D::part_mut(certificates, this.clone()))?;
-            let cell = D::part_mut(D::view_mut(&mut memory.cells), this);
+            let certificate = case.finds(D::Space::part_mut(certificates, this.clone()))?;
+            let cell = D::Space::part_mut(D::view_mut(&mut memory.cells), this);
             case.succeeds(self.device.certify(config, seen, case.finds(cell)?, certificate))?;
         }
         self.finish(configs, memory)
@@ -167,7 +167,7 @@ impl<D: Memory> Bench<'_, D> {
         for same in configs.chunk_by(|a, b| a == b) {
             let case = Case::new("the end of a step of layers", same.len());
             let cells = D::view_mut(&mut memory.cells);
-            let cells = case.finds(D::part_mut(cells, first..first + same.len()))?;
+            let cells = case.finds(D::Space::part_mut(cells, first..first + same.len()))?;
             case.succeeds(self.device.finish(&same[0], cells))?;
             first += same.len();
             self.report.operations += 1;
@@ -189,13 +189,13 @@ impl<D: Memory> Bench<'_, D> {
         D: Narrow<F>,
     {
         let (this, places) = (nth..nth + 1, *first..first + tensor.elements);
-        let values = case.finds(D::part(D::view(&memory.values), places.clone()))?;
-        let results = D::part_mut(D::view_mut(&mut memory.results), places);
-        let outcome = D::part_mut(D::view_mut(&mut memory.outcomes), this.clone());
-        let histogram = D::part_mut(D::view_mut(&mut memory.histograms), this.clone());
+        let values = case.finds(D::Space::part(D::view(&memory.values), places.clone()))?;
+        let results = D::Space::part_mut(D::view_mut(&mut memory.results), places);
+        let outcome = D::Space::part_mut(D::view_mut(&mut memory.outcomes), this.clone());
+        let histogram = D::Space::part_mut(D::view_mut(&mut memory.histograms), this.clone());
         let epilogue = Epilogue {
-            from: case.finds(D::part(D::view(&memory.from), this.clone()))?,
-            to: case.finds(D::part(D::view(&memory.cells), this))?,
+            from: case.finds(D::Space::part(D::view(&memory.from), this.clone()))?,
+            to: case.finds(D::Space::part(D::view(&memory.cells), this))?,
             narrowing: config.narrowing(),
             noise: tensor.apply(config, tensor.incoming).noise,
             stores,
@@ -226,7 +226,7 @@ impl<D: Memory> Bench<'_, D> {
             }
             let (apply, mut counted) = (tensor.apply(config, leaving), Outcome::EMPTY);
             let room =
-                case.finds(D::part(D::view(&memory.results), nth * ROOM..(nth + 1) * ROOM))?;
+                case.finds(D::Space::part(D::view(&memory.results), nth * ROOM..(nth + 1) * ROOM))?;
             download(case, device, room, &mut |place, found: F| {
                 let place = nth * ROOM + place;
                 let index = place.wrapping_sub(*first);
@@ -241,17 +241,17 @@ impl<D: Memory> Bench<'_, D> {
                 let written = Discrepancy::Written { index: place, expected, found };
                 if expected == found { Ok(()) } else { Err(case.fails(written)) }
             })?;
-            let found = case.finds(D::part(D::view(&memory.outcomes), this.clone()))?;
+            let found = case.finds(D::Space::part(D::view(&memory.outcomes), this.clone()))?;
             compare::outcomes(case, &outcome, &read_one(case, device, found)?)?;
 
             let histogram = tensor.histogram_once(config);
-            let found = case.finds(D::part(D::view(&memory.histograms), this.clone()))?;
+            let found = case.finds(D::Space::part(D::view(&memory.histograms), this.clone()))?;
             compare::histograms(case, &histogram, &read_one(case, device, found)?)?;
             let certificate = policy::certify(config, &histogram, cell.scale(), cell);
-            let found = case.finds(D::part(D::view(&memory.certificates), this.clone()))?;
+            let found = case.finds(D::Space::part(D::view(&memory.certificates), this.clone()))?;
             compare::certificates(case, &certificate, &read_one(case, device, found)?)?;
             policy::finish(config, cell);
-            let found = case.finds(D::part(D::view(&memory.cells), this))?;
+            let found = case.finds(D::Space::part(D::view(&memory.cells), this))?;
             compare::cells(case, cell, &read_one(case, device, found)?)?;
             self.report.operations += 4 + u64::from(*again);
             self.report.elements += tensor.elements as u64;

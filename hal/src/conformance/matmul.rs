@@ -9,7 +9,7 @@ use super::{
     tensor::Tensor,
     values::{self, Kind},
 };
-use crate::{ErrorKind, Matmul, Memory, Plain, Product};
+use crate::{AddressSpace, ErrorKind, Matmul, Memory, Plain, Product};
 
 /// Rows, terms and columns: single elements, odd sizes, sizes beyond a tile, and nothing at all.
 const SHAPES: [[usize; 3]; 16] = [
@@ -191,7 +191,8 @@ where
             })?;
         }
     }
-    let (few_a, few_b) = (shapes.finds(D::part(a, 0..11))?, shapes.finds(D::part(b, 0..19))?);
+    let (few_a, few_b) =
+        (shapes.finds(D::Space::part(a, 0..11))?, shapes.finds(D::Space::part(b, 0..19))?);
     let mut few = Tensor::filled(shapes, bench.device, 14, |_| F::from_bits(0))?;
     let product = operands.product;
     bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {

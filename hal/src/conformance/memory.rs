@@ -8,7 +8,7 @@ use super::{
     Case, Discrepancy, Failure, Report,
     tensor::{download, upload},
 };
-use crate::{Error, ErrorKind, Memory, Plain};
+use crate::{AddressSpace, Error, ErrorKind, Memory, Plain};
 
 pub(super) fn check<D: Memory>(device: &mut D, report: &mut Report) -> Result<(), Failure> {
     let word = |index: usize| (index as u32).wrapping_mul(0x9e37_79b9);
@@ -36,7 +36,7 @@ fn check_copies<T: Plain + PartialEq + Debug, D: Memory>(
 ) -> Result<(), Failure> {
     let case = Case::new("zeroed", length);
     let mut buffer = case.succeeds(device.zeroed::<T>(length))?;
-    case.number("the length of a buffer", length as i64, D::len(D::view(&buffer)) as i64)?;
+    case.number("the length of a buffer", length as i64, D::Space::len(D::view(&buffer)) as i64)?;
     let zero = T::zeroed();
     download(case, device, D::view(&buffer), &mut |_, found: T| {
         case.whole("an element of zeroed memory", &zero, &found)
@@ -59,22 +59,24 @@ fn check_parts<T: Plain + PartialEq + Debug, D: Memory>(
     buffer: &mut D::Buffer<T>,
     value: impl Fn(usize) -> T,
 ) -> Result<(), Failure> {
-    let length = D::len(D::view(buffer));
+    let length = D::Space::len(D::view(buffer));
     let case = Case::new("part", length);
     let (first, last) = (length / 3, length - length / 4);
     {
         let mut lent = D::view_mut(buffer);
-        let outer = case.finds(D::part_mut(D::reborrow_mut(&mut lent), first..length))?;
-        let mut inner = case.finds(D::part_mut(outer, 0..last - first))?;
+        let outer =
+            case.finds(D::Space::part_mut(D::Space::reborrow_mut(&mut lent), first..length))?;
+        let mut inner = case.finds(D::Space::part_mut(outer, 0..last - first))?;
         case.number(
             "the length of a part of a part",
             (last - first) as i64,
-            D::len(D::shared(&inner)) as i64,
+            D::Space::len(D::Space::shared(&inner)) as i64,
         )?;
         for outside in [last - first + 1, usize::MAX] {
             let range = 0..outside;
-            let is_none = D::part_mut(D::reborrow_mut(&mut inner), range.clone()).is_none()
-                && D::part(D::shared(&inner), range).is_none();
+            let is_none = D::Space::part_mut(D::Space::reborrow_mut(&mut inner), range.clone())
+                .is_none()
+                && D::Space::part(D::Space::shared(&inner), range).is_none();
             let part = Discrepancy::Differs { what: "whether there is a part beyond the end" };
             is_none.then_some(()).ok_or(case.fails(part))?;
         }
@@ -86,13 +88,13 @@ fn check_parts<T: Plain + PartialEq + Debug, D: Memory>(
         case.whole("an element in or beside a part that was written", &expected, &found)
     })?;
     let view = D::view(buffer);
-    let inner = case.finds(D::part(view, first..length))?;
-    let inner = case.finds(D::part(D::reborrow(inner), 0..last - first))?;
+    let inner = case.finds(D::Space::part(view, first..length))?;
+    let inner = case.finds(D::Space::part(D::Space::reborrow(inner), 0..last - first))?;
     download(case, device, inner, &mut |index, found: T| {
         case.whole("an element of a part", &value(index + 1), &found)
     })?;
     #[expect(clippy::reversed_empty_ranges, reason = "this is the point")]
-    let backwards = D::part(view, 2..1).is_none();
+    let backwards = D::Space::part(view, 2..1).is_none();
     let part =
         Discrepancy::Differs { what: "whether a range that ends before it begins is a part" };
     backwards.then_some(()).ok_or(case.fails(part))?;

@@ -15,7 +15,7 @@ use super::{
     tensor::{Tensor, upload},
     values,
 };
-use crate::{Branch, BranchOf, ErrorKind, Memory, Narrow, Plain};
+use crate::{AddressSpace, Branch, BranchOf, ErrorKind, Memory, Narrow, Plain};
 
 /// The most branches of a join that are checked.
 const MOST: usize = 4;
@@ -50,7 +50,7 @@ impl<F: Element + Plain, D: Memory + Narrow<F>> Branches<D, F> {
 
     fn view(&self, case: Case) -> Result<[BranchOf<'_, D, F>; MOST], Failure> {
         let view = |nth: usize| {
-            let cell = case.finds(D::part(D::view(&self.cells), nth..nth + 1))?;
+            let cell = case.finds(D::Space::part(D::view(&self.cells), nth..nth + 1))?;
             Ok(Branch { gradient: self.tensors[nth].view(case)?, cell })
         };
         Ok([view(0)?, view(1)?, view(2)?, view(3)?])
@@ -159,12 +159,12 @@ fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
         })?;
     }
     let mut wrong = views;
-    wrong[1].gradient = lengths.finds(D::part(views[1].gradient, 0..32))?;
+    wrong[1].gradient = lengths.finds(D::Space::part(views[1].gradient, 0..32))?;
     bench.refuses(lengths, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
         device.propagate(&wrong[..2], to, epilogue)
     })?;
     let mut wrong = views;
-    wrong[1].cell = lengths.finds(D::part(D::view(&branches.cells), 0..2))?;
+    wrong[1].cell = lengths.finds(D::Space::part(D::view(&branches.cells), 0..2))?;
     let two_cells = case("propagate with two cells for a branch");
     bench.refuses(two_cells, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
         device.propagate(&wrong[..2], to, epilogue)

@@ -9,7 +9,7 @@ use super::{
     tensor::{Tensor, download, upload},
     values,
 };
-use crate::{ErrorKind, Memory, Plain};
+use crate::{ErrorKind, Memory, Mut, Plain};
 
 /// The scales of results and of what is stored: none, to an unscaled weight gradient, into
 /// underflow, into overflow, and beyond what an f32 factor can do.
@@ -153,7 +153,7 @@ impl<D: Memory> Bench<'_, D> {
         case: Case,
         to: &mut Tensor<D, F>,
         before: &dyn Fn(usize) -> F,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>) -> Result<(), D::Error>,
+        operation: impl FnOnce(&mut D, Mut<'_, D, F>) -> Result<(), D::Error>,
         expected: &dyn Fn(usize) -> Expected,
     ) -> Result<(), Failure> {
         self.prepare(case, to, before)?;
@@ -180,7 +180,7 @@ impl<D: Memory> Bench<'_, D> {
         &mut self,
         case: Case,
         to: &mut Tensor<D, F>,
-        operation: impl FnOnce(&mut D, D::Mut<'_, F>) -> Result<(), D::Error>,
+        operation: impl FnOnce(&mut D, Mut<'_, D, F>) -> Result<(), D::Error>,
     ) -> Result<(), Failure> {
         upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         let result = operation(self.device, to.view_mut(case)?);

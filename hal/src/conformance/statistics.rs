@@ -9,7 +9,7 @@ use super::{
     tensor::{Tensor, read_one},
     values,
 };
-use crate::{ErrorKind, Memory, Narrow, Plain};
+use crate::{AddressSpace, ErrorKind, Memory, Narrow, Plain};
 
 pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
     bench: &mut Bench<'_, D>,
@@ -27,7 +27,7 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
     let case = Case::new("statistics into no element", 1);
     let values = Tensor::<D, F>::filled(case, bench.device, 1, |_| F::from_bits(0))?;
     let mut to = case.succeeds(bench.device.zeroed::<Statistics>(1))?;
-    let none = case.finds(D::part_mut(D::view_mut(&mut to), 0..0))?;
+    let none = case.finds(D::Space::part_mut(D::view_mut(&mut to), 0..0))?;
     let result = bench.device.statistics(values.view(case)?, none);
     bench.refused(case, ErrorKind::Shape, result)
 }

@@ -1,7 +1,7 @@
 //! Device memory of the suite: filled from functions, read in chunks, guarded at both ends.
 
 use super::{Case, Discrepancy, Failure};
-use crate::{Device, Memory, Plain};
+use crate::{AddressSpace, Device, Memory, Mut, Plain, Ref};
 
 /// Elements that the host holds at a time.
 const CHUNK: usize = 128;
@@ -46,23 +46,23 @@ impl<D: Memory, T: Plain> Tensor<D, T> {
     }
 
     /// Names the elements, without the guards.
-    pub(super) fn view(&self, case: Case) -> Result<D::Ref<'_, T>, Failure> {
-        case.finds(D::part(self.whole(), 1..1 + self.elements))
+    pub(super) fn view(&self, case: Case) -> Result<Ref<'_, D, T>, Failure> {
+        case.finds(D::Space::part(self.whole(), 1..1 + self.elements))
     }
 
     /// Names the elements, without the guards, for writing.
-    pub(super) fn view_mut(&mut self, case: Case) -> Result<D::Mut<'_, T>, Failure> {
+    pub(super) fn view_mut(&mut self, case: Case) -> Result<Mut<'_, D, T>, Failure> {
         let middle = 1..1 + self.elements;
-        case.finds(D::part_mut(self.whole_mut(), middle))
+        case.finds(D::Space::part_mut(self.whole_mut(), middle))
     }
 
     /// Names the elements and the guards.
-    pub(super) fn whole(&self) -> D::Ref<'_, T> {
+    pub(super) fn whole(&self) -> Ref<'_, D, T> {
         D::view(&self.buffer)
     }
 
     /// Names the elements and the guards for writing.
-    pub(super) fn whole_mut(&mut self) -> D::Mut<'_, T> {
+    pub(super) fn whole_mut(&mut self) -> Mut<'_, D, T> {
         D::view_mut(&mut self.buffer)
     }
 
@@ -76,17 +76,17 @@ impl<D: Memory, T: Plain> Tensor<D, T> {
 pub(super) fn upload<T: Plain, D: Device>(
     case: Case,
     device: &mut D,
-    mut to: D::Mut<'_, T>,
+    mut to: Mut<'_, D, T>,
     value: &dyn Fn(usize) -> T,
 ) -> Result<(), Failure> {
-    let elements = D::len(D::shared(&to));
+    let elements = D::Space::len(D::Space::shared(&to));
     for first in (0..elements).step_by(CHUNK) {
         let last = elements.min(first + CHUNK);
         let mut chunk = [T::zeroed(); CHUNK];
         for (index, to) in (first..last).zip(&mut chunk) {
             *to = value(index);
         }
-        let part = case.finds(D::part_mut(D::reborrow_mut(&mut to), first..last))?;
+        let part = case.finds(D::Space::part_mut(D::Space::reborrow_mut(&mut to), first..last))?;
         case.succeeds(device.write(&chunk[..last - first], part))?;
     }
     Ok(())
@@ -96,14 +96,14 @@ pub(super) fn upload<T: Plain, D: Device>(
 pub(super) fn download<T: Plain, D: Device>(
     case: Case,
     device: &mut D,
-    from: D::Ref<'_, T>,
+    from: Ref<'_, D, T>,
     take: &mut dyn FnMut(usize, T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let elements = D::len(from);
+    let elements = D::Space::len(from);
     for first in (0..elements).step_by(CHUNK) {
         let last = elements.min(first + CHUNK);
         let mut chunk = [T::zeroed(); CHUNK];
-        let part = case.finds(D::part(from, first..last))?;
+        let part = case.finds(D::Space::part(from, first..last))?;
         case.succeeds(device.read(part, &mut chunk[..last - first]))?;
         for (index, &value) in (first..last).zip(&chunk) {
             take(index, value)?;
@@ -116,7 +116,7 @@ pub(super) fn download<T: Plain, D: Device>(
 pub(super) fn read_one<T: Plain, D: Device>(
     case: Case,
     device: &mut D,
-    from: D::Ref<'_, T>,
+    from: Ref<'_, D, T>,
 ) -> Result<T, Failure> {
     let mut value = [T::zeroed()];
     case.succeeds(device.read(from, &mut value))?;

@@ -10,7 +10,7 @@ use super::{
     tensor::{Tensor, download, read_one, upload},
     values,
 };
-use crate::{ErrorKind, Memory, Narrow, Plain};
+use crate::{AddressSpace, ErrorKind, Memory, Narrow, Plain};
 
 /// The ends of the legal scales, and the exponents at which a format's numbers become tiny in f32.
 const SCALES: [i32; 12] = [-126, -125, -77, -11, -1, 0, 1, 15, 102, 111, 125, 126];
@@ -113,9 +113,9 @@ fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
     for (length, carried, counts) in
         [(34, 1, 1), (32, 1, 1), (33, 0, 1), (33, 2, 1), (33, 1, 0), (33, 1, 2)]
     {
-        let results = case.finds(D::part_mut(to.whole_mut(), 1..1 + length))?;
-        let counts = case.finds(D::part_mut(D::view_mut(&mut met), 0..counts))?;
-        let cell = case.finds(D::part(D::view(&cells), 0..carried))?;
+        let results = case.finds(D::Space::part_mut(to.whole_mut(), 1..1 + length))?;
+        let counts = case.finds(D::Space::part_mut(D::view_mut(&mut met), 0..counts))?;
+        let cell = case.finds(D::Space::part(D::view(&cells), 0..carried))?;
         let result = bench.device.unscale(gradient.view(case)?, cell, results, counts);
         bench.refused(case, ErrorKind::Shape, result)?;
     }

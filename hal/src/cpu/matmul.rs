@@ -32,7 +32,7 @@ where
         a: &[A],
         b: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let Product { rows, columns, .. } = product;
         let [left, right, result] = product.lengths();

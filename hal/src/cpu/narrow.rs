@@ -34,7 +34,7 @@ impl<F: Element + Plain> Narrow<F> for Cpu {
         &mut self,
         values: &[f32],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         same_length("the narrowed tensor", values.len(), to.len())?;
         let sink = Sink::<F>::open(epilogue)?;
@@ -51,7 +51,7 @@ impl<F: Element + Plain> Narrow<F> for Cpu {
         &mut self,
         branches: &[Branch<&[F], &[Cell]>],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         if branches.is_empty() {
             return Err(PortableError::Branches);

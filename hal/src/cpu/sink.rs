@@ -11,9 +11,8 @@ use adaloss_core::{
 };
 use pulp::{Arch, Simd, WithSimd};
 
-use super::Cpu;
 use crate::{
-    Epilogue,
+    Epilogue, HostSpace,
     portable::{PortableError, narrow},
 };
 
@@ -36,8 +35,8 @@ struct Counters<'a> {
 
 impl<'a, F: Element> Sink<'a, F> {
     /// Checks an epilogue, so that nothing has been written when it is wrong.
-    pub(crate) fn open(epilogue: Epilogue<'a, Cpu>) -> Result<Self, PortableError> {
-        let sequential = narrow::Sink::<F>::open(epilogue.over())?;
+    pub(crate) fn open(epilogue: Epilogue<'a, HostSpace>) -> Result<Self, PortableError> {
+        let sequential = narrow::Sink::<F>::open(epilogue)?;
         let narrow::Sink { apply, incoming, stores, outcome, histogram, .. } = sequential;
         Ok(Self {
             apply,

@@ -1,6 +1,6 @@
 //! Sums of f32 tensors.
 
-use crate::Device;
+use crate::{Device, Mut, Ref};
 
 /// A device that adds f32 tensors.
 pub trait Accumulate: Device {
@@ -11,8 +11,8 @@ pub trait Accumulate: Device {
     /// The length of `to` is no multiple of that of `from`; of no elements only 0 is.
     fn accumulate(
         &mut self,
-        from: Self::Ref<'_, f32>,
-        to: Self::Mut<'_, f32>,
+        from: Ref<'_, Self, f32>,
+        to: Mut<'_, Self, f32>,
     ) -> Result<(), Self::Error>;
 
     /// Moves `to` towards `from`: `to + share (from - to)`, for running means.
@@ -23,7 +23,7 @@ pub trait Accumulate: Device {
     fn blend(
         &mut self,
         share: f32,
-        from: Self::Ref<'_, f32>,
-        to: Self::Mut<'_, f32>,
+        from: Ref<'_, Self, f32>,
+        to: Mut<'_, Self, f32>,
     ) -> Result<(), Self::Error>;
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::elements;
-use crate::{Epilogue, Narrow, Plain};
+use crate::{Epilogue, Mut, Narrow, Plain, Ref};
 
 /// The shape of a causal self-attention with several heads (Vaswani et al. 2017).
 ///
@@ -53,9 +53,9 @@ pub trait Attend<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<G> 
     fn attend(
         &mut self,
         shape: Attention,
-        input: Self::Ref<'_, W>,
-        to: Self::Mut<'_, W>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, Self, W>,
+        to: Mut<'_, Self, W>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -69,10 +69,10 @@ pub trait Attend<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<G> 
     fn attend_input(
         &mut self,
         shape: Attention,
-        gradient: Self::Ref<'_, G>,
-        input: Self::Ref<'_, W>,
-        to: Self::Mut<'_, G>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, Self, G>,
+        input: Ref<'_, Self, W>,
+        to: Mut<'_, Self, G>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;

@@ -5,7 +5,7 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::{elements, windows};
-use crate::{Epilogue, Narrow, Plain};
+use crate::{Epilogue, Mut, Narrow, Plain, Ref};
 
 /// The shape of a convolution over images with the channels last.
 ///
@@ -126,10 +126,10 @@ pub trait Convolve<A: Element + Plain, B: Element + Plain, F: Element + Plain>: 
     fn convolve(
         &mut self,
         shape: Convolution,
-        input: Self::Ref<'_, A>,
-        weight: Self::Ref<'_, B>,
-        to: Self::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, Self, A>,
+        weight: Ref<'_, Self, B>,
+        to: Mut<'_, Self, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -142,10 +142,10 @@ pub trait Convolve<A: Element + Plain, B: Element + Plain, F: Element + Plain>: 
     fn convolve_input(
         &mut self,
         shape: Convolution,
-        gradient: Self::Ref<'_, A>,
-        weight: Self::Ref<'_, B>,
-        to: Self::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, Self, A>,
+        weight: Ref<'_, Self, B>,
+        to: Mut<'_, Self, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -160,10 +160,10 @@ pub trait Convolve<A: Element + Plain, B: Element + Plain, F: Element + Plain>: 
     fn convolve_weight(
         &mut self,
         shape: Convolution,
-        gradient: Self::Ref<'_, A>,
-        input: Self::Ref<'_, B>,
-        to: Self::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, Self, A>,
+        input: Ref<'_, Self, B>,
+        to: Mut<'_, Self, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;

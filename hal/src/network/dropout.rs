@@ -5,7 +5,7 @@ use adaloss_core::{
     policy::Fraction,
 };
 
-use crate::{Epilogue, Narrow, Plain};
+use crate::{Epilogue, Mut, Narrow, Plain, Ref};
 
 /// Which elements are dropped, and how the others make up for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub trait Dropout<E: Element + Plain>: Narrow<E> {
     fn dropout(
         &mut self,
         mask: Mask,
-        input: Self::Ref<'_, E>,
-        to: Self::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, Self, E>,
+        to: Mut<'_, Self, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;

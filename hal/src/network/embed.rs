@@ -2,7 +2,7 @@
 
 use adaloss_core::format::Element;
 
-use crate::{Device, Plain};
+use crate::{Device, Mut, Plain, Ref};
 
 /// A device that looks tokens up in tables of `W` and sums gradients in `G` by token.
 pub trait Embed<W: Element + Plain, G: Element + Plain>: Device {
@@ -15,9 +15,9 @@ pub trait Embed<W: Element + Plain, G: Element + Plain>: Device {
     fn embed(
         &mut self,
         width: usize,
-        tokens: Self::Ref<'_, u32>,
-        table: Self::Ref<'_, W>,
-        to: Self::Mut<'_, W>,
+        tokens: Ref<'_, Self, u32>,
+        table: Ref<'_, Self, W>,
+        to: Mut<'_, Self, W>,
     ) -> Result<(), Self::Error>;
 
     /// Sums, in f32, the rows of a gradient that belong to the same token; the rows of tokens that do
@@ -33,8 +33,8 @@ pub trait Embed<W: Element + Plain, G: Element + Plain>: Device {
     fn embed_table(
         &mut self,
         width: usize,
-        tokens: Self::Ref<'_, u32>,
-        gradient: Self::Ref<'_, G>,
-        to: Self::Mut<'_, f32>,
+        tokens: Ref<'_, Self, u32>,
+        gradient: Ref<'_, Self, G>,
+        to: Mut<'_, Self, f32>,
     ) -> Result<(), Self::Error>;
 }

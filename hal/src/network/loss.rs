@@ -1,6 +1,6 @@
 //! The loss and its gradient.
 
-use crate::Device;
+use crate::{Device, Mut, Ref};
 
 /// What a loss adds up to.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -47,10 +47,10 @@ pub trait Loss: Device {
     fn softmax_cross_entropy(
         &mut self,
         classes: usize,
-        logits: Self::Ref<'_, f32>,
-        labels: Self::Ref<'_, u32>,
-        weights: Self::Ref<'_, f32>,
-        gradient: Self::Mut<'_, f32>,
-        sum: Self::Mut<'_, LossSum>,
+        logits: Ref<'_, Self, f32>,
+        labels: Ref<'_, Self, u32>,
+        weights: Ref<'_, Self, f32>,
+        gradient: Mut<'_, Self, f32>,
+        sum: Mut<'_, Self, LossSum>,
     ) -> Result<(), Self::Error>;
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::elements;
-use crate::{Device, Epilogue, Narrow, Plain};
+use crate::{Epilogue, Mut, Narrow, Plain, Ref};
 
 /// The axis that a normalisation takes its means over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +83,7 @@ pub struct Normalised<I, R> {
 }
 
 /// The operands of a normalisation's gradient on the device `D`.
-pub type NormalisedOn<'a, D, W> =
-    Normalised<<D as Device>::Ref<'a, W>, <D as Device>::Ref<'a, f32>>;
+pub type NormalisedOn<'a, D, W> = Normalised<Ref<'a, D, W>, Ref<'a, D, f32>>;
 
 /// A device that normalises activations in `W` and takes gradients in `G` back through it.
 pub trait Normalise<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<G> {
@@ -99,8 +98,8 @@ pub trait Normalise<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<
     fn moments(
         &mut self,
         shape: Normalisation,
-        input: Self::Ref<'_, W>,
-        to: Self::Mut<'_, f32>,
+        input: Ref<'_, Self, W>,
+        to: Mut<'_, Self, f32>,
     ) -> Result<(), Self::Error>;
 
     /// Normalises with given moments: those of the input, or running ones.
@@ -112,11 +111,11 @@ pub trait Normalise<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<
     fn normalise(
         &mut self,
         shape: Normalisation,
-        input: Self::Ref<'_, W>,
-        moments: Self::Ref<'_, f32>,
-        affine: Self::Ref<'_, f32>,
-        to: Self::Mut<'_, W>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, Self, W>,
+        moments: Ref<'_, Self, f32>,
+        affine: Ref<'_, Self, f32>,
+        to: Mut<'_, Self, W>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -130,10 +129,10 @@ pub trait Normalise<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<
     fn normalise_sums(
         &mut self,
         shape: Normalisation,
-        gradient: Self::Ref<'_, G>,
-        input: Self::Ref<'_, W>,
-        moments: Self::Ref<'_, f32>,
-        to: Self::Mut<'_, f32>,
+        gradient: Ref<'_, Self, G>,
+        input: Ref<'_, Self, W>,
+        moments: Ref<'_, Self, f32>,
+        to: Mut<'_, Self, f32>,
     ) -> Result<(), Self::Error>;
 
     /// Computes the gradient of the input, where the moments were those of the input:
@@ -147,10 +146,10 @@ pub trait Normalise<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<
     fn normalise_input(
         &mut self,
         shape: Normalisation,
-        gradient: Self::Ref<'_, G>,
+        gradient: Ref<'_, Self, G>,
         forward: NormalisedOn<'_, Self, W>,
-        to: Self::Mut<'_, G>,
-        epilogue: Epilogue<'_, Self>,
+        to: Mut<'_, Self, G>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;

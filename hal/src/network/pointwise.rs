@@ -2,7 +2,7 @@
 
 use adaloss_core::format::Element;
 
-use crate::{Device, Plain};
+use crate::{Device, Mut, Plain, Ref};
 
 /// A device that rectifies activations in `W` and gates gradients in `G`, in place.
 ///
@@ -13,7 +13,7 @@ pub trait Pointwise<W: Element + Plain, G: Element + Plain>: Device {
     /// # Errors
     ///
     /// The device failed.
-    fn relu(&mut self, values: Self::Mut<'_, W>) -> Result<(), Self::Error>;
+    fn relu(&mut self, values: Mut<'_, Self, W>) -> Result<(), Self::Error>;
 
     /// Sets the elements of a gradient to +0 where the output of the rectifier is zero.
     ///
@@ -22,7 +22,7 @@ pub trait Pointwise<W: Element + Plain, G: Element + Plain>: Device {
     /// The lengths differ.
     fn relu_input(
         &mut self,
-        output: Self::Ref<'_, W>,
-        gradient: Self::Mut<'_, G>,
+        output: Ref<'_, Self, W>,
+        gradient: Mut<'_, Self, G>,
     ) -> Result<(), Self::Error>;
 }

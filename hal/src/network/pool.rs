@@ -5,7 +5,7 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::{elements, windows};
-use crate::{Device, Epilogue, Narrow, Plain};
+use crate::{Device, Epilogue, Mut, Narrow, Plain, Ref};
 
 /// The shape of a pooling of images with the channels last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +96,9 @@ pub trait MaxPool<E: Element + Plain>: Device {
     fn max_pool(
         &mut self,
         shape: Pooling,
-        input: Self::Ref<'_, E>,
-        to: Self::Mut<'_, E>,
-        places: Self::Mut<'_, u32>,
+        input: Ref<'_, Self, E>,
+        to: Mut<'_, Self, E>,
+        places: Mut<'_, Self, u32>,
     ) -> Result<(), Self::Error>;
 
     /// Puts pooled elements back to their places and +0 everywhere else: unpooling, and the gradient
@@ -114,9 +114,9 @@ pub trait MaxPool<E: Element + Plain>: Device {
     fn unpool(
         &mut self,
         shape: Pooling,
-        from: Self::Ref<'_, E>,
-        places: Self::Ref<'_, u32>,
-        to: Self::Mut<'_, E>,
+        from: Ref<'_, Self, E>,
+        places: Ref<'_, Self, u32>,
+        to: Mut<'_, Self, E>,
     ) -> Result<(), Self::Error>;
 
     /// Takes the elements at the places: the gradient of unpooling.
@@ -130,9 +130,9 @@ pub trait MaxPool<E: Element + Plain>: Device {
     fn pick(
         &mut self,
         shape: Pooling,
-        from: Self::Ref<'_, E>,
-        places: Self::Ref<'_, u32>,
-        to: Self::Mut<'_, E>,
+        from: Ref<'_, Self, E>,
+        places: Ref<'_, Self, u32>,
+        to: Mut<'_, Self, E>,
     ) -> Result<(), Self::Error>;
 }
 
@@ -150,9 +150,9 @@ pub trait SumPool<E: Element + Plain>: Narrow<E> {
     fn average_pool(
         &mut self,
         shape: Pooling,
-        input: Self::Ref<'_, E>,
-        to: Self::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, Self, E>,
+        to: Mut<'_, Self, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -166,9 +166,9 @@ pub trait SumPool<E: Element + Plain>: Narrow<E> {
     fn average_pool_input(
         &mut self,
         shape: Pooling,
-        gradient: Self::Ref<'_, E>,
-        to: Self::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, Self, E>,
+        to: Mut<'_, Self, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;
@@ -182,10 +182,10 @@ pub trait SumPool<E: Element + Plain>: Narrow<E> {
     fn max_pool_input(
         &mut self,
         shape: Pooling,
-        gradient: Self::Ref<'_, E>,
-        places: Self::Ref<'_, u32>,
-        to: Self::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, Self, E>,
+        places: Ref<'_, Self, u32>,
+        to: Mut<'_, Self, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), Self::Error>
     where
         Self: Sized;

@@ -1,6 +1,6 @@
 //! Optimizers, on f32 masters and unscaled gradients.
 
-use crate::Device;
+use crate::{Device, Mut, Ref};
 
 /// Stochastic gradient descent with momentum, as PyTorch has it: `m = momentum m + g`, with
 /// `g = gradient + weight_decay w`; then `w = w - learning_rate m`.
@@ -77,8 +77,8 @@ pub trait Update: Device {
     /// `to` is not one element.
     fn square_norm(
         &mut self,
-        gradient: Self::Ref<'_, f32>,
-        to: Self::Mut<'_, f64>,
+        gradient: Ref<'_, Self, f32>,
+        to: Mut<'_, Self, f64>,
     ) -> Result<(), Self::Error>;
 
     /// Updates a weight and its momentum.
@@ -89,10 +89,10 @@ pub trait Update: Device {
     fn sgd(
         &mut self,
         sgd: &Sgd,
-        gradient: Self::Ref<'_, f32>,
-        norm: Self::Ref<'_, f64>,
-        weight: Self::Mut<'_, f32>,
-        momentum: Self::Mut<'_, f32>,
+        gradient: Ref<'_, Self, f32>,
+        norm: Ref<'_, Self, f64>,
+        weight: Mut<'_, Self, f32>,
+        momentum: Mut<'_, Self, f32>,
     ) -> Result<(), Self::Error>;
 
     /// Updates a weight and its two moments: of a weight of `n` elements, `n` first ones and then
@@ -104,9 +104,9 @@ pub trait Update: Device {
     fn adamw(
         &mut self,
         adamw: &AdamW,
-        gradient: Self::Ref<'_, f32>,
-        norm: Self::Ref<'_, f64>,
-        weight: Self::Mut<'_, f32>,
-        moments: Self::Mut<'_, f32>,
+        gradient: Ref<'_, Self, f32>,
+        norm: Ref<'_, Self, f64>,
+        weight: Mut<'_, Self, f32>,
+        moments: Mut<'_, Self, f32>,
     ) -> Result<(), Self::Error>;
 }

@@ -11,7 +11,7 @@ use adaloss_core::{
 };
 
 use super::{Portable, PortableError, one, one_mut, same_length};
-use crate::{Branch, Decide, Epilogue, Narrow, Plain};
+use crate::{Branch, Decide, Epilogue, HostSpace, Narrow, Plain};
 
 /// Results that are kept at a time; nothing depends on this.
 const CHUNK: usize = 64;
@@ -26,7 +26,7 @@ impl<F: Element + Plain> Narrow<F> for Portable {
         &mut self,
         values: &[f32],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         same_length("the narrowed tensor", values.len(), to.len())?;
         Sink::<F>::open(epilogue)?.put(0, values, to)
@@ -36,7 +36,7 @@ impl<F: Element + Plain> Narrow<F> for Portable {
         &mut self,
         branches: &[Branch<&[F], &[Cell]>],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         if branches.is_empty() {
             return Err(PortableError::Branches);
@@ -124,7 +124,7 @@ pub(crate) struct Sink<'a, F> {
 
 impl<'a, F: Element> Sink<'a, F> {
     /// Checks an epilogue, so that nothing has been written when it is wrong.
-    pub(crate) fn open(epilogue: Epilogue<'a, Portable>) -> Result<Self, PortableError> {
+    pub(crate) fn open(epilogue: Epilogue<'a, HostSpace>) -> Result<Self, PortableError> {
         let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
         let asked = narrowing.format.encoding;
         if asked != F::ENCODING {

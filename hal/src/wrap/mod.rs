@@ -56,14 +56,14 @@ mod narrow;
 mod network;
 mod results;
 
-use core::ops::Range;
-
 use adaloss_core::format::Element;
 
 pub use call::{Call, Shape};
 pub use results::{Counted, Elements, Finished, Left, Results};
 
-use crate::{Capabilities, Device, Epilogue, Error, Memory, Operation, Plain};
+use crate::{
+    AddressSpace, Capabilities, Device, Epilogue, Error, Memory, Mut, Operation, Plain, Ref,
+};
 
 /// A device that is handed every operation, with a hook around it.
 #[derive(Clone, Copy, Debug)]
@@ -141,11 +141,12 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
         &mut self,
         operation: Operation,
         shape: impl Into<Option<Shape>>,
-        to: D::Mut<'_, F>,
-        make: impl FnOnce(&mut D, D::Mut<'_, F>) -> Result<(), D::Error>,
+        to: Mut<'_, D, F>,
+        make: impl FnOnce(&mut D, Mut<'_, D, F>) -> Result<(), D::Error>,
     ) -> Result<(), H::Error> {
-        let call = Call { operation, elements: D::len(D::shared(&to)), shape: shape.into() };
-        self.run(call, Elements::<D, F>(to), |device, to| make(device, to.lend()))
+        let call =
+            Call { operation, elements: D::Space::len(D::Space::shared(&to)), shape: shape.into() };
+        self.run(call, Elements::<D::Space, F>(to), |device, to| make(device, to.lend()))
     }
 
     /// Makes an operation that ends in an epilogue.
@@ -153,12 +154,13 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
         &mut self,
         operation: Operation,
         shape: impl Into<Option<Shape>>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
-        make: impl FnOnce(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, D::Space>,
+        make: impl FnOnce(&mut D, Mut<'_, D, F>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Result<(), H::Error> {
-        let call = Call { operation, elements: D::len(D::shared(&to)), shape: shape.into() };
-        let results = (Elements::<D, F>(to), epilogue.over::<D>());
+        let call =
+            Call { operation, elements: D::Space::len(D::Space::shared(&to)), shape: shape.into() };
+        let results = (Elements::<D::Space, F>(to), epilogue);
         self.run(call, results, |device, (to, epilogue)| {
             make(device, to.lend(), epilogue.reborrow())
         })
@@ -167,58 +169,18 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
 
 impl<D: Device, H: Hook<D>> Device for Wrapped<D, H> {
     type Error = H::Error;
-    type Ref<'a, T: Plain>
-        = D::Ref<'a, T>
-    where
-        Self: 'a;
-    type Mut<'a, T: Plain>
-        = D::Mut<'a, T>
-    where
-        Self: 'a;
+    type Space = D::Space;
 
     fn capabilities(&self) -> Capabilities {
         self.device.capabilities()
     }
 
-    fn read<T: Plain>(&mut self, from: D::Ref<'_, T>, to: &mut [T]) -> Result<(), H::Error> {
+    fn read<T: Plain>(&mut self, from: Ref<'_, D, T>, to: &mut [T]) -> Result<(), H::Error> {
         self.run(Call::of(Operation::Read, to.len()), (), |device, ()| device.read(from, to))
     }
 
-    fn write<T: Plain>(&mut self, from: &[T], to: D::Mut<'_, T>) -> Result<(), H::Error> {
+    fn write<T: Plain>(&mut self, from: &[T], to: Mut<'_, D, T>) -> Result<(), H::Error> {
         self.run(Call::of(Operation::Write, from.len()), (), |device, ()| device.write(from, to))
-    }
-
-    fn len<T: Plain>(elements: D::Ref<'_, T>) -> usize {
-        D::len(elements)
-    }
-
-    fn part<'a, T: Plain>(elements: D::Ref<'a, T>, range: Range<usize>) -> Option<D::Ref<'a, T>>
-    where
-        Self: 'a,
-    {
-        D::part(elements, range)
-    }
-
-    fn part_mut<'a, T: Plain>(elements: D::Mut<'a, T>, range: Range<usize>) -> Option<D::Mut<'a, T>>
-    where
-        Self: 'a,
-    {
-        D::part_mut(elements, range)
-    }
-
-    fn shared<'a, T: Plain>(elements: &'a D::Mut<'_, T>) -> D::Ref<'a, T> {
-        D::shared(elements)
-    }
-
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: D::Ref<'long, T>) -> D::Ref<'short, T>
-    where
-        Self: 'long,
-    {
-        D::reborrow(elements)
-    }
-
-    fn reborrow_mut<'a, T: Plain>(elements: &'a mut D::Mut<'_, T>) -> D::Mut<'a, T> {
-        D::reborrow_mut(elements)
     }
 }
 
@@ -230,11 +192,11 @@ impl<D: Memory, H: Hook<D>> Memory for Wrapped<D, H> {
         self.hook.allocate(&mut self.device, call, |device| device.zeroed(length))
     }
 
-    fn view<T: Plain>(buffer: &D::Buffer<T>) -> D::Ref<'_, T> {
+    fn view<T: Plain>(buffer: &D::Buffer<T>) -> Ref<'_, D, T> {
         D::view(buffer)
     }
 
-    fn view_mut<T: Plain>(buffer: &mut D::Buffer<T>) -> D::Mut<'_, T> {
+    fn view_mut<T: Plain>(buffer: &mut D::Buffer<T>) -> Mut<'_, D, T> {
         D::view_mut(buffer)
     }
 }

@@ -8,23 +8,27 @@ use adaloss_core::{
 };
 
 use super::{Call, Counted, Elements, Finished, Hook, Shape, Wrapped};
-use crate::{BranchOf, Decide, Epilogue, Matmul, Narrow, Operation, Plain, Product};
+use crate::{
+    AddressSpace, BranchOf, Decide, Epilogue, Matmul, Mut, Narrow, Operation, Plain, Product, Ref,
+};
 
 impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
     fn statistics(
         &mut self,
-        values: D::Ref<'_, F>,
-        to: D::Mut<'_, Statistics>,
+        values: Ref<'_, D, F>,
+        to: Mut<'_, D, Statistics>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Statistics, D::len(values));
-        self.run(call, Counted::<D, _>(to), |device, to| device.statistics(values, to.lend()))
+        let call = Call::of(Operation::Statistics, D::Space::len(values));
+        self.run(call, Counted::<D::Space, _>(to), |device, to| {
+            device.statistics(values, to.lend())
+        })
     }
 
     fn apply(
         &mut self,
-        values: D::Ref<'_, f32>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        values: Ref<'_, D, f32>,
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         self.run_narrowing(Operation::Apply, None, to, epilogue, |device, to, epilogue| {
             device.apply(values, to, epilogue)
@@ -34,8 +38,8 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
     fn propagate(
         &mut self,
         branches: &[BranchOf<'_, D, F>],
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         self.run_narrowing(Operation::Propagate, None, to, epilogue, |device, to, epilogue| {
             device.propagate(branches, to, epilogue)
@@ -44,13 +48,13 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
 
     fn unscale(
         &mut self,
-        gradient: D::Ref<'_, F>,
-        cell: D::Ref<'_, Cell>,
-        to: D::Mut<'_, f32>,
-        met: D::Mut<'_, Unscaled>,
+        gradient: Ref<'_, D, F>,
+        cell: Ref<'_, D, Cell>,
+        to: Mut<'_, D, f32>,
+        met: Mut<'_, D, Unscaled>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Unscale, D::len(gradient));
-        let results = (Elements::<D, f32>(to), Counted::<D, _>(met));
+        let call = Call::of(Operation::Unscale, D::Space::len(gradient));
+        let results = (Elements::<D::Space, f32>(to), Counted::<D::Space, _>(met));
         self.run(call, results, |device, (to, met)| {
             device.unscale(gradient, cell, to.lend(), met.lend())
         })
@@ -61,12 +65,12 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
     fn certify(
         &mut self,
         config: &Config,
-        seen: D::Ref<'_, Histogram>,
-        cell: D::Mut<'_, Cell>,
-        certificate: D::Mut<'_, Certificate>,
+        seen: Ref<'_, D, Histogram>,
+        cell: Mut<'_, D, Cell>,
+        certificate: Mut<'_, D, Certificate>,
     ) -> Result<(), H::Error> {
         let call = Call::of(Operation::Certify, 1);
-        self.run(call, Counted::<D, _>(certificate), |device, certificate| {
+        self.run(call, Counted::<D::Space, _>(certificate), |device, certificate| {
             device.certify(config, seen, cell, certificate.lend())
         })
     }
@@ -74,19 +78,21 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
     fn note(
         &mut self,
         config: &Config,
-        outcome: D::Ref<'_, Outcome>,
-        from: D::Ref<'_, Cell>,
-        cell: D::Mut<'_, Cell>,
+        outcome: Ref<'_, D, Outcome>,
+        from: Ref<'_, D, Cell>,
+        cell: Mut<'_, D, Cell>,
     ) -> Result<(), H::Error> {
         let call = Call::of(Operation::Note, 1);
-        self.run(call, Counted::<D, _>(cell), |device, cell| {
+        self.run(call, Counted::<D::Space, _>(cell), |device, cell| {
             device.note(config, outcome, from, cell.lend())
         })
     }
 
-    fn finish(&mut self, config: &Config, cells: D::Mut<'_, Cell>) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Finish, D::len(D::shared(&cells)));
-        self.run(call, Finished::<D>(cells), |device, cells| device.finish(config, cells.lend()))
+    fn finish(&mut self, config: &Config, cells: Mut<'_, D, Cell>) -> Result<(), H::Error> {
+        let call = Call::of(Operation::Finish, D::Space::len(D::Space::shared(&cells)));
+        self.run(call, Finished::<D::Space>(cells), |device, cells| {
+            device.finish(config, cells.lend())
+        })
     }
 }
 
@@ -101,10 +107,10 @@ where
     fn matmul(
         &mut self,
         product: Product,
-        a: D::Ref<'_, A>,
-        b: D::Ref<'_, B>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        a: Ref<'_, D, A>,
+        b: Ref<'_, D, B>,
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let shape = Shape::Product(product);
         self.run_narrowing(Operation::Matmul, shape, to, epilogue, |device, to, epilogue| {

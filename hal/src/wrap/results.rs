@@ -10,7 +10,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 
-use crate::{Device, Epilogue, Plain, network::LossSum};
+use crate::{AddressSpace, Device, Epilogue, Plain, network::LossSum};
 
 /// What an operation writes: elements, counts, both, or nothing that anybody but the caller looks at.
 ///
@@ -166,77 +166,77 @@ impl Leaves for f64 {
 }
 
 /// The elements of a tensor.
-pub struct Elements<'a, D: Device + 'a, F: Plain>(pub D::Mut<'a, F>);
+pub struct Elements<'a, S: AddressSpace, F: Plain>(pub S::Mut<'a, F>);
 
-impl<'a, D: Device, F: Plain> Elements<'a, D, F> {
+impl<'a, S: AddressSpace, F: Plain> Elements<'a, S, F> {
     /// Lends them to an operation.
-    pub fn lend(&mut self) -> D::Mut<'_, F> {
-        D::reborrow_mut(&mut self.0)
+    pub fn lend(&mut self) -> S::Mut<'_, F> {
+        S::reborrow_mut(&mut self.0)
     }
 }
 
 /// A count of the whole operation, a certificate or a cell; one element.
-pub struct Counted<'a, D: Device + 'a, C: Plain>(pub D::Mut<'a, C>);
+pub struct Counted<'a, S: AddressSpace, C: Plain>(pub S::Mut<'a, C>);
 
-impl<'a, D: Device, C: Plain> Counted<'a, D, C> {
+impl<'a, S: AddressSpace, C: Plain> Counted<'a, S, C> {
     /// Lends it to an operation.
-    pub fn lend(&mut self) -> D::Mut<'_, C> {
-        D::reborrow_mut(&mut self.0)
+    pub fn lend(&mut self) -> S::Mut<'_, C> {
+        S::reborrow_mut(&mut self.0)
     }
 }
 
 /// Cells whose step is over.
-pub struct Finished<'a, D: Device + 'a>(pub D::Mut<'a, Cell>);
+pub struct Finished<'a, S: AddressSpace>(pub S::Mut<'a, Cell>);
 
-impl<'a, D: Device> Finished<'a, D> {
+impl<'a, S: AddressSpace> Finished<'a, S> {
     /// Lends them to an operation.
-    pub fn lend(&mut self) -> D::Mut<'_, Cell> {
-        D::reborrow_mut(&mut self.0)
+    pub fn lend(&mut self) -> S::Mut<'_, Cell> {
+        S::reborrow_mut(&mut self.0)
     }
 }
 
 impl<D: Device> Results<D> for () {}
 
-impl<D: Device, F: Element + Plain> Results<D> for Elements<'_, D, F> {
+impl<D: Device, F: Element + Plain> Results<D> for Elements<'_, D::Space, F> {
     fn elements(&self) -> usize {
-        D::len(D::shared(&self.0))
+        D::Space::len(D::Space::shared(&self.0))
     }
 
     fn encoding(&self, index: usize) -> Option<Encoding> {
-        (index < self.elements()).then_some(F::ENCODING)
+        (index < Results::<D>::elements(self)).then_some(F::ENCODING)
     }
 
     fn bits(&self, device: &mut D, index: usize) -> Result<u32, D::Error> {
         let mut found = [F::from_bits(0)];
-        if let Some(element) = D::part(D::shared(&self.0), range(index)) {
+        if let Some(element) = D::Space::part(D::Space::shared(&self.0), range(index)) {
             device.read(element, &mut found)?;
         }
         Ok(found[0].to_bits())
     }
 
     fn set_bits(&mut self, device: &mut D, index: usize, bits: u32) -> Result<(), D::Error> {
-        match D::part_mut(self.lend(), range(index)) {
+        match D::Space::part_mut(self.lend(), range(index)) {
             Some(element) => device.write(&[F::from_bits(bits)], element),
             None => Ok(()),
         }
     }
 }
 
-impl<D: Device, C: Leaves> Results<D> for Counted<'_, D, C> {
+impl<D: Device, C: Leaves> Results<D> for Counted<'_, D::Space, C> {
     fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         let mut left = [C::zeroed()];
-        device.read(D::shared(&self.0), &mut left)?;
+        device.read(D::Space::shared(&self.0), &mut left)?;
         show(left[0].as_left());
         Ok(())
     }
 }
 
-impl<D: Device> Results<D> for Finished<'_, D> {
+impl<D: Device> Results<D> for Finished<'_, D::Space> {
     fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         let mut scales = None;
-        for nth in 0..D::len(D::shared(&self.0)) {
+        for nth in 0..D::Space::len(D::Space::shared(&self.0)) {
             let mut cell = [Cell::new()];
-            if let Some(from) = D::part(D::shared(&self.0), range(nth)) {
+            if let Some(from) = D::Space::part(D::Space::shared(&self.0), range(nth)) {
                 device.read(from, &mut cell)?;
             }
             let scale = cell[0].scale();
@@ -248,13 +248,13 @@ impl<D: Device> Results<D> for Finished<'_, D> {
     }
 }
 
-impl<D: Device> Results<D> for Epilogue<'_, D> {
+impl<D: Device> Results<D> for Epilogue<'_, D::Space> {
     fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         let mut outcome = [Outcome::EMPTY];
-        device.read(D::shared(&self.outcome), &mut outcome)?;
+        device.read(D::Space::shared(&self.outcome), &mut outcome)?;
         let mut measured = [Histogram::new(self.narrowing)];
         if let Some(histogram) = &self.histogram {
-            device.read(D::shared(histogram), &mut measured)?;
+            device.read(D::Space::shared(histogram), &mut measured)?;
         }
         let histogram = self.histogram.as_ref().map(|_| &measured[0]);
         show(Left::Counts { outcome: &outcome[0], histogram });

@@ -6,7 +6,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_hal::{Epilogue, cpu::Cpu, network::Convolution, portable::PortableError};
+use adaloss_hal::{Epilogue, HostSpace, network::Convolution, portable::PortableError};
 
 /// Strides from one to three, padding, groups up to one per channel, kernels of one pixel and
 /// larger than the image, numbers of channels around those of a line, and nothing at all.
@@ -88,7 +88,7 @@ pub(crate) fn run<F: Element>(
     count: usize,
     narrowing: Narrowing,
     scale: Scale,
-    operation: impl FnOnce(&mut [F], Epilogue<'_, Cpu>) -> Result<(), PortableError>,
+    operation: impl FnOnce(&mut [F], Epilogue<'_, HostSpace>) -> Result<(), PortableError>,
 ) -> Left<F> {
     let cells = [Cell::at(Scale::ONE), Cell::at(scale)];
     let mut outcome = [Outcome::EMPTY];

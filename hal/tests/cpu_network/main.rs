@@ -16,7 +16,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Epilogue, Memory, Plain,
+    AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
         Accumulate, Attend, Dropout, Embed, Loss, MaxPool, Normalise, Pointwise, SumPool, Update,
@@ -133,7 +133,7 @@ fn upload<D: Memory, T: Plain>(device: &mut D, values: &[T]) -> D::Buffer<T> {
 }
 
 fn download<D: Memory, T: Plain>(device: &mut D, buffer: &D::Buffer<T>) -> Vec<T> {
-    let mut values = vec![T::zeroed(); D::len(D::view(buffer))];
+    let mut values = vec![T::zeroed(); D::Space::len(D::view(buffer))];
     device.read(D::view(buffer), &mut values).unwrap();
     values
 }
@@ -147,7 +147,11 @@ fn widened<F: Element>(values: &[F]) -> impl Iterator<Item = f32> + '_ {
 fn ending<D: Host, F: Element + Plain>(
     device: &mut D,
     length: usize,
-    mut operation: impl FnMut(&mut D, D::Mut<'_, F>, Epilogue<'_, D>) -> Result<(), PortableError>,
+    mut operation: impl FnMut(
+        &mut D,
+        Mut<'_, D, F>,
+        Epilogue<'_, D::Space>,
+    ) -> Result<(), PortableError>,
 ) -> Outcomes {
     let narrowing = Narrowing::to(Format::from(F::ENCODING));
     let cells = [Scale::new(0), Scale::new(3)].map(|scale| Cell::at(scale.unwrap()));
@@ -178,7 +182,7 @@ fn ending<D: Host, F: Element + Plain>(
 fn in_place<D: Host, T: Plain>(
     device: &mut D,
     values: &[T],
-    operation: impl FnOnce(&mut D, D::Mut<'_, T>) -> Result<(), PortableError>,
+    operation: impl FnOnce(&mut D, Mut<'_, D, T>) -> Result<(), PortableError>,
 ) -> Result<Vec<T>, PortableError> {
     let mut buffer = upload(device, values);
     operation(device, D::view_mut(&mut buffer))?;

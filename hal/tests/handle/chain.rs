@@ -7,8 +7,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Decide, Device, Epilogue, Matmul, Memory, Narrow, Operation, Plain, Product,
-    portable::Portable, record::Record,
+    AddressSpace, Branch, Decide, Device, Epilogue, Matmul, Memory, Mut, Narrow, Operation, Plain,
+    Product, Ref, portable::Portable, record::Record,
 };
 
 use crate::memory::Accelerator;
@@ -47,15 +47,15 @@ impl<D: Memory + Decide> Visited<D> {
         device: &mut D,
         config: &Config,
         is_first: bool,
-        from: D::Ref<'_, Cell>,
-        operation: impl Fn(&mut D, D::Mut<'_, f16>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        from: Ref<'_, D, Cell>,
+        operation: impl Fn(&mut D, Mut<'_, D, f16>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Result<(), D::Error> {
         let empty = Histogram::new(config.narrowing());
         device.write(&[empty], D::view_mut(&mut self.histogram))?;
         let run = |this: &mut Self, device: &mut D, stores| {
             device.write(&[Outcome::EMPTY], D::view_mut(&mut this.outcome))?;
             let epilogue = Epilogue {
-                from: D::reborrow(from),
+                from: D::Space::reborrow(from),
                 to: D::view(&this.cell),
                 narrowing: config.narrowing(),
                 noise: Noise::default(),
@@ -205,8 +205,8 @@ impl<D: Memory + Narrow<f16> + Matmul<f16, f16, f16> + Decide> Network<D> {
     }
 }
 
-fn fetch<T: Plain, D: Device>(device: &mut D, from: D::Ref<'_, T>) -> Result<Vec<T>, D::Error> {
-    let mut values = vec![T::zeroed(); D::len(from)];
+fn fetch<T: Plain, D: Device>(device: &mut D, from: Ref<'_, D, T>) -> Result<Vec<T>, D::Error> {
+    let mut values = vec![T::zeroed(); D::Space::len(from)];
     device.read(from, &mut values).map(|()| values)
 }
 

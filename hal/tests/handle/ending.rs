@@ -11,7 +11,7 @@ use adaloss_core::{
 use adaloss_hal::Epilogue;
 
 use crate::{
-    memory::{Accelerator, AcceleratorError, Handle, HandleMut, Values, check},
+    memory::{Accelerator, AcceleratorError, AcceleratorSpace, Handle, HandleMut, Values, check},
     sabotage::Sabotage,
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Ending {
 impl Ending {
     pub(crate) fn queued(
         device: &Accelerator,
-        epilogue: &Epilogue<'_, Accelerator>,
+        epilogue: &Epilogue<'_, AcceleratorSpace>,
     ) -> Result<Self, AcceleratorError> {
         let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
         check("the cell of the results", from.len() == 1)?;

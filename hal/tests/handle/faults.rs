@@ -9,7 +9,8 @@ use adaloss_core::{
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 use adaloss_hal::{
-    DeviceEpilogue, ErrorKind, HostEpilogue, Matmul, Memory, Narrow, Operation, Product,
+    AddressSpace, DeviceEpilogue, ErrorKind, HostEpilogue, Matmul, Memory, Narrow, Operation,
+    Product,
     fault::{Fault, FaultError, Injection},
     portable::Portable,
     record::Record,
@@ -120,7 +121,7 @@ fn unscale<D: Memory + Narrow<f16>>(
     gradient: &Scaled<D::Buffer<f16>>,
 ) -> Result<(Vec<f32>, Unscaled), D::Error> {
     let (buffer, scale) = gradient.as_ref().into_parts();
-    let mut values = vec![0.0; D::len(D::view(buffer))];
+    let mut values = vec![0.0; D::Space::len(D::view(buffer))];
     let mut to = device.zeroed(values.len())?;
     let (mut cell, mut met) = (device.zeroed(1)?, device.zeroed(1)?);
     device.write(&[Cell::at(scale)], D::view_mut(&mut cell))?;

@@ -4,7 +4,7 @@ use std::{
     any::Any, cell::RefCell, collections::VecDeque, marker::PhantomData, ops::Range, rc::Rc,
 };
 
-use adaloss_hal::{Capabilities, Device, Error, ErrorKind, Memory, Plain};
+use adaloss_hal::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Plain};
 
 use crate::sabotage::Sabotage;
 
@@ -193,8 +193,7 @@ impl Values {
 
 impl Device for Accelerator {
     type Error = AcceleratorError;
-    type Ref<'a, T: Plain> = Handle<'a, T>;
-    type Mut<'a, T: Plain> = HandleMut<'a, T>;
+    type Space = AcceleratorSpace;
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::ALL;
@@ -229,25 +228,28 @@ impl Device for Accelerator {
         self.enqueue(move |memory| memory.store(&values, to));
         Ok(())
     }
+}
+
+/// The memory of the accelerator.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AcceleratorSpace;
+
+impl AddressSpace for AcceleratorSpace {
+    type Ref<'a, T: Plain> = Handle<'a, T>;
+    type Mut<'a, T: Plain> = HandleMut<'a, T>;
 
     fn len<T: Plain>(elements: Handle<'_, T>) -> usize {
         elements.length
     }
 
-    fn part<'a, T: Plain>(elements: Handle<'a, T>, range: Range<usize>) -> Option<Handle<'a, T>>
-    where
-        Self: 'a,
-    {
+    fn part<T: Plain>(elements: Self::Ref<'_, T>, range: Range<usize>) -> Option<Self::Ref<'_, T>> {
         elements.part(range)
     }
 
-    fn part_mut<'a, T: Plain>(
-        elements: HandleMut<'a, T>,
+    fn part_mut<T: Plain>(
+        elements: Self::Mut<'_, T>,
         range: Range<usize>,
-    ) -> Option<HandleMut<'a, T>>
-    where
-        Self: 'a,
-    {
+    ) -> Option<Self::Mut<'_, T>> {
         elements.handle.part(range).map(HandleMut::new)
     }
 
@@ -255,10 +257,7 @@ impl Device for Accelerator {
         elements.handle.renamed()
     }
 
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: Handle<'long, T>) -> Handle<'short, T>
-    where
-        Self: 'long,
-    {
+    fn reborrow<'short, 'long: 'short, T: Plain>(elements: Handle<'long, T>) -> Handle<'short, T> {
         elements.renamed()
     }
 

@@ -50,7 +50,7 @@ impl Narrow<f16> for Accelerator {
         &mut self,
         values: Handle<'_, f32>,
         to: HandleMut<'_, f16>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), AcceleratorError> {
         check("the narrowed tensor", values.len() == to.len())?;
         let ending = Ending::queued(self, &epilogue)?;
@@ -66,7 +66,7 @@ impl Narrow<f16> for Accelerator {
         &mut self,
         branches: &[Branch<Handle<'_, f16>, Handle<'_, Cell>>],
         to: HandleMut<'_, f16>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), AcceleratorError> {
         check("a join", !branches.is_empty())?;
         for branch in branches {
@@ -225,7 +225,7 @@ impl Matmul<f16, f16, f16> for Accelerator {
         a: Handle<'_, f16>,
         b: Handle<'_, f16>,
         to: HandleMut<'_, f16>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), AcceleratorError> {
         let [left, right, result] = product.lengths();
         check("the left operand", a.len() == left)?;

@@ -7,7 +7,9 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_hal::{Decide, Epilogue, Memory, Narrow, Plain, portable::Portable};
+use adaloss_hal::{
+    AddressSpace, Decide, Epilogue, Memory, Mut, Narrow, Plain, Ref, portable::Portable,
+};
 
 use crate::{
     memory::Accelerator,
@@ -122,8 +124,8 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
         &mut self,
         pass: Pass,
         id: usize,
-        values: D::Ref<'_, f32>,
-        to: D::Mut<'_, f16>,
+        values: Ref<'_, D, f32>,
+        to: Mut<'_, D, f16>,
         stream: u32,
     ) -> Result<(), D::Error> {
         let epilogue = Epilogue {
@@ -143,20 +145,20 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
 }
 
 /// Reads one value.
-fn fetch<T: Plain, D: Memory>(device: &mut D, from: D::Ref<'_, T>) -> Result<T, D::Error> {
+fn fetch<T: Plain, D: Memory>(device: &mut D, from: Ref<'_, D, T>) -> Result<T, D::Error> {
     let mut value = [T::zeroed()];
     device.read(from, &mut value)?;
     Ok(value[0])
 }
 
 /// Names one cell.
-fn cell_of<D: Memory>(cells: &D::Buffer<Cell>, id: usize) -> D::Ref<'_, Cell> {
-    D::part(D::view(cells), id..id + 1).expect("a cell")
+fn cell_of<D: Memory>(cells: &D::Buffer<Cell>, id: usize) -> Ref<'_, D, Cell> {
+    D::Space::part(D::view(cells), id..id + 1).expect("a cell")
 }
 
 /// Names one cell for writing.
-fn cell_of_mut<D: Memory>(cells: &mut D::Buffer<Cell>, id: usize) -> D::Mut<'_, Cell> {
-    D::part_mut(D::view_mut(cells), id..id + 1).expect("a cell")
+fn cell_of_mut<D: Memory>(cells: &mut D::Buffer<Cell>, id: usize) -> Mut<'_, D, Cell> {
+    D::Space::part_mut(D::view_mut(cells), id..id + 1).expect("a cell")
 }
 
 /// The same visit in the core alone.

@@ -45,7 +45,7 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Mistaken {
         shape: Attention,
         input: &[W],
         to: &mut [W],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         if shape.lengths() != [input.len(), to.len()] {
             return <Portable as Attend<W, G>>::attend(
@@ -66,7 +66,7 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Mistaken {
         gradient: &[G],
         input: &[W],
         to: &mut [G],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let gradient: Vec<f32> = gradient.iter().map(|x| x.widen()).collect();
         let right = results(to.len(), |to, end| {

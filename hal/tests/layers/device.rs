@@ -9,7 +9,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    BranchOf, Capabilities, Epilogue, HostHeap, HostMemory, Narrow, Plain,
+    BranchOf, Capabilities, Epilogue, HostHeap, HostMemory, HostSpace, Narrow, Plain,
     portable::{Portable, PortableError},
 };
 
@@ -29,8 +29,8 @@ impl Mistaken {
     /// Hands an epilogue to the portable device, if this one has what it asks for.
     pub(crate) fn over<'a>(
         &self,
-        epilogue: Epilogue<'a, Self>,
-    ) -> Result<Epilogue<'a, Portable>, PortableError> {
+        epilogue: Epilogue<'a, HostSpace>,
+    ) -> Result<Epilogue<'a, HostSpace>, PortableError> {
         let Narrowing { format, rounding, .. } = epilogue.narrowing;
         let refuses = !self.capabilities.subnormals && format.subnormals == Subnormals::Gradual
             || !self.capabilities.stochastic_rounding && rounding == Rounding::Stochastic;
@@ -38,7 +38,7 @@ impl Mistaken {
             let asked = format.encoding;
             return Err(ApplyError::Encoding { asked, given: asked }.into());
         }
-        Ok(epilogue.over())
+        Ok(epilogue)
     }
 }
 
@@ -61,7 +61,7 @@ impl<F: Element + Plain> Narrow<F> for Mistaken {
         &mut self,
         values: &[f32],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         Portable.apply(values, to, self.over(epilogue)?)
     }
@@ -70,7 +70,7 @@ impl<F: Element + Plain> Narrow<F> for Mistaken {
         &mut self,
         branches: &[BranchOf<'_, Self, F>],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         Portable.propagate(branches, to, self.over(epilogue)?)
     }
@@ -89,7 +89,7 @@ impl<F: Element + Plain> Narrow<F> for Mistaken {
 /// Returns the f32 results of an operation of the portable device.
 pub(crate) fn results(
     length: usize,
-    operation: impl FnOnce(&mut [f32], Epilogue<'_, Portable>) -> Result<(), PortableError>,
+    operation: impl FnOnce(&mut [f32], Epilogue<'_, HostSpace>) -> Result<(), PortableError>,
 ) -> Result<Vec<f32>, PortableError> {
     let (cell, mut outcome) = ([Cell::at(Scale::ONE)], [Outcome::EMPTY]);
     let mut results = vec![0.0; length];

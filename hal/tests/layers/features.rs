@@ -68,7 +68,7 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Mistaken {
         moments: &[f32],
         affine: &[f32],
         to: &mut [W],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let (shape, mut moments, mut affine) =
             (self.shape(shape), moments.to_vec(), affine.to_vec());
@@ -105,7 +105,7 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Mistaken {
         gradient: &[G],
         forward: NormalisedOn<'_, Self, W>,
         to: &mut [G],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let mut sums = forward.sums.to_vec();
         if sums.len() == shape.affine() {
@@ -151,7 +151,7 @@ impl<E: Element + Plain> Dropout<E> for Mistaken {
         mask: Mask,
         input: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let Mask { share, noise: Noise { seed, stream } } = mask;
         let gain = if self.makes(Mistake::ForgetsGain) { 1.0 } else { mask.gain() };

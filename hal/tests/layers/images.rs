@@ -2,7 +2,7 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Epilogue, Narrow, Plain,
+    Epilogue, HostSpace, Narrow, Plain,
     network::{Convolution, Convolve, MaxPool, Pooling, SumPool},
     portable::{Portable, PortableError},
 };
@@ -51,8 +51,8 @@ impl Mistaken {
     fn end<F: Element + Plain>(
         &self,
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
-        operation: impl FnOnce(&mut [f32], Epilogue<'_, Portable>) -> Result<(), PortableError>,
+        epilogue: Epilogue<'_, HostSpace>,
+        operation: impl FnOnce(&mut [f32], Epilogue<'_, HostSpace>) -> Result<(), PortableError>,
     ) -> Result<(), PortableError> {
         let mut sums = match results(to.len(), operation) {
             Err(PortableError::Shape { .. }) if self.makes(Mistake::TakesImpossibleShapes) => {
@@ -79,7 +79,7 @@ where
         input: &[A],
         weight: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), PortableError> {
         let (input, weight) = (self.image(shape, input), self.kernel(shape, weight));
         self.end(to, epilogue, |to, end| Portable.convolve(shape, &input, &weight, to, end))
@@ -91,7 +91,7 @@ where
         gradient: &[A],
         weight: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), PortableError> {
         let weight = self.kernel(shape, weight);
         self.end(to, epilogue, |to, end| Portable.convolve_input(shape, gradient, &weight, to, end))
@@ -103,7 +103,7 @@ where
         gradient: &[A],
         input: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), PortableError> {
         let (input, mut gradient) = (self.image(shape, input), gradient.to_vec());
         if self.makes(Mistake::ForgetsAnImage) && shape.batch > 1 {
@@ -184,7 +184,7 @@ impl<E: Element + Plain> SumPool<E> for Mistaken {
         shape: Pooling,
         input: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), PortableError> {
         let length = to.len();
         let mut means = results(length, |to, end| {
@@ -207,7 +207,7 @@ impl<E: Element + Plain> SumPool<E> for Mistaken {
         shape: Pooling,
         gradient: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), PortableError> {
         Portable.average_pool_input(shape, gradient, to, self.over(epilogue)?)
     }
@@ -218,7 +218,7 @@ impl<E: Element + Plain> SumPool<E> for Mistaken {
         gradient: &[E],
         places: &[u32],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), PortableError> {
         let mut gradient = gradient.to_vec();
         if self.makes(Mistake::OverwritesGradients) {

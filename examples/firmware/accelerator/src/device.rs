@@ -2,7 +2,7 @@
 
 use core::{cell::Cell, ops::Range, slice};
 
-use adaloss_hal::{Capabilities, Device, Memory, Plain};
+use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
 
 use crate::{AcceleratorError, Buffer, Bus, Name, NameMut, Pool, Register, memory::BLOCK, status};
 
@@ -67,14 +67,7 @@ pub(crate) fn same_length(
 
 impl<'p, B: Bus> Device for Accelerator<'p, B> {
     type Error = AcceleratorError;
-    type Ref<'a, T: Plain>
-        = Name<'a, T>
-    where
-        Self: 'a;
-    type Mut<'a, T: Plain>
-        = NameMut<'a, T>
-    where
-        Self: 'a;
+    type Space = AcceleratorSpace;
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::ALL;
@@ -106,25 +99,28 @@ impl<'p, B: Bus> Device for Accelerator<'p, B> {
         let bytes = unsafe { slice::from_raw_parts(from.as_ptr().cast::<u8>(), size_of_val(from)) };
         Ok(self.bus.write(to.address(), bytes)?)
     }
+}
+
+/// The accelerator's memory, as operands name it.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceleratorSpace;
+
+impl AddressSpace for AcceleratorSpace {
+    type Ref<'a, T: Plain> = Name<'a, T>;
+    type Mut<'a, T: Plain> = NameMut<'a, T>;
 
     fn len<T: Plain>(elements: Name<'_, T>) -> usize {
         elements.len()
     }
 
-    fn part<'a, T: Plain>(elements: Name<'a, T>, range: Range<usize>) -> Option<Name<'a, T>>
-    where
-        Self: 'a,
-    {
+    fn part<T: Plain>(elements: Self::Ref<'_, T>, range: Range<usize>) -> Option<Self::Ref<'_, T>> {
         elements.part(range)
     }
 
-    fn part_mut<'a, T: Plain>(
-        elements: NameMut<'a, T>,
+    fn part_mut<T: Plain>(
+        elements: Self::Mut<'_, T>,
         range: Range<usize>,
-    ) -> Option<NameMut<'a, T>>
-    where
-        Self: 'a,
-    {
+    ) -> Option<Self::Mut<'_, T>> {
         elements.part(range)
     }
 
@@ -132,10 +128,7 @@ impl<'p, B: Bus> Device for Accelerator<'p, B> {
         elements.shared()
     }
 
-    fn reborrow<'short, 'long: 'short, T: Plain>(elements: Name<'long, T>) -> Name<'short, T>
-    where
-        Self: 'long,
-    {
+    fn reborrow<'short, 'long: 'short, T: Plain>(elements: Name<'long, T>) -> Name<'short, T> {
         elements
     }
 

@@ -36,7 +36,7 @@ mod narrow;
 mod unit;
 
 pub use bus::{Bus, Fault, Register, command, option, status};
-pub use device::Accelerator;
+pub use device::{Accelerator, AcceleratorSpace};
 pub use error::AcceleratorError;
 pub use memory::{Buffer, Name, NameMut, Pool};
 pub use model::Model;

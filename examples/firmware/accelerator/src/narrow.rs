@@ -11,7 +11,7 @@ use adaloss_hal::{Branch, Decide, Device, Epilogue, Narrow};
 
 use crate::{
     Accelerator, AcceleratorError, Bus, Name, NameMut, Register, command,
-    device::{CHUNK, same_length},
+    device::{AcceleratorSpace, CHUNK, same_length},
     option,
 };
 
@@ -29,7 +29,10 @@ struct Ending {
 
 impl<B: Bus> Accelerator<'_, B> {
     /// Checks an epilogue, so that nothing has been written when it is wrong.
-    fn open(&mut self, epilogue: &Epilogue<'_, Self>) -> Result<Ending, AcceleratorError> {
+    fn open(
+        &mut self,
+        epilogue: &Epilogue<'_, AcceleratorSpace>,
+    ) -> Result<Ending, AcceleratorError> {
         let narrowing = epilogue.narrowing;
         let truncate = match narrowing.rounding {
             Rounding::NearestEven => 0,
@@ -109,7 +112,7 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
         &mut self,
         values: Name<'_, f32>,
         to: NameMut<'_, f16>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), AcceleratorError> {
         let to = to.shared();
         same_length("the narrowed tensor", values.len(), to.len())?;
@@ -121,7 +124,7 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
         &mut self,
         branches: &[Branch<Name<'_, f16>, Name<'_, Cell>>],
         to: NameMut<'_, f16>,
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), AcceleratorError> {
         let to = to.shared();
         if branches.is_empty() {

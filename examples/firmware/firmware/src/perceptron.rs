@@ -12,7 +12,7 @@ use adaloss_core::{
     unscale::{Unscaled, Verdict},
 };
 use adaloss_hal::{
-    Epilogue, HostEpilogue, Matmul, Narrow, Plain, Product,
+    Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product,
     network::{Loss, LossSum, Pointwise, Sgd, Update},
     portable::{Portable, PortableError},
 };
@@ -246,7 +246,7 @@ impl Ends {
         Self([Cell::at(incoming), Cell::at(Scale::ONE)])
     }
 
-    fn epilogue<'a, F: Element>(&'a self, outcome: &'a mut Outcome) -> Epilogue<'a, Portable> {
+    fn epilogue<'a, F: Element>(&'a self, outcome: &'a mut Outcome) -> Epilogue<'a, HostSpace> {
         Epilogue {
             from: &self.0[..1],
             to: &self.0[1..],

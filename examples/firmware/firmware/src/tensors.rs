@@ -5,7 +5,7 @@ use core::slice;
 use adaloss_core::{
     apply::Pass, format::f16, policy::Cell, scale::Scale, statistics::Statistics, unscale::Unscaled,
 };
-use adaloss_hal::{Device, DeviceEpilogue, Memory, Narrow};
+use adaloss_hal::{AddressSpace, DeviceEpilogue, Memory, Mut, Narrow};
 
 use crate::{layers::GRADIENT, report::CRC};
 
@@ -51,7 +51,7 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
     ) -> Result<usize, D::Error> {
         let Self { epilogue, results, length, gradients, .. } = self;
         epilogue.run(device, pass, |device, epilogue| {
-            let from = D::part(D::view(results), 0..*length);
+            let from = D::Space::part(D::view(results), 0..*length);
             let narrowed = first_mut::<D, _>(&mut gradients[to], *length);
             from.zip(narrowed).map_or(Ok(()), |(from, to)| device.apply(from, to, epilogue))
         })?;
@@ -67,7 +67,7 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
     ) -> Result<Statistics, D::Error> {
         let mut statistics = Statistics::EMPTY;
         device.write(&[statistics], D::view_mut(&mut self.statistics))?;
-        if let Some(values) = D::part(D::view(&self.gradients[gradient]), 0..length) {
+        if let Some(values) = D::Space::part(D::view(&self.gradients[gradient]), 0..length) {
             device.statistics(values, D::view_mut(&mut self.statistics))?;
         }
         device.read(D::view(&self.statistics), slice::from_mut(&mut statistics))?;
@@ -84,7 +84,7 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
         let mut met = Unscaled::default();
         device.write(&[Cell::at(scale)], D::view_mut(&mut self.scale))?;
         device.write(&[met], D::view_mut(&mut self.met))?;
-        let from = D::part(D::view(&self.gradients[gradient]), 0..self.length);
+        let from = D::Space::part(D::view(&self.gradients[gradient]), 0..self.length);
         let to = first_mut::<D, _>(&mut self.results, self.length);
         if let Some((from, to)) = from.zip(to) {
             device.unscale(from, D::view(&self.scale), to, D::view_mut(&mut self.met))?;
@@ -97,7 +97,7 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
     pub(crate) fn checksum(&self, device: &mut D, gradient: usize) -> Result<u32, D::Error> {
         let mut elements = [f16::ZERO; GRADIENT];
         let elements = &mut elements[..self.length];
-        if let Some(from) = D::part(D::view(&self.gradients[gradient]), 0..self.length) {
+        if let Some(from) = D::Space::part(D::view(&self.gradients[gradient]), 0..self.length) {
             device.read(from, elements)?;
         }
         let mut digest = CRC.digest();
@@ -110,6 +110,6 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
 fn first_mut<D: Memory, T: adaloss_hal::Plain>(
     buffer: &mut D::Buffer<T>,
     length: usize,
-) -> Option<<D as Device>::Mut<'_, T>> {
-    D::part_mut(D::view_mut(buffer), 0..length)
+) -> Option<Mut<'_, D, T>> {
+    D::Space::part_mut(D::view_mut(buffer), 0..length)
 }

@@ -13,7 +13,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Device, DeviceEpilogue, Epilogue, Memory, Narrow, Plain, network::Accumulate,
+    Branch, Device, DeviceEpilogue, Epilogue, Memory, Mut, Narrow, Plain, Ref, network::Accumulate,
 };
 use anyhow::{Result, anyhow};
 
@@ -117,7 +117,7 @@ impl<D: Memory> Ends<D> {
     }
 
     /// Returns the epilogue of an operation on the way forward, where nothing is scaled.
-    pub fn forward(&mut self, narrowing: Narrowing) -> Epilogue<'_, D> {
+    pub fn forward(&mut self, narrowing: Narrowing) -> Epilogue<'_, D::Space> {
         Epilogue {
             from: self.one.view(),
             to: self.one.view(),
@@ -151,7 +151,7 @@ impl<D: Memory> Ends<D> {
     }
 
     /// Returns the epilogue that keeps f32 results and takes the carried scale out.
-    fn unscaling(&mut self) -> Epilogue<'_, D> {
+    fn unscaling(&mut self) -> Epilogue<'_, D::Space> {
         Epilogue {
             from: self.carried.view(),
             to: self.one.view(),
@@ -185,7 +185,7 @@ impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
     pub fn activation<W: Element + Plain>(
         &mut self,
         shape: Shape,
-        operation: impl FnOnce(&mut D, D::Mut<'_, W>, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: impl FnOnce(&mut D, Mut<'_, D, W>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Result<Activation<D, W>> {
         let mut to = Tensor::zeroed(self.device, shape)?;
         operation(self.device, to.view_mut(), self.ends.forward(self.narrowing))?;
@@ -215,9 +215,9 @@ pub type Describe<'a, D, G> = &'a dyn Fn(&mut D, &Tensor<D, G>) -> Result<Operan
 /// An operation from a gradient in `G` to results in `F`.
 pub type Narrowed<'a, D, G, F = G> = &'a dyn Fn(
     &mut D,
-    <D as Device>::Ref<'_, G>,
-    <D as Device>::Mut<'_, F>,
-    Epilogue<'_, D>,
+    Ref<'_, D, G>,
+    Mut<'_, D, F>,
+    Epilogue<'_, <D as Device>::Space>,
 ) -> Result<(), <D as Device>::Error>;
 
 impl<'a, 's, D> Way<'a, 's, D>
@@ -316,9 +316,9 @@ where
         shape: Shape,
         operation: impl Fn(
             &mut D,
-            D::Ref<'_, G>,
-            D::Mut<'_, G>,
-            Epilogue<'_, D>,
+            Ref<'_, D, G>,
+            Mut<'_, D, G>,
+            Epilogue<'_, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<Gradient<D, G>>
     where
@@ -430,9 +430,9 @@ where
         shape: Shape,
         operation: impl FnOnce(
             &mut D,
-            D::Ref<'_, G>,
-            D::Mut<'_, G>,
-            Epilogue<'_, D>,
+            Ref<'_, D, G>,
+            Mut<'_, D, G>,
+            Epilogue<'_, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<Gradient<D, G>> {
         carried(gradient, |value| {
@@ -451,9 +451,9 @@ where
         gradient: &Gradient<D, G>,
         operation: impl FnOnce(
             &mut D,
-            D::Ref<'_, G>,
-            D::Mut<'_, f32>,
-            Epilogue<'_, D>,
+            Ref<'_, D, G>,
+            Mut<'_, D, f32>,
+            Epilogue<'_, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<()> {
         let sum = self.sum();
@@ -541,7 +541,7 @@ where
 /// Returns the statistics of a tensor.
 pub fn statistics<T: Element + Plain, D: Memory + Narrow<T>>(
     device: &mut D,
-    values: D::Ref<'_, T>,
+    values: Ref<'_, D, T>,
 ) -> Result<Statistics, D::Error> {
     let mut statistics = Vector::of(device, &[Statistics::EMPTY])?;
     device.statistics(values, statistics.view_mut())?;
@@ -590,7 +590,7 @@ impl<'v, D: Memory<Error: Send + Sync + 'static>> Visiting<'v, D> {
     fn pass(
         &self,
         pass: &mut Pass<'_>,
-        operation: impl FnOnce(&mut D, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Result<(), D::Error> {
         let mut lent = self.lent.borrow_mut();
         let (device, Ends { epilogue, observed, .. }) = &mut *lent;
@@ -616,7 +616,7 @@ impl<'v, D: Memory<Error: Send + Sync + 'static>> Visiting<'v, D> {
     fn keep(
         &self,
         pass: &mut Pass<'_>,
-        operation: impl FnOnce(&mut D, Epilogue<'_, D>) -> Result<(), D::Error>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Result<(), D::Error> {
         let mut lent = self.lent.borrow_mut();
         let (device, Ends { epilogue, .. }) = &mut *lent;

@@ -2,7 +2,7 @@
 
 use adaloss_core::{format::Element, policy::Operands};
 use adaloss_hal::{
-    Memory, Plain,
+    AddressSpace, Memory, Plain,
     network::{Convolution, Convolve},
 };
 use anyhow::{Context, Result};
@@ -82,7 +82,7 @@ where
         let describe = |device: &mut D, gradient: &Tensor<D, G>| {
             Ok(Operands::Product {
                 gradient: statistics(device, gradient.view())?,
-                weight: statistics(device, D::reborrow(weight))?,
+                weight: statistics(device, D::Space::reborrow(weight))?,
                 fan_in: shape.fan_out() as u32,
             })
         };
@@ -94,11 +94,11 @@ where
             leaving,
             &describe,
             &|device, gradient, to, epilogue| {
-                let weight = D::reborrow(weight);
+                let weight = D::Space::reborrow(weight);
                 Convolve::<G, W, G>::convolve_input(device, shape, gradient, weight, to, epilogue)
             },
             &|device, gradient, to, epilogue| {
-                let weight = D::reborrow(weight);
+                let weight = D::Space::reborrow(weight);
                 Convolve::<G, W, f32>::convolve_input(device, shape, gradient, weight, to, epilogue)
             },
         )

@@ -4,7 +4,7 @@ use adaloss_core::{
     format::{Element, Format, Narrowing},
     policy::Operands,
 };
-use adaloss_hal::{Matmul, Memory, Plain, Product, network::Accumulate};
+use adaloss_hal::{AddressSpace, Matmul, Memory, Plain, Product, network::Accumulate};
 use anyhow::Result;
 
 use super::{
@@ -193,11 +193,11 @@ where
         shape,
         &describe,
         &|device, gradient, to, epilogue| {
-            let narrow = D::reborrow(narrow);
+            let narrow = D::Space::reborrow(narrow);
             Matmul::<G, W, G>::matmul(device, product, gradient, narrow, to, epilogue)
         },
         &|device, gradient, to, epilogue| {
-            let narrow = D::reborrow(narrow);
+            let narrow = D::Space::reborrow(narrow);
             Matmul::<G, W, f32>::matmul(device, product, gradient, narrow, to, epilogue)
         },
     )

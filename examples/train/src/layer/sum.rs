@@ -1,6 +1,6 @@
 //! Weight gradients over micro-batches and losses.
 
-use adaloss_hal::{Memory, network::Accumulate};
+use adaloss_hal::{Memory, Mut, network::Accumulate};
 
 use super::Vector;
 
@@ -18,7 +18,7 @@ pub(super) fn summed<D: Memory + Accumulate>(
     device: &mut D,
     Sum { nth, adds }: Sum,
     gradient: &mut Vector<D, f32>,
-    compute: impl FnOnce(&mut D, D::Mut<'_, f32>) -> Result<(), D::Error>,
+    compute: impl FnOnce(&mut D, Mut<'_, D, f32>) -> Result<(), D::Error>,
 ) -> Result<(), D::Error> {
     if nth == 0 && !adds {
         return compute(device, gradient.view_mut());

@@ -6,7 +6,7 @@ use adaloss_core::{
     format::{Element, Narrowing, Overflow},
     unscale::Cause,
 };
-use adaloss_hal::{Memory, Narrow, Plain, network::Update};
+use adaloss_hal::{Memory, Mut, Narrow, Plain, Ref, network::Update};
 use anyhow::{Result, ensure};
 
 use super::{Diverged, Ends, finite};
@@ -77,12 +77,12 @@ impl<D: Memory, T: Plain> Tensor<D, T> {
     }
 
     /// Names the elements for reading.
-    pub fn view(&self) -> D::Ref<'_, T> {
+    pub fn view(&self) -> Ref<'_, D, T> {
         D::view::<T>(&self.buffer)
     }
 
     /// Names the elements for writing.
-    pub fn view_mut(&mut self) -> D::Mut<'_, T> {
+    pub fn view_mut(&mut self) -> Mut<'_, D, T> {
         D::view_mut::<T>(&mut self.buffer)
     }
 
@@ -140,12 +140,12 @@ impl<D: Memory, T: Plain> Vector<D, T> {
     }
 
     /// Names the elements for reading.
-    pub fn view(&self) -> D::Ref<'_, T> {
+    pub fn view(&self) -> Ref<'_, D, T> {
         D::view::<T>(&self.buffer)
     }
 
     /// Names the elements for writing.
-    pub fn view_mut(&mut self) -> D::Mut<'_, T> {
+    pub fn view_mut(&mut self) -> Mut<'_, D, T> {
         D::view_mut::<T>(&mut self.buffer)
     }
 
@@ -203,7 +203,7 @@ impl<D: Memory, W: Plain> Parameter<D, W> {
     }
 
     /// Names the narrowed master; of a parameter that has none, an empty range of nothing.
-    pub fn narrow(&self) -> Result<D::Ref<'_, W>> {
+    pub fn narrow(&self) -> Result<Ref<'_, D, W>> {
         match &self.narrow {
             Some(narrow) => Ok(narrow.view()),
             None => anyhow::bail!("{} is kept in f32 only", self.name),

@@ -8,7 +8,7 @@ use adaloss_core::{
     scaler::{LossScaler, Step, Visit},
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, DeviceEpilogue, Matmul, Memory, Narrow, Plain, Product};
+use adaloss_hal::{AddressSpace, Branch, DeviceEpilogue, Matmul, Memory, Narrow, Plain, Product};
 
 use super::{
     CELLS,
@@ -70,7 +70,7 @@ where
 
     fn loss(&mut self, gradient: &D::Buffer<f32>) -> Self::Gradient {
         let Self { device, step, epilogue, .. } = self;
-        let length = D::len(D::view(gradient));
+        let length = D::Space::len(D::view(gradient));
         let left = step.loss(gradient, |gradient, pass| {
             let mut to = device.zeroed::<G>(length)?;
             epilogue.run(device, pass, |device, epilogue| {
@@ -128,7 +128,7 @@ where
         let Self { device, step, epilogue, .. } = self;
         let left = step.join(id, &branches, |branches, pass| {
             let values: Vec<_> = branches.iter().map(|(value, _)| value).collect();
-            let mut to = device.zeroed::<G>(D::len(D::view(values[0])))?;
+            let mut to = device.zeroed::<G>(D::Space::len(D::view(values[0])))?;
             let views = [0, 1]
                 .map(|nth| Branch { gradient: D::view(values[nth]), cell: D::view(&cells[nth]) });
             epilogue.run(device, pass, |device, epilogue| {

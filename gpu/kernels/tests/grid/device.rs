@@ -10,8 +10,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Capabilities, Decide, Epilogue, HostHeap, HostMemory, Matmul, Narrow, Plain, Product,
-    portable::PortableError,
+    Branch, Capabilities, Decide, Epilogue, HostHeap, HostMemory, HostSpace, Matmul, Narrow, Plain,
+    Product, portable::PortableError,
 };
 use adaloss_kernels::{
     apply::apply,
@@ -57,7 +57,7 @@ impl<E: Factor + Plain, F: Element + Plain> Matmul<E, E, F> for Simulated {
         a: &[E],
         b: &[E],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [left, right, result] = product.lengths();
         length("the left operand of a product", left, a.len())?;
@@ -90,7 +90,7 @@ fn one_mut<'a, T>(what: &'static str, of: &'a mut [T]) -> Result<&'a mut T, Port
 }
 
 /// Checks an epilogue as whoever launches a kernel has to.
-fn checked<F: Element>(of: Epilogue<'_, Simulated>) -> Result<epilogue::Epilogue, PortableError> {
+fn checked<F: Element>(of: Epilogue<'_, HostSpace>) -> Result<epilogue::Epilogue, PortableError> {
     let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
     let asked = narrowing.format.encoding;
     if asked != F::ENCODING {
@@ -133,7 +133,7 @@ impl<F: Element + Plain> Narrow<F> for Simulated {
         &mut self,
         values: &[f32],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         length("the narrowed tensor", values.len(), to.len())?;
         let epilogue = checked::<F>(epilogue)?;
@@ -147,7 +147,7 @@ impl<F: Element + Plain> Narrow<F> for Simulated {
         &mut self,
         branches: &[Branch<&[F], &[Cell]>],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         if branches.is_empty() {
             return Err(PortableError::Branches);

@@ -1,7 +1,7 @@
 //! `accumulate`, which rounds once, and `blend`.
 
 use crate::{
-    Memory,
+    AddressSpace, Memory,
     conformance::{
         Case, Failure, Shape,
         bench::{Bench, pattern},
@@ -80,12 +80,12 @@ fn check_refusals<D: Memory + Accumulate>(bench: &mut Bench<'_, D>) -> Result<()
     let from = Tensor::<D, f32>::filled(case, bench.device, 24, |_| 1.0)?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, 12, pattern)?;
     for length in [0, 5, 8, 13, 24] {
-        let from = case.finds(D::part(from.view(case)?, 0..length))?;
+        let from = case.finds(D::Space::part(from.view(case)?, 0..length))?;
         bench.spares(case, &mut to, |device, to| device.accumulate(from, to))?;
     }
     for length in [0, 1, 6, 11, 13, 24] {
         let case = Case { check: "blend refused", ..case };
-        let from = case.finds(D::part(from.view(case)?, 0..length))?;
+        let from = case.finds(D::Space::part(from.view(case)?, 0..length))?;
         bench.spares(case, &mut to, |device, to| device.blend(0.5, from, to))?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, ErrorKind, Memory, Plain,
+    AddressSpace, Epilogue, ErrorKind, Memory, Mut, Plain,
     conformance::{
         Case, Failure,
         bench::{Bench, pattern},
@@ -163,7 +163,7 @@ impl Layer {
         let input = Tensor::<D, W>::filled(case, bench.device, of_input, |i| self.input(i))?;
         let input = input.view(case)?;
         let mut to = Tensor::<D, W>::filled(case, bench.device, of_output, pattern)?;
-        let forward = |device: &mut D, to: D::Mut<'_, W>, end: Epilogue<'_, D>| {
+        let forward = |device: &mut D, to: Mut<'_, D, W>, end: Epilogue<'_, D::Space>| {
             device.attend(shape, input, to, end)
         };
         let exact = |near: Near| near.value as f32;
@@ -179,7 +179,7 @@ impl Layer {
         let gradient = Tensor::<D, G>::filled(case, bench.device, of_output, gradient)?;
         let gradient = gradient.view(case)?;
         let mut to = Tensor::<D, G>::filled(case, bench.device, of_input, pattern)?;
-        let back = |device: &mut D, to: D::Mut<'_, G>, end: Epilogue<'_, D>| {
+        let back = |device: &mut D, to: Mut<'_, D, G>, end: Epilogue<'_, D::Space>| {
             device.attend_input(shape, gradient, input, to, end)
         };
         match kind {
@@ -276,12 +276,12 @@ where
         (typical, of_input, of_output, 1),
     ];
     for (shape, of_input, of_output, more) in wrong {
-        let from = case.finds(D::part(input.view(case)?, 0..of_input))?;
+        let from = case.finds(D::Space::part(input.view(case)?, 0..of_input))?;
         let mut to = Tensor::<D, W>::filled(case, bench.device, of_output + more, pattern)?;
         bench.refuses(to_w, ErrorKind::Shape, &mut to, &|device, to, end| {
             device.attend(shape, from, to, end)
         })?;
-        let back = case.finds(D::part(gradient.view(case)?, 0..of_output))?;
+        let back = case.finds(D::Space::part(gradient.view(case)?, 0..of_output))?;
         let mut to = Tensor::<D, G>::filled(case, bench.device, of_input + more, pattern)?;
         bench.refuses(to_g, ErrorKind::Shape, &mut to, &|device, to, end| {
             device.attend_input(shape, back, from, to, end)

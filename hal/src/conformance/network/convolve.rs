@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, ErrorKind, Memory, Plain,
+    AddressSpace, Epilogue, ErrorKind, Memory, Mut, Plain, Ref,
     conformance::{
         Case, Failure,
         bench::Bench,
@@ -97,9 +97,9 @@ impl Method {
         self,
         device: &mut D,
         shape: Convolution,
-        (a, b): (D::Ref<'_, A>, D::Ref<'_, B>),
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, D>,
+        (a, b): (Ref<'_, D, A>, Ref<'_, D, B>),
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, D::Space>,
     ) -> Result<(), D::Error>
     where
         A: Element + Plain,
@@ -246,7 +246,7 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
         let case = Case::new(method.check(self.kind, in_order), length).of(shape);
         let operands = (self.a.view(case)?, self.b.view(case)?);
         let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
-        let run = |device: &mut D, to: D::Mut<'_, F>, epilogue: Epilogue<'_, D>| {
+        let run = |device: &mut D, to: Mut<'_, D, F>, epilogue: Epilogue<'_, D::Space>| {
             method.run(device, shape, operands, to, epilogue)
         };
         if in_order || !matches!(self.kind, Kind::Reals) {
@@ -299,8 +299,8 @@ where
         })?;
     }
     let case = case.of(TYPICAL);
-    let few_a = case.finds(D::part(operands.0, 0..left - 1))?;
-    let few_b = case.finds(D::part(operands.1, 0..right - 1))?;
+    let few_a = case.finds(D::Space::part(operands.0, 0..left - 1))?;
+    let few_b = case.finds(D::Space::part(operands.1, 0..right - 1))?;
     for operands in [(few_a, operands.1), (operands.0, few_b)] {
         bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
             method.run(device, TYPICAL, operands, to, epilogue)

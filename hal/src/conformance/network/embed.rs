@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Memory, Plain,
+    AddressSpace, Memory, Plain,
     conformance::{
         Case, Failure, Shape,
         bench::{Bench, pattern},
@@ -142,8 +142,8 @@ where
     // The width, the tokens, and the elements of the table.
     let wrong = [[0, 4, 15], [4, 4, 15], [3, 3, 15], [3, 4, 14], [2, 4, 14], [usize::MAX, 4, 15]];
     for [width, length, elements] in wrong {
-        let tokens = case.finds(D::part(tokens.view(case)?, 0..length))?;
-        let table = case.finds(D::part(table.view(case)?, 0..elements))?;
+        let tokens = case.finds(D::Space::part(tokens.view(case)?, 0..length))?;
+        let table = case.finds(D::Space::part(table.view(case)?, 0..elements))?;
         bench.spares(case, &mut rows, |device, to| device.embed(width, tokens, table, to))?;
         let gradient = gradient.view(case)?;
         let mut sums = Tensor::<D, f32>::filled(case, bench.device, elements, pattern)?;

@@ -1,7 +1,7 @@
 //! `softmax_cross_entropy`: gradients and sums, with rows that do not count.
 
 use crate::{
-    Memory,
+    AddressSpace, Memory,
     conformance::{
         Case, Failure, Shape,
         bench::{Bench, pattern},
@@ -210,10 +210,10 @@ fn check_refusals<D: Memory + Loss>(bench: &mut Bench<'_, D>) -> Result<(), Fail
     ];
     for [classes, of_logits, of_labels, of_weights, elements, sums] in wrong {
         let mut gradient = Tensor::<D, f32>::filled(case, bench.device, elements, pattern)?;
-        let logits = case.finds(D::part(logits.view(case)?, 0..of_logits))?;
-        let labels = case.finds(D::part(labels.view(case)?, 0..of_labels))?;
-        let weights = case.finds(D::part(weights.view(case)?, 0..of_weights))?;
-        let into = case.finds(D::part_mut(D::view_mut(&mut sum), 0..sums))?;
+        let logits = case.finds(D::Space::part(logits.view(case)?, 0..of_logits))?;
+        let labels = case.finds(D::Space::part(labels.view(case)?, 0..of_labels))?;
+        let weights = case.finds(D::Space::part(weights.view(case)?, 0..of_weights))?;
+        let into = case.finds(D::Space::part_mut(D::view_mut(&mut sum), 0..sums))?;
         bench.spares(case, &mut gradient, |device, to| {
             device.softmax_cross_entropy(classes, logits, labels, weights, to, into)
         })?;

@@ -1,7 +1,7 @@
 //! Optimizers: norms in f64, and updates with and without clipping.
 
 use crate::{
-    ErrorKind, Memory,
+    AddressSpace, ErrorKind, Memory,
     conformance::{
         Case, Failure,
         bench::{Bench, pattern},
@@ -220,8 +220,8 @@ fn check_refusals<D: Memory + Update>(bench: &mut Bench<'_, D>) -> Result<(), Fa
     for [of_gradient, of_norm, of_state] in
         [[8, 1, 9], [10, 1, 9], [9, 0, 9], [9, 2, 9], [9, 1, 8], [9, 1, 10], [9, 1, 0]]
     {
-        let gradient = case.finds(D::part(gradient.view(case)?, 0..of_gradient))?;
-        let norm = case.finds(D::part(norms.view(case)?, 0..of_norm))?;
+        let gradient = case.finds(D::Space::part(gradient.view(case)?, 0..of_gradient))?;
+        let norm = case.finds(D::Space::part(norms.view(case)?, 0..of_norm))?;
         let mut momentum = Tensor::<D, f32>::filled(case, bench.device, of_state, pattern)?;
         let state = momentum.view_mut(case)?;
         bench
@@ -234,7 +234,7 @@ fn check_refusals<D: Memory + Update>(bench: &mut Bench<'_, D>) -> Result<(), Fa
     }
     let mut norms = case.succeeds(bench.device.zeroed::<f64>(2))?;
     for length in [0, 2] {
-        let to = case.finds(D::part_mut(D::view_mut(&mut norms), 0..length))?;
+        let to = case.finds(D::Space::part_mut(D::view_mut(&mut norms), 0..length))?;
         let result = bench.device.square_norm(gradient.view(case)?, to);
         bench.refused(case, ErrorKind::Shape, result)?;
     }

@@ -33,7 +33,7 @@ where
         input: &[A],
         weight: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let output = check(shape, input.len(), weight.len(), to.len())?;
         let sink = Sink::<F>::open(epilogue)?;
@@ -47,7 +47,7 @@ where
         gradient: &[A],
         weight: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let output = check(shape, to.len(), weight.len(), gradient.len())?;
         let sink = Sink::<F>::open(epilogue)?;
@@ -61,7 +61,7 @@ where
         gradient: &[A],
         input: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let output = check(shape, input.len(), to.len(), gradient.len())?;
         let sink = Sink::<F>::open(epilogue)?;

@@ -21,7 +21,7 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Cpu {
         shape: Attention,
         input: &[W],
         to: &mut [W],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [of_input, of_output] = shape.lengths();
         same_length("the input of an attention", of_input, input.len())?;
@@ -42,7 +42,7 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Cpu {
         gradient: &[G],
         input: &[W],
         to: &mut [G],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [of_input, of_output] = shape.lengths();
         same_length("the gradient of an attention", of_output, gradient.len())?;

@@ -15,7 +15,7 @@ impl<E: Element + Plain> Dropout<E> for Cpu {
         mask: Mask,
         input: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         same_length("what dropout leaves", input.len(), to.len())?;
         let sink = Sink::<E>::open(epilogue)?;

@@ -32,7 +32,7 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Cpu {
         moments: &[f32],
         affine: &[f32],
         to: &mut [W],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         check(shape, input.len(), moments.len())?;
         same_length("the affine parameters", shape.affine(), affine.len())?;
@@ -70,7 +70,7 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Cpu {
         gradient: &[G],
         forward: Normalised<&[W], &[f32]>,
         to: &mut [G],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let Normalised { input, moments, affine, sums } = forward;
         check(shape, input.len(), moments.len())?;

@@ -18,7 +18,7 @@ impl<E: Element + Plain> SumPool<E> for Cpu {
         shape: Pooling,
         input: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let names = ["the input of a pooling", "the output of a pooling"];
         check(shape, names, input.len(), to.len())?;
@@ -34,7 +34,7 @@ impl<E: Element + Plain> SumPool<E> for Cpu {
         shape: Pooling,
         gradient: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         check(shape, GRADIENTS, to.len(), gradient.len())?;
         let sink = Sink::open(epilogue)?;
@@ -50,7 +50,7 @@ impl<E: Element + Plain> SumPool<E> for Cpu {
         gradient: &[E],
         places: &[u32],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         check(shape, GRADIENTS, to.len(), gradient.len())?;
         same_length("the places of a pooling", gradient.len(), places.len())?;

@@ -19,7 +19,7 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Portable {
         shape: Attention,
         input: &[W],
         to: &mut [W],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [of_input, of_output] = shape.lengths();
         same_length("the input of an attention", of_input, input.len())?;
@@ -43,7 +43,7 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Portable {
         gradient: &[G],
         input: &[W],
         to: &mut [G],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [of_input, of_output] = shape.lengths();
         same_length("the gradient of an attention", of_output, gradient.len())?;

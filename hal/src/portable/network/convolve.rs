@@ -21,7 +21,7 @@ where
         input: &[A],
         weight: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [of_input, of_weight, of_output] = shape.lengths();
         let windows = Windows::of(shape)?;
@@ -37,7 +37,7 @@ where
         gradient: &[A],
         weight: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [of_input, of_weight, of_output] = shape.lengths();
         let windows = Windows::of(shape)?;
@@ -53,7 +53,7 @@ where
         gradient: &[A],
         input: &[B],
         to: &mut [F],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let [of_input, of_weight, of_output] = shape.lengths();
         let windows = Windows::of(shape)?;

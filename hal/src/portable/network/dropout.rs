@@ -14,7 +14,7 @@ impl<E: Element + Plain> Dropout<E> for Portable {
         mask: Mask,
         input: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         same_length("what dropout leaves", input.len(), to.len())?;
         let gain = mask.gain();

@@ -37,7 +37,7 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Portable {
         moments: &[f32],
         affine: &[f32],
         to: &mut [W],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let forward = Forward::new(shape, input, moments)?;
         same_length("the affine parameters", shape.affine(), affine.len())?;
@@ -78,7 +78,7 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Portable {
         gradient: &[G],
         forward: Normalised<&[W], &[f32]>,
         to: &mut [G],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let Normalised { input, moments, affine, sums } = forward;
         let forward = Forward::new(shape, input, moments)?;

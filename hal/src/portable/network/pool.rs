@@ -77,7 +77,7 @@ impl<E: Element + Plain> SumPool<E> for Portable {
         shape: Pooling,
         input: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let windows = Windows::of(shape)?;
         windows.check("the input of a pooling", "the output of a pooling", input, to)?;
@@ -92,7 +92,7 @@ impl<E: Element + Plain> SumPool<E> for Portable {
         shape: Pooling,
         gradient: &[E],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let windows = Windows::of(shape)?;
         windows.check("a pooling's input gradient", "a pooling's gradient", to, gradient)?;
@@ -108,7 +108,7 @@ impl<E: Element + Plain> SumPool<E> for Portable {
         gradient: &[E],
         places: &[u32],
         to: &mut [E],
-        epilogue: Epilogue<'_, Self>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), PortableError> {
         let windows = Windows::of(shape)?;
         windows.check("a pooling's input gradient", "a pooling's gradient", to, gradient)?;

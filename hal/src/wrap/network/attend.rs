@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Operation, Plain,
+    Epilogue, Mut, Operation, Plain, Ref,
     network::{Attend, Attention},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -18,9 +18,9 @@ where
     fn attend(
         &mut self,
         shape: Attention,
-        input: D::Ref<'_, W>,
-        to: D::Mut<'_, W>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, D, W>,
+        to: Mut<'_, D, W>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Attention(shape);
         self.run_narrowing(Operation::Attend, told, to, epilogue, |device, to, epilogue| {
@@ -31,10 +31,10 @@ where
     fn attend_input(
         &mut self,
         shape: Attention,
-        gradient: D::Ref<'_, G>,
-        input: D::Ref<'_, W>,
-        to: D::Mut<'_, G>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, D, G>,
+        input: Ref<'_, D, W>,
+        to: Mut<'_, D, G>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Attention(shape);
         self.run_narrowing(Operation::AttendInput, told, to, epilogue, |device, to, epilogue| {

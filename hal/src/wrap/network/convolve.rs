@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Operation, Plain,
+    Epilogue, Mut, Operation, Plain, Ref,
     network::{Convolution, Convolve},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -19,10 +19,10 @@ where
     fn convolve(
         &mut self,
         shape: Convolution,
-        input: D::Ref<'_, A>,
-        weight: D::Ref<'_, B>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, D, A>,
+        weight: Ref<'_, D, B>,
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Convolution(shape);
         self.run_narrowing(Operation::Convolve, told, to, epilogue, |device, to, epilogue| {
@@ -33,10 +33,10 @@ where
     fn convolve_input(
         &mut self,
         shape: Convolution,
-        gradient: D::Ref<'_, A>,
-        weight: D::Ref<'_, B>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, D, A>,
+        weight: Ref<'_, D, B>,
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Convolution(shape);
         self.run_narrowing(Operation::ConvolveInput, told, to, epilogue, |device, to, epilogue| {
@@ -47,10 +47,10 @@ where
     fn convolve_weight(
         &mut self,
         shape: Convolution,
-        gradient: D::Ref<'_, A>,
-        input: D::Ref<'_, B>,
-        to: D::Mut<'_, F>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, D, A>,
+        input: Ref<'_, D, B>,
+        to: Mut<'_, D, F>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Convolution(shape);
         self.run_narrowing(Operation::ConvolveWeight, told, to, epilogue, |device, to, epilogue| {

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Operation, Plain,
+    Epilogue, Mut, Operation, Plain, Ref,
     network::{Dropout, Mask},
     wrap::{Hook, Wrapped},
 };
@@ -12,9 +12,9 @@ impl<E: Element + Plain, D: Dropout<E>, H: Hook<D>> Dropout<E> for Wrapped<D, H>
     fn dropout(
         &mut self,
         mask: Mask,
-        input: D::Ref<'_, E>,
-        to: D::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, D, E>,
+        to: Mut<'_, D, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         self.run_narrowing(Operation::Dropout, None, to, epilogue, |device, to, epilogue| {
             device.dropout(mask, input, to, epilogue)

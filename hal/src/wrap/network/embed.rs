@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Operation, Plain,
+    Mut, Operation, Plain, Ref,
     network::Embed,
     wrap::{Hook, Shape, Wrapped},
 };
@@ -18,9 +18,9 @@ where
     fn embed(
         &mut self,
         width: usize,
-        tokens: D::Ref<'_, u32>,
-        table: D::Ref<'_, W>,
-        to: D::Mut<'_, W>,
+        tokens: Ref<'_, D, u32>,
+        table: Ref<'_, D, W>,
+        to: Mut<'_, D, W>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::Embed, Shape::Width(width), to, |device, to| {
             device.embed(width, tokens, table, to)
@@ -30,9 +30,9 @@ where
     fn embed_table(
         &mut self,
         width: usize,
-        tokens: D::Ref<'_, u32>,
-        gradient: D::Ref<'_, G>,
-        to: D::Mut<'_, f32>,
+        tokens: Ref<'_, D, u32>,
+        gradient: Ref<'_, D, G>,
+        to: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::EmbedTable, Shape::Width(width), to, |device, to| {
             device.embed_table(width, tokens, gradient, to)

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Operation, Plain,
+    Epilogue, Mut, Operation, Plain, Ref,
     network::{Normalisation, Normalise, NormalisedOn},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -18,8 +18,8 @@ where
     fn moments(
         &mut self,
         shape: Normalisation,
-        input: D::Ref<'_, W>,
-        to: D::Mut<'_, f32>,
+        input: Ref<'_, D, W>,
+        to: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::Moments, Shape::Normalisation(shape), to, |device, to| {
             device.moments(shape, input, to)
@@ -29,11 +29,11 @@ where
     fn normalise(
         &mut self,
         shape: Normalisation,
-        input: D::Ref<'_, W>,
-        moments: D::Ref<'_, f32>,
-        affine: D::Ref<'_, f32>,
-        to: D::Mut<'_, W>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, D, W>,
+        moments: Ref<'_, D, f32>,
+        affine: Ref<'_, D, f32>,
+        to: Mut<'_, D, W>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Normalisation(shape);
         self.run_narrowing(Operation::Normalise, told, to, epilogue, |device, to, epilogue| {
@@ -44,10 +44,10 @@ where
     fn normalise_sums(
         &mut self,
         shape: Normalisation,
-        gradient: D::Ref<'_, G>,
-        input: D::Ref<'_, W>,
-        moments: D::Ref<'_, f32>,
-        to: D::Mut<'_, f32>,
+        gradient: Ref<'_, D, G>,
+        input: Ref<'_, D, W>,
+        moments: Ref<'_, D, f32>,
+        to: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::NormaliseSums, Shape::Normalisation(shape), to, |device, to| {
             device.normalise_sums(shape, gradient, input, moments, to)
@@ -57,10 +57,10 @@ where
     fn normalise_input(
         &mut self,
         shape: Normalisation,
-        gradient: D::Ref<'_, G>,
+        gradient: Ref<'_, D, G>,
         forward: NormalisedOn<'_, D, W>,
-        to: D::Mut<'_, G>,
-        epilogue: Epilogue<'_, Self>,
+        to: Mut<'_, D, G>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Normalisation(shape);
         self.run_narrowing(Operation::NormaliseInput, told, to, epilogue, |device, to, epilogue| {

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Operation, Plain,
+    Mut, Operation, Plain, Ref,
     network::Pointwise,
     wrap::{Hook, Wrapped},
 };
@@ -15,14 +15,14 @@ where
     D: Pointwise<W, G>,
     H: Hook<D>,
 {
-    fn relu(&mut self, values: D::Mut<'_, W>) -> Result<(), H::Error> {
+    fn relu(&mut self, values: Mut<'_, D, W>) -> Result<(), H::Error> {
         self.run_filling(Operation::Relu, None, values, |device, values| device.relu(values))
     }
 
     fn relu_input(
         &mut self,
-        output: D::Ref<'_, W>,
-        gradient: D::Mut<'_, G>,
+        output: Ref<'_, D, W>,
+        gradient: Mut<'_, D, G>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::ReluInput, None, gradient, |device, gradient| {
             device.relu_input(output, gradient)

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Operation, Plain,
+    Epilogue, Mut, Operation, Plain, Ref,
     network::{MaxPool, Pooling, SumPool},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -12,9 +12,9 @@ impl<E: Element + Plain, D: MaxPool<E>, H: Hook<D>> MaxPool<E> for Wrapped<D, H>
     fn max_pool(
         &mut self,
         shape: Pooling,
-        input: D::Ref<'_, E>,
-        to: D::Mut<'_, E>,
-        places: D::Mut<'_, u32>,
+        input: Ref<'_, D, E>,
+        to: Mut<'_, D, E>,
+        places: Mut<'_, D, u32>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::MaxPool, Shape::Pooling(shape), to, |device, to| {
             device.max_pool(shape, input, to, places)
@@ -24,9 +24,9 @@ impl<E: Element + Plain, D: MaxPool<E>, H: Hook<D>> MaxPool<E> for Wrapped<D, H>
     fn unpool(
         &mut self,
         shape: Pooling,
-        from: D::Ref<'_, E>,
-        places: D::Ref<'_, u32>,
-        to: D::Mut<'_, E>,
+        from: Ref<'_, D, E>,
+        places: Ref<'_, D, u32>,
+        to: Mut<'_, D, E>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::Unpool, Shape::Pooling(shape), to, |device, to| {
             device.unpool(shape, from, places, to)
@@ -36,9 +36,9 @@ impl<E: Element + Plain, D: MaxPool<E>, H: Hook<D>> MaxPool<E> for Wrapped<D, H>
     fn pick(
         &mut self,
         shape: Pooling,
-        from: D::Ref<'_, E>,
-        places: D::Ref<'_, u32>,
-        to: D::Mut<'_, E>,
+        from: Ref<'_, D, E>,
+        places: Ref<'_, D, u32>,
+        to: Mut<'_, D, E>,
     ) -> Result<(), H::Error> {
         self.run_filling(Operation::Pick, Shape::Pooling(shape), to, |device, to| {
             device.pick(shape, from, places, to)
@@ -50,9 +50,9 @@ impl<E: Element + Plain, D: SumPool<E>, H: Hook<D>> SumPool<E> for Wrapped<D, H>
     fn average_pool(
         &mut self,
         shape: Pooling,
-        input: D::Ref<'_, E>,
-        to: D::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        input: Ref<'_, D, E>,
+        to: Mut<'_, D, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Pooling(shape);
         self.run_narrowing(Operation::AveragePool, told, to, epilogue, |device, to, epilogue| {
@@ -63,9 +63,9 @@ impl<E: Element + Plain, D: SumPool<E>, H: Hook<D>> SumPool<E> for Wrapped<D, H>
     fn average_pool_input(
         &mut self,
         shape: Pooling,
-        gradient: D::Ref<'_, E>,
-        to: D::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, D, E>,
+        to: Mut<'_, D, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let (operation, told) = (Operation::AveragePoolInput, Shape::Pooling(shape));
         self.run_narrowing(operation, told, to, epilogue, |device, to, epilogue| {
@@ -76,10 +76,10 @@ impl<E: Element + Plain, D: SumPool<E>, H: Hook<D>> SumPool<E> for Wrapped<D, H>
     fn max_pool_input(
         &mut self,
         shape: Pooling,
-        gradient: D::Ref<'_, E>,
-        places: D::Ref<'_, u32>,
-        to: D::Mut<'_, E>,
-        epilogue: Epilogue<'_, Self>,
+        gradient: Ref<'_, D, E>,
+        places: Ref<'_, D, u32>,
+        to: Mut<'_, D, E>,
+        epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Pooling(shape);
         self.run_narrowing(Operation::MaxPoolInput, told, to, epilogue, |device, to, epilogue| {

@@ -4,7 +4,7 @@ use adaloss_core::format::Element;
 
 use super::{IMPOSSIBLE, SHAPES, TYPICAL, each_pair, greatest, placed};
 use crate::{
-    Memory, Plain,
+    AddressSpace, Memory, Mut, Plain,
     conformance::{
         Case, Failure,
         bench::{Bench, pattern},
@@ -138,7 +138,7 @@ where
     let case = Case::new("unpool", of_input).of(shape);
     let from = small.view(case)?;
     let mut to = Tensor::<D, E>::filled(case, bench.device, of_input, pattern)?;
-    let unpool = |device: &mut D, to: D::Mut<'_, E>| device.unpool(shape, from, places, to);
+    let unpool = |device: &mut D, to: Mut<'_, D, E>| device.unpool(shape, from, places, to);
     if shape.overlaps() {
         return bench.spares(case, &mut to, unpool);
     }
@@ -173,14 +173,14 @@ where
     let impossible = IMPOSSIBLE.map(|shape| (shape, [of_input, of_output, of_output]));
     for (shape, [input, output, at]) in impossible.into_iter().chain(lengths) {
         let case = case.of(shape);
-        let from = case.finds(D::part(large.view(case)?, 0..input))?;
+        let from = case.finds(D::Space::part(large.view(case)?, 0..input))?;
         let mut to = Tensor::<D, E>::filled(case, bench.device, output, pattern)?;
-        let taken = case.finds(D::part_mut(places.view_mut(case)?, 0..at))?;
+        let taken = case.finds(D::Space::part_mut(places.view_mut(case)?, 0..at))?;
         bench.spares(case, &mut to, |device, to| device.max_pool(shape, from, to, taken))?;
         compare_places(case, bench.device, &places, |_| GUARD)?;
-        let taken = case.finds(D::part(places.view(case)?, 0..at))?;
+        let taken = case.finds(D::Space::part(places.view(case)?, 0..at))?;
         bench.spares(case, &mut to, |device, to| device.pick(shape, from, taken, to))?;
-        let from = case.finds(D::part(large.view(case)?, 0..output))?;
+        let from = case.finds(D::Space::part(large.view(case)?, 0..output))?;
         let mut to = Tensor::<D, E>::filled(case, bench.device, input, pattern)?;
         bench.spares(case, &mut to, |device, to| device.unpool(shape, from, taken, to))?;
     }

@@ -4,7 +4,7 @@ use adaloss_core::format::Element;
 
 use super::{IMPOSSIBLE, SHAPES, TYPICAL, each_pair, placed};
 use crate::{
-    Epilogue, ErrorKind, Memory, Plain,
+    AddressSpace, Epilogue, ErrorKind, Memory, Mut, Plain, Ref,
     conformance::{
         Case, Failure,
         bench::Bench,
@@ -63,9 +63,9 @@ impl Method {
         self,
         device: &mut D,
         shape: Pooling,
-        (from, places): (D::Ref<'_, E>, D::Ref<'_, u32>),
-        to: D::Mut<'_, E>,
-        epilogue: Epilogue<'_, D>,
+        (from, places): (Ref<'_, D, E>, Ref<'_, D, u32>),
+        to: Mut<'_, D, E>,
+        epilogue: Epilogue<'_, D::Space>,
     ) -> Result<(), D::Error> {
         match self {
             Self::Average => device.average_pool(shape, from, to, epilogue),
@@ -127,7 +127,7 @@ impl<E: Element + Plain, D: Memory + SumPool<E>> Sums<E, D> {
         let case = Case::new(method.check(), length).of(shape);
         let operands = (self.from.view(case)?, self.places.view(case)?);
         let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-        let run = |device: &mut D, to: D::Mut<'_, E>, epilogue: Epilogue<'_, D>| {
+        let run = |device: &mut D, to: Mut<'_, D, E>, epilogue: Epilogue<'_, D::Space>| {
             method.run(device, shape, operands, to, epilogue)
         };
         let in_order = bench.report.capabilities.sequential_sums;
@@ -166,10 +166,10 @@ where
     for shape in IMPOSSIBLE {
         refuses(bench, shape, operands)?;
     }
-    let few = case.finds(D::part(operands.0, 0..from - 1))?;
+    let few = case.finds(D::Space::part(operands.0, 0..from - 1))?;
     refuses(bench, TYPICAL, (few, operands.1))?;
     if method == Method::MaxInput {
-        let few = case.finds(D::part(operands.1, 0..D::len(operands.1) - 1))?;
+        let few = case.finds(D::Space::part(operands.1, 0..D::Space::len(operands.1) - 1))?;
         refuses(bench, TYPICAL, (operands.0, few))?;
     }
     let case = case.of(TYPICAL);
