@@ -17,7 +17,7 @@ pub(super) const USUAL: &str =
 
 /// The places that something makes hard for one scale or another: runs of some twenty seconds of one core
 /// at most.
-pub(super) const GALLERY: &str = "digits-units-40:binary16,digits-units-30:binary16-flushing+e5m2,digits-units-20:e4m3,\
+pub(super) const GALLERY: &str = "digits-units-40:binary16+e5m2,digits-units-30:binary16-flushing,digits-units-20:e4m3,\
      digits-towers-40:binary16+e4m3,text-growing@4:binary16,digits-resnet:e4m3,scenes-megapixel@10:binary16-flushing,\
      digits-units-40-normalised:binary16+e4m3,customers-mlp:binary16+e4m3,digits-long-30:binary16-flushing";
 
