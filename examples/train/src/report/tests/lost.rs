@@ -62,17 +62,16 @@ fn skipped_steps_lose_all_and_clipped_mass_counts() {
     let losses = losses(&comparisons);
     assert_eq!(losses.len(), 5, "f32 is no run beside f32");
     let said = sentence(&losses, Measure::Mass);
-    // Below are 0.002 and 0.5; more than 0.002 lost 0.5, 0.1 + 0.9e-4 and 0.25.
+    // In points 0.2 and -2 of 0 and 0.002; -60, -1 and 2 of 0.5, 0.1 + 0.9e-4 and 0.25.
     assert_eq!(
         said,
-        "Of 5 runs 2 ended more than 1.5 points below f32, and 1 as much above. Of those below, the one that lost least \
-         lost 0.200 % of the mass; 3 runs lost more than that, and 2 of them ended within 1.5 points or above. The 1 run that \
-         ended more than 5 points below had lost 50.0 % or more."
+        "Mass that was lost: runs that ended more than 1.5 points below f32, and as much above. 2 runs lost less than 1 %: \
+         50 % below, 0 % above; 3 runs lost 10 % or more: 33 % below, 33 % above."
     );
     let said = sentence(&losses, Measure::Tensor);
-    assert!(said.contains("lost 0.300 % of the mass of one tensor; 2 runs lost more"), "{said}");
+    assert!(said.contains("3 runs lost less than 1 %: 33 % below, 33 % above; 2 runs"), "{said}");
     let said = sentence(&losses, Measure::Underflow);
-    assert!(said.contains("lost 0.400 % of the elements to underflow; 1 run lost more"), "{said}");
+    assert!(said.ends_with("1 run lost 10 % or more: 100 % below, 0 % above."), "{said}");
 }
 
 #[test]
@@ -168,10 +167,6 @@ fn where_nothing_is_known_there_is_no_picture() {
         write(folder.path(), &results).unwrap();
         assert!(!folder.path().join("lost.svg").exists());
     }
-    let fine = results(vec![run("measured", 0, 1e-3, 0.1)]);
-    let comparisons = Comparison::all(&fine);
-    let said = sentence(&losses(&comparisons), Measure::Mass);
-    assert!(said.starts_with("None of 1 run ended more than 1.5 points below f32"), "{said}");
 }
 
 /// Whatever there is to draw lies within its picture.
