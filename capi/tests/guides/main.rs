@@ -74,7 +74,9 @@ const TABLE: &[Covered] = &[
         By::None("they are what ./ci.sh firmware runs"),
     ),
     covered("examples/candle/README.md", "", "sh", By::None("they are what ./ci.sh candle runs")),
+    covered("examples/candle/README.md", "", "toml", By::None(DEPENDENCIES)),
     covered("examples/burn/README.md", "", "sh", By::None("they are what ./ci.sh burn runs")),
+    covered("examples/burn/README.md", "", "toml", By::None(DEPENDENCIES)),
     covered(
         "docs/results/",
         "",
@@ -85,6 +87,7 @@ const TABLE: &[Covered] = &[
 
 const INSTALLS: &str =
     "they install and download; ./ci.sh firmware builds the same program with the same options";
+const DEPENDENCIES: &str = "a dependency of a program elsewhere: the paths are those of its reader";
 const FUZZER: &str = "cargo-fuzz and a nightly compiler are needed; ./ci.sh fuzz and test compile and run the targets";
 
 /// Documents whose examples are not whole programs yet.
