@@ -131,23 +131,6 @@ mutants() { .ci/mutants.sh; }
 # Whether the fuzz targets find mistakes that are planted in core.
 planted() { fuzz/planted.sh; }
 
-# Measures docs/results/usual.md anew: four minutes, and only by name, since the times are of one machine.
-usual() {
-    local out
-    out=$(mktemp -d)
-    cargo build --release --locked -p adaloss-train
-    time target/release/adaloss-train compare --out "$out/report" >"$out/printed"
-    {
-        sed '/measured:begin/q' docs/results/usual.md
-        printf '```text'
-        grep -v '^The report' "$out/printed" | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'
-        printf '```\n'
-        sed -n '/measured:end/,$p' docs/results/usual.md
-    } >"$out/usual.md"
-    mv "$out/usual.md" docs/results/usual.md
-    rm -r "$out"
-}
-
 # Candle with a scale per layer, a workspace of its own that brings some 160 packages: only by name.
 candle() {
     local manifest=examples/candle/Cargo.toml
@@ -172,7 +155,7 @@ burn() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx ptx_planted cust rust_cuda firmware candle burn exhaustive coverage mutants planted usual)
+by_name=(ptx ptx_planted cust rust_cuda firmware candle burn exhaustive coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
