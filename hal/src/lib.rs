@@ -84,5 +84,5 @@ pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
 pub use host::HostHeap;
 pub use host::{HostMemory, HostSpace};
 pub use narrow::{Branch, BranchOf, Decide, Matmul, Narrow, Product};
-pub use operation::Operation;
+pub use operation::OperationKind;
 pub use plain::Plain;

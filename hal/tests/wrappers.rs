@@ -11,7 +11,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Decide, Device, Epilogue, Error, ErrorKind, HostSpace, Matmul, Memory, Operation, Plain,
+    Decide, Device, Epilogue, Error, ErrorKind, HostSpace, Matmul, Memory, OperationKind, Plain,
     Product,
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
@@ -23,12 +23,12 @@ use adaloss_hal::{
     record::{Event, Left, Record},
 };
 
-type Plan = Box<dyn FnMut(Operation, usize) -> Option<Injection>>;
+type Plan = Box<dyn FnMut(OperationKind, usize) -> Option<Injection>>;
 
 /// The portable device that breaks by any plan: one type, as the suite is compiled for each.
 type Broken = Fault<Portable, Plan>;
 
-fn broken(plan: impl FnMut(Operation, usize) -> Option<Injection> + 'static) -> Broken {
+fn broken(plan: impl FnMut(OperationKind, usize) -> Option<Injection> + 'static) -> Broken {
     Fault::new(Portable, Box::new(plan))
 }
 
@@ -70,7 +70,7 @@ fn a_logged_device_conforms_and_is_told_what_the_suite_saw() -> Result<(), Failu
     let decide = conformance::decide(&mut device)?;
     let matmul = conformance::matmul::<bf16, f16, bf16, _>(&mut device)?;
     let counts = *device.counts();
-    let epilogues = [Operation::Apply, Operation::Propagate, Operation::Matmul];
+    let epilogues = [OperationKind::Apply, OperationKind::Propagate, OperationKind::Matmul];
     let ended: u64 = epilogues.into_iter().map(|operation| counts.of(operation)).sum();
     assert!(narrow.operations + matmul.operations <= counts.computations());
     assert!(narrowed > 0 && narrowed < ended); // refusals are told without counts
@@ -105,18 +105,20 @@ fn a_logged_device_computes_layers_and_tells_what_they_left() -> Result<(), Fail
     let report = conformance::network::<f16, E5M2, _>(&mut device)?;
     let counts = *device.counts();
     assert!(report.operations <= counts.computations());
-    let of_layers = &Operation::ALL[11..];
+    let of_layers = &OperationKind::ALL[11..];
     assert!(of_layers.iter().all(|&operation| counts.of(operation) > 0));
     assert!(narrowed > 1000 && narrowed < shapes && shapes < counts.computations());
     let told = |of: u64, operation| of > 0 && of < counts.of(operation); // but for refusals
-    assert!(told(losses, Operation::SoftmaxCrossEntropy) && told(norms, Operation::SquareNorm));
+    assert!(
+        told(losses, OperationKind::SoftmaxCrossEntropy) && told(norms, OperationKind::SquareNorm)
+    );
     Ok(())
 }
 
 /// The steps of the suite wait for nothing on the way: what a device can capture.
 #[test]
 fn a_step_of_layers_reads_nothing_on_the_way() -> Result<(), Failure> {
-    use Operation as O;
+    use OperationKind as O;
     let asked = Rc::new(RefCell::new(Vec::new()));
     let log = Rc::clone(&asked);
     let mut device = broken(move |operation, _| {
@@ -148,7 +150,7 @@ fn a_step_of_layers_reads_nothing_on_the_way() -> Result<(), Failure> {
 /// From the nine hundredth call on, an operation is dropped, or strikes an element.
 #[test]
 fn a_step_of_layers_finds_what_goes_wrong() {
-    use Operation as O;
+    use OperationKind as O;
     let flip = Injection::Flip { index: 0, bit: 3 };
     let wrong = [
         (O::Apply, flip),
@@ -174,7 +176,7 @@ fn a_step_of_layers_finds_what_goes_wrong() {
 #[test]
 fn a_failing_device_fails_the_suite() {
     let mut device = Fault::new(Portable, |operation, _| match operation {
-        Operation::Propagate => Some(Injection::Fail(ErrorKind::Hardware)),
+        OperationKind::Propagate => Some(Injection::Fail(ErrorKind::Hardware)),
         _ => None,
     });
     let failure = conformance::narrow::<f16, _>(&mut device).unwrap_err();
@@ -184,8 +186,8 @@ fn a_failing_device_fails_the_suite() {
 }
 
 /// Returns the check that an operation is the business of.
-fn check_of(operation: Operation) -> fn(&mut Broken) -> Result<Report, Failure> {
-    use Operation as O;
+fn check_of(operation: OperationKind) -> fn(&mut Broken) -> Result<Report, Failure> {
+    use OperationKind as O;
     match operation {
         O::Read | O::Write | O::Zeroed => conformance::memory,
         O::Statistics | O::Apply | O::Propagate | O::Unscale => conformance::narrow::<bf16, _>,
@@ -212,11 +214,11 @@ fn check_of(operation: Operation) -> fn(&mut Broken) -> Result<Report, Failure> 
 
 #[test]
 fn an_operation_that_is_dropped_is_found_by_the_suite() {
-    for dropped in Operation::ALL {
+    for dropped in OperationKind::ALL {
         let mut device = broken(move |asked, _| (asked == dropped).then_some(Injection::Drop));
         assert!(check_of(dropped)(&mut device).is_err(), "{dropped}");
         // An allocation cannot be dropped, and fails.
-        assert_eq!(device.injected() > 0, dropped != Operation::Zeroed, "{dropped}");
+        assert_eq!(device.injected() > 0, dropped != OperationKind::Zeroed, "{dropped}");
     }
 }
 
@@ -224,7 +226,7 @@ fn an_operation_that_is_dropped_is_found_by_the_suite() {
 #[test]
 fn an_element_that_is_struck_is_found_by_the_suite() {
     let mut struck = 0;
-    for operation in Operation::ALL {
+    for operation in OperationKind::ALL {
         let mut device = broken(move |asked, elements| {
             let is_struck = asked == operation && elements > 0;
             is_struck.then(|| Injection::Nan { index: elements - 1 })
@@ -234,7 +236,7 @@ fn an_element_that_is_struck_is_found_by_the_suite() {
         struck += u32::from(device.injected() > 0);
     }
     // All but the three of memory, statistics, certify, note, finish and square_norm.
-    assert_eq!(struck as usize, Operation::ALL.len() - 8);
+    assert_eq!(struck as usize, OperationKind::ALL.len() - 8);
 }
 
 /// The log of a calibration, line by line.
@@ -269,7 +271,7 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
     device.finish(&config, &mut cells[..0])?;
     let mut short = [f16::ZERO; 3];
     assert_eq!(device.read(&to, &mut short).map_err(|e| e.kind()), Err(ErrorKind::Shape));
-    assert_eq!(device.counts().of(Operation::Read), 1);
+    assert_eq!(device.counts().of(OperationKind::Read), 1);
     assert_eq!(
         lines,
         [
@@ -379,7 +381,7 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
 fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), PortableError> {
     let mut reads = 0;
     let counted = Fault::new(Portable, |operation, _| {
-        reads += u64::from(operation == Operation::Read);
+        reads += u64::from(operation == OperationKind::Read);
         None
     });
     let mut shapes = Vec::new();
@@ -399,7 +401,7 @@ fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), PortableError> {
     };
     let done = adaloss_hal::Narrow::apply(&mut device, &[1.0, 2.0], &mut to[..], epilogue);
     assert_eq!(done, Ok::<(), FaultError<PortableError>>(()));
-    assert_eq!(shapes, [(Operation::Apply, 2, true)]);
+    assert_eq!(shapes, [(OperationKind::Apply, 2, true)]);
     assert_eq!(reads, 0);
     Ok(())
 }

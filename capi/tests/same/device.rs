@@ -21,7 +21,7 @@ use adaloss_core::{
     unscale::{Unscaled, unscale as unscaled},
 };
 use adaloss_hal::{
-    Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Operation, Plain, Product,
+    Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, OperationKind, Plain, Product,
     conformance, conformance::Report, portable::Portable,
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
@@ -32,7 +32,7 @@ use super::{config_of, made_by};
 #[derive(Debug, Default)]
 struct Made {
     /// The operation that does nothing.
-    drops: Option<Operation>,
+    drops: Option<OperationKind>,
     /// The address of everything that is allocated.
     always: Option<u64>,
     /// Bytes that certificates are full of.
@@ -41,7 +41,7 @@ struct Made {
 }
 
 impl Made {
-    fn drops(&self, operation: Operation) -> bool {
+    fn drops(&self, operation: OperationKind) -> bool {
         self.drops == Some(operation)
     }
 }
@@ -172,7 +172,7 @@ unsafe extern "C" fn statistics(
 ) -> adaloss_code {
     let format = format(as_read);
     unsafe {
-        if !made(context).drops(Operation::Statistics) {
+        if !made(context).drops(OperationKind::Statistics) {
             let to = &mut of_mut::<Statistics>(to, 1)[0];
             with!(format.encoding, F => {
                 of::<F>(values, count).iter().for_each(|x| to.observe(format.widen(Element::to_bits(*x))));
@@ -190,7 +190,7 @@ unsafe extern "C" fn apply(
     ending: *const adaloss_epilogue,
 ) -> adaloss_code {
     unsafe {
-        if !made(context).drops(Operation::Apply) {
+        if !made(context).drops(OperationKind::Apply) {
             let ending = epilogue(ending);
             with!(ending.narrowing.format.encoding, F => {
                 Portable.apply(of(values, count), of_mut::<F>(to, count), ending).unwrap();
@@ -209,7 +209,7 @@ unsafe extern "C" fn propagate(
     ending: *const adaloss_epilogue,
 ) -> adaloss_code {
     unsafe {
-        if !made(context).drops(Operation::Propagate) {
+        if !made(context).drops(OperationKind::Propagate) {
             let ending = epilogue(ending);
             with!(ending.narrowing.format.encoding, F => {
                 let named = slice::from_raw_parts(branches, branch_count).iter();
@@ -234,7 +234,7 @@ unsafe extern "C" fn unscale(
 ) -> adaloss_code {
     let format = format(as_read);
     unsafe {
-        if !made(context).drops(Operation::Unscale) {
+        if !made(context).drops(OperationKind::Unscale) {
             let scale = of::<Cell>(cell, 1)[0].scale();
             with!(format.encoding, F => {
                 let gradient = Scaled::new(of::<F>(gradient, count), scale);
@@ -254,7 +254,7 @@ unsafe extern "C" fn certify(
     certificate: u64,
 ) -> adaloss_code {
     unsafe {
-        if made(context).drops(Operation::Certify) {
+        if made(context).drops(OperationKind::Certify) {
             return ADALOSS_OK;
         }
         let scale = of::<Cell>(cell, 1)[0].scale();
@@ -270,7 +270,7 @@ unsafe extern "C" fn note(
     cell: u64,
 ) -> adaloss_code {
     unsafe {
-        if made(context).drops(Operation::Note) {
+        if made(context).drops(OperationKind::Note) {
             return ADALOSS_OK;
         }
         let from = of::<Cell>(from, 1)[0].scale().log2();
@@ -288,7 +288,7 @@ unsafe extern "C" fn finish(
     count: usize,
 ) -> adaloss_code {
     unsafe {
-        if made(context).drops(Operation::Finish) {
+        if made(context).drops(OperationKind::Finish) {
             return ADALOSS_OK;
         }
         for cell in of_mut::<adaloss_cell>(cells, count) {
@@ -310,7 +310,7 @@ unsafe extern "C" fn matmul(
     ending: *const adaloss_epilogue,
 ) -> adaloss_code {
     unsafe {
-        if !made(context).drops(Operation::Matmul) {
+        if !made(context).drops(OperationKind::Matmul) {
             let (shape, ending) = (*product, epilogue(ending));
             let product = Product {
                 rows: shape.rows,
@@ -442,20 +442,20 @@ fn what_is_left_out_is_found() {
             adaloss_device_conform_narrow(device, Encoding::BFloat16 as u32, report)
         };
     for (operation, part) in [
-        (Operation::Statistics, narrow),
-        (Operation::Apply, narrow),
-        (Operation::Propagate, narrow),
-        (Operation::Unscale, narrow),
-        (Operation::Certify, |device, report| unsafe {
+        (OperationKind::Statistics, narrow),
+        (OperationKind::Apply, narrow),
+        (OperationKind::Propagate, narrow),
+        (OperationKind::Unscale, narrow),
+        (OperationKind::Certify, |device, report| unsafe {
             adaloss_device_conform_decide(device, report)
         }),
-        (Operation::Note, |device, report| unsafe {
+        (OperationKind::Note, |device, report| unsafe {
             adaloss_device_conform_decide(device, report)
         }),
-        (Operation::Finish, |device, report| unsafe {
+        (OperationKind::Finish, |device, report| unsafe {
             adaloss_device_conform_decide(device, report)
         }),
-        (Operation::Matmul, |device, report| unsafe {
+        (OperationKind::Matmul, |device, report| unsafe {
             let (half, float) = (Encoding::Binary16 as u32, Encoding::Binary32 as u32);
             adaloss_device_conform_matmul(device, half, half, float, report)
         }),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use adaloss_core::format::{E4M3, f16};
 use adaloss_fuzz::{apply, backward, generated, policy, propagate, statistics, unscale};
 use adaloss_hal::{
-    Operation,
+    OperationKind,
     fault::{Fault, Injection},
     portable::Portable,
 };
@@ -14,14 +14,18 @@ use adaloss_hal::{
 const INPUTS: u64 = 300;
 
 /// A device that is wrong in one operation, and a target that it is handed to.
-fn finds(operation: Operation, injection: Injection, target: impl Fn(&mut Wrong, &[u8])) -> bool {
+fn finds(
+    operation: OperationKind,
+    injection: Injection,
+    target: impl Fn(&mut Wrong, &[u8]),
+) -> bool {
     let once = |bytes: &[u8]| target(&mut wrong(operation, injection), bytes);
     catch_unwind(AssertUnwindSafe(|| generated(once, INPUTS))).is_err()
 }
 
-type Wrong = Fault<Portable, Box<dyn FnMut(Operation, usize) -> Option<Injection>>>;
+type Wrong = Fault<Portable, Box<dyn FnMut(OperationKind, usize) -> Option<Injection>>>;
 
-fn wrong(wrong: Operation, injection: Injection) -> Wrong {
+fn wrong(wrong: OperationKind, injection: Injection) -> Wrong {
     let plan = move |operation, elements: usize| {
         let is_possible = matches!(injection, Injection::Drop) || elements > 0;
         (operation == wrong && is_possible).then_some(injection)
@@ -35,18 +39,18 @@ fn mistakes_are_found() {
     let flip = Injection::Flip { index: 0, bit: 0 };
     let nan = Injection::Nan { index: 0 };
     for injection in [Injection::Drop, flip, nan] {
-        let found = finds(Operation::Apply, injection, apply::check_on::<f16, _>);
+        let found = finds(OperationKind::Apply, injection, apply::check_on::<f16, _>);
         assert!(found, "apply, {injection:?}");
-        let found = finds(Operation::Propagate, injection, propagate::check_on::<E4M3, _>);
+        let found = finds(OperationKind::Propagate, injection, propagate::check_on::<E4M3, _>);
         assert!(found, "propagate, {injection:?}");
-        let found = finds(Operation::Unscale, injection, unscale::check_on::<f16, _>);
+        let found = finds(OperationKind::Unscale, injection, unscale::check_on::<f16, _>);
         assert!(found, "unscale, {injection:?}");
     }
     let drop = Injection::Drop;
-    assert!(finds(Operation::Statistics, drop, statistics::check_on::<f16, _>));
-    assert!(finds(Operation::Certify, drop, policy::check_on));
-    assert!(finds(Operation::Finish, drop, policy::check_on));
-    assert!(finds(Operation::Note, drop, policy::check_on));
+    assert!(finds(OperationKind::Statistics, drop, statistics::check_on::<f16, _>));
+    assert!(finds(OperationKind::Certify, drop, policy::check_on));
+    assert!(finds(OperationKind::Finish, drop, policy::check_on));
+    assert!(finds(OperationKind::Note, drop, policy::check_on));
 }
 
 /// A sum that is far off; the last bit of one is within what f32 may round.
@@ -56,7 +60,7 @@ fn a_wrong_sum_is_found_from_its_derivatives() {
         backward::check_on::<f16, _, _>(device, &mut Portable, bytes);
     };
     for injection in [Injection::Drop, Injection::Flip { index: 0, bit: 14 }] {
-        assert!(finds(Operation::Matmul, injection, backward), "{injection:?}");
+        assert!(finds(OperationKind::Matmul, injection, backward), "{injection:?}");
     }
 }
 
@@ -72,7 +76,7 @@ fn nothing_is_found_where_nothing_is_wrong() {
         unscale::check_on::<f16, _>(device, bytes);
         backward::check_on::<f16, _, _>(device, &mut Portable, bytes);
     };
-    assert!(!finds(Operation::Zeroed, never, |_, bytes| {
+    assert!(!finds(OperationKind::Zeroed, never, |_, bytes| {
         target(&mut Fault::new(Portable, Box::new(|_, _| None)), bytes);
     }));
 }

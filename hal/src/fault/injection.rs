@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{Error, ErrorKind, Operation};
+use crate::{Error, ErrorKind, OperationKind};
 
 /// What goes wrong with one operation.
 ///
@@ -50,7 +50,7 @@ pub enum FaultError<E> {
     /// The plan asked for a failure.
     Injected {
         /// The operation that was not made.
-        operation: Operation,
+        operation: OperationKind,
         /// The kind that was asked for.
         kind: ErrorKind,
     },
@@ -58,7 +58,7 @@ pub enum FaultError<E> {
     /// that is not there, a bit that the format does not have, no buffer.
     Impossible {
         /// The operation, which was not made.
-        operation: Operation,
+        operation: OperationKind,
         /// What was asked for.
         injection: Injection,
     },

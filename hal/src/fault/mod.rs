@@ -10,10 +10,10 @@
 //!
 //! ```
 //! use adaloss_core::{format::f16, policy::Cell, scale::Scale, unscale::Unscaled};
-//! use adaloss_hal::{Narrow, Operation, fault::{Fault, Injection}, portable::Portable};
+//! use adaloss_hal::{Narrow, OperationKind, fault::{Fault, Injection}, portable::Portable};
 //! // The second of two elements is infinite when it leaves `unscale`.
 //! let mut device = Fault::new(Portable, |operation, elements| match operation {
-//!     Operation::Unscale => Some(Injection::Infinity { index: elements - 1 }),
+//!     OperationKind::Unscale => Some(Injection::Infinity { index: elements - 1 }),
 //!     _ => None,
 //! });
 //! let (mut unscaled, mut met) = ([0.0; 2], [Unscaled::default()]);
@@ -32,7 +32,7 @@ use adaloss_core::format::Encoding;
 pub use injection::{FaultError, Injection};
 
 use crate::{
-    Device, Operation,
+    Device, OperationKind,
     wrap::{Call, Hook, Results, Wrapped},
 };
 
@@ -49,7 +49,7 @@ pub struct Faults<P> {
     injected: u64,
 }
 
-impl<D, P: FnMut(Operation, usize) -> Option<Injection>> Fault<D, P> {
+impl<D, P: FnMut(OperationKind, usize) -> Option<Injection>> Fault<D, P> {
     /// Wraps a device.
     pub const fn new(device: D, plan: P) -> Self {
         Self { device, hook: Faults { plan, injected: 0 } }
@@ -77,11 +77,11 @@ enum Course {
     },
 }
 
-impl<P: FnMut(Operation, usize) -> Option<Injection>> Faults<P> {
+impl<P: FnMut(OperationKind, usize) -> Option<Injection>> Faults<P> {
     /// Asks the plan about an operation.
     fn course<D: Device, R: Results<D>>(
         &mut self,
-        operation: Operation,
+        operation: OperationKind,
         results: &R,
     ) -> Result<Course, FaultError<D::Error>> {
         let Some(injection) = (self.plan)(operation, results.elements()) else {
@@ -97,7 +97,7 @@ impl<P: FnMut(Operation, usize) -> Option<Injection>> Faults<P> {
                 return Err(FaultError::Injected { operation, kind });
             }
             // A buffer has to come from somewhere.
-            Injection::Drop => (operation != Operation::Zeroed).then_some(Course::Drop),
+            Injection::Drop => (operation != OperationKind::Zeroed).then_some(Course::Drop),
             Injection::Flip { index, bit } => {
                 let encoding = results.encoding(index).filter(|encoding| bit < encoding.bits());
                 encoding.map(|_| Course::Flip { index, bit })
@@ -113,7 +113,7 @@ impl<P: FnMut(Operation, usize) -> Option<Injection>> Faults<P> {
 impl<D, P> Hook<D> for Faults<P>
 where
     D: Device,
-    P: FnMut(Operation, usize) -> Option<Injection>,
+    P: FnMut(OperationKind, usize) -> Option<Injection>,
 {
     type Error = FaultError<D::Error>;
 

@@ -8,14 +8,14 @@
 //!
 //! ```
 //! use adaloss_core::{format::f16, statistics::Statistics};
-//! use adaloss_hal::{Device, Narrow, Operation, portable::Portable, record::Record};
+//! use adaloss_hal::{Device, Narrow, OperationKind, portable::Portable, record::Record};
 //! let mut log = Vec::new();
 //! let mut device = Record::logging(Portable, |event: &_| log.push(event.to_string()));
 //! let mut seen = [Statistics::EMPTY];
 //! device.statistics(&[f16::ONE, f16::NAN], &mut seen[..])?;
-//! assert_eq!(device.counts().of(Operation::Read), 0); // the log's own reads do not count
+//! assert_eq!(device.counts().of(OperationKind::Read), 0); // the log's own reads do not count
 //! device.read(&seen.clone()[..], &mut seen)?;
-//! assert_eq!(device.counts().of(Operation::Read), 1);
+//! assert_eq!(device.counts().of(OperationKind::Read), 1);
 //! assert_eq!(log[0], "statistics of 2: 1 finite, 1 non-finite, 0 zero");
 //! # Ok::<(), adaloss_hal::portable::PortableError>(())
 //! ```
@@ -28,22 +28,22 @@ pub use event::Event;
 
 pub use crate::wrap::Left;
 use crate::{
-    Device, Error, Operation,
+    Device, Error, OperationKind,
     wrap::{Call, Hook, Results, Wrapped},
 };
 
 /// How often each operation of a device was called, whether it succeeded or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    calls: [u64; Operation::ALL.len()],
+    calls: [u64; OperationKind::ALL.len()],
 }
 
 impl Counts {
     /// No call.
-    pub const NONE: Self = Self { calls: [0; Operation::ALL.len()] };
+    pub const NONE: Self = Self { calls: [0; OperationKind::ALL.len()] };
 
     /// Returns the number of calls of one operation.
-    pub const fn of(&self, operation: Operation) -> u64 {
+    pub const fn of(&self, operation: OperationKind) -> u64 {
         self.calls[operation as usize]
     }
 
@@ -114,7 +114,7 @@ impl<D, S> Record<D, S> {
 
 impl<S: FnMut(&Event<'_>)> Recorder<S> {
     /// Counts a call before it is made.
-    fn count(&mut self, operation: Operation) {
+    fn count(&mut self, operation: OperationKind) {
         self.counts.calls[operation as usize] += 1;
     }
 

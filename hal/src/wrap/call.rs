@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::{
-    Operation, Product,
+    OperationKind, Product,
     network::{Attention, Convolution, Normalisation, Pooling},
 };
 
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Call {
     /// The operation.
-    pub operation: Operation,
+    pub operation: OperationKind,
     /// The elements of its result; those it looked at for `statistics` and `square_norm`, 1 for
     /// `certify` and `note`.
     pub elements: usize,
@@ -21,7 +21,7 @@ pub struct Call {
 
 impl Call {
     /// A call of an operation without a shape.
-    pub const fn of(operation: Operation, elements: usize) -> Self {
+    pub const fn of(operation: OperationKind, elements: usize) -> Self {
         Self { operation, elements, shape: None }
     }
 }

@@ -62,7 +62,7 @@ pub use call::{Call, Shape};
 pub use results::{Counted, Elements, Finished, Left, Results};
 
 use crate::{
-    AddressSpace, Capabilities, Device, Epilogue, Error, Memory, Mut, Operation, Plain, Ref,
+    AddressSpace, Capabilities, Device, Epilogue, Error, Memory, Mut, OperationKind, Plain, Ref,
 };
 
 /// A device that is handed every operation, with a hook around it.
@@ -139,7 +139,7 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
     /// Makes an operation that writes elements and counts nothing.
     fn run_filling<F: Element + Plain>(
         &mut self,
-        operation: Operation,
+        operation: OperationKind,
         shape: impl Into<Option<Shape>>,
         to: Mut<'_, D, F>,
         make: impl FnOnce(&mut D, Mut<'_, D, F>) -> Result<(), D::Error>,
@@ -152,7 +152,7 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
     /// Makes an operation that ends in an epilogue.
     fn run_narrowing<F: Element + Plain>(
         &mut self,
-        operation: Operation,
+        operation: OperationKind,
         shape: impl Into<Option<Shape>>,
         to: Mut<'_, D, F>,
         epilogue: Epilogue<'_, D::Space>,
@@ -176,11 +176,13 @@ impl<D: Device, H: Hook<D>> Device for Wrapped<D, H> {
     }
 
     fn read<T: Plain>(&mut self, from: Ref<'_, D, T>, to: &mut [T]) -> Result<(), H::Error> {
-        self.run(Call::of(Operation::Read, to.len()), (), |device, ()| device.read(from, to))
+        self.run(Call::of(OperationKind::Read, to.len()), (), |device, ()| device.read(from, to))
     }
 
     fn write<T: Plain>(&mut self, from: &[T], to: Mut<'_, D, T>) -> Result<(), H::Error> {
-        self.run(Call::of(Operation::Write, from.len()), (), |device, ()| device.write(from, to))
+        self.run(Call::of(OperationKind::Write, from.len()), (), |device, ()| {
+            device.write(from, to)
+        })
     }
 }
 
@@ -188,7 +190,7 @@ impl<D: Memory, H: Hook<D>> Memory for Wrapped<D, H> {
     type Buffer<T: Plain> = D::Buffer<T>;
 
     fn zeroed<T: Plain>(&mut self, length: usize) -> Result<D::Buffer<T>, H::Error> {
-        let call = Call::of(Operation::Zeroed, length);
+        let call = Call::of(OperationKind::Zeroed, length);
         self.hook.allocate(&mut self.device, call, |device| device.zeroed(length))
     }
 

@@ -9,7 +9,8 @@ use adaloss_core::{
 
 use super::{Call, Counted, Elements, Finished, Hook, Shape, Wrapped};
 use crate::{
-    AddressSpace, BranchOf, Decide, Epilogue, Matmul, Mut, Narrow, Operation, Plain, Product, Ref,
+    AddressSpace, BranchOf, Decide, Epilogue, Matmul, Mut, Narrow, OperationKind, Plain, Product,
+    Ref,
 };
 
 impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
@@ -18,7 +19,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         values: Ref<'_, D, F>,
         to: Mut<'_, D, Statistics>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Statistics, D::Space::len(values));
+        let call = Call::of(OperationKind::Statistics, D::Space::len(values));
         self.run(call, Counted::<D::Space, _>(to), |device, to| {
             device.statistics(values, to.lend())
         })
@@ -30,7 +31,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         to: Mut<'_, D, F>,
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
-        self.run_narrowing(Operation::Apply, None, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(OperationKind::Apply, None, to, epilogue, |device, to, epilogue| {
             device.apply(values, to, epilogue)
         })
     }
@@ -41,7 +42,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         to: Mut<'_, D, F>,
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
-        self.run_narrowing(Operation::Propagate, None, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(OperationKind::Propagate, None, to, epilogue, |device, to, epilogue| {
             device.propagate(branches, to, epilogue)
         })
     }
@@ -53,7 +54,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         to: Mut<'_, D, f32>,
         met: Mut<'_, D, Unscaled>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Unscale, D::Space::len(gradient));
+        let call = Call::of(OperationKind::Unscale, D::Space::len(gradient));
         let results = (Elements::<D::Space, f32>(to), Counted::<D::Space, _>(met));
         self.run(call, results, |device, (to, met)| {
             device.unscale(gradient, cell, to.lend(), met.lend())
@@ -69,7 +70,7 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
         cell: Mut<'_, D, Cell>,
         certificate: Mut<'_, D, Certificate>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Certify, 1);
+        let call = Call::of(OperationKind::Certify, 1);
         self.run(call, Counted::<D::Space, _>(certificate), |device, certificate| {
             device.certify(config, seen, cell, certificate.lend())
         })
@@ -82,14 +83,14 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
         from: Ref<'_, D, Cell>,
         cell: Mut<'_, D, Cell>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Note, 1);
+        let call = Call::of(OperationKind::Note, 1);
         self.run(call, Counted::<D::Space, _>(cell), |device, cell| {
             device.note(config, outcome, from, cell.lend())
         })
     }
 
     fn finish(&mut self, config: &Config, cells: Mut<'_, D, Cell>) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Finish, D::Space::len(D::Space::shared(&cells)));
+        let call = Call::of(OperationKind::Finish, D::Space::len(D::Space::shared(&cells)));
         self.run(call, Finished::<D::Space>(cells), |device, cells| {
             device.finish(config, cells.lend())
         })
@@ -113,7 +114,7 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let shape = Shape::Product(product);
-        self.run_narrowing(Operation::Matmul, shape, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(OperationKind::Matmul, shape, to, epilogue, |device, to, epilogue| {
             device.matmul(product, a, b, to, epilogue)
         })
     }

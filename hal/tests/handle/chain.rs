@@ -7,8 +7,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Decide, Device, Epilogue, Matmul, Memory, Mut, Narrow, Operation, Plain,
-    Product, Ref, portable::Portable, record::Record,
+    AddressSpace, Branch, Decide, Device, Epilogue, Matmul, Memory, Mut, Narrow, OperationKind,
+    Plain, Product, Ref, portable::Portable, record::Record,
 };
 
 use crate::memory::Accelerator;
@@ -230,9 +230,9 @@ fn a_backward_pass_waits_for_nothing() {
     let mut device = Record::counting(Accelerator::new());
     let seen = run(&mut device, |device| {
         let counts = device.counts();
-        assert_eq!(counts.of(Operation::Read), 0);
+        assert_eq!(counts.of(OperationKind::Read), 0);
         let (visits, steps) = (1 + 2 * LAYERS as u64 + 1, u64::from(STEPS));
-        assert_eq!(counts.of(Operation::Finish), steps * visits);
+        assert_eq!(counts.of(OperationKind::Finish), steps * visits);
         // A visit is measured, stored, noted and certified, and the first stored once more.
         let visited = steps * visits * 4 + visits;
         assert_eq!(counts.computations(), visited + steps * (LAYERS as u64 + visits));

@@ -9,7 +9,7 @@ use adaloss_core::{
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 use adaloss_hal::{
-    AddressSpace, DeviceEpilogue, ErrorKind, HostEpilogue, Matmul, Memory, Narrow, Operation,
+    AddressSpace, DeviceEpilogue, ErrorKind, HostEpilogue, Matmul, Memory, Narrow, OperationKind,
     Product,
     fault::{Fault, FaultError, Injection},
     portable::Portable,
@@ -136,8 +136,8 @@ type Broken<P> = Fault<Accelerator, P>;
 type StepResult = Result<Done, StepError<FaultError<AcceleratorError>>>;
 
 /// Runs a first step on an accelerator that breaks by a plan, and tells how often it did.
-fn broken_step(plan: impl FnMut(Operation, usize) -> Option<Injection>) -> (StepResult, u64) {
-    fn inner<P: FnMut(Operation, usize) -> Option<Injection>>(
+fn broken_step(plan: impl FnMut(OperationKind, usize) -> Option<Injection>) -> (StepResult, u64) {
+    fn inner<P: FnMut(OperationKind, usize) -> Option<Injection>>(
         device: &mut Broken<P>,
     ) -> StepResult {
         let mut scaler = LossScaler::new(Config::for_format(Format::BINARY16));
@@ -150,9 +150,9 @@ fn broken_step(plan: impl FnMut(Operation, usize) -> Option<Injection>) -> (Step
 /// A plan that makes one fault at the `nth` call of the operations it looks at.
 fn once(
     nth: usize,
-    of: impl Fn(Operation) -> bool,
+    of: impl Fn(OperationKind) -> bool,
     injection: impl Fn(usize) -> Injection,
-) -> impl FnMut(Operation, usize) -> Option<Injection> {
+) -> impl FnMut(OperationKind, usize) -> Option<Injection> {
     let mut calls = 0;
     move |operation, elements| {
         let is_due = of(operation) && calls == nth;
@@ -162,8 +162,8 @@ fn once(
 }
 
 /// Whether an operation narrows, so that what it leaves is read again by another one.
-fn narrows(operation: Operation) -> bool {
-    matches!(operation, Operation::Apply | Operation::Matmul)
+fn narrows(operation: OperationKind) -> bool {
+    matches!(operation, OperationKind::Apply | OperationKind::Matmul)
 }
 
 /// The passes of a first step that narrow: each tensor is measured, stored to find its scale, and stored.
@@ -226,7 +226,7 @@ fn no_flipped_bit_lets_anything_pass_that_is_not_finite() {
 
 #[test]
 fn a_failure_of_the_device_is_its_error() {
-    for operation in Operation::ALL {
+    for operation in OperationKind::ALL {
         for nth in 0.. {
             let kind = ErrorKind::Hardware;
             let plan = once(nth, |asked| asked == operation, |_| Injection::Fail(kind));
@@ -246,7 +246,7 @@ fn a_failure_of_the_device_is_its_error() {
 
 #[test]
 fn an_operation_that_never_happens_leaves_nothing_that_is_not_finite() {
-    let computes = |operation| narrows(operation) || operation == Operation::Unscale;
+    let computes = |operation| narrows(operation) || operation == OperationKind::Unscale;
     for nth in 0..PASSES + LAYERS + 1 {
         let (done, injected) = broken_step(once(nth, computes, |_| Injection::Drop));
         let done = done.expect("no error");
@@ -264,11 +264,11 @@ fn faults_that_cannot_be_are_errors() {
     ];
     for injection in faults {
         let (done, injected) = broken_step(once(0, narrows, |_| injection));
-        let operation = Operation::Apply;
+        let operation = OperationKind::Apply;
         let expected = StepError::Pass(FaultError::Impossible { operation, injection });
         assert_eq!((done.err(), injected), (Some(expected), 0));
     }
-    let read = |operation| operation == Operation::Read;
+    let read = |operation| operation == OperationKind::Read;
     let (done, _) = broken_step(once(0, read, |_| Injection::Nan { index: 0 }));
     assert!(matches!(done, Err(StepError::Pass(FaultError::Impossible { .. }))));
 }
@@ -321,5 +321,5 @@ fn a_scaler_on_the_host_drives_both_shapes_of_device() {
         assert_eq!(here.digest(), there.digest());
     }
     assert!(here.decisions().eq(there.decisions()));
-    assert!(device.counts().of(Operation::Read) > 0);
+    assert!(device.counts().of(OperationKind::Read) > 0);
 }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use adaloss_core::format::f16;
 use adaloss_hal::{
-    Operation,
+    OperationKind,
     cpu::Cpu,
     fault::{Fault, Injection},
 };
@@ -17,7 +17,7 @@ use adaloss_train::{
     trainer::{Settings, Trainer},
 };
 
-type Plan = Box<dyn FnMut(Operation, usize) -> Option<Injection>>;
+type Plan = Box<dyn FnMut(OperationKind, usize) -> Option<Injection>>;
 
 /// One device and one pair of formats for all tests: every network is compiled for each.
 pub(crate) type Run<'d> = Trainer<'d, Fault<Cpu, Plan>, f16, f16>;
@@ -28,7 +28,7 @@ pub(crate) struct Breaks(Rc<RefCell<Option<Plan>>>);
 
 impl Breaks {
     /// From now on the device breaks by this plan.
-    pub(crate) fn by(&self, plan: impl FnMut(Operation, usize) -> Option<Injection> + 'static) {
+    pub(crate) fn by(&self, plan: impl FnMut(OperationKind, usize) -> Option<Injection> + 'static) {
         *self.0.borrow_mut() = Some(Box::new(plan));
     }
 

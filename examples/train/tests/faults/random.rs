@@ -8,7 +8,7 @@ use std::{
 };
 
 use adaloss_core::unscale::Verdict;
-use adaloss_hal::{ErrorKind, Operation, fault::Injection};
+use adaloss_hal::{ErrorKind, OperationKind, fault::Injection};
 use adaloss_oracle::tolerance::{FAULTS_ACCURACY, FAULTS_SPOILT};
 use adaloss_train::layer::{Diverged, Ignore};
 use rand::{RngExt, SeedableRng};
@@ -26,7 +26,7 @@ struct Storm {
     drops: f64,
     failures: f64,
     /// The operations that can be struck.
-    strikes: fn(Operation) -> bool,
+    strikes: fn(OperationKind) -> bool,
 }
 
 const CALM: Storm = Storm {
@@ -47,7 +47,7 @@ const STORMS: [Storm; 5] = [
     Storm {
         name: "updates left out",
         drops: 20.0,
-        strikes: |operation| matches!(operation, Operation::Sgd | Operation::Blend),
+        strikes: |operation| matches!(operation, OperationKind::Sgd | OperationKind::Blend),
         ..CALM
     },
     Storm {
@@ -73,7 +73,7 @@ impl Storm {
     fn draw(
         &self,
         generator: &mut ChaCha8Rng,
-        operation: Operation,
+        operation: OperationKind,
         elements: usize,
         of: Operations,
     ) -> Option<Injection> {
@@ -92,15 +92,15 @@ impl Storm {
             () if is(nans, writing) => Some(Injection::Nan { index }),
             () if is(infinities, writing) => Some(Injection::Infinity { index }),
             () if is(failures, of.all) => Some(Injection::Fail(ErrorKind::Hardware)),
-            () if is(drops, of.all) && operation != Operation::Zeroed => Some(Injection::Drop),
+            () if is(drops, of.all) && operation != OperationKind::Zeroed => Some(Injection::Drop),
             () => None,
         }
     }
 }
 
 /// Returns how many bits every element of an operation's result has: 32 where it is f32 for sure.
-fn width(operation: Operation) -> u32 {
-    use Operation as O;
+fn width(operation: OperationKind) -> u32 {
+    use OperationKind as O;
     match operation {
         O::Unscale | O::ConvolveWeight | O::Moments | O::NormaliseSums => 32,
         O::SoftmaxCrossEntropy | O::Accumulate | O::Blend | O::Sgd => 32,
@@ -140,7 +140,7 @@ struct Ended {
 }
 
 /// A fault, and in which step.
-type Fault = (u64, Operation, Injection);
+type Fault = (u64, OperationKind, Injection);
 
 /// What the device saw so far.
 #[derive(Default)]

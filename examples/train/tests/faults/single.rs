@@ -6,7 +6,7 @@ use adaloss_core::{
     policy::Config,
     unscale::{Cause, Place, Verdict},
 };
-use adaloss_hal::{ErrorKind, Operation, fault::Injection};
+use adaloss_hal::{ErrorKind, OperationKind, fault::Injection};
 use adaloss_train::{
     checkpoint::Checkpoint,
     layer::{Diverged, Ignore},
@@ -21,7 +21,7 @@ struct Subject {
     lesson: Lesson,
     before: Checkpoint,
     /// Every operation of the step, and how many elements of it can be struck.
-    operations: Vec<(Operation, usize)>,
+    operations: Vec<(OperationKind, usize)>,
     after: Vec<u32>,
 }
 
@@ -74,16 +74,18 @@ impl Subject {
 
     /// Returns what part of the step an operation belongs to.
     fn part(&self, nth: usize) -> Part {
-        let first = |is: fn(Operation) -> bool| {
+        let first = |is: fn(OperationKind) -> bool| {
             self.operations.iter().position(|&(operation, _)| is(operation)).unwrap()
         };
         match nth {
             nth if nth
-                >= first(|operation| matches!(operation, Operation::Sgd | Operation::AdamW)) =>
+                >= first(|operation| {
+                    matches!(operation, OperationKind::Sgd | OperationKind::AdamW)
+                }) =>
             {
                 Part::Update
             }
-            nth if nth >= first(|operation| operation == Operation::SoftmaxCrossEntropy) => {
+            nth if nth >= first(|operation| operation == OperationKind::SoftmaxCrossEntropy) => {
                 Part::Back
             }
             _ => Part::Forward,
@@ -91,7 +93,7 @@ impl Subject {
     }
 
     /// Returns the operations of a part that write elements, with their places in the step.
-    fn writing(&self) -> impl Iterator<Item = (usize, Operation, usize)> {
+    fn writing(&self) -> impl Iterator<Item = (usize, OperationKind, usize)> {
         let all = self.operations.iter().enumerate();
         let all = all.map(|(nth, &(operation, elements))| (nth, operation, elements));
         all.filter(|&(_, _, elements)| elements > 0)
@@ -181,7 +183,7 @@ fn nothing_that_is_not_finite_passes_in_a_transformer() {
 /// the result is measured and dropped.
 #[test]
 fn the_layer_that_was_struck_is_named() {
-    use Operation::{Apply, Matmul, ReluInput, SoftmaxCrossEntropy};
+    use OperationKind::{Apply, Matmul, ReluInput, SoftmaxCrossEntropy};
     let [loss, head, hidden, stem] =
         [Place::Loss, Place::Weight(0), Place::Weight(1), Place::Weight(2)].map(Some);
     let plain = [
@@ -298,7 +300,7 @@ fn an_operation_that_is_left_out_loses_no_network() {
         let subject = Subject::new(lesson, 2);
         let mut missed = 0;
         for (nth, &(operation, elements)) in subject.operations.iter().enumerate() {
-            if operation == Operation::Zeroed {
+            if operation == OperationKind::Zeroed {
                 continue;
             }
             let said = format!("{operation} of {elements}, number {nth}");

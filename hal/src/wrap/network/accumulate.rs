@@ -1,14 +1,16 @@
 //! Sums of f32 tensors, handed on.
 
 use crate::{
-    Mut, Operation, Ref,
+    Mut, OperationKind, Ref,
     network::Accumulate,
     wrap::{Hook, Wrapped},
 };
 
 impl<D: Accumulate, H: Hook<D>> Accumulate for Wrapped<D, H> {
     fn accumulate(&mut self, from: Ref<'_, D, f32>, to: Mut<'_, D, f32>) -> Result<(), H::Error> {
-        self.run_filling(Operation::Accumulate, None, to, |device, to| device.accumulate(from, to))
+        self.run_filling(OperationKind::Accumulate, None, to, |device, to| {
+            device.accumulate(from, to)
+        })
     }
 
     fn blend(
@@ -17,6 +19,6 @@ impl<D: Accumulate, H: Hook<D>> Accumulate for Wrapped<D, H> {
         from: Ref<'_, D, f32>,
         to: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::Blend, None, to, |device, to| device.blend(share, from, to))
+        self.run_filling(OperationKind::Blend, None, to, |device, to| device.blend(share, from, to))
     }
 }

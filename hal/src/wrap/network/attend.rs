@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Mut, Operation, Plain, Ref,
+    Epilogue, Mut, OperationKind, Plain, Ref,
     network::{Attend, Attention},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -23,7 +23,7 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Attention(shape);
-        self.run_narrowing(Operation::Attend, told, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(OperationKind::Attend, told, to, epilogue, |device, to, epilogue| {
             device.attend(shape, input, to, epilogue)
         })
     }
@@ -37,8 +37,12 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Attention(shape);
-        self.run_narrowing(Operation::AttendInput, told, to, epilogue, |device, to, epilogue| {
-            device.attend_input(shape, gradient, input, to, epilogue)
-        })
+        self.run_narrowing(
+            OperationKind::AttendInput,
+            told,
+            to,
+            epilogue,
+            |device, to, epilogue| device.attend_input(shape, gradient, input, to, epilogue),
+        )
     }
 }

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Mut, Operation, Plain, Ref,
+    Epilogue, Mut, OperationKind, Plain, Ref,
     network::{Convolution, Convolve},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -25,7 +25,7 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Convolution(shape);
-        self.run_narrowing(Operation::Convolve, told, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(OperationKind::Convolve, told, to, epilogue, |device, to, epilogue| {
             device.convolve(shape, input, weight, to, epilogue)
         })
     }
@@ -39,9 +39,13 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Convolution(shape);
-        self.run_narrowing(Operation::ConvolveInput, told, to, epilogue, |device, to, epilogue| {
-            device.convolve_input(shape, gradient, weight, to, epilogue)
-        })
+        self.run_narrowing(
+            OperationKind::ConvolveInput,
+            told,
+            to,
+            epilogue,
+            |device, to, epilogue| device.convolve_input(shape, gradient, weight, to, epilogue),
+        )
     }
 
     fn convolve_weight(
@@ -53,8 +57,12 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Convolution(shape);
-        self.run_narrowing(Operation::ConvolveWeight, told, to, epilogue, |device, to, epilogue| {
-            device.convolve_weight(shape, gradient, input, to, epilogue)
-        })
+        self.run_narrowing(
+            OperationKind::ConvolveWeight,
+            told,
+            to,
+            epilogue,
+            |device, to, epilogue| device.convolve_weight(shape, gradient, input, to, epilogue),
+        )
     }
 }

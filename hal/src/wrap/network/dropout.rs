@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Mut, Operation, Plain, Ref,
+    Epilogue, Mut, OperationKind, Plain, Ref,
     network::{Dropout, Mask},
     wrap::{Hook, Wrapped},
 };
@@ -16,7 +16,7 @@ impl<E: Element + Plain, D: Dropout<E>, H: Hook<D>> Dropout<E> for Wrapped<D, H>
         to: Mut<'_, D, E>,
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
-        self.run_narrowing(Operation::Dropout, None, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(OperationKind::Dropout, None, to, epilogue, |device, to, epilogue| {
             device.dropout(mask, input, to, epilogue)
         })
     }

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Mut, Operation, Plain, Ref,
+    Mut, OperationKind, Plain, Ref,
     network::Embed,
     wrap::{Hook, Shape, Wrapped},
 };
@@ -22,7 +22,7 @@ where
         table: Ref<'_, D, W>,
         to: Mut<'_, D, W>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::Embed, Shape::Width(width), to, |device, to| {
+        self.run_filling(OperationKind::Embed, Shape::Width(width), to, |device, to| {
             device.embed(width, tokens, table, to)
         })
     }
@@ -34,7 +34,7 @@ where
         gradient: Ref<'_, D, G>,
         to: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::EmbedTable, Shape::Width(width), to, |device, to| {
+        self.run_filling(OperationKind::EmbedTable, Shape::Width(width), to, |device, to| {
             device.embed_table(width, tokens, gradient, to)
         })
     }

@@ -1,7 +1,7 @@
 //! The loss, handed on.
 
 use crate::{
-    AddressSpace, Mut, Operation, Ref,
+    AddressSpace, Mut, OperationKind, Ref,
     network::{Loss, LossSum},
     wrap::{Call, Counted, Elements, Hook, Shape, Wrapped},
 };
@@ -17,7 +17,7 @@ impl<D: Loss, H: Hook<D>> Loss for Wrapped<D, H> {
         sum: Mut<'_, D, LossSum>,
     ) -> Result<(), H::Error> {
         let call = Call {
-            operation: Operation::SoftmaxCrossEntropy,
+            operation: OperationKind::SoftmaxCrossEntropy,
             elements: D::Space::len(D::Space::shared(&gradient)),
             shape: Some(Shape::Classes(classes)),
         };

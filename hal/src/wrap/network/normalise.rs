@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Mut, Operation, Plain, Ref,
+    Epilogue, Mut, OperationKind, Plain, Ref,
     network::{Normalisation, Normalise, NormalisedOn},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -21,7 +21,7 @@ where
         input: Ref<'_, D, W>,
         to: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::Moments, Shape::Normalisation(shape), to, |device, to| {
+        self.run_filling(OperationKind::Moments, Shape::Normalisation(shape), to, |device, to| {
             device.moments(shape, input, to)
         })
     }
@@ -36,7 +36,7 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Normalisation(shape);
-        self.run_narrowing(Operation::Normalise, told, to, epilogue, |device, to, epilogue| {
+        self.run_narrowing(OperationKind::Normalise, told, to, epilogue, |device, to, epilogue| {
             device.normalise(shape, input, moments, affine, to, epilogue)
         })
     }
@@ -49,9 +49,12 @@ where
         moments: Ref<'_, D, f32>,
         to: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::NormaliseSums, Shape::Normalisation(shape), to, |device, to| {
-            device.normalise_sums(shape, gradient, input, moments, to)
-        })
+        self.run_filling(
+            OperationKind::NormaliseSums,
+            Shape::Normalisation(shape),
+            to,
+            |device, to| device.normalise_sums(shape, gradient, input, moments, to),
+        )
     }
 
     fn normalise_input(
@@ -63,8 +66,12 @@ where
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Normalisation(shape);
-        self.run_narrowing(Operation::NormaliseInput, told, to, epilogue, |device, to, epilogue| {
-            device.normalise_input(shape, gradient, forward, to, epilogue)
-        })
+        self.run_narrowing(
+            OperationKind::NormaliseInput,
+            told,
+            to,
+            epilogue,
+            |device, to, epilogue| device.normalise_input(shape, gradient, forward, to, epilogue),
+        )
     }
 }

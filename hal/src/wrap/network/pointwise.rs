@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Mut, Operation, Plain, Ref,
+    Mut, OperationKind, Plain, Ref,
     network::Pointwise,
     wrap::{Hook, Wrapped},
 };
@@ -16,7 +16,7 @@ where
     H: Hook<D>,
 {
     fn relu(&mut self, values: Mut<'_, D, W>) -> Result<(), H::Error> {
-        self.run_filling(Operation::Relu, None, values, |device, values| device.relu(values))
+        self.run_filling(OperationKind::Relu, None, values, |device, values| device.relu(values))
     }
 
     fn relu_input(
@@ -24,7 +24,7 @@ where
         output: Ref<'_, D, W>,
         gradient: Mut<'_, D, G>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::ReluInput, None, gradient, |device, gradient| {
+        self.run_filling(OperationKind::ReluInput, None, gradient, |device, gradient| {
             device.relu_input(output, gradient)
         })
     }

@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Mut, Operation, Plain, Ref,
+    Epilogue, Mut, OperationKind, Plain, Ref,
     network::{MaxPool, Pooling, SumPool},
     wrap::{Hook, Shape, Wrapped},
 };
@@ -16,7 +16,7 @@ impl<E: Element + Plain, D: MaxPool<E>, H: Hook<D>> MaxPool<E> for Wrapped<D, H>
         to: Mut<'_, D, E>,
         places: Mut<'_, D, u32>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::MaxPool, Shape::Pooling(shape), to, |device, to| {
+        self.run_filling(OperationKind::MaxPool, Shape::Pooling(shape), to, |device, to| {
             device.max_pool(shape, input, to, places)
         })
     }
@@ -28,7 +28,7 @@ impl<E: Element + Plain, D: MaxPool<E>, H: Hook<D>> MaxPool<E> for Wrapped<D, H>
         places: Ref<'_, D, u32>,
         to: Mut<'_, D, E>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::Unpool, Shape::Pooling(shape), to, |device, to| {
+        self.run_filling(OperationKind::Unpool, Shape::Pooling(shape), to, |device, to| {
             device.unpool(shape, from, places, to)
         })
     }
@@ -40,7 +40,7 @@ impl<E: Element + Plain, D: MaxPool<E>, H: Hook<D>> MaxPool<E> for Wrapped<D, H>
         places: Ref<'_, D, u32>,
         to: Mut<'_, D, E>,
     ) -> Result<(), H::Error> {
-        self.run_filling(Operation::Pick, Shape::Pooling(shape), to, |device, to| {
+        self.run_filling(OperationKind::Pick, Shape::Pooling(shape), to, |device, to| {
             device.pick(shape, from, places, to)
         })
     }
@@ -55,9 +55,13 @@ impl<E: Element + Plain, D: SumPool<E>, H: Hook<D>> SumPool<E> for Wrapped<D, H>
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Pooling(shape);
-        self.run_narrowing(Operation::AveragePool, told, to, epilogue, |device, to, epilogue| {
-            device.average_pool(shape, input, to, epilogue)
-        })
+        self.run_narrowing(
+            OperationKind::AveragePool,
+            told,
+            to,
+            epilogue,
+            |device, to, epilogue| device.average_pool(shape, input, to, epilogue),
+        )
     }
 
     fn average_pool_input(
@@ -67,7 +71,7 @@ impl<E: Element + Plain, D: SumPool<E>, H: Hook<D>> SumPool<E> for Wrapped<D, H>
         to: Mut<'_, D, E>,
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
-        let (operation, told) = (Operation::AveragePoolInput, Shape::Pooling(shape));
+        let (operation, told) = (OperationKind::AveragePoolInput, Shape::Pooling(shape));
         self.run_narrowing(operation, told, to, epilogue, |device, to, epilogue| {
             device.average_pool_input(shape, gradient, to, epilogue)
         })
@@ -82,8 +86,12 @@ impl<E: Element + Plain, D: SumPool<E>, H: Hook<D>> SumPool<E> for Wrapped<D, H>
         epilogue: Epilogue<'_, Self::Space>,
     ) -> Result<(), H::Error> {
         let told = Shape::Pooling(shape);
-        self.run_narrowing(Operation::MaxPoolInput, told, to, epilogue, |device, to, epilogue| {
-            device.max_pool_input(shape, gradient, places, to, epilogue)
-        })
+        self.run_narrowing(
+            OperationKind::MaxPoolInput,
+            told,
+            to,
+            epilogue,
+            |device, to, epilogue| device.max_pool_input(shape, gradient, places, to, epilogue),
+        )
     }
 }

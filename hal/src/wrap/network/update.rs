@@ -1,7 +1,7 @@
 //! Optimizers, handed on.
 
 use crate::{
-    AddressSpace, Mut, Operation, Ref,
+    AddressSpace, Mut, OperationKind, Ref,
     network::{AdamW, Sgd, Update},
     wrap::{Call, Counted, Elements, Hook, Wrapped},
 };
@@ -12,7 +12,7 @@ impl<D: Update, H: Hook<D>> Update for Wrapped<D, H> {
         gradient: Ref<'_, D, f32>,
         to: Mut<'_, D, f64>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::SquareNorm, D::Space::len(gradient));
+        let call = Call::of(OperationKind::SquareNorm, D::Space::len(gradient));
         self.run(call, Counted::<D::Space, f64>(to), |device, to| {
             device.square_norm(gradient, to.lend())
         })
@@ -26,7 +26,7 @@ impl<D: Update, H: Hook<D>> Update for Wrapped<D, H> {
         weight: Mut<'_, D, f32>,
         momentum: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::Sgd, D::Space::len(D::Space::shared(&weight)));
+        let call = Call::of(OperationKind::Sgd, D::Space::len(D::Space::shared(&weight)));
         let results = (Elements::<D::Space, f32>(weight), Elements::<D::Space, f32>(momentum));
         self.run(call, results, |device, (weight, momentum)| {
             device.sgd(sgd, gradient, norm, weight.lend(), momentum.lend())
@@ -41,7 +41,7 @@ impl<D: Update, H: Hook<D>> Update for Wrapped<D, H> {
         weight: Mut<'_, D, f32>,
         moments: Mut<'_, D, f32>,
     ) -> Result<(), H::Error> {
-        let call = Call::of(Operation::AdamW, D::Space::len(D::Space::shared(&weight)));
+        let call = Call::of(OperationKind::AdamW, D::Space::len(D::Space::shared(&weight)));
         let results = (Elements::<D::Space, f32>(weight), Elements::<D::Space, f32>(moments));
         self.run(call, results, |device, (weight, moments)| {
             device.adamw(adamw, gradient, norm, weight.lend(), moments.lend())
