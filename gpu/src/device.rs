@@ -350,6 +350,10 @@ impl AddressSpace for GpuSpace {
         elements
     }
 
+    fn truncate<T: Plain>(elements: &mut ElementsMut<'_, T>, length: usize) {
+        elements.truncate(length);
+    }
+
     fn reborrow_mut<'a, T: Plain>(elements: &'a mut ElementsMut<'_, T>) -> ElementsMut<'a, T> {
         elements.reborrow()
     }

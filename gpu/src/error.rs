@@ -3,7 +3,7 @@
 use std::{error, fmt};
 
 use adaloss_core::format::Encoding;
-use adaloss_hal::{Error, ErrorKind};
+use adaloss_hal::{Error, ErrorKind, Misfit};
 use cudarc::driver::{DriverError, sys::CUresult};
 
 /// An operation that a GPU did not do.
@@ -40,6 +40,8 @@ pub enum GpuError {
         /// The elements it was given.
         found: usize,
     },
+    /// The operands of an operation do not fit.
+    Misfit(Misfit),
     /// A join has at least one branch and at most [`MOST_BRANCHES`](crate::Cuda::MOST_BRANCHES).
     Branches {
         /// How many there were.
@@ -103,6 +105,7 @@ impl fmt::Display for GpuError {
             Self::Length { what, expected, found } => {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }
+            Self::Misfit(misfit) => misfit.fmt(f),
             Self::Branches { count } => write!(f, "a join of {count} branches is none"),
             Self::Encoding { asked, given } => {
                 write!(f, "elements of {given:?} cannot be narrowed as {asked:?}")
@@ -124,6 +127,7 @@ impl Error for GpuError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Length { .. } | Self::Branches { .. } | Self::Table { .. } => ErrorKind::Shape,
+            Self::Misfit(misfit) => misfit.kind(),
             Self::Encoding { .. } => ErrorKind::Format,
             Self::Captured { .. } => ErrorKind::Other,
             Self::Memory { .. } => ErrorKind::Memory,
@@ -135,5 +139,9 @@ impl Error for GpuError {
             | Self::Capability { .. }
             | Self::Driver { .. } => ErrorKind::Hardware,
         }
+    }
+
+    fn misfit(misfit: Misfit) -> Self {
+        Self::Misfit(misfit)
     }
 }

@@ -98,6 +98,10 @@ impl<'a, T> ElementsMut<'a, T> {
     pub(crate) fn part(self, range: Range<usize>) -> Option<Self> {
         self.0.part(range).map(Self)
     }
+
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.0.count = self.0.count.min(length);
+    }
 }
 
 /// Elements that were allocated on the GPU, and are freed with this.

@@ -13,7 +13,7 @@ use adaloss_core::{
     statistics::Outcome,
 };
 use adaloss_hal::{
-    Epilogue, HostSpace,
+    Epilogue, HostSpace, Run,
     cpu::Cpu,
     network::{
         Accumulate, AdamW, Attend, Attention, Axis, Dropout, Embed, Loss, LossSum, Mask, MaxPool,
@@ -164,7 +164,12 @@ fn elementwise(cpu: &mut Cpu) -> Done {
     let mask = Mask { share: Fraction::from_bits(1 << 30), noise: Noise::default() };
     let mut end = Ending::new();
     measure("dropout", elements, || {
-        cpu.dropout(mask, &values[..], &mut gradient[..], end.epilogue())
+        cpu.run(Dropout {
+            mask,
+            input: &values[..],
+            to: &mut gradient[..],
+            epilogue: end.epilogue(),
+        })
     })?;
 
     let elements = 1 << 20;

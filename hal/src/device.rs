@@ -2,7 +2,7 @@
 
 use core::{fmt, ops::Range};
 
-use crate::Plain;
+use crate::{Misfit, Plain};
 
 /// A machine that holds tensors: a CPU, a GPU, an accelerator behind a bus.
 ///
@@ -67,6 +67,9 @@ pub trait AddressSpace: 'static {
         elements: Self::Ref<'long, T>,
     ) -> Self::Ref<'short, T>;
 
+    /// Keeps the name of the first `length` elements, of all where there are fewer.
+    fn truncate<T: Plain>(elements: &mut Self::Mut<'_, T>, length: usize);
+
     /// Names the same writable elements for a shorter time, so that they can be used again.
     fn reborrow_mut<'a, T: Plain>(elements: &'a mut Self::Mut<'_, T>) -> Self::Mut<'a, T>;
 }
@@ -121,9 +124,12 @@ impl Capabilities {
 /// What can go wrong on a device.
 ///
 /// As in embedded-hal, a device has an error type of its own, and generic code asks for the kind.
-pub trait Error: core::error::Error {
+pub trait Error: core::error::Error + Sized {
     /// Returns the kind that generic code can act on.
     fn kind(&self) -> ErrorKind;
+
+    /// Says that the operands of an operation do not fit.
+    fn misfit(misfit: Misfit) -> Self;
 }
 
 /// The kinds of errors that generic code can act on.

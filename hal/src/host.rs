@@ -89,6 +89,12 @@ impl AddressSpace for HostSpace {
         elements
     }
 
+    fn truncate<T: Plain>(elements: &mut &mut [T], length: usize) {
+        let all = core::mem::take(elements);
+        let length = length.min(all.len());
+        *elements = &mut all[..length];
+    }
+
     fn reborrow_mut<'a, T: Plain>(elements: &'a mut &mut [T]) -> &'a mut [T] {
         elements
     }

@@ -68,6 +68,7 @@ mod narrow;
 mod operation;
 #[allow(unsafe_code, reason = "the only unsafe items are the proofs that types are plain")]
 mod plain;
+mod run;
 
 pub mod conformance;
 #[cfg(feature = "std")]
@@ -86,3 +87,4 @@ pub use host::{HostMemory, HostSpace};
 pub use narrow::{Branch, BranchOf, Decide, Matmul, Narrow, Product};
 pub use operation::OperationKind;
 pub use plain::Plain;
+pub use run::{Misfit, MisfitCause, Operation, Run, Visitor};

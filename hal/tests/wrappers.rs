@@ -12,7 +12,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Decide, Device, Epilogue, Error, ErrorKind, HostSpace, Matmul, Memory, OperationKind, Plain,
-    Product,
+    Product, Run,
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
@@ -327,7 +327,7 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     device.max_pool(pooling, &output, &mut [f16::ZERO; 2], &mut [0; 2])?;
     let mask = Mask { share: Fraction::from_bits(1 << 31), noise: Noise::default() };
     let epilogue = ending(&cell, std::slice::from_mut(dropped), binary16);
-    device.dropout(mask, &ones[..8], &mut output[..], epilogue)?;
+    device.run(Dropout { mask, input: &ones[..8], to: &mut output[..], epilogue })?;
 
     Embed::<f16, E5M2>::embed(&mut device, 3, &[1, 0], &ones[..6], &mut [f16::ZERO; 6])?;
     let attention = Attention { batch: 1, tokens: 3, heads: 1, width: 3 };

@@ -6,7 +6,9 @@ use adaloss_core::{
     policy::{Cell, Certificate, Rule, Trigger},
     statistics::Histogram,
 };
-use adaloss_hal::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Plain};
+use adaloss_hal::{
+    AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Misfit, MisfitCause, Plain,
+};
 
 use super::{
     ADALOSS_SEQUENTIAL_SUMS, ADALOSS_STOCHASTIC_ROUNDING, ADALOSS_SUBNORMALS, adaloss_device,
@@ -80,6 +82,14 @@ impl Error for Refused {
             ADALOSS_ERROR_HARDWARE => ErrorKind::Hardware,
             _ => ErrorKind::Other,
         }
+    }
+
+    fn misfit(misfit: Misfit) -> Self {
+        Self(match misfit.cause {
+            MisfitCause::Length { .. } => ADALOSS_ERROR_LENGTH,
+            MisfitCause::Encoding { .. } | MisfitCause::Unsupported(_) => ADALOSS_ERROR_FORMAT,
+            _ => ADALOSS_ERROR_SHAPE,
+        })
     }
 }
 
@@ -222,6 +232,10 @@ impl AddressSpace for ForeignSpace {
         elements: Elements<'long, T>,
     ) -> Elements<'short, T> {
         elements
+    }
+
+    fn truncate<T: Plain>(elements: &mut ElementsMut<'_, T>, length: usize) {
+        elements.0.count = elements.0.count.min(length);
     }
 
     fn reborrow_mut<'a, T: Plain>(elements: &'a mut ElementsMut<'_, T>) -> ElementsMut<'a, T> {

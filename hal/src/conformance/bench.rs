@@ -10,6 +10,7 @@ use adaloss_core::{
 
 use super::{
     Case, Discrepancy, Failure, Report, compare,
+    refusal::Spoil,
     tensor::{Tensor, download, read_one, upload},
 };
 use crate::{AddressSpace, Device, Epilogue, Error, ErrorKind, Memory, Mut, Plain};
@@ -68,6 +69,10 @@ pub(super) struct Start {
 /// What calls one is compiled for each device and type of results, and not for each operation.
 pub(super) type Ending<'o, D, F> =
     dyn Fn(&mut D, Mut<'_, D, F>, Epilogue<'_, <D as Device>::Space>) -> Done<D> + 'o;
+
+/// An operation that is made wrong before it is run.
+pub(super) type Spoilable<'o, D, F> =
+    dyn Fn(&mut D, Mut<'_, D, F>, Epilogue<'_, <D as Device>::Space>, &Spoil) -> Done<D> + 'o;
 
 /// Whether a device did something.
 type Done<D> = Result<(), <D as Device>::Error>;
@@ -171,6 +176,30 @@ impl<'d, D: Memory> Bench<'d, D> {
         Ok(())
     }
 
+    /// Runs an operation made wrong in every way that its operands give, and compares that nothing was written.
+    pub(super) fn refuses_misfits<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        to: &mut Tensor<D, F>,
+        operation: &Spoilable<'_, D, F>,
+    ) -> Result<(), Failure> {
+        let nothing = Pass { stores: false, measures: false, nan_bits: true };
+        for nth in 0.. {
+            let spoil = Spoil::new(self.report.capabilities, nth);
+            let start = self.start(case, to)?;
+            let spoilt: &Ending<'_, D, F> =
+                &|device, to, epilogue| operation(device, to, epilogue, &spoil);
+            let result = self.launch(case, Pass::BOTH, &start, to, spoilt)?;
+            let case = Case { epilogue: spoil.what(), ..case };
+            self.refused(case, spoil.kind(), result)?;
+            self.compare(case, nothing, &start, to, &|_| 0.0)?;
+            if nth + 1 == spoil.ways() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs an operation with epilogues that are wrong in every way there is.
     pub(super) fn refuses_epilogues<F: Element + Plain>(
         &mut self,
@@ -217,8 +246,11 @@ impl<'d, D: Memory> Bench<'d, D> {
             ));
         }
         for (kind, spoilt) in wrong.into_iter().flatten() {
-            let spoiling = |device: &mut D, to: Mut<'_, D, F>, mut end: Epilogue<'_, D::Space>| {
-                spoil(spoilt, &mut end).map_or(Ok(()), |end| operation(device, to, end))
+            let spoiling = |device: &mut D,
+                            mut to: Mut<'_, D, F>,
+                            mut end: Epilogue<'_, D::Space>| {
+                let end = spoil(spoilt, &mut end);
+                end.map_or(Ok(()), |end| operation(device, D::Space::reborrow_mut(&mut to), end))
             };
             self.refuses(Case { epilogue: spoilt.name(), ..case }, kind, to, &spoiling)?;
         }

@@ -63,6 +63,7 @@ mod memory;
 mod near;
 mod network;
 mod propagate;
+mod refusal;
 mod results;
 mod shape;
 mod statistics;

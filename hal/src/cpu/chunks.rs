@@ -17,7 +17,7 @@ impl Cpu {
     ///
     /// The one place that knows of threads: what is generic stays outside, or every operation would
     /// bring its own copy of rayon's code.
-    fn run(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+    fn share(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
         match &self.pool {
             Some(pool) if count > 1 => {
                 pool.install(|| (0..count).into_par_iter().with_max_len(1).for_each(work));
@@ -34,7 +34,7 @@ impl Cpu {
     /// Is [`each`](Self::each), compiled once for each type of parts.
     fn each_part<T: Send>(&self, parts: Vec<T>, work: &(dyn Fn(usize, T) + Sync)) {
         let parts: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-        self.run(parts.len(), &|nth| {
+        self.share(parts.len(), &|nth| {
             let part = parts[nth].lock().unwrap_or_else(PoisonError::into_inner).take();
             part.into_iter().for_each(|part| work(nth, part));
         });
@@ -60,7 +60,7 @@ impl Cpu {
         work: impl Fn(usize) -> R + Send + Sync,
     ) -> Vec<R> {
         let results: Vec<_> = (0..count).map(|_| OnceLock::new()).collect();
-        self.run(count, &|nth| {
+        self.share(count, &|nth| {
             results[nth].get_or_init(|| work(nth));
         });
         results.into_iter().filter_map(OnceLock::into_inner).collect()

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{Error, ErrorKind, OperationKind};
+use crate::{Error, ErrorKind, Misfit, OperationKind};
 
 /// What goes wrong with one operation.
 ///
@@ -85,6 +85,10 @@ impl<E: Error> Error for FaultError<E> {
             Self::Injected { kind, .. } => *kind,
             Self::Impossible { .. } => ErrorKind::Other,
         }
+    }
+
+    fn misfit(misfit: Misfit) -> Self {
+        Self::Device(E::misfit(misfit))
     }
 }
 

@@ -82,12 +82,12 @@ impl<P: FnMut(OperationKind, usize) -> Option<Injection>> Faults<P> {
     fn course<D: Device, R: Results<D>>(
         &mut self,
         operation: OperationKind,
-        results: &R,
+        results: &mut R,
     ) -> Result<Course, FaultError<D::Error>> {
         let Some(injection) = (self.plan)(operation, results.elements()) else {
             return Ok(Course::Run);
         };
-        let replace = |index, bits: fn(Encoding) -> u32| {
+        let mut replace = |index, bits: fn(Encoding) -> u32| {
             let encoding = results.encoding(index)?;
             Some(Course::Replace { index, bits: bits(encoding) })
         };
@@ -124,7 +124,7 @@ where
         mut results: R,
         make: impl FnOnce(&mut D, &mut R) -> Result<(), D::Error>,
     ) -> Result<(), FaultError<D::Error>> {
-        let course = self.course::<D, R>(call.operation, &results)?;
+        let course = self.course::<D, R>(call.operation, &mut results)?;
         if !matches!(course, Course::Drop) {
             make(device, &mut results)?;
         }
@@ -145,7 +145,7 @@ where
         call: Call,
         make: impl FnOnce(&mut D) -> Result<B, D::Error>,
     ) -> Result<B, FaultError<D::Error>> {
-        self.course::<D, ()>(call.operation, &())?;
+        self.course::<D, ()>(call.operation, &mut ())?;
         Ok(make(device)?)
     }
 }

@@ -5,7 +5,7 @@ use adaloss_core::{
     policy::Fraction,
 };
 
-use crate::{Epilogue, Mut, Narrow, Plain, Ref};
+use crate::{AddressSpace, Device, Epilogue, Operation, OperationKind, Plain, Run, Visitor};
 
 /// Which elements are dropped, and how the others make up for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,24 +29,39 @@ impl Mask {
     }
 }
 
-/// A device that drops elements of type `E`, forward or on the way back: the same operation, with
-/// the same noise.
-pub trait Dropout<E: Element + Plain>: Narrow<E> {
-    /// Drops elements, and multiplies the others by the gain.
-    ///
-    /// A dropped element is +0, whatever it was.
-    ///
-    /// # Errors
-    ///
-    /// `input` and `to` differ in length, a part of the epilogue is not one element, or its
-    /// narrowing is not for `E`.
-    fn dropout(
-        &mut self,
-        mask: Mask,
-        input: Ref<'_, Self, E>,
-        to: Mut<'_, Self, E>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+/// Drops elements, and multiplies the others by the gain; forward, or on the way back with the same noise.
+///
+/// A dropped element is +0, whatever it was.
+pub struct Dropout<'a, S: AddressSpace, E: Plain> {
+    /// Which elements are dropped.
+    pub mask: Mask,
+    /// What they are dropped from.
+    pub input: S::Ref<'a, E>,
+    /// What is left; as many elements.
+    pub to: S::Mut<'a, E>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'a, S>,
+}
+
+impl<S: AddressSpace, E: Element + Plain> Operation<S> for Dropout<'_, S, E> {
+    const KIND: OperationKind = OperationKind::Dropout;
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        visitor.input("the input", S::len(self.input), &mut self.input);
+        visitor.output("the result", S::len(self.input), &mut self.to);
+        visitor.epilogue::<E>(&mut self.epilogue);
+    }
+}
+
+/// A device that has [`Dropout`] of elements of type `E`.
+pub trait HasDropout<E: Element + Plain>:
+    for<'a> Run<Dropout<'a, <Self as Device>::Space, E>>
+{
+}
+
+impl<E, D> HasDropout<E> for D
+where
+    E: Element + Plain,
+    D: for<'a> Run<Dropout<'a, <D as Device>::Space, E>>,
+{
 }

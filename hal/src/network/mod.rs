@@ -30,7 +30,7 @@ mod update;
 pub use accumulate::Accumulate;
 pub use attend::{Attend, Attention};
 pub use convolve::{Convolution, Convolve};
-pub use dropout::{Dropout, Mask};
+pub use dropout::{Dropout, HasDropout, Mask};
 pub use embed::Embed;
 pub use loss::{Loss, LossSum};
 pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};

@@ -11,7 +11,7 @@ use core::fmt;
 
 use adaloss_core::apply::ApplyError;
 
-use crate::{Capabilities, Error, ErrorKind, HostMemory};
+use crate::{Capabilities, Error, ErrorKind, HostMemory, Misfit};
 
 /// The portable device: host memory, no state.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +46,8 @@ pub enum PortableError {
         /// What there is none of.
         what: &'static str,
     },
+    /// The operands of an operation do not fit.
+    Misfit(Misfit),
     /// A join has at least one branch.
     Branches,
     /// Values cannot be narrowed as the epilogue says.
@@ -69,6 +71,7 @@ impl fmt::Display for PortableError {
             }
             Self::Shape { what } => write!(f, "there is no {what} of that shape"),
             Self::Branches => f.write_str("a join of no branches is none"),
+            Self::Misfit(misfit) => misfit.fmt(f),
             Self::Apply(error) => error.fmt(f),
             Self::Memory { elements } => write!(f, "no memory for {elements} elements"),
         }
@@ -81,10 +84,15 @@ impl Error for PortableError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Length { .. } | Self::Shape { .. } | Self::Branches => ErrorKind::Shape,
+            Self::Misfit(misfit) => misfit.kind(),
             Self::Apply(ApplyError::Length { .. }) => ErrorKind::Shape,
             Self::Apply(ApplyError::Encoding { .. }) => ErrorKind::Format,
             Self::Memory { .. } => ErrorKind::Memory,
         }
+    }
+
+    fn misfit(misfit: Misfit) -> Self {
+        Self::Misfit(misfit)
     }
 }
 

@@ -54,12 +54,13 @@
 mod call;
 mod narrow;
 mod network;
+mod operation;
 mod results;
 
 use adaloss_core::format::Element;
 
 pub use call::{Call, Shape};
-pub use results::{Counted, Elements, Finished, Left, Results};
+pub use results::{Counted, Elements, Finished, Leaves, Left, Results};
 
 use crate::{
     AddressSpace, Capabilities, Device, Epilogue, Error, Memory, Mut, OperationKind, Plain, Ref,
@@ -127,7 +128,7 @@ pub trait Hook<D: Device> {
 
 impl<D: Device, H: Hook<D>> Wrapped<D, H> {
     /// Makes an operation with the hook around it.
-    fn run<R: Results<D>>(
+    fn hooked<R: Results<D>>(
         &mut self,
         call: Call,
         results: R,
@@ -146,7 +147,7 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
     ) -> Result<(), H::Error> {
         let call =
             Call { operation, elements: D::Space::len(D::Space::shared(&to)), shape: shape.into() };
-        self.run(call, Elements::<D::Space, F>(to), |device, to| make(device, to.lend()))
+        self.hooked(call, Elements::<D::Space, F>(to), |device, to| make(device, to.lend()))
     }
 
     /// Makes an operation that ends in an epilogue.
@@ -161,7 +162,7 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
         let call =
             Call { operation, elements: D::Space::len(D::Space::shared(&to)), shape: shape.into() };
         let results = (Elements::<D::Space, F>(to), epilogue);
-        self.run(call, results, |device, (to, epilogue)| {
+        self.hooked(call, results, |device, (to, epilogue)| {
             make(device, to.lend(), epilogue.reborrow())
         })
     }
@@ -176,11 +177,11 @@ impl<D: Device, H: Hook<D>> Device for Wrapped<D, H> {
     }
 
     fn read<T: Plain>(&mut self, from: Ref<'_, D, T>, to: &mut [T]) -> Result<(), H::Error> {
-        self.run(Call::of(OperationKind::Read, to.len()), (), |device, ()| device.read(from, to))
+        self.hooked(Call::of(OperationKind::Read, to.len()), (), |device, ()| device.read(from, to))
     }
 
     fn write<T: Plain>(&mut self, from: &[T], to: Mut<'_, D, T>) -> Result<(), H::Error> {
-        self.run(Call::of(OperationKind::Write, from.len()), (), |device, ()| {
+        self.hooked(Call::of(OperationKind::Write, from.len()), (), |device, ()| {
             device.write(from, to)
         })
     }

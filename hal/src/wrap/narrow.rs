@@ -20,7 +20,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         to: Mut<'_, D, Statistics>,
     ) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::Statistics, D::Space::len(values));
-        self.run(call, Counted::<D::Space, _>(to), |device, to| {
+        self.hooked(call, Counted::<D::Space, _>(to), |device, to| {
             device.statistics(values, to.lend())
         })
     }
@@ -56,7 +56,7 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
     ) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::Unscale, D::Space::len(gradient));
         let results = (Elements::<D::Space, f32>(to), Counted::<D::Space, _>(met));
-        self.run(call, results, |device, (to, met)| {
+        self.hooked(call, results, |device, (to, met)| {
             device.unscale(gradient, cell, to.lend(), met.lend())
         })
     }
@@ -71,7 +71,7 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
         certificate: Mut<'_, D, Certificate>,
     ) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::Certify, 1);
-        self.run(call, Counted::<D::Space, _>(certificate), |device, certificate| {
+        self.hooked(call, Counted::<D::Space, _>(certificate), |device, certificate| {
             device.certify(config, seen, cell, certificate.lend())
         })
     }
@@ -84,14 +84,14 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
         cell: Mut<'_, D, Cell>,
     ) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::Note, 1);
-        self.run(call, Counted::<D::Space, _>(cell), |device, cell| {
+        self.hooked(call, Counted::<D::Space, _>(cell), |device, cell| {
             device.note(config, outcome, from, cell.lend())
         })
     }
 
     fn finish(&mut self, config: &Config, cells: Mut<'_, D, Cell>) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::Finish, D::Space::len(D::Space::shared(&cells)));
-        self.run(call, Finished::<D::Space>(cells), |device, cells| {
+        self.hooked(call, Finished::<D::Space>(cells), |device, cells| {
             device.finish(config, cells.lend())
         })
     }

@@ -17,12 +17,12 @@ use crate::{AddressSpace, Device, Epilogue, Plain, network::LossSum};
 /// Of a pair, the elements are those of both, one after the other, and what is left is the second's.
 pub trait Results<D: Device> {
     /// Returns how many elements the operation writes.
-    fn elements(&self) -> usize {
+    fn elements(&mut self) -> usize {
         0
     }
 
     /// Returns the encoding of an element, if there is such a one.
-    fn encoding(&self, _index: usize) -> Option<Encoding> {
+    fn encoding(&mut self, _index: usize) -> Option<Encoding> {
         None
     }
 
@@ -31,7 +31,7 @@ pub trait Results<D: Device> {
     /// # Errors
     ///
     /// The device failed.
-    fn bits(&self, _device: &mut D, _index: usize) -> Result<u32, D::Error> {
+    fn bits(&mut self, _device: &mut D, _index: usize) -> Result<u32, D::Error> {
         Ok(0)
     }
 
@@ -49,7 +49,7 @@ pub trait Results<D: Device> {
     /// # Errors
     ///
     /// The device failed; nothing was shown.
-    fn left(&self, _device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+    fn left(&mut self, _device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         show(Left::Unread);
         Ok(())
     }
@@ -198,15 +198,15 @@ impl<'a, S: AddressSpace> Finished<'a, S> {
 impl<D: Device> Results<D> for () {}
 
 impl<D: Device, F: Element + Plain> Results<D> for Elements<'_, D::Space, F> {
-    fn elements(&self) -> usize {
+    fn elements(&mut self) -> usize {
         D::Space::len(D::Space::shared(&self.0))
     }
 
-    fn encoding(&self, index: usize) -> Option<Encoding> {
+    fn encoding(&mut self, index: usize) -> Option<Encoding> {
         (index < Results::<D>::elements(self)).then_some(F::ENCODING)
     }
 
-    fn bits(&self, device: &mut D, index: usize) -> Result<u32, D::Error> {
+    fn bits(&mut self, device: &mut D, index: usize) -> Result<u32, D::Error> {
         let mut found = [F::from_bits(0)];
         if let Some(element) = D::Space::part(D::Space::shared(&self.0), range(index)) {
             device.read(element, &mut found)?;
@@ -223,7 +223,7 @@ impl<D: Device, F: Element + Plain> Results<D> for Elements<'_, D::Space, F> {
 }
 
 impl<D: Device, C: Leaves> Results<D> for Counted<'_, D::Space, C> {
-    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         let mut left = [C::zeroed()];
         device.read(D::Space::shared(&self.0), &mut left)?;
         show(left[0].as_left());
@@ -232,7 +232,7 @@ impl<D: Device, C: Leaves> Results<D> for Counted<'_, D::Space, C> {
 }
 
 impl<D: Device> Results<D> for Finished<'_, D::Space> {
-    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         let mut scales = None;
         for nth in 0..D::Space::len(D::Space::shared(&self.0)) {
             let mut cell = [Cell::new()];
@@ -249,7 +249,7 @@ impl<D: Device> Results<D> for Finished<'_, D::Space> {
 }
 
 impl<D: Device> Results<D> for Epilogue<'_, D::Space> {
-    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         let mut outcome = [Outcome::EMPTY];
         device.read(D::Space::shared(&self.outcome), &mut outcome)?;
         let mut measured = [Histogram::new(self.narrowing)];
@@ -263,18 +263,18 @@ impl<D: Device> Results<D> for Epilogue<'_, D::Space> {
 }
 
 impl<D: Device, A: Results<D>, B: Results<D>> Results<D> for (A, B) {
-    fn elements(&self) -> usize {
+    fn elements(&mut self) -> usize {
         self.0.elements() + self.1.elements()
     }
 
-    fn encoding(&self, index: usize) -> Option<Encoding> {
+    fn encoding(&mut self, index: usize) -> Option<Encoding> {
         match index.checked_sub(self.0.elements()) {
             None => self.0.encoding(index),
             Some(index) => self.1.encoding(index),
         }
     }
 
-    fn bits(&self, device: &mut D, index: usize) -> Result<u32, D::Error> {
+    fn bits(&mut self, device: &mut D, index: usize) -> Result<u32, D::Error> {
         match index.checked_sub(self.0.elements()) {
             None => self.0.bits(device, index),
             Some(index) => self.1.bits(device, index),
@@ -288,7 +288,7 @@ impl<D: Device, A: Results<D>, B: Results<D>> Results<D> for (A, B) {
         }
     }
 
-    fn left(&self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
         self.1.left(device, show)
     }
 }

@@ -19,7 +19,7 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        Accumulate, Attend, Dropout, Embed, Loss, MaxPool, Normalise, Pointwise, SumPool, Update,
+        Accumulate, Attend, Embed, HasDropout, Loss, MaxPool, Normalise, Pointwise, SumPool, Update,
     },
     portable::{Portable, PortableError},
 };
@@ -38,7 +38,7 @@ trait Host:
     + Pointwise<f16, E5M2>
     + Pointwise<E4M3, f32>
     + Pointwise<bf16, f16>
-    + Dropout<f16>
+    + HasDropout<f16>
     + Accumulate
     + Embed<f16, f16>
     + Attend<f16, f32>

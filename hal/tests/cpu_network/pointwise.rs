@@ -2,10 +2,10 @@
 
 use adaloss_core::format::{E4M3, E5M2, Element, Noise, bf16, f16};
 use adaloss_core::policy::Fraction;
-use adaloss_hal::Plain;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{Embed, Mask, Pointwise};
+use adaloss_hal::network::{Dropout, Embed, Mask, Pointwise};
 use adaloss_hal::portable::Portable;
+use adaloss_hal::{AddressSpace, Plain};
 
 use super::{
     Host, Outcomes, assert_equal, assert_refused, ending, in_place, random, upload, widened,
@@ -54,8 +54,9 @@ fn drops() {
         let noise = Noise { seed: 3, stream: 4 };
         let mask = Mask { share: Fraction::from_bits((share * 2.0_f64.powi(32)) as u32), noise };
         let input = upload(device, input);
-        ending::<D, f16>(device, length, |device, to, epilogue| {
-            device.dropout(mask, D::view(&input), to, epilogue)
+        ending::<D, f16>(device, length, |device, mut to, mut epilogue| {
+            let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+            device.run(Dropout { mask, input: D::view(&input), to, epilogue })
         })
     }
     for length in [0, 1, 9000] {

@@ -4,7 +4,7 @@ use std::{
     any::Any, cell::RefCell, collections::VecDeque, marker::PhantomData, ops::Range, rc::Rc,
 };
 
-use adaloss_hal::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Plain};
+use adaloss_hal::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Misfit, Plain};
 
 use crate::sabotage::Sabotage;
 
@@ -261,6 +261,10 @@ impl AddressSpace for AcceleratorSpace {
         elements.renamed()
     }
 
+    fn truncate<T: Plain>(elements: &mut HandleMut<'_, T>, length: usize) {
+        elements.handle.length = elements.handle.length.min(length);
+    }
+
     fn reborrow_mut<'a, T: Plain>(elements: &'a mut HandleMut<'_, T>) -> HandleMut<'a, T> {
         HandleMut::new(elements.handle.renamed())
     }
@@ -295,6 +299,8 @@ impl Memory for Accelerator {
 pub(crate) enum AcceleratorError {
     /// Something has the wrong length.
     Length(&'static str),
+    /// The operands of an operation do not fit.
+    Misfit(Misfit),
     /// It computes in binary16 only, and may know no subnormals and no random words.
     Format,
     /// A command named memory that is not there.
@@ -305,6 +311,7 @@ impl std::fmt::Display for AcceleratorError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Length(what) => write!(f, "{what} has the wrong length"),
+            Self::Misfit(misfit) => misfit.fmt(f),
             Self::Format => f.write_str("this accelerator does not narrow like that"),
             Self::Lost => f.write_str("a command named memory that is not there"),
         }
@@ -318,8 +325,13 @@ impl Error for AcceleratorError {
         match self {
             Self::Length(_) => ErrorKind::Shape,
             Self::Format => ErrorKind::Format,
+            Self::Misfit(misfit) => misfit.kind(),
             Self::Lost => ErrorKind::Hardware,
         }
+    }
+
+    fn misfit(misfit: Misfit) -> Self {
+        Self::Misfit(misfit)
     }
 }
 

@@ -1,10 +1,10 @@
 //! What works per feature, with its mistakes.
 
-use adaloss_core::format::{Element, Noise};
+use adaloss_core::format::Element;
 use adaloss_hal::{
-    Epilogue, Narrow, Plain,
+    Epilogue, HostSpace, Narrow, Plain, Run,
     network::{
-        Accumulate, Axis, Dropout, Embed, Mask, Normalisation, Normalise, Normalised, NormalisedOn,
+        Accumulate, Axis, Dropout, Embed, Normalisation, Normalise, Normalised, NormalisedOn,
         Pointwise,
     },
     portable::{Portable, PortableError},
@@ -145,22 +145,15 @@ impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Mistaken {
     }
 }
 
-impl<E: Element + Plain> Dropout<E> for Mistaken {
-    fn dropout(
-        &mut self,
-        mask: Mask,
-        input: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), PortableError> {
-        let Mask { share, noise: Noise { seed, stream } } = mask;
+impl<E: Element + Plain> Run<Dropout<'_, HostSpace, E>> for Mistaken {
+    fn execute(&mut self, operation: &mut Dropout<'_, HostSpace, E>) -> Result<(), PortableError> {
+        let Dropout { mask, input, to, epilogue } = operation;
         let gain = if self.makes(Mistake::ForgetsGain) { 1.0 } else { mask.gain() };
         let block = if self.makes(Mistake::RepeatsNoise) { 256 } else { usize::MAX };
-        let mask = Mask { share, noise: Noise { seed, stream } };
         let results = input.iter().enumerate().map(|(index, x)| {
             if mask.drops((index % block) as u64) { 0.0 } else { gain * x.widen() }
         });
-        Portable.apply(&results.collect::<Vec<_>>(), to, self.over(epilogue)?)
+        Portable.apply(&results.collect::<Vec<_>>(), to, epilogue.reborrow())
     }
 }
 

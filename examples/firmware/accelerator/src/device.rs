@@ -132,6 +132,10 @@ impl AddressSpace for AcceleratorSpace {
         elements
     }
 
+    fn truncate<T: Plain>(elements: &mut NameMut<'_, T>, length: usize) {
+        elements.truncate(length);
+    }
+
     fn reborrow_mut<'a, T: Plain>(elements: &'a mut NameMut<'_, T>) -> NameMut<'a, T> {
         elements.reborrow()
     }

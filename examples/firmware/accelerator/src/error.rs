@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use adaloss_hal::{Error, ErrorKind};
+use adaloss_hal::{Error, ErrorKind, Misfit};
 
 use crate::Fault;
 
@@ -21,6 +21,8 @@ pub enum AcceleratorError {
         /// The bytes that were asked for.
         bytes: usize,
     },
+    /// The operands of an operation do not fit.
+    Misfit(Misfit),
     /// It refused a command.
     Refused,
     /// The driver led it out of its memory.
@@ -35,6 +37,7 @@ impl fmt::Display for AcceleratorError {
                 "the accelerator narrows to binary16 without subnormals, to the nearest or to zero",
             ),
             Self::Memory { bytes } => write!(f, "the accelerator has no {bytes} bytes left"),
+            Self::Misfit(misfit) => misfit.fmt(f),
             Self::Refused => f.write_str("the accelerator refused a command"),
             Self::Fault(fault) => fault.fmt(f),
         }
@@ -49,8 +52,13 @@ impl Error for AcceleratorError {
             Self::Length { .. } => ErrorKind::Shape,
             Self::Narrowing => ErrorKind::Format,
             Self::Memory { .. } => ErrorKind::Memory,
+            Self::Misfit(misfit) => misfit.kind(),
             Self::Refused | Self::Fault(_) => ErrorKind::Hardware,
         }
+    }
+
+    fn misfit(misfit: Misfit) -> Self {
+        Self::Misfit(misfit)
     }
 }
 

@@ -133,6 +133,10 @@ impl<'a, T> NameMut<'a, T> {
         NameMut { name: self.name, exclusive: PhantomData }
     }
 
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.name.length = self.name.length.min(length as u32);
+    }
+
     pub(crate) fn part(self, range: Range<usize>) -> Option<Self> {
         let name = self.name.part(range)?;
         Some(NameMut { name, exclusive: PhantomData })

@@ -5,7 +5,7 @@ use adaloss_core::{
     policy::Fraction,
 };
 use adaloss_hal::{
-    Plain,
+    AddressSpace, Plain,
     network::{Dropout, Mask},
 };
 use anyhow::Result;
@@ -50,8 +50,13 @@ where
         let noise = Noise { seed: seed ^ self.stream.rotate_left(16), stream };
         let mask = Mask { share: self.share, noise };
         self.mask = Some(mask);
-        run.activation(input.shape(), |device, to, epilogue| {
-            Dropout::<W>::dropout(device, mask, input.view(), to, epilogue)
+        run.activation(input.shape(), |device, mut to, mut epilogue| {
+            device.run(Dropout {
+                mask,
+                input: input.view(),
+                to: D::Space::reborrow_mut(&mut to),
+                epilogue: epilogue.reborrow(),
+            })
         })
     }
 
@@ -65,8 +70,14 @@ where
         }
         let mask = kept(&mut self.mask)?;
         let shape = gradient.as_ref().into_parts().0.shape();
-        way.layer(&self.name, &gradient, shape, |device, gradient, to, epilogue| {
-            Dropout::<G>::dropout(device, mask, gradient, to, epilogue)
+        way.layer(&self.name, &gradient, shape, |device, gradient, mut to, mut epilogue| {
+            let input = D::Space::reborrow(gradient);
+            device.run(Dropout {
+                mask,
+                input,
+                to: D::Space::reborrow_mut(&mut to),
+                epilogue: epilogue.reborrow(),
+            })
         })
         .map(Some)
     }

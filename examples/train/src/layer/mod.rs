@@ -29,8 +29,8 @@ use adaloss_hal::{
     Matmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Accumulate, Attend, Convolve, Dropout, Embed, Loss, MaxPool, Normalise, Pointwise, SumPool,
-        Update,
+        Accumulate, Attend, Convolve, Embed, HasDropout, Loss, MaxPool, Normalise, Pointwise,
+        SumPool, Update,
     },
     portable::Portable,
     wrap::{Hook, Wrapped},
@@ -107,8 +107,8 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + SumPool<W>
     + SumPool<G>
     + Pointwise<W, G>
-    + Dropout<W>
-    + Dropout<G>
+    + HasDropout<W>
+    + HasDropout<G>
     + Embed<W, G>
     + Attend<W, G>
     + Accumulate

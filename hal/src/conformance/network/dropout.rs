@@ -7,9 +7,9 @@ use adaloss_core::{
 
 use super::pointwise::LENGTHS;
 use crate::{
-    ErrorKind, Memory, Plain,
+    AddressSpace, Memory, Plain,
     conformance::{Case, Failure, bench::Bench, tensor::Tensor, values},
-    network::{Dropout, Mask},
+    network::{Dropout, HasDropout, Mask},
 };
 
 /// Nothing, some shares whose gain has to be rounded, half, and nearly everything, of 2^32.
@@ -18,7 +18,7 @@ const SHARES: [u32; 5] = [0, 429_496_729, 1 << 31, 3_865_470_566, u32::MAX];
 pub(super) fn check<E, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + Dropout<E>,
+    D: Memory + HasDropout<E>,
 {
     for (turn, length) in (0..).zip(LENGTHS) {
         for (nth, share) in (0..).zip(SHARES.map(Fraction::from_bits)) {
@@ -37,7 +37,7 @@ fn check_mask<E, D>(
 ) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + Dropout<E>,
+    D: Memory + HasDropout<E>,
 {
     // A NaN and an infinity, which are dropped like any number.
     let value = |index: usize| match index % 13 {
@@ -54,7 +54,14 @@ where
         case,
         turn,
         &mut to,
-        &|device, to, epilogue| device.dropout(mask, input, to, epilogue),
+        &|device, mut to, mut epilogue| {
+            device.run(Dropout {
+                mask,
+                input: D::Space::reborrow(input),
+                to: D::Space::reborrow_mut(&mut to),
+                epilogue: epilogue.reborrow(),
+            })
+        },
         &|index| {
             let is_dropped = mask.noise.word(index as u32) < mask.share.bits();
             if is_dropped { 0.0 } else { value(index).widen() * gain }
@@ -62,25 +69,20 @@ where
     )
 }
 
-/// Lengths and epilogues that do not fit.
+/// Operands and epilogues that do not fit.
 fn check_refusals<E, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + Dropout<E>,
+    D: Memory + HasDropout<E>,
 {
     let narrowing = values::plain(E::ENCODING, bench.report.capabilities);
     let case = Case { narrowing: Some(narrowing), ..Case::new("dropout refused", 33) };
     let mask = Mask { share: Fraction::PER_MILLE, noise: Noise::default() };
     let input = Tensor::<D, E>::filled(case, bench.device, 33, |_| E::from_bits(0))?;
     let input = input.view(case)?;
-    for length in [0, 1, 32, 34] {
-        let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            device.dropout(mask, input, to, epilogue)
-        })?;
-    }
     let mut to = Tensor::filled(case, bench.device, 33, |_| E::from_bits(0))?;
-    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
-        device.dropout(mask, input, to, epilogue)
+    bench.refuses_misfits(case, &mut to, &|device, mut to, mut epilogue, spoil| {
+        let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+        device.run(spoil.of(Dropout { mask, input: D::Space::reborrow(input), to, epilogue }))
     })
 }

@@ -23,8 +23,8 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Accumulate, Attend, Convolve, Dropout, Embed, Loss, MaxPool, Normalise, Pointwise, SumPool,
-        Update,
+        Accumulate, Attend, Convolve, Embed, HasDropout, Loss, MaxPool, Normalise, Pointwise,
+        SumPool, Update,
     },
 };
 
@@ -56,8 +56,8 @@ where
         + SumPool<W>
         + SumPool<G>
         + Pointwise<W, G>
-        + Dropout<W>
-        + Dropout<G>
+        + HasDropout<W>
+        + HasDropout<G>
         + Accumulate
         + Embed<W, G>
         + Attend<W, G>
@@ -158,7 +158,7 @@ where
 pub fn dropout<E, D>(device: &mut D) -> Result<Report, Failure>
 where
     E: Element + Plain,
-    D: Memory + Dropout<E>,
+    D: Memory + HasDropout<E>,
 {
     let mut bench = Bench::new(device)?;
     dropout::check::<E, D>(&mut bench)?;

@@ -4,21 +4,16 @@ use adaloss_core::format::Element;
 
 use super::{CHUNK, Cpu, Scratch, Sink, vectors};
 use crate::{
-    Epilogue, Plain,
+    HostSpace, Plain, Run,
     network::{Dropout, Mask},
-    portable::{PortableError, same_length},
+    portable::PortableError,
 };
 
-impl<E: Element + Plain> Dropout<E> for Cpu {
-    fn dropout(
-        &mut self,
-        mask: Mask,
-        input: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), PortableError> {
-        same_length("what dropout leaves", input.len(), to.len())?;
-        let sink = Sink::<E>::open(epilogue)?;
+impl<E: Element + Plain> Run<Dropout<'_, HostSpace, E>> for Cpu {
+    fn execute(&mut self, operation: &mut Dropout<'_, HostSpace, E>) -> Result<(), PortableError> {
+        let Dropout { mask, input, to, epilogue } = operation;
+        let (mask, input) = (*mask, *input);
+        let sink = Sink::<E>::open(epilogue.reborrow())?;
         self.each_chunk(to, CHUNK, |nth, to| {
             let first = nth * CHUNK;
             let mut kept = Scratch::any(to.len());

@@ -3,22 +3,16 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Plain,
-    network::{Dropout, Mask},
-    portable::{Portable, PortableError, narrow::Sink, same_length},
+    HostSpace, Plain, Run,
+    network::Dropout,
+    portable::{Portable, PortableError, narrow::Sink},
 };
 
-impl<E: Element + Plain> Dropout<E> for Portable {
-    fn dropout(
-        &mut self,
-        mask: Mask,
-        input: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), PortableError> {
-        same_length("what dropout leaves", input.len(), to.len())?;
+impl<E: Element + Plain> Run<Dropout<'_, HostSpace, E>> for Portable {
+    fn execute(&mut self, operation: &mut Dropout<'_, HostSpace, E>) -> Result<(), PortableError> {
+        let Dropout { mask, input, to, epilogue } = operation;
         let gain = mask.gain();
-        Sink::open(epilogue)?.each(0, to, |index| {
+        Sink::open(epilogue.reborrow())?.each(0, to, |index| {
             if mask.drops(index as u64) { 0.0 } else { gain * input[index].widen() }
         })
     }

@@ -22,7 +22,7 @@ impl<D: Loss, H: Hook<D>> Loss for Wrapped<D, H> {
             shape: Some(Shape::Classes(classes)),
         };
         let results = (Elements::<D::Space, f32>(gradient), Counted::<D::Space, LossSum>(sum));
-        self.run(call, results, |device, (gradient, sum)| {
+        self.hooked(call, results, |device, (gradient, sum)| {
             let (gradient, sum) = (gradient.lend(), sum.lend());
             device.softmax_cross_entropy(classes, logits, labels, weights, gradient, sum)
         })

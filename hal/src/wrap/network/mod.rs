@@ -3,7 +3,6 @@
 mod accumulate;
 mod attend;
 mod convolve;
-mod dropout;
 mod embed;
 mod loss;
 mod normalise;

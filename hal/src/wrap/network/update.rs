@@ -13,7 +13,7 @@ impl<D: Update, H: Hook<D>> Update for Wrapped<D, H> {
         to: Mut<'_, D, f64>,
     ) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::SquareNorm, D::Space::len(gradient));
-        self.run(call, Counted::<D::Space, f64>(to), |device, to| {
+        self.hooked(call, Counted::<D::Space, f64>(to), |device, to| {
             device.square_norm(gradient, to.lend())
         })
     }
@@ -28,7 +28,7 @@ impl<D: Update, H: Hook<D>> Update for Wrapped<D, H> {
     ) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::Sgd, D::Space::len(D::Space::shared(&weight)));
         let results = (Elements::<D::Space, f32>(weight), Elements::<D::Space, f32>(momentum));
-        self.run(call, results, |device, (weight, momentum)| {
+        self.hooked(call, results, |device, (weight, momentum)| {
             device.sgd(sgd, gradient, norm, weight.lend(), momentum.lend())
         })
     }
@@ -43,7 +43,7 @@ impl<D: Update, H: Hook<D>> Update for Wrapped<D, H> {
     ) -> Result<(), H::Error> {
         let call = Call::of(OperationKind::AdamW, D::Space::len(D::Space::shared(&weight)));
         let results = (Elements::<D::Space, f32>(weight), Elements::<D::Space, f32>(moments));
-        self.run(call, results, |device, (weight, moments)| {
+        self.hooked(call, results, |device, (weight, moments)| {
             device.adamw(adamw, gradient, norm, weight.lend(), moments.lend())
         })
     }

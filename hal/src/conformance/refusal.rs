@@ -1,0 +1,115 @@
+//! Operations that do not fit, in every way there is: what a device has to refuse.
+
+use core::cell::Cell;
+
+use adaloss_core::format::{Element, Format, Rounding};
+
+use crate::{
+    AddressSpace, Capabilities, Epilogue, ErrorKind, Operation, Plain, Visitor, wrap::Leaves,
+};
+
+/// Makes an operation wrong in one of the ways that its operands give: an element fewer in one of them, or an epilogue
+/// that asks for another encoding or for what the device cannot do.
+pub(super) struct Spoil {
+    capabilities: Capabilities,
+    /// Which of the ways.
+    nth: usize,
+    ways: Cell<usize>,
+    what: Cell<&'static str>,
+    kind: Cell<ErrorKind>,
+}
+
+impl Spoil {
+    pub(super) const fn new(capabilities: Capabilities, nth: usize) -> Self {
+        let (ways, what, kind) = (Cell::new(0), Cell::new(""), Cell::new(ErrorKind::Other));
+        Self { capabilities, nth, ways, what, kind }
+    }
+
+    /// Returns the operation made wrong.
+    pub(super) fn of<S: AddressSpace, O: Operation<S>>(&self, mut operation: O) -> O {
+        self.ways.set(0);
+        operation.operands(&mut &*self);
+        operation
+    }
+
+    /// Returns how many ways there are.
+    pub(super) fn ways(&self) -> usize {
+        self.ways.get()
+    }
+
+    /// Says what is wrong.
+    pub(super) fn what(&self) -> &'static str {
+        self.what.get()
+    }
+
+    /// Returns the kind of the error that is due.
+    pub(super) fn kind(&self) -> ErrorKind {
+        self.kind.get()
+    }
+
+    /// Tells whether the next way is the one that is taken.
+    fn is_next(&self, what: &'static str, kind: ErrorKind) -> bool {
+        let way = self.ways.get();
+        self.ways.set(way + 1);
+        if way == self.nth {
+            self.what.set(what);
+            self.kind.set(kind);
+        }
+        way == self.nth
+    }
+
+    /// Returns what is left of the elements of an operand.
+    fn rest(&self, name: &'static str, elements: usize) -> usize {
+        match elements.checked_sub(1) {
+            Some(fewer) if self.is_next(name, ErrorKind::Shape) => fewer,
+            _ => elements,
+        }
+    }
+
+    fn shorten<S: AddressSpace, T: Plain>(&self, name: &'static str, operand: &mut S::Ref<'_, T>) {
+        if let Some(part) = S::part(*operand, 0..self.rest(name, S::len(*operand))) {
+            *operand = part;
+        }
+    }
+
+    fn truncate<S: AddressSpace, T: Plain>(&self, name: &'static str, operand: &mut S::Mut<'_, T>) {
+        S::truncate(operand, self.rest(name, S::len(S::shared(operand))));
+    }
+}
+
+impl<S: AddressSpace> Visitor<S> for &Spoil {
+    fn input<T: Plain>(&mut self, name: &'static str, _: usize, operand: &mut S::Ref<'_, T>) {
+        self.shorten::<S, T>(name, operand);
+    }
+
+    fn output<F: Element + Plain>(&mut self, name: &'static str, _: usize, to: &mut S::Mut<'_, F>) {
+        self.truncate::<S, F>(name, to);
+    }
+
+    fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
+        self.truncate::<S, C>(name, operand);
+    }
+
+    fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {
+        self.shorten::<S, _>("with no cell that results come from", &mut epilogue.from);
+        self.shorten::<S, _>("with no cell that results go to", &mut epilogue.to);
+        self.truncate::<S, _>("with no outcome", &mut epilogue.outcome);
+        if let Some(histogram) = &mut epilogue.histogram {
+            self.truncate::<S, _>("with no histogram", histogram);
+        }
+        let narrowing = &mut epilogue.narrowing;
+        let encoding = "narrowing to another encoding than that of the elements";
+        if self.is_next(encoding, ErrorKind::Format) {
+            let is_binary16 = F::ENCODING == Format::BINARY16.encoding;
+            narrowing.format = if is_binary16 { Format::BFLOAT16 } else { Format::BINARY16 };
+        }
+        let subnormals = "with subnormals, which the device says it has not";
+        if !self.capabilities.subnormals && self.is_next(subnormals, ErrorKind::Format) {
+            narrowing.format = F::ENCODING.into();
+        }
+        let stochastic = "rounding stochastically, which the device says it does not";
+        if !self.capabilities.stochastic_rounding && self.is_next(stochastic, ErrorKind::Format) {
+            narrowing.rounding = Rounding::Stochastic;
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Operations as values, and what is the same for all of them.
+
+use core::fmt;
+
+use adaloss_core::format::{Element, Encoding, Narrowing, Rounding, Subnormals};
+
+use crate::{
+    AddressSpace, Capabilities, Device, Epilogue, Error, ErrorKind, OperationKind, Plain,
+    wrap::{Leaves, Shape},
+};
+
+/// An operation of a device, as a value: its operands by name, and where its results go.
+///
+/// [`operands`](Self::operands) is the one place that says what it takes.  The check in front of every device, the errors
+/// and their text, the devices that wrap others, and what the conformance suite expects to be refused follow from it.
+pub trait Operation<S: AddressSpace> {
+    /// Which operation it is.
+    const KIND: OperationKind;
+
+    /// Returns its shape, where it has one.
+    fn shape(&self) -> Option<Shape> {
+        None
+    }
+
+    /// Shows each operand to a visitor, with the elements that the operation needs of it; `usize::MAX` elements,
+    /// which no tensor has, where there is no operation of that shape.
+    fn operands(&mut self, visitor: &mut impl Visitor<S>);
+}
+
+/// What looks at the operands of an operation, one after the other; a method that is left out looks at none.
+pub trait Visitor<S: AddressSpace>: Sized {
+    /// Takes a condition on the operation as a whole: what there must be, and whether it is there.
+    fn needs(&mut self, _what: &'static str, _is_met: bool) {}
+
+    /// Takes an operand that is read.
+    fn input<T: Plain>(
+        &mut self,
+        _name: &'static str,
+        _elements: usize,
+        _operand: &mut S::Ref<'_, T>,
+    ) {
+    }
+
+    /// Takes a tensor that is written.
+    fn output<F: Element + Plain>(
+        &mut self,
+        _name: &'static str,
+        _elements: usize,
+        _operand: &mut S::Mut<'_, F>,
+    ) {
+    }
+
+    /// Takes one element that the operation leaves something in besides tensors.
+    fn left<C: Leaves>(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, C>) {}
+
+    /// Takes the epilogue of results in `F`.
+    fn epilogue<F: Element>(&mut self, _epilogue: &mut Epilogue<'_, S>) {}
+}
+
+/// A device that has the operation `O`.
+///
+/// Programs call [`run`](Self::run); a device implements [`execute`](Self::execute).
+pub trait Run<O: Operation<Self::Space>>: Device {
+    /// Runs an operation whose operands fit.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or does not have this operation with these operands.
+    fn execute(&mut self, operation: &mut O) -> Result<(), Self::Error>;
+
+    /// Checks the operands of an operation and runs it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Misfit`], before anything was written; or what the device returned.
+    fn run(&mut self, mut operation: O) -> Result<(), Self::Error> {
+        checked(self, &mut operation)
+    }
+}
+
+/// Checks the operands of an operation and runs it, and leaves them to the caller.
+pub(crate) fn checked<O, D>(device: &mut D, operation: &mut O) -> Result<(), D::Error>
+where
+    O: Operation<D::Space>,
+    D: Run<O> + ?Sized,
+{
+    let mut check = Check { kind: O::KIND, capabilities: device.capabilities(), misfit: None };
+    operation.operands(&mut check);
+    match check.misfit {
+        Some(misfit) => Err(D::Error::misfit(misfit)),
+        None => device.execute(operation),
+    }
+}
+
+/// Why the operands of an operation do not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// The operation.
+    pub operation: OperationKind,
+    /// What is wrong.
+    pub cause: MisfitCause,
+}
+
+/// What is wrong with the operands of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MisfitCause {
+    /// An operand has the wrong number of elements.
+    Length {
+        /// The operand.
+        operand: &'static str,
+        /// The elements that the operation needs.
+        expected: usize,
+        /// The elements that it has.
+        found: usize,
+    },
+    /// There is no operation of that shape.
+    Shape,
+    /// Something that the operation needs is not there.
+    Missing(&'static str),
+    /// The epilogue narrows to another encoding than that of the elements.
+    Encoding {
+        /// The one that the epilogue asks for.
+        asked: Encoding,
+        /// That of the elements.
+        given: Encoding,
+    },
+    /// The epilogue asks for something that the device cannot do.
+    Unsupported(&'static str),
+}
+
+impl Misfit {
+    /// Returns the kind that generic code can act on.
+    pub const fn kind(&self) -> ErrorKind {
+        match self.cause {
+            MisfitCause::Length { .. } | MisfitCause::Shape | MisfitCause::Missing(_) => {
+                ErrorKind::Shape
+            }
+            MisfitCause::Encoding { .. } | MisfitCause::Unsupported(_) => ErrorKind::Format,
+        }
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, cause } = self;
+        match cause {
+            MisfitCause::Length { operand, expected, found } => {
+                write!(f, "{operation}: {operand} needs {expected} elements and has {found}")
+            }
+            MisfitCause::Shape => {
+                write!(f, "{operation}: there is no such operation of that shape")
+            }
+            MisfitCause::Missing(what) => write!(f, "{operation} needs {what}"),
+            MisfitCause::Encoding { asked, given } => write!(
+                f,
+                "{operation}: the epilogue narrows to {asked:?}, and the elements are {given:?}"
+            ),
+            MisfitCause::Unsupported(what) => {
+                write!(f, "{operation}: this device does not have {what}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Misfit {}
+
+/// Looks for the first operand that does not fit.
+struct Check {
+    kind: OperationKind,
+    capabilities: Capabilities,
+    misfit: Option<Misfit>,
+}
+
+impl Check {
+    fn find(&mut self, cause: MisfitCause) {
+        self.misfit.get_or_insert(Misfit { operation: self.kind, cause });
+    }
+
+    fn length(&mut self, operand: &'static str, expected: usize, found: usize) {
+        if expected == usize::MAX {
+            self.find(MisfitCause::Shape);
+        } else if expected != found {
+            self.find(MisfitCause::Length { operand, expected, found });
+        }
+    }
+}
+
+impl<S: AddressSpace> Visitor<S> for Check {
+    fn needs(&mut self, what: &'static str, is_met: bool) {
+        if !is_met {
+            self.find(MisfitCause::Missing(what));
+        }
+    }
+
+    fn input<T: Plain>(
+        &mut self,
+        name: &'static str,
+        elements: usize,
+        operand: &mut S::Ref<'_, T>,
+    ) {
+        self.length(name, elements, S::len(*operand));
+    }
+
+    fn output<F: Element + Plain>(
+        &mut self,
+        name: &'static str,
+        elements: usize,
+        operand: &mut S::Mut<'_, F>,
+    ) {
+        self.length(name, elements, S::len(S::shared(operand)));
+    }
+
+    fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
+        self.length(name, 1, S::len(S::shared(operand)));
+    }
+
+    fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {
+        let Narrowing { format, rounding, .. } = epilogue.narrowing;
+        if format.encoding != F::ENCODING {
+            self.find(MisfitCause::Encoding { asked: format.encoding, given: F::ENCODING });
+        }
+        if !self.capabilities.subnormals && matches!(format.subnormals, Subnormals::Gradual) {
+            self.find(MisfitCause::Unsupported("subnormals: the format has to flush them"));
+        }
+        if !self.capabilities.stochastic_rounding && matches!(rounding, Rounding::Stochastic) {
+            self.find(MisfitCause::Unsupported("stochastic rounding"));
+        }
+        self.length("the cell that results come from", 1, S::len(epilogue.from));
+        self.length("the cell that results go to", 1, S::len(epilogue.to));
+        self.length("the outcome", 1, S::len(S::shared(&epilogue.outcome)));
+        if let Some(histogram) = &epilogue.histogram {
+            self.length("the histogram", 1, S::len(S::shared(histogram)));
+        }
+    }
+}
