@@ -1,7 +1,7 @@
 //! Products of matrices on tensor cores.
 
 use adaloss_core::format::{Encoding, bf16, f16};
-use adaloss_hal::{Epilogue, Matmul, Plain, Product};
+use adaloss_hal::{Epilogue, Matmul, Plain, Product, Run};
 use adaloss_kernels::{block::Factor, matmul};
 use cudarc::driver::PushKernelArg;
 
@@ -11,29 +11,17 @@ use crate::{
     narrow::checked,
 };
 
-impl<E: Operand> Matmul<E, E, f32> for Cuda {
-    fn matmul(
-        &mut self,
-        product: Product,
-        a: Elements<'_, E>,
-        b: Elements<'_, E>,
-        to: ElementsMut<'_, f32>,
-        epilogue: Epilogue<'_, GpuSpace>,
-    ) -> Result<(), GpuError> {
-        self.unscaled(product, [a, b], false, to, epilogue)
+impl<E: Operand> Run<Matmul<'_, GpuSpace, E, E, f32>> for Cuda {
+    fn execute(&mut self, operation: &mut Matmul<'_, GpuSpace, E, E, f32>) -> Result<(), GpuError> {
+        let Matmul { product, a, b, to, epilogue } = operation;
+        self.unscaled(*product, [*a, *b], false, to.reborrow(), epilogue.reborrow())
     }
 }
 
-impl<E: Operand> Matmul<E, E, E> for Cuda {
-    fn matmul(
-        &mut self,
-        product: Product,
-        a: Elements<'_, E>,
-        b: Elements<'_, E>,
-        to: ElementsMut<'_, E>,
-        epilogue: Epilogue<'_, GpuSpace>,
-    ) -> Result<(), GpuError> {
-        self.narrowed(product, [a, b], to, epilogue)
+impl<E: Operand> Run<Matmul<'_, GpuSpace, E, E, E>> for Cuda {
+    fn execute(&mut self, operation: &mut Matmul<'_, GpuSpace, E, E, E>) -> Result<(), GpuError> {
+        let Matmul { product, a, b, to, epilogue } = operation;
+        self.narrowed(*product, [*a, *b], to.reborrow(), epilogue.reborrow())
     }
 }
 
@@ -52,7 +40,8 @@ impl Cuda {
     ///
     /// # Errors
     ///
-    /// Those of [`Matmul::matmul`].
+    /// An operand or `to` does not have the elements of its shape, a part of the epilogue is not one element, its
+    /// narrowing is not for f32, or the driver refuses.
     pub fn matmul_add<E: Operand>(
         &mut self,
         product: Product,
@@ -102,6 +91,9 @@ impl Cuda {
     }
 
     /// Checks operands and result; returns what a kernel calls them, and the number of their tiles.
+    ///
+    /// [`Run::run`] compared the lengths already; they are compared again, for [`Run::execute`] can be called without it,
+    /// and a kernel would go beyond the operands.
     fn product<E: Operand, F>(
         &self,
         product: Product,

@@ -14,7 +14,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Epilogue, HostSpace, Matmul, Narrow, Plain, Product,
+    Epilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
     cpu::Cpu,
     network::{Convolution, Convolve},
     portable::PortableError,
@@ -146,7 +146,10 @@ fn product(cpu: &mut Cpu, product: Product) -> Result<(), PortableError> {
     let [left, right, result] = product.lengths();
     let (a, b) = (narrowed::<f16>(left), narrowed::<f16>(right));
     let (mut to, mut end) = (vec![f16::ZERO; result], Ending::of::<f16>());
-    let seconds = median(|| cpu.matmul(product, &a, &b, &mut to, end.epilogue(true, false)))?;
+    let seconds = median(|| {
+        let (a, b, to) = (&a[..], &b[..], &mut to[..]);
+        cpu.run(Matmul { product, a, b, to, epilogue: end.epilogue(true, false) })
+    })?;
     assert!(end.outcome[0].max_bits > 0);
     let operations = 2.0 * result as f64 * product.inner as f64;
     println!("{product}: {:.1}", operations / seconds / 1.0e9);

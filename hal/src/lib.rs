@@ -84,7 +84,7 @@ pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
 #[cfg(feature = "alloc")]
 pub use host::HostHeap;
 pub use host::{HostMemory, HostSpace};
-pub use narrow::{Branch, BranchOf, Decide, Matmul, Narrow, Product};
+pub use narrow::{Branch, BranchOf, Decide, HasMatmul, Matmul, Narrow, Product};
 pub use operation::OperationKind;
 pub use plain::Plain;
 pub use run::{Misfit, MisfitCause, Operation, Run, Visitor};

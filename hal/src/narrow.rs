@@ -9,7 +9,10 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 
-use crate::{Device, Epilogue, Mut, Plain, Ref};
+use crate::{
+    AddressSpace, Device, Epilogue, Mut, Operation, OperationKind, Plain, Ref, Run, Visitor,
+    wrap::Shape,
+};
 
 /// A device that narrows to `F`: the corridor without products.
 ///
@@ -195,26 +198,57 @@ impl fmt::Display for Product {
     }
 }
 
-/// A device that multiplies matrices of `A` and `B`, accumulates in f32 and narrows to `F`.
+/// Multiplies matrices of `A` and `B`, accumulates in f32 and narrows to `F`.
 ///
 /// Sums start at +0, so that the sum of no terms, and one of terms that are all -0, is +0.
 ///
 /// With `F = f32` and an epilogue to scale 2^0, this computes an unscaled weight gradient.
-pub trait Matmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>: Narrow<F> {
-    /// Multiplies, in f32, and narrows the result as the epilogue says.
-    ///
-    /// # Errors
-    ///
-    /// An operand or `to` does not have the elements of its shape, a part of the epilogue is not
-    /// one element, or its narrowing is not for `F`.
-    fn matmul(
-        &mut self,
-        product: Product,
-        a: Ref<'_, Self, A>,
-        b: Ref<'_, Self, B>,
-        to: Mut<'_, Self, F>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+pub struct Matmul<'a, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
+    /// The shape.
+    pub product: Product,
+    /// The left operand, stored as the shape says.
+    pub a: S::Ref<'a, A>,
+    /// The right operand, stored as the shape says.
+    pub b: S::Ref<'a, B>,
+    /// The product.
+    pub to: S::Mut<'a, F>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'a, S>,
+}
+
+impl<S, A, B, F> Operation<S> for Matmul<'_, S, A, B, F>
+where
+    S: AddressSpace,
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    const KIND: OperationKind = OperationKind::Matmul;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Product(self.product))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [left, right, result] = self.product.lengths();
+        visitor.input("the left operand", left, &mut self.a);
+        visitor.input("the right operand", right, &mut self.b);
+        visitor.output("the result", result, &mut self.to);
+        visitor.epilogue::<F>(&mut self.epilogue);
+    }
+}
+
+/// A device that has [`Matmul`] of elements of types `A` and `B` into `F`.
+pub trait HasMatmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>:
+    Narrow<F> + for<'a> Run<Matmul<'a, <Self as Device>::Space, A, B, F>>
+{
+}
+
+impl<A, B, F, D> HasMatmul<A, B, F> for D
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+    D: Narrow<F> + for<'a> Run<Matmul<'a, <D as Device>::Space, A, B, F>>,
+{
 }

@@ -16,7 +16,7 @@ macro_rules! kinds {
             /// Every kind, in the order of their discriminants.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
 
-            /// Returns the name of the method.
+            /// Returns the name in logs: that of the method, or of the value in small letters.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)+
@@ -47,7 +47,7 @@ kinds! {
     Note = "note",
     /// [`Decide::finish`](crate::Decide::finish).
     Finish = "finish",
-    /// [`Matmul::matmul`](crate::Matmul::matmul).
+    /// [`Matmul`](crate::Matmul).
     Matmul = "matmul",
     /// [`Convolve::convolve`](crate::network::Convolve::convolve).
     Convolve = "convolve",
@@ -79,7 +79,7 @@ kinds! {
     Relu = "relu",
     /// [`Pointwise::relu_input`](crate::network::Pointwise::relu_input).
     ReluInput = "relu_input",
-    /// [`Dropout::dropout`](crate::network::Dropout::dropout).
+    /// [`Dropout`](crate::network::Dropout).
     Dropout = "dropout",
     /// [`Accumulate::accumulate`](crate::network::Accumulate::accumulate).
     Accumulate = "accumulate",

@@ -262,7 +262,7 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
             outcome: &mut outcome[..],
             histogram: (!stores).then_some(&mut histogram[..]),
         };
-        device.matmul(product, &a, &b, &mut to, epilogue)?;
+        device.run(Matmul { product, a: &a[..], b: &b[..], to: &mut to[..], epilogue })?;
     }
     device.note(&config, &outcome, &from, &mut cell)?;
     device.certify(&config, &histogram, &mut cell, &mut certificate)?;

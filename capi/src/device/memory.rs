@@ -106,6 +106,11 @@ impl<T> Elements<'_, T> {
         self.count
     }
 
+    /// Returns the address of the first element.
+    pub(super) const fn address(&self) -> u64 {
+        self.address
+    }
+
     /// Returns the address of so many elements; there must be no more and no fewer.
     pub(super) fn address_of(&self, count: usize) -> Result<u64, Refused> {
         same(count, self.count)?;
@@ -135,6 +140,11 @@ impl<T> ElementsMut<'_, T> {
 
     pub(super) const fn count(&self) -> usize {
         self.0.count
+    }
+
+    /// Returns the address of the first element.
+    pub(super) const fn address(&self) -> u64 {
+        self.0.address
     }
 
     /// Returns the address of so many elements; there must be no more and no fewer.

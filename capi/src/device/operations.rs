@@ -1,7 +1,7 @@
 //! A table of C's as a device of the HAL: its operations.
 //!
-//! Shapes and formats are checked here, once for every device: functions of the table are called with
-//! what fits.
+//! Shapes and formats are checked here or in [`Run::run`], once for every device: functions of the table are called
+//! with what fits.
 
 use core::array;
 
@@ -11,15 +11,14 @@ use adaloss_core::{
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Decide, Device, Epilogue, Matmul, Narrow, Plain, Product};
+use adaloss_hal::{Branch, Decide, Device, Epilogue, Matmul, Narrow, Plain, Product, Run};
 
 use super::{
     ADALOSS_DEVICE_BRANCHES, adaloss_device_branch, adaloss_epilogue, adaloss_product,
-    memory::{Elements, ElementsMut, Foreign, done, function},
+    memory::{Elements, ElementsMut, Foreign, ForeignSpace, done, function},
 };
 use crate::{
-    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_FORMAT, ADALOSS_ERROR_SHAPE, adaloss_config,
-    adaloss_format, code::Refused,
+    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_FORMAT, adaloss_config, adaloss_format, code::Refused,
 };
 
 impl Foreign {
@@ -33,7 +32,7 @@ impl Foreign {
     /// Writes an epilogue for C; refuses one that is not for `F`, or not one this device has.
     fn epilogue<F: Element>(
         &self,
-        epilogue: Epilogue<'_, super::memory::ForeignSpace>,
+        epilogue: Epilogue<'_, ForeignSpace>,
     ) -> Result<adaloss_epilogue, Refused> {
         let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
         let has = self.capabilities();
@@ -162,27 +161,21 @@ impl Decide for Foreign {
     }
 }
 
-impl<A, B, F> Matmul<A, B, F> for Foreign
+impl<A, B, F> Run<Matmul<'_, ForeignSpace, A, B, F>> for Foreign
 where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
 {
-    fn matmul(
+    fn execute(
         &mut self,
-        product: Product,
-        a: Elements<'_, A>,
-        b: Elements<'_, B>,
-        to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: &mut Matmul<'_, ForeignSpace, A, B, F>,
     ) -> Result<(), Refused> {
+        let Matmul { product, a, b, to, epilogue } = operation;
         let (matmul, context) = (function(self.table.matmul)?, self.table.context);
-        let epilogue = self.epilogue::<F>(epilogue)?;
-        let shape = |_| Refused(ADALOSS_ERROR_SHAPE);
-        let [left, right, result] = product.lengths();
-        let (a, b) = (a.address_of(left).map_err(shape)?, b.address_of(right).map_err(shape)?);
-        let to = to.address_of(result).map_err(shape)?;
-        let Product { rows, inner, columns, transpose_a, transpose_b } = product;
+        let epilogue = self.epilogue::<F>(epilogue.reborrow())?;
+        let (a, b, to) = (a.address(), b.address(), to.address());
+        let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
         let product = adaloss_product {
             rows,
             inner,
@@ -193,7 +186,8 @@ where
             b: self.format(B::ENCODING),
             reserved: 0,
         };
-        // SAFETY: as in `Narrow::apply`; the shape lives as long as the call.
+        // SAFETY: as in `Narrow::apply`; the shape lives as long as the call, and the operands have its lengths: the
+        // suite, which alone multiplies on this device, calls `run`, which compares them.
         done(unsafe { matmul(context, &product, a, b, to, &epilogue) })
     }
 }

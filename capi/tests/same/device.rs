@@ -21,7 +21,7 @@ use adaloss_core::{
     unscale::{Unscaled, unscale as unscaled},
 };
 use adaloss_hal::{
-    Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, OperationKind, Plain, Product,
+    Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, OperationKind, Plain, Product, Run,
     conformance, conformance::Report, portable::Portable,
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
@@ -323,7 +323,8 @@ unsafe extern "C" fn matmul(
             with!(format(shape.a).encoding, A => with!(format(shape.b).encoding, B => {
                 with!(ending.narrowing.format.encoding, F => {
                     let (a, b) = (of::<A>(a, left), of::<B>(b, right));
-                    Portable.matmul(product, a, b, of_mut::<F>(to, result), ending).unwrap();
+                    let (to, epilogue) = (of_mut::<F>(to, result), ending);
+                    Portable.run(Matmul { product, a, b, to, epilogue }).unwrap();
                 });
             }));
         }

@@ -7,7 +7,7 @@ use adaloss_core::{
     policy::Config,
     unscale::{Cause, Place, Verdict},
 };
-use adaloss_hal::{Device, Matmul, Product, portable::Portable};
+use adaloss_hal::{Device, Matmul, Product, Run, portable::Portable};
 use adaloss_train::layer::{Ends, Gradient, Ignore, Parameter, Scaler, Shape, Tensor, Vector, Way};
 use anyhow::Result;
 
@@ -41,8 +41,9 @@ fn weight_gradient(
     let input = Vector::of(way.device, &[bf16::from_f32(activation); COUNT])?;
     let mut weight = Parameter::<_, bf16>::plain(way.device, "weight".into(), &[0.0])?;
     let product = Product::new(1, COUNT, 1).transpose_a();
-    way.weight_gradient(&mut weight, gradient, |device, gradient, to, epilogue| {
-        Matmul::<bf16, bf16, f32>::matmul(device, product, gradient, input.view(), to, epilogue)
+    way.weight_gradient(&mut weight, gradient, |device, gradient, to, mut epilogue| {
+        let (a, b, epilogue) = (gradient, input.view(), epilogue.reborrow());
+        device.run(Matmul { product, a, b, to, epilogue })
     })
 }
 

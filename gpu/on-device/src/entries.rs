@@ -12,7 +12,7 @@ use adaloss_core::{
 };
 use adaloss_gpu::{Cuda, Gradient, Into, Weight};
 use adaloss_hal::{
-    AddressSpace, Branch, Decide, Epilogue, Matmul, Memory, Mut, Narrow, Plain, Product,
+    AddressSpace, Branch, Decide, Epilogue, HasMatmul, Matmul, Memory, Mut, Narrow, Plain, Product,
     network::{self, Update},
     portable::Portable,
 };
@@ -75,8 +75,8 @@ fn products<E: Element + Plain>(
     name: &str,
 ) -> anyhow::Result<()>
 where
-    Cuda: Matmul<E, E, E> + Matmul<E, E, f32>,
-    Portable: Matmul<E, E, E> + Matmul<E, E, f32>,
+    Cuda: HasMatmul<E, E, E> + HasMatmul<E, E, f32>,
+    Portable: HasMatmul<E, E, E> + HasMatmul<E, E, f32>,
 {
     for stored in ["nn", "nt", "tn", "tt"] {
         // Not a multiple of anything, and of one tile.
@@ -341,7 +341,7 @@ fn multiplied<E, F, D>(device: &mut D, product: Product) -> anyhow::Result<Left>
 where
     E: Element + Plain,
     F: Element + Plain,
-    D: Memory + Matmul<E, E, F>,
+    D: Memory + HasMatmul<E, E, F>,
 {
     let [left, right, result] = product.lengths();
     let integers = |stream, count: usize| -> Vec<E> {
@@ -350,8 +350,9 @@ where
         (0..count as u32).map(|index| E::narrow(integer(index), narrowing::<E>(), 0, 0)).collect()
     };
     let (a, b) = (put(device, &integers(1, left))?, put(device, &integers(2, right))?);
-    end::<F, _>(device, result, 1, |device, to, epilogue| {
-        device.matmul(product, D::view(&a), D::view(&b), to, epilogue)
+    end::<F, _>(device, result, 1, |device, mut to, mut epilogue| {
+        let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+        device.run(Matmul { product, a: D::view(&a), b: D::view(&b), to, epilogue })
     })
 }
 

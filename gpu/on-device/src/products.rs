@@ -2,7 +2,7 @@
 
 use adaloss_core::format::{Element, Noise, f16};
 use adaloss_gpu::{Buffer, Cuda, GpuSpace};
-use adaloss_hal::{AddressSpace, Device, Epilogue, Matmul, Memory, Plain, Product};
+use adaloss_hal::{AddressSpace, Device, Epilogue, HasMatmul, Matmul, Memory, Plain, Product, Run};
 use anyhow::Context;
 use serde_json::{Value, json};
 
@@ -66,10 +66,10 @@ impl Operands {
         product: Product,
         launch: usize,
         to: &mut Buffer<F>,
-        epilogue: Epilogue<'_, GpuSpace>,
+        mut epilogue: Epilogue<'_, GpuSpace>,
     ) -> anyhow::Result<()>
     where
-        Cuda: Matmul<f16, f16, F>,
+        Cuda: HasMatmul<f16, f16, F>,
     {
         let [left, right, result] = product.lengths();
         // At multiples of 256 bytes, as an allocation has them.
@@ -80,7 +80,7 @@ impl Operands {
         let a = GpuSpace::part(self.a.view(), part(left)).expect("operands for every shape");
         let b = GpuSpace::part(self.b.view(), part(right)).expect("operands for every shape");
         let to = GpuSpace::part_mut(to.view_mut(), 0..result).expect("room for every shape");
-        Ok(device.matmul(product, a, b, to, epilogue)?)
+        Ok(device.run(Matmul { product, a, b, to, epilogue: epilogue.reborrow() })?)
     }
 
     /// Returns the largest error among some sums, relative to the sum of their terms' magnitudes.

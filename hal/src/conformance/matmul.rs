@@ -9,7 +9,9 @@ use super::{
     tensor::Tensor,
     values::{self, Kind},
 };
-use crate::{AddressSpace, ErrorKind, Matmul, Memory, Plain, Product};
+use crate::{
+    AddressSpace, Epilogue, ErrorKind, HasMatmul, Matmul, Memory, Mut, Plain, Product, Ref,
+};
 
 /// Rows, terms and columns: single elements, odd sizes, sizes beyond a tile, and nothing at all.
 const SHAPES: [[usize; 3]; 16] = [
@@ -36,7 +38,7 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Matmul<A, B, F>,
+    D: Memory + HasMatmul<A, B, F>,
 {
     for (nth, shape) in SHAPES.into_iter().enumerate() {
         for transposed in 0..4 {
@@ -108,6 +110,29 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Operands<D, A, B> {
     }
 }
 
+/// Multiplies operands whose names live for different times, as those in a closure do.
+fn multiply<A, B, F, D>(
+    device: &mut D,
+    product: Product,
+    (a, b): (Ref<'_, D, A>, Ref<'_, D, B>),
+    mut to: Mut<'_, D, F>,
+    mut epilogue: Epilogue<'_, D::Space>,
+) -> Result<(), D::Error>
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+    D: HasMatmul<A, B, F>,
+{
+    device.run(Matmul {
+        product,
+        a: D::Space::reborrow(a),
+        b: D::Space::reborrow(b),
+        to: D::Space::reborrow_mut(&mut to),
+        epilogue: epilogue.reborrow(),
+    })
+}
+
 /// Compares sums bit for bit: with results, outcome and histogram of the core.
 fn check_exact<A, B, F, D>(
     bench: &mut Bench<'_, D>,
@@ -118,7 +143,7 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Matmul<A, B, F>,
+    D: Memory + HasMatmul<A, B, F>,
 {
     let product = operands.product;
     let [_, _, length] = product.lengths();
@@ -129,7 +154,7 @@ where
         case,
         operands.stream,
         &mut to,
-        &|device, to, epilogue| device.matmul(product, a, b, to, epilogue),
+        &|device, to, epilogue| multiply(device, product, (a, b), to, epilogue),
         &|index| operands.sum(index),
     )
 }
@@ -143,7 +168,7 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Matmul<A, B, F>,
+    D: Memory + HasMatmul<A, B, F>,
 {
     let product = operands.product;
     let [_, _, length] = product.lengths();
@@ -154,7 +179,7 @@ where
         case,
         operands.stream,
         &mut to,
-        &|device, to, epilogue| device.matmul(product, a, b, to, epilogue),
+        &|device, to, epilogue| multiply(device, product, (a, b), to, epilogue),
         &|index| {
             Near::sum(
                 operands
@@ -165,13 +190,13 @@ where
     )
 }
 
-/// Operands that do not have their shape, shapes that no operand has, and wrong epilogues.
+/// Shapes that are not the operands', shapes that no operand has, and operands and epilogues that do not fit.
 fn check_refusals<A, B, F, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Matmul<A, B, F>,
+    D: Memory + HasMatmul<A, B, F>,
 {
     let narrowing = values::plain(F::ENCODING, bench.report.capabilities);
     let scales = (Scale::ONE, Scale::ONE);
@@ -187,25 +212,15 @@ where
             let product = turned(shape, transposed);
             let shapes = shapes.of(product);
             bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-                device.matmul(product, a, b, to, epilogue)
+                multiply(device, product, (a, b), to, epilogue)
             })?;
         }
     }
-    let (few_a, few_b) =
-        (shapes.finds(D::Space::part(a, 0..11))?, shapes.finds(D::Space::part(b, 0..19))?);
-    let mut few = Tensor::filled(shapes, bench.device, 14, |_| F::from_bits(0))?;
+    let case = Case::narrowing("matmul refused", 15, narrowing, scales);
     let product = operands.product;
-    bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-        device.matmul(product, few_a, b, to, epilogue)
-    })?;
-    bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-        device.matmul(product, a, few_b, to, epilogue)
-    })?;
-    bench.refuses(shapes, ErrorKind::Shape, &mut few, &|device, to, epilogue| {
-        device.matmul(product, a, b, to, epilogue)
-    })?;
-    let case = Case::narrowing("matmul with a wrong epilogue", 15, narrowing, scales);
-    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
-        device.matmul(product, a, b, to, epilogue)
+    bench.refuses_misfits(case, &mut to, &|device, mut to, mut epilogue, spoil| {
+        let (a, b) = (D::Space::reborrow(a), D::Space::reborrow(b));
+        let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+        device.run(spoil.of(Matmul { product, a, b, to, epilogue }))
     })
 }

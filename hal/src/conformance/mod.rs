@@ -82,7 +82,7 @@ pub use network::{
 };
 pub use shape::Shape;
 
-use crate::{Capabilities, Decide, Matmul, Memory, Narrow, Plain};
+use crate::{Capabilities, Decide, HasMatmul, Memory, Narrow, Plain};
 
 /// Checks that memory is zeroed, copied, and cut into parts as the traits say.
 ///
@@ -159,7 +159,7 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Matmul<A, B, F>,
+    D: Memory + HasMatmul<A, B, F>,
 {
     let mut bench = bench::Bench::new(device)?;
     matmul::check::<A, B, F, D>(&mut bench)?;

@@ -14,7 +14,7 @@ use crate::{Capabilities, HostHeap, HostMemory, portable::PortableError};
 ///
 /// ```
 /// use adaloss_core::{format::{Format, Narrowing, Noise, f16}, policy::Cell, statistics::Outcome};
-/// use adaloss_hal::{Epilogue, Matmul, Product, cpu::Cpu};
+/// use adaloss_hal::{Epilogue, Matmul, Product, Run, cpu::Cpu};
 /// let mut cpu = Cpu::new(2)?;
 /// let (cell, mut outcome) = ([Cell::new()], [Outcome::EMPTY]);
 /// let epilogue = Epilogue {
@@ -28,7 +28,8 @@ use crate::{Capabilities, HostHeap, HostMemory, portable::PortableError};
 /// };
 /// let (a, b) = ([f16::from_f32(2.0); 3], [f16::from_f32(0.5); 3]);
 /// let mut to = [f16::ZERO];
-/// cpu.matmul(Product::new(1, 3, 1), &a[..], &b[..], &mut to[..], epilogue)?;
+/// let product = Product::new(1, 3, 1);
+/// cpu.run(Matmul { product, a: &a[..], b: &b[..], to: &mut to[..], epilogue })?;
 /// assert_eq!(to[0].to_f32(), 3.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -6,12 +6,12 @@ use adaloss_core::format::Element;
 
 use super::{
     Cpu, Scratch, Sink,
-    kernel::{LANES, Outer, ROWS, Row, Run, Streams, Stride, lines},
+    kernel::{self, LANES, Outer, ROWS, Row, Streams, Stride, lines},
     widen,
 };
 use crate::{
-    Epilogue, Matmul, Plain, Product,
-    portable::{PortableError, filled, same_length},
+    HostSpace, Matmul, Plain, Product, Run,
+    portable::{PortableError, filled},
 };
 
 /// Rows of a chunk, at most.
@@ -20,26 +20,20 @@ const CHUNK_ROWS: usize = 64;
 /// Terms that are added before the next panel is read, so that panels stay in the cache.
 const DEPTH: usize = 512;
 
-impl<A, B, F> Matmul<A, B, F> for Cpu
+impl<A, B, F> Run<Matmul<'_, HostSpace, A, B, F>> for Cpu
 where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
 {
-    fn matmul(
+    fn execute(
         &mut self,
-        product: Product,
-        a: &[A],
-        b: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: &mut Matmul<'_, HostSpace, A, B, F>,
     ) -> Result<(), PortableError> {
+        let Matmul { product, a, b, to, epilogue } = operation;
+        let (product, a, b) = (*product, *a, *b);
         let Product { rows, columns, .. } = product;
-        let [left, right, result] = product.lengths();
-        same_length("the left operand of a product", left, a.len())?;
-        same_length("the right operand of a product", right, b.len())?;
-        same_length("the result of a product", result, to.len())?;
-        let sink = Sink::<F>::open(epilogue)?;
+        let sink = Sink::<F>::open(epilogue.reborrow())?;
         if to.is_empty() {
             return Ok(());
         }
@@ -128,7 +122,7 @@ fn sums<A: Element>(
             Streams {
                 left: &left,
                 rows: &rows,
-                runs: &[Run { from: 0, term: 0, length: depth }],
+                runs: &[kernel::Run { from: 0, term: 0, length: depth }],
                 panels,
                 terms: depth,
                 to: &mut sums,

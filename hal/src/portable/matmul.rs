@@ -2,8 +2,8 @@
 
 use adaloss_core::format::Element;
 
-use super::{Portable, PortableError, narrow::Sink, same_length};
-use crate::{Epilogue, Matmul, Plain, Product};
+use super::{Portable, PortableError, narrow::Sink};
+use crate::{HostSpace, Matmul, Plain, Product, Run};
 
 /// Sums that are kept at a time, and terms that are widened at a time; the result does not depend on
 /// these.
@@ -11,29 +11,22 @@ const ROWS: usize = 32;
 const COLUMNS: usize = 32;
 const DEPTH: usize = 16;
 
-impl<A, B, F> Matmul<A, B, F> for Portable
+impl<A, B, F> Run<Matmul<'_, HostSpace, A, B, F>> for Portable
 where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
 {
-    fn matmul(
+    fn execute(
         &mut self,
-        product: Product,
-        a: &[A],
-        b: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: &mut Matmul<'_, HostSpace, A, B, F>,
     ) -> Result<(), PortableError> {
-        let Product { rows, columns, .. } = product;
-        let [left, right, result] = product.lengths();
-        same_length("the left operand of a product", left, a.len())?;
-        same_length("the right operand of a product", right, b.len())?;
-        same_length("the result of a product", result, to.len())?;
-        let mut sink = Sink::<F>::open(epilogue)?;
+        let Matmul { product, a, b, to, epilogue } = operation;
+        let Product { rows, columns, .. } = *product;
+        let mut sink = Sink::<F>::open(epilogue.reborrow())?;
         for row in (0..rows).step_by(ROWS) {
             for column in (0..columns).step_by(COLUMNS) {
-                let sums = tile(product, a, b, row, column);
+                let sums = tile(*product, a, b, row, column);
                 let width = COLUMNS.min(columns - column);
                 for (row, sums) in (row..rows).zip(&sums) {
                     let first = row * columns + column;

@@ -7,11 +7,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 
-use super::{Call, Counted, Elements, Finished, Hook, Shape, Wrapped};
-use crate::{
-    AddressSpace, BranchOf, Decide, Epilogue, Matmul, Mut, Narrow, OperationKind, Plain, Product,
-    Ref,
-};
+use super::{Call, Counted, Elements, Finished, Hook, Wrapped};
+use crate::{AddressSpace, BranchOf, Decide, Epilogue, Mut, Narrow, OperationKind, Plain, Ref};
 
 impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
     fn statistics(
@@ -93,29 +90,6 @@ impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
         let call = Call::of(OperationKind::Finish, D::Space::len(D::Space::shared(&cells)));
         self.hooked(call, Finished::<D::Space>(cells), |device, cells| {
             device.finish(config, cells.lend())
-        })
-    }
-}
-
-impl<A, B, F, D, H> Matmul<A, B, F> for Wrapped<D, H>
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-    D: Matmul<A, B, F>,
-    H: Hook<D>,
-{
-    fn matmul(
-        &mut self,
-        product: Product,
-        a: Ref<'_, D, A>,
-        b: Ref<'_, D, B>,
-        to: Mut<'_, D, F>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), H::Error> {
-        let shape = Shape::Product(product);
-        self.run_narrowing(OperationKind::Matmul, shape, to, epilogue, |device, to, epilogue| {
-            device.matmul(product, a, b, to, epilogue)
         })
     }
 }

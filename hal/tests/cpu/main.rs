@@ -13,7 +13,7 @@ use adaloss_core::{
     statistics::Outcome,
 };
 use adaloss_hal::{
-    Epilogue, Matmul, Product,
+    Epilogue, Matmul, Product, Run,
     conformance::{self, Failure},
     cpu::Cpu,
     portable::{Portable, PortableError},
@@ -114,12 +114,15 @@ fn sums_of_binary16_are_those_of_the_portable_device() -> Result<(), PortableErr
             outcome: &mut outcome[..],
             histogram: None,
         };
-        Portable.matmul(product, &a, &b, &mut expected, epilogue)?;
+        let (a, b, to) = (&a[..], &b[..], &mut expected[..]);
+        Portable.run(Matmul { product, a, b, to, epilogue })?;
         let mut cpu = Cpu::new(2).expect("two threads");
-        let found =
-            run::<f32>(rows * columns, Narrowing::to(Format::BINARY32), Scale::ONE, |to, end| {
-                cpu.matmul(product, &a, &b, to, end)
-            });
+        let found = run::<f32>(
+            rows * columns,
+            Narrowing::to(Format::BINARY32),
+            Scale::ONE,
+            |to, mut end| cpu.run(Matmul { product, a, b, to, epilogue: end.reborrow() }),
+        );
         assert_eq!(found.results, expected, "{product}");
     }
     Ok(())

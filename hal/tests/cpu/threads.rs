@@ -4,7 +4,7 @@ use adaloss_core::{
     format::{Element, Format, Narrowing, Rounding, f16},
     scale::Scale,
 };
-use adaloss_hal::{Matmul, Plain, Product, cpu::Cpu, network::Convolution};
+use adaloss_hal::{Matmul, Plain, Product, Run, cpu::Cpu, network::Convolution};
 
 use super::{
     convolve::Direction,
@@ -52,8 +52,9 @@ fn products_do_not_depend_on_threads() {
             let [left, right, result] = product.lengths();
             let (a, b) = (reals::<f32>(1, left), reals::<f16>(2, right));
             agree::<f32>(&product.to_string(), |cpu| {
-                run(result, narrowing, Scale::ONE, |to, epilogue| {
-                    cpu.matmul(product, &a, &b, to, epilogue)
+                run(result, narrowing, Scale::ONE, |to, mut epilogue| {
+                    let (a, b, epilogue) = (&a[..], &b[..], epilogue.reborrow());
+                    cpu.run(Matmul { product, a, b, to, epilogue })
                 })
             });
         }

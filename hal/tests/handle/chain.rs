@@ -7,7 +7,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Decide, Device, Epilogue, Matmul, Memory, Mut, Narrow, OperationKind,
+    AddressSpace, Branch, Decide, Device, Epilogue, HasMatmul, Matmul, Memory, Mut, OperationKind,
     Plain, Product, Ref, portable::Portable, record::Record,
 };
 
@@ -99,7 +99,7 @@ struct Seen {
     met: Unscaled,
 }
 
-impl<D: Memory + Narrow<f16> + Matmul<f16, f16, f16> + Decide> Network<D> {
+impl<D: Memory + HasMatmul<f16, f16, f16> + Decide> Network<D> {
     fn new(device: &mut D, config: &Config) -> Result<Self, D::Error> {
         // Integers times one power of two: sums are exact, and so the same in any order.
         let mut integers = |elements: usize, seed: usize| {
@@ -158,8 +158,10 @@ impl<D: Memory + Narrow<f16> + Matmul<f16, f16, f16> + Decide> Network<D> {
             let (gradient, cell) = (D::view(&above.gradient), D::view(&above.cell));
             let input = D::view(&self.inputs[index]);
             let product = Product::new(WIDTH, BATCH, WIDTH).transpose_a();
-            weight_gradient.visit(device, config, is_first, cell, |device, to, epilogue| {
-                device.matmul(product, gradient, input, to, epilogue)
+            weight_gradient.visit(device, config, is_first, cell, |device, mut to, mut end| {
+                let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(input));
+                let (to, epilogue) = (D::Space::reborrow_mut(&mut to), end.reborrow());
+                device.run(Matmul { product, a, b, to, epilogue })
             })?;
             device.unscale(
                 D::view(&weight_gradient.gradient),
@@ -168,8 +170,11 @@ impl<D: Memory + Narrow<f16> + Matmul<f16, f16, f16> + Decide> Network<D> {
                 D::view_mut(&mut self.met),
             )?;
             let weight = D::view(&self.weights[index]);
-            layer.visit(device, config, is_first, cell, |device, to, epilogue| {
-                device.matmul(Product::new(BATCH, WIDTH, WIDTH), gradient, weight, to, epilogue)
+            let product = Product::new(BATCH, WIDTH, WIDTH);
+            layer.visit(device, config, is_first, cell, |device, mut to, mut end| {
+                let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
+                let (to, epilogue) = (D::Space::reborrow_mut(&mut to), end.reborrow());
+                device.run(Matmul { product, a, b, to, epilogue })
             })?;
             above = layer;
         }
@@ -211,7 +216,7 @@ fn fetch<T: Plain, D: Device>(device: &mut D, from: Ref<'_, D, T>) -> Result<Vec
 }
 
 /// Runs some steps, calls `before_reading`, and looks at what is there.
-fn run<D: Memory + Narrow<f16> + Matmul<f16, f16, f16> + Decide>(
+fn run<D: Memory + HasMatmul<f16, f16, f16> + Decide>(
     device: &mut D,
     before_reading: impl FnOnce(&D),
 ) -> Result<Seen, D::Error> {

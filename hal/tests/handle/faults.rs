@@ -9,8 +9,8 @@ use adaloss_core::{
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 use adaloss_hal::{
-    AddressSpace, DeviceEpilogue, ErrorKind, HostEpilogue, Matmul, Memory, Narrow, OperationKind,
-    Product,
+    AddressSpace, DeviceEpilogue, ErrorKind, HasMatmul, HostEpilogue, Matmul, Memory, Narrow,
+    OperationKind, Product, Run,
     fault::{Fault, FaultError, Injection},
     portable::Portable,
     record::Record,
@@ -47,7 +47,7 @@ struct Training<D: Memory> {
     loss_gradient: D::Buffer<f32>,
 }
 
-impl<D: Memory + Narrow<f16> + Matmul<f16, f16, f16>> Training<D> {
+impl<D: Memory + HasMatmul<f16, f16, f16>> Training<D> {
     fn new(device: &mut D) -> Result<Self, D::Error> {
         let mut weights = Vec::new();
         for layer in 0..LAYERS {
@@ -100,7 +100,7 @@ impl<D: Memory + Narrow<f16> + Matmul<f16, f16, f16>> Training<D> {
 }
 
 /// Multiplies two matrices as a pass asks for it.
-fn multiply<D: Memory + Matmul<f16, f16, f16>>(
+fn multiply<D: Memory + HasMatmul<f16, f16, f16>>(
     device: &mut D,
     epilogue: &mut DeviceEpilogue<D>,
     pass: &mut Pass<'_>,
@@ -109,8 +109,9 @@ fn multiply<D: Memory + Matmul<f16, f16, f16>>(
     b: &D::Buffer<f16>,
 ) -> Result<D::Buffer<f16>, D::Error> {
     let mut result = device.zeroed(product.rows * product.columns)?;
-    epilogue.run(device, pass, |device, epilogue| {
-        device.matmul(product, D::view(a), D::view(b), D::view_mut(&mut result), epilogue)
+    epilogue.run(device, pass, |device, mut epilogue| {
+        let (to, epilogue) = (D::view_mut(&mut result), epilogue.reborrow());
+        device.run(Matmul { product, a: D::view(a), b: D::view(b), to, epilogue })
     })?;
     Ok(result)
 }
@@ -298,8 +299,8 @@ fn a_scaler_on_the_host_drives_both_shapes_of_device() {
             let multiply = |pass: &mut Pass<'_>, product: Product, a: &[f16], b: &[f16]| {
                 let mut result = vec![f16::ZERO; product.rows * product.columns];
                 let mut epilogue = HostEpilogue::new(pass);
-                let epilogue = epilogue.epilogue();
-                Portable.matmul(product, a, b, &mut result[..], epilogue).map(|()| result)
+                let (to, epilogue) = (&mut result[..], epilogue.epilogue());
+                Portable.run(Matmul { product, a, b, to, epilogue }).map(|()| result)
             };
             let product = Product::new(WIDTH, BATCH, WIDTH).transpose_a();
             let input = &weight(9)[..BATCH * WIDTH];

@@ -7,11 +7,11 @@ use adaloss_core::{
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Decide, Epilogue, Matmul, Narrow, Product};
+use adaloss_hal::{Branch, Decide, Epilogue, Matmul, Narrow, Product, Run};
 
 use crate::{
     ending::Ending,
-    memory::{Accelerator, AcceleratorError, Handle, HandleMut, check},
+    memory::{Accelerator, AcceleratorError, AcceleratorSpace, Handle, HandleMut, check},
     sabotage::Sabotage,
 };
 
@@ -218,21 +218,15 @@ impl Decide for Accelerator {
     }
 }
 
-impl Matmul<f16, f16, f16> for Accelerator {
-    fn matmul(
+impl Run<Matmul<'_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
+    fn execute(
         &mut self,
-        product: Product,
-        a: Handle<'_, f16>,
-        b: Handle<'_, f16>,
-        to: HandleMut<'_, f16>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: &mut Matmul<'_, AcceleratorSpace, f16, f16, f16>,
     ) -> Result<(), AcceleratorError> {
-        let [left, right, result] = product.lengths();
-        check("the left operand", a.len() == left)?;
-        check("the right operand", b.len() == right)?;
-        check("the product", to.len() == result)?;
-        let ending = Ending::queued(self, &epilogue)?;
-        let (a, b, to, sabotage) = (a.queued(), b.queued(), to.queued(), self.sabotage);
+        let Matmul { product, a, b, to, epilogue } = operation;
+        let ending = Ending::queued(self, epilogue)?;
+        let (product, sabotage) = (*product, self.sabotage);
+        let (a, b, to) = (a.queued(), b.queued(), to.queued());
         self.enqueue(move |memory| {
             let results = multiply(product, &memory.load(a)?, &memory.load(b)?, sabotage);
             ending.take(memory, &results, to)

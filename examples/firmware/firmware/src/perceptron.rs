@@ -12,7 +12,7 @@ use adaloss_core::{
     unscale::{Unscaled, Verdict},
 };
 use adaloss_hal::{
-    Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product,
+    Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
     network::{Loss, LossSum, Pointwise, Sgd, Update},
     portable::{Portable, PortableError},
 };
@@ -104,24 +104,24 @@ impl<F: Element + Plain> Perceptron<F> {
             let input = &before[first_input(layer)..];
             let mut outcome = Outcome::EMPTY;
             if layer + 1 == LAYERS {
-                let epilogue = Ends::at(Scale::ONE);
-                Portable.matmul(
+                let ends = Ends::at(Scale::ONE);
+                Portable.run(Matmul {
                     product,
-                    input,
-                    weight,
-                    &mut self.logits[..],
-                    epilogue.epilogue::<f32>(&mut outcome),
-                )?;
+                    a: input,
+                    b: weight,
+                    to: &mut self.logits[..],
+                    epilogue: ends.epilogue::<f32>(&mut outcome),
+                })?;
             } else {
                 let output = &mut after[..BATCH * outputs];
-                let epilogue = Ends::at(Scale::ONE);
-                Portable.matmul(
+                let ends = Ends::at(Scale::ONE);
+                Portable.run(Matmul {
                     product,
-                    input,
-                    weight,
-                    &mut *output,
-                    epilogue.epilogue::<F>(&mut outcome),
-                )?;
+                    a: input,
+                    b: weight,
+                    to: &mut *output,
+                    epilogue: ends.epilogue::<F>(&mut outcome),
+                })?;
                 Pointwise::<F, F>::relu(&mut Portable, output)?;
             }
         }
@@ -184,13 +184,13 @@ impl<F: Element + Plain> Perceptron<F> {
         let [inputs, outputs] = [WIDTHS[layer], WIDTHS[layer + 1]];
         let (&passed, scale) = gradient.as_ref().into_parts();
         let mut outcome = Outcome::EMPTY;
-        Portable.matmul(
-            Product::new(outputs, BATCH, inputs).transpose_a(),
-            &self.passed[passed][..BATCH * outputs],
-            &self.inputs[first_input(layer)..first_input(layer + 1)],
-            &mut self.gradients[first_weight(layer)..first_weight(layer + 1)],
-            Ends::at(scale).epilogue::<f32>(&mut outcome),
-        )?;
+        Portable.run(Matmul {
+            product: Product::new(outputs, BATCH, inputs).transpose_a(),
+            a: &self.passed[passed][..BATCH * outputs],
+            b: &self.inputs[first_input(layer)..first_input(layer + 1)],
+            to: &mut self.gradients[first_weight(layer)..first_weight(layer + 1)],
+            epilogue: Ends::at(scale).epilogue::<f32>(&mut outcome),
+        })?;
         step.unscale(layer, gradient, |_, _| ((), Unscaled::from_outcome(&outcome)));
         Ok(())
     }
@@ -209,13 +209,13 @@ impl<F: Element + Plain> Perceptron<F> {
         let (weight, [one, two]) = (&self.weights[weights.clone()], &mut self.passed);
         let next = step.layer(layer, gradient, |&from, pass| {
             let (arrives, leaves) = if from == 0 { (&*one, &mut *two) } else { (&*two, &mut *one) };
-            Portable.matmul(
+            Portable.run(Matmul {
                 product,
-                &arrives[..BATCH * outputs],
-                weight,
-                &mut leaves[..BATCH * inputs],
-                HostEpilogue::new(pass).epilogue(),
-            )?;
+                a: &arrives[..BATCH * outputs],
+                b: weight,
+                to: &mut leaves[..BATCH * inputs],
+                epilogue: HostEpilogue::new(pass).epilogue(),
+            })?;
             Ok(1 - from)
         })?;
         let (&to, _) = next.as_ref().into_parts();

@@ -26,7 +26,7 @@ use std::rc::Rc;
 
 use adaloss_core::{format::Element, propagate::Scaled};
 use adaloss_hal::{
-    Matmul, Memory, Narrow, Plain,
+    HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
         Accumulate, Attend, Convolve, Embed, HasDropout, Loss, MaxPool, Normalise, Pointwise,
@@ -94,10 +94,10 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + Narrow<W>
     + Narrow<G>
     + Narrow<f32>
-    + Matmul<W, W, W>
-    + Matmul<W, W, f32>
-    + Matmul<G, W, G>
-    + Matmul<G, W, f32>
+    + HasMatmul<W, W, W>
+    + HasMatmul<W, W, f32>
+    + HasMatmul<G, W, G>
+    + HasMatmul<G, W, f32>
     + Convolve<W, W, W>
     + Convolve<G, W, G>
     + Convolve<G, W, f32>

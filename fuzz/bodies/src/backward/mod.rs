@@ -13,7 +13,7 @@ use adaloss_core::{
     format::{Element, bf16, f16},
     scaler::LossScaler,
 };
-use adaloss_hal::{Capabilities, Matmul, Memory, Plain, portable::Portable};
+use adaloss_hal::{Capabilities, HasMatmul, Memory, Plain, portable::Portable};
 
 use self::{bound::Bound, network::Network, on_device::OnDevice};
 use crate::{config::config_for, cpu, device::upload, input};
@@ -38,8 +38,8 @@ pub fn check(bytes: &[u8]) {
 pub fn check_on<G, A, B>(one: &mut A, other: &mut B, bytes: &[u8])
 where
     G: Element + Plain,
-    A: Memory + Matmul<G, G, G> + Matmul<G, G, f32>,
-    B: Memory + Matmul<G, G, G> + Matmul<G, G, f32>,
+    A: Memory + HasMatmul<G, G, G> + HasMatmul<G, G, f32>,
+    B: Memory + HasMatmul<G, G, G> + HasMatmul<G, G, f32>,
 {
     input::run(bytes, |u| {
         let shared = both(one.capabilities(), other.capabilities());
@@ -71,7 +71,7 @@ fn step<G, D>(
 ) -> Vec<Vec<u32>>
 where
     G: Element + Plain,
-    D: Memory + Matmul<G, G, G> + Matmul<G, G, f32>,
+    D: Memory + HasMatmul<G, G, G> + HasMatmul<G, G, f32>,
 {
     let config = *scaler.config();
     let uploaded = upload(device, loss);

@@ -8,7 +8,9 @@ use adaloss_core::{
     scaler::{LossScaler, Step, Visit},
     unscale::Unscaled,
 };
-use adaloss_hal::{AddressSpace, Branch, DeviceEpilogue, Matmul, Memory, Narrow, Plain, Product};
+use adaloss_hal::{
+    AddressSpace, Branch, DeviceEpilogue, HasMatmul, Matmul, Memory, Narrow, Plain, Product,
+};
 
 use super::{
     CELLS,
@@ -63,7 +65,7 @@ impl<'d, D: Memory> OnDevice<'d, D> {
 impl<G, D> Arithmetic<G> for OnDevice<'_, D>
 where
     G: Element + Plain,
-    D: Memory + Matmul<G, G, G> + Matmul<G, G, f32>,
+    D: Memory + HasMatmul<G, G, G> + HasMatmul<G, G, f32>,
 {
     type Loss = D::Buffer<f32>;
     type Gradient = Scaled<D::Buffer<G>>;
@@ -94,9 +96,10 @@ where
         let input = upload(self.device, &layer.input);
         let product = Product::new(outputs, batch, inputs).transpose_a();
         let left = gradient.unscale(|gradient, _| {
-            ending.run::<f32, D>(self.device, outputs * inputs, |device, to, epilogue| {
+            ending.run::<f32, D>(self.device, outputs * inputs, |device, mut to, mut epilogue| {
                 let (a, b) = (D::view(gradient), D::view(&input));
-                Matmul::<G, G, f32>::matmul(device, product, a, b, to, epilogue)
+                let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+                device.run(Matmul::<_, G, G, f32> { product, a, b, to, epilogue })
             })
         });
         let mut met = Unscaled::default();
@@ -113,9 +116,10 @@ where
         let Self { device, step, epilogue, .. } = self;
         let left = step.layer(id, gradient, |gradient, pass| {
             let mut to = device.zeroed::<G>(batch * inputs)?;
-            epilogue.run(device, pass, |device, epilogue| {
+            epilogue.run(device, pass, |device, mut epilogue| {
                 let (a, b) = (D::view(gradient), D::view(&weight));
-                Matmul::<G, G, G>::matmul(device, product, a, b, D::view_mut(&mut to), epilogue)
+                let (to, epilogue) = (D::view_mut(&mut to), epilogue.reborrow());
+                device.run(Matmul::<_, G, G, G> { product, a, b, to, epilogue })
             })?;
             Ok::<_, D::Error>(to)
         });

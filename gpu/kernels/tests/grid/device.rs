@@ -11,7 +11,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Branch, Capabilities, Decide, Epilogue, HostHeap, HostMemory, HostSpace, Matmul, Narrow, Plain,
-    Product, portable::PortableError,
+    Product, Run, portable::PortableError,
 };
 use adaloss_kernels::{
     apply::apply,
@@ -50,24 +50,17 @@ impl Simulated {
     }
 }
 
-impl<E: Factor + Plain, F: Element + Plain> Matmul<E, E, F> for Simulated {
-    fn matmul(
+impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, HostSpace, E, E, F>> for Simulated {
+    fn execute(
         &mut self,
-        product: Product,
-        a: &[E],
-        b: &[E],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: &mut Matmul<'_, HostSpace, E, E, F>,
     ) -> Result<(), PortableError> {
-        let [left, right, result] = product.lengths();
-        length("the left operand of a product", left, a.len())?;
-        length("the right operand of a product", right, b.len())?;
-        length("the result of a product", result, to.len())?;
-        let (epilogue, to) = (checked::<F>(epilogue)?, Out::of(to));
-        let Product { rows, inner, columns, transpose_a, transpose_b } = product;
+        let Matmul { product, a, b, to, epilogue } = operation;
+        let (epilogue, to) = (checked::<F>(epilogue.reborrow())?, Out::of(to));
+        let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
         let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
         let transposed = [transpose_a, transpose_b];
-        // SAFETY: everything named is borrowed, and has its length.
+        // SAFETY: everything named is borrowed, and has its length: these tests call `run`, which compares them.
         self.multiplies().launch(|block| unsafe {
             matmul(block, &named, transposed, to, &epilogue);
         });
