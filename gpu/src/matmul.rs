@@ -1,27 +1,41 @@
 //! Products of matrices on tensor cores.
 
 use adaloss_core::format::{Encoding, bf16, f16};
-use adaloss_hal::{Epilogue, Matmul, Plain, Product, Run};
+use adaloss_hal::{Device, Fitting, Matmul, Plain, Product, Run};
 use adaloss_kernels::{block::Factor, matmul};
 use cudarc::driver::PushKernelArg;
 
 use crate::{
-    Cuda, Elements, ElementsMut, GpuError, GpuSpace,
+    Cuda, Elements, GpuError, GpuSpace,
     kernels::{Kernel, Parameter, Products},
     narrow::checked,
 };
 
-impl<E: Operand> Run<Matmul<'_, GpuSpace, E, E, f32>> for Cuda {
-    fn execute(&mut self, operation: &mut Matmul<'_, GpuSpace, E, E, f32>) -> Result<(), GpuError> {
-        let Matmul { product, a, b, to, epilogue } = operation;
-        self.unscaled(*product, [*a, *b], false, to.reborrow(), epilogue.reborrow())
+impl<E: Operand> Run<Matmul<'_, '_, GpuSpace, E, E, f32>> for Cuda {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Matmul<'_, '_, GpuSpace, E, E, f32>>,
+    ) -> Result<(), GpuError> {
+        self.unscaled(operation, false)
     }
 }
 
-impl<E: Operand> Run<Matmul<'_, GpuSpace, E, E, E>> for Cuda {
-    fn execute(&mut self, operation: &mut Matmul<'_, GpuSpace, E, E, E>) -> Result<(), GpuError> {
-        let Matmul { product, a, b, to, epilogue } = operation;
-        self.narrowed(*product, [*a, *b], to.reborrow(), epilogue.reborrow())
+impl<E: Operand> Run<Matmul<'_, '_, GpuSpace, E, E, E>> for Cuda {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Matmul<'_, '_, GpuSpace, E, E, E>>,
+    ) -> Result<(), GpuError> {
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let (named, tiles) = named(*product, *a, *b);
+        let (epilogue, to) = (checked::<E>(epilogue.reborrow())?, to.shared().address());
+        let kernel = of(&self.products::<E>().narrowed, *product);
+        // SAFETY: the parameters are the entry point's; all that is named is borrowed, and has its length: the
+        // operation fits.
+        unsafe {
+            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
+                launch.arg(&named).arg(&to).arg(&epilogue);
+            })
+        }
     }
 }
 
@@ -44,27 +58,22 @@ impl Cuda {
     /// narrowing is not for f32, or the driver refuses.
     pub fn matmul_add<E: Operand>(
         &mut self,
-        product: Product,
-        a: Elements<'_, E>,
-        b: Elements<'_, E>,
-        to: ElementsMut<'_, f32>,
-        epilogue: Epilogue<'_, GpuSpace>,
+        mut operation: Matmul<'_, '_, GpuSpace, E, E, f32>,
     ) -> Result<(), GpuError> {
-        self.unscaled(product, [a, b], true, to, epilogue)
+        let fitting = Fitting::of(&mut operation, self.capabilities()).map_err(GpuError::Misfit)?;
+        self.unscaled(fitting, true)
     }
 
     fn unscaled<E: Operand>(
         &self,
-        product: Product,
-        operands: [Elements<'_, E>; 2],
+        operation: Fitting<'_, Matmul<'_, '_, GpuSpace, E, E, f32>>,
         adds: bool,
-        to: ElementsMut<'_, f32>,
-        epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
-        let (named, tiles) = self.product(product, operands, &to)?;
-        let (epilogue, to) = (checked::<f32>(epilogue)?, to.shared().address());
-        let (kernel, adds) = (of(&self.products::<E>().unscaled, product), u32::from(adds));
-        // SAFETY: the parameters are the entry point's; all that is named is borrowed, and has its length.
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let (named, tiles) = named(*product, *a, *b);
+        let (epilogue, to) = (checked::<f32>(epilogue.reborrow())?, to.shared().address());
+        let (kernel, adds) = (of(&self.products::<E>().unscaled, *product), u32::from(adds));
+        // SAFETY: as above.
         unsafe {
             self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
                 launch.arg(&named).arg(&adds).arg(&to).arg(&epilogue);
@@ -72,48 +81,22 @@ impl Cuda {
         }
     }
 
-    fn narrowed<E: Operand>(
-        &self,
-        product: Product,
-        operands: [Elements<'_, E>; 2],
-        to: ElementsMut<'_, E>,
-        epilogue: Epilogue<'_, GpuSpace>,
-    ) -> Result<(), GpuError> {
-        let (named, tiles) = self.product(product, operands, &to)?;
-        let (epilogue, to) = (checked::<E>(epilogue)?, to.shared().address());
-        let kernel = of(&self.products::<E>().narrowed, product);
-        // SAFETY: as above.
-        unsafe {
-            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
-                launch.arg(&named).arg(&to).arg(&epilogue);
-            })
-        }
-    }
-
-    /// Checks operands and result; returns what a kernel calls them, and the number of their tiles.
-    ///
-    /// [`Run::run`] compared the lengths already; they are compared again, for [`Run::execute`] can be called without it,
-    /// and a kernel would go beyond the operands.
-    fn product<E: Operand, F>(
-        &self,
-        product: Product,
-        [a, b]: [Elements<'_, E>; 2],
-        to: &ElementsMut<'_, F>,
-    ) -> Result<(Parameter<matmul::Product<E>>, usize), GpuError> {
-        let [left, right, result] = product.lengths();
-        GpuError::length("the left operand of a product", left, a.count())?;
-        GpuError::length("the right operand of a product", right, b.count())?;
-        GpuError::length("the result of a product", result, to.shared().count())?;
-        let Product { rows, inner, columns, .. } = product;
-        let (a, b) = (a.address() as *const E, b.address() as *const E);
-        let named = matmul::Product { a, b, rows, inner, columns };
-        Ok((Parameter(named), named.tiles()))
-    }
-
     fn products<E: Operand>(&self) -> &Products {
         let [binary16, bfloat16] = &self.kernels.products;
         if E::ENCODING == Encoding::BFloat16 { bfloat16 } else { binary16 }
     }
+}
+
+/// Returns what a kernel calls the operands, and the number of their tiles.
+fn named<E: Operand>(
+    product: Product,
+    a: Elements<'_, E>,
+    b: Elements<'_, E>,
+) -> (Parameter<matmul::Product<E>>, usize) {
+    let Product { rows, inner, columns, .. } = product;
+    let (a, b) = (a.address() as *const E, b.address() as *const E);
+    let named = matmul::Product { a, b, rows, inner, columns };
+    (Parameter(named), named.tiles())
 }
 
 fn of(kernels: &[Kernel; 4], product: Product) -> &Kernel {

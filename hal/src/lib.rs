@@ -87,4 +87,4 @@ pub use host::{HostMemory, HostSpace};
 pub use narrow::{Branch, BranchOf, Decide, HasMatmul, Matmul, Narrow, Product};
 pub use operation::OperationKind;
 pub use plain::Plain;
-pub use run::{Misfit, MisfitCause, Operation, Run, Visitor};
+pub use run::{Fitting, Misfit, MisfitCause, Operation, Run, Visitor};

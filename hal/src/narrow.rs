@@ -203,20 +203,20 @@ impl fmt::Display for Product {
 /// Sums start at +0, so that the sum of no terms, and one of terms that are all -0, is +0.
 ///
 /// With `F = f32` and an epilogue to scale 2^0, this computes an unscaled weight gradient.
-pub struct Matmul<'a, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
+pub struct Matmul<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
     /// The shape.
     pub product: Product,
     /// The left operand, stored as the shape says.
-    pub a: S::Ref<'a, A>,
+    pub a: S::Ref<'r, A>,
     /// The right operand, stored as the shape says.
-    pub b: S::Ref<'a, B>,
+    pub b: S::Ref<'r, B>,
     /// The product.
-    pub to: S::Mut<'a, F>,
+    pub to: S::Mut<'w, F>,
     /// Where the results go.
-    pub epilogue: Epilogue<'a, S>,
+    pub epilogue: Epilogue<'w, S>,
 }
 
-impl<S, A, B, F> Operation<S> for Matmul<'_, S, A, B, F>
+impl<S, A, B, F> Operation<S> for Matmul<'_, '_, S, A, B, F>
 where
     S: AddressSpace,
     A: Element + Plain,
@@ -240,7 +240,7 @@ where
 
 /// A device that has [`Matmul`] of elements of types `A` and `B` into `F`.
 pub trait HasMatmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>:
-    Narrow<F> + for<'a> Run<Matmul<'a, <Self as Device>::Space, A, B, F>>
+    Narrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <Self as Device>::Space, A, B, F>>
 {
 }
 
@@ -249,6 +249,6 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Narrow<F> + for<'a> Run<Matmul<'a, <D as Device>::Space, A, B, F>>,
+    D: Narrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <D as Device>::Space, A, B, F>>,
 {
 }

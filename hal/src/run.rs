@@ -61,12 +61,12 @@ pub trait Visitor<S: AddressSpace>: Sized {
 ///
 /// Programs call [`run`](Self::run); a device implements [`execute`](Self::execute).
 pub trait Run<O: Operation<Self::Space>>: Device {
-    /// Runs an operation whose operands fit.
+    /// Runs an operation whose operands fit: lengths need not be compared again.
     ///
     /// # Errors
     ///
     /// The device failed, or does not have this operation with these operands.
-    fn execute(&mut self, operation: &mut O) -> Result<(), Self::Error>;
+    fn execute(&mut self, operation: Fitting<'_, O>) -> Result<(), Self::Error>;
 
     /// Checks the operands of an operation and runs it.
     ///
@@ -78,18 +78,45 @@ pub trait Run<O: Operation<Self::Space>>: Device {
     }
 }
 
+/// An operation whose operands were found to fit: there is no other way to make one.
+#[derive(Debug)]
+pub struct Fitting<'o, O>(&'o mut O);
+
+impl<'o, O> Fitting<'o, O> {
+    /// Checks the operands of an operation, for a device that can do so much.
+    ///
+    /// # Errors
+    ///
+    /// The first operand that does not fit.
+    pub fn of<S: AddressSpace>(
+        operation: &'o mut O,
+        capabilities: Capabilities,
+    ) -> Result<Self, Misfit>
+    where
+        O: Operation<S>,
+    {
+        let mut check = Check { kind: O::KIND, capabilities, misfit: None };
+        operation.operands(&mut check);
+        match check.misfit {
+            Some(misfit) => Err(misfit),
+            None => Ok(Self(operation)),
+        }
+    }
+
+    /// Returns the operation.
+    pub fn into_inner(self) -> &'o mut O {
+        self.0
+    }
+}
+
 /// Checks the operands of an operation and runs it, and leaves them to the caller.
 pub(crate) fn checked<O, D>(device: &mut D, operation: &mut O) -> Result<(), D::Error>
 where
     O: Operation<D::Space>,
     D: Run<O> + ?Sized,
 {
-    let mut check = Check { kind: O::KIND, capabilities: device.capabilities(), misfit: None };
-    operation.operands(&mut check);
-    match check.misfit {
-        Some(misfit) => Err(D::Error::misfit(misfit)),
-        None => device.execute(operation),
-    }
+    let fitting = Fitting::of(operation, device.capabilities()).map_err(D::Error::misfit)?;
+    device.execute(fitting)
 }
 
 /// Why the operands of an operation do not fit.

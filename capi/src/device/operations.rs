@@ -11,7 +11,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Decide, Device, Epilogue, Matmul, Narrow, Plain, Product, Run};
+use adaloss_hal::{Branch, Decide, Device, Epilogue, Fitting, Matmul, Narrow, Plain, Product, Run};
 
 use super::{
     ADALOSS_DEVICE_BRANCHES, adaloss_device_branch, adaloss_epilogue, adaloss_product,
@@ -161,7 +161,7 @@ impl Decide for Foreign {
     }
 }
 
-impl<A, B, F> Run<Matmul<'_, ForeignSpace, A, B, F>> for Foreign
+impl<A, B, F> Run<Matmul<'_, '_, ForeignSpace, A, B, F>> for Foreign
 where
     A: Element + Plain,
     B: Element + Plain,
@@ -169,9 +169,9 @@ where
 {
     fn execute(
         &mut self,
-        operation: &mut Matmul<'_, ForeignSpace, A, B, F>,
+        operation: Fitting<'_, Matmul<'_, '_, ForeignSpace, A, B, F>>,
     ) -> Result<(), Refused> {
-        let Matmul { product, a, b, to, epilogue } = operation;
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (matmul, context) = (function(self.table.matmul)?, self.table.context);
         let epilogue = self.epilogue::<F>(epilogue.reborrow())?;
         let (a, b, to) = (a.address(), b.address(), to.address());
@@ -186,8 +186,8 @@ where
             b: self.format(B::ENCODING),
             reserved: 0,
         };
-        // SAFETY: as in `Narrow::apply`; the shape lives as long as the call, and the operands have its lengths: the
-        // suite, which alone multiplies on this device, calls `run`, which compares them.
+        // SAFETY: as in `Narrow::apply`; the shape lives as long as the call, and the operands, which fit, have its
+        // lengths.
         done(unsafe { matmul(context, &product, a, b, to, &epilogue) })
     }
 }

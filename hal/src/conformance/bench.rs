@@ -68,11 +68,11 @@ pub(super) struct Start {
 ///
 /// What calls one is compiled for each device and type of results, and not for each operation.
 pub(super) type Ending<'o, D, F> =
-    dyn Fn(&mut D, Mut<'_, D, F>, Epilogue<'_, <D as Device>::Space>) -> Done<D> + 'o;
+    dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epilogue<'w, <D as Device>::Space>) -> Done<D> + 'o;
 
 /// An operation that is made wrong before it is run.
-pub(super) type Spoilable<'o, D, F> =
-    dyn Fn(&mut D, Mut<'_, D, F>, Epilogue<'_, <D as Device>::Space>, &Spoil) -> Done<D> + 'o;
+pub(super) type Spoilable<'o, D, F> = dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epilogue<'w, <D as Device>::Space>, &Spoil) -> Done<D>
+    + 'o;
 
 /// Whether a device did something.
 type Done<D> = Result<(), <D as Device>::Error>;

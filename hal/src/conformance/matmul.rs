@@ -9,9 +9,7 @@ use super::{
     tensor::Tensor,
     values::{self, Kind},
 };
-use crate::{
-    AddressSpace, Epilogue, ErrorKind, HasMatmul, Matmul, Memory, Mut, Plain, Product, Ref,
-};
+use crate::{ErrorKind, HasMatmul, Matmul, Memory, Plain, Product};
 
 /// Rows, terms and columns: single elements, odd sizes, sizes beyond a tile, and nothing at all.
 const SHAPES: [[usize; 3]; 16] = [
@@ -110,29 +108,6 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Operands<D, A, B> {
     }
 }
 
-/// Multiplies operands whose names live for different times, as those in a closure do.
-fn multiply<A, B, F, D>(
-    device: &mut D,
-    product: Product,
-    (a, b): (Ref<'_, D, A>, Ref<'_, D, B>),
-    mut to: Mut<'_, D, F>,
-    mut epilogue: Epilogue<'_, D::Space>,
-) -> Result<(), D::Error>
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-    D: HasMatmul<A, B, F>,
-{
-    device.run(Matmul {
-        product,
-        a: D::Space::reborrow(a),
-        b: D::Space::reborrow(b),
-        to: D::Space::reborrow_mut(&mut to),
-        epilogue: epilogue.reborrow(),
-    })
-}
-
 /// Compares sums bit for bit: with results, outcome and histogram of the core.
 fn check_exact<A, B, F, D>(
     bench: &mut Bench<'_, D>,
@@ -154,7 +129,7 @@ where
         case,
         operands.stream,
         &mut to,
-        &|device, to, epilogue| multiply(device, product, (a, b), to, epilogue),
+        &|device, to, epilogue| device.run(Matmul { product, a, b, to, epilogue }),
         &|index| operands.sum(index),
     )
 }
@@ -179,7 +154,7 @@ where
         case,
         operands.stream,
         &mut to,
-        &|device, to, epilogue| multiply(device, product, (a, b), to, epilogue),
+        &|device, to, epilogue| device.run(Matmul { product, a, b, to, epilogue }),
         &|index| {
             Near::sum(
                 operands
@@ -212,15 +187,13 @@ where
             let product = turned(shape, transposed);
             let shapes = shapes.of(product);
             bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-                multiply(device, product, (a, b), to, epilogue)
+                device.run(Matmul { product, a, b, to, epilogue })
             })?;
         }
     }
     let case = Case::narrowing("matmul refused", 15, narrowing, scales);
     let product = operands.product;
-    bench.refuses_misfits(case, &mut to, &|device, mut to, mut epilogue, spoil| {
-        let (a, b) = (D::Space::reborrow(a), D::Space::reborrow(b));
-        let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
         device.run(spoil.of(Matmul { product, a, b, to, epilogue }))
     })
 }

@@ -10,7 +10,7 @@ use super::{
     widen,
 };
 use crate::{
-    HostSpace, Matmul, Plain, Product, Run,
+    Fitting, HostSpace, Matmul, Plain, Product, Run,
     portable::{PortableError, filled},
 };
 
@@ -20,7 +20,7 @@ const CHUNK_ROWS: usize = 64;
 /// Terms that are added before the next panel is read, so that panels stay in the cache.
 const DEPTH: usize = 512;
 
-impl<A, B, F> Run<Matmul<'_, HostSpace, A, B, F>> for Cpu
+impl<A, B, F> Run<Matmul<'_, '_, HostSpace, A, B, F>> for Cpu
 where
     A: Element + Plain,
     B: Element + Plain,
@@ -28,9 +28,9 @@ where
 {
     fn execute(
         &mut self,
-        operation: &mut Matmul<'_, HostSpace, A, B, F>,
+        operation: Fitting<'_, Matmul<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let Matmul { product, a, b, to, epilogue } = operation;
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (product, a, b) = (*product, *a, *b);
         let Product { rows, columns, .. } = product;
         let sink = Sink::<F>::open(epilogue.reborrow())?;

@@ -32,18 +32,18 @@ impl Mask {
 /// Drops elements, and multiplies the others by the gain; forward, or on the way back with the same noise.
 ///
 /// A dropped element is +0, whatever it was.
-pub struct Dropout<'a, S: AddressSpace, E: Plain> {
+pub struct Dropout<'r, 'w, S: AddressSpace, E: Plain> {
     /// Which elements are dropped.
     pub mask: Mask,
     /// What they are dropped from.
-    pub input: S::Ref<'a, E>,
+    pub input: S::Ref<'r, E>,
     /// What is left; as many elements.
-    pub to: S::Mut<'a, E>,
+    pub to: S::Mut<'w, E>,
     /// Where the results go.
-    pub epilogue: Epilogue<'a, S>,
+    pub epilogue: Epilogue<'w, S>,
 }
 
-impl<S: AddressSpace, E: Element + Plain> Operation<S> for Dropout<'_, S, E> {
+impl<S: AddressSpace, E: Element + Plain> Operation<S> for Dropout<'_, '_, S, E> {
     const KIND: OperationKind = OperationKind::Dropout;
 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
@@ -55,13 +55,13 @@ impl<S: AddressSpace, E: Element + Plain> Operation<S> for Dropout<'_, S, E> {
 
 /// A device that has [`Dropout`] of elements of type `E`.
 pub trait HasDropout<E: Element + Plain>:
-    for<'a> Run<Dropout<'a, <Self as Device>::Space, E>>
+    for<'r, 'w> Run<Dropout<'r, 'w, <Self as Device>::Space, E>>
 {
 }
 
 impl<E, D> HasDropout<E> for D
 where
     E: Element + Plain,
-    D: for<'a> Run<Dropout<'a, <D as Device>::Space, E>>,
+    D: for<'r, 'w> Run<Dropout<'r, 'w, <D as Device>::Space, E>>,
 {
 }

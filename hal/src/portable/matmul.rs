@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 
 use super::{Portable, PortableError, narrow::Sink};
-use crate::{HostSpace, Matmul, Plain, Product, Run};
+use crate::{Fitting, HostSpace, Matmul, Plain, Product, Run};
 
 /// Sums that are kept at a time, and terms that are widened at a time; the result does not depend on
 /// these.
@@ -11,7 +11,7 @@ const ROWS: usize = 32;
 const COLUMNS: usize = 32;
 const DEPTH: usize = 16;
 
-impl<A, B, F> Run<Matmul<'_, HostSpace, A, B, F>> for Portable
+impl<A, B, F> Run<Matmul<'_, '_, HostSpace, A, B, F>> for Portable
 where
     A: Element + Plain,
     B: Element + Plain,
@@ -19,9 +19,9 @@ where
 {
     fn execute(
         &mut self,
-        operation: &mut Matmul<'_, HostSpace, A, B, F>,
+        operation: Fitting<'_, Matmul<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let Matmul { product, a, b, to, epilogue } = operation;
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let Product { rows, columns, .. } = *product;
         let mut sink = Sink::<F>::open(epilogue.reborrow())?;
         for row in (0..rows).step_by(ROWS) {

@@ -3,7 +3,9 @@
 use adaloss_core::format::{Element, Encoding};
 
 use super::{Call, Hook, Leaves, Left, Results, Wrapped};
-use crate::{AddressSpace, Device, Epilogue, Mut, Operation, Plain, Run, Visitor, run::checked};
+use crate::{
+    AddressSpace, Device, Epilogue, Fitting, Mut, Operation, Plain, Run, Visitor, run::checked,
+};
 
 impl<O, D, H> Run<O> for Wrapped<D, H>
 where
@@ -11,18 +13,28 @@ where
     D: Run<O>,
     H: Hook<D>,
 {
-    fn execute(&mut self, operation: &mut O) -> Result<(), H::Error> {
-        let shape = operation.shape();
-        let mut results = Written(operation);
-        let call =
-            Call { operation: O::KIND, elements: Results::<D>::elements(&mut results), shape };
-        self.hook
-            .around(&mut self.device, call, results, |device, results| checked(device, results.0))
+    fn execute(&mut self, operation: Fitting<'_, O>) -> Result<(), H::Error> {
+        self.hooked_operation(operation.into_inner())
     }
 
     fn run(&mut self, mut operation: O) -> Result<(), H::Error> {
         // The device that is wrapped checks, inside of the hook, which hears of a refusal.
-        self.execute(&mut operation)
+        self.hooked_operation(&mut operation)
+    }
+}
+
+impl<D: Device, H: Hook<D>> Wrapped<D, H> {
+    /// Makes an operation with the hook around it.
+    fn hooked_operation<O>(&mut self, operation: &mut O) -> Result<(), H::Error>
+    where
+        O: Operation<D::Space>,
+        D: Run<O>,
+    {
+        let shape = operation.shape();
+        let mut results = Written(operation);
+        let call =
+            Call { operation: O::KIND, elements: Results::<D>::elements(&mut results), shape };
+        self.hooked(call, results, |device, results| checked(device, results.0))
     }
 }
 

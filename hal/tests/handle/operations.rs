@@ -7,7 +7,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Decide, Epilogue, Matmul, Narrow, Product, Run};
+use adaloss_hal::{Branch, Decide, Epilogue, Fitting, Matmul, Narrow, Product, Run};
 
 use crate::{
     ending::Ending,
@@ -218,12 +218,12 @@ impl Decide for Accelerator {
     }
 }
 
-impl Run<Matmul<'_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
+impl Run<Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
     fn execute(
         &mut self,
-        operation: &mut Matmul<'_, AcceleratorSpace, f16, f16, f16>,
+        operation: Fitting<'_, Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>>,
     ) -> Result<(), AcceleratorError> {
-        let Matmul { product, a, b, to, epilogue } = operation;
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let ending = Ending::queued(self, epilogue)?;
         let (product, sabotage) = (*product, self.sabotage);
         let (a, b, to) = (a.queued(), b.queued(), to.queued());

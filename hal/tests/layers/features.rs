@@ -2,7 +2,7 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Epilogue, HostSpace, Narrow, Plain, Run,
+    Epilogue, Fitting, HostSpace, Narrow, Plain, Run,
     network::{
         Accumulate, Axis, Dropout, Embed, Normalisation, Normalise, Normalised, NormalisedOn,
         Pointwise,
@@ -145,9 +145,12 @@ impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Mistaken {
     }
 }
 
-impl<E: Element + Plain> Run<Dropout<'_, HostSpace, E>> for Mistaken {
-    fn execute(&mut self, operation: &mut Dropout<'_, HostSpace, E>) -> Result<(), PortableError> {
-        let Dropout { mask, input, to, epilogue } = operation;
+impl<E: Element + Plain> Run<Dropout<'_, '_, HostSpace, E>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Dropout<'_, '_, HostSpace, E>>,
+    ) -> Result<(), PortableError> {
+        let Dropout { mask, input, to, epilogue } = operation.into_inner();
         let gain = if self.makes(Mistake::ForgetsGain) { 1.0 } else { mask.gain() };
         let block = if self.makes(Mistake::RepeatsNoise) { 256 } else { usize::MAX };
         let results = input.iter().enumerate().map(|(index, x)| {

@@ -13,7 +13,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Device, DeviceEpilogue, Epilogue, Memory, Mut, Narrow, Plain, Ref, network::Accumulate,
+    AddressSpace, Branch, Device, DeviceEpilogue, Epilogue, Memory, Mut, Narrow, Plain, Ref,
+    network::Accumulate,
 };
 use anyhow::{Result, anyhow};
 
@@ -185,7 +186,11 @@ impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
     pub fn activation<W: Element + Plain>(
         &mut self,
         shape: Shape,
-        operation: impl FnOnce(&mut D, Mut<'_, D, W>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
+        operation: impl for<'w> FnOnce(
+            &mut D,
+            Mut<'w, D, W>,
+            Epilogue<'w, D::Space>,
+        ) -> Result<(), D::Error>,
     ) -> Result<Activation<D, W>> {
         let mut to = Tensor::zeroed(self.device, shape)?;
         operation(self.device, to.view_mut(), self.ends.forward(self.narrowing))?;
@@ -213,11 +218,11 @@ pub struct Way<'a, 's, D: Memory> {
 pub type Describe<'a, D, G> = &'a dyn Fn(&mut D, &Tensor<D, G>) -> Result<Operands>;
 
 /// An operation from a gradient in `G` to results in `F`.
-pub type Narrowed<'a, D, G, F = G> = &'a dyn Fn(
+pub type Narrowed<'a, D, G, F = G> = &'a dyn for<'w> Fn(
     &mut D,
     Ref<'_, D, G>,
-    Mut<'_, D, F>,
-    Epilogue<'_, <D as Device>::Space>,
+    Mut<'w, D, F>,
+    Epilogue<'w, <D as Device>::Space>,
 ) -> Result<(), <D as Device>::Error>;
 
 impl<'a, 's, D> Way<'a, 's, D>
@@ -314,11 +319,11 @@ where
         name: &str,
         gradient: &Gradient<D, G>,
         shape: Shape,
-        operation: impl Fn(
+        operation: impl for<'w> Fn(
             &mut D,
             Ref<'_, D, G>,
-            Mut<'_, D, G>,
-            Epilogue<'_, D::Space>,
+            Mut<'w, D, G>,
+            Epilogue<'w, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<Gradient<D, G>>
     where
@@ -364,15 +369,15 @@ where
         let mut kept = None;
         let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
         let pass = |gradient: &Rc<Tensor<D, G>>, pass: &mut Pass<'_>| match (keep, &mut kept) {
-            (Some(keep), kept) if !pass.stores() => visit.keep(pass, |device, epilogue| {
+            (Some(keep), kept) if !pass.stores() => visit.keep(pass, |device, mut epilogue| {
                 let kept = kept.insert(Tensor::zeroed(device, shape)?);
-                keep(device, gradient.view(), kept.view_mut(), epilogue)
+                keep(device, gradient.view(), kept.view_mut(), epilogue.reborrow())
             }),
             (_, Some(kept)) => visit.pass(pass, |device, epilogue| {
                 Narrow::<G>::apply(device, kept.view(), to.view_mut(), epilogue)
             }),
-            _ => visit.pass(pass, |device, epilogue| {
-                operation(device, gradient.view(), to.view_mut(), epilogue)
+            _ => visit.pass(pass, |device, mut epilogue| {
+                operation(device, gradient.view(), to.view_mut(), epilogue.reborrow())
             }),
         };
         let narrowed = match describe {
@@ -428,11 +433,11 @@ where
         &mut self,
         gradient: Gradient<D, G>,
         shape: Shape,
-        operation: impl FnOnce(
+        operation: impl for<'w> FnOnce(
             &mut D,
             Ref<'_, D, G>,
-            Mut<'_, D, G>,
-            Epilogue<'_, D::Space>,
+            Mut<'w, D, G>,
+            Epilogue<'w, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<Gradient<D, G>> {
         carried(gradient, |value| {
@@ -449,11 +454,11 @@ where
         &mut self,
         parameter: &mut Parameter<D, W>,
         gradient: &Gradient<D, G>,
-        operation: impl FnOnce(
+        operation: impl for<'w> FnOnce(
             &mut D,
             Ref<'_, D, G>,
-            Mut<'_, D, f32>,
-            Epilogue<'_, D::Space>,
+            Mut<'w, D, f32>,
+            Epilogue<'w, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<()> {
         let sum = self.sum();
@@ -461,7 +466,8 @@ where
         let (value, scale) = gradient.as_ref().into_parts();
         device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
         let outcome = ends.counting(device, parameter.gradient.len(), |device, ends| {
-            summed(device, sum, &mut parameter.gradient, |device, to| {
+            summed(device, sum, &mut parameter.gradient, |device, mut to| {
+                let to = D::Space::reborrow_mut(&mut to);
                 operation(device, value.view(), to, ends.unscaling())
             })
         })?;

@@ -5,7 +5,7 @@ use adaloss_core::{
     policy::Fraction,
 };
 use adaloss_hal::{
-    AddressSpace, Plain,
+    Plain,
     network::{Dropout, Mask},
 };
 use anyhow::Result;
@@ -50,13 +50,8 @@ where
         let noise = Noise { seed: seed ^ self.stream.rotate_left(16), stream };
         let mask = Mask { share: self.share, noise };
         self.mask = Some(mask);
-        run.activation(input.shape(), |device, mut to, mut epilogue| {
-            device.run(Dropout {
-                mask,
-                input: input.view(),
-                to: D::Space::reborrow_mut(&mut to),
-                epilogue: epilogue.reborrow(),
-            })
+        run.activation(input.shape(), |device, to, epilogue| {
+            device.run(Dropout { mask, input: input.view(), to, epilogue })
         })
     }
 
@@ -70,14 +65,8 @@ where
         }
         let mask = kept(&mut self.mask)?;
         let shape = gradient.as_ref().into_parts().0.shape();
-        way.layer(&self.name, &gradient, shape, |device, gradient, mut to, mut epilogue| {
-            let input = D::Space::reborrow(gradient);
-            device.run(Dropout {
-                mask,
-                input,
-                to: D::Space::reborrow_mut(&mut to),
-                epilogue: epilogue.reborrow(),
-            })
+        way.layer(&self.name, &gradient, shape, |device, input, to, epilogue| {
+            device.run(Dropout { mask, input, to, epilogue })
         })
         .map(Some)
     }

@@ -4,10 +4,7 @@ use adaloss_core::{
     format::{Element, Format, Narrowing},
     policy::Operands,
 };
-use adaloss_hal::{
-    AddressSpace, Epilogue, HasMatmul, Matmul, Memory, Mut, Plain, Product, Ref,
-    network::Accumulate,
-};
+use adaloss_hal::{AddressSpace, HasMatmul, Matmul, Memory, Plain, Product, network::Accumulate};
 use anyhow::Result;
 
 use super::{
@@ -56,7 +53,7 @@ where
         let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
         let (weight, leaving) = (self.weight.narrow()?, shape.with_channels(self.outputs));
         let output = run.activation(leaving, |device, to, epilogue| {
-            multiply::<W, W, W, D>(device, product, input.view(), weight, to, epilogue)
+            device.run(Matmul::<_, W, W, W> { product, a: input.view(), b: weight, to, epilogue })
         })?;
         self.input = run.training.then_some(input);
         Ok(output)
@@ -115,7 +112,13 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         let mut logits = Tensor::zeroed(run.device, shape.with_channels(self.outputs))?;
         let epilogue = run.ends.forward(Narrowing::to(Format::BINARY32));
         let (weight, to) = (self.weight.narrow()?, logits.view_mut());
-        multiply::<W, W, f32, D>(run.device, product, input.view(), weight, to, epilogue)?;
+        run.device.run(Matmul::<_, W, W, f32> {
+            product,
+            a: input.view(),
+            b: weight,
+            to,
+            epilogue,
+        })?;
         run.device.accumulate(self.bias.master.view(), logits.view_mut())?;
         self.input = run.training.then_some(input);
         Ok(logits)
@@ -136,7 +139,13 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         let ones = ones::<W, D>(way.device, rows)?;
         let product = Product::new(self.outputs, rows, 1).transpose_a();
         way.weight_gradient(&mut self.bias, gradient, |device, gradient, to, epilogue| {
-            multiply::<G, W, f32, D>(device, product, gradient, ones.view(), to, epilogue)
+            device.run(Matmul::<_, G, W, f32> {
+                product,
+                a: D::Space::reborrow(gradient),
+                b: ones.view(),
+                to,
+                epilogue,
+            })
         })?;
         let sizes = [self.inputs, self.outputs];
         fill(way, &mut self.weight, sizes, gradient, &input)?;
@@ -164,7 +173,13 @@ where
 {
     let product = Product::new(outputs, input.shape().rows(), inputs).transpose_a();
     way.weight_gradient(weight, gradient, |device, gradient, to, epilogue| {
-        multiply::<G, W, f32, D>(device, product, gradient, input.view(), to, epilogue)
+        device.run(Matmul::<_, G, W, f32> {
+            product,
+            a: D::Space::reborrow(gradient),
+            b: input.view(),
+            to,
+            epilogue,
+        })
     })
 }
 
@@ -196,36 +211,20 @@ where
         shape,
         &describe,
         &|device, gradient, to, epilogue| {
-            multiply::<G, W, G, D>(device, product, gradient, narrow, to, epilogue)
+            let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(narrow));
+            device.run(Matmul::<_, G, W, G> { product, a, b, to, epilogue })
         },
         &|device, gradient, to, epilogue| {
-            multiply::<G, W, f32, D>(device, product, gradient, narrow, to, epilogue)
+            let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(narrow));
+            device.run(Matmul::<_, G, W, f32> {
+                product,
+                a: D::Space::reborrow(a),
+                b,
+                to,
+                epilogue,
+            })
         },
     )
-}
-
-/// Multiplies operands whose names live for different times, as those in a closure do.
-fn multiply<A, B, F, D>(
-    device: &mut D,
-    product: Product,
-    a: Ref<'_, D, A>,
-    b: Ref<'_, D, B>,
-    mut to: Mut<'_, D, F>,
-    mut epilogue: Epilogue<'_, D::Space>,
-) -> Result<(), D::Error>
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-    D: HasMatmul<A, B, F>,
-{
-    device.run(Matmul {
-        product,
-        a: D::Space::reborrow(a),
-        b: D::Space::reborrow(b),
-        to: D::Space::reborrow_mut(&mut to),
-        epilogue: epilogue.reborrow(),
-    })
 }
 
 /// Returns a column of ones.

@@ -10,8 +10,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Capabilities, Decide, Epilogue, HostHeap, HostMemory, HostSpace, Matmul, Narrow, Plain,
-    Product, Run, portable::PortableError,
+    Branch, Capabilities, Decide, Epilogue, Fitting, HostHeap, HostMemory, HostSpace, Matmul,
+    Narrow, Plain, Product, Run, portable::PortableError,
 };
 use adaloss_kernels::{
     apply::apply,
@@ -50,12 +50,12 @@ impl Simulated {
     }
 }
 
-impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, HostSpace, E, E, F>> for Simulated {
+impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, F>> for Simulated {
     fn execute(
         &mut self,
-        operation: &mut Matmul<'_, HostSpace, E, E, F>,
+        operation: Fitting<'_, Matmul<'_, '_, HostSpace, E, E, F>>,
     ) -> Result<(), PortableError> {
-        let Matmul { product, a, b, to, epilogue } = operation;
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (epilogue, to) = (checked::<F>(epilogue.reborrow())?, Out::of(to));
         let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
         let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };

@@ -7,7 +7,7 @@ use adaloss_core::{
 
 use super::pointwise::LENGTHS;
 use crate::{
-    AddressSpace, Memory, Plain,
+    Memory, Plain,
     conformance::{Case, Failure, bench::Bench, tensor::Tensor, values},
     network::{Dropout, HasDropout, Mask},
 };
@@ -54,14 +54,7 @@ where
         case,
         turn,
         &mut to,
-        &|device, mut to, mut epilogue| {
-            device.run(Dropout {
-                mask,
-                input: D::Space::reborrow(input),
-                to: D::Space::reborrow_mut(&mut to),
-                epilogue: epilogue.reborrow(),
-            })
-        },
+        &|device, to, epilogue| device.run(Dropout { mask, input, to, epilogue }),
         &|index| {
             let is_dropped = mask.noise.word(index as u32) < mask.share.bits();
             if is_dropped { 0.0 } else { value(index).widen() * gain }
@@ -81,8 +74,7 @@ where
     let input = Tensor::<D, E>::filled(case, bench.device, 33, |_| E::from_bits(0))?;
     let input = input.view(case)?;
     let mut to = Tensor::filled(case, bench.device, 33, |_| E::from_bits(0))?;
-    bench.refuses_misfits(case, &mut to, &|device, mut to, mut epilogue, spoil| {
-        let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
-        device.run(spoil.of(Dropout { mask, input: D::Space::reborrow(input), to, epilogue }))
+    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
+        device.run(spoil.of(Dropout { mask, input, to, epilogue }))
     })
 }

@@ -4,14 +4,17 @@ use adaloss_core::format::Element;
 
 use super::{CHUNK, Cpu, Scratch, Sink, vectors};
 use crate::{
-    HostSpace, Plain, Run,
+    Fitting, HostSpace, Plain, Run,
     network::{Dropout, Mask},
     portable::PortableError,
 };
 
-impl<E: Element + Plain> Run<Dropout<'_, HostSpace, E>> for Cpu {
-    fn execute(&mut self, operation: &mut Dropout<'_, HostSpace, E>) -> Result<(), PortableError> {
-        let Dropout { mask, input, to, epilogue } = operation;
+impl<E: Element + Plain> Run<Dropout<'_, '_, HostSpace, E>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Dropout<'_, '_, HostSpace, E>>,
+    ) -> Result<(), PortableError> {
+        let Dropout { mask, input, to, epilogue } = operation.into_inner();
         let (mask, input) = (*mask, *input);
         let sink = Sink::<E>::open(epilogue.reborrow())?;
         self.each_chunk(to, CHUNK, |nth, to| {

@@ -3,14 +3,17 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    HostSpace, Plain, Run,
+    Fitting, HostSpace, Plain, Run,
     network::Dropout,
     portable::{Portable, PortableError, narrow::Sink},
 };
 
-impl<E: Element + Plain> Run<Dropout<'_, HostSpace, E>> for Portable {
-    fn execute(&mut self, operation: &mut Dropout<'_, HostSpace, E>) -> Result<(), PortableError> {
-        let Dropout { mask, input, to, epilogue } = operation;
+impl<E: Element + Plain> Run<Dropout<'_, '_, HostSpace, E>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Dropout<'_, '_, HostSpace, E>>,
+    ) -> Result<(), PortableError> {
+        let Dropout { mask, input, to, epilogue } = operation.into_inner();
         let gain = mask.gain();
         Sink::open(epilogue.reborrow())?.each(0, to, |index| {
             if mask.drops(index as u64) { 0.0 } else { gain * input[index].widen() }
