@@ -437,7 +437,7 @@ fn the_first_table_stands_first() {
     let out = folder.path().join("report");
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
-    command.args([
+    let comparison = [
         "compare",
         "--tasks=digits-mlp@1:binary16+e5m2",
         "--methods=none,f32",
@@ -445,7 +445,8 @@ fn the_first_table_stands_first() {
         "--jobs=1",
         "--out",
         text(&out),
-    ]);
+    ];
+    command.args(comparison);
     let mut child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
     drop(command);
     let mut said = String::new();
@@ -481,6 +482,11 @@ fn the_first_table_stands_first() {
     for (line, start) in found.iter().zip(expected) {
         assert!(line.starts_with(start), "{line} instead of {start} in\n{said}");
     }
+    // Both tables are complete at once now.
+    let is_progress = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+    let printed: Vec<&str> = said.lines().filter(|line| !is_progress(line)).collect();
+    let again = String::from_utf8(run(&comparison).stdout).unwrap();
+    assert_eq!(printed, again.lines().collect::<Vec<_>>());
 }
 
 /// Waits until a file is there, or a minute is over.

@@ -41,7 +41,7 @@ const MOST_SEEDS: u64 = 1000;
 #[derive(Args, Debug)]
 pub(crate) struct CompareArgs {
     /// The gallery: every place that makes it hard for one way to choose scales or another, with runs of some twenty
-    /// seconds of one core at most and ten seeds; half an hour of two cores.
+    /// seconds of one core at most and ten seeds; twenty minutes of two cores.
     #[arg(long, conflicts_with_all = ["full", "tasks"])]
     gallery: bool,
     /// Everything: the gallery, and all ordinary tasks in all formats by more methods; hours.
@@ -192,17 +192,16 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     let tasks = describe(&comparisons, &datasets)?;
     let mut said = 0;
     let Done { runs, before } = run_all(&plan.runs, &how, |runs| {
-        let mut text = None::<String>;
+        let mut tables = Vec::new();
         while let Some(table) = plan.tables.get(said)
             && table.runs.iter().all(|&run| runs[run].is_some())
         {
             let runs = table.runs.iter().filter_map(|&run| runs[run].clone()).collect();
             let results = Results { tasks: tasks.clone(), runs, ..Results::default() };
-            let table = report::print_place(&results, table.task, &table.format.to_string());
-            *text.get_or_insert_default() += &table;
+            tables.push(report::print_place(&results, table.task, &table.format.to_string()));
             said += 1;
         }
-        text
+        (!tables.is_empty()).then(|| tables.join("\n"))
     })?;
     let seconds = start.elapsed().as_secs_f64();
     let results = Results { seconds, tasks, runs, done_before: before, ..this_machine(args.jobs) };

@@ -22,9 +22,10 @@ pub(super) const PAGE_ONLY: usize = 2;
 
 /// What the columns of numbers are that their names do not say.
 pub(super) const COLUMNS: &str = "error: the relative L2 error of a weight's gradient, against the same way back in f32 from \
-    the same activations, the median over weights and probed steps, and that of the worst weight. lost: the share of the gradients' mass that underflowed or \
-    was clipped, or all of it where a step was skipped, the mean over steps. extra: passes beyond one a visit, per 1000 \
-    visits.";
+    the same activations, the median over weights and the few steps that are probed, and that of the worst weight. lost: the share of the \
+    gradients' mass that underflowed or was clipped, or all of it where a step was skipped, the mean over the steps that are \
+    looked at; an upper bound. extra: passes beyond one a visit, per 1000 visits, those for certificates among them. skipped, \
+    replayed: steps and visits, those of all seeds.";
 
 /// Returns the columns of the table of a place.
 pub(super) fn columns(comparison: &Comparison<'_>) -> Vec<String> {
