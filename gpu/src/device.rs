@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, ops::Range, slice, sync::Arc};
 
-use adaloss_core::{format::Encoding, policy::Config};
+use adaloss_core::{format::Element, policy::Config};
 use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
@@ -268,9 +268,18 @@ impl Cuda {
     }
 }
 
-/// Returns the entry point for an encoding.
-pub(crate) fn of(kernels: &PerEncoding, encoding: Encoding) -> &Kernel {
-    &kernels[encoding as usize]
+/// Returns the entry point for elements of type `F`.
+///
+/// A kernel takes the elements to be as large as their encoding says.  Anybody can give a type an encoding, and so a type of another
+/// size does not compile here.
+pub(crate) fn of<F: Element>(kernels: &PerEncoding) -> &Kernel {
+    const {
+        assert!(
+            8 * size_of::<F>() == F::ENCODING.bits() as usize,
+            "an element of its encoding's size"
+        );
+    }
+    &kernels[F::ENCODING as usize]
 }
 
 /// Allocates zeros.

@@ -1,7 +1,7 @@
 //! Products of matrices on tensor cores.
 
 use adaloss_core::format::{Encoding, bf16, f16};
-use adaloss_hal::{Device, Fitting, Matmul, Plain, Product, Run};
+use adaloss_hal::{Fitting, Matmul, Plain, Product, Run};
 use adaloss_kernels::{block::Factor, matmul};
 use cudarc::driver::PushKernelArg;
 
@@ -60,7 +60,7 @@ impl Cuda {
         &mut self,
         mut operation: Matmul<'_, '_, GpuSpace, E, E, f32>,
     ) -> Result<(), GpuError> {
-        let fitting = Fitting::of(&mut operation, self.capabilities()).map_err(GpuError::Misfit)?;
+        let fitting = Fitting::of(&mut operation, self).map_err(GpuError::Misfit)?;
         self.unscaled(fitting, true)
     }
 

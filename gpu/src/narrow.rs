@@ -55,7 +55,7 @@ impl Cuda {
     ) -> Result<(), GpuError> {
         let (first, count) = (from.address(), from.count());
         GpuError::length("the widened tensor", count, to.shared().count())?;
-        let (kernel, to) = (of(&self.kernels.widen, F::ENCODING), to.shared().address());
+        let (kernel, to) = (of::<F>(&self.kernels.widen), to.shared().address());
         // SAFETY: the parameters are the entry point's; both tensors are borrowed, and have their lengths.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
@@ -82,7 +82,7 @@ impl Cuda {
         let (first, count) = (from.address(), from.count());
         GpuError::length("the narrowed tensor", count, to.shared().count())?;
         same_encoding::<F>(narrowing)?;
-        let (kernel, to) = (of(&self.kernels.narrow, F::ENCODING), to.shared().address());
+        let (kernel, to) = (of::<F>(&self.kernels.narrow), to.shared().address());
         let (narrowing, noise) = (Parameter(narrowing), Parameter(noise));
         // SAFETY: as above.
         unsafe {
@@ -101,7 +101,7 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
     ) -> Result<(), GpuError> {
         let (first, count) = (values.address(), values.count());
         let to = to.shared().one("statistics")?;
-        let kernel = of(&self.kernels.statistics, F::ENCODING);
+        let kernel = of::<F>(&self.kernels.statistics);
         // SAFETY: the parameters are the entry point's; both are named by whoever called.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
@@ -119,7 +119,7 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
         let (first, count) = (values.address(), values.count());
         GpuError::length("the narrowed tensor", count, to.shared().count())?;
         let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
-        let kernel = of(&self.kernels.apply, F::ENCODING);
+        let kernel = of::<F>(&self.kernels.apply);
         // SAFETY: as above, and what the epilogue names is borrowed by it.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
@@ -146,7 +146,7 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
         let named = named.collect::<Result<Vec<_>, GpuError>>()?;
         let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
         let table = self.bring(&named)?;
-        let kernel = of(&self.kernels.propagate, F::ENCODING);
+        let kernel = of::<F>(&self.kernels.propagate);
         // SAFETY: as above; the branches have their lengths.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
@@ -172,7 +172,7 @@ impl<F: Element + Plain> Narrow<F> for Cuda {
             met: met.shared().one("what unscaling met")? as *mut Unscaled,
         };
         let (gradient, how, bad) = (Parameter(gradient), Into::Place as u32, 0_u64);
-        let kernel = of(&self.kernels.unscale, F::ENCODING);
+        let kernel = of::<F>(&self.kernels.unscale);
         // SAFETY: as above.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {

@@ -201,7 +201,7 @@ impl Cuda {
         }
         let bad = bad.shared().one("the number of elements that are not finite")?;
         let (rows, row_count, parts, part_count) = table.0.named();
-        let (how, kernel) = (into as u32, of(&self.kernels.unscale_all, F::ENCODING));
+        let (how, kernel) = (into as u32, of::<F>(&self.kernels.unscale_all));
         // SAFETY: the parameters are the entry point's; what the rows name was named by the caller.
         unsafe {
             self.launch(kernel, self.shape_of_parts(kernel, part_count), |launch| {
@@ -267,7 +267,7 @@ impl Cuda {
         let bad = bad.one("the number of elements that are not finite")?;
         let steps = steps.shared().one("the number of steps")?;
         let (rows, row_count, parts, part_count) = table.0.named();
-        let (sgd, kernel) = (Parameter(sgd), of(&self.kernels.sgd, F::ENCODING));
+        let (sgd, kernel) = (Parameter(sgd), of::<F>(&self.kernels.sgd));
         // SAFETY: as above.
         unsafe {
             self.launch(kernel, self.shape_of_parts(kernel, part_count), |launch| {

@@ -216,13 +216,15 @@ pub struct Matmul<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
     pub epilogue: Epilogue<'w, S>,
 }
 
-impl<S, A, B, F> Operation<S> for Matmul<'_, '_, S, A, B, F>
+impl<S, A, B, F> Operation for Matmul<'_, '_, S, A, B, F>
 where
     S: AddressSpace,
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
 {
+    type Space = S;
+
     const KIND: OperationKind = OperationKind::Matmul;
 
     fn shape(&self) -> Option<Shape> {

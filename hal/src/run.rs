@@ -13,7 +13,10 @@ use crate::{
 ///
 /// [`operands`](Self::operands) is the one place that says what it takes.  The check in front of every device, the errors
 /// and their text, the devices that wrap others, and what the conformance suite expects to be refused follow from it.
-pub trait Operation<S: AddressSpace> {
+pub trait Operation {
+    /// The memory that its operands are in.
+    type Space: AddressSpace;
+
     /// Which operation it is.
     const KIND: OperationKind;
 
@@ -24,7 +27,7 @@ pub trait Operation<S: AddressSpace> {
 
     /// Shows each operand to a visitor, with the elements that the operation needs of it; `usize::MAX` elements,
     /// which no tensor has, where there is no operation of that shape.
-    fn operands(&mut self, visitor: &mut impl Visitor<S>);
+    fn operands(&mut self, visitor: &mut impl Visitor<Self::Space>);
 }
 
 /// What looks at the operands of an operation, one after the other; a method that is left out looks at none.
@@ -60,7 +63,7 @@ pub trait Visitor<S: AddressSpace>: Sized {
 /// A device that has the operation `O`.
 ///
 /// Programs call [`run`](Self::run); a device implements [`execute`](Self::execute).
-pub trait Run<O: Operation<Self::Space>>: Device {
+pub trait Run<O: Operation<Space = Self::Space>>: Device {
     /// Runs an operation whose operands fit: lengths need not be compared again.
     ///
     /// # Errors
@@ -68,33 +71,62 @@ pub trait Run<O: Operation<Self::Space>>: Device {
     /// The device failed, or does not have this operation with these operands.
     fn execute(&mut self, operation: Fitting<'_, O>) -> Result<(), Self::Error>;
 
+    /// Checks the operands of an operation and runs it, and leaves them to the caller.
+    ///
+    /// A device that wraps another hands the operation to this one's, which checks it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    fn submit(&mut self, operation: &mut O) -> Result<(), Self::Error> {
+        let fitting = Fitting::of(operation, self).map_err(Self::Error::misfit)?;
+        self.execute(fitting)
+    }
+
     /// Checks the operands of an operation and runs it.
     ///
     /// # Errors
     ///
     /// A [`Misfit`], before anything was written; or what the device returned.
     fn run(&mut self, mut operation: O) -> Result<(), Self::Error> {
-        checked(self, &mut operation)
+        self.submit(&mut operation)
     }
 }
 
 /// An operation whose operands were found to fit: there is no other way to make one.
 #[derive(Debug)]
+#[must_use = "an operation that fits has not been run yet"]
 pub struct Fitting<'o, O>(&'o mut O);
 
 impl<'o, O> Fitting<'o, O> {
-    /// Checks the operands of an operation, for a device that can do so much.
+    /// Checks the operands of an operation, for a device.
+    ///
+    /// That they fit says how long they are.  What the device can do is checked as well, but another device may be able to do
+    /// less, and `execute` can be called with what was checked for another.
     ///
     /// # Errors
     ///
     /// The first operand that does not fit.
-    pub fn of<S: AddressSpace>(
-        operation: &'o mut O,
-        capabilities: Capabilities,
-    ) -> Result<Self, Misfit>
+    ///
+    /// # Examples
+    ///
+    /// Nobody but the author of an operation says what fits it:
+    ///
+    /// ```compile_fail,E0119
+    /// use adaloss_core::format::f16;
+    /// use adaloss_hal::{HostSpace, Matmul, Operation, OperationKind, Visitor};
+    /// impl Operation for Matmul<'_, '_, HostSpace, f16, f16, f32> {
+    ///     type Space = HostSpace;
+    ///     const KIND: OperationKind = OperationKind::Matmul;
+    ///     fn operands(&mut self, _: &mut impl Visitor<HostSpace>) {}
+    /// }
+    /// ```
+    pub fn of<D>(operation: &'o mut O, device: &D) -> Result<Self, Misfit>
     where
-        O: Operation<S>,
+        O: Operation<Space = D::Space>,
+        D: Device + ?Sized,
     {
+        let capabilities = device.capabilities();
         let mut check = Check { kind: O::KIND, capabilities, misfit: None };
         operation.operands(&mut check);
         match check.misfit {
@@ -107,16 +139,6 @@ impl<'o, O> Fitting<'o, O> {
     pub fn into_inner(self) -> &'o mut O {
         self.0
     }
-}
-
-/// Checks the operands of an operation and runs it, and leaves them to the caller.
-pub(crate) fn checked<O, D>(device: &mut D, operation: &mut O) -> Result<(), D::Error>
-where
-    O: Operation<D::Space>,
-    D: Run<O> + ?Sized,
-{
-    let fitting = Fitting::of(operation, device.capabilities()).map_err(D::Error::misfit)?;
-    device.execute(fitting)
 }
 
 /// Why the operands of an operation do not fit.

@@ -108,3 +108,22 @@ fn an_impossible_shape_is_said_to_be_one() {
     let text = error.expect_err("no tensor has so many elements").to_string();
     assert_eq!(text, "matmul: there is no such operation of that shape");
 }
+
+/// A product without elements ends, however many rows it has none of.
+#[test]
+fn an_empty_product_of_any_height_ends() {
+    let cell = [Cell::new()];
+    let mut outcome = [Outcome::EMPTY];
+    let epilogue = Epilogue {
+        from: &cell[..],
+        to: &cell[..],
+        narrowing: Narrowing::to(Format::BINARY16),
+        noise: Noise::default(),
+        stores: true,
+        outcome: &mut outcome[..],
+        histogram: None,
+    };
+    let (a, b, to): (&[f16], &[f16], &mut [f16]) = (&[], &[], &mut []);
+    let product = Product::new(usize::MAX - 1, 0, 0);
+    assert_eq!(Portable.run(Matmul { product, a, b, to, epilogue }), Ok(()));
+}

@@ -11,8 +11,8 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Decide, Device, Epilogue, Error, ErrorKind, HostSpace, Matmul, Memory, OperationKind, Plain,
-    Product, Run,
+    Decide, Device, Epilogue, Error, ErrorKind, HostSpace, Matmul, Memory, Misfit, MisfitCause,
+    OperationKind, Plain, Product, Run,
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
@@ -288,6 +288,24 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
         ]
     );
     Ok(())
+}
+
+/// Every record around a device hears of an operation that was refused, an inner one too.
+#[test]
+fn a_record_in_a_record_hears_of_refusals() {
+    let mut device = Record::counting(Record::counting(Portable));
+    let (cell, mut outcome) = ([Cell::at(Scale::ONE)], [Outcome::EMPTY]);
+    let epilogue = ending(&cell, &mut outcome, Format::BINARY16);
+    let (a, b, to) = (&[f16::ONE][..], &[f16::ONE][..], &mut [f16::ZERO; 2][..]);
+    let error = device.run(Matmul { product: Product::new(1, 1, 1), a, b, to, epilogue });
+    let misfit = Misfit {
+        operation: OperationKind::Matmul,
+        cause: MisfitCause::Length { operand: "the result", expected: 1, found: 2 },
+    };
+    assert_eq!(error, Err(PortableError::Misfit(misfit)));
+    for counts in [device.counts(), device.device().counts()] {
+        assert_eq!(counts.of(OperationKind::Matmul), 1);
+    }
 }
 
 /// Returns the epilogue of an operation whose results are stored as they are.

@@ -26,7 +26,7 @@ impl Spoil {
     }
 
     /// Returns the operation made wrong.
-    pub(super) fn of<S: AddressSpace, O: Operation<S>>(&self, mut operation: O) -> O {
+    pub(super) fn of<O: Operation>(&self, mut operation: O) -> O {
         self.ways.set(0);
         operation.operands(&mut &*self);
         operation

@@ -43,12 +43,15 @@ pub struct Dropout<'r, 'w, S: AddressSpace, E: Plain> {
     pub epilogue: Epilogue<'w, S>,
 }
 
-impl<S: AddressSpace, E: Element + Plain> Operation<S> for Dropout<'_, '_, S, E> {
+impl<S: AddressSpace, E: Element + Plain> Operation for Dropout<'_, '_, S, E> {
+    type Space = S;
+
     const KIND: OperationKind = OperationKind::Dropout;
 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
-        visitor.input("the input", S::len(self.input), &mut self.input);
-        visitor.output("the result", S::len(self.input), &mut self.to);
+        let elements = S::len(self.input);
+        visitor.input("the input", elements, &mut self.input);
+        visitor.output("the result", elements, &mut self.to);
         visitor.epilogue::<E>(&mut self.epilogue);
     }
 }

@@ -24,6 +24,10 @@ where
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let Product { rows, columns, .. } = *product;
         let mut sink = Sink::<F>::open(epilogue.reborrow())?;
+        // Without columns there may be more rows than can be walked.
+        if to.is_empty() {
+            return Ok(());
+        }
         for row in (0..rows).step_by(ROWS) {
             for column in (0..columns).step_by(COLUMNS) {
                 let sums = tile(*product, a, b, row, column);

@@ -3,45 +3,32 @@
 use adaloss_core::format::{Element, Encoding};
 
 use super::{Call, Hook, Leaves, Left, Results, Wrapped};
-use crate::{
-    AddressSpace, Device, Epilogue, Fitting, Mut, Operation, Plain, Run, Visitor, run::checked,
-};
+use crate::{AddressSpace, Device, Epilogue, Fitting, Mut, Operation, Plain, Run, Visitor};
 
 impl<O, D, H> Run<O> for Wrapped<D, H>
 where
-    O: Operation<D::Space>,
+    O: Operation<Space = D::Space>,
     D: Run<O>,
     H: Hook<D>,
 {
     fn execute(&mut self, operation: Fitting<'_, O>) -> Result<(), H::Error> {
-        self.hooked_operation(operation.into_inner())
+        self.submit(operation.into_inner())
     }
 
-    fn run(&mut self, mut operation: O) -> Result<(), H::Error> {
-        // The device that is wrapped checks, inside of the hook, which hears of a refusal.
-        self.hooked_operation(&mut operation)
-    }
-}
-
-impl<D: Device, H: Hook<D>> Wrapped<D, H> {
-    /// Makes an operation with the hook around it.
-    fn hooked_operation<O>(&mut self, operation: &mut O) -> Result<(), H::Error>
-    where
-        O: Operation<D::Space>,
-        D: Run<O>,
-    {
+    fn submit(&mut self, operation: &mut O) -> Result<(), H::Error> {
         let shape = operation.shape();
         let mut results = Written(operation);
         let call =
             Call { operation: O::KIND, elements: Results::<D>::elements(&mut results), shape };
-        self.hooked(call, results, |device, results| checked(device, results.0))
+        // The device that is wrapped checks, inside of the hook, which hears of a refusal.
+        self.hooked(call, results, |device, results| device.submit(results.0))
     }
 }
 
 /// What an operation writes.
 struct Written<'o, O>(&'o mut O);
 
-impl<D: Device, O: Operation<D::Space>> Results<D> for Written<'_, O> {
+impl<D: Device, O: Operation<Space = D::Space>> Results<D> for Written<'_, O> {
     fn elements(&mut self) -> usize {
         let mut count = Count(0);
         self.0.operands(&mut count);
@@ -163,19 +150,28 @@ impl<D: Device> ReadLeft<'_, '_, D> {
         (self.show)(left);
         self.shown = true;
     }
+
+    /// Keeps the first error.
+    fn fails(&mut self, error: D::Error) {
+        if self.done.is_ok() {
+            self.done = Err(error);
+        }
+    }
 }
 
 impl<D: Device> Visitor<D::Space> for ReadLeft<'_, '_, D> {
     fn left<C: Leaves>(&mut self, _: &'static str, operand: &mut Mut<'_, D, C>) {
         let mut left = [C::zeroed()];
-        self.done = self.device.read(D::Space::shared(operand), &mut left);
-        if self.done.is_ok() {
-            self.shows(left[0].as_left());
+        match self.device.read(D::Space::shared(operand), &mut left) {
+            Ok(()) => self.shows(left[0].as_left()),
+            Err(error) => self.fails(error),
         }
     }
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, D::Space>) {
-        self.done = epilogue.left(self.device, self.show);
-        self.shown = true;
+        match epilogue.left(self.device, self.show) {
+            Ok(()) => self.shown = true,
+            Err(error) => self.fails(error),
+        }
     }
 }

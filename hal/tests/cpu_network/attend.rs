@@ -31,9 +31,10 @@ where
         forward.extend(back);
         Ok(forward)
     }
-    for (batch, tokens, heads, width) in
-        [(2, 33, 3, 20), (8, 70, 2, 64), (3, 1, 1, 5), (2, 6, 2, 100), (0, 3, 1, 1), (1, 3, 2, 0)]
-    {
+    // What is empty may have any number of tokens.
+    let empty = [(0, 3, 1, 1), (1, 3, 2, 0), (0, usize::MAX / 2, 1, 1), (1, usize::MAX / 4, 1, 0)];
+    let shapes = [(2, 33, 3, 20), (8, 70, 2, 64), (3, 1, 1, 5), (2, 6, 2, 100)];
+    for (batch, tokens, heads, width) in shapes.into_iter().chain(empty) {
         let shape = Attention { batch, tokens, heads, width };
         let [of_input, of_output] = shape.lengths();
         let mut input = random::<W>(17, of_input);

@@ -60,7 +60,7 @@ impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, 
         let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
         let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
         let transposed = [transpose_a, transpose_b];
-        // SAFETY: everything named is borrowed, and has its length: these tests call `run`, which compares them.
+        // SAFETY: everything named is borrowed, and has its length: the operation fits.
         self.multiplies().launch(|block| unsafe {
             matmul(block, &named, transposed, to, &epilogue);
         });

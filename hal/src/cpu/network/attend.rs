@@ -80,12 +80,13 @@ impl Heads {
         sink: &Sink<'_, F>,
         work: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<(), PortableError> {
-        let Attention { tokens, heads, width, .. } = self.shape;
-        let (of_token, of_head) = (self.parts * heads * width, self.parts * tokens * width);
-        let of_sequence = heads * of_head;
+        // The extents of what is empty need not be those of any tensor.
         if to.is_empty() {
             return Ok(());
         }
+        let Attention { tokens, heads, width, .. } = self.shape;
+        let (of_token, of_head) = (self.parts * heads * width, self.parts * tokens * width);
+        let of_sequence = heads * of_head;
         let sequences = Self::KEPT.div_ceil(of_sequence);
         let mut results = filled(to.len().min(sequences * of_sequence), 0.0)?;
         let size = CHUNK.div_ceil(of_token) * of_token;
