@@ -22,6 +22,8 @@ pub enum Method {
     Fixed(i32),
     /// Dynamic loss scaling with PyTorch's defaults, but for the steps between two growths.
     Backoff(u32),
+    /// The same in 8 bits, skipping a step in which something overflowed, as PyTorch does, instead of saturating.
+    BackoffSkipping,
     /// A scaler for each loss, as [`Backoff`](Self::Backoff), and a way back for each: where there is one loss, the
     /// same as that.
     BackoffPerLoss(u32),
@@ -81,7 +83,8 @@ impl Method {
 
     /// Tells whether the method is one for gradients in a format.
     pub fn is_for(self, format: FormatName) -> bool {
-        self.blocks(format.0).is_ok()
+        let has_8_bits = format.0.encoding.bits() == 8;
+        self.blocks(format.0).is_ok() && (has_8_bits || self != Self::BackoffSkipping)
     }
 
     /// Returns what gradients in a format are held in: f32 where blocks of it are simulated.
@@ -102,7 +105,7 @@ impl Method {
         let config = Config::for_format(format).with_period(period)?;
         // Methods that were never meant to replay skip the step instead, and saturate in 8 bits.
         let mut plain = config.with_recovery(Recovery::Skip);
-        if format.encoding.bits() == 8 {
+        if format.encoding.bits() == 8 && self != Self::BackoffSkipping {
             plain = plain.with_overflow(Overflow::Saturate);
         }
         Ok(match self {
@@ -111,6 +114,9 @@ impl Method {
             // It gives up on no run, as PyTorch's does not.
             Self::Backoff(interval) | Self::BackoffPerLoss(interval) => plain
                 .with_policy(Policy::Backoff(Backoff { interval, ..Backoff::GRAD_SCALER }))?
+                .with_max_skips(u32::MAX)?,
+            Self::BackoffSkipping => plain
+                .with_policy(Policy::Backoff(Backoff::GRAD_SCALER))?
                 .with_max_skips(u32::MAX)?,
             Self::Amax { window, margin } => {
                 config.with_policy(Policy::Amax(Amax { window, margin }))?
@@ -130,6 +136,7 @@ impl fmt::Display for Method {
             Self::Fixed(log2) => f.pad(&format!("fixed:{log2}")),
             Self::BACKOFF => f.pad("backoff"),
             Self::Backoff(interval) => f.pad(&format!("backoff:{interval}")),
+            Self::BackoffSkipping => f.pad("backoff-skip"),
             Self::BACKOFF_PER_LOSS => f.pad("backoff-per-loss"),
             Self::BackoffPerLoss(interval) => f.pad(&format!("backoff-per-loss:{interval}")),
             Self::Mx => f.pad("mx"),
@@ -150,6 +157,7 @@ impl FromStr for Method {
             "f32" => Self::F32,
             "none" => Self::None,
             "backoff" => Self::BACKOFF,
+            "backoff-skip" => Self::BackoffSkipping,
             "backoff-per-loss" => Self::BACKOFF_PER_LOSS,
             "mx" => Self::Mx,
             "amax" => Self::AMAX,
@@ -175,7 +183,7 @@ impl FromStr for Method {
                     },
                     _ => bail!(
                         "unknown method \"{name}\": one of f32, none, fixed:K, backoff, \
-                         backoff:INTERVAL, backoff-per-loss, backoff-per-loss:INTERVAL, mx, amax, \
+                         backoff:INTERVAL, backoff-skip, backoff-per-loss, backoff-per-loss:INTERVAL, mx, amax, \
                          amax:WINDOW:MARGIN, normal, range, measured"
                     ),
                 };
@@ -241,6 +249,7 @@ mod tests {
         let others = [Method::F32, Method::None, Method::BACKOFF, Method::AMAX, Method::Normal];
         let given = [
             Method::Backoff(10),
+            Method::BackoffSkipping,
             Method::BACKOFF_PER_LOSS,
             Method::BackoffPerLoss(10),
             Method::Amax { window: 16, margin: 1 },
@@ -275,6 +284,10 @@ mod tests {
                 };
                 assert_eq!(overflow, expected, "{method} in {name}");
             }
+            let skipping = Method::BackoffSkipping.config(format, 1).unwrap();
+            assert_eq!(skipping.narrowing().overflow, Overflow::Infinity, "{name}");
+            let is_for_8_bits = matches!(name, "e5m2" | "e4m3");
+            assert_eq!(Method::BackoffSkipping.is_for(FormatName(format)), is_for_8_bits);
         }
     }
 

@@ -51,8 +51,9 @@ pub(crate) struct CompareArgs {
     /// digits-resnet@10:e4m3; separated by commas.  8-bit formats go forward in binary16.
     #[arg(long, value_delimiter = ',', default_value = USUAL)]
     tasks: Vec<Comparison>,
-    /// Methods: f32, none, fixed:K (the scale 2^K), backoff, backoff-per-loss, mx, amax, normal, range, measured.  With
-    /// none and a format of 16 bits goes bfloat16 without scaling.  backoff-per-loss has a backward pass and a
+    /// Methods: f32, none, fixed:K (the scale 2^K), backoff, backoff-skip, backoff-per-loss, mx, amax, normal, range,
+    /// measured.  With none and a format of 16 bits goes bfloat16 without scaling.  backoff saturates in 8 bits, and backoff-skip
+    /// skips the step, as PyTorch does; it is left out in other formats.  backoff-per-loss has a backward pass and a
     /// dynamic scale for each loss; it is backoff where there is one loss, and is left out there if backoff is compared as
     /// well.  mx has a scale for each block of 32 elements of 8 bits, and is left out in other formats.
     #[arg(

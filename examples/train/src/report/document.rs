@@ -207,6 +207,8 @@ fn terms() -> Markup {
             dt { "fixed:K" } dd { "2" sup { "K" } " for every layer, chosen by hand." }
             dt { "backoff" } dd { "One scale for all, halved on overflow, doubled after many \
                 clean steps." }
+            dt { "backoff-skip" } dd { "The same in 8 bits, where backoff saturates: a step in which something overflows \
+                is skipped." }
             dt { "backoff-per-loss" } dd { "The same for each of two losses, with a backward pass for each. The \
                 second pass through shared layers is an extra pass, and its tensors are named with \u{201c}again\u{201d}." }
             dt { "mx" } dd { "One for each block of 32 elements, from the largest of the block, as OCP \
