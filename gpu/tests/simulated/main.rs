@@ -5,6 +5,7 @@
 mod conforms;
 mod errors;
 mod launch;
+mod product;
 mod step;
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};

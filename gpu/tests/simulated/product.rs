@@ -1,0 +1,97 @@
+//! Products that are added to what is there.
+
+use adaloss_core::{
+    format::{Format, Narrowing, Noise, f16},
+    policy::Cell,
+    scale::Scale,
+    statistics::Outcome,
+};
+use adaloss_gpu::{Buffer, Cuda, GpuError, GpuSpace};
+use adaloss_hal::{
+    Device, Epilogue, Matmul, Memory, MisfitCause, Product, Run, portable::Portable,
+};
+
+use crate::{DRIVER, cuda};
+
+/// (3 x 5) (5 x 2), twice: the weight gradients of two micro-batches.
+const PRODUCT: Product = Product::new(3, 5, 2);
+
+fn ending<'a>(
+    cells: &'a [Buffer<Cell>; 2],
+    outcome: &'a mut Buffer<Outcome>,
+) -> Epilogue<'a, GpuSpace> {
+    Epilogue {
+        from: cells[0].view(),
+        to: cells[1].view(),
+        narrowing: Narrowing::to(Format::BINARY32),
+        noise: Noise::default(),
+        stores: true,
+        outcome: outcome.view_mut(),
+        histogram: None,
+    }
+}
+
+fn upload<T: adaloss_hal::Plain>(device: &mut Cuda, values: &[T]) -> Buffer<T> {
+    let mut buffer = device.zeroed(values.len()).expect("memory");
+    device.write(values, buffer.view_mut()).expect("lengths");
+    buffer
+}
+
+/// Returns what the portable device unscales.
+fn portable(a: &[f16], b: &[f16], carried: Scale) -> [f32; 6] {
+    let (from, to, mut outcome) = ([Cell::at(carried)], [Cell::at(Scale::ONE)], [Outcome::EMPTY]);
+    let mut product = [0.0; 6];
+    let epilogue = Epilogue {
+        from: &from[..],
+        to: &to[..],
+        narrowing: Narrowing::to(Format::BINARY32),
+        noise: Noise::default(),
+        stores: true,
+        outcome: &mut outcome[..],
+        histogram: None,
+    };
+    let done = Portable.run(Matmul { product: PRODUCT, a, b, to: &mut product[..], epilogue });
+    done.expect("operands of the shape");
+    product
+}
+
+#[test]
+fn micro_batches_add_up() {
+    let device = &mut cuda();
+    let carried = Scale::saturating(12);
+    let cells = [carried, Scale::ONE].map(|scale| upload(device, &[Cell::at(scale)]));
+    let mut outcome = device.zeroed::<Outcome>(1).expect("memory");
+    let mut expected = [0.5, -1.0, 0.0, 3.0e-5, 1.0e4, -0.25_f32];
+    let mut to = upload(device, &expected);
+    for nth in 0..2 {
+        let value = |index: usize| f16::from_f32((7 * index + nth) as f32 % 11.0 - 5.0);
+        let a: Vec<f16> = (0..15).map(value).collect();
+        let b: Vec<f16> = (0..10).map(value).collect();
+        let added = portable(&a, &b, carried);
+        expected.iter_mut().zip(added).for_each(|(sum, x)| *sum += x);
+        let (a, b) = (upload(device, &a), upload(device, &b));
+        let (a, b, epilogue) = (a.view(), b.view(), ending(&cells, &mut outcome));
+        let matmul = Matmul { product: PRODUCT, a, b, to: to.view_mut(), epilogue };
+        device.matmul_add(matmul).expect("operands of the shape");
+    }
+    let mut found = [0.0; 6];
+    device.read(to.view(), &mut found).expect("lengths");
+    assert_eq!(found.map(f32::to_bits), expected.map(f32::to_bits));
+}
+
+#[test]
+fn operands_that_do_not_fit_are_not_launched() {
+    let device = &mut cuda();
+    let cells = [Scale::ONE; 2].map(|scale| upload(device, &[Cell::at(scale)]));
+    let mut outcome = device.zeroed::<Outcome>(1).expect("memory");
+    let (a, b) = (upload(device, &[f16::ONE; 14]), upload(device, &[f16::ONE; 10]));
+    let mut to = device.zeroed::<f32>(6).expect("memory");
+    let launches = DRIVER.calls("cuLaunchKernel");
+    let (a, b, epilogue) = (a.view(), b.view(), ending(&cells, &mut outcome));
+    let matmul = Matmul { product: PRODUCT, a, b, to: to.view_mut(), epilogue };
+    let error = device.matmul_add(matmul).expect_err("the left operand is one short");
+    let GpuError::Misfit(misfit) = error else { panic!("{error}") };
+    let expected = MisfitCause::Length { operand: "the left operand", expected: 15, found: 14 };
+    assert_eq!(misfit.cause, expected);
+    assert_eq!(DRIVER.calls("cuLaunchKernel"), launches);
+}
