@@ -11,7 +11,7 @@ use adaloss_core::{
     unscale::{Unscaled, unscale},
 };
 use adaloss_cust::{elements, elements_mut, on};
-use adaloss_gpu::{Cuda, GpuSpace, Gradient, Into};
+use adaloss_gpu::{GpuSpace, Gradient, Into};
 use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, conformance};
 use cust::{
     context::Context,
