@@ -11,7 +11,7 @@ use adaloss_core::{
 
 use crate::{
     AddressSpace, Device, Epilogue, Mut, Operation, OperationKind, Plain, Ref, Run, Visitor,
-    wrap::Shape,
+    run::has, wrap::Shape,
 };
 
 /// A device that narrows to `F`: the corridor without products.
@@ -233,24 +233,15 @@ where
 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         let [left, right, result] = self.product.lengths();
-        visitor.input("the left operand", left, &mut self.a);
-        visitor.input("the right operand", right, &mut self.b);
-        visitor.output("the result", result, &mut self.to);
+        visitor.input("the left operand", Some(left), &mut self.a);
+        visitor.input("the right operand", Some(right), &mut self.b);
+        visitor.output("the result", Some(result), &mut self.to);
         visitor.epilogue::<F>(&mut self.epilogue);
     }
 }
 
-/// A device that has [`Matmul`] of elements of types `A` and `B` into `F`.
-pub trait HasMatmul<A: Element + Plain, B: Element + Plain, F: Element + Plain>:
-    Narrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <Self as Device>::Space, A, B, F>>
-{
-}
-
-impl<A, B, F, D> HasMatmul<A, B, F> for D
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-    D: Narrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <D as Device>::Space, A, B, F>>,
-{
+has! {
+    /// A device that has [`Matmul`] of elements of types `A` and `B` into `F`.
+    pub trait HasMatmul<A, B, F>:
+        Narrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <Self as Device>::Space, A, B, F>>
 }

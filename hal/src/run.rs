@@ -31,6 +31,8 @@ pub trait Operation {
 }
 
 /// What looks at the operands of an operation, one after the other; a method that is left out looks at none.
+///
+/// An operand whose elements are `None` may have any number of them.
 pub trait Visitor<S: AddressSpace>: Sized {
     /// Takes a condition on the operation as a whole: what there must be, and whether it is there.
     fn needs(&mut self, _what: &'static str, _is_met: bool) {}
@@ -39,7 +41,7 @@ pub trait Visitor<S: AddressSpace>: Sized {
     fn input<T: Plain>(
         &mut self,
         _name: &'static str,
-        _elements: usize,
+        _elements: Option<usize>,
         _operand: &mut S::Ref<'_, T>,
     ) {
     }
@@ -48,7 +50,7 @@ pub trait Visitor<S: AddressSpace>: Sized {
     fn output<F: Element + Plain>(
         &mut self,
         _name: &'static str,
-        _elements: usize,
+        _elements: Option<usize>,
         _operand: &mut S::Mut<'_, F>,
     ) {
     }
@@ -92,6 +94,21 @@ pub trait Run<O: Operation<Space = Self::Space>>: Device {
         self.submit(&mut operation)
     }
 }
+
+/// Declares a trait of the devices that have some operations, and implements it for all of them.
+macro_rules! has {
+    ($(#[$doc:meta])* pub trait $name:ident $(<$($format:ident),+>)?: $($bounds:tt)+) => {
+        $(#[$doc])*
+        pub trait $name $(<$($format: Element + Plain),+>)?: $($bounds)+ {}
+
+        impl<$($($format: Element + Plain,)+)? D> $name $(<$($format),+>)? for D
+        where
+            D: $($bounds)+
+        {
+        }
+    };
+}
+pub(crate) use has;
 
 /// An operation whose operands were found to fit: there is no other way to make one.
 #[derive(Debug)]
@@ -226,15 +243,19 @@ impl Check {
         self.misfit.get_or_insert(Misfit { operation: self.kind, cause });
     }
 
-    fn length(&mut self, operand: &'static str, expected: usize, found: usize) {
-        if expected == usize::MAX {
-            self.find(MisfitCause::Shape);
-        } else if expected != found {
-            self.find(MisfitCause::Length { operand, expected, found });
+    fn length(&mut self, operand: &'static str, expected: Option<usize>, found: usize) {
+        match expected {
+            Some(usize::MAX) => self.find(MisfitCause::Shape),
+            Some(expected) if expected != found => {
+                self.find(MisfitCause::Length { operand, expected, found });
+            }
+            _ => {}
         }
     }
 }
 
+// What it does not look at is checked nowhere.
+#[deny(clippy::missing_trait_methods)]
 impl<S: AddressSpace> Visitor<S> for Check {
     fn needs(&mut self, what: &'static str, is_met: bool) {
         if !is_met {
@@ -245,7 +266,7 @@ impl<S: AddressSpace> Visitor<S> for Check {
     fn input<T: Plain>(
         &mut self,
         name: &'static str,
-        elements: usize,
+        elements: Option<usize>,
         operand: &mut S::Ref<'_, T>,
     ) {
         self.length(name, elements, S::len(*operand));
@@ -254,14 +275,14 @@ impl<S: AddressSpace> Visitor<S> for Check {
     fn output<F: Element + Plain>(
         &mut self,
         name: &'static str,
-        elements: usize,
+        elements: Option<usize>,
         operand: &mut S::Mut<'_, F>,
     ) {
         self.length(name, elements, S::len(S::shared(operand)));
     }
 
     fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
-        self.length(name, 1, S::len(S::shared(operand)));
+        self.length(name, Some(1), S::len(S::shared(operand)));
     }
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {
@@ -275,11 +296,11 @@ impl<S: AddressSpace> Visitor<S> for Check {
         if !self.capabilities.stochastic_rounding && matches!(rounding, Rounding::Stochastic) {
             self.find(MisfitCause::Unsupported("stochastic rounding"));
         }
-        self.length("the cell that results come from", 1, S::len(epilogue.from));
-        self.length("the cell that results go to", 1, S::len(epilogue.to));
-        self.length("the outcome", 1, S::len(S::shared(&epilogue.outcome)));
+        self.length("the cell that results come from", Some(1), S::len(epilogue.from));
+        self.length("the cell that results go to", Some(1), S::len(epilogue.to));
+        self.length("the outcome", Some(1), S::len(S::shared(&epilogue.outcome)));
         if let Some(histogram) = &epilogue.histogram {
-            self.length("the histogram", 1, S::len(S::shared(histogram)));
+            self.length("the histogram", Some(1), S::len(S::shared(histogram)));
         }
     }
 }

@@ -77,13 +77,31 @@ impl Spoil {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<S: AddressSpace> Visitor<S> for &Spoil {
-    fn input<T: Plain>(&mut self, name: &'static str, _: usize, operand: &mut S::Ref<'_, T>) {
-        self.shorten::<S, T>(name, operand);
+    // A condition that is no length is the business of whoever checks the operation.
+    fn needs(&mut self, _: &'static str, _: bool) {}
+
+    fn input<T: Plain>(
+        &mut self,
+        name: &'static str,
+        elements: Option<usize>,
+        operand: &mut S::Ref<'_, T>,
+    ) {
+        if elements.is_some() {
+            self.shorten::<S, T>(name, operand);
+        }
     }
 
-    fn output<F: Element + Plain>(&mut self, name: &'static str, _: usize, to: &mut S::Mut<'_, F>) {
-        self.truncate::<S, F>(name, to);
+    fn output<F: Element + Plain>(
+        &mut self,
+        name: &'static str,
+        elements: Option<usize>,
+        operand: &mut S::Mut<'_, F>,
+    ) {
+        if elements.is_some() {
+            self.truncate::<S, F>(name, operand);
+        }
     }
 
     fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {

@@ -5,7 +5,9 @@ use adaloss_core::{
     policy::Fraction,
 };
 
-use crate::{AddressSpace, Device, Epilogue, Operation, OperationKind, Plain, Run, Visitor};
+use crate::{
+    AddressSpace, Device, Epilogue, Operation, OperationKind, Plain, Run, Visitor, run::has,
+};
 
 /// Which elements are dropped, and how the others make up for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,21 +52,13 @@ impl<S: AddressSpace, E: Element + Plain> Operation for Dropout<'_, '_, S, E> {
 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         let elements = S::len(self.input);
-        visitor.input("the input", elements, &mut self.input);
-        visitor.output("the result", elements, &mut self.to);
+        visitor.input("the input", Some(elements), &mut self.input);
+        visitor.output("the result", Some(elements), &mut self.to);
         visitor.epilogue::<E>(&mut self.epilogue);
     }
 }
 
-/// A device that has [`Dropout`] of elements of type `E`.
-pub trait HasDropout<E: Element + Plain>:
-    for<'r, 'w> Run<Dropout<'r, 'w, <Self as Device>::Space, E>>
-{
-}
-
-impl<E, D> HasDropout<E> for D
-where
-    E: Element + Plain,
-    D: for<'r, 'w> Run<Dropout<'r, 'w, <D as Device>::Space, E>>,
-{
+has! {
+    /// A device that has [`Dropout`] of elements of type `E`.
+    pub trait HasDropout<E>: for<'r, 'w> Run<Dropout<'r, 'w, <Self as Device>::Space, E>>
 }

@@ -17,11 +17,12 @@ where
 
     fn submit(&mut self, operation: &mut O) -> Result<(), H::Error> {
         let shape = operation.shape();
-        let mut results = Written(operation);
-        let call =
-            Call { operation: O::KIND, elements: Results::<D>::elements(&mut results), shape };
+        let mut size = Size { written: None, read: None };
+        operation.operands(&mut size);
+        let elements = size.written.or(size.read).unwrap_or(0);
+        let call = Call { operation: O::KIND, elements, shape };
         // The device that is wrapped checks, inside of the hook, which hears of a refusal.
-        self.hooked(call, results, |device, results| device.submit(results.0))
+        self.hooked(call, Written(operation), |device, written| device.submit(written.0))
     }
 }
 
@@ -77,11 +78,46 @@ impl Place {
     }
 }
 
+/// What an operation is said to be of: the elements of the first tensor that it writes, else of the first operand.
+struct Size {
+    written: Option<usize>,
+    read: Option<usize>,
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<S: AddressSpace> Visitor<S> for Size {
+    fn needs(&mut self, _: &'static str, _: bool) {}
+
+    fn input<T: Plain>(&mut self, _: &'static str, _: Option<usize>, from: &mut S::Ref<'_, T>) {
+        self.read.get_or_insert(S::len(*from));
+    }
+
+    fn output<F: Element + Plain>(
+        &mut self,
+        _: &'static str,
+        _: Option<usize>,
+        to: &mut S::Mut<'_, F>,
+    ) {
+        self.written.get_or_insert(S::len(S::shared(to)));
+    }
+
+    fn left<C: Leaves>(&mut self, _: &'static str, to: &mut S::Mut<'_, C>) {
+        self.read.get_or_insert(S::len(S::shared(to)));
+    }
+
+    fn epilogue<F: Element>(&mut self, _: &mut Epilogue<'_, S>) {}
+}
+
 /// Counts the elements of all tensors.
 struct Count(usize);
 
 impl<S: AddressSpace> Visitor<S> for Count {
-    fn output<F: Element + Plain>(&mut self, _: &'static str, _: usize, to: &mut S::Mut<'_, F>) {
+    fn output<F: Element + Plain>(
+        &mut self,
+        _: &'static str,
+        _: Option<usize>,
+        to: &mut S::Mut<'_, F>,
+    ) {
         self.0 += S::len(S::shared(to));
     }
 }
@@ -93,7 +129,12 @@ struct Find {
 }
 
 impl<S: AddressSpace> Visitor<S> for Find {
-    fn output<F: Element + Plain>(&mut self, _: &'static str, _: usize, to: &mut S::Mut<'_, F>) {
+    fn output<F: Element + Plain>(
+        &mut self,
+        _: &'static str,
+        _: Option<usize>,
+        to: &mut S::Mut<'_, F>,
+    ) {
         if self.place.within(S::len(S::shared(to))).is_some() {
             self.encoding = Some(F::ENCODING);
         }
@@ -108,7 +149,12 @@ struct ReadBits<'d, D: Device> {
 }
 
 impl<D: Device> Visitor<D::Space> for ReadBits<'_, D> {
-    fn output<F: Element + Plain>(&mut self, _: &'static str, _: usize, to: &mut Mut<'_, D, F>) {
+    fn output<F: Element + Plain>(
+        &mut self,
+        _: &'static str,
+        _: Option<usize>,
+        to: &mut Mut<'_, D, F>,
+    ) {
         let to = D::Space::shared(to);
         let Some(index) = self.place.within(D::Space::len(to)) else { return };
         if let Some(element) = D::Space::part(to, index..index + 1) {
@@ -127,7 +173,12 @@ struct WriteBits<'d, D: Device> {
 }
 
 impl<D: Device> Visitor<D::Space> for WriteBits<'_, D> {
-    fn output<F: Element + Plain>(&mut self, _: &'static str, _: usize, to: &mut Mut<'_, D, F>) {
+    fn output<F: Element + Plain>(
+        &mut self,
+        _: &'static str,
+        _: Option<usize>,
+        to: &mut Mut<'_, D, F>,
+    ) {
         let index = self.place.within(D::Space::len(D::Space::shared(to)));
         let element = index
             .and_then(|index| D::Space::part_mut(D::Space::reborrow_mut(to), index..index + 1));
