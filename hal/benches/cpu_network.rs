@@ -17,7 +17,7 @@ use adaloss_hal::{
     cpu::Cpu,
     network::{
         Accumulate, AdamW, Attend, Attention, Axis, Dropout, Embed, Loss, LossSum, Mask, MaxPool,
-        Normalisation, Normalise, Normalised, Pointwise, Pooling, Sgd, SumPool, Update,
+        Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput, Sgd, SumPool, Update,
     },
     portable::PortableError,
 };
@@ -157,9 +157,9 @@ fn elementwise(cpu: &mut Cpu) -> Done {
     let elements = 131_072 * 16;
     println!("{elements} elements");
     let (mut values, mut gradient) = (narrowed(elements), narrowed(elements));
-    measure("relu", elements, || Pointwise::<f16, f16>::relu(cpu, black_box(&mut values[..])))?;
+    measure("relu", elements, || cpu.run(Relu { values: black_box(&mut values[..]) }))?;
     measure("relu_input", elements, || {
-        Pointwise::<f16, f16>::relu_input(cpu, &values[..], &mut gradient[..])
+        cpu.run(ReluInput { output: &values[..], gradient: &mut gradient[..] })
     })?;
     let mask = Mask { share: Fraction::from_bits(1 << 30), noise: Noise::default() };
     let mut end = Ending::new();

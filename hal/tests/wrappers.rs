@@ -17,7 +17,7 @@ use adaloss_hal::{
     fault::{Fault, FaultError, Injection},
     network::{
         Accumulate, Attend, Attention, Axis, Convolution, Convolve, Dropout, Embed, Loss, LossSum,
-        Mask, MaxPool, Normalisation, Normalise, Pointwise, Pooling, Sgd, Update,
+        Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, Update,
     },
     portable::{Portable, PortableError},
     record::{Event, Left, Record},
@@ -340,7 +340,7 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     let epilogue = ending(&cell, std::slice::from_mut(normalised), binary16);
     let to = &mut output[..];
     Normalise::<f16, E5M2>::normalise(&mut device, rows, &images, &moments, &affine, to, epilogue)?;
-    Pointwise::<f16, E5M2>::relu(&mut device, &mut output)?;
+    device.run(Relu { values: &mut output[..] })?;
     let pooling = Pooling::new(1, [2, 2], 2, [2, 2]);
     device.max_pool(pooling, &output, &mut [f16::ZERO; 2], &mut [0; 2])?;
     let mask = Mask { share: Fraction::from_bits(1 << 31), noise: Noise::default() };

@@ -6,10 +6,11 @@ use super::{
     Case, Discrepancy, Failure,
     bench::{Bench, Ending, Pass, pattern},
     near::Near,
+    refusal::Spoil,
     tensor::{Tensor, download, upload},
     values,
 };
-use crate::{ErrorKind, Memory, Mut, Plain};
+use crate::{Device, ErrorKind, Memory, Mut, Plain};
 
 /// The scales of results and of what is stored: none, to an unscaled weight gradient, into
 /// underflow, into overflow, and beyond what an f32 factor can do.
@@ -25,6 +26,10 @@ pub(super) enum Expected {
     /// A number within its bounds.
     Near(Near),
 }
+
+/// An operation without an epilogue that is made wrong before it is run.
+type Sparing<'o, D, F> =
+    dyn for<'w> FnMut(&mut D, Mut<'w, D, F>, &Spoil) -> Result<(), <D as Device>::Error> + 'o;
 
 impl<D: Memory> Bench<'_, D> {
     /// Runs an operation in some of the narrowings, scales and passes there are, and compares what
@@ -185,6 +190,26 @@ impl<D: Memory> Bench<'_, D> {
         upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         let result = operation(self.device, to.view_mut(case)?);
         self.spared(case, to, result)
+    }
+
+    /// Runs an operation without an epilogue made wrong in every way that its operands give, and compares that nothing was
+    /// written.
+    pub(super) fn spares_misfits<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        to: &mut Tensor<D, F>,
+        operation: &mut Sparing<'_, D, F>,
+    ) -> Result<(), Failure> {
+        for nth in 0.. {
+            let spoil = Spoil::new(self.report.capabilities, nth);
+            upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
+            let result = operation(self.device, to.view_mut(case)?, &spoil);
+            self.spared(Case { epilogue: spoil.what(), ..case }, to, result)?;
+            if nth + 1 == spoil.ways() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What [`spares`](Self::spares) does after the operation.

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! Convolve, Normalise, SumPool, Attend, Dropout --> f32 results --> epilogue
-//! MaxPool, Pointwise, Embed ----------------------> the same elements, moved or zeroed
+//! MaxPool, Relu, Embed ---------------------------> the same elements, moved or zeroed
 //! Loss, Update, Accumulate -----------------------> f32 only
 //! ```
 //!
@@ -34,7 +34,7 @@ pub use dropout::{Dropout, HasDropout, Mask};
 pub use embed::Embed;
 pub use loss::{Loss, LossSum};
 pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};
-pub use pointwise::Pointwise;
+pub use pointwise::{HasRelu, Relu, ReluInput};
 pub use pool::{MaxPool, Pooling, SumPool};
 pub use update::{AdamW, Sgd, Update};
 

@@ -19,7 +19,7 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        Accumulate, Attend, Embed, HasDropout, Loss, MaxPool, Normalise, Pointwise, SumPool, Update,
+        Accumulate, Attend, Embed, HasDropout, HasRelu, Loss, MaxPool, Normalise, SumPool, Update,
     },
     portable::{Portable, PortableError},
 };
@@ -35,9 +35,9 @@ trait Host:
     + MaxPool<f16>
     + MaxPool<E4M3>
     + SumPool<f16>
-    + Pointwise<f16, E5M2>
-    + Pointwise<E4M3, f32>
-    + Pointwise<bf16, f16>
+    + HasRelu<f16, E5M2>
+    + HasRelu<E4M3, f32>
+    + HasRelu<bf16, f16>
     + HasDropout<f16>
     + Accumulate
     + Embed<f16, f16>

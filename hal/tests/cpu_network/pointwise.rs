@@ -3,7 +3,7 @@
 use adaloss_core::format::{E4M3, E5M2, Element, Noise, bf16, f16};
 use adaloss_core::policy::Fraction;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{Dropout, Embed, Mask, Pointwise};
+use adaloss_hal::network::{Dropout, Embed, HasRelu, Mask, Relu, ReluInput};
 use adaloss_hal::portable::Portable;
 use adaloss_hal::{AddressSpace, Plain};
 
@@ -14,19 +14,19 @@ use super::{
 
 fn check_relu<W: Element + Plain, G: Element + Plain>()
 where
-    Portable: Pointwise<W, G>,
-    Cpu: Pointwise<W, G>,
+    Portable: HasRelu<W, G>,
+    Cpu: HasRelu<W, G>,
 {
-    fn relu<D: Host + Pointwise<W, G>, W: Element + Plain, G: Element + Plain>(
+    fn relu<D: Host + HasRelu<W, G>, W: Element + Plain, G: Element + Plain>(
         device: &mut D,
         values: &[W],
         gradient: &[G],
     ) -> Outcomes {
         let forward =
-            in_place(device, values, |device, values| Pointwise::<W, G>::relu(device, values))?;
+            in_place(device, values, |device, values| device.run(Relu::<D::Space, W> { values }))?;
         let output = upload(device, values);
         let back = in_place(device, gradient, |device, gradient| {
-            device.relu_input(D::view(&output), gradient)
+            device.run(ReluInput::<D::Space, W, G> { output: D::view(&output), gradient })
         })?;
         // The bits: a NaN has to stay what it was.
         let forward = forward.iter().map(|x| x.to_bits() as f32);

@@ -4,8 +4,8 @@ use adaloss_core::format::Element;
 use adaloss_hal::{
     Epilogue, Fitting, HostSpace, Narrow, Plain, Run,
     network::{
-        Accumulate, Axis, Dropout, Embed, Normalisation, Normalise, Normalised, NormalisedOn,
-        Pointwise,
+        Accumulate, Axis, Dropout, Embed, Normalisation, Normalise, Normalised, NormalisedOn, Relu,
+        ReluInput,
     },
     portable::{Portable, PortableError},
 };
@@ -121,10 +121,14 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Mistaken {
     }
 }
 
-impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Mistaken {
-    fn relu(&mut self, values: &mut [W]) -> Result<(), PortableError> {
+impl<W: Element + Plain> Run<Relu<'_, HostSpace, W>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Relu<'_, HostSpace, W>>,
+    ) -> Result<(), PortableError> {
+        let Relu { values } = operation.into_inner();
         let before = values.to_vec();
-        <Portable as Pointwise<W, G>>::relu(&mut Portable, values)?;
+        Portable.run(Relu { values: &mut **values })?;
         for (x, before) in values.iter_mut().zip(before) {
             match self.mistake {
                 Mistake::KeepsMinusZero if before.widen() == 0.0 => *x = before,
@@ -134,11 +138,17 @@ impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Mistaken {
         }
         Ok(())
     }
+}
 
-    fn relu_input(&mut self, output: &[W], gradient: &mut [G]) -> Result<(), PortableError> {
-        Portable.relu_input(output, gradient)?;
+impl<W: Element + Plain, G: Element + Plain> Run<ReluInput<'_, '_, HostSpace, W, G>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, ReluInput<'_, '_, HostSpace, W, G>>,
+    ) -> Result<(), PortableError> {
+        let ReluInput { output, gradient } = operation.into_inner();
+        Portable.run(ReluInput { output: *output, gradient: &mut **gradient })?;
         if self.makes(Mistake::GatesNan) {
-            let gated = output.iter().zip(gradient).filter(|(x, _)| x.widen().is_nan());
+            let gated = output.iter().zip(gradient.iter_mut()).filter(|(x, _)| x.widen().is_nan());
             gated.for_each(|(_, gradient)| *gradient = G::from_bits(0));
         }
         Ok(())

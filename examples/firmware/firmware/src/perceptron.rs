@@ -13,7 +13,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
-    network::{Loss, LossSum, Pointwise, Sgd, Update},
+    network::{Loss, LossSum, Relu, ReluInput, Sgd, Update},
     portable::{Portable, PortableError},
 };
 
@@ -122,7 +122,7 @@ impl<F: Element + Plain> Perceptron<F> {
                     to: &mut *output,
                     epilogue: ends.epilogue::<F>(&mut outcome),
                 })?;
-                Pointwise::<F, F>::relu(&mut Portable, output)?;
+                Portable.run(Relu { values: output })?;
             }
         }
         Portable.softmax_cross_entropy(
@@ -222,7 +222,7 @@ impl<F: Element + Plain> Perceptron<F> {
         let gradient = &mut self.passed[to][..BATCH * inputs];
         seen.see(&self.masters[weights], gradient);
         let output = &self.inputs[first_input(layer)..first_input(layer + 1)];
-        Portable.relu_input(output, gradient).map_err(StepError::Pass)?;
+        Portable.run(ReluInput { output, gradient }).map_err(StepError::Pass)?;
         Ok(next)
     }
 }

@@ -29,7 +29,7 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Accumulate, Attend, Convolve, Embed, HasDropout, Loss, MaxPool, Normalise, Pointwise,
+        Accumulate, Attend, Convolve, Embed, HasDropout, HasRelu, Loss, MaxPool, Normalise,
         SumPool, Update,
     },
     portable::Portable,
@@ -106,7 +106,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + MaxPool<G>
     + SumPool<W>
     + SumPool<G>
-    + Pointwise<W, G>
+    + HasRelu<W, G>
     + HasDropout<W>
     + HasDropout<G>
     + Embed<W, G>

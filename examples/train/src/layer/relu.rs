@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use adaloss_core::format::Element;
-use adaloss_hal::{Memory, Plain, network::Pointwise};
+use adaloss_hal::{Memory, Plain, network};
 use anyhow::Result;
 
 use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, carried, own};
@@ -42,7 +42,7 @@ where
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
         let mut values = own(input)?;
-        Pointwise::<W, G>::relu(run.device, values.view_mut())?;
+        run.device.run(network::Relu { values: values.view_mut() })?;
         let output = Rc::new(values);
         self.output = run.training.then(|| output.clone());
         Ok(output)
@@ -56,7 +56,8 @@ where
         let output = way.kept(&mut self.output)?;
         carried(gradient, |gradient| {
             let mut gradient = own(gradient)?;
-            Pointwise::<W, G>::relu_input(way.device, output.view(), gradient.view_mut())?;
+            let (output, to) = (output.view(), gradient.view_mut());
+            way.device.run(network::ReluInput { output, gradient: to })?;
             Ok(gradient)
         })
         .map(Some)

@@ -23,7 +23,7 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Accumulate, Attend, Convolve, Embed, HasDropout, Loss, MaxPool, Normalise, Pointwise,
+        Accumulate, Attend, Convolve, Embed, HasDropout, HasRelu, Loss, MaxPool, Normalise,
         SumPool, Update,
     },
 };
@@ -55,7 +55,7 @@ where
         + MaxPool<G>
         + SumPool<W>
         + SumPool<G>
-        + Pointwise<W, G>
+        + HasRelu<W, G>
         + HasDropout<W>
         + HasDropout<G>
         + Accumulate
@@ -143,7 +143,7 @@ pub fn pointwise<W, G, D>(device: &mut D) -> Result<Report, Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Pointwise<W, G>,
+    D: Memory + HasRelu<W, G>,
 {
     let mut bench = Bench::new(device)?;
     pointwise::check::<W, G, D>(&mut bench)?;

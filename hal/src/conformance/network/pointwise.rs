@@ -11,7 +11,7 @@ use crate::{
         tensor::Tensor,
         values,
     },
-    network::Pointwise,
+    network::{HasRelu, Relu, ReluInput},
 };
 
 /// Lengths around those of warps and blocks.
@@ -21,7 +21,7 @@ pub(super) fn check<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Pointwise<W, G>,
+    D: Memory + HasRelu<W, G>,
 {
     for first in values::patterns::<W>() {
         check_values::<W, G, D>(bench, first, values::PATTERNS)?;
@@ -38,17 +38,23 @@ fn check_values<W, G, D>(bench: &mut Bench<'_, D>, first: u32, length: usize) ->
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Pointwise<W, G>,
+    D: Memory + HasRelu<W, G>,
 {
     let subnormals = bench.report.capabilities.subnormals;
     let value = |index| kept(W::from_bits(first.wrapping_add(index as u32)), subnormals);
     let case = Case::new("relu", length);
     let mut values = Tensor::<D, W>::filled(case, bench.device, length, value)?;
-    bench.writes(case, &mut values, &value, |device, values| device.relu(values), &|index| {
-        let x = value(index);
-        let is_negative = x.to_bits() & W::ENCODING.sign_bit() != 0 && !x.widen().is_nan();
-        Expected::Bits(if is_negative { 0 } else { x.to_bits() })
-    })?;
+    bench.writes(
+        case,
+        &mut values,
+        &value,
+        |device, values| device.run(Relu { values }),
+        &|index| {
+            let x = value(index);
+            let is_negative = x.to_bits() & W::ENCODING.sign_bit() != 0 && !x.widen().is_nan();
+            Expected::Bits(if is_negative { 0 } else { x.to_bits() })
+        },
+    )?;
 
     let case = Case::new("relu_input", length);
     values.fill(case, bench.device, value)?;
@@ -59,7 +65,7 @@ where
         case,
         &mut to,
         &gradient,
-        |device, gradient| device.relu_input(output, gradient),
+        |device, gradient| device.run(ReluInput { output, gradient }),
         &|index| {
             let is_zero = value(index).widen() == 0.0;
             Expected::Bits(if is_zero { 0 } else { gradient(index).to_bits() })
@@ -82,14 +88,13 @@ fn check_refusals<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Pointwise<W, G>,
+    D: Memory + HasRelu<W, G>,
 {
     let case = Case::new("relu_input refused", 33);
     let output = Tensor::<D, W>::filled(case, bench.device, 33, |_| W::from_bits(0))?;
-    for length in [0, 1, 32, 34] {
-        let output = output.view(case)?;
-        let mut to = Tensor::<D, G>::filled(case, bench.device, length, pattern)?;
-        bench.spares(case, &mut to, |device, to| device.relu_input(output, to))?;
-    }
-    Ok(())
+    let output = output.view(case)?;
+    let mut to = Tensor::<D, G>::filled(case, bench.device, 33, pattern)?;
+    bench.spares_misfits(case, &mut to, &mut |device, gradient, spoil| {
+        device.run(spoil.of(ReluInput { output, gradient }))
+    })
 }

@@ -4,13 +4,17 @@ use adaloss_core::format::Element;
 
 use super::{CHUNK, Cpu, vectors};
 use crate::{
-    Plain,
-    network::Pointwise,
-    portable::{PortableError, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Relu, ReluInput},
+    portable::PortableError,
 };
 
-impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Cpu {
-    fn relu(&mut self, values: &mut [W]) -> Result<(), PortableError> {
+impl<W: Element + Plain> Run<Relu<'_, HostSpace, W>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Relu<'_, HostSpace, W>>,
+    ) -> Result<(), PortableError> {
+        let Relu { values } = operation.into_inner();
         self.each_chunk(values, SIZE, |_, values| {
             vectors(
                 #[inline(always)]
@@ -19,9 +23,14 @@ impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Cpu {
         });
         Ok(())
     }
+}
 
-    fn relu_input(&mut self, output: &[W], gradient: &mut [G]) -> Result<(), PortableError> {
-        same_length("the gradient of a rectifier", output.len(), gradient.len())?;
+impl<W: Element + Plain, G: Element + Plain> Run<ReluInput<'_, '_, HostSpace, W, G>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, ReluInput<'_, '_, HostSpace, W, G>>,
+    ) -> Result<(), PortableError> {
+        let ReluInput { output, gradient } = operation.into_inner();
         self.each_chunk(gradient, SIZE, |nth, gradient| {
             let output = &output[nth * SIZE..][..gradient.len()];
             vectors(

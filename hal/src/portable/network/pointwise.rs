@@ -3,14 +3,18 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Plain,
-    network::Pointwise,
-    portable::{Portable, PortableError, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Relu, ReluInput},
+    portable::{Portable, PortableError},
 };
 
-impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Portable {
-    fn relu(&mut self, values: &mut [W]) -> Result<(), PortableError> {
-        for x in values {
+impl<W: Element + Plain> Run<Relu<'_, HostSpace, W>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Relu<'_, HostSpace, W>>,
+    ) -> Result<(), PortableError> {
+        let Relu { values } = operation.into_inner();
+        for x in values.iter_mut() {
             let is_negative = x.to_bits() & W::ENCODING.sign_bit() != 0;
             if is_negative && !x.widen().is_nan() {
                 *x = W::from_bits(0);
@@ -18,10 +22,15 @@ impl<W: Element + Plain, G: Element + Plain> Pointwise<W, G> for Portable {
         }
         Ok(())
     }
+}
 
-    fn relu_input(&mut self, output: &[W], gradient: &mut [G]) -> Result<(), PortableError> {
-        same_length("the gradient of a rectifier", output.len(), gradient.len())?;
-        for (gradient, output) in gradient.iter_mut().zip(output) {
+impl<W: Element + Plain, G: Element + Plain> Run<ReluInput<'_, '_, HostSpace, W, G>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, ReluInput<'_, '_, HostSpace, W, G>>,
+    ) -> Result<(), PortableError> {
+        let ReluInput { output, gradient } = operation.into_inner();
+        for (gradient, output) in gradient.iter_mut().zip(*output) {
             if output.widen() == 0.0 {
                 *gradient = G::from_bits(0);
             }

@@ -6,6 +6,5 @@ mod convolve;
 mod embed;
 mod loss;
 mod normalise;
-mod pointwise;
 mod pool;
 mod update;
