@@ -16,8 +16,9 @@ use adaloss_hal::{
     Epilogue, HostSpace, Run,
     cpu::Cpu,
     network::{
-        Accumulate, AdamW, Attend, Attention, Axis, Dropout, Embed, Loss, LossSum, Mask, MaxPool,
-        Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput, Sgd, SumPool, Update,
+        Accumulate, AdamW, Attend, Attention, Axis, Blend, Dropout, Embed, Loss, LossSum, Mask,
+        MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput, Sgd, SumPool,
+        Update,
     },
     portable::PortableError,
 };
@@ -176,9 +177,13 @@ fn elementwise(cpu: &mut Cpu) -> Done {
     println!("{elements} elements of binary32");
     let (bias, from, mut to) = (random(16), random(elements), random(elements));
     let (mut state, mut norm) = (random(2 * elements), [0.0]);
-    measure("accumulate a bias", elements, || cpu.accumulate(&bias[..], &mut to[..]))?;
-    measure("accumulate", elements, || cpu.accumulate(&from[..], &mut to[..]))?;
-    measure("blend", elements, || cpu.blend(0.1, &from[..], &mut to[..]))?;
+    measure("accumulate a bias", elements, || {
+        cpu.run(Accumulate { input: &bias[..], to: &mut to[..] })
+    })?;
+    measure("accumulate", elements, || cpu.run(Accumulate { input: &from[..], to: &mut to[..] }))?;
+    measure("blend", elements, || {
+        cpu.run(Blend { share: 0.1, input: &from[..], to: &mut to[..] })
+    })?;
     measure("square_norm", elements, || cpu.square_norm(&from[..], &mut norm[..]))?;
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4, max_norm: Some(1.0) };
     measure("sgd", elements, || {

@@ -16,8 +16,8 @@ use adaloss_hal::{
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
-        Accumulate, Attend, Attention, Axis, Convolution, Convolve, Dropout, Embed, Loss, LossSum,
-        Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, Update,
+        Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, Dropout, Embed, Loss,
+        LossSum, Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, Update,
     },
     portable::{Portable, PortableError},
     record::{Event, Left, Record},
@@ -360,8 +360,8 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     let (mut gradient, mut sum) = ([0.0; 4], [LossSum::default()]);
     let logits = [0.0, -200.0, 0.0, -200.0];
     device.softmax_cross_entropy(2, &logits, &[0, 1], &[], &mut gradient, &mut sum)?;
-    device.accumulate(&[2.0, -2.0], &mut gradient)?;
-    device.blend(0.5, &[0.0; 4], &mut gradient)?;
+    device.run(Accumulate { input: &[2.0, -2.0][..], to: &mut gradient[..] })?;
+    device.run(Blend { share: 0.5, input: &[0.0; 4][..], to: &mut gradient[..] })?;
     let mut norm = [0.0];
     device.square_norm(&[3.0, 4.0], &mut norm)?;
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, max_norm: None };

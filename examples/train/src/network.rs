@@ -5,7 +5,10 @@ use adaloss_core::{
     scaler::Step,
     unscale::Place,
 };
-use adaloss_hal::{Memory, Narrow, Plain, network::LossSum};
+use adaloss_hal::{
+    Memory, Narrow, Plain,
+    network::{Blend, LossSum},
+};
 use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -14,8 +17,8 @@ use crate::{
     blocks::Blocks,
     data::{Batch, Input, Inputs},
     layer::{
-        Ends, Forward, Layer, Machine, Observer, Piece, Shape, Tensor, Turn, Vector, Way, complete,
-        finite, refresh, squares,
+        Ends, Forward, Layer, Machine, Observer, Piece, Running, Shape, Tensor, Turn, Vector, Way,
+        complete, finite, refresh, squares,
     },
     model::{Layers, Model, quantities},
     optimizer::{Optimizer, Update},
@@ -352,10 +355,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                     .update(device, update, &norm, parameter)
                     .with_context(|| parameter.name.clone())?,
                 Piece::Running(running) => {
-                    let (share, pending) = (running.share, running.pending.view());
-                    device
-                        .blend(share, pending, running.values.view_mut())
-                        .with_context(|| running.name.clone())?;
+                    let Running { share, pending, values, .. } = running;
+                    let (share, input, to) = (*share, pending.view(), values.view_mut());
+                    device.run(Blend { share, input, to }).with_context(|| running.name.clone())?;
                 }
             }
         }

@@ -27,7 +27,7 @@ mod pointwise;
 mod pool;
 mod update;
 
-pub use accumulate::Accumulate;
+pub use accumulate::{Accumulate, Blend, HasAccumulate};
 pub use attend::{Attend, Attention};
 pub use convolve::{Convolution, Convolve};
 pub use dropout::{Dropout, HasDropout, Mask};

@@ -19,7 +19,8 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        Accumulate, Attend, Embed, HasDropout, HasRelu, Loss, MaxPool, Normalise, SumPool, Update,
+        Attend, Embed, HasAccumulate, HasDropout, HasRelu, Loss, MaxPool, Normalise, SumPool,
+        Update,
     },
     portable::{Portable, PortableError},
 };
@@ -39,7 +40,7 @@ trait Host:
     + HasRelu<E4M3, f32>
     + HasRelu<bf16, f16>
     + HasDropout<f16>
-    + Accumulate
+    + HasAccumulate
     + Embed<f16, f16>
     + Attend<f16, f32>
     + Attend<f32, f16>

@@ -3,7 +3,7 @@
 use adaloss_core::format::{E4M3, E5M2, Element, Noise, bf16, f16};
 use adaloss_core::policy::Fraction;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{Dropout, Embed, HasRelu, Mask, Relu, ReluInput};
+use adaloss_hal::network::{Accumulate, Blend, Dropout, Embed, HasRelu, Mask, Relu, ReluInput};
 use adaloss_hal::portable::Portable;
 use adaloss_hal::{AddressSpace, Plain};
 
@@ -71,11 +71,15 @@ fn drops() {
 fn accumulates() {
     fn accumulate<D: Host>(device: &mut D, from: &[f32], to: &[f32]) -> Outcomes {
         let from = upload(device, from);
-        in_place(device, to, |device, to| device.accumulate(D::view(&from), to))
+        in_place(device, to, |device, to| {
+            device.run(Accumulate::<D::Space> { input: D::view(&from), to })
+        })
     }
     fn blend<D: Host>(device: &mut D, from: &[f32], to: &[f32]) -> Outcomes {
         let from = upload(device, from);
-        in_place(device, to, |device, to| device.blend(0.1, D::view(&from), to))
+        in_place(device, to, |device, to| {
+            device.run(Blend::<D::Space> { share: 0.1, input: D::view(&from), to })
+        })
     }
     for (rows, columns) in
         [(1, 10_000), (3, 5000), (1000, 16), (1001, 3), (77, 10), (4, 300), (0, 3), (0, 0)]

@@ -4,8 +4,8 @@ use adaloss_core::format::Element;
 use adaloss_hal::{
     Epilogue, Fitting, HostSpace, Narrow, Plain, Run,
     network::{
-        Accumulate, Axis, Dropout, Embed, Normalisation, Normalise, Normalised, NormalisedOn, Relu,
-        ReluInput,
+        Accumulate, Axis, Blend, Dropout, Embed, Normalisation, Normalise, Normalised,
+        NormalisedOn, Relu, ReluInput,
     },
     portable::{Portable, PortableError},
 };
@@ -170,20 +170,26 @@ impl<E: Element + Plain> Run<Dropout<'_, '_, HostSpace, E>> for Mistaken {
     }
 }
 
-impl Accumulate for Mistaken {
-    fn accumulate(&mut self, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
-        if self.makes(Mistake::FirstRowOnly) && to.len() > from.len() && !from.is_empty() {
-            if !to.len().is_multiple_of(from.len()) {
-                return Portable.accumulate(from, to);
-            }
-            return Portable.accumulate(from, &mut to[..from.len()]);
-        }
-        Portable.accumulate(from, to)
+impl Run<Accumulate<'_, '_, HostSpace>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Accumulate<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Accumulate { input, to } = operation.into_inner();
+        let seen = if self.makes(Mistake::FirstRowOnly) { input.len() } else { usize::MAX };
+        let seen = seen.min(to.len());
+        Portable.run(Accumulate { input: *input, to: &mut to[..seen] })
     }
+}
 
-    fn blend(&mut self, share: f32, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
-        let share = if self.makes(Mistake::SwapsBlend) { 1.0 - share } else { share };
-        Portable.blend(share, from, to)
+impl Run<Blend<'_, '_, HostSpace>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Blend<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Blend { share, input, to } = operation.into_inner();
+        let share = if self.makes(Mistake::SwapsBlend) { 1.0 - *share } else { *share };
+        Portable.run(Blend { share, input: *input, to: &mut **to })
     }
 }
 

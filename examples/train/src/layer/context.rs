@@ -14,7 +14,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     AddressSpace, Branch, Device, DeviceEpilogue, Epilogue, Memory, Mut, Narrow, Plain, Ref,
-    network::Accumulate,
+    network::HasAccumulate,
 };
 use anyhow::{Result, anyhow};
 
@@ -227,7 +227,7 @@ pub type Narrowed<'a, D, G, F = G> = &'a dyn for<'w> Fn(
 
 impl<'a, 's, D> Way<'a, 's, D>
 where
-    D: Memory<Error: Send + Sync + 'static> + Accumulate + Narrow<f32>,
+    D: Memory<Error: Send + Sync + 'static> + HasAccumulate + Narrow<f32>,
 {
     /// Begins the way back of a step's micro-batch `nth`.
     pub fn new(

@@ -4,7 +4,10 @@ use adaloss_core::{
     format::{Element, Format, Narrowing},
     policy::Operands,
 };
-use adaloss_hal::{AddressSpace, HasMatmul, Matmul, Memory, Plain, Product, network::Accumulate};
+use adaloss_hal::{
+    AddressSpace, HasMatmul, Matmul, Memory, Plain, Product,
+    network::{Accumulate, HasAccumulate},
+};
 use anyhow::Result;
 
 use super::{
@@ -105,7 +108,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         input: Activation<D, W>,
     ) -> Result<Tensor<D, f32>>
     where
-        D: Memory<Error: Send + Sync + 'static> + HasMatmul<W, W, f32> + Accumulate,
+        D: Memory<Error: Send + Sync + 'static> + HasMatmul<W, W, f32> + HasAccumulate,
     {
         let shape = input.shape();
         let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
@@ -119,7 +122,8 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
             to,
             epilogue,
         })?;
-        run.device.accumulate(self.bias.master.view(), logits.view_mut())?;
+        let (bias, to) = (self.bias.master.view(), logits.view_mut());
+        run.device.run(Accumulate { input: bias, to })?;
         self.input = run.training.then_some(input);
         Ok(logits)
     }

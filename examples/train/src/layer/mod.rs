@@ -29,7 +29,7 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Accumulate, Attend, Convolve, Embed, HasDropout, HasRelu, Loss, MaxPool, Normalise,
+        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, Loss, MaxPool, Normalise,
         SumPool, Update,
     },
     portable::Portable,
@@ -111,7 +111,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + HasDropout<G>
     + Embed<W, G>
     + Attend<W, G>
-    + Accumulate
+    + HasAccumulate
     + Loss
     + Update
     + 'static

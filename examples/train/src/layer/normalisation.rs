@@ -3,7 +3,7 @@
 use adaloss_core::format::Element;
 use adaloss_hal::{
     Memory, Plain,
-    network::{Accumulate, Axis, Normalisation, Normalise, Normalised},
+    network::{Axis, Blend, HasAccumulate, Normalisation, Normalise, Normalised},
 };
 use anyhow::Result;
 
@@ -67,14 +67,15 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
         moments: &Vector<D, f32>,
     ) -> Result<(), D::Error>
     where
-        D: Accumulate,
+        D: HasAccumulate,
     {
         let Some(running) = &mut self.running else { return Ok(()) };
         if nth == 0 {
             // From zero, the first step of the mean is exact: nothing is left of the step before.
             running.pending = Vector::zeroed(device, moments.len())?;
         }
-        device.blend(1.0 / (nth as f32 + 1.0), moments.view(), running.pending.view_mut())
+        let (input, to) = (moments.view(), running.pending.view_mut());
+        device.run(Blend { share: 1.0 / (nth as f32 + 1.0), input, to })
     }
 }
 

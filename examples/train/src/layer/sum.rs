@@ -1,6 +1,9 @@
 //! Weight gradients over micro-batches and losses.
 
-use adaloss_hal::{Memory, Mut, network::Accumulate};
+use adaloss_hal::{
+    Memory, Mut,
+    network::{Accumulate, Blend, HasAccumulate},
+};
 
 use super::Vector;
 
@@ -14,7 +17,7 @@ pub(super) struct Sum {
 }
 
 /// Computes a gradient, and makes it the mean over micro-batches of the sum over losses.
-pub(super) fn summed<D: Memory + Accumulate>(
+pub(super) fn summed<D: Memory + HasAccumulate>(
     device: &mut D,
     Sum { nth, adds }: Sum,
     gradient: &mut Vector<D, f32>,
@@ -27,13 +30,14 @@ pub(super) fn summed<D: Memory + Accumulate>(
     compute(device, fresh.view_mut())?;
     let share = 1.0 / (nth as f32 + 1.0);
     if !adds {
-        return device.blend(share, fresh.view(), gradient.view_mut());
+        let (input, to) = (fresh.view(), gradient.view_mut());
+        return device.run(Blend { share, input, to });
     }
     // The mean so far has this micro-batch's share of the other loss in it.
     if nth > 0 {
         let mut part = Vector::zeroed(device, gradient.len())?;
-        device.blend(share, fresh.view(), part.view_mut())?;
+        device.run(Blend { share, input: fresh.view(), to: part.view_mut() })?;
         fresh = part;
     }
-    device.accumulate(fresh.view(), gradient.view_mut())
+    device.run(Accumulate { input: fresh.view(), to: gradient.view_mut() })
 }

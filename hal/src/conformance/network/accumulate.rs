@@ -10,14 +10,14 @@ use crate::{
         tensor::Tensor,
         values,
     },
-    network::Accumulate,
+    network::{Accumulate, Blend, HasAccumulate},
 };
 
 /// Rows and columns.
 const SHAPES: [[usize; 2]; 10] =
     [[1, 1], [1, 7], [7, 1], [3, 5], [16, 16], [129, 33], [2, 1000], [0, 5], [1, 0], [1, 1025]];
 
-pub(super) fn check<D: Memory + Accumulate>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+pub(super) fn check<D: Memory + HasAccumulate>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     for (stream, [rows, columns]) in (0..).zip(SHAPES) {
         check_rows(bench, stream, rows, columns)?;
         for share in [0.0, 0.1, 0.5, 1.0] {
@@ -36,7 +36,7 @@ fn value(stream: u32, index: usize) -> f32 {
     }
 }
 
-fn check_rows<D: Memory + Accumulate>(
+fn check_rows<D: Memory + HasAccumulate>(
     bench: &mut Bench<'_, D>,
     stream: u32,
     rows: usize,
@@ -47,13 +47,17 @@ fn check_rows<D: Memory + Accumulate>(
     let before = |index| value(stream + 100, index);
     let added = Tensor::<D, f32>::filled(case, bench.device, columns, from)?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, rows * columns, before)?;
-    let added = added.view(case)?;
-    bench.writes(case, &mut to, &before, |device, to| device.accumulate(added, to), &|index| {
-        Expected::Number(before(index) + from(index % columns))
-    })
+    let input = added.view(case)?;
+    bench.writes(
+        case,
+        &mut to,
+        &before,
+        |device, to| device.run(Accumulate { input, to }),
+        &|index| Expected::Number(before(index) + from(index % columns)),
+    )
 }
 
-fn check_blend<D: Memory + Accumulate>(
+fn check_blend<D: Memory + HasAccumulate>(
     bench: &mut Bench<'_, D>,
     stream: u32,
     share: f32,
@@ -67,26 +71,31 @@ fn check_blend<D: Memory + Accumulate>(
     };
     let new = Tensor::<D, f32>::filled(case, bench.device, length, from)?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, length, before)?;
-    let new = new.view(case)?;
-    bench.writes(case, &mut to, &before, |device, to| device.blend(share, new, to), &|index| {
-        let [from, before] = [from(index), before(index)].map(Near::exact);
-        Expected::Near(before + Near::exact(share) * (from - before))
-    })
+    let input = new.view(case)?;
+    bench.writes(
+        case,
+        &mut to,
+        &before,
+        |device, to| device.run(Blend { share, input, to }),
+        &|index| {
+            let [from, before] = [from(index), before(index)].map(Near::exact);
+            Expected::Near(before + Near::exact(share) * (from - before))
+        },
+    )
 }
 
-/// Lengths that do not fit.
-fn check_refusals<D: Memory + Accumulate>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+/// Rows that are not as long as what is added, and lengths that do not fit.
+fn check_refusals<D: Memory + HasAccumulate>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     let case = Case::new("accumulate refused", 12);
     let from = Tensor::<D, f32>::filled(case, bench.device, 24, |_| 1.0)?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, 12, pattern)?;
     for length in [0, 5, 8, 13, 24] {
-        let from = case.finds(D::Space::part(from.view(case)?, 0..length))?;
-        bench.spares(case, &mut to, |device, to| device.accumulate(from, to))?;
+        let input = case.finds(D::Space::part(from.view(case)?, 0..length))?;
+        bench.spares(case, &mut to, |device, to| device.run(Accumulate { input, to }))?;
     }
-    for length in [0, 1, 6, 11, 13, 24] {
-        let case = Case { check: "blend refused", ..case };
-        let from = case.finds(D::Space::part(from.view(case)?, 0..length))?;
-        bench.spares(case, &mut to, |device, to| device.blend(0.5, from, to))?;
-    }
-    Ok(())
+    let case = Case { check: "blend refused", ..case };
+    let input = case.finds(D::Space::part(from.view(case)?, 0..12))?;
+    bench.spares_misfits(case, &mut to, &mut |device, to, spoil| {
+        device.run(spoil.of(Blend { share: 0.5, input, to }))
+    })
 }

@@ -23,7 +23,7 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Accumulate, Attend, Convolve, Embed, HasDropout, HasRelu, Loss, MaxPool, Normalise,
+        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, Loss, MaxPool, Normalise,
         SumPool, Update,
     },
 };
@@ -58,7 +58,7 @@ where
         + HasRelu<W, G>
         + HasDropout<W>
         + HasDropout<G>
-        + Accumulate
+        + HasAccumulate
         + Embed<W, G>
         + Attend<W, G>
         + Loss
@@ -170,7 +170,7 @@ where
 /// # Errors
 ///
 /// The first difference.
-pub fn accumulate<D: Memory + Accumulate>(device: &mut D) -> Result<Report, Failure> {
+pub fn accumulate<D: Memory + HasAccumulate>(device: &mut D) -> Result<Report, Failure> {
     let mut bench = Bench::new(device)?;
     accumulate::check(&mut bench)?;
     Ok(bench.report)

@@ -4,13 +4,17 @@ use std::vec::Vec;
 
 use super::{CHUNK, Cpu, tile::Tile, vectors};
 use crate::{
-    network::Accumulate,
-    portable::{PortableError, possible, same_length},
+    Fitting, HostSpace, Run,
+    network::{Accumulate, Blend},
+    portable::PortableError,
 };
 
-impl Accumulate for Cpu {
-    fn accumulate(&mut self, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
-        possible("accumulation", to.len().is_multiple_of(from.len()))?;
+impl Run<Accumulate<'_, '_, HostSpace>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Accumulate<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Accumulate { input: from, to } = operation.into_inner();
         let tile = Tile::of(from.len());
         if from.len() < tile.len() && from.len() < to.len() {
             let from = tile.repeat(from);
@@ -24,9 +28,15 @@ impl Accumulate for Cpu {
         }
         Ok(())
     }
+}
 
-    fn blend(&mut self, share: f32, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
-        same_length("a blend", from.len(), to.len())?;
+impl Run<Blend<'_, '_, HostSpace>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Blend<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Blend { share, input: from, to } = operation.into_inner();
+        let share = *share;
         let parts: Vec<_> = to.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).collect();
         self.each(parts, |_, (to, from)| {
             vectors(

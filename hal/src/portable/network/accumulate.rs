@@ -1,23 +1,32 @@
 //! Sums of f32 tensors.
 
 use crate::{
-    network::Accumulate,
-    portable::{Portable, PortableError, possible, same_length},
+    Fitting, HostSpace, Run,
+    network::{Accumulate, Blend},
+    portable::{Portable, PortableError},
 };
 
-impl Accumulate for Portable {
-    fn accumulate(&mut self, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
-        possible("accumulation", to.len().is_multiple_of(from.len()))?;
-        for (to, from) in to.iter_mut().zip(from.iter().cycle()) {
+impl Run<Accumulate<'_, '_, HostSpace>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Accumulate<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Accumulate { input, to } = operation.into_inner();
+        for (to, from) in to.iter_mut().zip(input.iter().cycle()) {
             *to += from;
         }
         Ok(())
     }
+}
 
-    fn blend(&mut self, share: f32, from: &[f32], to: &mut [f32]) -> Result<(), PortableError> {
-        same_length("a blend", from.len(), to.len())?;
-        for (to, from) in to.iter_mut().zip(from) {
-            *to += share * (from - *to);
+impl Run<Blend<'_, '_, HostSpace>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Blend<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Blend { share, input, to } = operation.into_inner();
+        for (to, from) in to.iter_mut().zip(*input) {
+            *to += *share * (from - *to);
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! The operations of layers, handed on.
 
-mod accumulate;
 mod attend;
 mod convolve;
 mod embed;
