@@ -16,9 +16,9 @@ use adaloss_hal::{
     Epilogue, HostSpace, Run,
     cpu::Cpu,
     network::{
-        Accumulate, AdamW, Attend, Attention, Axis, Blend, Dropout, Embed, Loss, LossSum, Mask,
-        MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput, Sgd, SumPool,
-        Update,
+        Accumulate, AdamW, AdamWStep, Attend, Attention, Axis, Blend, Dropout, Embed, Loss,
+        LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput,
+        Sgd, SgdStep, SquareNorm, SumPool,
     },
     portable::PortableError,
 };
@@ -184,10 +184,18 @@ fn elementwise(cpu: &mut Cpu) -> Done {
     measure("blend", elements, || {
         cpu.run(Blend { share: 0.1, input: &from[..], to: &mut to[..] })
     })?;
-    measure("square_norm", elements, || cpu.square_norm(&from[..], &mut norm[..]))?;
+    measure("square_norm", elements, || {
+        cpu.run(SquareNorm { gradient: &from[..], to: &mut norm[..] })
+    })?;
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4, max_norm: Some(1.0) };
     measure("sgd", elements, || {
-        cpu.sgd(&sgd, &from[..], &norm[..], &mut to[..], &mut state[..elements])
+        cpu.run(SgdStep {
+            sgd,
+            gradient: &from[..],
+            square_norm: &norm[..],
+            weight: &mut to[..],
+            momentum: &mut state[..elements],
+        })
     })?;
     state.iter_mut().for_each(|x| *x = x.abs());
     let adamw = AdamW {
@@ -199,7 +207,13 @@ fn elementwise(cpu: &mut Cpu) -> Done {
         max_norm: None,
     };
     measure("adamw", elements, || {
-        cpu.adamw(&adamw, &from[..], &norm[..], &mut to[..], &mut state[..])
+        cpu.run(AdamWStep {
+            adamw,
+            gradient: &from[..],
+            square_norm: &norm[..],
+            weight: &mut to[..],
+            moments: &mut state[..],
+        })
     })
 }
 

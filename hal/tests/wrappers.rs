@@ -17,7 +17,7 @@ use adaloss_hal::{
     fault::{Fault, FaultError, Injection},
     network::{
         Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, Dropout, Embed, Loss,
-        LossSum, Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, Update,
+        LossSum, Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, SgdStep, SquareNorm,
     },
     portable::{Portable, PortableError},
     record::{Event, Left, Record},
@@ -363,11 +363,15 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     device.run(Accumulate { input: &[2.0, -2.0][..], to: &mut gradient[..] })?;
     device.run(Blend { share: 0.5, input: &[0.0; 4][..], to: &mut gradient[..] })?;
     let mut norm = [0.0];
-    device.square_norm(&[3.0, 4.0], &mut norm)?;
+    device.run(SquareNorm { gradient: &[3.0, 4.0][..], to: &mut norm[..] })?;
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, max_norm: None };
-    device.sgd(&sgd, &[3.0, 4.0], &norm, &mut [0.0; 2], &mut [0.0; 2])?;
-    let short = device.sgd(&sgd, &[3.0], &norm, &mut [0.0; 2], &mut [0.0; 2]);
-    assert!(short.is_err());
+    let (mut weight, mut momentum) = ([0.0; 2], [0.0; 2]);
+    let mut step = |gradient| {
+        let (weight, momentum) = (&mut weight[..], &mut momentum[..]);
+        device.run(SgdStep { sgd, gradient, square_norm: &norm[..], weight, momentum })
+    };
+    step(&[3.0, 4.0][..])?;
+    assert!(step(&[3.0][..]).is_err());
     assert_eq!(
         lines,
         [

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use adaloss_hal::{
     Memory, Plain,
-    network::{self, AdamW, Sgd},
+    network::{AdamW, AdamWStep, HasUpdate, Sgd, SgdStep},
 };
 use anyhow::{Result, bail};
 
@@ -55,7 +55,7 @@ impl Optimizer {
     }
 
     /// Updates a parameter; `norm` is the sum of the squares of all gradients.
-    pub fn update<D: Memory + network::Update, W: Plain>(
+    pub fn update<D: Memory + HasUpdate, W: Plain>(
         &self,
         device: &mut D,
         update: Update,
@@ -68,19 +68,19 @@ impl Optimizer {
             *state = Vector::zeroed(device, self.state() * master.len())?;
         }
         let decay = |weight_decay| if *decays { weight_decay } else { 0.0 };
-        let (gradient, norm) = (gradient.view(), norm.view());
-        let (master, state) = (master.view_mut(), state.view_mut());
+        let (gradient, square_norm) = (gradient.view(), norm.view());
+        let (weight, state) = (master.view_mut(), state.view_mut());
         match *self {
             Self::Sgd { momentum, weight_decay } => {
                 let weight_decay = decay(weight_decay);
                 let sgd = Sgd { learning_rate, momentum, weight_decay, max_norm };
-                device.sgd(&sgd, gradient, norm, master, state)
+                device.run(SgdStep { sgd, gradient, square_norm, weight, momentum: state })
             }
             Self::AdamW { betas, weight_decay } => {
                 let (weight_decay, step) = (decay(weight_decay), number);
                 let adamw =
                     AdamW { learning_rate, betas, epsilon: 1e-8, weight_decay, step, max_norm };
-                device.adamw(&adamw, gradient, norm, master, state)
+                device.run(AdamWStep { adamw, gradient, square_norm, weight, moments: state })
             }
         }
     }

@@ -13,8 +13,7 @@ use adaloss_core::{
 use adaloss_gpu::{Cuda, Gradient, Into, Weight};
 use adaloss_hal::{
     AddressSpace, Branch, Decide, Epilogue, HasMatmul, Matmul, Memory, Mut, Narrow, Plain, Product,
-    network::{self, Update},
-    portable::Portable,
+    Run, network, portable::Portable,
 };
 use serde_json::{Value, json};
 
@@ -328,7 +327,14 @@ fn updated_by_core<F: Element>() -> anyhow::Result<Left> {
         weight_decay: SGD.weight_decay,
         max_norm: None,
     };
-    Portable.sgd(&sgd, &gradient, &[1.0], &mut weight[..], &mut momentum[..]).map_err(failed)?;
+    let step = network::SgdStep {
+        sgd,
+        gradient: &gradient[..],
+        square_norm: &[1.0][..],
+        weight: &mut weight[..],
+        momentum: &mut momentum[..],
+    };
+    Portable.run(step).map_err(failed)?;
     Ok(vec![
         ("weights", bits(&weight)),
         ("momenta", bits(&momentum)),

@@ -13,8 +13,8 @@ use adaloss_gpu::{
     Weight, Weights,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Decide, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain,
-    network, network::Update, portable::Portable,
+    AddressSpace, Branch, Decide, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain, Run,
+    network, portable::Portable,
 };
 
 use crate::{DRIVER, alone, cuda};
@@ -225,9 +225,14 @@ fn steps_as_core<F: Element + Plain>(counts: &[usize]) {
         unscale(F::ENCODING.into(), scaled, &mut gradient).expect("lengths");
         let (mut weight, mut momentum) =
             (noise(nth as u32, values.len()), noise(1000 + nth as u32, values.len()));
-        Portable
-            .sgd(&of_hal, &gradient, &[1.0], &mut weight[..], &mut momentum[..])
-            .expect("lengths");
+        let step = network::SgdStep {
+            sgd: of_hal,
+            gradient: &gradient[..],
+            square_norm: &[1.0][..],
+            weight: &mut weight[..],
+            momentum: &mut momentum[..],
+        };
+        Portable.run(step).expect("lengths");
         assert_eq!(take(device, &model.weights[nth], 0.0), weight);
         assert_eq!(take(device, &model.momenta[nth], 0.0), momentum);
     }

@@ -36,7 +36,7 @@ pub use loss::{Loss, LossSum};
 pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};
 pub use pointwise::{HasRelu, Relu, ReluInput};
 pub use pool::{MaxPool, Pooling, SumPool};
-pub use update::{AdamW, Sgd, Update};
+pub use update::{AdamW, AdamWStep, HasUpdate, Sgd, SgdStep, SquareNorm};
 
 /// Returns the product of some extents; `usize::MAX`, which no tensor has, where it does not fit.
 const fn elements<const N: usize>(extents: [usize; N]) -> usize {

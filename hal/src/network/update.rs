@@ -1,6 +1,6 @@
 //! Optimizers, on f32 masters and unscaled gradients.
 
-use crate::{Device, Mut, Ref};
+use crate::{AddressSpace, Device, Operation, OperationKind, Run, Visitor, run::has};
 
 /// Stochastic gradient descent with momentum, as PyTorch has it: `m = momentum m + g`, with
 /// `g = gradient + weight_decay w`; then `w = w - learning_rate m`.
@@ -62,51 +62,88 @@ fn clip(max_norm: Option<f32>, square_norm: f64) -> f32 {
     }
 }
 
-/// A device that updates f32 masters.
-///
-/// Elements are computed in f32.
-///
-/// `norm` is what [`square_norm`](Self::square_norm) added up over all gradients of the step (one
-/// element).  Where its root is above `max_norm`, gradients are multiplied by
-/// `max_norm / (root + 1e-6)` first, as PyTorch's `clip_grad_norm_` does.
-pub trait Update: Device {
-    /// Adds the sum of the squares of a gradient to `to` (one element), in f64.
-    ///
-    /// # Errors
-    ///
-    /// `to` is not one element.
-    fn square_norm(
-        &mut self,
-        gradient: Ref<'_, Self, f32>,
-        to: Mut<'_, Self, f64>,
-    ) -> Result<(), Self::Error>;
+/// Adds the sum of the squares of a gradient to what is there, in f64.
+pub struct SquareNorm<'r, 'w, S: AddressSpace> {
+    /// The gradient.
+    pub gradient: S::Ref<'r, f32>,
+    /// What is added to; one element.
+    pub to: S::Mut<'w, f64>,
+}
 
-    /// Updates a weight and its momentum.
-    ///
-    /// # Errors
-    ///
-    /// The lengths differ, or `norm` is not one element.
-    fn sgd(
-        &mut self,
-        sgd: &Sgd,
-        gradient: Ref<'_, Self, f32>,
-        norm: Ref<'_, Self, f64>,
-        weight: Mut<'_, Self, f32>,
-        momentum: Mut<'_, Self, f32>,
-    ) -> Result<(), Self::Error>;
+impl<S: AddressSpace> Operation for SquareNorm<'_, '_, S> {
+    type Space = S;
 
-    /// Updates a weight and its two moments: of a weight of `n` elements, `n` first ones and then
-    /// `n` second ones.
-    ///
-    /// # Errors
-    ///
-    /// The lengths do not match, or `norm` is not one element.
-    fn adamw(
-        &mut self,
-        adamw: &AdamW,
-        gradient: Ref<'_, Self, f32>,
-        norm: Ref<'_, Self, f64>,
-        weight: Mut<'_, Self, f32>,
-        moments: Mut<'_, Self, f32>,
-    ) -> Result<(), Self::Error>;
+    const KIND: OperationKind = OperationKind::SquareNorm;
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        visitor.input("the gradient", None, &mut self.gradient);
+        visitor.left("the sum of the squares", &mut self.to);
+    }
+}
+
+/// Updates a weight and its momentum, element by element in f32.
+///
+/// Where the norm of all gradients together is above `max_norm`, gradients are multiplied by
+/// `max_norm / (norm + 1e-6)` first, as PyTorch's `clip_grad_norm_` does.
+pub struct SgdStep<'r, 'w, S: AddressSpace> {
+    /// The constants.
+    pub sgd: Sgd,
+    /// The gradient; as many elements as the weight.
+    pub gradient: S::Ref<'r, f32>,
+    /// What [`SquareNorm`] added up over all gradients of the step; one element.
+    pub square_norm: S::Ref<'r, f64>,
+    /// The weight.
+    pub weight: S::Mut<'w, f32>,
+    /// Its momentum; as many elements.
+    pub momentum: S::Mut<'w, f32>,
+}
+
+impl<S: AddressSpace> Operation for SgdStep<'_, '_, S> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::Sgd;
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let elements = S::len(S::shared(&self.weight));
+        visitor.input("the gradient", Some(elements), &mut self.gradient);
+        visitor.input("the sum of the squares", Some(1), &mut self.square_norm);
+        visitor.output("the weight", Some(elements), &mut self.weight);
+        visitor.output("the momentum", Some(elements), &mut self.momentum);
+    }
+}
+
+/// Updates a weight and its two moments, element by element in f32; gradients are clipped as those of [`SgdStep`].
+pub struct AdamWStep<'r, 'w, S: AddressSpace> {
+    /// The constants.
+    pub adamw: AdamW,
+    /// The gradient; as many elements as the weight.
+    pub gradient: S::Ref<'r, f32>,
+    /// What [`SquareNorm`] added up over all gradients of the step; one element.
+    pub square_norm: S::Ref<'r, f64>,
+    /// The weight.
+    pub weight: S::Mut<'w, f32>,
+    /// Of a weight of `n` elements, `n` first moments and then `n` second ones.
+    pub moments: S::Mut<'w, f32>,
+}
+
+impl<S: AddressSpace> Operation for AdamWStep<'_, '_, S> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::AdamW;
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let elements = S::len(S::shared(&self.weight));
+        visitor.input("the gradient", Some(elements), &mut self.gradient);
+        visitor.input("the sum of the squares", Some(1), &mut self.square_norm);
+        visitor.output("the weight", Some(elements), &mut self.weight);
+        visitor.output("the moments", Some(elements.saturating_mul(2)), &mut self.moments);
+    }
+}
+
+has! {
+    /// A device that updates f32 masters: it has [`SquareNorm`], [`SgdStep`] and [`AdamWStep`].
+    pub trait HasUpdate:
+        for<'r, 'w> Run<SquareNorm<'r, 'w, <Self as Device>::Space>>
+        + for<'r, 'w> Run<SgdStep<'r, 'w, <Self as Device>::Space>>
+        + for<'r, 'w> Run<AdamWStep<'r, 'w, <Self as Device>::Space>>
 }

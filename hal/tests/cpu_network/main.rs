@@ -19,8 +19,8 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        Attend, Embed, HasAccumulate, HasDropout, HasRelu, Loss, MaxPool, Normalise, SumPool,
-        Update,
+        Attend, Embed, HasAccumulate, HasDropout, HasRelu, HasUpdate, Loss, MaxPool, Normalise,
+        SumPool,
     },
     portable::{Portable, PortableError},
 };
@@ -45,7 +45,7 @@ trait Host:
     + Attend<f16, f32>
     + Attend<f32, f16>
     + Loss
-    + Update
+    + HasUpdate
 {
 }
 

@@ -1,8 +1,9 @@
 //! The loss, and what it does to weights.
 
 use adaloss_core::format::Noise;
+use adaloss_hal::AddressSpace;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{AdamW, LossSum, Sgd};
+use adaloss_hal::network::{AdamW, AdamWStep, LossSum, Sgd, SgdStep, SquareNorm};
 use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{CPU_LOSS, CPU_SOFTMAX};
 
@@ -93,12 +94,25 @@ fn updates() {
     ) -> Outcomes {
         let (gradient, norms) = (upload(device, gradient), upload(device, norms));
         let mut state = upload(device, state);
-        let mut weights = in_place(device, weight, |device, weight| {
-            let (gradient, norm, state) =
-                (D::view(&gradient), D::view(&norms), D::view_mut(&mut state));
+        let mut weights = in_place(device, weight, |device, mut weight| {
+            let weight = D::Space::reborrow_mut(&mut weight);
+            let (gradient, square_norm) = (D::view(&gradient), D::view(&norms));
+            let state = D::view_mut(&mut state);
             match adam {
-                true => device.adamw(&ADAMW, gradient, norm, weight, state),
-                false => device.sgd(&SGD, gradient, norm, weight, state),
+                true => device.run(AdamWStep::<D::Space> {
+                    adamw: ADAMW,
+                    gradient,
+                    square_norm,
+                    weight,
+                    moments: state,
+                }),
+                false => device.run(SgdStep::<D::Space> {
+                    sgd: SGD,
+                    gradient,
+                    square_norm,
+                    weight,
+                    momentum: state,
+                }),
             }
         })?;
         weights.extend(download(device, &state));
@@ -123,7 +137,7 @@ fn squares_norms() {
     fn square<D: Host>(device: &mut D, gradient: &[f32], count: usize) -> Outcomes {
         let gradient = upload(device, gradient);
         let norm = in_place(device, &vec![1.0_f64; count], |device, to| {
-            device.square_norm(D::view(&gradient), to)
+            device.run(SquareNorm::<D::Space> { gradient: D::view(&gradient), to })
         })?;
         Ok(norm.iter().map(|&x| x as f32).collect())
     }

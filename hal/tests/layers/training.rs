@@ -1,7 +1,8 @@
 //! Loss and optimizers, with their mistakes.
 
 use adaloss_hal::{
-    network::{AdamW, Loss, LossSum, Sgd, Update},
+    Fitting, HostSpace, Run,
+    network::{AdamW, AdamWStep, Loss, LossSum, Sgd, SgdStep, SquareNorm},
     portable::{Portable, PortableError},
 };
 
@@ -71,27 +72,36 @@ impl Mistaken {
     }
 }
 
-impl Update for Mistaken {
-    fn square_norm(&mut self, gradient: &[f32], to: &mut [f64]) -> Result<(), PortableError> {
-        if self.makes(Mistake::NormInF32) && to.len() == 1 {
+impl Run<SquareNorm<'_, '_, HostSpace>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, SquareNorm<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let SquareNorm { gradient, to } = operation.into_inner();
+        if self.makes(Mistake::NormInF32) {
             to[0] += f64::from(gradient.iter().map(|x| x * x).sum::<f32>());
             return Ok(());
         }
-        Portable.square_norm(gradient, to)
+        Portable.run(SquareNorm { gradient: *gradient, to: &mut **to })
     }
+}
 
-    fn sgd(
+impl Run<SgdStep<'_, '_, HostSpace>> for Mistaken {
+    fn execute(
         &mut self,
-        sgd: &Sgd,
-        gradient: &[f32],
-        norm: &[f64],
-        weight: &mut [f32],
-        momentum: &mut [f32],
+        operation: Fitting<'_, SgdStep<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        let (max_norm, gradient) = self.clipped(sgd.max_norm, gradient, norm);
+        let SgdStep { sgd, gradient, square_norm, weight, momentum } = operation.into_inner();
+        let (max_norm, gradient) = self.clipped(sgd.max_norm, gradient, square_norm);
         let sgd = Sgd { max_norm, ..*sgd };
         let (weights, before) = (weight.to_vec(), momentum.to_vec());
-        Portable.sgd(&sgd, &gradient, norm, weight, momentum)?;
+        Portable.run(SgdStep {
+            sgd,
+            gradient: &gradient[..],
+            square_norm: *square_norm,
+            weight: &mut **weight,
+            momentum: &mut **momentum,
+        })?;
         if self.makes(Mistake::OldMomentum) {
             for ((w, old), m) in weight.iter_mut().zip(weights).zip(before) {
                 *w = old - sgd.learning_rate * m;
@@ -99,27 +109,32 @@ impl Update for Mistaken {
         }
         Ok(())
     }
+}
 
-    fn adamw(
+impl Run<AdamWStep<'_, '_, HostSpace>> for Mistaken {
+    fn execute(
         &mut self,
-        adamw: &AdamW,
-        gradient: &[f32],
-        norm: &[f64],
-        weight: &mut [f32],
-        moments: &mut [f32],
+        operation: Fitting<'_, AdamWStep<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        let (max_norm, mut gradient) = self.clipped(adamw.max_norm, gradient, norm);
+        let AdamWStep { adamw, gradient, square_norm, weight, moments } = operation.into_inner();
+        let (max_norm, mut gradient) = self.clipped(adamw.max_norm, gradient, square_norm);
         let mut adamw = AdamW { max_norm, ..*adamw };
         match self.mistake {
             Mistake::ForgetsBias => adamw.step = u32::MAX,
             Mistake::ForgetsEpsilon => adamw.epsilon = 0.0,
             Mistake::CouplesDecay => {
-                let pairs = gradient.iter_mut().zip(&*weight);
+                let pairs = gradient.iter_mut().zip(weight.iter());
                 pairs.for_each(|(gradient, w)| *gradient += adamw.weight_decay * w);
                 adamw.weight_decay = 0.0;
             }
             _ => {}
         }
-        Portable.adamw(&adamw, &gradient, norm, weight, moments)
+        Portable.run(AdamWStep {
+            adamw,
+            gradient: &gradient[..],
+            square_norm: *square_norm,
+            weight: &mut **weight,
+            moments: &mut **moments,
+        })
     }
 }

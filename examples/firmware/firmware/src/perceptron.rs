@@ -13,7 +13,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
-    network::{Loss, LossSum, Relu, ReluInput, Sgd, Update},
+    network::{Loss, LossSum, Relu, ReluInput, Sgd, SgdStep},
     portable::{Portable, PortableError},
 };
 
@@ -168,7 +168,13 @@ impl<F: Element + Plain> Perceptron<F> {
                 Sgd { learning_rate: 0.003, momentum: 0.9, weight_decay: 0.0, max_norm: None };
             let Self { masters, momenta, gradients, .. } = self;
             Portable
-                .sgd(&sgd, &gradients[..], &[0.0], &mut masters[..], &mut momenta[..])
+                .run(SgdStep {
+                    sgd,
+                    gradient: &gradients[..],
+                    square_norm: &[0.0][..],
+                    weight: &mut masters[..],
+                    momentum: &mut momenta[..],
+                })
                 .map_err(StepError::Pass)?;
         }
         Ok(verdict)

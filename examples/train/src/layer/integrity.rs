@@ -3,7 +3,10 @@
 use std::fmt;
 
 use adaloss_core::unscale::Cause;
-use adaloss_hal::{Memory, network::Update};
+use adaloss_hal::{
+    Memory,
+    network::{HasUpdate, SquareNorm},
+};
 use anyhow::{Result, ensure};
 
 use super::Vector;
@@ -25,19 +28,19 @@ impl std::error::Error for Diverged {}
 
 /// Returns the sum of the squares of some values; it is finite where each of them is, as neither the
 /// square of an f32 nor a sum of such squares leaves f64.
-pub fn squares<D: Memory + Update>(
+pub fn squares<D: Memory + HasUpdate>(
     device: &mut D,
     values: &Vector<D, f32>,
 ) -> Result<f64, D::Error> {
     let mut sum = Vector::of(device, &[0.0])?;
-    device.square_norm(values.view(), sum.view_mut())?;
+    device.run(SquareNorm { gradient: values.view(), to: sum.view_mut() })?;
     sum.read_one(device)
 }
 
 /// Checks that some values are finite.
 pub fn finite<D>(device: &mut D, values: &Vector<D, f32>) -> Result<()>
 where
-    D: Memory<Error: Send + Sync + 'static> + Update,
+    D: Memory<Error: Send + Sync + 'static> + HasUpdate,
 {
     ensure!(squares(device, values)?.is_finite(), Diverged(Cause::NonFinite));
     Ok(())

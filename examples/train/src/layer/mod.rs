@@ -29,8 +29,8 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, Loss, MaxPool, Normalise,
-        SumPool, Update,
+        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, HasUpdate, Loss, MaxPool,
+        Normalise, SumPool,
     },
     portable::Portable,
     wrap::{Hook, Wrapped},
@@ -113,7 +113,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + Attend<W, G>
     + HasAccumulate
     + Loss
-    + Update
+    + HasUpdate
     + 'static
 {
 }

@@ -6,7 +6,7 @@ use adaloss_core::{
     format::{Element, Narrowing, Overflow},
     unscale::Cause,
 };
-use adaloss_hal::{Memory, Mut, Narrow, Plain, Ref, network::Update};
+use adaloss_hal::{Memory, Mut, Narrow, Plain, Ref, network::HasUpdate};
 use anyhow::{Result, ensure};
 
 use super::{Diverged, Ends, finite};
@@ -248,7 +248,7 @@ pub fn refresh<W, D>(
 ) -> Result<()>
 where
     W: Element + Plain,
-    D: Memory<Error: Send + Sync + 'static> + Narrow<W> + Update,
+    D: Memory<Error: Send + Sync + 'static> + Narrow<W> + HasUpdate,
 {
     let Parameter { master, narrow, .. } = parameter;
     let Some(narrow) = narrow else { return finite(device, master) };

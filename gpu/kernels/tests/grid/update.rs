@@ -7,7 +7,7 @@ use adaloss_core::{
     scale::Scale,
     unscale::{Unscaled, unscale},
 };
-use adaloss_hal::{network::Update, portable::Portable};
+use adaloss_hal::{Run, network::SgdStep, portable::Portable};
 use adaloss_kernels::{
     grid::Grid,
     unscale::{self, Gradient, Into, PART, parts},
@@ -99,8 +99,14 @@ fn is_the_optimizer_of_the_hal<F: Element>() {
         let mut gradient = vec![0.0; layer.gradient.len()];
         let scaled = Scaled::new(layer.gradient.as_slice(), layer.cell.scale());
         unscale(F::ENCODING.into(), scaled, &mut gradient).expect("lengths");
-        let (weight, momentum) = (&mut layer.weight[..], &mut layer.momentum[..]);
-        Portable.sgd(&of_hal, &gradient, &[1.0], weight, momentum).expect("lengths");
+        let step = SgdStep {
+            sgd: of_hal,
+            gradient: &gradient[..],
+            square_norm: &[1.0][..],
+            weight: &mut layer.weight[..],
+            momentum: &mut layer.momentum[..],
+        };
+        Portable.run(step).expect("lengths");
     }
     assert_eq!(bits(&layers), bits(&expected));
 }

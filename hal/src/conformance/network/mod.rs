@@ -23,8 +23,8 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, Loss, MaxPool, Normalise,
-        SumPool, Update,
+        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, HasUpdate, Loss, MaxPool,
+        Normalise, SumPool,
     },
 };
 
@@ -62,7 +62,7 @@ where
         + Embed<W, G>
         + Attend<W, G>
         + Loss
-        + Update,
+        + HasUpdate,
 {
     let mut bench = Bench::new(device)?;
     convolve::check::<W, W, W, D>(&mut bench)?;
@@ -225,7 +225,7 @@ pub fn loss<D: Memory + Loss>(device: &mut D) -> Result<Report, Failure> {
 /// # Errors
 ///
 /// The first difference.
-pub fn update<D: Memory + Update>(device: &mut D) -> Result<Report, Failure> {
+pub fn update<D: Memory + HasUpdate>(device: &mut D) -> Result<Report, Failure> {
     let mut bench = Bench::new(device)?;
     update::check(&mut bench)?;
     Ok(bench.report)

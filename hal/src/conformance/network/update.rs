@@ -7,10 +7,10 @@ use crate::{
         bench::{Bench, pattern},
         near::{Near, UNIT_F64},
         results::Expected,
-        tensor::{Tensor, read_one},
+        tensor::{Tensor, read_one, upload},
         values,
     },
-    network::{AdamW, Sgd, Update},
+    network::{AdamW, AdamWStep, HasUpdate, Sgd, SgdStep, SquareNorm},
 };
 
 /// Lengths around those of warps and blocks.
@@ -27,7 +27,7 @@ const CLIPS: [(Option<f32>, f64); 6] = [
     (Some(1.0), f64::INFINITY),
 ];
 
-pub(super) fn check<D: Memory + Update>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+pub(super) fn check<D: Memory + HasUpdate>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     for (turn, length) in (0..).zip(LENGTHS) {
         check_norm(bench, "square_norm of integers", length, |index| {
             values::integer::<f32>(turn, index)
@@ -46,7 +46,7 @@ pub(super) fn check<D: Memory + Update>(bench: &mut Bench<'_, D>) -> Result<(), 
 }
 
 /// The sum of the squares, in f64: a sum of `n` terms may be wrong by `n` times [`UNIT_F64`] of itself.
-fn check_norm<D: Memory + Update>(
+fn check_norm<D: Memory + HasUpdate>(
     bench: &mut Bench<'_, D>,
     check: &'static str,
     length: usize,
@@ -57,7 +57,8 @@ fn check_norm<D: Memory + Update>(
     let gradient = Tensor::<D, f32>::filled(case, bench.device, length, &value)?;
     let mut to = case.succeeds(bench.device.zeroed::<f64>(1))?;
     case.succeeds(bench.device.write(&[before], D::view_mut(&mut to)))?;
-    case.succeeds(bench.device.square_norm(gradient.view(case)?, D::view_mut(&mut to)))?;
+    let of = SquareNorm::<D::Space> { gradient: gradient.view(case)?, to: D::view_mut(&mut to) };
+    case.succeeds(bench.device.run(of))?;
     let found = read_one(case, bench.device, D::view(&to))?;
     let squares = (0..length).map(|index| f64::from(value(index)) * f64::from(value(index)));
     let sum = squares.fold(before, |sum, x| sum + x);
@@ -106,7 +107,7 @@ impl Weight {
     }
 }
 
-fn check_sgd<D: Memory + Update>(
+fn check_sgd<D: Memory + HasUpdate>(
     bench: &mut Bench<'_, D>,
     length: usize,
     turn: u32,
@@ -130,19 +131,24 @@ fn check_sgd<D: Memory + Update>(
         let m = Near::exact(sgd.momentum) * Near::exact(of.moment(index)) + g;
         [w - Near::exact(sgd.learning_rate) * m, m]
     };
-    let (from, norms, to) = (gradient.view(case)?, norms.view(case)?, state.view_mut(case)?);
+    let (gradient, square_norm) = (gradient.view(case)?, norms.view(case)?);
+    let mut moved = state.view_mut(case)?;
     bench.writes(
         case,
         &mut weight,
         &|index| of.weight(index),
-        |device, weight| device.sgd(&sgd, from, norms, weight, to),
+        move |device, mut weight| {
+            let weight = D::Space::reborrow_mut(&mut weight);
+            let momentum = D::Space::reborrow_mut(&mut moved);
+            device.run(SgdStep { sgd, gradient, square_norm, weight, momentum })
+        },
         &|index| Expected::Near(updated(index)[0]),
     )?;
     let case = Case { check: "the momentum of sgd", ..case };
     bench.agrees(case, &state, &|index| Expected::Near(updated(index)[1]))
 }
 
-fn check_adamw<D: Memory + Update>(
+fn check_adamw<D: Memory + HasUpdate>(
     bench: &mut Bench<'_, D>,
     length: usize,
     turn: u32,
@@ -169,12 +175,17 @@ fn check_adamw<D: Memory + Update>(
         let g = clip(max_norm, norm) * Near::exact(of.gradient(index));
         adam(&adamw, of.weight(index), g, [before(index), before(length + index)])
     };
-    let (from, norms, to) = (gradient.view(case)?, norms.view(case)?, state.view_mut(case)?);
+    let (gradient, square_norm) = (gradient.view(case)?, norms.view(case)?);
+    let mut moved = state.view_mut(case)?;
     bench.writes(
         case,
         &mut weight,
         &|index| of.weight(index),
-        |device, weight| device.adamw(&adamw, from, norms, weight, to),
+        move |device, mut weight| {
+            let weight = D::Space::reborrow_mut(&mut weight);
+            let moments = D::Space::reborrow_mut(&mut moved);
+            device.run(AdamWStep { adamw, gradient, square_norm, weight, moments })
+        },
         &|index| Expected::Near(updated(index)[0]),
     )?;
     let case = Case { check: "the moments of adamw", ..case };
@@ -202,7 +213,7 @@ fn adam(adamw: &AdamW, w: f32, g: Near, moments: [f32; 2]) -> [Near; 3] {
 }
 
 /// Lengths that do not fit.
-fn check_refusals<D: Memory + Update>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+fn check_refusals<D: Memory + HasUpdate>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     let case = Case::new("update refused", 9);
     let sgd = Sgd { learning_rate: 1.0, momentum: 0.5, weight_decay: 0.0, max_norm: None };
     let adamw = AdamW {
@@ -213,29 +224,31 @@ fn check_refusals<D: Memory + Update>(bench: &mut Bench<'_, D>) -> Result<(), Fa
         step: 1,
         max_norm: None,
     };
-    let gradient = Tensor::<D, f32>::filled(case, bench.device, 10, |_| 1.0)?;
-    let norms = Tensor::<D, f64>::filled(case, bench.device, 2, |_| 1.0)?;
+    let gradient = Tensor::<D, f32>::filled(case, bench.device, 9, |_| 1.0)?;
+    let norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| 1.0)?;
+    let (gradient, square_norm) = (gradient.view(case)?, norms.view(case)?);
     let mut weight = Tensor::<D, f32>::filled(case, bench.device, 9, pattern)?;
-    // The gradient, the norm, and the state of sgd; that of adamw is twice as long.
-    for [of_gradient, of_norm, of_state] in
-        [[8, 1, 9], [10, 1, 9], [9, 0, 9], [9, 2, 9], [9, 1, 8], [9, 1, 10], [9, 1, 0]]
-    {
-        let gradient = case.finds(D::Space::part(gradient.view(case)?, 0..of_gradient))?;
-        let norm = case.finds(D::Space::part(norms.view(case)?, 0..of_norm))?;
-        let mut momentum = Tensor::<D, f32>::filled(case, bench.device, of_state, pattern)?;
-        let state = momentum.view_mut(case)?;
-        bench
-            .spares(case, &mut weight, |device, to| device.sgd(&sgd, gradient, norm, to, state))?;
-        let mut moments = Tensor::<D, f32>::filled(case, bench.device, 2 * of_state, pattern)?;
-        let state = moments.view_mut(case)?;
-        bench.spares(case, &mut weight, |device, to| {
-            device.adamw(&adamw, gradient, norm, to, state)
-        })?;
-    }
+    let mut state = Tensor::<D, f32>::filled(case, bench.device, 18, pattern)?;
+    upload(case, bench.device, state.whole_mut(), &pattern::<f32>)?;
+    let mut moments = state.view_mut(case)?;
+    bench.spares_misfits(case, &mut weight, &mut |device, mut weight, spoil| {
+        let weight = D::Space::reborrow_mut(&mut weight);
+        let moments = D::Space::reborrow_mut(&mut moments);
+        device.run(spoil.of(AdamWStep { adamw, gradient, square_norm, weight, moments }))
+    })?;
+    D::Space::truncate(&mut moments, 9);
+    bench.spares_misfits(case, &mut weight, &mut |device, mut weight, spoil| {
+        let weight = D::Space::reborrow_mut(&mut weight);
+        let momentum = D::Space::reborrow_mut(&mut moments);
+        device.run(spoil.of(SgdStep { sgd, gradient, square_norm, weight, momentum }))
+    })?;
+    drop(moments);
+    let case = Case { check: "the state of a refused update", ..case };
+    bench.agrees(case, &state, &|index| Expected::Bits(pattern::<f32>(index + 1).to_bits()))?;
     let mut norms = case.succeeds(bench.device.zeroed::<f64>(2))?;
     for length in [0, 2] {
         let to = case.finds(D::Space::part_mut(D::view_mut(&mut norms), 0..length))?;
-        let result = bench.device.square_norm(gradient.view(case)?, to);
+        let result = bench.device.run(SquareNorm::<D::Space> { gradient, to });
         bench.refused(case, ErrorKind::Shape, result)?;
     }
     let mut found = [1.0; 2];

@@ -4,12 +4,17 @@ use std::vec::Vec;
 
 use super::{CHUNK, Cpu, chunk, vectors};
 use crate::{
-    network::{AdamW, Sgd, Update},
-    portable::{PortableError, one, one_mut, same_length},
+    Fitting, HostSpace, Run,
+    network::{AdamW, AdamWStep, Sgd, SgdStep, SquareNorm},
+    portable::{PortableError, one, one_mut},
 };
 
-impl Update for Cpu {
-    fn square_norm(&mut self, gradient: &[f32], to: &mut [f64]) -> Result<(), PortableError> {
+impl Run<SquareNorm<'_, '_, HostSpace>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, SquareNorm<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let SquareNorm { gradient, to } = operation.into_inner();
         let to = one_mut("the square of a norm", to)?;
         let parts = self.map(gradient.len().div_ceil(CHUNK), |nth| {
             let gradient = &gradient[chunk(nth, CHUNK, gradient.len())];
@@ -21,18 +26,16 @@ impl Update for Cpu {
         *to += parts.iter().fold(0.0, |sum, part| sum + part);
         Ok(())
     }
+}
 
-    fn sgd(
+impl Run<SgdStep<'_, '_, HostSpace>> for Cpu {
+    fn execute(
         &mut self,
-        sgd: &Sgd,
-        gradient: &[f32],
-        norm: &[f64],
-        weight: &mut [f32],
-        momentum: &mut [f32],
+        operation: Fitting<'_, SgdStep<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        same_length("the gradient of a weight", weight.len(), gradient.len())?;
-        same_length("the momentum of a weight", weight.len(), momentum.len())?;
-        let clip = sgd.clip(*one("the square of a norm", norm)?);
+        let SgdStep { sgd, gradient, square_norm, weight, momentum } = operation.into_inner();
+        let clip = sgd.clip(*one("the square of a norm", square_norm)?);
+        let sgd = &*sgd;
         let state = weight.chunks_mut(CHUNK).zip(momentum.chunks_mut(CHUNK));
         let parts: Vec<_> = state.zip(gradient.chunks(CHUNK)).collect();
         self.each(parts, |_, ((weight, momentum), gradient)| {
@@ -43,18 +46,16 @@ impl Update for Cpu {
         });
         Ok(())
     }
+}
 
-    fn adamw(
+impl Run<AdamWStep<'_, '_, HostSpace>> for Cpu {
+    fn execute(
         &mut self,
-        adamw: &AdamW,
-        gradient: &[f32],
-        norm: &[f64],
-        weight: &mut [f32],
-        moments: &mut [f32],
+        operation: Fitting<'_, AdamWStep<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        same_length("the gradient of a weight", weight.len(), gradient.len())?;
-        same_length("the moments of a weight", weight.len().saturating_mul(2), moments.len())?;
-        let clip = adamw.clip(*one("the square of a norm", norm)?);
+        let AdamWStep { adamw, gradient, square_norm, weight, moments } = operation.into_inner();
+        let adamw = &*adamw;
+        let clip = adamw.clip(*one("the square of a norm", square_norm)?);
         let corrections = adamw.corrections();
         let (first, second) = moments.split_at_mut(weight.len());
         let moments = first.chunks_mut(CHUNK).zip(second.chunks_mut(CHUNK));

@@ -6,4 +6,3 @@ mod embed;
 mod loss;
 mod normalise;
 mod pool;
-mod update;
