@@ -16,9 +16,9 @@ use adaloss_hal::{
     Epilogue, HostSpace, Run,
     cpu::Cpu,
     network::{
-        Accumulate, AdamW, AdamWStep, Attend, Attention, Axis, Blend, Dropout, Embed, Loss,
-        LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput,
-        Sgd, SgdStep, SquareNorm, SumPool,
+        Accumulate, AdamW, AdamWStep, Attend, Attention, Axis, Blend, Dropout, Embed, EmbedTable,
+        Loss, LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu,
+        ReluInput, Sgd, SgdStep, SquareNorm, SumPool,
     },
     portable::PortableError,
 };
@@ -253,9 +253,9 @@ fn embedding(cpu: &mut Cpu) -> Done {
     let (table, mut rows) = (narrowed(vocabulary * width), narrowed(tokens.len() * width));
     let mut sums = random(table.len());
     measure("embed", rows.len(), || {
-        Embed::<f16, f16>::embed(cpu, width, &tokens[..], &table[..], &mut rows[..])
+        cpu.run(Embed { width, tokens: &tokens[..], table: &table[..], to: &mut rows[..] })
     })?;
     measure("embed_table", rows.len(), || {
-        Embed::<f16, f16>::embed_table(cpu, width, &tokens[..], &rows[..], &mut sums[..])
+        cpu.run(EmbedTable { width, tokens: &tokens[..], gradient: &rows[..], to: &mut sums[..] })
     })
 }

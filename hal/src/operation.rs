@@ -75,19 +75,19 @@ kinds! {
     AveragePoolInput = "average_pool_input",
     /// [`SumPool::max_pool_input`](crate::network::SumPool::max_pool_input).
     MaxPoolInput = "max_pool_input",
-    /// [`Pointwise::relu`](crate::network::Pointwise::relu).
+    /// [`Relu`](crate::network::Relu).
     Relu = "relu",
-    /// [`Pointwise::relu_input`](crate::network::Pointwise::relu_input).
+    /// [`ReluInput`](crate::network::ReluInput).
     ReluInput = "relu_input",
     /// [`Dropout`](crate::network::Dropout).
     Dropout = "dropout",
-    /// [`Accumulate::accumulate`](crate::network::Accumulate::accumulate).
+    /// [`Accumulate`](crate::network::Accumulate).
     Accumulate = "accumulate",
-    /// [`Accumulate::blend`](crate::network::Accumulate::blend).
+    /// [`Blend`](crate::network::Blend).
     Blend = "blend",
-    /// [`Embed::embed`](crate::network::Embed::embed).
+    /// [`Embed`](crate::network::Embed).
     Embed = "embed",
-    /// [`Embed::embed_table`](crate::network::Embed::embed_table).
+    /// [`EmbedTable`](crate::network::EmbedTable).
     EmbedTable = "embed_table",
     /// [`Attend::attend`](crate::network::Attend::attend).
     Attend = "attend",
@@ -95,11 +95,11 @@ kinds! {
     AttendInput = "attend_input",
     /// [`Loss::softmax_cross_entropy`](crate::network::Loss::softmax_cross_entropy).
     SoftmaxCrossEntropy = "softmax_cross_entropy",
-    /// [`Update::square_norm`](crate::network::Update::square_norm).
+    /// [`SquareNorm`](crate::network::SquareNorm).
     SquareNorm = "square_norm",
-    /// [`Update::sgd`](crate::network::Update::sgd).
+    /// [`SgdStep`](crate::network::SgdStep).
     Sgd = "sgd",
-    /// [`Update::adamw`](crate::network::Update::adamw).
+    /// [`AdamWStep`](crate::network::AdamWStep).
     AdamW = "adamw",
 }
 

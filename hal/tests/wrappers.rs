@@ -347,7 +347,8 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     let epilogue = ending(&cell, std::slice::from_mut(dropped), binary16);
     device.run(Dropout { mask, input: &ones[..8], to: &mut output[..], epilogue })?;
 
-    Embed::<f16, E5M2>::embed(&mut device, 3, &[1, 0], &ones[..6], &mut [f16::ZERO; 6])?;
+    let (tokens, table, to) = (&[1, 0][..], &ones[..6], &mut [f16::ZERO; 6][..]);
+    device.run(Embed { width: 3, tokens, table, to })?;
     let attention = Attention { batch: 1, tokens: 3, heads: 1, width: 3 };
     let epilogue = ending(&cell, std::slice::from_mut(attended), binary16);
     let to = &mut [f16::ZERO; 9];

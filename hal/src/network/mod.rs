@@ -31,7 +31,7 @@ pub use accumulate::{Accumulate, Blend, HasAccumulate};
 pub use attend::{Attend, Attention};
 pub use convolve::{Convolution, Convolve};
 pub use dropout::{Dropout, HasDropout, Mask};
-pub use embed::Embed;
+pub use embed::{Embed, EmbedTable, HasEmbed};
 pub use loss::{Loss, LossSum};
 pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};
 pub use pointwise::{HasRelu, Relu, ReluInput};

@@ -19,7 +19,7 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        Attend, Embed, HasAccumulate, HasDropout, HasRelu, HasUpdate, Loss, MaxPool, Normalise,
+        Attend, HasAccumulate, HasDropout, HasEmbed, HasRelu, HasUpdate, Loss, MaxPool, Normalise,
         SumPool,
     },
     portable::{Portable, PortableError},
@@ -41,7 +41,7 @@ trait Host:
     + HasRelu<bf16, f16>
     + HasDropout<f16>
     + HasAccumulate
-    + Embed<f16, f16>
+    + HasEmbed<f16, f16>
     + Attend<f16, f32>
     + Attend<f32, f16>
     + Loss

@@ -3,7 +3,9 @@
 use adaloss_core::format::{E4M3, E5M2, Element, Noise, bf16, f16};
 use adaloss_core::policy::Fraction;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{Accumulate, Blend, Dropout, Embed, HasRelu, Mask, Relu, ReluInput};
+use adaloss_hal::network::{
+    Accumulate, Blend, Dropout, Embed, EmbedTable, HasRelu, Mask, Relu, ReluInput,
+};
 use adaloss_hal::portable::Portable;
 use adaloss_hal::{AddressSpace, Plain};
 
@@ -102,12 +104,12 @@ fn embeds() {
         let table_on = upload(device, table);
         let rows = in_place(device, &vec![f16::ONE; tokens.len() * width], |device, to| {
             let (tokens, table) = (D::view(&tokens_on), D::view(&table_on));
-            Embed::<f16, f16>::embed(device, width, tokens, table, to)
+            device.run(Embed::<D::Space, f16> { width, tokens, table, to })
         })?;
         let gradient = upload(device, &random::<f16>(16, rows.len()));
         let sums = in_place(device, &vec![7.0; table.len()], |device, to| {
             let (tokens, gradient) = (D::view(&tokens_on), D::view(&gradient));
-            Embed::<f16, f16>::embed_table(device, width, tokens, gradient, to)
+            device.run(EmbedTable::<D::Space, f16> { width, tokens, gradient, to })
         })?;
         Ok(widened(&rows).chain(sums).collect())
     }

@@ -4,7 +4,7 @@ use adaloss_core::format::Element;
 use adaloss_hal::{
     Epilogue, Fitting, HostSpace, Narrow, Plain, Run,
     network::{
-        Accumulate, Axis, Blend, Dropout, Embed, Normalisation, Normalise, Normalised,
+        Accumulate, Axis, Blend, Dropout, Embed, EmbedTable, Normalisation, Normalise, Normalised,
         NormalisedOn, Relu, ReluInput,
     },
     portable::{Portable, PortableError},
@@ -193,29 +193,27 @@ impl Run<Blend<'_, '_, HostSpace>> for Mistaken {
     }
 }
 
-impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Mistaken {
-    fn embed(
+impl<W: Element + Plain> Run<Embed<'_, '_, HostSpace, W>> for Mistaken {
+    fn execute(
         &mut self,
-        width: usize,
-        tokens: &[u32],
-        table: &[W],
-        to: &mut [W],
+        operation: Fitting<'_, Embed<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
+        let Embed { width, tokens, table, to } = operation.into_inner();
         let mut tokens = tokens.to_vec();
-        if self.makes(Mistake::ClampsTokens) && width > 0 {
-            let last = (table.len() / width).saturating_sub(1) as u32;
+        if self.makes(Mistake::ClampsTokens) {
+            let last = (table.len() / *width).saturating_sub(1) as u32;
             tokens.iter_mut().for_each(|token| *token = last.min(*token));
         }
-        <Portable as Embed<W, G>>::embed(&mut Portable, width, &tokens, table, to)
+        Portable.run(Embed { width: *width, tokens: &tokens[..], table: *table, to: &mut **to })
     }
+}
 
-    fn embed_table(
+impl<G: Element + Plain> Run<EmbedTable<'_, '_, HostSpace, G>> for Mistaken {
+    fn execute(
         &mut self,
-        width: usize,
-        tokens: &[u32],
-        gradient: &[G],
-        to: &mut [f32],
+        operation: Fitting<'_, EmbedTable<'_, '_, HostSpace, G>>,
     ) -> Result<(), PortableError> {
+        let EmbedTable { width, tokens, gradient, to } = operation.into_inner();
         let mut kept = tokens.to_vec();
         if self.makes(Mistake::OverwritesRows) {
             for (nth, token) in kept.iter_mut().enumerate() {
@@ -224,6 +222,11 @@ impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Mistaken {
                 }
             }
         }
-        <Portable as Embed<W, G>>::embed_table(&mut Portable, width, &kept, gradient, to)
+        Portable.run(EmbedTable {
+            width: *width,
+            tokens: &kept[..],
+            gradient: *gradient,
+            to: &mut **to,
+        })
     }
 }

@@ -1,7 +1,10 @@
 //! Tokens and their positions, as rows of two tables.
 
 use adaloss_core::{format::Element, policy::Cell, scale::Scale};
-use adaloss_hal::{Branch, Memory, Narrow, Plain, network::Embed};
+use adaloss_hal::{
+    Branch, Memory, Narrow, Plain,
+    network::{Embed, EmbedTable},
+};
 use anyhow::Result;
 
 use super::{
@@ -40,8 +43,8 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
         let mut rows = Vec::new();
         for (table, input) in [&self.tokens, &self.positions].into_iter().zip(&input) {
             let mut to = Tensor::zeroed(run.device, shape)?;
-            let (table, at) = (table.narrow()?, input.view());
-            Embed::<W, G>::embed(run.device, self.width, at, table, to.view_mut())?;
+            let (width, table, tokens) = (self.width, table.narrow()?, input.view());
+            run.device.run(Embed::<_, W> { width, tokens, table, to: to.view_mut() })?;
             rows.push(to);
         }
         let one = Vector::of(run.device, &[Cell::at(Scale::ONE)])?;
@@ -67,8 +70,12 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
         for (table, input) in [&mut self.tokens, &mut self.positions].into_iter().zip(&input) {
             let value = gradient.as_ref().into_parts().0;
             let mut sums = Vector::zeroed(way.device, table.master.len())?;
-            let (at, from) = (input.view(), value.view());
-            Embed::<W, G>::embed_table(way.device, self.width, at, from, sums.view_mut())?;
+            way.device.run(EmbedTable::<_, G> {
+                width: self.width,
+                tokens: input.view(),
+                gradient: value.view(),
+                to: sums.view_mut(),
+            })?;
             way.unscale(table, &gradient.as_ref().carry(|_| sums))?;
         }
         Ok(())

@@ -29,7 +29,7 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, HasUpdate, Loss, MaxPool,
+        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasRelu, HasUpdate, Loss, MaxPool,
         Normalise, SumPool,
     },
     portable::Portable,
@@ -109,7 +109,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + HasRelu<W, G>
     + HasDropout<W>
     + HasDropout<G>
-    + Embed<W, G>
+    + HasEmbed<W, G>
     + Attend<W, G>
     + HasAccumulate
     + Loss

@@ -12,7 +12,7 @@ use crate::{
         tensor::Tensor,
         values::{self, Kind},
     },
-    network::Embed,
+    network::{Embed, EmbedTable, HasEmbed},
 };
 
 /// Tokens, vocabulary and width.
@@ -32,7 +32,7 @@ pub(super) fn check<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Embed<W, G>,
+    D: Memory + HasEmbed<W, G>,
 {
     for (stream, [tokens, vocabulary, width]) in (0..).zip(SHAPES) {
         let table = Table { tokens, vocabulary, width, stream };
@@ -67,7 +67,7 @@ impl Table {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Memory + Embed<W, G>,
+        D: Memory + HasEmbed<W, G>,
     {
         let Self { tokens, vocabulary, width, stream } = self;
         let rows = Shape::rows(vocabulary, width);
@@ -76,12 +76,12 @@ impl Table {
         let named = Tensor::<D, u32>::filled(case, bench.device, tokens, |i| self.token(i))?;
         let table = Tensor::<D, W>::filled(case, bench.device, vocabulary * width, value)?;
         let mut to = Tensor::<D, W>::filled(case, bench.device, tokens * width, pattern)?;
-        let (named, table) = (named.view(case)?, table.view(case)?);
+        let (named, known) = (named.view(case)?, table.view(case)?);
         bench.writes(
             case,
             &mut to,
             &pattern,
-            |device, to| device.embed(width, named, table, to),
+            |device, to| device.run(Embed { width, tokens: named, table: known, to }),
             &|index| {
                 let token = self.token(index / width) as usize;
                 let is_known = token < vocabulary;
@@ -95,7 +95,7 @@ impl Table {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Memory + Embed<W, G>,
+        D: Memory + HasEmbed<W, G>,
     {
         let Self { tokens, vocabulary, width, stream } = self;
         let rows = Shape::rows(vocabulary, width);
@@ -111,7 +111,7 @@ impl Table {
             case,
             &mut to,
             &pattern,
-            |device, to| device.embed_table(width, named, gradient, to),
+            |device, to| device.run(EmbedTable { width, tokens: named, gradient, to }),
             &|index| {
                 let (row, column) = (index / width, index % width);
                 let terms = (0..tokens)
@@ -132,24 +132,30 @@ fn check_refusals<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Embed<W, G>,
+    D: Memory + HasEmbed<W, G>,
 {
     let case = Case::new("embed refused", 12);
     let tokens = Tensor::<D, u32>::filled(case, bench.device, 4, |_| 1)?;
     let table = Tensor::<D, W>::filled(case, bench.device, 15, |_| W::from_bits(0))?;
     let mut rows = Tensor::<D, W>::filled(case, bench.device, 12, pattern)?;
     let gradient = Tensor::<D, G>::filled(case, bench.device, 12, |_| G::from_bits(0))?;
-    // The width, the tokens, and the elements of the table.
-    let wrong = [[0, 4, 15], [4, 4, 15], [3, 3, 15], [3, 4, 14], [2, 4, 14], [usize::MAX, 4, 15]];
-    for [width, length, elements] in wrong {
-        let tokens = case.finds(D::Space::part(tokens.view(case)?, 0..length))?;
+    let (tokens, gradient) = (tokens.view(case)?, gradient.view(case)?);
+    // The width, and the elements of the table.
+    for [width, elements] in [[0, 15], [3, 14], [2, 14], [4, 15], [usize::MAX, 15]] {
         let table = case.finds(D::Space::part(table.view(case)?, 0..elements))?;
-        bench.spares(case, &mut rows, |device, to| device.embed(width, tokens, table, to))?;
-        let gradient = gradient.view(case)?;
+        bench
+            .spares(case, &mut rows, |device, to| device.run(Embed { width, tokens, table, to }))?;
         let mut sums = Tensor::<D, f32>::filled(case, bench.device, elements, pattern)?;
         bench.spares(case, &mut sums, |device, to| {
-            device.embed_table(width, tokens, gradient, to)
+            device.run(EmbedTable { width, tokens, gradient, to })
         })?;
     }
-    Ok(())
+    let table = table.view(case)?;
+    bench.spares_misfits(case, &mut rows, &mut |device, to, spoil| {
+        device.run(spoil.of(Embed { width: 3, tokens, table, to }))
+    })?;
+    let mut sums = Tensor::<D, f32>::filled(case, bench.device, 15, pattern)?;
+    bench.spares_misfits(case, &mut sums, &mut |device, to, spoil| {
+        device.run(spoil.of(EmbedTable { width: 3, tokens, gradient, to }))
+    })
 }

@@ -23,7 +23,7 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Attend, Convolve, Embed, HasAccumulate, HasDropout, HasRelu, HasUpdate, Loss, MaxPool,
+        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasRelu, HasUpdate, Loss, MaxPool,
         Normalise, SumPool,
     },
 };
@@ -59,7 +59,7 @@ where
         + HasDropout<W>
         + HasDropout<G>
         + HasAccumulate
-        + Embed<W, G>
+        + HasEmbed<W, G>
         + Attend<W, G>
         + Loss
         + HasUpdate,
@@ -185,7 +185,7 @@ pub fn embed<W, G, D>(device: &mut D) -> Result<Report, Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Embed<W, G>,
+    D: Memory + HasEmbed<W, G>,
 {
     let mut bench = Bench::new(device)?;
     embed::check::<W, G, D>(&mut bench)?;

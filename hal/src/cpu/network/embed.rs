@@ -6,20 +6,18 @@ use adaloss_core::format::Element;
 
 use super::{CHUNK, Cpu, filled, vectors};
 use crate::{
-    Plain,
-    network::Embed,
-    portable::{PortableError, possible, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Embed, EmbedTable},
+    portable::PortableError,
 };
 
-impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Cpu {
-    fn embed(
+impl<W: Element + Plain> Run<Embed<'_, '_, HostSpace, W>> for Cpu {
+    fn execute(
         &mut self,
-        width: usize,
-        tokens: &[u32],
-        table: &[W],
-        to: &mut [W],
+        operation: Fitting<'_, Embed<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        check(width, tokens, table.len(), to.len())?;
+        let Embed { width, tokens, table, to } = operation.into_inner();
+        let (width, tokens, table) = (*width, *tokens, *table);
         let rows = CHUNK.div_ceil(width);
         self.each_chunk(to, rows * width, |nth, to| {
             for (&token, to) in tokens[nth * rows..].iter().zip(to.chunks_exact_mut(width)) {
@@ -31,15 +29,15 @@ impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Cpu {
         });
         Ok(())
     }
+}
 
-    fn embed_table(
+impl<G: Element + Plain> Run<EmbedTable<'_, '_, HostSpace, G>> for Cpu {
+    fn execute(
         &mut self,
-        width: usize,
-        tokens: &[u32],
-        gradient: &[G],
-        to: &mut [f32],
+        operation: Fitting<'_, EmbedTable<'_, '_, HostSpace, G>>,
     ) -> Result<(), PortableError> {
-        check(width, tokens, to.len(), gradient.len())?;
+        let EmbedTable { width, tokens, gradient, to } = operation.into_inner();
+        let (width, gradient) = (*width, *gradient);
         let uses = Uses::of(tokens, to.len() / width)?;
         let rows = CHUNK.div_ceil(width);
         self.each_chunk(to, rows * width, |nth, to| {
@@ -56,12 +54,6 @@ impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Cpu {
         });
         Ok(())
     }
-}
-
-/// Checks the elements of a table and of rows of it.
-fn check(width: usize, tokens: &[u32], table: usize, rows: usize) -> Result<(), PortableError> {
-    possible("table", width > 0 && table.is_multiple_of(width))?;
-    same_length("the rows of tokens", tokens.len().saturating_mul(width), rows)
 }
 
 /// Returns a row of the table, if it has it.

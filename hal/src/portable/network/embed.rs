@@ -3,21 +3,18 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Plain,
-    network::Embed,
-    portable::{Portable, PortableError, possible, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Embed, EmbedTable},
+    portable::{Portable, PortableError},
 };
 
-impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Portable {
-    fn embed(
+impl<W: Element + Plain> Run<Embed<'_, '_, HostSpace, W>> for Portable {
+    fn execute(
         &mut self,
-        width: usize,
-        tokens: &[u32],
-        table: &[W],
-        to: &mut [W],
+        operation: Fitting<'_, Embed<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        possible("table", width > 0 && table.len().is_multiple_of(width))?;
-        same_length("the rows of tokens", tokens.len().saturating_mul(width), to.len())?;
+        let Embed { width, tokens, table, to } = operation.into_inner();
+        let width = *width;
         for (&token, to) in tokens.iter().zip(to.chunks_exact_mut(width)) {
             match table.chunks_exact(width).nth(token as usize) {
                 Some(row) => to.copy_from_slice(row),
@@ -26,16 +23,15 @@ impl<W: Element + Plain, G: Element + Plain> Embed<W, G> for Portable {
         }
         Ok(())
     }
+}
 
-    fn embed_table(
+impl<G: Element + Plain> Run<EmbedTable<'_, '_, HostSpace, G>> for Portable {
+    fn execute(
         &mut self,
-        width: usize,
-        tokens: &[u32],
-        gradient: &[G],
-        to: &mut [f32],
+        operation: Fitting<'_, EmbedTable<'_, '_, HostSpace, G>>,
     ) -> Result<(), PortableError> {
-        possible("table", width > 0 && to.len().is_multiple_of(width))?;
-        same_length("the rows of tokens", tokens.len().saturating_mul(width), gradient.len())?;
+        let EmbedTable { width, tokens, gradient, to } = operation.into_inner();
+        let width = *width;
         to.fill(0.0);
         for (&token, gradient) in tokens.iter().zip(gradient.chunks_exact(width)) {
             if let Some(sums) = to.chunks_exact_mut(width).nth(token as usize) {

@@ -2,7 +2,6 @@
 
 mod attend;
 mod convolve;
-mod embed;
 mod loss;
 mod normalise;
 mod pool;
