@@ -17,8 +17,8 @@ use adaloss_hal::{
     cpu::Cpu,
     network::{
         Accumulate, AdamW, AdamWStep, Attend, Attention, Axis, Blend, Dropout, Embed, EmbedTable,
-        Loss, LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu,
-        ReluInput, Sgd, SgdStep, SquareNorm, SumPool,
+        LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput,
+        Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm, SumPool,
     },
     portable::PortableError,
 };
@@ -225,8 +225,14 @@ fn loss(cpu: &mut Cpu, classes: usize) -> Done {
     let (logits, mut gradient) = (random(elements), random(elements));
     let mut sum = [LossSum::default()];
     measure("loss", elements, || {
-        let (gradient, sum) = (&mut gradient[..], &mut sum[..]);
-        cpu.softmax_cross_entropy(classes, &logits[..], &labels[..], &[][..], gradient, sum)
+        cpu.run(SoftmaxCrossEntropy {
+            classes,
+            logits: &logits[..],
+            labels: &labels[..],
+            weights: None,
+            gradient: &mut gradient[..],
+            sum: &mut sum[..],
+        })
     })
 }
 

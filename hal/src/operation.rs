@@ -93,7 +93,7 @@ kinds! {
     Attend = "attend",
     /// [`Attend::attend_input`](crate::network::Attend::attend_input).
     AttendInput = "attend_input",
-    /// [`Loss::softmax_cross_entropy`](crate::network::Loss::softmax_cross_entropy).
+    /// [`SoftmaxCrossEntropy`](crate::network::SoftmaxCrossEntropy).
     SoftmaxCrossEntropy = "softmax_cross_entropy",
     /// [`SquareNorm`](crate::network::SquareNorm).
     SquareNorm = "square_norm",

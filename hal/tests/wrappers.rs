@@ -16,8 +16,9 @@ use adaloss_hal::{
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
-        Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, Dropout, Embed, Loss,
-        LossSum, Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, SgdStep, SquareNorm,
+        Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, Dropout, Embed, LossSum,
+        Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, SgdStep, SoftmaxCrossEntropy,
+        SquareNorm,
     },
     portable::{Portable, PortableError},
     record::{Event, Left, Record},
@@ -360,7 +361,14 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
 
     let (mut gradient, mut sum) = ([0.0; 4], [LossSum::default()]);
     let logits = [0.0, -200.0, 0.0, -200.0];
-    device.softmax_cross_entropy(2, &logits, &[0, 1], &[], &mut gradient, &mut sum)?;
+    device.run(SoftmaxCrossEntropy {
+        classes: 2,
+        logits: &logits[..],
+        labels: &[0, 1][..],
+        weights: None,
+        gradient: &mut gradient[..],
+        sum: &mut sum[..],
+    })?;
     device.run(Accumulate { input: &[2.0, -2.0][..], to: &mut gradient[..] })?;
     device.run(Blend { share: 0.5, input: &[0.0; 4][..], to: &mut gradient[..] })?;
     let mut norm = [0.0];

@@ -7,7 +7,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Memory, Narrow, Plain,
-    network::{Blend, LossSum},
+    network::{Blend, LossSum, SoftmaxCrossEntropy},
 };
 use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
@@ -181,14 +181,14 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let (labels, weights) = (Vector::of(device, labels)?, Vector::of(device, weights)?);
         let mut sum = Vector::of(device, &[LossSum::default()])?;
         let mut gradient = Tensor::zeroed(device, logits.shape())?;
-        device.softmax_cross_entropy(
-            self.classes,
-            logits.view(),
-            labels.view(),
-            weights.view(),
-            gradient.view_mut(),
-            sum.view_mut(),
-        )?;
+        device.run(SoftmaxCrossEntropy {
+            classes: self.classes,
+            logits: logits.view(),
+            labels: labels.view(),
+            weights: (!weights.is_empty()).then(|| weights.view()),
+            gradient: gradient.view_mut(),
+            sum: sum.view_mut(),
+        })?;
         let mut sum = sum.read_one(device)?;
         complete("rows", sum.rows, labelled)?;
         sum.loss *= f64::from(units.classes - units.common).exp2();

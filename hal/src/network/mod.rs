@@ -32,7 +32,7 @@ pub use attend::{Attend, Attention};
 pub use convolve::{Convolution, Convolve};
 pub use dropout::{Dropout, HasDropout, Mask};
 pub use embed::{Embed, EmbedTable, HasEmbed};
-pub use loss::{Loss, LossSum};
+pub use loss::{HasLoss, LossSum, SoftmaxCrossEntropy};
 pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};
 pub use pointwise::{HasRelu, Relu, ReluInput};
 pub use pool::{MaxPool, Pooling, SumPool};

@@ -19,8 +19,8 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        Attend, HasAccumulate, HasDropout, HasEmbed, HasRelu, HasUpdate, Loss, MaxPool, Normalise,
-        SumPool,
+        Attend, HasAccumulate, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate, MaxPool,
+        Normalise, SumPool,
     },
     portable::{Portable, PortableError},
 };
@@ -44,7 +44,7 @@ trait Host:
     + HasEmbed<f16, f16>
     + Attend<f16, f32>
     + Attend<f32, f16>
-    + Loss
+    + HasLoss
     + HasUpdate
 {
 }

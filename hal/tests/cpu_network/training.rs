@@ -3,7 +3,9 @@
 use adaloss_core::format::Noise;
 use adaloss_hal::AddressSpace;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{AdamW, AdamWStep, LossSum, Sgd, SgdStep, SquareNorm};
+use adaloss_hal::network::{
+    AdamW, AdamWStep, LossSum, Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm,
+};
 use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{CPU_LOSS, CPU_SOFTMAX};
 
@@ -18,22 +20,22 @@ fn loses() {
         device: &mut D,
         classes: usize,
         labels: &[u32],
-        [logits, weights]: [&[f32]; 2],
+        logits: &[f32],
+        weights: Option<&[f32]>,
     ) -> Outcomes {
-        let [logits, weights] = [logits, weights].map(|all| upload(device, all));
+        let logits = upload(device, logits);
+        let weights = weights.map(|weights| upload(device, weights));
         let labels_on = upload(device, labels);
         let mut sum = upload(device, &[LossSum { rows: 1, ..LossSum::default() }]);
-        let mut to = in_place(device, &vec![7.0; labels.len() * classes], |device, to| {
-            let (logits, labels, weights) =
-                (D::view(&logits), D::view(&labels_on), D::view(&weights));
-            device.softmax_cross_entropy(
+        let mut to = in_place(device, &vec![7.0; labels.len() * classes], |device, mut to| {
+            device.run(SoftmaxCrossEntropy::<D::Space> {
                 classes,
-                logits,
-                labels,
-                weights,
-                to,
-                D::view_mut(&mut sum),
-            )
+                logits: D::view(&logits),
+                labels: D::view(&labels_on),
+                weights: weights.as_ref().map(|weights| D::view(weights)),
+                gradient: D::Space::reborrow_mut(&mut to),
+                sum: D::view_mut(&mut sum),
+            })
         })?;
         // So that gradients are compared apart from the sums.
         to.iter_mut().for_each(|x| *x *= labels.len() as f32);
@@ -46,9 +48,9 @@ fn loses() {
         let labels: Vec<_> = (0..rows).map(|i| noise.word(i) % (classes as u32 + 1)).collect();
         let mut logits = random::<f32>(19, labels.len() * classes);
         let weights: Vec<_> = random::<f32>(20, classes).iter().map(|x| x.abs()).collect();
-        for weights in [&weights[..], &[]] {
+        for weights in [Some(&weights[..]), None] {
             let (expected, found) =
-                on_both!(|device| loss(device, classes, &labels, [&logits, weights]));
+                on_both!(|device| loss(device, classes, &labels, &logits, weights));
             let (expected, found) = (expected.unwrap(), found.unwrap());
             let sums = expected.len() - 4;
             assert_near(&expected[..sums], &found[..sums], &CPU_SOFTMAX);
@@ -62,10 +64,11 @@ fn loses() {
         {
             logits.iter_mut().skip(classes * i).take(1).for_each(|logit| *logit = *x);
         }
-        let (expected, found) = on_both!(|device| loss(device, classes, &labels, [&logits, &[]]));
+        let (expected, found) = on_both!(|device| loss(device, classes, &labels, &logits, None));
         assert_near(&expected.unwrap(), &found.unwrap(), &CPU_SOFTMAX);
         if classes > 1 {
-            assert_refused!(|device| loss(device, classes, &labels, [&logits, &weights[1..]]));
+            let few = Some(&weights[1..]);
+            assert_refused!(|device| loss(device, classes, &labels, &logits, few));
         }
     }
     CPU_SOFTMAX.assert_needed();

@@ -2,24 +2,21 @@
 
 use adaloss_hal::{
     Fitting, HostSpace, Run,
-    network::{AdamW, AdamWStep, Loss, LossSum, Sgd, SgdStep, SquareNorm},
+    network::{AdamW, AdamWStep, Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm},
     portable::{Portable, PortableError},
 };
 
 use crate::{device::Mistaken, mistake::Mistake};
 
-impl Loss for Mistaken {
-    fn softmax_cross_entropy(
+impl Run<SoftmaxCrossEntropy<'_, '_, HostSpace>> for Mistaken {
+    fn execute(
         &mut self,
-        classes: usize,
-        logits: &[f32],
-        labels: &[u32],
-        weights: &[f32],
-        gradient: &mut [f32],
-        sum: &mut [LossSum],
+        operation: Fitting<'_, SoftmaxCrossEntropy<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        let (mut logits, mut labels, mut weights) =
-            (logits.to_vec(), labels.to_vec(), weights.to_vec());
+        let SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum } =
+            operation.into_inner();
+        let classes = *classes;
+        let (mut logits, mut labels) = (logits.to_vec(), labels.to_vec());
         match self.mistake {
             Mistake::HidesNan => {
                 logits.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 0.0);
@@ -28,11 +25,18 @@ impl Loss for Mistaken {
                 let ignored = labels.iter_mut().filter(|label| **label as usize >= classes);
                 ignored.for_each(|label| *label = 0);
             }
-            Mistake::ForgetsWeights if weights.len() == classes => weights.clear(),
+            Mistake::ForgetsWeights => *weights = None,
             _ => {}
         }
-        let before = sum.first().copied().unwrap_or_default();
-        Portable.softmax_cross_entropy(classes, &logits, &labels, &weights, gradient, sum)?;
+        let before = sum[0];
+        Portable.run(SoftmaxCrossEntropy {
+            classes,
+            logits: &logits[..],
+            labels: &labels[..],
+            weights: *weights,
+            gradient: &mut **gradient,
+            sum: &mut **sum,
+        })?;
         let sum = &mut sum[0];
         match self.mistake {
             Mistake::SumsInF32 => sum.loss = f64::from(sum.loss as f32),

@@ -13,7 +13,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
-    network::{Loss, LossSum, Relu, ReluInput, Sgd, SgdStep},
+    network::{LossSum, Relu, ReluInput, Sgd, SgdStep, SoftmaxCrossEntropy},
     portable::{Portable, PortableError},
 };
 
@@ -125,14 +125,14 @@ impl<F: Element + Plain> Perceptron<F> {
                 Portable.run(Relu { values: output })?;
             }
         }
-        Portable.softmax_cross_entropy(
-            WIDTHS[LAYERS],
-            &self.logits,
+        Portable.run(SoftmaxCrossEntropy {
+            classes: WIDTHS[LAYERS],
+            logits: &self.logits[..],
             labels,
-            &[],
-            &mut self.loss_gradient,
-            slice::from_mut(sum),
-        )
+            weights: None,
+            gradient: &mut self.loss_gradient[..],
+            sum: slice::from_mut(sum),
+        })
     }
 
     /// Trains with one batch; tells `seen` every gradient, in backward order.

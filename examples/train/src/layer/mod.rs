@@ -29,8 +29,8 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasRelu, HasUpdate, Loss, MaxPool,
-        Normalise, SumPool,
+        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
+        MaxPool, Normalise, SumPool,
     },
     portable::Portable,
     wrap::{Hook, Wrapped},
@@ -112,7 +112,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + HasEmbed<W, G>
     + Attend<W, G>
     + HasAccumulate
-    + Loss
+    + HasLoss
     + HasUpdate
     + 'static
 {

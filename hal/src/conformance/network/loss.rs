@@ -10,7 +10,7 @@ use crate::{
         tensor::{Tensor, read_one},
         values,
     },
-    network::{Loss, LossSum},
+    network::{HasLoss, LossSum, SoftmaxCrossEntropy},
 };
 
 /// Rows and classes.
@@ -33,7 +33,7 @@ enum Kind {
     NonFinite,
 }
 
-pub(super) fn check<D: Memory + Loss>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+pub(super) fn check<D: Memory + HasLoss>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     for (stream, [rows, classes]) in (0..).zip(SHAPES) {
         for kind in [Kind::Small, Kind::Large, Kind::Ties, Kind::NonFinite] {
             for is_weighted in [false, true] {
@@ -146,26 +146,29 @@ impl Rows {
         sum.finish()
     }
 
-    fn check<D: Memory + Loss>(self, bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+    fn check<D: Memory + HasLoss>(self, bench: &mut Bench<'_, D>) -> Result<(), Failure> {
         let Self { rows, classes, .. } = self;
         let elements = rows * classes;
         let case = Case::new("softmax_cross_entropy", elements);
         let case = case.of(Shape::rows(rows, classes));
         let logits = Tensor::<D, f32>::filled(case, bench.device, elements, |i| self.logit(i))?;
         let labels = Tensor::<D, u32>::filled(case, bench.device, rows, |row| self.label(row))?;
-        let of_weights = if self.is_weighted { classes } else { 0 };
-        let weights = Tensor::<D, f32>::filled(case, bench.device, of_weights, |i| self.weight(i))?;
+        let weights = Tensor::<D, f32>::filled(case, bench.device, classes, |i| self.weight(i))?;
         let mut sum = case.succeeds(bench.device.zeroed::<LossSum>(1))?;
         case.succeeds(bench.device.write(&[BEFORE], D::view_mut(&mut sum)))?;
         let mut gradient = Tensor::<D, f32>::filled(case, bench.device, elements, pattern)?;
-        let (logits, labels, weights) =
-            (logits.view(case)?, labels.view(case)?, weights.view(case)?);
-        let into = D::view_mut(&mut sum);
+        let (logits, labels) = (logits.view(case)?, labels.view(case)?);
+        let weights = if self.is_weighted { Some(weights.view(case)?) } else { None };
+        let mut into = D::view_mut(&mut sum);
         bench.writes(
             case,
             &mut gradient,
             &pattern,
-            |device, to| device.softmax_cross_entropy(classes, logits, labels, weights, to, into),
+            move |device, mut gradient| {
+                let gradient = D::Space::reborrow_mut(&mut gradient);
+                let sum = D::Space::reborrow_mut(&mut into);
+                device.run(SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum })
+            },
             &|index| self.gradient(index),
         )?;
         let found = read_one(case, bench.device, D::view(&sum))?;
@@ -189,36 +192,32 @@ impl Rows {
 }
 
 /// Operands that do not fit.
-fn check_refusals<D: Memory + Loss>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+fn check_refusals<D: Memory + HasLoss>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     let case = Case::new("softmax_cross_entropy refused", 12);
-    let logits = Tensor::<D, f32>::filled(case, bench.device, 13, |_| 1.0)?;
+    let logits = Tensor::<D, f32>::filled(case, bench.device, 12, |_| 1.0)?;
     let labels = Tensor::<D, u32>::filled(case, bench.device, 4, |_| 0)?;
-    let weights = Tensor::<D, f32>::filled(case, bench.device, 4, |_| 1.0)?;
-    let mut sum = case.succeeds(bench.device.zeroed::<LossSum>(2))?;
-    // Classes, and the elements of logits, labels, weights, gradient and sum.
-    let wrong = [
-        [0, 12, 4, 0, 12, 1],
-        [3, 11, 4, 0, 12, 1],
-        [3, 13, 4, 0, 12, 1],
-        [3, 12, 3, 0, 12, 1],
-        [3, 12, 4, 2, 12, 1],
-        [3, 12, 4, 4, 12, 1],
-        [3, 12, 4, 0, 11, 1],
-        [3, 12, 4, 0, 12, 0],
-        [3, 12, 4, 0, 12, 2],
-        [1 << (usize::BITS - 1), 12, 4, 0, 12, 1],
-    ];
-    for [classes, of_logits, of_labels, of_weights, elements, sums] in wrong {
-        let mut gradient = Tensor::<D, f32>::filled(case, bench.device, elements, pattern)?;
-        let logits = case.finds(D::Space::part(logits.view(case)?, 0..of_logits))?;
-        let labels = case.finds(D::Space::part(labels.view(case)?, 0..of_labels))?;
-        let weights = case.finds(D::Space::part(weights.view(case)?, 0..of_weights))?;
-        let into = case.finds(D::Space::part_mut(D::view_mut(&mut sum), 0..sums))?;
-        bench.spares(case, &mut gradient, |device, to| {
-            device.softmax_cross_entropy(classes, logits, labels, weights, to, into)
+    let weights = Tensor::<D, f32>::filled(case, bench.device, 3, |_| 1.0)?;
+    let (logits, labels, weights) = (logits.view(case)?, labels.view(case)?, weights.view(case)?);
+    let mut gradient = Tensor::<D, f32>::filled(case, bench.device, 12, pattern)?;
+    let mut sums = case.succeeds(bench.device.zeroed::<LossSum>(2))?;
+    // Classes that there are not, or too many of, and more than one sum.
+    for (classes, of_sums) in [(0, 1), (1 << (usize::BITS - 1), 1), (3, 2)] {
+        let mut sum = case.finds(D::Space::part_mut(D::view_mut(&mut sums), 0..of_sums))?;
+        bench.spares(case, &mut gradient, move |device, mut gradient| {
+            let gradient = D::Space::reborrow_mut(&mut gradient);
+            let (weights, sum) = (None, D::Space::reborrow_mut(&mut sum));
+            device.run(SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum })
         })?;
     }
+    let mut sum = case.finds(D::Space::part_mut(D::view_mut(&mut sums), 0..1))?;
+    bench.spares_misfits(case, &mut gradient, &mut |device, mut gradient, spoil| {
+        let gradient = D::Space::reborrow_mut(&mut gradient);
+        let (classes, weights, sum) = (3, Some(weights), D::Space::reborrow_mut(&mut sum));
+        let loss = SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum };
+        device.run(spoil.of(loss))
+    })?;
+    drop(sum);
     let mut found = [BEFORE; 2];
-    case.succeeds(bench.device.read(D::view(&sum), &mut found))?;
+    case.succeeds(bench.device.read(D::view(&sums), &mut found))?;
     case.whole("the sum of a refused loss", &[LossSum::default(); 2], &found)
 }

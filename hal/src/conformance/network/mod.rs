@@ -23,8 +23,8 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasRelu, HasUpdate, Loss, MaxPool,
-        Normalise, SumPool,
+        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
+        MaxPool, Normalise, SumPool,
     },
 };
 
@@ -61,7 +61,7 @@ where
         + HasAccumulate
         + HasEmbed<W, G>
         + Attend<W, G>
-        + Loss
+        + HasLoss
         + HasUpdate,
 {
     let mut bench = Bench::new(device)?;
@@ -213,7 +213,7 @@ where
 /// # Errors
 ///
 /// The first difference.
-pub fn loss<D: Memory + Loss>(device: &mut D) -> Result<Report, Failure> {
+pub fn loss<D: Memory + HasLoss>(device: &mut D) -> Result<Report, Failure> {
     let mut bench = Bench::new(device)?;
     loss::check(&mut bench)?;
     Ok(bench.report)

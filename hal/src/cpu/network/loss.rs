@@ -4,29 +4,21 @@ use std::vec::Vec;
 
 use super::{CHUNK, Cpu, chunk, exponential::exp, filled, lanes, vectors};
 use crate::{
-    network::{Loss, LossSum},
-    portable::{PortableError, one_mut, possible, same_length},
+    Fitting, HostSpace, Run,
+    network::{LossSum, SoftmaxCrossEntropy},
+    portable::{PortableError, one_mut},
 };
 
-impl Loss for Cpu {
-    fn softmax_cross_entropy(
+impl Run<SoftmaxCrossEntropy<'_, '_, HostSpace>> for Cpu {
+    fn execute(
         &mut self,
-        classes: usize,
-        logits: &[f32],
-        labels: &[u32],
-        weights: &[f32],
-        gradient: &mut [f32],
-        sum: &mut [LossSum],
+        operation: Fitting<'_, SoftmaxCrossEntropy<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        possible("loss", classes > 0)?;
-        let elements = labels.len().saturating_mul(classes);
-        same_length("the logits", elements, logits.len())?;
-        same_length("the gradient of a loss", elements, gradient.len())?;
-        if !weights.is_empty() {
-            same_length("the weights of classes", classes, weights.len())?;
-        }
+        let SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum } =
+            operation.into_inner();
+        let (classes, logits, labels, weights) =
+            (*classes, *logits, *labels, weights.unwrap_or_default());
         let sum = one_mut("the sum of a loss", sum)?;
-
         let weighing = Weighing { classes, weights };
         let total = self.total(weighing, labels);
         let rows = CHUNK.div_ceil(classes);

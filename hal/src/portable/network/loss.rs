@@ -1,29 +1,21 @@
 //! Softmax cross entropy, row by row.
 
 use crate::{
-    network::{Loss, LossSum},
-    portable::{Portable, PortableError, one_mut, possible, same_length},
+    Fitting, HostSpace, Run,
+    network::SoftmaxCrossEntropy,
+    portable::{Portable, PortableError, one_mut},
 };
 
-impl Loss for Portable {
-    fn softmax_cross_entropy(
+impl Run<SoftmaxCrossEntropy<'_, '_, HostSpace>> for Portable {
+    fn execute(
         &mut self,
-        classes: usize,
-        logits: &[f32],
-        labels: &[u32],
-        weights: &[f32],
-        gradient: &mut [f32],
-        sum: &mut [LossSum],
+        operation: Fitting<'_, SoftmaxCrossEntropy<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        possible("loss", classes > 0)?;
-        let elements = labels.len().saturating_mul(classes);
-        same_length("the logits", elements, logits.len())?;
-        same_length("the gradient of a loss", elements, gradient.len())?;
-        if !weights.is_empty() {
-            same_length("the weights of classes", classes, weights.len())?;
-        }
+        let SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum } =
+            operation.into_inner();
+        let (classes, logits, labels, weights) =
+            (*classes, *logits, *labels, weights.unwrap_or_default());
         let sum = one_mut("the sum of a loss", sum)?;
-
         let weight_of = |class: usize| weights.get(class).map_or(1.0, |&weight| f64::from(weight));
         let classes_of = || labels.iter().map(|&label| label as usize);
         let total: f64 = classes_of().filter(|&label| label < classes).map(weight_of).sum();

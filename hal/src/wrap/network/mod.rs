@@ -2,6 +2,5 @@
 
 mod attend;
 mod convolve;
-mod loss;
 mod normalise;
 mod pool;
