@@ -16,9 +16,9 @@ use adaloss_hal::{
     Epilogue, HostSpace, Run,
     cpu::Cpu,
     network::{
-        Accumulate, AdamW, AdamWStep, Attend, Attention, Axis, Blend, Dropout, Embed, EmbedTable,
-        LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu, ReluInput,
-        Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm, SumPool,
+        Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, Axis, Blend, Dropout, Embed,
+        EmbedTable, LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu,
+        ReluInput, Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm, SumPool,
     },
     portable::PortableError,
 };
@@ -244,10 +244,21 @@ fn attention(cpu: &mut Cpu, shape: Attention) -> Done {
     let Attention { batch, tokens, heads, width } = shape;
     let products = batch * heads * tokens * (tokens + 1) / 2 * width;
     measure("attend", 2 * products, || {
-        Attend::<f16, f16>::attend(cpu, shape, &input[..], &mut to[..], end.epilogue())
+        cpu.run(Attend {
+            attention: shape,
+            input: &input[..],
+            to: &mut to[..],
+            epilogue: end.epilogue(),
+        })
     })?;
     measure("attend_input", 5 * products, || {
-        cpu.attend_input(shape, &gradient[..], &input[..], &mut back[..], end.epilogue())
+        cpu.run(AttendInput {
+            attention: shape,
+            gradient: &gradient[..],
+            input: &input[..],
+            to: &mut back[..],
+            epilogue: end.epilogue(),
+        })
     })
 }
 

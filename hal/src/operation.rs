@@ -89,9 +89,9 @@ kinds! {
     Embed = "embed",
     /// [`EmbedTable`](crate::network::EmbedTable).
     EmbedTable = "embed_table",
-    /// [`Attend::attend`](crate::network::Attend::attend).
+    /// [`Attend`](crate::network::Attend).
     Attend = "attend",
-    /// [`Attend::attend_input`](crate::network::Attend::attend_input).
+    /// [`AttendInput`](crate::network::AttendInput).
     AttendInput = "attend_input",
     /// [`SoftmaxCrossEntropy`](crate::network::SoftmaxCrossEntropy).
     SoftmaxCrossEntropy = "softmax_cross_entropy",

@@ -352,8 +352,8 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     device.run(Embed { width: 3, tokens, table, to })?;
     let attention = Attention { batch: 1, tokens: 3, heads: 1, width: 3 };
     let epilogue = ending(&cell, std::slice::from_mut(attended), binary16);
-    let to = &mut [f16::ZERO; 9];
-    Attend::<f16, E5M2>::attend(&mut device, attention, &ones, &mut to[..], epilogue)?;
+    let to = &mut [f16::ZERO; 9][..];
+    device.run(Attend { attention, input: &ones[..], to, epilogue })?;
     let epilogue = ending(&cell, std::slice::from_mut(summed), Format::BINARY32);
     let weight = &mut [0.0_f32; 8];
     let input = &ones[..9];

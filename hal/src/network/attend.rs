@@ -5,7 +5,10 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::elements;
-use crate::{Epilogue, Mut, Narrow, Plain, Ref};
+use crate::{
+    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    run::has, wrap::Shape,
+};
 
 /// The shape of a causal self-attention with several heads (Vaswani et al. 2017).
 ///
@@ -39,41 +42,79 @@ impl fmt::Display for Attention {
     }
 }
 
-/// A device that attends, with activations in `W` and gradients in `G`.
+/// Computes the attention, of activations in `W`.
 ///
-/// Scores, probabilities and their gradients are f32 and are not kept: the way back computes them
-/// again from the input.
-pub trait Attend<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<G> {
-    /// Computes the attention.
-    ///
-    /// # Errors
-    ///
-    /// `input` or `to` does not have the elements of the shape, a part of the epilogue is not one
-    /// element, or its narrowing is not for `W`.
-    fn attend(
-        &mut self,
-        shape: Attention,
-        input: Ref<'_, Self, W>,
-        to: Mut<'_, Self, W>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+/// Scores, probabilities and their gradients are f32 and are not kept: the way back computes them again from the input.
+pub struct Attend<'r, 'w, S: AddressSpace, W: Plain> {
+    /// The shape.
+    pub attention: Attention,
+    /// Queries, keys and values.
+    pub input: S::Ref<'r, W>,
+    /// The output.
+    pub to: S::Mut<'w, W>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
 
-    /// Computes the gradient of the input from that of the output.
-    ///
-    /// # Errors
-    ///
-    /// An operand or `to` does not have the elements of the shape, a part of the epilogue is not one
-    /// element, or its narrowing is not for `G`.
-    fn attend_input(
-        &mut self,
-        shape: Attention,
-        gradient: Ref<'_, Self, G>,
-        input: Ref<'_, Self, W>,
-        to: Mut<'_, Self, G>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+impl<S: AddressSpace, W: Element + Plain> Operation for Attend<'_, '_, S, W> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::Attend;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Attention(self.attention))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.attention.lengths();
+        visitor.input("the input", Some(input), &mut self.input);
+        visitor.output("the output", Some(output), &mut self.to);
+        visitor.epilogue::<W>(&mut self.epilogue);
+    }
+}
+
+/// Computes the gradient of the input, in `G`, from that of the output.
+pub struct AttendInput<'r, 'w, S: AddressSpace, G: Plain, W: Plain> {
+    /// The shape.
+    pub attention: Attention,
+    /// The gradient of the output.
+    pub gradient: S::Ref<'r, G>,
+    /// Queries, keys and values.
+    pub input: S::Ref<'r, W>,
+    /// Their gradient.
+    pub to: S::Mut<'w, G>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S, G, W> Operation for AttendInput<'_, '_, S, G, W>
+where
+    S: AddressSpace,
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::AttendInput;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Attention(self.attention))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.attention.lengths();
+        visitor.input("the gradient", Some(output), &mut self.gradient);
+        visitor.input("the input", Some(input), &mut self.input);
+        visitor.output("the gradient of the input", Some(input), &mut self.to);
+        visitor.epilogue::<G>(&mut self.epilogue);
+    }
+}
+
+has! {
+    /// A device that has [`Attend`] of activations in `W`, and [`AttendInput`] of gradients in `G`.
+    pub trait HasAttend<W, G>:
+        Narrow<W>
+        + Narrow<G>
+        + for<'r, 'w> Run<Attend<'r, 'w, <Self as Device>::Space, W>>
+        + for<'r, 'w> Run<AttendInput<'r, 'w, <Self as Device>::Space, G, W>>
 }

@@ -28,7 +28,7 @@ mod pool;
 mod update;
 
 pub use accumulate::{Accumulate, Blend, HasAccumulate};
-pub use attend::{Attend, Attention};
+pub use attend::{Attend, AttendInput, Attention, HasAttend};
 pub use convolve::{Convolution, Convolve};
 pub use dropout::{Dropout, HasDropout, Mask};
 pub use embed::{Embed, EmbedTable, HasEmbed};

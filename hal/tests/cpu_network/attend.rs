@@ -3,7 +3,7 @@
 use adaloss_core::format::{Element, Encoding, f16};
 use adaloss_hal::Plain;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{Attend, Attention};
+use adaloss_hal::network::{Attend, AttendInput, Attention, HasAttend};
 use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{CPU_ATTENTION, CPU_ATTENTION_NARROWED, Tolerance};
 
@@ -11,10 +11,10 @@ use super::{Host, Outcomes, assert_near, assert_refused, ending, on_both, random
 
 fn check_attention<W: Element + Plain, G: Element + Plain>()
 where
-    Portable: Attend<W, G>,
-    Cpu: Attend<W, G>,
+    Portable: HasAttend<W, G>,
+    Cpu: HasAttend<W, G>,
 {
-    fn attend<D: Host + Attend<W, G>, W: Element + Plain, G: Element + Plain>(
+    fn attend<D: Host + HasAttend<W, G>, W: Element + Plain, G: Element + Plain>(
         device: &mut D,
         shape: Attention,
         input: &[W],
@@ -23,10 +23,16 @@ where
         let [of_input, of_output] = shape.lengths();
         let (input, gradient) = (upload(device, input), upload(device, gradient));
         let mut forward = ending::<D, W>(device, of_output, |device, to, epilogue| {
-            Attend::<W, G>::attend(device, shape, D::view(&input), to, epilogue)
+            device.run(Attend { attention: shape, input: D::view(&input), to, epilogue })
         })?;
         let back = ending::<D, G>(device, of_input, |device, to, epilogue| {
-            device.attend_input(shape, D::view(&gradient), D::view(&input), to, epilogue)
+            device.run(AttendInput {
+                attention: shape,
+                gradient: D::view(&gradient),
+                input: D::view(&input),
+                to,
+                epilogue,
+            })
         })?;
         forward.extend(back);
         Ok(forward)

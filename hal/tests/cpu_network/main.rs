@@ -19,7 +19,7 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        Attend, HasAccumulate, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate, MaxPool,
+        HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate, MaxPool,
         Normalise, SumPool,
     },
     portable::{Portable, PortableError},
@@ -42,8 +42,8 @@ trait Host:
     + HasDropout<f16>
     + HasAccumulate
     + HasEmbed<f16, f16>
-    + Attend<f16, f32>
-    + Attend<f32, f16>
+    + HasAttend<f16, f32>
+    + HasAttend<f32, f16>
     + HasLoss
     + HasUpdate
 {
@@ -148,10 +148,10 @@ fn widened<F: Element>(values: &[F]) -> impl Iterator<Item = f32> + '_ {
 fn ending<D: Host, F: Element + Plain>(
     device: &mut D,
     length: usize,
-    mut operation: impl FnMut(
+    mut operation: impl for<'w> FnMut(
         &mut D,
-        Mut<'_, D, F>,
-        Epilogue<'_, D::Space>,
+        Mut<'w, D, F>,
+        Epilogue<'w, D::Space>,
     ) -> Result<(), PortableError>,
 ) -> Outcomes {
     let narrowing = Narrowing::to(Format::from(F::ENCODING));

@@ -2,12 +2,12 @@
 
 use adaloss_core::format::{E4M3, E5M2, Element, Noise, bf16, f16};
 use adaloss_core::policy::Fraction;
+use adaloss_hal::Plain;
 use adaloss_hal::cpu::Cpu;
 use adaloss_hal::network::{
     Accumulate, Blend, Dropout, Embed, EmbedTable, HasRelu, Mask, Relu, ReluInput,
 };
 use adaloss_hal::portable::Portable;
-use adaloss_hal::{AddressSpace, Plain};
 
 use super::{
     Host, Outcomes, assert_equal, assert_refused, ending, in_place, random, upload, widened,
@@ -56,8 +56,7 @@ fn drops() {
         let noise = Noise { seed: 3, stream: 4 };
         let mask = Mask { share: Fraction::from_bits((share * 2.0_f64.powi(32)) as u32), noise };
         let input = upload(device, input);
-        ending::<D, f16>(device, length, |device, mut to, mut epilogue| {
-            let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+        ending::<D, f16>(device, length, |device, to, epilogue| {
             device.run(Dropout { mask, input: D::view(&input), to, epilogue })
         })
     }

@@ -2,8 +2,8 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Epilogue, Narrow, Plain,
-    network::{Attend, Attention},
+    Fitting, HostSpace, Narrow, Plain, Run,
+    network::{Attend, AttendInput, Attention},
     portable::{Portable, PortableError},
 };
 
@@ -39,54 +39,41 @@ impl Mistaken {
     }
 }
 
-impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Mistaken {
-    fn attend(
+impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Attention,
-        input: &[W],
-        to: &mut [W],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Attend<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        if shape.lengths() != [input.len(), to.len()] {
-            return <Portable as Attend<W, G>>::attend(
-                &mut Portable,
-                shape,
-                input,
-                to,
-                self.over(epilogue)?,
-            );
-        }
-        let outputs = (0..to.len()).map(|index| self.output(shape, input, index));
-        Portable.apply(&outputs.collect::<Vec<_>>(), to, self.over(epilogue)?)
+        let Attend { attention, input, to, epilogue } = operation.into_inner();
+        let outputs = (0..to.len()).map(|index| self.output(*attention, input, index));
+        Portable.apply(&outputs.collect::<Vec<_>>(), to, epilogue.reborrow())
     }
+}
 
-    fn attend_input(
+impl<W, G> Run<AttendInput<'_, '_, HostSpace, G, W>> for Mistaken
+where
+    W: Element + Plain,
+    G: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Attention,
-        gradient: &[G],
-        input: &[W],
-        to: &mut [G],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, AttendInput<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        let gradient: Vec<f32> = gradient.iter().map(|x| x.widen()).collect();
-        let right = results(to.len(), |to, end| {
-            <Portable as Attend<W, f32>>::attend_input(
-                &mut Portable,
-                shape,
-                &gradient,
-                input,
-                to,
-                end,
-            )
+        let AttendInput { attention, gradient, input, to, epilogue } = operation.into_inner();
+        let widened: Vec<f32> = gradient.iter().map(|x| x.widen()).collect();
+        let right = results(to.len(), |to, epilogue| {
+            let (attention, gradient, input) = (*attention, &widened[..], *input);
+            Portable.run(AttendInput { attention, gradient, input, to, epilogue })
         })?;
-        let features = shape.heads * shape.width;
+        let Attention { heads, width, .. } = *attention;
+        let features = heads * width;
         let mistaken = |index: usize| match (self.mistake, index / features % 3) {
-            (Mistake::ForgetsRoot, 1) => right[index] * (shape.width as f32).sqrt(),
+            (Mistake::ForgetsRoot, 1) => right[index] * (width as f32).sqrt(),
             (Mistake::SwapsKeysAndValues, 1) => right[index + features],
             (Mistake::SwapsKeysAndValues, 2) => right[index - features],
             _ => right[index],
         };
         let gradients = (0..to.len()).map(mistaken);
-        Portable.apply(&gradients.collect::<Vec<_>>(), to, self.over(epilogue)?)
+        Portable.apply(&gradients.collect::<Vec<_>>(), to, epilogue.reborrow())
     }
 }

@@ -89,7 +89,7 @@ impl<F: Element + Plain> Narrow<F> for Mistaken {
 /// Returns the f32 results of an operation of the portable device.
 pub(crate) fn results(
     length: usize,
-    operation: impl FnOnce(&mut [f32], Epilogue<'_, HostSpace>) -> Result<(), PortableError>,
+    operation: impl for<'w> FnOnce(&'w mut [f32], Epilogue<'w, HostSpace>) -> Result<(), PortableError>,
 ) -> Result<Vec<f32>, PortableError> {
     let (cell, mut outcome) = ([Cell::at(Scale::ONE)], [Outcome::EMPTY]);
     let mut results = vec![0.0; length];

@@ -52,7 +52,10 @@ impl Mistaken {
         &self,
         to: &mut [F],
         epilogue: Epilogue<'_, HostSpace>,
-        operation: impl FnOnce(&mut [f32], Epilogue<'_, HostSpace>) -> Result<(), PortableError>,
+        operation: impl for<'w> FnOnce(
+            &'w mut [f32],
+            Epilogue<'w, HostSpace>,
+        ) -> Result<(), PortableError>,
     ) -> Result<(), PortableError> {
         let mut sums = match results(to.len(), operation) {
             Err(PortableError::Shape { .. }) if self.makes(Mistake::TakesImpossibleShapes) => {

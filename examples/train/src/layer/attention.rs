@@ -2,8 +2,8 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Memory, Plain,
-    network::{Attend, Attention},
+    AddressSpace, Memory, Plain,
+    network::{Attend, AttendInput, Attention},
 };
 use anyhow::Result;
 
@@ -48,10 +48,10 @@ where
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        let shape = self.shape_of(input.shape());
-        let leaving = input.shape().with_channels(shape.heads * shape.width);
+        let attention = self.shape_of(input.shape());
+        let leaving = input.shape().with_channels(attention.heads * attention.width);
         let output = run.activation(leaving, |device, to, epilogue| {
-            Attend::<W, G>::attend(device, shape, input.view(), to, epilogue)
+            device.run(Attend::<_, W> { attention, input: input.view(), to, epilogue })
         })?;
         self.input = run.training.then_some(input);
         Ok(output)
@@ -63,9 +63,10 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
-        let shape = self.shape_of(input.shape());
+        let attention = self.shape_of(input.shape());
         way.layer(&self.name, &gradient, input.shape(), |device, gradient, to, epilogue| {
-            Attend::<W, G>::attend_input(device, shape, gradient, input.view(), to, epilogue)
+            let (gradient, input) = (D::Space::reborrow(gradient), input.view());
+            device.run(AttendInput::<_, G, W> { attention, gradient, input, to, epilogue })
         })
         .map(Some)
     }

@@ -29,7 +29,7 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
+        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
         MaxPool, Normalise, SumPool,
     },
     portable::Portable,
@@ -110,7 +110,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + HasDropout<W>
     + HasDropout<G>
     + HasEmbed<W, G>
-    + Attend<W, G>
+    + HasAttend<W, G>
     + HasAccumulate
     + HasLoss
     + HasUpdate

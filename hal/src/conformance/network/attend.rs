@@ -3,15 +3,15 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    AddressSpace, Epilogue, ErrorKind, Memory, Mut, Plain,
+    ErrorKind, Memory, Plain,
     conformance::{
         Case, Failure,
-        bench::{Bench, pattern},
+        bench::{Bench, Ending, pattern},
         near::Near,
         tensor::Tensor,
         values,
     },
-    network::{Attend, Attention},
+    network::{Attend, AttendInput, Attention, HasAttend},
 };
 
 /// A single element, odd sizes, several heads, and more features and tokens than a tile has.
@@ -48,7 +48,7 @@ pub(super) fn check<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Attend<W, G>,
+    D: Memory + HasAttend<W, G>,
 {
     for (stream, shape) in (0..).zip(SHAPES) {
         Layer { shape, kind: Kind::Small, stream }.check::<W, G, D>(bench)?;
@@ -155,7 +155,7 @@ impl Layer {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Memory + Attend<W, G>,
+        D: Memory + HasAttend<W, G>,
     {
         let Self { shape, kind, stream } = self;
         let [of_input, of_output] = shape.lengths();
@@ -163,15 +163,14 @@ impl Layer {
         let input = Tensor::<D, W>::filled(case, bench.device, of_input, |i| self.input(i))?;
         let input = input.view(case)?;
         let mut to = Tensor::<D, W>::filled(case, bench.device, of_output, pattern)?;
-        let forward = |device: &mut D, to: Mut<'_, D, W>, end: Epilogue<'_, D::Space>| {
-            device.attend(shape, input, to, end)
-        };
+        let forward: &Ending<'_, D, W> =
+            &|device, to, epilogue| device.run(Attend { attention: shape, input, to, epilogue });
         let exact = |near: Near| near.value as f32;
         match kind {
-            Kind::Uniform => bench.exactly(case, stream, &mut to, &forward, &|index| {
+            Kind::Uniform => bench.exactly(case, stream, &mut to, forward, &|index| {
                 exact(self.forward::<W>(index))
             })?,
-            _ => bench.within(case, stream, &mut to, &forward, &|i| self.forward::<W>(i))?,
+            _ => bench.within(case, stream, &mut to, forward, &|i| self.forward::<W>(i))?,
         }
 
         let case = Case::new("attend_input", of_input).of(shape);
@@ -179,13 +178,14 @@ impl Layer {
         let gradient = Tensor::<D, G>::filled(case, bench.device, of_output, gradient)?;
         let gradient = gradient.view(case)?;
         let mut to = Tensor::<D, G>::filled(case, bench.device, of_input, pattern)?;
-        let back = |device: &mut D, to: Mut<'_, D, G>, end: Epilogue<'_, D::Space>| {
-            device.attend_input(shape, gradient, input, to, end)
+        let back: &Ending<'_, D, G> = &|device, to, epilogue| {
+            device.run(AttendInput { attention: shape, gradient, input, to, epilogue })
         };
         match kind {
-            Kind::Uniform => bench
-                .exactly(case, stream, &mut to, &back, &|index| exact(self.back::<W, G>(index))),
-            _ => bench.within(case, stream, &mut to, &back, &|i| self.back::<W, G>(i)),
+            Kind::Uniform => {
+                bench.exactly(case, stream, &mut to, back, &|index| exact(self.back::<W, G>(index)))
+            }
+            _ => bench.within(case, stream, &mut to, back, &|i| self.back::<W, G>(i)),
         }
     }
 }
@@ -255,45 +255,32 @@ fn check_refusals<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Attend<W, G>,
+    D: Memory + HasAttend<W, G>,
 {
     let typical = shape(2, 3, 2, 4);
     let [of_input, of_output] = typical.lengths();
     let capabilities = bench.report.capabilities;
-    let narrowing = values::plain(W::ENCODING, capabilities);
-    let narrowing_g = values::plain(G::ENCODING, capabilities);
     let case = Case::new("attend refused", of_output).of(typical);
-    let to_w = Case { narrowing: Some(narrowing), ..case };
-    let to_g = Case { narrowing: Some(narrowing_g), ..case };
+    let to_w = Case { narrowing: Some(values::plain(W::ENCODING, capabilities)), ..case };
+    let to_g = Case { narrowing: Some(values::plain(G::ENCODING, capabilities)), ..case };
     let input = Tensor::<D, W>::filled(case, bench.device, of_input, |_| W::from_bits(0))?;
     let gradient = Tensor::<D, G>::filled(case, bench.device, of_output, |_| G::from_bits(0))?;
-    let huge = shape(1 << (usize::BITS - 1), 3, 2, 4);
-    let wrong = [
-        (huge, of_input, of_output, 0),
-        (shape(2, 3, 4, 4), of_input, of_output, 0),
-        (typical, of_input - 1, of_output, 0),
-        (typical, of_input, of_output - 1, 0),
-        (typical, of_input, of_output, 1),
-    ];
-    for (shape, of_input, of_output, more) in wrong {
-        let from = case.finds(D::Space::part(input.view(case)?, 0..of_input))?;
-        let mut to = Tensor::<D, W>::filled(case, bench.device, of_output + more, pattern)?;
-        bench.refuses(to_w, ErrorKind::Shape, &mut to, &|device, to, end| {
-            device.attend(shape, from, to, end)
+    let (input, gradient) = (input.view(case)?, gradient.view(case)?);
+    let mut forward = Tensor::<D, W>::filled(case, bench.device, of_output, pattern)?;
+    let mut back = Tensor::<D, G>::filled(case, bench.device, of_input, pattern)?;
+    for attention in [shape(1 << (usize::BITS - 1), 3, 2, 4), shape(2, 3, 4, 4)] {
+        bench.refuses(to_w, ErrorKind::Shape, &mut forward, &|device, to, epilogue| {
+            device.run(Attend { attention, input, to, epilogue })
         })?;
-        let back = case.finds(D::Space::part(gradient.view(case)?, 0..of_output))?;
-        let mut to = Tensor::<D, G>::filled(case, bench.device, of_input + more, pattern)?;
-        bench.refuses(to_g, ErrorKind::Shape, &mut to, &|device, to, end| {
-            device.attend_input(shape, back, from, to, end)
+        bench.refuses(to_g, ErrorKind::Shape, &mut back, &|device, to, epilogue| {
+            device.run(AttendInput { attention, gradient, input, to, epilogue })
         })?;
     }
-    let (input, gradient) = (input.view(case)?, gradient.view(case)?);
-    let mut to = Tensor::<D, W>::filled(case, bench.device, of_output, pattern)?;
-    bench.refuses_epilogues(to_w, narrowing, &mut to, &|device, to, end| {
-        device.attend(typical, input, to, end)
+    let attention = typical;
+    bench.refuses_misfits(to_w, &mut forward, &|device, to, epilogue, spoil| {
+        device.run(spoil.of(Attend { attention, input, to, epilogue }))
     })?;
-    let mut to = Tensor::<D, G>::filled(case, bench.device, of_input, pattern)?;
-    bench.refuses_epilogues(to_g, narrowing_g, &mut to, &|device, to, end| {
-        device.attend_input(typical, gradient, input, to, end)
+    bench.refuses_misfits(to_g, &mut back, &|device, to, epilogue, spoil| {
+        device.run(spoil.of(AttendInput { attention, gradient, input, to, epilogue }))
     })
 }

@@ -23,7 +23,7 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Attend, Convolve, HasAccumulate, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
+        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
         MaxPool, Normalise, SumPool,
     },
 };
@@ -60,7 +60,7 @@ where
         + HasDropout<G>
         + HasAccumulate
         + HasEmbed<W, G>
-        + Attend<W, G>
+        + HasAttend<W, G>
         + HasLoss
         + HasUpdate,
 {
@@ -201,7 +201,7 @@ pub fn attend<W, G, D>(device: &mut D) -> Result<Report, Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Attend<W, G>,
+    D: Memory + HasAttend<W, G>,
 {
     let mut bench = Bench::new(device)?;
     attend::check::<W, G, D>(&mut bench)?;

@@ -10,24 +10,20 @@ use super::{
     lanes, vectors,
 };
 use crate::{
-    Epilogue, Plain,
-    network::{Attend, Attention},
-    portable::{PortableError, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Attend, AttendInput, Attention},
+    portable::PortableError,
 };
 
-impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Cpu {
-    fn attend(
+impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Cpu {
+    fn execute(
         &mut self,
-        shape: Attention,
-        input: &[W],
-        to: &mut [W],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Attend<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        let [of_input, of_output] = shape.lengths();
-        same_length("the input of an attention", of_input, input.len())?;
-        same_length("the output of an attention", of_output, to.len())?;
-        let sink = Sink::open(epilogue)?;
-        let heads = Heads { shape, parts: 1 };
+        let Attend { attention, input, to, epilogue } = operation.into_inner();
+        let (attention, input) = (*attention, *input);
+        let sink = Sink::open(epilogue.reborrow())?;
+        let heads = Heads { shape: attention, parts: 1 };
         heads.run(self, to, &sink, |head, to| {
             vectors(
                 #[inline(always)]
@@ -35,21 +31,21 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Cpu {
             );
         })
     }
+}
 
-    fn attend_input(
+impl<W, G> Run<AttendInput<'_, '_, HostSpace, G, W>> for Cpu
+where
+    W: Element + Plain,
+    G: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Attention,
-        gradient: &[G],
-        input: &[W],
-        to: &mut [G],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, AttendInput<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        let [of_input, of_output] = shape.lengths();
-        same_length("the gradient of an attention", of_output, gradient.len())?;
-        same_length("the input of an attention", of_input, input.len())?;
-        same_length("the input gradient of an attention", of_input, to.len())?;
-        let sink = Sink::open(epilogue)?;
-        let heads = Heads { shape, parts: 3 };
+        let AttendInput { attention, gradient, input, to, epilogue } = operation.into_inner();
+        let (attention, gradient, input) = (*attention, *gradient, *input);
+        let sink = Sink::open(epilogue.reborrow())?;
+        let heads = Heads { shape: attention, parts: 3 };
         heads.run(self, to, &sink, |head, to| {
             vectors(
                 #[inline(always)]

@@ -5,32 +5,28 @@ use core::ops::Range;
 use adaloss_core::format::{Element, dot};
 
 use crate::{
-    Epilogue, Plain,
-    network::{Attend, Attention},
-    portable::{Portable, PortableError, narrow::Sink, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Attend, AttendInput, Attention},
+    portable::{Portable, PortableError, narrow::Sink},
 };
 
 /// Features and queries that are kept at a time; the result does not depend on this.
 const CHUNK: usize = 64;
 
-impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Portable {
-    fn attend(
+impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Portable {
+    fn execute(
         &mut self,
-        shape: Attention,
-        input: &[W],
-        to: &mut [W],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Attend<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        let [of_input, of_output] = shape.lengths();
-        same_length("the input of an attention", of_input, input.len())?;
-        same_length("the output of an attention", of_output, to.len())?;
-        let mut sink = Sink::open(epilogue)?;
+        let Attend { attention, input, to, epilogue } = operation.into_inner();
+        let (attention, input) = (*attention, *input);
+        let mut sink = Sink::open(epilogue.reborrow())?;
         // Without features there may be more tokens than can be walked.
         if to.is_empty() {
             return Ok(());
         }
-        for head in Head::all(shape, input) {
-            for query in 0..shape.tokens {
+        for head in Head::all(attention, input) {
+            for query in 0..attention.tokens {
                 let softmax = head.softmax(query);
                 let probability = |key| softmax.probability(head.score(query, key));
                 let place = head.output(query);
@@ -40,34 +36,34 @@ impl<W: Element + Plain, G: Element + Plain> Attend<W, G> for Portable {
         }
         Ok(())
     }
+}
 
-    fn attend_input(
+impl<W, G> Run<AttendInput<'_, '_, HostSpace, G, W>> for Portable
+where
+    W: Element + Plain,
+    G: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Attention,
-        gradient: &[G],
-        input: &[W],
-        to: &mut [G],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, AttendInput<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        let [of_input, of_output] = shape.lengths();
-        same_length("the gradient of an attention", of_output, gradient.len())?;
-        same_length("the input of an attention", of_input, input.len())?;
-        same_length("the input gradient of an attention", of_input, to.len())?;
-        let mut sink = Sink::open(epilogue)?;
+        let AttendInput { attention, gradient, input, to, epilogue } = operation.into_inner();
+        let (attention, gradient, input) = (*attention, *gradient, *input);
+        let mut sink = Sink::open(epilogue.reborrow())?;
         // Without features there may be more tokens than can be walked.
         if to.is_empty() {
             return Ok(());
         }
-        for head in Head::all(shape, input) {
+        for head in Head::all(attention, input) {
             let back = Back { head, gradient };
             let mut queries = Queries::new(back);
-            for token in 0..shape.tokens {
+            for token in 0..attention.tokens {
                 let place = head.input(QUERIES, token);
                 let slope = |key| queries.of(token).slope(back, key);
                 let to_query = &mut to[place.clone()];
                 sum(&mut sink, place.start, to_query, 0..token + 1, slope, |key| head.key(key))?;
 
-                let later = token..shape.tokens;
+                let later = token..attention.tokens;
                 let place = head.input(KEYS, token);
                 let slope = |query| queries.of(query).slope(back, token);
                 let to_key = &mut to[place.clone()];
