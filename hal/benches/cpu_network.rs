@@ -16,9 +16,10 @@ use adaloss_hal::{
     Epilogue, HostSpace, Run,
     cpu::Cpu,
     network::{
-        Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, Axis, Blend, Dropout, Embed,
-        EmbedTable, LossSum, Mask, MaxPool, Normalisation, Normalise, Normalised, Pooling, Relu,
-        ReluInput, Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm, SumPool,
+        Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, AveragePool,
+        AveragePoolInput, Axis, Blend, Dropout, Embed, EmbedTable, LossSum, Mask, MaxPool,
+        MaxPoolInput, Normalisation, Normalise, Normalised, Pick, Pooling, Relu, ReluInput, Sgd,
+        SgdStep, SoftmaxCrossEntropy, SquareNorm, Unpool,
     },
     portable::PortableError,
 };
@@ -133,24 +134,33 @@ fn normalisation(cpu: &mut Cpu, shape: Normalisation) -> Done {
     })
 }
 
-fn pooling(cpu: &mut Cpu, shape: Pooling) -> Done {
-    println!("{shape}");
-    let [elements, outputs] = shape.lengths();
+fn pooling(cpu: &mut Cpu, pooling: Pooling) -> Done {
+    println!("{pooling}");
+    let [elements, outputs] = pooling.lengths();
     let (input, mut pooled, mut to) = (narrowed(elements), narrowed(outputs), narrowed(elements));
     let (mut places, mut end) = (vec![0; outputs], Ending::new());
     measure("max_pool", elements, || {
-        cpu.max_pool(shape, &input[..], &mut pooled[..], &mut places[..])
+        let (input, to, places) = (&input[..], &mut pooled[..], &mut places[..]);
+        cpu.run(MaxPool { pooling, input, to, places })
     })?;
-    measure("unpool", elements, || cpu.unpool(shape, &pooled[..], &places[..], &mut to[..]))?;
-    measure("pick", elements, || cpu.pick(shape, &input[..], &places[..], &mut pooled[..]))?;
+    measure("unpool", elements, || {
+        cpu.run(Unpool { pooling, input: &pooled[..], places: &places[..], to: &mut to[..] })
+    })?;
+    measure("pick", elements, || {
+        cpu.run(Pick { pooling, input: &input[..], places: &places[..], to: &mut pooled[..] })
+    })?;
     measure("average_pool", elements, || {
-        cpu.average_pool(shape, &input[..], &mut pooled[..], end.epilogue())
+        let (input, to, epilogue) = (&input[..], &mut pooled[..], end.epilogue());
+        cpu.run(AveragePool { pooling, input, to, epilogue })
     })?;
     measure("average_pool_input", elements, || {
-        cpu.average_pool_input(shape, &pooled[..], &mut to[..], end.epilogue())
+        let (gradient, to, epilogue) = (&pooled[..], &mut to[..], end.epilogue());
+        cpu.run(AveragePoolInput { pooling, gradient, to, epilogue })
     })?;
     measure("max_pool_input", elements, || {
-        cpu.max_pool_input(shape, &pooled[..], &places[..], &mut to[..], end.epilogue())
+        let (gradient, places) = (&pooled[..], &places[..]);
+        let (to, epilogue) = (&mut to[..], end.epilogue());
+        cpu.run(MaxPoolInput { pooling, gradient, places, to, epilogue })
     })
 }
 

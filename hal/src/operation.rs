@@ -63,17 +63,17 @@ kinds! {
     NormaliseSums = "normalise_sums",
     /// [`Normalise::normalise_input`](crate::network::Normalise::normalise_input).
     NormaliseInput = "normalise_input",
-    /// [`MaxPool::max_pool`](crate::network::MaxPool::max_pool).
+    /// [`MaxPool`](crate::network::MaxPool).
     MaxPool = "max_pool",
-    /// [`MaxPool::unpool`](crate::network::MaxPool::unpool).
+    /// [`Unpool`](crate::network::Unpool).
     Unpool = "unpool",
-    /// [`MaxPool::pick`](crate::network::MaxPool::pick).
+    /// [`Pick`](crate::network::Pick).
     Pick = "pick",
-    /// [`SumPool::average_pool`](crate::network::SumPool::average_pool).
+    /// [`AveragePool`](crate::network::AveragePool).
     AveragePool = "average_pool",
-    /// [`SumPool::average_pool_input`](crate::network::SumPool::average_pool_input).
+    /// [`AveragePoolInput`](crate::network::AveragePoolInput).
     AveragePoolInput = "average_pool_input",
-    /// [`SumPool::max_pool_input`](crate::network::SumPool::max_pool_input).
+    /// [`MaxPoolInput`](crate::network::MaxPoolInput).
     MaxPoolInput = "max_pool_input",
     /// [`Relu`](crate::network::Relu).
     Relu = "relu",

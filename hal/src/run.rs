@@ -55,6 +55,15 @@ pub trait Visitor<S: AddressSpace>: Sized {
     ) {
     }
 
+    /// Takes what is written as well, but is neither a tensor of elements nor what the operation leaves.
+    fn written<T: Plain>(
+        &mut self,
+        _name: &'static str,
+        _elements: usize,
+        _operand: &mut S::Mut<'_, T>,
+    ) {
+    }
+
     /// Takes one element that the operation leaves something in besides tensors.
     fn left<C: Leaves>(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, C>) {}
 
@@ -279,6 +288,15 @@ impl<S: AddressSpace> Visitor<S> for Check {
         operand: &mut S::Mut<'_, F>,
     ) {
         self.length(name, elements, S::len(S::shared(operand)));
+    }
+
+    fn written<T: Plain>(
+        &mut self,
+        name: &'static str,
+        elements: usize,
+        operand: &mut S::Mut<'_, T>,
+    ) {
+        self.length(name, Some(elements), S::len(S::shared(operand)));
     }
 
     fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {

@@ -25,6 +25,11 @@ impl Spoil {
         Self { capabilities, nth, ways, what, kind }
     }
 
+    /// Makes nothing wrong.
+    pub(super) const fn nothing() -> Self {
+        Self::new(Capabilities::ALL, usize::MAX)
+    }
+
     /// Returns the operation made wrong.
     pub(super) fn of<O: Operation>(&self, mut operation: O) -> O {
         self.ways.set(0);
@@ -102,6 +107,10 @@ impl<S: AddressSpace> Visitor<S> for &Spoil {
         if elements.is_some() {
             self.truncate::<S, F>(name, operand);
         }
+    }
+
+    fn written<T: Plain>(&mut self, name: &'static str, _: usize, operand: &mut S::Mut<'_, T>) {
+        self.truncate::<S, T>(name, operand);
     }
 
     fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {

@@ -8,9 +8,9 @@
 //! scale through.
 //!
 //! ```text
-//! Convolve, Normalise, SumPool, Attend, Dropout --> f32 results --> epilogue
-//! MaxPool, Relu, Embed ---------------------------> the same elements, moved or zeroed
-//! Loss, Update, Accumulate -----------------------> f32 only
+//! Convolve, Normalise, AveragePool, Attend, Dropout --> f32 results --> epilogue
+//! MaxPool, Unpool, Relu, Embed -----------------------> the same elements, moved or zeroed
+//! SoftmaxCrossEntropy, SgdStep, Accumulate -----------> f32 only
 //! ```
 //!
 //! Sums of products and of gradients are f32 and start at +0; how far another order may move them
@@ -35,7 +35,9 @@ pub use embed::{Embed, EmbedTable, HasEmbed};
 pub use loss::{HasLoss, LossSum, SoftmaxCrossEntropy};
 pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};
 pub use pointwise::{HasRelu, Relu, ReluInput};
-pub use pool::{MaxPool, Pooling, SumPool};
+pub use pool::{
+    AveragePool, AveragePoolInput, HasPool, MaxPool, MaxPoolInput, Pick, Pooling, Unpool,
+};
 pub use update::{AdamW, AdamWStep, HasUpdate, Sgd, SgdStep, SquareNorm};
 
 /// Returns the product of some extents; `usize::MAX`, which no tensor has, where it does not fit.

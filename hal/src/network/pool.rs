@@ -5,7 +5,10 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::{elements, windows};
-use crate::{Device, Epilogue, Mut, Narrow, Plain, Ref};
+use crate::{
+    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    run::has, wrap::Shape,
+};
 
 /// The shape of a pooling of images with the channels last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,114 +82,206 @@ impl fmt::Display for Pooling {
     }
 }
 
-/// A device that moves elements of type `E` by pooling: nothing is rounded, a scale is carried.
+/// Takes the greatest element of each window, and its place: the row times the width plus the column, in its image and
+/// channel.
 ///
-/// *Places* say which pixel a window took: row times width plus column, in its image and channel.
-/// Where an operation takes places, they are those of a max pooling of its shape, or lie beyond the
-/// image.
-pub trait MaxPool<E: Element + Plain>: Device {
-    /// Takes the greatest element of each window, and its place.
-    ///
-    /// The first of equal ones is taken, +0 equal to -0, and a NaN before every number.  A window
-    /// does not see its padding.
-    ///
-    /// # Errors
-    ///
-    /// There is no pooling of that shape, or an operand does not have its elements.
-    fn max_pool(
-        &mut self,
-        shape: Pooling,
-        input: Ref<'_, Self, E>,
-        to: Mut<'_, Self, E>,
-        places: Mut<'_, Self, u32>,
-    ) -> Result<(), Self::Error>;
-
-    /// Puts pooled elements back to their places and +0 everywhere else: unpooling, and the gradient
-    /// of a pooling whose windows do not overlap.
-    ///
-    /// `from` and `places` have the shape of the output, `to` that of the input.  Places outside the
-    /// image are left out.
-    ///
-    /// # Errors
-    ///
-    /// There is no pooling of that shape or its windows overlap, or an operand does not have its
-    /// elements.
-    fn unpool(
-        &mut self,
-        shape: Pooling,
-        from: Ref<'_, Self, E>,
-        places: Ref<'_, Self, u32>,
-        to: Mut<'_, Self, E>,
-    ) -> Result<(), Self::Error>;
-
-    /// Takes the elements at the places: the gradient of unpooling.
-    ///
-    /// `from` has the shape of the input, `places` and `to` that of the output.  A place outside the
-    /// image gives +0.
-    ///
-    /// # Errors
-    ///
-    /// There is no pooling of that shape, or an operand does not have its elements.
-    fn pick(
-        &mut self,
-        shape: Pooling,
-        from: Ref<'_, Self, E>,
-        places: Ref<'_, Self, u32>,
-        to: Mut<'_, Self, E>,
-    ) -> Result<(), Self::Error>;
+/// The first of equal ones is taken, +0 equal to -0, and a NaN before every number.  A window does not see its padding.
+/// Nothing is rounded: a scale is carried.
+pub struct MaxPool<'r, 'w, S: AddressSpace, E: Plain> {
+    /// The shape.
+    pub pooling: Pooling,
+    /// The images.
+    pub input: S::Ref<'r, E>,
+    /// What the windows took.
+    pub to: S::Mut<'w, E>,
+    /// Where they took it from.
+    pub places: S::Mut<'w, u32>,
 }
 
-/// A device that pools elements of type `E` by sums in f32 and narrows them.
+impl<S: AddressSpace, E: Element + Plain> Operation for MaxPool<'_, '_, S, E> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::MaxPool;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Pooling(self.pooling))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.pooling.lengths();
+        visitor.input("the input", Some(input), &mut self.input);
+        visitor.output("the output", Some(output), &mut self.to);
+        visitor.written("the places", output, &mut self.places);
+    }
+}
+
+/// Puts pooled elements back to their places and +0 everywhere else: unpooling, and the gradient of a pooling whose
+/// windows do not overlap.
 ///
-/// Sums start at +0.  A device with [sequential sums](crate::Capabilities::sequential_sums) adds
-/// elements in the order of their index.
-pub trait SumPool<E: Element + Plain>: Narrow<E> {
-    /// Computes the mean of each window, with one division; padding counts as zeros.
-    ///
-    /// # Errors
-    ///
-    /// There is no pooling of that shape, an operand or `to` does not have its elements, a part of
-    /// the epilogue is not one element, or its narrowing is not for `E`.
-    fn average_pool(
-        &mut self,
-        shape: Pooling,
-        input: Ref<'_, Self, E>,
-        to: Mut<'_, Self, E>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+/// Nothing is rounded: a scale is carried.
+pub struct Unpool<'r, 'w, S: AddressSpace, E: Plain> {
+    /// The shape.
+    pub pooling: Pooling,
+    /// What is put back; of the shape of the output.
+    pub input: S::Ref<'r, E>,
+    /// The places of a max pooling of this shape; those outside the image are left out.
+    pub places: S::Ref<'r, u32>,
+    /// The images; no two windows see a pixel of them.
+    pub to: S::Mut<'w, E>,
+}
 
-    /// Computes the gradient of the input of [`average_pool`](Self::average_pool) from that of its
-    /// output: a sum over the windows that saw the pixel, and one division.
-    ///
-    /// # Errors
-    ///
-    /// As [`average_pool`](Self::average_pool).
-    fn average_pool_input(
-        &mut self,
-        shape: Pooling,
-        gradient: Ref<'_, Self, E>,
-        to: Mut<'_, Self, E>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+impl<S: AddressSpace, E: Element + Plain> Operation for Unpool<'_, '_, S, E> {
+    type Space = S;
 
-    /// Computes the gradient of the input of a max pooling whose windows may overlap: the sum, at
-    /// each pixel, over the windows that took it.  Places outside the image are left out.
-    ///
-    /// # Errors
-    ///
-    /// As [`average_pool`](Self::average_pool).
-    fn max_pool_input(
-        &mut self,
-        shape: Pooling,
-        gradient: Ref<'_, Self, E>,
-        places: Ref<'_, Self, u32>,
-        to: Mut<'_, Self, E>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+    const KIND: OperationKind = OperationKind::Unpool;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Pooling(self.pooling))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.pooling.lengths();
+        visitor.input("the input", Some(output), &mut self.input);
+        visitor.input("the places", Some(output), &mut self.places);
+        visitor.output("the result", Some(input), &mut self.to);
+        visitor.needs("windows that do not overlap", !self.pooling.overlaps());
+    }
+}
+
+/// Takes the elements at the places: the gradient of unpooling.
+///
+/// Nothing is rounded: a scale is carried.
+pub struct Pick<'r, 'w, S: AddressSpace, E: Plain> {
+    /// The shape.
+    pub pooling: Pooling,
+    /// The images.
+    pub input: S::Ref<'r, E>,
+    /// The places of a max pooling of this shape; one outside the image gives +0.
+    pub places: S::Ref<'r, u32>,
+    /// What was at the places.
+    pub to: S::Mut<'w, E>,
+}
+
+impl<S: AddressSpace, E: Element + Plain> Operation for Pick<'_, '_, S, E> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::Pick;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Pooling(self.pooling))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.pooling.lengths();
+        visitor.input("the input", Some(input), &mut self.input);
+        visitor.input("the places", Some(output), &mut self.places);
+        visitor.output("the result", Some(output), &mut self.to);
+    }
+}
+
+/// Computes the mean of each window, with one division of an f32 sum; padding counts as zeros.
+///
+/// Sums start at +0.  A device with [sequential sums](crate::Capabilities::sequential_sums) adds elements in the order of
+/// their index, here and on the way back.
+pub struct AveragePool<'r, 'w, S: AddressSpace, E: Plain> {
+    /// The shape.
+    pub pooling: Pooling,
+    /// The images.
+    pub input: S::Ref<'r, E>,
+    /// The means.
+    pub to: S::Mut<'w, E>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S: AddressSpace, E: Element + Plain> Operation for AveragePool<'_, '_, S, E> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::AveragePool;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Pooling(self.pooling))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.pooling.lengths();
+        visitor.input("the input", Some(input), &mut self.input);
+        visitor.output("the output", Some(output), &mut self.to);
+        visitor.epilogue::<E>(&mut self.epilogue);
+    }
+}
+
+/// Computes the gradient of the input of [`AveragePool`] from that of its output: a sum over the windows that saw the pixel,
+/// and one division.
+pub struct AveragePoolInput<'r, 'w, S: AddressSpace, E: Plain> {
+    /// The shape.
+    pub pooling: Pooling,
+    /// The gradient of the output.
+    pub gradient: S::Ref<'r, E>,
+    /// That of the input.
+    pub to: S::Mut<'w, E>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S: AddressSpace, E: Element + Plain> Operation for AveragePoolInput<'_, '_, S, E> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::AveragePoolInput;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Pooling(self.pooling))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.pooling.lengths();
+        visitor.input("the gradient", Some(output), &mut self.gradient);
+        visitor.output("the gradient of the input", Some(input), &mut self.to);
+        visitor.epilogue::<E>(&mut self.epilogue);
+    }
+}
+
+/// Computes the gradient of the input of a max pooling whose windows may overlap: the sum, at each pixel, over the windows
+/// that took it.
+pub struct MaxPoolInput<'r, 'w, S: AddressSpace, E: Plain> {
+    /// The shape.
+    pub pooling: Pooling,
+    /// The gradient of the output.
+    pub gradient: S::Ref<'r, E>,
+    /// The places of a max pooling of this shape; those outside the image are left out.
+    pub places: S::Ref<'r, u32>,
+    /// The gradient of the input.
+    pub to: S::Mut<'w, E>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S: AddressSpace, E: Element + Plain> Operation for MaxPoolInput<'_, '_, S, E> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::MaxPoolInput;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Pooling(self.pooling))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, output] = self.pooling.lengths();
+        visitor.input("the gradient", Some(output), &mut self.gradient);
+        visitor.input("the places", Some(output), &mut self.places);
+        visitor.output("the gradient of the input", Some(input), &mut self.to);
+        visitor.epilogue::<E>(&mut self.epilogue);
+    }
+}
+
+has! {
+    /// A device that pools elements of type `E`: it moves them, or sums them in f32 and narrows the sums.
+    pub trait HasPool<E>:
+        Narrow<E>
+        + for<'r, 'w> Run<MaxPool<'r, 'w, <Self as Device>::Space, E>>
+        + for<'r, 'w> Run<Unpool<'r, 'w, <Self as Device>::Space, E>>
+        + for<'r, 'w> Run<Pick<'r, 'w, <Self as Device>::Space, E>>
+        + for<'r, 'w> Run<AveragePool<'r, 'w, <Self as Device>::Space, E>>
+        + for<'r, 'w> Run<AveragePoolInput<'r, 'w, <Self as Device>::Space, E>>
+        + for<'r, 'w> Run<MaxPoolInput<'r, 'w, <Self as Device>::Space, E>>
 }

@@ -101,6 +101,10 @@ impl<S: AddressSpace> Visitor<S> for Size {
         self.written.get_or_insert(S::len(S::shared(to)));
     }
 
+    fn written<T: Plain>(&mut self, _: &'static str, _: usize, to: &mut S::Mut<'_, T>) {
+        self.read.get_or_insert(S::len(S::shared(to)));
+    }
+
     fn left<C: Leaves>(&mut self, _: &'static str, to: &mut S::Mut<'_, C>) {
         self.read.get_or_insert(S::len(S::shared(to)));
     }

@@ -19,8 +19,8 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate, MaxPool,
-        Normalise, SumPool,
+        HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasPool, HasRelu, HasUpdate,
+        Normalise,
     },
     portable::{Portable, PortableError},
 };
@@ -33,9 +33,8 @@ trait Host:
     Memory<Error = PortableError>
     + Normalise<f16, f32>
     + Normalise<f32, f32>
-    + MaxPool<f16>
-    + MaxPool<E4M3>
-    + SumPool<f16>
+    + HasPool<f16>
+    + HasPool<E4M3>
     + HasRelu<f16, E5M2>
     + HasRelu<E4M3, f32>
     + HasRelu<bf16, f16>

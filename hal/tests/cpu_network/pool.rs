@@ -1,10 +1,12 @@
 //! Pooling and unpooling.
 
 use adaloss_core::format::{E4M3, Element, f16};
-use adaloss_hal::Plain;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{MaxPool, Pooling};
+use adaloss_hal::network::{
+    AveragePool, AveragePoolInput, HasPool, MaxPool, MaxPoolInput, Pick, Pooling, Unpool,
+};
 use adaloss_hal::portable::{Portable, PortableError};
+use adaloss_hal::{AddressSpace, Misfit, MisfitCause, OperationKind, Plain, Run};
 
 use super::{
     Host, Outcomes, assert_equal, assert_refused, download, ending, in_place, random, upload,
@@ -25,7 +27,7 @@ fn poolings() -> Vec<Pooling> {
     poolings
 }
 
-fn max_pool<D: Host + MaxPool<F>, F: Element + Plain>(
+fn max_pool<D: Host + HasPool<F>, F: Element + Plain>(
     device: &mut D,
     shape: Pooling,
     input: &[F],
@@ -33,16 +35,17 @@ fn max_pool<D: Host + MaxPool<F>, F: Element + Plain>(
     let [_, length] = shape.lengths();
     let input = upload(device, input);
     let mut places = device.zeroed::<u32>(length).unwrap();
-    let to = in_place(device, &vec![F::from_bits(1); length], |device, to| {
-        device.max_pool(shape, D::view(&input), to, D::view_mut(&mut places))
+    let to = in_place(device, &vec![F::from_bits(1); length], |device, mut to| {
+        let (to, places) = (D::Space::reborrow_mut(&mut to), D::view_mut(&mut places));
+        device.run(MaxPool { pooling: shape, input: D::view(&input), to, places })
     });
     (to.map(|to| widened(&to).collect()), download(device, &places))
 }
 
 fn check_max_pool<F: Element + Plain>()
 where
-    Portable: MaxPool<F>,
-    Cpu: MaxPool<F>,
+    Portable: HasPool<F>,
+    Cpu: HasPool<F>,
 {
     for shape in poolings() {
         let [of_input, of_output] = shape.lengths();
@@ -53,7 +56,7 @@ where
             Ok(max_pool(device, shape, &input).1.iter().map(|&place| place as f32).collect())
         });
         places.iter_mut().step_by(9).for_each(|place| *place = u32::MAX);
-        fn moved<D: Host + MaxPool<F>, F: Element + Plain>(
+        fn moved<D: Host + HasPool<F>, F: Element + Plain>(
             device: &mut D,
             shape: Pooling,
             from: &[F],
@@ -62,9 +65,12 @@ where
         ) -> Outcomes {
             let length = shape.lengths()[usize::from(picks)];
             let (from, places) = (upload(device, from), upload(device, places));
-            let to = in_place(device, &vec![F::from_bits(1); length], |device, to| match picks {
-                true => device.pick(shape, D::view(&from), D::view(&places), to),
-                false => device.unpool(shape, D::view(&from), D::view(&places), to),
+            let to = in_place(device, &vec![F::from_bits(1); length], |device, to| {
+                let (pooling, input, places) = (shape, D::view(&from), D::view(&places));
+                match picks {
+                    true => device.run(Pick { pooling, input, places, to }),
+                    false => device.run(Unpool { pooling, input, places, to }),
+                }
             })?;
             Ok(widened(&to).collect())
         }
@@ -101,11 +107,14 @@ fn pools_sums() {
             let (from, places) = (upload(device, from), upload(device, places));
             let length = shape.lengths()[usize::from(which == 0)];
             ending::<D, f16>(device, length, |device, to, epilogue| {
-                let (from, places) = (D::view(&from), D::view(&places));
+                let (pooling, from, places) = (shape, D::view(&from), D::view(&places));
                 match which {
-                    0 => device.average_pool(shape, from, to, epilogue),
-                    1 => device.average_pool_input(shape, from, to, epilogue),
-                    _ => device.max_pool_input(shape, from, places, to, epilogue),
+                    0 => device.run(AveragePool { pooling, input: from, to, epilogue }),
+                    1 => device.run(AveragePoolInput { pooling, gradient: from, to, epilogue }),
+                    _ => {
+                        let gradient = from;
+                        device.run(MaxPoolInput { pooling, gradient, places, to, epilogue })
+                    }
                 }
             })
         }
@@ -125,11 +134,19 @@ fn refuses_poolings_that_there_are_none_of() {
     let overlapping = Pooling::new(1, [3, 3], 1, [2, 2]).stride([1, 1]);
     let (mut to, mut places) = ([f16::from_f32(7.0); 9], [7; 4]);
     let [one, four] = [1, 4].map(|length| vec![f16::ONE; length]);
-    let shape = |what| Err(PortableError::Shape { what });
-    let found = cpu.max_pool(none, &four[..], &mut to[..1], &mut places[..1]);
-    assert_eq!(found, shape("pooling"));
-    let found = cpu.unpool(overlapping, &four[..], &places[..], &mut to[..]);
-    assert_eq!(found, shape("unpooling"));
-    assert!(cpu.pick(overlapping, &one[..], &places[..], &mut to[..4]).is_err());
+    let misfit = |operation, cause| Err(PortableError::Misfit(Misfit { operation, cause }));
+    let found = cpu.run(MaxPool {
+        pooling: none,
+        input: &four[..],
+        to: &mut to[..1],
+        places: &mut places[..1],
+    });
+    assert_eq!(found, misfit(OperationKind::MaxPool, MisfitCause::Shape));
+    let (pooling, input) = (overlapping, &four[..]);
+    let found = cpu.run(Unpool { pooling, input, places: &places[..], to: &mut to[..] });
+    let cause = MisfitCause::Missing("windows that do not overlap");
+    assert_eq!(found, misfit(OperationKind::Unpool, cause));
+    let (input, to_pick) = (&one[..], &mut to[..4]);
+    assert!(cpu.run(Pick { pooling, input, places: &places[..], to: to_pick }).is_err());
     assert_eq!((to, places), ([f16::from_f32(7.0); 9], [7; 4]));
 }

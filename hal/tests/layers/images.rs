@@ -2,8 +2,11 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Epilogue, HostSpace, Narrow, Plain,
-    network::{Convolution, Convolve, MaxPool, Pooling, SumPool},
+    Epilogue, Error, Fitting, HostSpace, Misfit, MisfitCause, Narrow, Plain, Run,
+    network::{
+        AveragePool, AveragePoolInput, Convolution, Convolve, MaxPool, MaxPoolInput, Pick, Pooling,
+        Unpool,
+    },
     portable::{Portable, PortableError},
 };
 
@@ -119,116 +122,129 @@ where
     }
 }
 
-impl<E: Element + Plain> MaxPool<E> for Mistaken {
-    fn max_pool(
+/// Finds the places that the portable device takes, of elements as a mistaken one sees them.
+fn take<E: Element + Plain>(
+    pooling: Pooling,
+    input: &[E],
+    places: &mut [u32],
+) -> Result<(), PortableError> {
+    let mut to = vec![E::from_bits(0); places.len()];
+    Portable.run(MaxPool { pooling, input, to: &mut to[..], places })
+}
+
+impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        input: &[E],
-        to: &mut [E],
-        places: &mut [u32],
+        operation: Fitting<'_, MaxPool<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
+        let MaxPool { pooling, input, to, places } = operation.into_inner();
+        let (pooling, input) = (*pooling, *input);
         // The order in which this device compares, as patterns that the portable one compares.
         match self.mistake {
             Mistake::DropsNan => {
                 let least = -f32::INFINITY;
                 let seen = |x: &E| if x.widen().is_nan() { least } else { x.widen() };
                 let seen: Vec<f32> = input.iter().map(seen).collect();
-                Portable.max_pool(shape, &seen, &mut vec![0.0; to.len()], places)?;
+                take(pooling, &seen, places)?;
             }
             Mistake::TakesTheLast => {
                 // Later elements are a little greater.
                 let seen = |(at, x): (usize, &E)| {
-                    f32::from_bits((x.widen() + 1000.0).to_bits() + (at / shape.channels) as u32)
+                    f32::from_bits((x.widen() + 1000.0).to_bits() + (at / pooling.channels) as u32)
                 };
                 let seen: Vec<f32> = input.iter().enumerate().map(seen).collect();
-                Portable.max_pool(shape, &seen, &mut vec![0.0; to.len()], places)?;
+                take(pooling, &seen, places)?;
             }
-            _ => Portable.max_pool(shape, input, to, places)?,
+            _ => take(pooling, input, places)?,
         }
-        Portable.pick(shape, input, places, to)?;
-        if self.makes(Mistake::SeesPadding) && shape.padding != [0, 0] {
+        Portable.run(Pick { pooling, input, places: &places[..], to: &mut **to })?;
+        if self.makes(Mistake::SeesPadding) && pooling.padding != [0, 0] {
             let below = |x: &&mut E| x.widen() < 0.0;
             to.iter_mut().filter(below).for_each(|x| *x = E::from_bits(0));
         }
         Ok(())
     }
+}
 
-    fn unpool(
+impl<E: Element + Plain> Run<Unpool<'_, '_, HostSpace, E>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        from: &[E],
-        places: &[u32],
-        to: &mut [E],
+        operation: Fitting<'_, Unpool<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        match Portable.unpool(shape, from, places, to) {
-            Err(PortableError::Shape { what: "unpooling" })
-                if self.makes(Mistake::UnpoolsOverlaps) =>
-            {
-                Ok(())
-            }
-            result => result,
-        }
+        Portable.execute(operation)
     }
 
-    fn pick(
+    fn submit(
         &mut self,
-        shape: Pooling,
-        from: &[E],
-        places: &[u32],
-        to: &mut [E],
+        operation: &mut Unpool<'_, '_, HostSpace, E>,
     ) -> Result<(), PortableError> {
-        Portable.pick(shape, from, places, to)
+        let fitting = match Fitting::of(operation, self) {
+            Err(Misfit { cause: MisfitCause::Missing(_), .. })
+                if self.makes(Mistake::UnpoolsOverlaps) =>
+            {
+                return Ok(());
+            }
+            fitting => fitting.map_err(PortableError::misfit)?,
+        };
+        self.execute(fitting)
     }
 }
 
-impl<E: Element + Plain> SumPool<E> for Mistaken {
-    fn average_pool(
+impl<E: Element + Plain> Run<Pick<'_, '_, HostSpace, E>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        input: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, HostSpace>,
+        operation: Fitting<'_, Pick<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let length = to.len();
-        let mut means = results(length, |to, end| {
-            let input: Vec<f32> = input.iter().map(|x| x.widen()).collect();
-            Portable.average_pool(shape, &input, to, end)
-        })?;
+        Portable.execute(operation)
+    }
+}
+
+impl<E: Element + Plain> Run<AveragePool<'_, '_, HostSpace, E>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, AveragePool<'_, '_, HostSpace, E>>,
+    ) -> Result<(), PortableError> {
+        let AveragePool { pooling, input, to, epilogue } = operation.into_inner();
+        let (pooling, length) = (*pooling, to.len());
+        let mean = |input: &[f32]| {
+            results(length, |to, epilogue| {
+                Portable.run(AveragePool { pooling, input, to, epilogue })
+            })
+        };
+        let mut means = mean(&input.iter().map(|x| x.widen()).collect::<Vec<_>>())?;
         if self.makes(Mistake::ForgetsPaddingInMeans) {
-            let ones = vec![1.0_f32; input.len()];
-            let shares = results(length, |to, end| Portable.average_pool(shape, &ones, to, end))?;
+            let shares = mean(&vec![1.0; input.len()])?;
             means.iter_mut().zip(shares).for_each(|(mean, share)| *mean /= share);
         }
-        self.end(to, epilogue, |to, _| {
+        self.end(to, epilogue.reborrow(), |to, _| {
             to.copy_from_slice(&means);
             Ok(())
         })
     }
+}
 
-    fn average_pool_input(
+impl<E: Element + Plain> Run<AveragePoolInput<'_, '_, HostSpace, E>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        gradient: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, HostSpace>,
+        operation: Fitting<'_, AveragePoolInput<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        Portable.average_pool_input(shape, gradient, to, self.over(epilogue)?)
+        Portable.execute(operation)
     }
+}
 
-    fn max_pool_input(
+impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        gradient: &[E],
-        places: &[u32],
-        to: &mut [E],
-        epilogue: Epilogue<'_, HostSpace>,
+        operation: Fitting<'_, MaxPoolInput<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
+        let MaxPoolInput { pooling, gradient, places, to, epilogue } = operation.into_inner();
+        let (pooling, places) = (*pooling, *places);
         let mut gradient = gradient.to_vec();
         if self.makes(Mistake::OverwritesGradients) {
-            let of_image = shape.lengths()[1].checked_div(shape.batch).unwrap_or(0).max(1);
-            for index in 0..gradient.len().min(places.len()) {
+            let of_image = gradient.len().checked_div(pooling.batch).unwrap_or(0).max(1);
+            for index in 0..gradient.len() {
                 let is_same = |&other: &usize| {
-                    other % shape.channels == index % shape.channels
+                    other % pooling.channels == index % pooling.channels
                         && other / of_image == index / of_image
                         && places[other] == places[index]
                 };
@@ -237,6 +253,7 @@ impl<E: Element + Plain> SumPool<E> for Mistaken {
                 }
             }
         }
-        Portable.max_pool_input(shape, &gradient, places, to, self.over(epilogue)?)
+        let (gradient, to, epilogue) = (&gradient[..], &mut **to, epilogue.reborrow());
+        Portable.run(MaxPoolInput { pooling, gradient, places, to, epilogue })
     }
 }

@@ -29,8 +29,8 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
-        MaxPool, Normalise, SumPool,
+        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasPool, HasRelu,
+        HasUpdate, Normalise,
     },
     portable::Portable,
     wrap::{Hook, Wrapped},
@@ -102,10 +102,8 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + Convolve<G, W, G>
     + Convolve<G, W, f32>
     + Normalise<W, G>
-    + MaxPool<W>
-    + MaxPool<G>
-    + SumPool<W>
-    + SumPool<G>
+    + HasPool<W>
+    + HasPool<G>
     + HasRelu<W, G>
     + HasDropout<W>
     + HasDropout<G>

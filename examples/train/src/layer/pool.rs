@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Plain,
-    network::{self, MaxPool, SumPool},
+    AddressSpace, Plain,
+    network::{self, AveragePool, AveragePoolInput, MaxPool, MaxPoolInput, Pick, Unpool},
 };
 use anyhow::{Context, Result};
 
@@ -49,7 +49,8 @@ where
         let shape = input.shape();
         self.input = run.training.then_some(shape);
         run.activation(shape.with_extent([1, 1]), |device, to, epilogue| {
-            SumPool::<W>::average_pool(device, whole(shape), input.view(), to, epilogue)
+            let (pooling, input) = (whole(shape), input.view());
+            device.run(AveragePool::<_, W> { pooling, input, to, epilogue })
         })
     }
 
@@ -60,7 +61,8 @@ where
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
         way.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
-            SumPool::<G>::average_pool_input(device, whole(input), gradient, to, epilogue)
+            let (pooling, gradient) = (whole(input), D::Space::reborrow(gradient));
+            device.run(AveragePoolInput::<_, G> { pooling, gradient, to, epilogue })
         })
         .map(Some)
     }
@@ -110,19 +112,19 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (input, places) = kept(&mut self.kept)?;
-        let shape = of_input(self.shape, input);
-        if shape.overlaps() {
+        let pooling = of_input(self.shape, input);
+        if pooling.overlaps() {
             let summed =
                 way.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
-                    let places = places.view();
-                    SumPool::<G>::max_pool_input(device, shape, gradient, places, to, epilogue)
+                    let (gradient, places) = (D::Space::reborrow(gradient), places.view());
+                    device.run(MaxPoolInput::<_, G> { pooling, gradient, places, to, epilogue })
                 });
             return summed.map(Some);
         }
         carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(way.device, input)?;
-            let (from, places) = (gradient.view(), places.view());
-            MaxPool::<G>::unpool(way.device, shape, from, places, to.view_mut())?;
+            let (input, places) = (gradient.view(), places.view());
+            way.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
             Ok(to)
         })
         .map(Some)
@@ -168,13 +170,13 @@ where
     ) -> Result<Activation<D, W>> {
         let encoded = self.encoder.forward(run, input)?;
         let large = encoded.shape();
-        let shape = of_input(two_by_two(), large);
-        let (pooled, places) = max_pool::<W, G, D>(run, shape, &encoded)?;
+        let pooling = of_input(two_by_two(), large);
+        let (pooled, places) = max_pool::<W, G, D>(run, pooling, &encoded)?;
         drop(encoded);
         let inner = self.inside.forward(run, Rc::new(pooled))?;
         let mut unpooled = Tensor::zeroed(run.device, large)?;
-        let (from, to) = (inner.view(), unpooled.view_mut());
-        MaxPool::<W>::unpool(run.device, shape, from, places.view(), to)?;
+        let (input, at, to) = (inner.view(), places.view(), unpooled.view_mut());
+        run.device.run(Unpool::<_, W> { pooling, input, places: at, to })?;
         self.kept = run.training.then_some((large, places));
         self.decoder.forward(run, Rc::new(unpooled))
     }
@@ -185,21 +187,21 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (large, places) = kept(&mut self.kept)?;
-        let shape = of_input(two_by_two(), large);
+        let pooling = of_input(two_by_two(), large);
         let unwanted = "a decoder cannot begin the network";
         let gradient = self.decoder.backward(way, gradient)?.context(unwanted)?;
-        let [height, width] = shape.output().context("an image of less than 2x2 pixels")?;
+        let [height, width] = pooling.output().context("an image of less than 2x2 pixels")?;
         let gradient = carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(way.device, large.with_extent([height, width]))?;
-            let (from, places) = (gradient.view(), places.view());
-            MaxPool::<G>::pick(way.device, shape, from, places, to.view_mut())?;
+            let (input, places) = (gradient.view(), places.view());
+            way.device.run(Pick::<_, G> { pooling, input, places, to: to.view_mut() })?;
             Ok(to)
         })?;
         let gradient = self.inside.backward(way, gradient)?.context(unwanted)?;
         let gradient = carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(way.device, large)?;
-            let (from, places) = (gradient.view(), places.view());
-            MaxPool::<G>::unpool(way.device, shape, from, places, to.view_mut())?;
+            let (input, places) = (gradient.view(), places.view());
+            way.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
             Ok(to)
         })?;
         self.encoder.backward(way, gradient)
@@ -224,7 +226,7 @@ fn of_input(shape: network::Pooling, input: Shape) -> network::Pooling {
 /// Pools, and returns the places as well.
 fn max_pool<W, G, D>(
     run: &mut Forward<'_, D>,
-    shape: network::Pooling,
+    pooling: network::Pooling,
     input: &Tensor<D, W>,
 ) -> Result<(Tensor<D, W>, Vector<D, u32>)>
 where
@@ -232,10 +234,14 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
-    let extent = shape.output().with_context(|| format!("there is no pooling of {shape}"))?;
+    let extent = pooling.output().with_context(|| format!("there is no pooling of {pooling}"))?;
     let mut output = Tensor::zeroed(run.device, input.shape().with_extent(extent))?;
     let mut places = Vector::zeroed(run.device, output.shape().elements())?;
-    let (to, at) = (output.view_mut(), places.view_mut());
-    MaxPool::<W>::max_pool(run.device, shape, input.view(), to, at)?;
+    run.device.run(MaxPool::<_, W> {
+        pooling,
+        input: input.view(),
+        to: output.view_mut(),
+        places: places.view_mut(),
+    })?;
     Ok((output, places))
 }

@@ -23,8 +23,8 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasRelu, HasUpdate,
-        MaxPool, Normalise, SumPool,
+        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasPool, HasRelu,
+        HasUpdate, Normalise,
     },
 };
 
@@ -51,10 +51,8 @@ where
         + Convolve<G, W, f32>
         + Convolve<W, W, f32>
         + Normalise<W, G>
-        + MaxPool<W>
-        + MaxPool<G>
-        + SumPool<W>
-        + SumPool<G>
+        + HasPool<W>
+        + HasPool<G>
         + HasRelu<W, G>
         + HasDropout<W>
         + HasDropout<G>
@@ -127,7 +125,7 @@ where
 pub fn pool<E, D>(device: &mut D) -> Result<Report, Failure>
 where
     E: Element + Plain,
-    D: Memory + MaxPool<E> + SumPool<E>,
+    D: Memory + HasPool<E>,
 {
     let mut bench = Bench::new(device)?;
     pool::check::<E, D>(&mut bench)?;

@@ -8,26 +8,22 @@ use super::{
     CHUNK, Cpu,
     pointwise::last_number,
     vectors,
-    window::{Pool, Window, Windows, check, neighbours},
+    window::{Pool, Window, Windows, neighbours},
 };
 use crate::{
-    Plain,
-    network::{MaxPool, Pooling},
-    portable::{PortableError, possible, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{MaxPool, Pick, Unpool},
+    portable::PortableError,
 };
 
-impl<E: Element + Plain> MaxPool<E> for Cpu {
-    fn max_pool(
+impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Cpu {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        input: &[E],
-        to: &mut [E],
-        places: &mut [u32],
+        operation: Fitting<'_, MaxPool<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let names = ["the input of a pooling", "the output of a pooling"];
-        check(shape, names, input.len(), to.len())?;
-        same_length("the places of a pooling", to.len(), places.len())?;
-        let windows = Windows::of_output(shape);
+        let MaxPool { pooling, input, to, places } = operation.into_inner();
+        let input = *input;
+        let windows = Windows::of_output(*pooling);
         let size = windows.chunk(CHUNK);
         let chunks = to.chunks_mut(size.max(1)).zip(places.chunks_mut(size.max(1)));
         self.each(chunks.collect::<Vec<_>>(), |nth, (to, places)| {
@@ -38,19 +34,16 @@ impl<E: Element + Plain> MaxPool<E> for Cpu {
         });
         Ok(())
     }
+}
 
-    fn unpool(
+impl<E: Element + Plain> Run<Unpool<'_, '_, HostSpace, E>> for Cpu {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        from: &[E],
-        places: &[u32],
-        to: &mut [E],
+        operation: Fitting<'_, Unpool<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        possible("pooling", shape.output().is_some())?;
-        possible("unpooling", !shape.overlaps())?;
-        check(shape, ["the result of unpooling", "what is unpooled"], to.len(), from.len())?;
-        same_length("the places of unpooling", from.len(), places.len())?;
-        let windows = Windows::of_input(shape);
+        let Unpool { pooling, input, places, to } = operation.into_inner();
+        let (from, places) = (*input, *places);
+        let windows = Windows::of_input(*pooling);
         let size = windows.chunk(CHUNK);
         self.each_chunk(to, size, |nth, to| {
             vectors(
@@ -60,17 +53,16 @@ impl<E: Element + Plain> MaxPool<E> for Cpu {
         });
         Ok(())
     }
+}
 
-    fn pick(
+impl<E: Element + Plain> Run<Pick<'_, '_, HostSpace, E>> for Cpu {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        from: &[E],
-        places: &[u32],
-        to: &mut [E],
+        operation: Fitting<'_, Pick<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        check(shape, ["what is picked from", "the result of picking"], from.len(), to.len())?;
-        same_length("the places of picking", to.len(), places.len())?;
-        let windows = Windows::of_output(shape);
+        let Pick { pooling, input, places, to } = operation.into_inner();
+        let (from, places) = (*input, *places);
+        let windows = Windows::of_output(*pooling);
         let size = windows.chunk(CHUNK);
         self.each_chunk(to, size, |nth, to| {
             let places = &places[nth * size..][..to.len()];

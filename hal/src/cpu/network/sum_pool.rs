@@ -4,66 +4,55 @@ use adaloss_core::format::Element;
 
 use super::{
     CHUNK, Cpu, Scratch, Sink, vectors,
-    window::{Pool, Window, Windows, check, neighbours},
+    window::{Pool, Window, Windows, neighbours},
 };
 use crate::{
-    Epilogue, Plain,
-    network::{Pooling, SumPool},
-    portable::{PortableError, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{AveragePool, AveragePoolInput, MaxPoolInput, Pooling},
+    portable::PortableError,
 };
 
-impl<E: Element + Plain> SumPool<E> for Cpu {
-    fn average_pool(
+impl<E: Element + Plain> Run<AveragePool<'_, '_, HostSpace, E>> for Cpu {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        input: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, AveragePool<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let names = ["the input of a pooling", "the output of a pooling"];
-        check(shape, names, input.len(), to.len())?;
-        let sink = Sink::open(epilogue)?;
-        let windows = Windows::of_output(shape);
-        let sums = Sums { windows, from: input, places: None, area: area(shape) };
-        sums.put(self, to, &sink);
-        Ok(())
-    }
-
-    fn average_pool_input(
-        &mut self,
-        shape: Pooling,
-        gradient: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), PortableError> {
-        check(shape, GRADIENTS, to.len(), gradient.len())?;
-        let sink = Sink::open(epilogue)?;
-        let windows = Windows::of_input(shape);
-        let sums = Sums { windows, from: gradient, places: None, area: area(shape) };
-        sums.put(self, to, &sink);
-        Ok(())
-    }
-
-    fn max_pool_input(
-        &mut self,
-        shape: Pooling,
-        gradient: &[E],
-        places: &[u32],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), PortableError> {
-        check(shape, GRADIENTS, to.len(), gradient.len())?;
-        same_length("the places of a pooling", gradient.len(), places.len())?;
-        let sink = Sink::open(epilogue)?;
-        let windows = Windows::of_input(shape);
-        let sums = Sums { windows, from: gradient, places: Some(places), area: 1.0 };
+        let AveragePool { pooling, input, to, epilogue } = operation.into_inner();
+        let sink = Sink::open(epilogue.reborrow())?;
+        let windows = Windows::of_output(*pooling);
+        let sums = Sums { windows, from: input, places: None, area: area(*pooling) };
         sums.put(self, to, &sink);
         Ok(())
     }
 }
 
-/// What has the shape of the input on the way back, and what has that of the output.
-const GRADIENTS: [&str; 2] = ["a pooling's input gradient", "a pooling's gradient"];
+impl<E: Element + Plain> Run<AveragePoolInput<'_, '_, HostSpace, E>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, AveragePoolInput<'_, '_, HostSpace, E>>,
+    ) -> Result<(), PortableError> {
+        let AveragePoolInput { pooling, gradient, to, epilogue } = operation.into_inner();
+        let sink = Sink::open(epilogue.reborrow())?;
+        let windows = Windows::of_input(*pooling);
+        let sums = Sums { windows, from: gradient, places: None, area: area(*pooling) };
+        sums.put(self, to, &sink);
+        Ok(())
+    }
+}
+
+impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, MaxPoolInput<'_, '_, HostSpace, E>>,
+    ) -> Result<(), PortableError> {
+        let MaxPoolInput { pooling, gradient, places, to, epilogue } = operation.into_inner();
+        let sink = Sink::open(epilogue.reborrow())?;
+        let windows = Windows::of_input(*pooling);
+        let sums = Sums { windows, from: gradient, places: Some(*places), area: 1.0 };
+        sums.put(self, to, &sink);
+        Ok(())
+    }
+}
 
 /// Returns the elements of a window, padding included.
 fn area(shape: Pooling) -> f32 {

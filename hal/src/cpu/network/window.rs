@@ -3,10 +3,7 @@
 use core::ops::Range;
 use std::vec::Vec;
 
-use crate::{
-    network::Pooling,
-    portable::{PortableError, possible, same_length},
-};
+use crate::network::Pooling;
 
 /// The pixels of a source that each pixel of a result is computed from.
 ///
@@ -140,20 +137,6 @@ pub(super) fn neighbours<T, const N: usize>(from: &[T], first: usize) -> &[T; N]
         unreachable!("a pixel has all its channels")
     };
     neighbours
-}
-
-/// Checks that there is a pooling of that shape, and the elements of what has the shape of the input
-/// and of what has that of the output.
-pub(super) fn check(
-    shape: Pooling,
-    [what_input, what_output]: [&'static str; 2],
-    input: usize,
-    output: usize,
-) -> Result<(), PortableError> {
-    possible("pooling", shape.output().is_some())?;
-    let [of_input, of_output] = shape.lengths();
-    same_length(what_input, of_input, input)?;
-    same_length(what_output, of_output, output)
 }
 
 /// Returns the pixels of each of `count` windows along an axis.

@@ -4,23 +4,19 @@ use adaloss_core::format::Element;
 
 use super::{Sliding, indices};
 use crate::{
-    Epilogue, Plain,
-    network::{MaxPool, Pooling, SumPool},
-    portable::{Portable, PortableError, narrow::Sink, possible, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{AveragePool, AveragePoolInput, MaxPool, MaxPoolInput, Pick, Pooling, Unpool},
+    portable::{Portable, PortableError, narrow::Sink},
 };
 
-impl<E: Element + Plain> MaxPool<E> for Portable {
-    fn max_pool(
+impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Portable {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        input: &[E],
-        to: &mut [E],
-        places: &mut [u32],
+        operation: Fitting<'_, MaxPool<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let windows = Windows::of(shape)?;
-        windows.check("the input of a pooling", "the output of a pooling", input, to)?;
-        same_length("the places of a pooling", to.len(), places.len())?;
-        for (index, (to, place)) in to.iter_mut().zip(places).enumerate() {
+        let MaxPool { pooling, input, to, places } = operation.into_inner();
+        let windows = Windows::of(*pooling);
+        for (index, (to, place)) in to.iter_mut().zip(places.iter_mut()).enumerate() {
             let mut pixels = windows.pixels(index);
             let Some(mut greatest) = pixels.next() else { continue };
             for pixel in pixels {
@@ -33,87 +29,75 @@ impl<E: Element + Plain> MaxPool<E> for Portable {
         }
         Ok(())
     }
+}
 
-    fn unpool(
+impl<E: Element + Plain> Run<Unpool<'_, '_, HostSpace, E>> for Portable {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        from: &[E],
-        places: &[u32],
-        to: &mut [E],
+        operation: Fitting<'_, Unpool<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let windows = Windows::of(shape)?;
-        possible("unpooling", !shape.overlaps())?;
-        windows.check("the result of unpooling", "what is unpooled", to, from)?;
-        same_length("the places of unpooling", from.len(), places.len())?;
+        let Unpool { pooling, input, places, to } = operation.into_inner();
+        let windows = Windows::of(*pooling);
         to.fill(E::from_bits(0));
-        for (index, (&from, &place)) in from.iter().zip(places).enumerate() {
+        for (index, (&x, &place)) in input.iter().zip(*places).enumerate() {
             if let Some(pixel) = windows.at(index, place) {
-                to[pixel] = from;
+                to[pixel] = x;
             }
-        }
-        Ok(())
-    }
-
-    fn pick(
-        &mut self,
-        shape: Pooling,
-        from: &[E],
-        places: &[u32],
-        to: &mut [E],
-    ) -> Result<(), PortableError> {
-        let windows = Windows::of(shape)?;
-        windows.check("what is picked from", "the result of picking", from, to)?;
-        same_length("the places of picking", to.len(), places.len())?;
-        for (index, (to, &place)) in to.iter_mut().zip(places).enumerate() {
-            *to = windows.at(index, place).map_or(E::from_bits(0), |pixel| from[pixel]);
         }
         Ok(())
     }
 }
 
-impl<E: Element + Plain> SumPool<E> for Portable {
-    fn average_pool(
+impl<E: Element + Plain> Run<Pick<'_, '_, HostSpace, E>> for Portable {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        input: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Pick<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let windows = Windows::of(shape)?;
-        windows.check("the input of a pooling", "the output of a pooling", input, to)?;
-        Sink::open(epilogue)?.each(0, to, |index| {
+        let Pick { pooling, input, places, to } = operation.into_inner();
+        let windows = Windows::of(*pooling);
+        for (index, (to, &place)) in to.iter_mut().zip(*places).enumerate() {
+            *to = windows.at(index, place).map_or(E::from_bits(0), |pixel| input[pixel]);
+        }
+        Ok(())
+    }
+}
+
+impl<E: Element + Plain> Run<AveragePool<'_, '_, HostSpace, E>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, AveragePool<'_, '_, HostSpace, E>>,
+    ) -> Result<(), PortableError> {
+        let AveragePool { pooling, input, to, epilogue } = operation.into_inner();
+        let windows = Windows::of(*pooling);
+        Sink::open(epilogue.reborrow())?.each(0, to, |index| {
             let sum = windows.pixels(index).fold(0.0, |sum, pixel| sum + input[pixel].widen());
             sum / windows.area()
         })
     }
+}
 
-    fn average_pool_input(
+impl<E: Element + Plain> Run<AveragePoolInput<'_, '_, HostSpace, E>> for Portable {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        gradient: &[E],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, AveragePoolInput<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let windows = Windows::of(shape)?;
-        windows.check("a pooling's input gradient", "a pooling's gradient", to, gradient)?;
-        Sink::open(epilogue)?.each(0, to, |pixel| {
+        let AveragePoolInput { pooling, gradient, to, epilogue } = operation.into_inner();
+        let windows = Windows::of(*pooling);
+        Sink::open(epilogue.reborrow())?.each(0, to, |pixel| {
             let sum = windows.over(pixel).fold(0.0, |sum, index| sum + gradient[index].widen());
             sum / windows.area()
         })
     }
+}
 
-    fn max_pool_input(
+impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Portable {
+    fn execute(
         &mut self,
-        shape: Pooling,
-        gradient: &[E],
-        places: &[u32],
-        to: &mut [E],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, MaxPoolInput<'_, '_, HostSpace, E>>,
     ) -> Result<(), PortableError> {
-        let windows = Windows::of(shape)?;
-        windows.check("a pooling's input gradient", "a pooling's gradient", to, gradient)?;
-        same_length("the places of a pooling", gradient.len(), places.len())?;
-        Sink::open(epilogue)?.each(0, to, |pixel| {
+        let MaxPoolInput { pooling, gradient, places, to, epilogue } = operation.into_inner();
+        let windows = Windows::of(*pooling);
+        Sink::open(epilogue.reborrow())?.each(0, to, |pixel| {
             let place = windows.place(pixel);
             let took = windows.over(pixel).filter(|&index| places[index] as usize == place);
             took.fold(0.0, |sum, index| sum + gradient[index].widen())
@@ -137,24 +121,10 @@ struct Windows {
 }
 
 impl Windows {
-    fn of(shape: Pooling) -> Result<Self, PortableError> {
-        possible("pooling", shape.output().is_some())?;
+    fn of(shape: Pooling) -> Self {
         let output = shape.output().unwrap_or_default();
         let [rows, columns] = Sliding::both(shape.input, output, shape.stride, shape.padding);
-        Ok(Self { shape, output, rows, columns })
-    }
-
-    /// Checks the elements of what has the shape of the input and of what has that of the output.
-    fn check<E>(
-        &self,
-        what_input: &'static str,
-        what_output: &'static str,
-        input: &[E],
-        output: &[E],
-    ) -> Result<(), PortableError> {
-        let [of_input, of_output] = self.shape.lengths();
-        same_length(what_input, of_input, input.len())?;
-        same_length(what_output, of_output, output.len())
+        Self { shape, output, rows, columns }
     }
 
     /// Returns the elements of a window, padding included.

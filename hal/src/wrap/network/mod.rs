@@ -2,4 +2,3 @@
 
 mod convolve;
 mod normalise;
-mod pool;

@@ -8,17 +8,18 @@ use crate::{
     conformance::{
         Case, Failure,
         bench::{Bench, pattern},
+        refusal::Spoil,
         results::Expected,
         tensor::{Tensor, download, upload},
         values,
     },
-    network::{MaxPool, Pooling},
+    network::{HasPool, MaxPool, Pick, Pooling, Unpool},
 };
 
 pub(super) fn check<E, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + MaxPool<E>,
+    D: Memory + HasPool<E>,
 {
     for (stream, shape) in (0..).zip(SHAPES) {
         check_max::<E, D>(bench, shape, stream, value)?;
@@ -52,7 +53,7 @@ fn check_max<E, D>(
 ) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + MaxPool<E>,
+    D: Memory + HasPool<E>,
 {
     let [of_input, of_output] = shape.lengths();
     let case = Case::new("max_pool", of_output).of(shape);
@@ -60,12 +61,16 @@ where
     let input = Tensor::<D, E>::filled(case, bench.device, of_input, value)?;
     let mut to = Tensor::<D, E>::filled(case, bench.device, of_output, pattern)?;
     let mut places = places(case, bench.device, of_output)?;
-    let (from, taken) = (input.view(case)?, places.view_mut(case)?);
+    let (input, mut taken) = (input.view(case)?, places.view_mut(case)?);
     bench.writes(
         case,
         &mut to,
         &|_| E::from_bits(0),
-        |device, to| device.max_pool(shape, from, to, taken),
+        move |device, mut to| {
+            let to = D::Space::reborrow_mut(&mut to);
+            let places = D::Space::reborrow_mut(&mut taken);
+            device.run(MaxPool { pooling: shape, input, to, places })
+        },
         &|index| {
             let taken = greatest(shape, index, value);
             Expected::Bits(taken.map_or(0, |(x, _)| x.to_bits()))
@@ -109,7 +114,7 @@ fn compare_places<D: Memory>(
 fn check_places<E, D>(bench: &mut Bench<'_, D>, shape: Pooling, stream: u32) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + MaxPool<E>,
+    D: Memory + HasPool<E>,
 {
     let [of_input, of_output] = shape.lengths();
     let case = Case::new("pick", of_output).of(shape);
@@ -117,13 +122,13 @@ where
     let places = Tensor::<D, u32>::filled(case, bench.device, of_output, place)?;
     let large = Tensor::<D, E>::filled(case, bench.device, of_input, |i| value(stream, i))?;
     let small = Tensor::<D, E>::filled(case, bench.device, of_output, |i| value(!stream, i))?;
-    let (places, from) = (places.view(case)?, large.view(case)?);
+    let (places, input) = (places.view(case)?, large.view(case)?);
     let mut to = Tensor::<D, E>::filled(case, bench.device, of_output, pattern)?;
     bench.writes(
         case,
         &mut to,
         &pattern,
-        |device, to| device.pick(shape, from, places, to),
+        |device, to| device.run(Pick { pooling: shape, input, places, to }),
         &|index| {
             let mut picked = 0;
             each_pair(shape, index, false, |element, at| {
@@ -136,9 +141,11 @@ where
     )?;
 
     let case = Case::new("unpool", of_input).of(shape);
-    let from = small.view(case)?;
+    let input = small.view(case)?;
     let mut to = Tensor::<D, E>::filled(case, bench.device, of_input, pattern)?;
-    let unpool = |device: &mut D, to: Mut<'_, D, E>| device.unpool(shape, from, places, to);
+    let unpool = |device: &mut D, to: Mut<'_, D, E>| {
+        device.run(Unpool { pooling: shape, input, places, to })
+    };
     if shape.overlaps() {
         return bench.spares(case, &mut to, unpool);
     }
@@ -157,32 +164,44 @@ where
 fn check_refusals<E, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + MaxPool<E>,
+    D: Memory + HasPool<E>,
 {
     let [of_input, of_output] = TYPICAL.lengths();
     let case = Case::new("max_pool refused", of_output);
-    let large = Tensor::<D, E>::filled(case, bench.device, of_input + 1, |_| E::from_bits(0))?;
-    let mut places = places(case, bench.device, of_output + 1)?;
-    let lengths = [
-        (TYPICAL, [of_input - 1, of_output, of_output]),
-        (TYPICAL, [of_input + 1, of_output, of_output]),
-        (TYPICAL, [of_input, of_output - 1, of_output]),
-        (TYPICAL, [of_input, of_output, of_output - 1]),
-        (TYPICAL, [of_input, of_output, of_output + 1]),
-    ];
-    let impossible = IMPOSSIBLE.map(|shape| (shape, [of_input, of_output, of_output]));
-    for (shape, [input, output, at]) in impossible.into_iter().chain(lengths) {
-        let case = case.of(shape);
-        let from = case.finds(D::Space::part(large.view(case)?, 0..input))?;
-        let mut to = Tensor::<D, E>::filled(case, bench.device, output, pattern)?;
-        let taken = case.finds(D::Space::part_mut(places.view_mut(case)?, 0..at))?;
-        bench.spares(case, &mut to, |device, to| device.max_pool(shape, from, to, taken))?;
-        compare_places(case, bench.device, &places, |_| GUARD)?;
-        let taken = case.finds(D::Space::part(places.view(case)?, 0..at))?;
-        bench.spares(case, &mut to, |device, to| device.pick(shape, from, taken, to))?;
-        let from = case.finds(D::Space::part(large.view(case)?, 0..output))?;
-        let mut to = Tensor::<D, E>::filled(case, bench.device, input, pattern)?;
-        bench.spares(case, &mut to, |device, to| device.unpool(shape, from, taken, to))?;
+    let large = Tensor::<D, E>::filled(case, bench.device, of_input, |_| E::from_bits(0))?;
+    let small = Tensor::<D, E>::filled(case, bench.device, of_output, |_| E::from_bits(0))?;
+    let zeros = Tensor::<D, u32>::filled(case, bench.device, of_output, |_| 0)?;
+    let (large, small, places) = (large.view(case)?, small.view(case)?, zeros.view(case)?);
+    let mut to_small = Tensor::<D, E>::filled(case, bench.device, of_output, pattern)?;
+    let mut to_large = Tensor::<D, E>::filled(case, bench.device, of_input, pattern)?;
+    let mut written = self::places(case, bench.device, of_output)?;
+    let mut taken = written.view_mut(case)?;
+    let mut max = |pooling, spoil: &Spoil, device: &mut D, mut to: Mut<'_, D, E>| {
+        let to = D::Space::reborrow_mut(&mut to);
+        let places = D::Space::reborrow_mut(&mut taken);
+        device.run(spoil.of(MaxPool { pooling, input: large, to, places }))
+    };
+    for pooling in IMPOSSIBLE {
+        let case = case.of(pooling);
+        let nothing = Spoil::nothing();
+        bench.spares(case, &mut to_small, |device, to| max(pooling, &nothing, device, to))?;
+        bench.spares(case, &mut to_small, |device, to| {
+            device.run(Pick { pooling, input: large, places, to })
+        })?;
+        bench.spares(case, &mut to_large, |device, to| {
+            device.run(Unpool { pooling, input: small, places, to })
+        })?;
     }
-    Ok(())
+    let (pooling, case) = (TYPICAL, case.of(TYPICAL));
+    bench.spares_misfits(case, &mut to_small, &mut |device, to, spoil| {
+        max(pooling, spoil, device, to)
+    })?;
+    bench.spares_misfits(case, &mut to_small, &mut |device, to, spoil| {
+        device.run(spoil.of(Pick { pooling, input: large, places, to }))
+    })?;
+    bench.spares_misfits(case, &mut to_large, &mut |device, to, spoil| {
+        device.run(spoil.of(Unpool { pooling, input: small, places, to }))
+    })?;
+    drop(taken);
+    compare_places(case, bench.device, &written, |_| GUARD)
 }

@@ -8,7 +8,7 @@ use adaloss_core::format::Element;
 use crate::{
     Memory, Plain,
     conformance::{Failure, bench::Bench, values},
-    network::{MaxPool, Pooling, SumPool},
+    network::{HasPool, Pooling},
 };
 
 /// A single pixel, windows side by side, gaps between them, overlaps, padding, pixels that no window
@@ -91,7 +91,7 @@ fn greatest<E: Element>(
 pub(super) fn check<E, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + MaxPool<E> + SumPool<E>,
+    D: Memory + HasPool<E>,
 {
     max::check::<E, D>(bench)?;
     sums::check::<E, D>(bench)

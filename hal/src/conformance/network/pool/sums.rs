@@ -4,21 +4,22 @@ use adaloss_core::format::Element;
 
 use super::{IMPOSSIBLE, SHAPES, TYPICAL, each_pair, placed};
 use crate::{
-    AddressSpace, Epilogue, ErrorKind, Memory, Mut, Plain, Ref,
+    Epilogue, ErrorKind, Memory, Mut, Plain, Ref,
     conformance::{
         Case, Failure,
-        bench::Bench,
+        bench::{Bench, Ending},
         near::{Near, Sum},
+        refusal::Spoil,
         tensor::Tensor,
         values::{self, Kind},
     },
-    network::{Pooling, SumPool},
+    network::{AveragePool, AveragePoolInput, HasPool, MaxPoolInput, Pooling},
 };
 
 pub(super) fn check<E, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + SumPool<E>,
+    D: Memory + HasPool<E>,
 {
     for method in Method::ALL {
         for (stream, shape) in (0..).zip(SHAPES) {
@@ -59,18 +60,25 @@ impl Method {
         }
     }
 
-    fn run<E: Element + Plain, D: Memory + SumPool<E>>(
+    fn run<'r, 'w, E: Element + Plain, D: Memory + HasPool<E>>(
         self,
         device: &mut D,
-        shape: Pooling,
-        (from, places): (Ref<'_, D, E>, Ref<'_, D, u32>),
-        to: Mut<'_, D, E>,
-        epilogue: Epilogue<'_, D::Space>,
+        pooling: Pooling,
+        (from, places): (Ref<'r, D, E>, Ref<'r, D, u32>),
+        to: Mut<'w, D, E>,
+        epilogue: Epilogue<'w, D::Space>,
+        spoil: &Spoil,
     ) -> Result<(), D::Error> {
         match self {
-            Self::Average => device.average_pool(shape, from, to, epilogue),
-            Self::AverageInput => device.average_pool_input(shape, from, to, epilogue),
-            Self::MaxInput => device.max_pool_input(shape, from, places, to, epilogue),
+            Self::Average => {
+                device.run(spoil.of(AveragePool { pooling, input: from, to, epilogue }))
+            }
+            Self::AverageInput => {
+                device.run(spoil.of(AveragePoolInput { pooling, gradient: from, to, epilogue }))
+            }
+            Self::MaxInput => {
+                device.run(spoil.of(MaxPoolInput { pooling, gradient: from, places, to, epilogue }))
+            }
         }
     }
 }
@@ -85,7 +93,7 @@ struct Sums<E: Plain, D: Memory> {
     places: Tensor<D, u32>,
 }
 
-impl<E: Element + Plain, D: Memory + SumPool<E>> Sums<E, D> {
+impl<E: Element + Plain, D: Memory + HasPool<E>> Sums<E, D> {
     fn new(
         bench: &mut Bench<'_, D>,
         method: Method,
@@ -127,18 +135,18 @@ impl<E: Element + Plain, D: Memory + SumPool<E>> Sums<E, D> {
         let case = Case::new(method.check(), length).of(shape);
         let operands = (self.from.view(case)?, self.places.view(case)?);
         let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-        let run = |device: &mut D, to: Mut<'_, D, E>, epilogue: Epilogue<'_, D::Space>| {
-            method.run(device, shape, operands, to, epilogue)
-        };
+        let nothing = Spoil::nothing();
+        let run: &Ending<'_, D, E> =
+            &|device, to, epilogue| method.run(device, shape, operands, to, epilogue, &nothing);
         let in_order = bench.report.capabilities.sequential_sums;
         if in_order || !matches!(self.kind, Kind::Reals) {
-            return bench.exactly(case, self.stream, &mut to, &run, &|index| {
+            return bench.exactly(case, self.stream, &mut to, run, &|index| {
                 let mut sum = 0.0;
                 self.each_term(index, |x| sum += x.widen());
                 sum / self.divisor()
             });
         }
-        bench.within(case, self.stream, &mut to, &run, &|index| {
+        bench.within(case, self.stream, &mut to, run, &|index| {
             let mut sum = Sum::default();
             self.each_term(index, |x| sum.take(Near::exact(x.widen())));
             sum.finish() / Near::exact(self.divisor())
@@ -150,36 +158,21 @@ impl<E: Element + Plain, D: Memory + SumPool<E>> Sums<E, D> {
 fn check_refusals<E, D>(bench: &mut Bench<'_, D>, method: Method) -> Result<(), Failure>
 where
     E: Element + Plain,
-    D: Memory + SumPool<E>,
+    D: Memory + HasPool<E>,
 {
     let narrowing = values::plain(E::ENCODING, bench.report.capabilities);
-    let [from, length] = method.lengths(TYPICAL);
+    let [_, length] = method.lengths(TYPICAL);
     let case = Case { narrowing: Some(narrowing), ..Case::new("average_pool refused", length) };
     let sums = Sums::<E, D>::new(bench, method, TYPICAL, Kind::Integers, 0)?;
     let operands = (sums.from.view(case)?, sums.places.view(case)?);
     let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-    let mut refuses = |bench: &mut Bench<'_, D>, shape, operands| {
-        bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            method.run(device, shape, operands, to, epilogue)
-        })
-    };
+    let nothing = Spoil::nothing();
     for shape in IMPOSSIBLE {
-        refuses(bench, shape, operands)?;
-    }
-    let few = case.finds(D::Space::part(operands.0, 0..from - 1))?;
-    refuses(bench, TYPICAL, (few, operands.1))?;
-    if method == Method::MaxInput {
-        let few = case.finds(D::Space::part(operands.1, 0..D::Space::len(operands.1) - 1))?;
-        refuses(bench, TYPICAL, (operands.0, few))?;
-    }
-    let case = case.of(TYPICAL);
-    for length in [0, length - 1, length + 1] {
-        let mut other = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-        bench.refuses(case, ErrorKind::Shape, &mut other, &|device, to, epilogue| {
-            method.run(device, TYPICAL, operands, to, epilogue)
+        bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
+            method.run(device, shape, operands, to, epilogue, &nothing)
         })?;
     }
-    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
-        method.run(device, TYPICAL, operands, to, epilogue)
+    bench.refuses_misfits(case.of(TYPICAL), &mut to, &|device, to, epilogue, spoil| {
+        method.run(device, TYPICAL, operands, to, epilogue, spoil)
     })
 }
