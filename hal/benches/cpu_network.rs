@@ -18,8 +18,8 @@ use adaloss_hal::{
     network::{
         Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, AveragePool,
         AveragePoolInput, Axis, Blend, Dropout, Embed, EmbedTable, LossSum, Mask, MaxPool,
-        MaxPoolInput, Normalisation, Normalise, Normalised, Pick, Pooling, Relu, ReluInput, Sgd,
-        SgdStep, SoftmaxCrossEntropy, SquareNorm, Unpool,
+        MaxPoolInput, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums, Pick,
+        Pooling, Relu, ReluInput, Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm, Unpool,
     },
     portable::PortableError,
 };
@@ -105,32 +105,46 @@ fn narrowed(length: usize) -> Vec<f16> {
     random(length).into_iter().map(f16::from_f32).collect()
 }
 
-fn normalisation(cpu: &mut Cpu, shape: Normalisation) -> Done {
-    println!("{shape}");
-    let elements = shape.elements();
+fn normalisation(cpu: &mut Cpu, normalisation: Normalisation) -> Done {
+    println!("{normalisation}");
+    let elements = normalisation.elements();
     let (input, gradient) = (narrowed(elements), narrowed(elements));
-    let (mut moments, affine) = (random(shape.moments()), random(shape.affine()));
-    let (mut sums, mut to) = (random(shape.affine()), narrowed(elements));
+    let (mut moments, affine) = (random(normalisation.moments()), random(normalisation.affine()));
+    let (mut sums, mut to) = (random(normalisation.affine()), narrowed(elements));
     let mut end = Ending::new();
     measure("moments", elements, || {
-        Normalise::<f16, f16>::moments(cpu, shape, &input[..], &mut moments[..])
+        cpu.run(Moments { normalisation, input: &input[..], to: &mut moments[..] })
     })?;
     measure("normalise", elements, || {
-        let (to, epilogue) = (&mut to[..], end.epilogue());
-        let input = &input[..];
-        Normalise::<f16, f16>::normalise(cpu, shape, input, &moments[..], &affine[..], to, epilogue)
+        cpu.run(Normalise {
+            normalisation,
+            input: &input[..],
+            moments: &moments[..],
+            affine: &affine[..],
+            to: &mut to[..],
+            epilogue: end.epilogue(),
+        })
     })?;
     measure("normalise_sums", elements, || {
-        cpu.normalise_sums(shape, &gradient[..], &input[..], &moments[..], &mut sums[..])
+        cpu.run(NormaliseSums {
+            normalisation,
+            gradient: &gradient[..],
+            input: &input[..],
+            moments: &moments[..],
+            to: &mut sums[..],
+        })
     })?;
     measure("normalise_input", elements, || {
-        let forward = Normalised {
+        cpu.run(NormaliseInput {
+            normalisation,
+            gradient: &gradient[..],
             input: &input[..],
             moments: &moments[..],
             affine: &affine[..],
             sums: &sums[..],
-        };
-        cpu.normalise_input(shape, &gradient[..], forward, &mut to[..], end.epilogue())
+            to: &mut to[..],
+            epilogue: end.epilogue(),
+        })
     })
 }
 

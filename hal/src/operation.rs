@@ -55,13 +55,13 @@ kinds! {
     ConvolveInput = "convolve_input",
     /// [`Convolve::convolve_weight`](crate::network::Convolve::convolve_weight).
     ConvolveWeight = "convolve_weight",
-    /// [`Normalise::moments`](crate::network::Normalise::moments).
+    /// [`Moments`](crate::network::Moments).
     Moments = "moments",
-    /// [`Normalise::normalise`](crate::network::Normalise::normalise).
+    /// [`Normalise`](crate::network::Normalise).
     Normalise = "normalise",
-    /// [`Normalise::normalise_sums`](crate::network::Normalise::normalise_sums).
+    /// [`NormaliseSums`](crate::network::NormaliseSums).
     NormaliseSums = "normalise_sums",
-    /// [`Normalise::normalise_input`](crate::network::Normalise::normalise_input).
+    /// [`NormaliseInput`](crate::network::NormaliseInput).
     NormaliseInput = "normalise_input",
     /// [`MaxPool`](crate::network::MaxPool).
     MaxPool = "max_pool",

@@ -17,8 +17,8 @@ use adaloss_hal::{
     fault::{Fault, FaultError, Injection},
     network::{
         Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, Dropout, Embed, LossSum,
-        Mask, MaxPool, Normalisation, Normalise, Pooling, Relu, Sgd, SgdStep, SoftmaxCrossEntropy,
-        SquareNorm,
+        Mask, MaxPool, Moments, Normalisation, Normalise, Pooling, Relu, Sgd, SgdStep,
+        SoftmaxCrossEntropy, SquareNorm,
     },
     portable::{Portable, PortableError},
     record::{Event, Left, Record},
@@ -333,14 +333,20 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     let mut images = [f16::ZERO; 8];
     let epilogue = ending(&cell, std::slice::from_mut(convolved), binary16);
     device.convolve(convolution, &ones[..9], &ones[..8], &mut images[..], epilogue)?;
-    let rows = Normalisation { rows: 4, columns: 2, axis: Axis::Rows, epsilon: 1.0 };
+    let normalisation = Normalisation { rows: 4, columns: 2, axis: Axis::Rows, epsilon: 1.0 };
     let mut moments = [0.0; 4];
-    Normalise::<f16, E5M2>::moments(&mut device, rows, &images, &mut moments)?;
+    device.run(Moments { normalisation, input: &images[..], to: &mut moments[..] })?;
     let affine = [1.0, 1.0, f32::INFINITY, 0.5];
     let mut output = [f16::ZERO; 8];
     let epilogue = ending(&cell, std::slice::from_mut(normalised), binary16);
-    let to = &mut output[..];
-    Normalise::<f16, E5M2>::normalise(&mut device, rows, &images, &moments, &affine, to, epilogue)?;
+    device.run(Normalise {
+        normalisation,
+        input: &images[..],
+        moments: &moments[..],
+        affine: &affine[..],
+        to: &mut output[..],
+        epilogue,
+    })?;
     device.run(Relu { values: &mut output[..] })?;
     let pooling = Pooling::new(1, [2, 2], 2, [2, 2]);
     let (to, places) = (&mut [f16::ZERO; 2][..], &mut [0; 2][..]);

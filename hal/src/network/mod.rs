@@ -33,7 +33,9 @@ pub use convolve::{Convolution, Convolve};
 pub use dropout::{Dropout, HasDropout, Mask};
 pub use embed::{Embed, EmbedTable, HasEmbed};
 pub use loss::{HasLoss, LossSum, SoftmaxCrossEntropy};
-pub use normalise::{Axis, Normalisation, Normalise, Normalised, NormalisedOn};
+pub use normalise::{
+    Axis, HasNormalise, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums,
+};
 pub use pointwise::{HasRelu, Relu, ReluInput};
 pub use pool::{
     AveragePool, AveragePoolInput, HasPool, MaxPool, MaxPoolInput, Pick, Pooling, Unpool,

@@ -5,7 +5,10 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::elements;
-use crate::{Epilogue, Mut, Narrow, Plain, Ref};
+use crate::{
+    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    run::has, wrap::Shape,
+};
 
 /// The axis that a normalisation takes its means over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,88 +72,163 @@ impl fmt::Display for Normalisation {
     }
 }
 
-/// The operands of a normalisation's gradient, as the device names memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Normalised<I, R> {
-    /// The input of the forward pass.
-    pub input: I,
-    /// Its moments.
-    pub moments: R,
-    /// Gains, then offsets.
-    pub affine: R,
-    /// What [`Normalise::normalise_sums`] returned.
-    pub sums: R,
+/// Computes the means, then the biased variances, of the columns or rows.
+///
+/// Sums are taken about a value near the mean or in two passes, so that the variance of a column far from zero keeps its
+/// digits.  Without elements both are 0.
+pub struct Moments<'r, 'w, S: AddressSpace, W: Plain> {
+    /// The shape.
+    pub normalisation: Normalisation,
+    /// The matrix.
+    pub input: S::Ref<'r, W>,
+    /// Means, then variances.
+    pub to: S::Mut<'w, f32>,
 }
 
-/// The operands of a normalisation's gradient on the device `D`.
-pub type NormalisedOn<'a, D, W> = Normalised<Ref<'a, D, W>, Ref<'a, D, f32>>;
+impl<S: AddressSpace, W: Element + Plain> Operation for Moments<'_, '_, S, W> {
+    type Space = S;
 
-/// A device that normalises activations in `W` and takes gradients in `G` back through it.
-pub trait Normalise<W: Element + Plain, G: Element + Plain>: Narrow<W> + Narrow<G> {
-    /// Computes the means, then the biased variances, of the columns or rows.
-    ///
-    /// Sums are taken about a value near the mean or in two passes, so that the variance of a column
-    /// far from zero keeps its digits.  Without elements both are 0.
-    ///
-    /// # Errors
-    ///
-    /// `input` or `to` does not have the elements of the shape.
-    fn moments(
-        &mut self,
-        shape: Normalisation,
-        input: Ref<'_, Self, W>,
-        to: Mut<'_, Self, f32>,
-    ) -> Result<(), Self::Error>;
+    const KIND: OperationKind = OperationKind::Moments;
 
-    /// Normalises with given moments: those of the input, or running ones.
-    ///
-    /// # Errors
-    ///
-    /// An operand or `to` does not have the elements of the shape, a part of the epilogue is not one
-    /// element, or its narrowing is not for `W`.
-    fn normalise(
-        &mut self,
-        shape: Normalisation,
-        input: Ref<'_, Self, W>,
-        moments: Ref<'_, Self, f32>,
-        affine: Ref<'_, Self, f32>,
-        to: Mut<'_, Self, W>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Normalisation(self.normalisation))
+    }
 
-    /// Computes, per column, the sum of `gradient x̂` and then of `gradient`: the gradients of gains
-    /// and offsets, which carry the scale of `gradient`.
-    ///
-    /// # Errors
-    ///
-    /// An operand or `to` does not have the elements of the shape.
-    fn normalise_sums(
-        &mut self,
-        shape: Normalisation,
-        gradient: Ref<'_, Self, G>,
-        input: Ref<'_, Self, W>,
-        moments: Ref<'_, Self, f32>,
-        to: Mut<'_, Self, f32>,
-    ) -> Result<(), Self::Error>;
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let shape = self.normalisation;
+        visitor.input("the input", Some(shape.elements()), &mut self.input);
+        visitor.output("the moments", Some(shape.moments()), &mut self.to);
+    }
+}
 
-    /// Computes the gradient of the input, where the moments were those of the input:
-    /// `(h - mean(h) - x̂ mean(h x̂)) / sqrt(variance + epsilon)` with `h = gain gradient` and the
-    /// means over the axis; over the rows they follow from the sums.
-    ///
-    /// # Errors
-    ///
-    /// An operand or `to` does not have the elements of the shape, a part of the epilogue is not one
-    /// element, or its narrowing is not for `G`.
-    fn normalise_input(
-        &mut self,
-        shape: Normalisation,
-        gradient: Ref<'_, Self, G>,
-        forward: NormalisedOn<'_, Self, W>,
-        to: Mut<'_, Self, G>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+/// Normalises with given moments: those of the input, or running ones.
+pub struct Normalise<'r, 'w, S: AddressSpace, W: Plain> {
+    /// The shape.
+    pub normalisation: Normalisation,
+    /// The matrix.
+    pub input: S::Ref<'r, W>,
+    /// Means, then variances.
+    pub moments: S::Ref<'r, f32>,
+    /// Gains, then offsets.
+    pub affine: S::Ref<'r, f32>,
+    /// The matrix that leaves.
+    pub to: S::Mut<'w, W>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S: AddressSpace, W: Element + Plain> Operation for Normalise<'_, '_, S, W> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::Normalise;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Normalisation(self.normalisation))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let shape = self.normalisation;
+        visitor.input("the input", Some(shape.elements()), &mut self.input);
+        visitor.input("the moments", Some(shape.moments()), &mut self.moments);
+        visitor.input("the gains and offsets", Some(shape.affine()), &mut self.affine);
+        visitor.output("the output", Some(shape.elements()), &mut self.to);
+        visitor.epilogue::<W>(&mut self.epilogue);
+    }
+}
+
+/// Computes, per column, the sum of `gradient x̂` and then of `gradient`: the gradients of gains and offsets, which carry the
+/// scale of the gradient.
+pub struct NormaliseSums<'r, 'w, S: AddressSpace, G: Plain, W: Plain> {
+    /// The shape.
+    pub normalisation: Normalisation,
+    /// The gradient of the output.
+    pub gradient: S::Ref<'r, G>,
+    /// The matrix that arrived.
+    pub input: S::Ref<'r, W>,
+    /// Its moments.
+    pub moments: S::Ref<'r, f32>,
+    /// The gradients of the gains, then of the offsets.
+    pub to: S::Mut<'w, f32>,
+}
+
+impl<S, G, W> Operation for NormaliseSums<'_, '_, S, G, W>
+where
+    S: AddressSpace,
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::NormaliseSums;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Normalisation(self.normalisation))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let shape = self.normalisation;
+        visitor.input("the gradient", Some(shape.elements()), &mut self.gradient);
+        visitor.input("the input", Some(shape.elements()), &mut self.input);
+        visitor.input("the moments", Some(shape.moments()), &mut self.moments);
+        visitor.output("the gradients of gains and offsets", Some(shape.affine()), &mut self.to);
+    }
+}
+
+/// Computes the gradient of the input, where the moments were those of the input:
+/// `(h - mean(h) - x̂ mean(h x̂)) / sqrt(variance + epsilon)` with `h = gain gradient` and the means over the axis; over the
+/// rows they follow from the sums.
+pub struct NormaliseInput<'r, 'w, S: AddressSpace, G: Plain, W: Plain> {
+    /// The shape.
+    pub normalisation: Normalisation,
+    /// The gradient of the output.
+    pub gradient: S::Ref<'r, G>,
+    /// The matrix that arrived.
+    pub input: S::Ref<'r, W>,
+    /// Its moments.
+    pub moments: S::Ref<'r, f32>,
+    /// Gains, then offsets.
+    pub affine: S::Ref<'r, f32>,
+    /// What [`NormaliseSums`] left.
+    pub sums: S::Ref<'r, f32>,
+    /// The gradient of the input.
+    pub to: S::Mut<'w, G>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S, G, W> Operation for NormaliseInput<'_, '_, S, G, W>
+where
+    S: AddressSpace,
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::NormaliseInput;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Normalisation(self.normalisation))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let shape = self.normalisation;
+        visitor.input("the gradient", Some(shape.elements()), &mut self.gradient);
+        visitor.input("the input", Some(shape.elements()), &mut self.input);
+        visitor.input("the moments", Some(shape.moments()), &mut self.moments);
+        visitor.input("the gains and offsets", Some(shape.affine()), &mut self.affine);
+        visitor.input("the sums", Some(shape.affine()), &mut self.sums);
+        visitor.output("the gradient of the input", Some(shape.elements()), &mut self.to);
+        visitor.epilogue::<G>(&mut self.epilogue);
+    }
+}
+
+has! {
+    /// A device that normalises activations in `W` and takes gradients in `G` back through it.
+    pub trait HasNormalise<W, G>:
+        Narrow<W>
+        + Narrow<G>
+        + for<'r, 'w> Run<Moments<'r, 'w, <Self as Device>::Space, W>>
+        + for<'r, 'w> Run<Normalise<'r, 'w, <Self as Device>::Space, W>>
+        + for<'r, 'w> Run<NormaliseSums<'r, 'w, <Self as Device>::Space, G, W>>
+        + for<'r, 'w> Run<NormaliseInput<'r, 'w, <Self as Device>::Space, G, W>>
 }

@@ -137,19 +137,6 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
         self.hook.around(&mut self.device, call, results, make)
     }
 
-    /// Makes an operation that writes elements and counts nothing.
-    fn run_filling<F: Element + Plain>(
-        &mut self,
-        operation: OperationKind,
-        shape: impl Into<Option<Shape>>,
-        to: Mut<'_, D, F>,
-        make: impl FnOnce(&mut D, Mut<'_, D, F>) -> Result<(), D::Error>,
-    ) -> Result<(), H::Error> {
-        let call =
-            Call { operation, elements: D::Space::len(D::Space::shared(&to)), shape: shape.into() };
-        self.hooked(call, Elements::<D::Space, F>(to), |device, to| make(device, to.lend()))
-    }
-
     /// Makes an operation that ends in an epilogue.
     fn run_narrowing<F: Element + Plain>(
         &mut self,

@@ -19,8 +19,8 @@ use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain,
     cpu::Cpu,
     network::{
-        HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasPool, HasRelu, HasUpdate,
-        Normalise,
+        HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasNormalise, HasPool, HasRelu,
+        HasUpdate,
     },
     portable::{Portable, PortableError},
 };
@@ -31,8 +31,8 @@ type Outcomes = Result<Vec<f32>, PortableError>;
 /// Host devices: the two that are compared.
 trait Host:
     Memory<Error = PortableError>
-    + Normalise<f16, f32>
-    + Normalise<f32, f32>
+    + HasNormalise<f16, f32>
+    + HasNormalise<f32, f32>
     + HasPool<f16>
     + HasPool<E4M3>
     + HasRelu<f16, E5M2>

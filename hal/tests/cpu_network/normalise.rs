@@ -1,8 +1,11 @@
 //! Normalisation over rows and columns.
 
 use adaloss_core::format::f16;
+use adaloss_hal::Run;
 use adaloss_hal::cpu::Cpu;
-use adaloss_hal::network::{Axis, Normalisation, Normalise, Normalised};
+use adaloss_hal::network::{
+    Axis, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums,
+};
 use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{CPU_NORMALISATION, CPU_SUMS};
 
@@ -26,7 +29,7 @@ fn normalisations() -> impl Iterator<Item = Normalisation> {
 fn moments<D: Host>(device: &mut D, shape: Normalisation, input: &[f16]) -> Outcomes {
     let input = upload(device, input);
     in_place(device, &vec![7.0; shape.moments()], |device, to| {
-        Normalise::<f16, f32>::moments(device, shape, D::view(&input), to)
+        device.run(Moments::<D::Space, f16> { normalisation: shape, input: D::view(&input), to })
     })
 }
 
@@ -47,16 +50,14 @@ fn normalises() {
         ) -> Outcomes {
             let [input, given, affine] = [input, given, affine].map(|all| upload(device, all));
             ending::<D, f32>(device, shape.elements(), |device, to, epilogue| {
-                let (moments, affine) = (D::view(&given), D::view(&affine));
-                Normalise::<f32, f32>::normalise(
-                    device,
-                    shape,
-                    D::view(&input),
-                    moments,
-                    affine,
+                device.run(Normalise::<D::Space, f32> {
+                    normalisation: shape,
+                    input: D::view(&input),
+                    moments: D::view(&given),
+                    affine: D::view(&affine),
                     to,
                     epilogue,
-                )
+                })
             })
         }
         let wide: Vec<_> = widened(&input).collect();
@@ -73,8 +74,13 @@ fn normalises() {
             let [gradient, given] = [gradient, given].map(|all| upload(device, all));
             let input = upload(device, input);
             in_place(device, &vec![7.0; shape.affine()], |device, to| {
-                let (gradient, input) = (D::view(&gradient), D::view(&input));
-                device.normalise_sums(shape, gradient, input, D::view(&given), to)
+                device.run(NormaliseSums::<D::Space, f32, f16> {
+                    normalisation: shape,
+                    gradient: D::view(&gradient),
+                    input: D::view(&input),
+                    moments: D::view(&given),
+                    to,
+                })
             })
         }
         let (expected, found) = on_both!(|device| sums(device, shape, (&gradient, &input, &given)));
@@ -91,13 +97,16 @@ fn normalises() {
             let (gradient, input) = (upload(device, gradient), upload(device, input));
             let [moments, affine, sums] = others.map(|all| upload(device, all));
             ending::<D, f32>(device, shape.elements(), |device, to, epilogue| {
-                let forward = Normalised {
+                device.run(NormaliseInput::<D::Space, f32, f16> {
+                    normalisation: shape,
+                    gradient: D::view(&gradient),
                     input: D::view(&input),
                     moments: D::view(&moments),
                     affine: D::view(&affine),
                     sums: D::view(&sums),
-                };
-                device.normalise_input(shape, D::view(&gradient), forward, to, epilogue)
+                    to,
+                    epilogue,
+                })
             })
         }
         let (expected, found) =
@@ -118,6 +127,6 @@ fn a_column_far_from_zero_keeps_its_variance() {
     let input: Vec<_> = (0..shape.elements()).map(|i| 4096.0 + (i / 3 % 2) as f32).collect();
     let (input, mut to) = (upload(&mut Cpu::new(1).unwrap(), &input), vec![0.0; 6]);
     let mut cpu = Cpu::new(2).unwrap();
-    Normalise::<f32, f32>::moments(&mut cpu, shape, &input[..], &mut to[..]).unwrap();
+    cpu.run(Moments { normalisation: shape, input: &input[..], to: &mut to[..] }).unwrap();
     assert_eq!(to, [4096.5, 4096.5, 4096.5, 0.25, 0.25, 0.25]);
 }

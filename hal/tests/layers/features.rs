@@ -2,10 +2,10 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Epilogue, Fitting, HostSpace, Narrow, Plain, Run,
+    Fitting, HostSpace, Narrow, Plain, Run,
     network::{
-        Accumulate, Axis, Blend, Dropout, Embed, EmbedTable, Normalisation, Normalise, Normalised,
-        NormalisedOn, Relu, ReluInput,
+        Accumulate, Axis, Blend, Dropout, Embed, EmbedTable, Moments, Normalisation, Normalise,
+        NormaliseInput, NormaliseSums, Relu, ReluInput,
     },
     portable::{Portable, PortableError},
 };
@@ -49,75 +49,97 @@ impl Mistaken {
     }
 }
 
-impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Mistaken {
-    fn moments(
+impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        input: &[W],
-        to: &mut [f32],
+        operation: Fitting<'_, Moments<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        <Portable as Normalise<W, G>>::moments(&mut Portable, shape, input, to)?;
-        self.spoil(shape, input, to);
+        let Moments { normalisation, input, to } = operation.into_inner();
+        let (normalisation, input) = (*normalisation, *input);
+        Portable.run(Moments { normalisation, input, to: &mut **to })?;
+        self.spoil(normalisation, input, to);
         Ok(())
     }
+}
 
-    fn normalise(
+impl<W: Element + Plain> Run<Normalise<'_, '_, HostSpace, W>> for Mistaken {
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        input: &[W],
-        moments: &[f32],
-        affine: &[f32],
-        to: &mut [W],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Normalise<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        let (shape, mut moments, mut affine) =
-            (self.shape(shape), moments.to_vec(), affine.to_vec());
+        let Normalise { normalisation, input, moments, affine, to, epilogue } =
+            operation.into_inner();
+        let (mut moments, mut affine) = (moments.to_vec(), affine.to_vec());
         if self.makes(Mistake::ForgetsOffset) {
-            affine.iter_mut().skip(shape.columns).for_each(|offset| *offset = 0.0);
+            affine.iter_mut().skip(normalisation.columns).for_each(|offset| *offset = 0.0);
         }
-        if self.makes(Mistake::WrongMoment) && moments.len() == shape.moments() {
-            let means = &mut moments[..shape.groups()];
+        if self.makes(Mistake::WrongMoment) {
+            let means = &mut moments[..normalisation.groups()];
             means.rotate_left(usize::from(means.len() > 1));
         }
-        let portable = &mut Portable;
-        let end = self.over(epilogue)?;
-        <Portable as Normalise<W, G>>::normalise(portable, shape, input, &moments, &affine, to, end)
+        Portable.run(Normalise {
+            normalisation: self.shape(*normalisation),
+            input: *input,
+            moments: &moments[..],
+            affine: &affine[..],
+            to: &mut **to,
+            epilogue: epilogue.reborrow(),
+        })
     }
+}
 
-    fn normalise_sums(
+impl<G, W> Run<NormaliseSums<'_, '_, HostSpace, G, W>> for Mistaken
+where
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        gradient: &[G],
-        input: &[W],
-        moments: &[f32],
-        to: &mut [f32],
+        operation: Fitting<'_, NormaliseSums<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
+        let NormaliseSums { normalisation, gradient, input, moments, to } = operation.into_inner();
         let mut moments = moments.to_vec();
-        if self.makes(Mistake::SumsWithoutMean) && moments.len() == shape.moments() {
-            moments[..shape.groups()].fill(0.0);
+        if self.makes(Mistake::SumsWithoutMean) {
+            moments[..normalisation.groups()].fill(0.0);
         }
-        Portable.normalise_sums(self.shape(shape), gradient, input, &moments, to)
+        Portable.run(NormaliseSums {
+            normalisation: self.shape(*normalisation),
+            gradient: *gradient,
+            input: *input,
+            moments: &moments[..],
+            to: &mut **to,
+        })
     }
+}
 
-    fn normalise_input(
+impl<G, W> Run<NormaliseInput<'_, '_, HostSpace, G, W>> for Mistaken
+where
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        gradient: &[G],
-        forward: NormalisedOn<'_, Self, W>,
-        to: &mut [G],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, NormaliseInput<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        let mut sums = forward.sums.to_vec();
-        if sums.len() == shape.affine() {
-            let (of_gains, of_offsets) = sums.split_at_mut(shape.columns);
-            match self.mistake {
-                Mistake::KeepsMeanGradient => of_offsets.fill(0.0),
-                Mistake::KeepsVarianceGradient => of_gains.fill(0.0),
-                _ => {}
-            }
+        let NormaliseInput { normalisation, gradient, input, moments, affine, sums, to, epilogue } =
+            operation.into_inner();
+        let mut sums = sums.to_vec();
+        let (of_gains, of_offsets) = sums.split_at_mut(normalisation.columns);
+        match self.mistake {
+            Mistake::KeepsMeanGradient => of_offsets.fill(0.0),
+            Mistake::KeepsVarianceGradient => of_gains.fill(0.0),
+            _ => {}
         }
-        let forward = Normalised { sums: &sums[..], ..forward };
-        Portable.normalise_input(self.shape(shape), gradient, forward, to, self.over(epilogue)?)
+        Portable.run(NormaliseInput {
+            normalisation: self.shape(*normalisation),
+            gradient: *gradient,
+            input: *input,
+            moments: *moments,
+            affine: *affine,
+            sums: &sums[..],
+            to: &mut **to,
+            epilogue: epilogue.reborrow(),
+        })
     }
 }
 

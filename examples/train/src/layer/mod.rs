@@ -29,8 +29,8 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasPool, HasRelu,
-        HasUpdate, Normalise,
+        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasNormalise, HasPool,
+        HasRelu, HasUpdate,
     },
     portable::Portable,
     wrap::{Hook, Wrapped},
@@ -101,7 +101,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + Convolve<W, W, W>
     + Convolve<G, W, G>
     + Convolve<G, W, f32>
-    + Normalise<W, G>
+    + HasNormalise<W, G>
     + HasPool<W>
     + HasPool<G>
     + HasRelu<W, G>

@@ -2,8 +2,11 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Memory, Plain,
-    network::{Axis, Blend, HasAccumulate, Normalisation, Normalise, Normalised},
+    AddressSpace, Memory, Plain,
+    network::{
+        Axis, Blend, HasAccumulate, Moments, Normalisation, Normalise, NormaliseInput,
+        NormaliseSums,
+    },
 };
 use anyhow::Result;
 
@@ -94,13 +97,13 @@ where
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        let shape = self.shape_of(input.shape());
+        let normalisation = self.shape_of(input.shape());
         let own = match &self.running {
             Some(_) if !run.training => None,
             _ => {
-                let mut moments = Vector::zeroed(run.device, shape.moments())?;
-                let to = moments.view_mut();
-                Normalise::<W, G>::moments(run.device, shape, input.view(), to)?;
+                let mut moments = Vector::zeroed(run.device, normalisation.moments())?;
+                let (input, to) = (input.view(), moments.view_mut());
+                run.device.run(Moments::<_, W> { normalisation, input, to })?;
                 Some(moments)
             }
         };
@@ -114,8 +117,14 @@ where
         };
         let affine = self.affine.master.view();
         let output = run.activation(input.shape(), |device, to, epilogue| {
-            let input = input.view();
-            Normalise::<W, G>::normalise(device, shape, input, moments, affine, to, epilogue)
+            device.run(Normalise::<_, W> {
+                normalisation,
+                input: input.view(),
+                moments,
+                affine,
+                to,
+                epilogue,
+            })
         })?;
         self.kept = own.filter(|_| run.training).map(|moments| (input, moments));
         Ok(output)
@@ -127,31 +136,34 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (input, moments) = kept(&mut self.kept)?;
-        let shape = self.shape_of(input.shape());
-        let mut sums = Vector::zeroed(way.device, shape.affine())?;
+        let normalisation = self.shape_of(input.shape());
+        let mut sums = Vector::zeroed(way.device, normalisation.affine())?;
         let value = gradient.as_ref().into_parts().0;
-        Normalise::<W, G>::normalise_sums(
-            way.device,
-            shape,
-            value.view(),
-            input.view(),
-            moments.view(),
-            sums.view_mut(),
-        )?;
+        way.device.run(NormaliseSums::<_, G, W> {
+            normalisation,
+            gradient: value.view(),
+            input: input.view(),
+            moments: moments.view(),
+            to: sums.view_mut(),
+        })?;
         let sums = gradient.as_ref().carry(|_| sums);
         way.unscale(&mut self.affine, &sums)?;
         if let Some(running) = &mut self.running {
             running.cell = self.affine.cell;
         }
-        let forward = Normalised {
-            input: input.view(),
-            moments: moments.view(),
-            affine: self.affine.master.view(),
-            sums: sums.as_ref().into_parts().0.view(),
-        };
-        let name = &self.affine.name;
+        let (name, affine) = (&self.affine.name, &self.affine.master);
+        let sums = sums.as_ref().into_parts().0;
         way.layer(name, &gradient, input.shape(), |device, gradient, to, epilogue| {
-            Normalise::<W, G>::normalise_input(device, shape, gradient, forward, to, epilogue)
+            device.run(NormaliseInput::<_, G, W> {
+                normalisation,
+                gradient: D::Space::reborrow(gradient),
+                input: input.view(),
+                moments: moments.view(),
+                affine: affine.view(),
+                sums: sums.view(),
+                to,
+                epilogue,
+            })
         })
         .map(Some)
     }

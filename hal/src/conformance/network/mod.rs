@@ -23,8 +23,8 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasPool, HasRelu,
-        HasUpdate, Normalise,
+        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasNormalise, HasPool,
+        HasRelu, HasUpdate,
     },
 };
 
@@ -50,7 +50,7 @@ where
         + Convolve<G, W, G>
         + Convolve<G, W, f32>
         + Convolve<W, W, f32>
-        + Normalise<W, G>
+        + HasNormalise<W, G>
         + HasPool<W>
         + HasPool<G>
         + HasRelu<W, G>
@@ -110,7 +110,7 @@ pub fn normalise<W, G, D>(device: &mut D) -> Result<Report, Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Normalise<W, G>,
+    D: Memory + HasNormalise<W, G>,
 {
     let mut bench = Bench::new(device)?;
     normalise::check::<W, G, D>(&mut bench)?;

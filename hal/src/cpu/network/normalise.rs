@@ -1,22 +1,21 @@
-//! Batch and layer normalisation: the checks, and which of the two it is.
+//! Batch and layer normalisation: which of the two it is.
 
 use adaloss_core::format::Element;
 
 use super::{Cpu, Sink, batch, batch::Batch, layer, layer::Layer};
 use crate::{
-    Epilogue, Plain,
-    network::{Axis, Normalisation, Normalise, Normalised},
-    portable::{PortableError, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Axis, Moments, Normalise, NormaliseInput, NormaliseSums},
+    portable::PortableError,
 };
 
-impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Cpu {
-    fn moments(
+impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Cpu {
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        input: &[W],
-        to: &mut [f32],
+        operation: Fitting<'_, Moments<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        check(shape, input.len(), to.len())?;
+        let Moments { normalisation, input, to } = operation.into_inner();
+        let shape = *normalisation;
         let (means, variances) = to.split_at_mut(shape.groups());
         match shape.axis {
             Axis::Rows => batch::moments(self, shape, input, means, variances),
@@ -24,38 +23,36 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Cpu {
         }
         Ok(())
     }
+}
 
-    fn normalise(
+impl<W: Element + Plain> Run<Normalise<'_, '_, HostSpace, W>> for Cpu {
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        input: &[W],
-        moments: &[f32],
-        affine: &[f32],
-        to: &mut [W],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Normalise<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        check(shape, input.len(), moments.len())?;
-        same_length("the affine parameters", shape.affine(), affine.len())?;
-        same_length("the output of a normalisation", shape.elements(), to.len())?;
-        let sink = Sink::open(epilogue)?;
+        let Normalise { normalisation, input, moments, affine, to, epilogue } =
+            operation.into_inner();
+        let shape = *normalisation;
+        let sink = Sink::open(epilogue.reborrow())?;
         match shape.axis {
             Axis::Rows => Batch::new(shape, moments).normalise(self, input, affine, to, &sink),
             Axis::Columns => Layer::new(shape, moments).normalise(self, input, affine, to, &sink),
         }
         Ok(())
     }
+}
 
-    fn normalise_sums(
+impl<G, W> Run<NormaliseSums<'_, '_, HostSpace, G, W>> for Cpu
+where
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        gradient: &[G],
-        input: &[W],
-        moments: &[f32],
-        to: &mut [f32],
+        operation: Fitting<'_, NormaliseSums<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        check(shape, input.len(), moments.len())?;
-        same_length("the gradient of a normalisation", shape.elements(), gradient.len())?;
-        same_length("the sums of a normalisation", shape.affine(), to.len())?;
+        let NormaliseSums { normalisation, gradient, input, moments, to } = operation.into_inner();
+        let shape = *normalisation;
         let sums = match shape.axis {
             Axis::Rows => Batch::new(shape, moments).sums(self, gradient, input),
             Axis::Columns => Layer::new(shape, moments).sums(self, gradient, input),
@@ -63,22 +60,21 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Cpu {
         to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum as f32);
         Ok(())
     }
+}
 
-    fn normalise_input(
+impl<G, W> Run<NormaliseInput<'_, '_, HostSpace, G, W>> for Cpu
+where
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        gradient: &[G],
-        forward: Normalised<&[W], &[f32]>,
-        to: &mut [G],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, NormaliseInput<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        let Normalised { input, moments, affine, sums } = forward;
-        check(shape, input.len(), moments.len())?;
-        same_length("the gradient of a normalisation", shape.elements(), gradient.len())?;
-        same_length("the affine parameters", shape.affine(), affine.len())?;
-        same_length("the sums of a normalisation", shape.affine(), sums.len())?;
-        same_length("the input gradient of a normalisation", shape.elements(), to.len())?;
-        let sink = Sink::open(epilogue)?;
+        let NormaliseInput { normalisation, gradient, input, moments, affine, sums, to, epilogue } =
+            operation.into_inner();
+        let shape = *normalisation;
+        let sink = Sink::open(epilogue.reborrow())?;
         match shape.axis {
             Axis::Rows => {
                 Batch::new(shape, moments).input(self, [affine, sums], gradient, input, to, &sink);
@@ -89,10 +85,4 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Cpu {
         }
         Ok(())
     }
-}
-
-/// Checks the elements of an input and of its moments.
-fn check(shape: Normalisation, input: usize, moments: usize) -> Result<(), PortableError> {
-    same_length("the input of a normalisation", shape.elements(), input)?;
-    same_length("the moments of a normalisation", shape.moments(), moments)
 }

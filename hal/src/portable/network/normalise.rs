@@ -3,20 +3,18 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Epilogue, Plain,
-    network::{Axis, Normalisation, Normalise, Normalised},
-    portable::{Portable, PortableError, narrow::Sink, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Axis, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums},
+    portable::{Portable, PortableError, narrow::Sink},
 };
 
-impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Portable {
-    fn moments(
+impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Portable {
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        input: &[W],
-        to: &mut [f32],
+        operation: Fitting<'_, Moments<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        same_length("the input of a normalisation", shape.elements(), input.len())?;
-        same_length("the moments of a normalisation", shape.moments(), to.len())?;
+        let Moments { normalisation, input, to } = operation.into_inner();
+        let shape = *normalisation;
         let (means, variances) = to.split_at_mut(shape.groups());
         for (group, (to_mean, variance)) in means.iter_mut().zip(variances).enumerate() {
             let places = places(shape, group);
@@ -29,37 +27,37 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Portable {
         }
         Ok(())
     }
+}
 
-    fn normalise(
+impl<W: Element + Plain> Run<Normalise<'_, '_, HostSpace, W>> for Portable {
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        input: &[W],
-        moments: &[f32],
-        affine: &[f32],
-        to: &mut [W],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Normalise<'_, '_, HostSpace, W>>,
     ) -> Result<(), PortableError> {
-        let forward = Forward::new(shape, input, moments)?;
-        same_length("the affine parameters", shape.affine(), affine.len())?;
-        same_length("the output of a normalisation", shape.elements(), to.len())?;
+        let Normalise { normalisation, input, moments, affine, to, epilogue } =
+            operation.into_inner();
+        let shape = *normalisation;
+        let forward = Forward::new(shape, input, moments);
         let (gains, offsets) = affine.split_at(shape.columns);
-        Sink::open(epilogue)?.each(0, to, |place| {
+        Sink::open(epilogue.reborrow())?.each(0, to, |place| {
             let column = place % shape.columns;
             gains[column] * forward.hat(place) + offsets[column]
         })
     }
+}
 
-    fn normalise_sums(
+impl<G, W> Run<NormaliseSums<'_, '_, HostSpace, G, W>> for Portable
+where
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        gradient: &[G],
-        input: &[W],
-        moments: &[f32],
-        to: &mut [f32],
+        operation: Fitting<'_, NormaliseSums<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        let forward = Forward::new(shape, input, moments)?;
-        same_length("the gradient of a normalisation", shape.elements(), gradient.len())?;
-        same_length("the sums of a normalisation", shape.affine(), to.len())?;
+        let NormaliseSums { normalisation, gradient, input, moments, to } = operation.into_inner();
+        let shape = *normalisation;
+        let forward = Forward::new(shape, input, moments);
         let (of_gains, of_offsets) = to.split_at_mut(shape.columns);
         for (column, (of_gain, of_offset)) in of_gains.iter_mut().zip(of_offsets).enumerate() {
             (*of_gain, *of_offset) = (0.0, 0.0);
@@ -71,24 +69,24 @@ impl<W: Element + Plain, G: Element + Plain> Normalise<W, G> for Portable {
         }
         Ok(())
     }
+}
 
-    fn normalise_input(
+impl<G, W> Run<NormaliseInput<'_, '_, HostSpace, G, W>> for Portable
+where
+    G: Element + Plain,
+    W: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Normalisation,
-        gradient: &[G],
-        forward: Normalised<&[W], &[f32]>,
-        to: &mut [G],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, NormaliseInput<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), PortableError> {
-        let Normalised { input, moments, affine, sums } = forward;
-        let forward = Forward::new(shape, input, moments)?;
-        same_length("the gradient of a normalisation", shape.elements(), gradient.len())?;
-        same_length("the affine parameters", shape.affine(), affine.len())?;
-        same_length("the sums of a normalisation", shape.affine(), sums.len())?;
-        same_length("the input gradient of a normalisation", shape.elements(), to.len())?;
+        let NormaliseInput { normalisation, gradient, input, moments, affine, sums, to, epilogue } =
+            operation.into_inner();
+        let shape = *normalisation;
+        let forward = Forward::new(shape, input, moments);
         let Normalisation { rows, columns, axis, .. } = shape;
         let h = |place: usize| affine[place % columns] * gradient[place].widen();
-        let mut sink = Sink::open(epilogue)?;
+        let mut sink = Sink::open(epilogue.reborrow())?;
         for row in 0..rows {
             let places = row * columns..(row + 1) * columns;
             // The means of h and of h x̂: of the row's own, or what the column's sums say.
@@ -117,15 +115,9 @@ struct Forward<'a, W> {
 }
 
 impl<'a, W: Element> Forward<'a, W> {
-    fn new(
-        shape: Normalisation,
-        input: &'a [W],
-        moments: &'a [f32],
-    ) -> Result<Self, PortableError> {
-        same_length("the input of a normalisation", shape.elements(), input.len())?;
-        same_length("the moments of a normalisation", shape.moments(), moments.len())?;
+    fn new(shape: Normalisation, input: &'a [W], moments: &'a [f32]) -> Self {
         let (means, variances) = moments.split_at(shape.groups());
-        Ok(Self { shape, input, means, variances })
+        Self { shape, input, means, variances }
     }
 
     /// Returns the column or row whose moments are those of an element.

@@ -1,4 +1,3 @@
 //! The operations of layers, handed on.
 
 mod convolve;
-mod normalise;

@@ -14,7 +14,9 @@ use crate::{
         tensor::Tensor,
         values,
     },
-    network::{Axis, Normalisation, Normalise, Normalised},
+    network::{
+        Axis, HasNormalise, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums,
+    },
 };
 
 /// Rows and columns.
@@ -52,7 +54,7 @@ pub(super) fn check<W, G, D>(bench: &mut Bench<'_, D>) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Normalise<W, G>,
+    D: Memory + HasNormalise<W, G>,
 {
     for (turn, [rows, columns]) in (0..).zip(SHAPES) {
         for (nth, axis) in (0..).zip([Axis::Rows, Axis::Columns]) {
@@ -205,7 +207,7 @@ impl Layer {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Memory + Normalise<W, G>,
+        D: Memory + HasNormalise<W, G>,
     {
         let Self { shape, stream, .. } = self;
         let elements = shape.elements();
@@ -218,7 +220,7 @@ impl Layer {
             case("moments", shape.moments()),
             &mut moments,
             &pattern,
-            |device, to| device.moments(shape, input, to),
+            |device, to| device.run(Moments { normalisation: shape, input, to }),
             &|index| Expected::Near(self.moment::<W>(index)),
         )?;
         moments.fill(setup, bench.device, |index| self.given::<W>(index))?;
@@ -232,7 +234,9 @@ impl Layer {
             case("normalise", elements),
             stream,
             &mut to,
-            &|device, to, end| device.normalise(shape, input, moments, affine, to, end),
+            &|device, to, epilogue| {
+                device.run(Normalise { normalisation: shape, input, moments, affine, to, epilogue })
+            },
             &|index| {
                 let column = index % shape.columns;
                 let gain = Near::exact(self.affine(column));
@@ -249,17 +253,30 @@ impl Layer {
             case("normalise_sums", shape.affine()),
             &mut sums,
             &pattern,
-            |device, to| device.normalise_sums(shape, gradient, input, moments, to),
+            |device, to| {
+                device.run(NormaliseSums { normalisation: shape, gradient, input, moments, to })
+            },
             &|index| Expected::Near(self.sum::<W, G>(index)),
         )?;
         sums.fill(setup, bench.device, |index| self.sum::<W, G>(index).value as f32)?;
-        let forward = Normalised { input, moments, affine, sums: sums.view(setup)? };
+        let sums = sums.view(setup)?;
         let mut to = Tensor::<D, G>::filled(setup, bench.device, elements, pattern)?;
         bench.within(
             case("normalise_input", elements),
             stream,
             &mut to,
-            &|device, to, end| device.normalise_input(shape, gradient, forward, to, end),
+            &|device, to, epilogue| {
+                device.run(NormaliseInput {
+                    normalisation: shape,
+                    gradient,
+                    input,
+                    moments,
+                    affine,
+                    sums,
+                    to,
+                    epilogue,
+                })
+            },
             &|index| self.back::<W, G>(index),
         )
     }
@@ -274,7 +291,7 @@ fn check_exact_output<W, G, D>(
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Normalise<W, G>,
+    D: Memory + HasNormalise<W, G>,
 {
     let (columns, elements) = (shape.columns, shape.elements());
     let case = Case::new("normalise with gains of zero", elements).of(shape);
@@ -288,12 +305,15 @@ where
     let parameters = Tensor::<D, f32>::filled(case, bench.device, shape.affine(), affine)?;
     let mut to = Tensor::<D, W>::filled(case, bench.device, elements, pattern)?;
     let (input, moments) = (input.view(case)?, moments.view(case)?);
-    let parameters = parameters.view(case)?;
+    let gains = parameters.view(case)?;
     bench.exactly(
         case,
         turn,
         &mut to,
-        &|device, to, end| device.normalise(shape, input, moments, parameters, to, end),
+        &|device, to, epilogue| {
+            let normalisation = shape;
+            device.run(Normalise { normalisation, input, moments, affine: gains, to, epilogue })
+        },
         &|index| affine(columns + index % columns),
     )
 }
@@ -308,7 +328,7 @@ fn check_exact_input<W, G, D>(
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Normalise<W, G>,
+    D: Memory + HasNormalise<W, G>,
 {
     let Normalisation { rows, columns, axis, .. } = shape;
     let elements = shape.elements();
@@ -329,12 +349,22 @@ where
     let mut to = Tensor::<D, G>::filled(case, bench.device, elements, pattern)?;
     let (input, moments) = (input.view(case)?, moments.view(case)?);
     let (affine, sums, from) = (affine.view(case)?, sums.view(case)?, from.view(case)?);
-    let forward = Normalised { input, moments, affine, sums };
     bench.exactly(
         case,
         turn,
         &mut to,
-        &|device, to, end| device.normalise_input(shape, from, forward, to, end),
+        &|device, to, epilogue| {
+            device.run(NormaliseInput {
+                normalisation: shape,
+                gradient: from,
+                input,
+                moments,
+                affine,
+                sums,
+                to,
+                epilogue,
+            })
+        },
         &|index| {
             let (row, column) = (index / columns, index % columns);
             let h = |index: usize| gain(index % columns) * gradient(index);

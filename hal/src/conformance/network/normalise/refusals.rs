@@ -3,150 +3,136 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    ErrorKind, Memory, Plain,
+    Epilogue, ErrorKind, Memory, Mut, Plain, Ref,
     conformance::{
         Case, Failure,
         bench::{Bench, pattern},
+        refusal::Spoil,
         tensor::Tensor,
         values,
     },
-    network::{Normalisation, Normalise, Normalised, NormalisedOn},
+    network::{HasNormalise, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums},
 };
 
-/// Elements of the operands of `normalise_input` and of its result.
-#[derive(Clone, Copy)]
-struct Lengths {
-    gradient: usize,
-    input: usize,
-    moments: usize,
-    affine: usize,
-    sums: usize,
-    to: usize,
-}
-
-/// Operands that do not have their shape, and wrong epilogues.
+/// A shape that no matrix has, operands that do not have theirs, and wrong epilogues.
 pub(super) fn check<W, G, D>(bench: &mut Bench<'_, D>, shape: Normalisation) -> Result<(), Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Normalise<W, G>,
+    D: Memory + HasNormalise<W, G>,
 {
     let shape = Normalisation { rows: 5, columns: 3, ..shape };
-    let moments = shape.moments();
-    let right = Lengths { gradient: 15, input: 15, moments, affine: 6, sums: 6, to: 15 };
     let huge = Normalisation { rows: 1 << (usize::BITS - 1), columns: 2, ..shape };
-    Operands::<W, G, D>::new(bench, huge, right)?.check(bench, [true; 4])?;
-    // What is wrong for moments, normalise, normalise_sums and normalise_input.
-    let wrong = [
-        (Lengths { gradient: 14, ..right }, [false, false, true, true]),
-        (Lengths { input: 14, ..right }, [true; 4]),
-        (Lengths { moments: moments - 1, ..right }, [true; 4]),
-        (Lengths { affine: 5, ..right }, [false, true, false, true]),
-        (Lengths { sums: 5, ..right }, [false, false, true, true]),
-        (Lengths { to: 14, ..right }, [false, true, false, true]),
-        (Lengths { to: 16, ..right }, [false, true, false, true]),
-    ];
-    for (lengths, refused) in wrong {
-        Operands::<W, G, D>::new(bench, shape, lengths)?.check(bench, refused)?;
-    }
-    Operands::<W, G, D>::new(bench, shape, right)?.check_epilogues(bench)
+    let setup = Case::new("normalise (setup)", 15).of(shape);
+    let gradient = Tensor::<D, G>::filled(setup, bench.device, 15, |_| G::from_bits(0))?;
+    let input = Tensor::<D, W>::filled(setup, bench.device, 15, |_| W::from_bits(0))?;
+    let moments = Tensor::<D, f32>::filled(setup, bench.device, shape.moments(), |_| 1.0)?;
+    let affine = Tensor::<D, f32>::filled(setup, bench.device, 6, |_| 1.0)?;
+    let operands = Operands::<W, G, D> {
+        gradient: gradient.view(setup)?,
+        input: input.view(setup)?,
+        moments: moments.view(setup)?,
+        affine: affine.view(setup)?,
+    };
+    let capabilities = bench.report.capabilities;
+    let case = Case::new("normalise refused", 15).of(shape);
+    let to_w = Case { narrowing: Some(values::plain(W::ENCODING, capabilities)), ..case };
+    let to_g = Case { narrowing: Some(values::plain(G::ENCODING, capabilities)), ..case };
+    let nothing = Spoil::nothing();
+
+    let mut to = Tensor::filled(case, bench.device, shape.moments(), pattern)?;
+    bench.spares(case.of(huge), &mut to, |device, to| {
+        operands.moments(device, huge, to, &nothing)
+    })?;
+    bench.spares_misfits(case, &mut to, &mut |device, to, spoil| {
+        operands.moments(device, shape, to, spoil)
+    })?;
+    let mut to = Tensor::filled(case, bench.device, 6, pattern)?;
+    bench.spares(case.of(huge), &mut to, |device, to| operands.sums(device, huge, to, &nothing))?;
+    bench.spares_misfits(case, &mut to, &mut |device, to, spoil| {
+        operands.sums(device, shape, to, spoil)
+    })?;
+    let mut to = Tensor::filled(case, bench.device, 15, pattern)?;
+    bench.refuses(to_w.of(huge), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
+        operands.forward(device, huge, to, epilogue, &nothing)
+    })?;
+    bench.refuses_misfits(to_w, &mut to, &|device, to, epilogue, spoil| {
+        operands.forward(device, shape, to, epilogue, spoil)
+    })?;
+    let mut to = Tensor::filled(case, bench.device, 15, pattern)?;
+    bench.refuses(to_g.of(huge), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
+        operands.back(device, huge, to, epilogue, &nothing)
+    })?;
+    bench.refuses_misfits(to_g, &mut to, &|device, to, epilogue, spoil| {
+        operands.back(device, shape, to, epilogue, spoil)
+    })
 }
 
-/// Operands for operations that have to be refused.
-struct Operands<W: Plain, G: Plain, D: Memory> {
-    shape: Normalisation,
-    gradient: Tensor<D, G>,
-    input: Tensor<D, W>,
-    moments: Tensor<D, f32>,
-    affine: Tensor<D, f32>,
-    sums: Tensor<D, f32>,
-    /// Elements of the result.
-    to: usize,
+/// Operands for operations that have to be refused; sums have the shape of the affine parameters.
+struct Operands<'r, W: Plain, G: Plain, D: Memory> {
+    gradient: Ref<'r, D, G>,
+    input: Ref<'r, D, W>,
+    moments: Ref<'r, D, f32>,
+    affine: Ref<'r, D, f32>,
 }
 
-impl<W, G, D> Operands<W, G, D>
+impl<W, G, D> Operands<'_, W, G, D>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory + Normalise<W, G>,
+    D: Memory + HasNormalise<W, G>,
 {
-    fn new(
-        bench: &mut Bench<'_, D>,
-        shape: Normalisation,
-        lengths: Lengths,
-    ) -> Result<Self, Failure> {
-        let Lengths { gradient, input, moments, affine, sums, to } = lengths;
-        let case = Case::new("normalise (setup)", 15).of(shape);
-        let device = &mut *bench.device;
-        Ok(Self {
-            shape,
-            gradient: Tensor::filled(case, device, gradient, |_| G::from_bits(0))?,
-            input: Tensor::filled(case, device, input, |_| W::from_bits(0))?,
-            moments: Tensor::filled(case, device, moments, |_| 1.0)?,
-            affine: Tensor::filled(case, device, affine, |_| 1.0)?,
-            sums: Tensor::filled(case, device, sums, |_| 1.0)?,
+    fn moments(
+        &self,
+        device: &mut D,
+        normalisation: Normalisation,
+        to: Mut<'_, D, f32>,
+        spoil: &Spoil,
+    ) -> Result<(), D::Error> {
+        device.run(spoil.of(Moments { normalisation, input: self.input, to }))
+    }
+
+    fn forward<'w>(
+        &self,
+        device: &mut D,
+        normalisation: Normalisation,
+        to: Mut<'w, D, W>,
+        epilogue: Epilogue<'w, D::Space>,
+        spoil: &Spoil,
+    ) -> Result<(), D::Error> {
+        let &Self { input, moments, affine, .. } = self;
+        device.run(spoil.of(Normalise { normalisation, input, moments, affine, to, epilogue }))
+    }
+
+    fn sums(
+        &self,
+        device: &mut D,
+        normalisation: Normalisation,
+        to: Mut<'_, D, f32>,
+        spoil: &Spoil,
+    ) -> Result<(), D::Error> {
+        let &Self { gradient, input, moments, .. } = self;
+        device.run(spoil.of(NormaliseSums { normalisation, gradient, input, moments, to }))
+    }
+
+    fn back<'w>(
+        &self,
+        device: &mut D,
+        normalisation: Normalisation,
+        to: Mut<'w, D, G>,
+        epilogue: Epilogue<'w, D::Space>,
+        spoil: &Spoil,
+    ) -> Result<(), D::Error> {
+        let &Self { gradient, input, moments, affine } = self;
+        device.run(spoil.of(NormaliseInput {
+            normalisation,
+            gradient,
+            input,
+            moments,
+            affine,
+            sums: affine,
             to,
-        })
-    }
-
-    fn forward(&self, case: Case) -> Result<NormalisedOn<'_, D, W>, Failure> {
-        Ok(Normalised {
-            input: self.input.view(case)?,
-            moments: self.moments.view(case)?,
-            affine: self.affine.view(case)?,
-            sums: self.sums.view(case)?,
-        })
-    }
-
-    fn case<E: Element>(&self, bench: &Bench<'_, D>) -> Case {
-        let narrowing = values::plain(E::ENCODING, bench.report.capabilities);
-        let case = Case::new("normalise refused", 15).of(self.shape);
-        Case { narrowing: Some(narrowing), ..case }
-    }
-
-    /// Runs the operations that have to be refused.
-    fn check(self, bench: &mut Bench<'_, D>, refused: [bool; 4]) -> Result<(), Failure> {
-        let (shape, case) = (self.shape, self.case::<W>(bench));
-        let (gradient, forward) = (self.gradient.view(case)?, self.forward(case)?);
-        let Normalised { input, moments, affine, .. } = forward;
-        if refused[0] {
-            let mut to = Tensor::filled(case, bench.device, self.moments.elements(), pattern)?;
-            bench.spares(case, &mut to, |device, to| device.moments(shape, input, to))?;
-        }
-        if refused[1] {
-            let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-            bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, end| {
-                device.normalise(shape, input, moments, affine, to, end)
-            })?;
-        }
-        if refused[2] {
-            let mut to = Tensor::filled(case, bench.device, self.sums.elements(), pattern)?;
-            bench.spares(case, &mut to, |device, to| {
-                device.normalise_sums(shape, gradient, input, moments, to)
-            })?;
-        }
-        let case = self.case::<G>(bench);
-        let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, end| {
-            device.normalise_input(shape, gradient, forward, to, end)
-        })
-    }
-
-    /// Runs operations on operands that are right, with epilogues that are not.
-    fn check_epilogues(self, bench: &mut Bench<'_, D>) -> Result<(), Failure> {
-        let (shape, case) = (self.shape, self.case::<W>(bench));
-        let (gradient, forward) = (self.gradient.view(case)?, self.forward(case)?);
-        let Normalised { input, moments, affine, .. } = forward;
-        let narrowing = case.narrowing_to::<W>();
-        let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-        bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, end| {
-            device.normalise(shape, input, moments, affine, to, end)
-        })?;
-        let case = self.case::<G>(bench);
-        let narrowing = case.narrowing_to::<G>();
-        let mut to = Tensor::filled(case, bench.device, self.to, pattern)?;
-        bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, end| {
-            device.normalise_input(shape, gradient, forward, to, end)
-        })
+            epilogue,
+        }))
     }
 }
