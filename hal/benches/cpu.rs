@@ -16,7 +16,7 @@ use adaloss_core::{
 use adaloss_hal::{
     Epilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
     cpu::Cpu,
-    network::{Convolution, Convolve},
+    network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
     portable::PortableError,
 };
 
@@ -163,10 +163,33 @@ fn convolutions(cpu: &mut Cpu, name: &str, shape: Convolution) -> Result<[f64; 3
     let mut end = Ending::of::<f16>();
     let mut unscaled = Ending::of::<f32>();
     let (mut y, mut dx, mut dw) = (g.clone(), x.clone(), vec![0.0; weight]);
-    let forward = median(|| cpu.convolve(shape, &x, &w, &mut y, end.epilogue(true, false)))?;
-    let back = median(|| cpu.convolve_input(shape, &g, &w, &mut dx, end.epilogue(true, false)))?;
-    let weight =
-        median(|| cpu.convolve_weight(shape, &g, &x, &mut dw, unscaled.epilogue(true, false)))?;
+    let forward = median(|| {
+        cpu.run(Convolve {
+            convolution: shape,
+            input: &x[..],
+            weight: &w[..],
+            to: &mut y[..],
+            epilogue: end.epilogue(true, false),
+        })
+    })?;
+    let back = median(|| {
+        cpu.run(ConvolveInput {
+            convolution: shape,
+            gradient: &g[..],
+            weight: &w[..],
+            to: &mut dx[..],
+            epilogue: end.epilogue(true, false),
+        })
+    })?;
+    let weight = median(|| {
+        cpu.run(ConvolveWeight {
+            convolution: shape,
+            gradient: &g[..],
+            input: &x[..],
+            to: &mut dw[..],
+            epilogue: unscaled.epilogue(true, false),
+        })
+    })?;
     assert!(end.outcome[0].max_bits > 0 && unscaled.outcome[0].max_bits > 0);
     let seconds = [forward, back, weight];
     let operations = 2.0 * output as f64 * shape.fan_in() as f64;

@@ -49,11 +49,11 @@ kinds! {
     Finish = "finish",
     /// [`Matmul`](crate::Matmul).
     Matmul = "matmul",
-    /// [`Convolve::convolve`](crate::network::Convolve::convolve).
+    /// [`Convolve`](crate::network::Convolve).
     Convolve = "convolve",
-    /// [`Convolve::convolve_input`](crate::network::Convolve::convolve_input).
+    /// [`ConvolveInput`](crate::network::ConvolveInput).
     ConvolveInput = "convolve_input",
-    /// [`Convolve::convolve_weight`](crate::network::Convolve::convolve_weight).
+    /// [`ConvolveWeight`](crate::network::ConvolveWeight).
     ConvolveWeight = "convolve_weight",
     /// [`Moments`](crate::network::Moments).
     Moments = "moments",

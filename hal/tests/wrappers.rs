@@ -16,9 +16,9 @@ use adaloss_hal::{
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
-        Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, Dropout, Embed, LossSum,
-        Mask, MaxPool, Moments, Normalisation, Normalise, Pooling, Relu, Sgd, SgdStep,
-        SoftmaxCrossEntropy, SquareNorm,
+        Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, ConvolveWeight, Dropout,
+        Embed, LossSum, Mask, MaxPool, Moments, Normalisation, Normalise, Pooling, Relu, Sgd,
+        SgdStep, SoftmaxCrossEntropy, SquareNorm,
     },
     portable::{Portable, PortableError},
     record::{Event, Left, Record},
@@ -332,7 +332,8 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     let convolution = Convolution::new(1, [3, 3], 1, 2, [2, 2]);
     let mut images = [f16::ZERO; 8];
     let epilogue = ending(&cell, std::slice::from_mut(convolved), binary16);
-    device.convolve(convolution, &ones[..9], &ones[..8], &mut images[..], epilogue)?;
+    let (input, weight, to) = (&ones[..9], &ones[..8], &mut images[..]);
+    device.run(Convolve { convolution, input, weight, to, epilogue })?;
     let normalisation = Normalisation { rows: 4, columns: 2, axis: Axis::Rows, epsilon: 1.0 };
     let mut moments = [0.0; 4];
     device.run(Moments { normalisation, input: &images[..], to: &mut moments[..] })?;
@@ -362,9 +363,8 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
     let to = &mut [f16::ZERO; 9][..];
     device.run(Attend { attention, input: &ones[..], to, epilogue })?;
     let epilogue = ending(&cell, std::slice::from_mut(summed), Format::BINARY32);
-    let weight = &mut [0.0_f32; 8];
-    let input = &ones[..9];
-    device.convolve_weight(convolution, &ones[..8], input, &mut weight[..], epilogue)?;
+    let (gradient, input, to) = (&ones[..8], &ones[..9], &mut [0.0_f32; 8][..]);
+    device.run(ConvolveWeight { convolution, gradient, input, to, epilogue })?;
 
     let (mut gradient, mut sum) = ([0.0; 4], [LossSum::default()]);
     let logits = [0.0, -200.0, 0.0, -200.0];

@@ -5,7 +5,10 @@ use core::fmt;
 use adaloss_core::format::Element;
 
 use super::{elements, windows};
-use crate::{Epilogue, Mut, Narrow, Plain, Ref};
+use crate::{
+    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    run::has, wrap::Shape,
+};
 
 /// The shape of a convolution over images with the channels last.
 ///
@@ -110,61 +113,134 @@ impl fmt::Display for Convolution {
     }
 }
 
-/// A device that convolves `A` and `B`, accumulates in f32 and narrows to `F`.
+/// Convolves input and weight, accumulates in f32 and narrows to `F`.
 ///
-/// Forward, `A` is the input's format and `B` the weight's; on the way back `A` is the gradient's
-/// and `B` that of the other operand.  Sums start at +0; terms outside the image add nothing.  A
-/// device with [sequential sums](crate::Capabilities::sequential_sums) adds the terms in the order
-/// of their elements in the first operand, the one in `A`.
-pub trait Convolve<A: Element + Plain, B: Element + Plain, F: Element + Plain>: Narrow<F> {
-    /// Convolves input and weight.
-    ///
-    /// # Errors
-    ///
-    /// There is no convolution of that shape, an operand or `to` does not have its elements, a part
-    /// of the epilogue is not one element, or its narrowing is not for `F`.
-    fn convolve(
-        &mut self,
-        shape: Convolution,
-        input: Ref<'_, Self, A>,
-        weight: Ref<'_, Self, B>,
-        to: Mut<'_, Self, F>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+/// Sums start at +0; terms outside the image add nothing.  A device with
+/// [sequential sums](crate::Capabilities::sequential_sums) adds the terms, here and on the way back, in the order of their
+/// elements in the first operand, the one in `A`.
+pub struct Convolve<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
+    /// The shape.
+    pub convolution: Convolution,
+    /// The images.
+    pub input: S::Ref<'r, A>,
+    /// The kernels.
+    pub weight: S::Ref<'r, B>,
+    /// The images that leave.
+    pub to: S::Mut<'w, F>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
 
-    /// Computes the gradient of the input from that of the output; `to` has the input's shape.
-    ///
-    /// # Errors
-    ///
-    /// As [`convolve`](Self::convolve).
-    fn convolve_input(
-        &mut self,
-        shape: Convolution,
-        gradient: Ref<'_, Self, A>,
-        weight: Ref<'_, Self, B>,
-        to: Mut<'_, Self, F>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+impl<S, A, B, F> Operation for Convolve<'_, '_, S, A, B, F>
+where
+    S: AddressSpace,
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    type Space = S;
 
-    /// Computes the gradient of the weight from that of the output; `to` has the weight's shape.
+    const KIND: OperationKind = OperationKind::Convolve;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Convolution(self.convolution))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, weight, output] = self.convolution.lengths();
+        visitor.input("the input", Some(input), &mut self.input);
+        visitor.input("the weight", Some(weight), &mut self.weight);
+        visitor.output("the output", Some(output), &mut self.to);
+        visitor.epilogue::<F>(&mut self.epilogue);
+    }
+}
+
+/// Computes the gradient of the input from that of the output.
+pub struct ConvolveInput<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
+    /// The shape.
+    pub convolution: Convolution,
+    /// The gradient of the output.
+    pub gradient: S::Ref<'r, A>,
+    /// The kernels.
+    pub weight: S::Ref<'r, B>,
+    /// The gradient of the input.
+    pub to: S::Mut<'w, F>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S, A, B, F> Operation for ConvolveInput<'_, '_, S, A, B, F>
+where
+    S: AddressSpace,
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::ConvolveInput;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Convolution(self.convolution))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, weight, output] = self.convolution.lengths();
+        visitor.input("the gradient", Some(output), &mut self.gradient);
+        visitor.input("the weight", Some(weight), &mut self.weight);
+        visitor.output("the gradient of the input", Some(input), &mut self.to);
+        visitor.epilogue::<F>(&mut self.epilogue);
+    }
+}
+
+/// Computes the gradient of the weight from that of the output.
+///
+/// With `F = f32` and an epilogue to scale 2^0, the gradient is unscaled.
+pub struct ConvolveWeight<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
+    /// The shape.
+    pub convolution: Convolution,
+    /// The gradient of the output.
+    pub gradient: S::Ref<'r, A>,
+    /// The images.
+    pub input: S::Ref<'r, B>,
+    /// The gradient of the weight.
+    pub to: S::Mut<'w, F>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S, A, B, F> Operation for ConvolveWeight<'_, '_, S, A, B, F>
+where
+    S: AddressSpace,
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::ConvolveWeight;
+
+    fn shape(&self) -> Option<Shape> {
+        Some(Shape::Convolution(self.convolution))
+    }
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let [input, weight, output] = self.convolution.lengths();
+        visitor.input("the gradient", Some(output), &mut self.gradient);
+        visitor.input("the input", Some(input), &mut self.input);
+        visitor.output("the gradient of the weight", Some(weight), &mut self.to);
+        visitor.epilogue::<F>(&mut self.epilogue);
+    }
+}
+
+has! {
+    /// A device that convolves `A` and `B` into `F`.
     ///
-    /// With `F = f32` and an epilogue to scale 2^0, the gradient is unscaled.
-    ///
-    /// # Errors
-    ///
-    /// As [`convolve`](Self::convolve).
-    fn convolve_weight(
-        &mut self,
-        shape: Convolution,
-        gradient: Ref<'_, Self, A>,
-        input: Ref<'_, Self, B>,
-        to: Mut<'_, Self, F>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+    /// Forward, `A` is the input's format and `B` the weight's; on the way back `A` is the gradient's and `B` that of the other
+    /// operand.
+    pub trait HasConvolve<A, B, F>:
+        Narrow<F>
+        + for<'r, 'w> Run<Convolve<'r, 'w, <Self as Device>::Space, A, B, F>>
+        + for<'r, 'w> Run<ConvolveInput<'r, 'w, <Self as Device>::Space, A, B, F>>
+        + for<'r, 'w> Run<ConvolveWeight<'r, 'w, <Self as Device>::Space, A, B, F>>
 }

@@ -29,7 +29,7 @@ mod update;
 
 pub use accumulate::{Accumulate, Blend, HasAccumulate};
 pub use attend::{Attend, AttendInput, Attention, HasAttend};
-pub use convolve::{Convolution, Convolve};
+pub use convolve::{Convolution, Convolve, ConvolveInput, ConvolveWeight, HasConvolve};
 pub use dropout::{Dropout, HasDropout, Mask};
 pub use embed::{Embed, EmbedTable, HasEmbed};
 pub use loss::{HasLoss, LossSum, SoftmaxCrossEntropy};

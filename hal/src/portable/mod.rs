@@ -41,11 +41,6 @@ pub enum PortableError {
         /// The elements it was given.
         found: usize,
     },
-    /// There is no operation of that shape.
-    Shape {
-        /// What there is none of.
-        what: &'static str,
-    },
     /// The operands of an operation do not fit.
     Misfit(Misfit),
     /// A join has at least one branch.
@@ -69,7 +64,6 @@ impl fmt::Display for PortableError {
             Self::Length { what, expected, found } => {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }
-            Self::Shape { what } => write!(f, "there is no {what} of that shape"),
             Self::Branches => f.write_str("a join of no branches is none"),
             Self::Misfit(misfit) => misfit.fmt(f),
             Self::Apply(error) => error.fmt(f),
@@ -83,7 +77,7 @@ impl core::error::Error for PortableError {}
 impl Error for PortableError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Length { .. } | Self::Shape { .. } | Self::Branches => ErrorKind::Shape,
+            Self::Length { .. } | Self::Branches => ErrorKind::Shape,
             Self::Misfit(misfit) => misfit.kind(),
             Self::Apply(ApplyError::Length { .. }) => ErrorKind::Shape,
             Self::Apply(ApplyError::Encoding { .. }) => ErrorKind::Format,
@@ -109,11 +103,6 @@ pub(crate) fn same_length(
     found: usize,
 ) -> Result<(), PortableError> {
     if expected == found { Ok(()) } else { Err(PortableError::Length { what, expected, found }) }
-}
-
-/// Returns an error where there is no operation of a shape.
-pub(crate) fn possible(what: &'static str, is_possible: bool) -> Result<(), PortableError> {
-    if is_possible { Ok(()) } else { Err(PortableError::Shape { what }) }
 }
 
 /// Returns the one element of a slice.

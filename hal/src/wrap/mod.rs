@@ -53,7 +53,6 @@
 
 mod call;
 mod narrow;
-mod network;
 mod operation;
 mod results;
 

@@ -7,9 +7,9 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Plain, conformance,
+    Plain, Run, conformance,
     cpu::Cpu,
-    network::{Convolution, Convolve},
+    network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
 };
 
 use super::operands::{integers, reals, run, shapes};
@@ -54,9 +54,18 @@ impl Direction {
     {
         let [_, _, count] = self.lengths(shape);
         run(count, narrowing, scale, |to, epilogue| match self {
-            Self::Forward => cpu.convolve(shape, a, b, to, epilogue),
-            Self::Input => cpu.convolve_input(shape, a, b, to, epilogue),
-            Self::Weight => cpu.convolve_weight(shape, a, b, to, epilogue),
+            Self::Forward => {
+                let (convolution, input, weight) = (shape, a, b);
+                cpu.run(Convolve { convolution, input, weight, to, epilogue })
+            }
+            Self::Input => {
+                let (convolution, gradient, weight) = (shape, a, b);
+                cpu.run(ConvolveInput { convolution, gradient, weight, to, epilogue })
+            }
+            Self::Weight => {
+                let (convolution, gradient, input) = (shape, a, b);
+                cpu.run(ConvolveWeight { convolution, gradient, input, to, epilogue })
+            }
         })
     }
 

@@ -88,7 +88,7 @@ pub(crate) fn run<F: Element>(
     count: usize,
     narrowing: Narrowing,
     scale: Scale,
-    operation: impl FnOnce(&mut [F], Epilogue<'_, HostSpace>) -> Result<(), PortableError>,
+    operation: impl for<'w> FnOnce(&'w mut [F], Epilogue<'w, HostSpace>) -> Result<(), PortableError>,
 ) -> Left<F> {
     let cells = [Cell::at(Scale::ONE), Cell::at(scale)];
     let mut outcome = [Outcome::EMPTY];

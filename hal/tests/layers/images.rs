@@ -2,10 +2,10 @@
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Epilogue, Error, Fitting, HostSpace, Misfit, MisfitCause, Narrow, Plain, Run,
+    Epilogue, Error, Fitting, HostSpace, Misfit, MisfitCause, Narrow, Operation, Plain, Run,
     network::{
-        AveragePool, AveragePoolInput, Convolution, Convolve, MaxPool, MaxPoolInput, Pick, Pooling,
-        Unpool,
+        AveragePool, AveragePoolInput, Convolution, Convolve, ConvolveInput, ConvolveWeight,
+        MaxPool, MaxPoolInput, Pick, Pooling, Unpool,
     },
     portable::{Portable, PortableError},
 };
@@ -60,65 +60,113 @@ impl Mistaken {
             Epilogue<'w, HostSpace>,
         ) -> Result<(), PortableError>,
     ) -> Result<(), PortableError> {
-        let mut sums = match results(to.len(), operation) {
-            Err(PortableError::Shape { .. }) if self.makes(Mistake::TakesImpossibleShapes) => {
-                return Ok(());
-            }
-            sums => sums?,
-        };
+        let mut sums = results(to.len(), operation)?;
         if self.makes(Mistake::NarrowAccumulator) {
             sums.iter_mut().for_each(|x| *x = in_binary16(*x));
         }
-        Portable.apply(&sums, to, self.over(epilogue)?)
+        Portable.apply(&sums, to, epilogue)
+    }
+
+    /// Runs an operation; takes a shape that does not exist for an empty one, if that is the mistake.
+    fn submit_possible<O>(&mut self, operation: &mut O) -> Result<(), PortableError>
+    where
+        O: Operation<Space = HostSpace>,
+        Self: Run<O>,
+    {
+        let fitting = match Fitting::of(operation, self) {
+            Err(Misfit { cause: MisfitCause::Shape, .. })
+                if self.makes(Mistake::TakesImpossibleShapes) =>
+            {
+                return Ok(());
+            }
+            fitting => fitting.map_err(PortableError::misfit)?,
+        };
+        self.execute(fitting)
     }
 }
 
-impl<A, B, F> Convolve<A, B, F> for Mistaken
+impl<A, B, F> Run<Convolve<'_, '_, HostSpace, A, B, F>> for Mistaken
 where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
 {
-    fn convolve(
+    fn execute(
         &mut self,
-        shape: Convolution,
-        input: &[A],
-        weight: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, HostSpace>,
+        operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let (input, weight) = (self.image(shape, input), self.kernel(shape, weight));
-        self.end(to, epilogue, |to, end| Portable.convolve(shape, &input, &weight, to, end))
+        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
+        let convolution = *convolution;
+        let (input, weight) = (self.image(convolution, input), self.kernel(convolution, weight));
+        let (input, weight) = (&input[..], &weight[..]);
+        self.end(to, epilogue.reborrow(), |to, epilogue| {
+            Portable.run(Convolve { convolution, input, weight, to, epilogue })
+        })
     }
 
-    fn convolve_input(
+    fn submit(
         &mut self,
-        shape: Convolution,
-        gradient: &[A],
-        weight: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, HostSpace>,
+        operation: &mut Convolve<'_, '_, HostSpace, A, B, F>,
     ) -> Result<(), PortableError> {
-        let weight = self.kernel(shape, weight);
-        self.end(to, epilogue, |to, end| Portable.convolve_input(shape, gradient, &weight, to, end))
+        self.submit_possible(operation)
+    }
+}
+
+impl<A, B, F> Run<ConvolveInput<'_, '_, HostSpace, A, B, F>> for Mistaken
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, ConvolveInput<'_, '_, HostSpace, A, B, F>>,
+    ) -> Result<(), PortableError> {
+        let ConvolveInput { convolution, gradient, weight, to, epilogue } = operation.into_inner();
+        let (convolution, gradient) = (*convolution, *gradient);
+        let weight = self.kernel(convolution, weight);
+        self.end(to, epilogue.reborrow(), |to, epilogue| {
+            let weight = &weight[..];
+            Portable.run(ConvolveInput { convolution, gradient, weight, to, epilogue })
+        })
     }
 
-    fn convolve_weight(
+    fn submit(
         &mut self,
-        shape: Convolution,
-        gradient: &[A],
-        input: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, HostSpace>,
+        operation: &mut ConvolveInput<'_, '_, HostSpace, A, B, F>,
     ) -> Result<(), PortableError> {
-        let (input, mut gradient) = (self.image(shape, input), gradient.to_vec());
-        if self.makes(Mistake::ForgetsAnImage) && shape.batch > 1 {
-            let kept = gradient.len() / shape.batch * (shape.batch - 1);
+        self.submit_possible(operation)
+    }
+}
+
+impl<A, B, F> Run<ConvolveWeight<'_, '_, HostSpace, A, B, F>> for Mistaken
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, ConvolveWeight<'_, '_, HostSpace, A, B, F>>,
+    ) -> Result<(), PortableError> {
+        let ConvolveWeight { convolution, gradient, input, to, epilogue } = operation.into_inner();
+        let convolution = *convolution;
+        let (input, mut gradient) = (self.image(convolution, input), gradient.to_vec());
+        if self.makes(Mistake::ForgetsAnImage) && convolution.batch > 1 {
+            let kept = gradient.len() / convolution.batch * (convolution.batch - 1);
             gradient[kept..].fill(A::from_bits(0));
         }
-        self.end(to, epilogue, |to, end| {
-            Portable.convolve_weight(shape, &gradient, &input, to, end)
+        let (gradient, input) = (&gradient[..], &input[..]);
+        self.end(to, epilogue.reborrow(), |to, epilogue| {
+            Portable.run(ConvolveWeight { convolution, gradient, input, to, epilogue })
         })
+    }
+
+    fn submit(
+        &mut self,
+        operation: &mut ConvolveWeight<'_, '_, HostSpace, A, B, F>,
+    ) -> Result<(), PortableError> {
+        self.submit_possible(operation)
     }
 }
 

@@ -3,7 +3,7 @@
 use adaloss_core::{format::Element, policy::Operands};
 use adaloss_hal::{
     AddressSpace, Memory, Plain,
-    network::{Convolution, Convolve},
+    network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
 };
 use anyhow::{Context, Result};
 
@@ -53,12 +53,14 @@ where
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        let shape = self.shape_of(input.shape());
-        let extent = shape.output().with_context(|| format!("there is no convolution {shape}"))?;
-        let leaving = input.shape().with_extent(extent).with_channels(shape.filters);
+        let convolution = self.shape_of(input.shape());
+        let extent = convolution.output();
+        let extent = extent.with_context(|| format!("there is no convolution {convolution}"))?;
+        let leaving = input.shape().with_extent(extent).with_channels(convolution.filters);
         let weight = self.weight.narrow()?;
         let output = run.activation(leaving, |device, to, epilogue| {
-            Convolve::<W, W, W>::convolve(device, shape, input.view(), weight, to, epilogue)
+            let input = input.view();
+            device.run(Convolve::<_, W, W, W> { convolution, input, weight, to, epilogue })
         })?;
         self.input = run.training.then_some(input);
         Ok(output)
@@ -70,10 +72,15 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
-        let shape = self.shape_of(input.shape());
+        let convolution = self.shape_of(input.shape());
         way.weight_gradient(&mut self.weight, &gradient, |device, gradient, to, epilogue| {
-            let input = input.view();
-            Convolve::<G, W, f32>::convolve_weight(device, shape, gradient, input, to, epilogue)
+            device.run(ConvolveWeight::<_, G, W, f32> {
+                convolution,
+                gradient: D::Space::reborrow(gradient),
+                input: input.view(),
+                to,
+                epilogue,
+            })
         })?;
         if self.is_first {
             return Ok(None);
@@ -83,7 +90,7 @@ where
             Ok(Operands::Product {
                 gradient: statistics(device, gradient.view())?,
                 weight: statistics(device, D::Space::reborrow(weight))?,
-                fan_in: shape.fan_out() as u32,
+                fan_in: convolution.fan_out() as u32,
             })
         };
         let leaving = input.shape();
@@ -94,12 +101,24 @@ where
             leaving,
             &describe,
             &|device, gradient, to, epilogue| {
-                let weight = D::Space::reborrow(weight);
-                Convolve::<G, W, G>::convolve_input(device, shape, gradient, weight, to, epilogue)
+                let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
+                device.run(ConvolveInput::<_, G, W, G> {
+                    convolution,
+                    gradient,
+                    weight,
+                    to,
+                    epilogue,
+                })
             },
             &|device, gradient, to, epilogue| {
-                let weight = D::Space::reborrow(weight);
-                Convolve::<G, W, f32>::convolve_input(device, shape, gradient, weight, to, epilogue)
+                let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
+                device.run(ConvolveInput::<_, G, W, f32> {
+                    convolution,
+                    gradient,
+                    weight,
+                    to,
+                    epilogue,
+                })
             },
         )
         .map(Some)

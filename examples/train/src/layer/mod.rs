@@ -29,8 +29,8 @@ use adaloss_hal::{
     HasMatmul, Memory, Narrow, Plain,
     cpu::Cpu,
     network::{
-        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasNormalise, HasPool,
-        HasRelu, HasUpdate,
+        HasAccumulate, HasAttend, HasConvolve, HasDropout, HasEmbed, HasLoss, HasNormalise,
+        HasPool, HasRelu, HasUpdate,
     },
     portable::Portable,
     wrap::{Hook, Wrapped},
@@ -98,9 +98,9 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
     + HasMatmul<W, W, f32>
     + HasMatmul<G, W, G>
     + HasMatmul<G, W, f32>
-    + Convolve<W, W, W>
-    + Convolve<G, W, G>
-    + Convolve<G, W, f32>
+    + HasConvolve<W, W, W>
+    + HasConvolve<G, W, G>
+    + HasConvolve<G, W, f32>
     + HasNormalise<W, G>
     + HasPool<W>
     + HasPool<G>

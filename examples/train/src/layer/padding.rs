@@ -2,8 +2,8 @@
 
 use adaloss_core::format::{Element, Narrowing};
 use adaloss_hal::{
-    Memory, Plain,
-    network::{Convolution, Convolve},
+    AddressSpace, Memory, Plain,
+    network::{Convolution, Convolve, ConvolveInput},
 };
 use anyhow::{Context, Result};
 
@@ -50,13 +50,14 @@ where
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        let shape = self.shape_of(input.shape());
-        let extent = shape.output().with_context(|| format!("there is no shortcut {shape}"))?;
+        let convolution = self.shape_of(input.shape());
+        let extent = convolution.output();
+        let extent = extent.with_context(|| format!("there is no shortcut {convolution}"))?;
         self.input = run.training.then_some(input.shape());
-        let leaving = input.shape().with_extent(extent).with_channels(shape.filters);
+        let leaving = input.shape().with_extent(extent).with_channels(convolution.filters);
         run.activation(leaving, |device, to, epilogue| {
             let (input, weight) = (input.view(), self.identity.view());
-            Convolve::<W, W, W>::convolve(device, shape, input, weight, to, epilogue)
+            device.run(Convolve::<_, W, W, W> { convolution, input, weight, to, epilogue })
         })
     }
 
@@ -66,9 +67,10 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
-        let (shape, weight) = (self.shape_of(input), self.identity.view());
+        let (convolution, weight) = (self.shape_of(input), self.identity.view());
         way.carry(gradient, input, |device, gradient, to, epilogue| {
-            Convolve::<G, W, G>::convolve_input(device, shape, gradient, weight, to, epilogue)
+            let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
+            device.run(ConvolveInput::<_, G, W, G> { convolution, gradient, weight, to, epilogue })
         })
         .map(Some)
     }

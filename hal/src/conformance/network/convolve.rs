@@ -3,15 +3,16 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    AddressSpace, Epilogue, ErrorKind, Memory, Mut, Plain, Ref,
+    Epilogue, ErrorKind, Memory, Mut, Plain, Ref,
     conformance::{
         Case, Failure,
-        bench::Bench,
+        bench::{Bench, Ending},
         near::{Near, Sum},
+        refusal::Spoil,
         tensor::Tensor,
         values::{self, Kind},
     },
-    network::{Convolution, Convolve},
+    network::{Convolution, Convolve, ConvolveInput, ConvolveWeight, HasConvolve},
 };
 
 /// A single element, odd sizes, padding, strides, groups, kernels as large as the image and larger,
@@ -93,24 +94,34 @@ impl Method {
         }
     }
 
-    fn run<A, B, F, D>(
+    fn run<'r, 'w, A, B, F, D>(
         self,
         device: &mut D,
-        shape: Convolution,
-        (a, b): (Ref<'_, D, A>, Ref<'_, D, B>),
-        to: Mut<'_, D, F>,
-        epilogue: Epilogue<'_, D::Space>,
+        convolution: Convolution,
+        (a, b): (Ref<'r, D, A>, Ref<'r, D, B>),
+        to: Mut<'w, D, F>,
+        epilogue: Epilogue<'w, D::Space>,
+        spoil: &Spoil,
     ) -> Result<(), D::Error>
     where
         A: Element + Plain,
         B: Element + Plain,
         F: Element + Plain,
-        D: Memory + Convolve<A, B, F>,
+        D: Memory + HasConvolve<A, B, F>,
     {
         match self {
-            Self::Forward => device.convolve(shape, a, b, to, epilogue),
-            Self::Input => device.convolve_input(shape, a, b, to, epilogue),
-            Self::Weight => device.convolve_weight(shape, a, b, to, epilogue),
+            Self::Forward => {
+                let (input, weight) = (a, b);
+                device.run(spoil.of(Convolve { convolution, input, weight, to, epilogue }))
+            }
+            Self::Input => {
+                let (gradient, weight) = (a, b);
+                device.run(spoil.of(ConvolveInput { convolution, gradient, weight, to, epilogue }))
+            }
+            Self::Weight => {
+                let (gradient, input) = (a, b);
+                device.run(spoil.of(ConvolveWeight { convolution, gradient, input, to, epilogue }))
+            }
         }
     }
 
@@ -238,7 +249,7 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
 
     fn check<F: Element + Plain>(&self, bench: &mut Bench<'_, D>) -> Result<(), Failure>
     where
-        D: Convolve<A, B, F>,
+        D: HasConvolve<A, B, F>,
     {
         let (method, shape) = (self.method, self.shape);
         let [_, _, length] = method.lengths(shape);
@@ -246,13 +257,13 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
         let case = Case::new(method.check(self.kind, in_order), length).of(shape);
         let operands = (self.a.view(case)?, self.b.view(case)?);
         let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
-        let run = |device: &mut D, to: Mut<'_, D, F>, epilogue: Epilogue<'_, D::Space>| {
-            method.run(device, shape, operands, to, epilogue)
-        };
+        let nothing = Spoil::nothing();
+        let run: &Ending<'_, D, F> =
+            &|device, to, epilogue| method.run(device, shape, operands, to, epilogue, &nothing);
         if in_order || !matches!(self.kind, Kind::Reals) {
-            bench.exactly(case, self.stream, &mut to, &run, &|index| self.sum(index))
+            bench.exactly(case, self.stream, &mut to, run, &|index| self.sum(index))
         } else {
-            bench.within(case, self.stream, &mut to, &run, &|index| self.near(index))
+            bench.within(case, self.stream, &mut to, run, &|index| self.near(index))
         }
     }
 }
@@ -262,7 +273,7 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Convolve<A, B, F>,
+    D: Memory + HasConvolve<A, B, F>,
 {
     for (nth, shape) in SHAPES.into_iter().enumerate() {
         for (turn, method) in Method::ALL.into_iter().enumerate() {
@@ -285,34 +296,21 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Convolve<A, B, F>,
+    D: Memory + HasConvolve<A, B, F>,
 {
     let narrowing = values::plain(F::ENCODING, bench.report.capabilities);
-    let [left, right, length] = method.lengths(TYPICAL);
+    let [_, _, length] = method.lengths(TYPICAL);
     let case = Case { narrowing: Some(narrowing), ..Case::new("convolve refused", length) };
     let sums = Sums::<D, A, B>::new(bench, method, TYPICAL, Kind::Integers, 0)?;
     let operands = (sums.a.view(case)?, sums.b.view(case)?);
     let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
+    let nothing = Spoil::nothing();
     for shape in IMPOSSIBLE {
         bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            method.run(device, shape, operands, to, epilogue)
+            method.run(device, shape, operands, to, epilogue, &nothing)
         })?;
     }
-    let case = case.of(TYPICAL);
-    let few_a = case.finds(D::Space::part(operands.0, 0..left - 1))?;
-    let few_b = case.finds(D::Space::part(operands.1, 0..right - 1))?;
-    for operands in [(few_a, operands.1), (operands.0, few_b)] {
-        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            method.run(device, TYPICAL, operands, to, epilogue)
-        })?;
-    }
-    for length in [0, length - 1, length + 1] {
-        let mut other = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
-        bench.refuses(case, ErrorKind::Shape, &mut other, &|device, to, epilogue| {
-            method.run(device, TYPICAL, operands, to, epilogue)
-        })?;
-    }
-    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
-        method.run(device, TYPICAL, operands, to, epilogue)
+    bench.refuses_misfits(case.of(TYPICAL), &mut to, &|device, to, epilogue, spoil| {
+        method.run(device, TYPICAL, operands, to, epilogue, spoil)
     })
 }

@@ -23,8 +23,8 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        Convolve, HasAccumulate, HasAttend, HasDropout, HasEmbed, HasLoss, HasNormalise, HasPool,
-        HasRelu, HasUpdate,
+        HasAccumulate, HasAttend, HasConvolve, HasDropout, HasEmbed, HasLoss, HasNormalise,
+        HasPool, HasRelu, HasUpdate,
     },
 };
 
@@ -46,10 +46,10 @@ where
     W: Element + Plain,
     G: Element + Plain,
     D: Memory
-        + Convolve<W, W, W>
-        + Convolve<G, W, G>
-        + Convolve<G, W, f32>
-        + Convolve<W, W, f32>
+        + HasConvolve<W, W, W>
+        + HasConvolve<G, W, G>
+        + HasConvolve<G, W, f32>
+        + HasConvolve<W, W, f32>
         + HasNormalise<W, G>
         + HasPool<W>
         + HasPool<G>
@@ -94,7 +94,7 @@ where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
-    D: Memory + Convolve<A, B, F>,
+    D: Memory + HasConvolve<A, B, F>,
 {
     let mut bench = Bench::new(device)?;
     convolve::check::<A, B, F, D>(&mut bench)?;

@@ -16,76 +16,66 @@ use adaloss_core::format::Element;
 use self::{sweep::Sweep, weight::WeightSums, window::Images};
 use super::{Cpu, Sink};
 use crate::{
-    Epilogue, Plain,
-    network::{Convolution, Convolve},
-    portable::{PortableError, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
+    portable::PortableError,
 };
 
-impl<A, B, F> Convolve<A, B, F> for Cpu
+impl<A, B, F> Run<Convolve<'_, '_, HostSpace, A, B, F>> for Cpu
 where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
 {
-    fn convolve(
+    fn execute(
         &mut self,
-        shape: Convolution,
-        input: &[A],
-        weight: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let output = check(shape, input.len(), weight.len(), to.len())?;
-        let sink = Sink::<F>::open(epilogue)?;
+        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
+        let (shape, output) = (*convolution, extent(*convolution));
+        let sink = Sink::<F>::open(epilogue.reborrow())?;
         let source = Images { elements: input, extent: shape.input, channels: shape.channels };
         Sweep::forward(shape, output).run(self, source, weight, to, &sink)
     }
+}
 
-    fn convolve_input(
+impl<A, B, F> Run<ConvolveInput<'_, '_, HostSpace, A, B, F>> for Cpu
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Convolution,
-        gradient: &[A],
-        weight: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, ConvolveInput<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let output = check(shape, to.len(), weight.len(), gradient.len())?;
-        let sink = Sink::<F>::open(epilogue)?;
+        let ConvolveInput { convolution, gradient, weight, to, epilogue } = operation.into_inner();
+        let (shape, output) = (*convolution, extent(*convolution));
+        let sink = Sink::<F>::open(epilogue.reborrow())?;
         let source = Images { elements: gradient, extent: output, channels: shape.filters };
         Sweep::back(shape, output).run(self, source, weight, to, &sink)
     }
+}
 
-    fn convolve_weight(
+impl<A, B, F> Run<ConvolveWeight<'_, '_, HostSpace, A, B, F>> for Cpu
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Convolution,
-        gradient: &[A],
-        input: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, ConvolveWeight<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let output = check(shape, input.len(), to.len(), gradient.len())?;
-        let sink = Sink::<F>::open(epilogue)?;
+        let ConvolveWeight { convolution, gradient, input, to, epilogue } = operation.into_inner();
+        let (shape, output) = (*convolution, extent(*convolution));
+        let sink = Sink::<F>::open(epilogue.reborrow())?;
         let input = Images { elements: input, extent: shape.input, channels: shape.channels };
         WeightSums::new(shape, output).run(self, gradient, input, to, &sink)
     }
 }
 
-/// Returns height and width of the output, where there is such a convolution and input, weight and
-/// output have its elements.
-fn check(
-    shape: Convolution,
-    input: usize,
-    weight: usize,
-    output: usize,
-) -> Result<[usize; 2], PortableError> {
-    let expected = shape.lengths();
-    same_length("the input of a convolution", expected[0], input)?;
-    same_length("the weight of a convolution", expected[1], weight)?;
-    same_length("the output of a convolution", expected[2], output)?;
-    let wrong = PortableError::Length {
-        what: "the output of a convolution",
-        expected: usize::MAX,
-        found: output,
-    };
-    shape.output().ok_or(wrong)
+/// Returns height and width of the output of a convolution that there is.
+fn extent(convolution: Convolution) -> [usize; 2] {
+    convolution.output().unwrap_or_default()
 }

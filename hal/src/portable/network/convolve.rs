@@ -4,63 +4,56 @@ use adaloss_core::format::Element;
 
 use super::{Sliding, indices};
 use crate::{
-    Epilogue, Plain,
-    network::{Convolution, Convolve},
-    portable::{Portable, PortableError, narrow::Sink, possible, same_length},
+    Fitting, HostSpace, Plain, Run,
+    network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
+    portable::{Portable, PortableError, narrow::Sink},
 };
 
-impl<A, B, F> Convolve<A, B, F> for Portable
+impl<A, B, F> Run<Convolve<'_, '_, HostSpace, A, B, F>> for Portable
 where
     A: Element + Plain,
     B: Element + Plain,
     F: Element + Plain,
 {
-    fn convolve(
+    fn execute(
         &mut self,
-        shape: Convolution,
-        input: &[A],
-        weight: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let [of_input, of_weight, of_output] = shape.lengths();
-        let windows = Windows::of(shape)?;
-        same_length("the input of a convolution", of_input, input.len())?;
-        same_length("the weight of a convolution", of_weight, weight.len())?;
-        same_length("the output of a convolution", of_output, to.len())?;
-        Sink::open(epilogue)?.each(0, to, |place| windows.output(input, weight, place))
+        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
+        let windows = Windows::of(*convolution);
+        Sink::open(epilogue.reborrow())?.each(0, to, |place| windows.output(input, weight, place))
     }
+}
 
-    fn convolve_input(
+impl<A, B, F> Run<ConvolveInput<'_, '_, HostSpace, A, B, F>> for Portable
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Convolution,
-        gradient: &[A],
-        weight: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, ConvolveInput<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let [of_input, of_weight, of_output] = shape.lengths();
-        let windows = Windows::of(shape)?;
-        same_length("the gradient of a convolution", of_output, gradient.len())?;
-        same_length("the weight of a convolution", of_weight, weight.len())?;
-        same_length("the input gradient of a convolution", of_input, to.len())?;
-        Sink::open(epilogue)?.each(0, to, |place| windows.input(gradient, weight, place))
+        let ConvolveInput { convolution, gradient, weight, to, epilogue } = operation.into_inner();
+        let windows = Windows::of(*convolution);
+        Sink::open(epilogue.reborrow())?.each(0, to, |place| windows.input(gradient, weight, place))
     }
+}
 
-    fn convolve_weight(
+impl<A, B, F> Run<ConvolveWeight<'_, '_, HostSpace, A, B, F>> for Portable
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn execute(
         &mut self,
-        shape: Convolution,
-        gradient: &[A],
-        input: &[B],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, ConvolveWeight<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), PortableError> {
-        let [of_input, of_weight, of_output] = shape.lengths();
-        let windows = Windows::of(shape)?;
-        same_length("the gradient of a convolution", of_output, gradient.len())?;
-        same_length("the input of a convolution", of_input, input.len())?;
-        same_length("the weight gradient of a convolution", of_weight, to.len())?;
-        Sink::open(epilogue)?.each(0, to, |place| windows.weight(gradient, input, place))
+        let ConvolveWeight { convolution, gradient, input, to, epilogue } = operation.into_inner();
+        let windows = Windows::of(*convolution);
+        Sink::open(epilogue.reborrow())?.each(0, to, |place| windows.weight(gradient, input, place))
     }
 }
 
@@ -77,12 +70,11 @@ struct Windows {
 }
 
 impl Windows {
-    fn of(shape: Convolution) -> Result<Self, PortableError> {
-        possible("convolution", shape.output().is_some())?;
+    fn of(shape: Convolution) -> Self {
         let output = shape.output().unwrap_or_default();
         let [rows, columns] = Sliding::both(shape.input, output, shape.stride, shape.padding);
         let (channels, filters) = (shape.channels / shape.groups, shape.filters / shape.groups);
-        Ok(Self { shape, output, rows, columns, channels, filters })
+        Self { shape, output, rows, columns, channels, filters }
     }
 
     /// Returns the first of a pixel's channels in the input.

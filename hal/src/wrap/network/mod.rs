@@ -1,3 +1,0 @@
-//! The operations of layers, handed on.
-
-mod convolve;
