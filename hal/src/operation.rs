@@ -16,7 +16,7 @@ macro_rules! kinds {
             /// Every kind, in the order of their discriminants.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
 
-            /// Returns the name in logs: that of the method, or of the value in small letters.
+            /// Returns the name in logs; it stays where the value has got another one.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)+

@@ -13,6 +13,11 @@ use crate::{
 ///
 /// [`operands`](Self::operands) is the one place that says what it takes.  The check in front of every device, the errors
 /// and their text, the devices that wrap others, and what the conformance suite expects to be refused follow from it.
+///
+/// What an operation reads is named for one lifetime, and what it writes for another.  On a device that is known this goes by
+/// itself.  On a generic one, names of another lifetime are shortened with [`AddressSpace::reborrow`],
+/// [`reborrow_mut`](AddressSpace::reborrow_mut) and [`Epilogue::reborrow`]; where a device has an operation for several formats,
+/// they are named, as in `Matmul::<_, A, B, F> { .. }`.
 pub trait Operation {
     /// The memory that its operands are in.
     type Space: AddressSpace;
