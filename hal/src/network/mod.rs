@@ -1,4 +1,4 @@
-//! What layers need beyond the corridor, one small trait per operation.
+//! What layers need beyond the corridor, each operation a value.
 //!
 //! Activations and gradients are row-major with the channels last: an image batch has the shape
 //! (batch, height, width, channels), a batch of sequences (batch, tokens, features), and both are
