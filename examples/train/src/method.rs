@@ -108,16 +108,16 @@ impl Method {
         if format.encoding.bits() == 8 && self != Self::BackoffSkipping {
             plain = plain.with_overflow(Overflow::Saturate);
         }
+        // It gives up on no run, as PyTorch's does not.
+        let backoff = |interval| {
+            let policy = Policy::Backoff(Backoff { interval, ..Backoff::GRAD_SCALER });
+            plain.with_policy(policy)?.with_max_skips(u32::MAX)
+        };
         Ok(match self {
             Self::F32 | Self::None | Self::Mx => plain.with_policy(Policy::Fixed(Scale::ONE))?,
             Self::Fixed(log2) => plain.with_policy(Policy::Fixed(Scale::new(log2)?))?,
-            // It gives up on no run, as PyTorch's does not.
-            Self::Backoff(interval) | Self::BackoffPerLoss(interval) => plain
-                .with_policy(Policy::Backoff(Backoff { interval, ..Backoff::GRAD_SCALER }))?
-                .with_max_skips(u32::MAX)?,
-            Self::BackoffSkipping => plain
-                .with_policy(Policy::Backoff(Backoff::GRAD_SCALER))?
-                .with_max_skips(u32::MAX)?,
+            Self::Backoff(interval) | Self::BackoffPerLoss(interval) => backoff(interval)?,
+            Self::BackoffSkipping => backoff(Backoff::GRAD_SCALER.interval)?,
             Self::Amax { window, margin } => {
                 config.with_policy(Policy::Amax(Amax { window, margin }))?
             }
