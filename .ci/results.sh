@@ -19,8 +19,9 @@ command=$(sed -n '/^```sh$/,/^```$/{//!p}; /^```$/q' "$readme")
 # The command names no folder for its report.
 time bash -euo pipefail -c "$command --out $(printf '%q' "$report")" >"$temporary/printed"
 
+# A page names its command; where the report went on this machine is nobody's business.
 for file in "$folder"/*; do
-    [ "$file" = "$readme" ] || cp "$report/$(basename "$file")" "$file"
+    [ "$file" = "$readme" ] || sed "s| --out $report</code>|</code>|" "$report/$(basename "$file")" >"$file"
 done
 
 if grep -q '^<!-- measured:begin -->$' "$readme"; then
