@@ -4,52 +4,44 @@ use adaloss_core::{
     policy::{Cell, Certificate, Config},
     statistics::{Histogram, Outcome},
 };
-use adaloss_hal::Decide;
-use adaloss_kernels::policy::{Evidence, Note};
+use adaloss_hal::{Certify, Finish, Fitting, Note, Run};
+use adaloss_kernels::policy::{self, Evidence};
 use cudarc::driver::PushKernelArg;
 
-use crate::{Cuda, Elements, ElementsMut, GpuError, kernels::THREADS};
+use crate::{Cuda, GpuError, GpuSpace, kernels::THREADS};
 
-impl Decide for Cuda {
-    fn certify(
+impl Run<Certify<'_, '_, GpuSpace>> for Cuda {
+    fn execute(
         &mut self,
-        config: &Config,
-        seen: Elements<'_, Histogram>,
-        cell: ElementsMut<'_, Cell>,
-        certificate: ElementsMut<'_, Certificate>,
+        operation: Fitting<'_, Certify<'_, '_, GpuSpace>>,
     ) -> Result<(), GpuError> {
-        let (histogram, cell) = (seen.one("a histogram")?, cell.shared().one("a cell")?);
-        let certificate = certificate.shared().one("a certificate")?;
+        let Certify { config, histogram, cell, certificate } = operation.into_inner();
         let evidence = Evidence {
             config: self.config(config)? as *const Config,
-            histogram: histogram as *const Histogram,
-            cell: cell as *mut Cell,
-            certificate: certificate as *mut Certificate,
+            histogram: histogram.address() as *const Histogram,
+            cell: cell.shared().address() as *mut Cell,
+            certificate: certificate.shared().address() as *mut Certificate,
         };
         let (table, count) = (self.bring(&[evidence])?, 1_usize);
         let kernel = &self.kernels.certify;
-        // SAFETY: the parameters are the entry point's; all that is named is borrowed.
+        // SAFETY: the parameters are the entry point's; all that is named is borrowed, and is one element: the operation
+        // fits.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&table).arg(&count);
             })
         }
     }
+}
 
-    fn note(
-        &mut self,
-        config: &Config,
-        outcome: Elements<'_, Outcome>,
-        from: Elements<'_, Cell>,
-        cell: ElementsMut<'_, Cell>,
-    ) -> Result<(), GpuError> {
-        let (outcome, cell) = (outcome.one("an outcome")?, cell.shared().one("a cell")?);
-        let from = from.one("the cell that results come from")?;
-        let note = Note {
+impl Run<Note<'_, '_, GpuSpace>> for Cuda {
+    fn execute(&mut self, operation: Fitting<'_, Note<'_, '_, GpuSpace>>) -> Result<(), GpuError> {
+        let Note { config, outcome, from, cell } = operation.into_inner();
+        let note = policy::Note {
             config: self.config(config)? as *const Config,
-            outcome: outcome as *const Outcome,
-            from: from as *const Cell,
-            cell: cell as *mut Cell,
+            outcome: outcome.address() as *const Outcome,
+            from: from.address() as *const Cell,
+            cell: cell.shared().address() as *mut Cell,
         };
         let (table, count) = (self.bring(&[note])?, 1_usize);
         let kernel = &self.kernels.note;
@@ -60,7 +52,14 @@ impl Decide for Cuda {
             })
         }
     }
-    fn finish(&mut self, config: &Config, cells: ElementsMut<'_, Cell>) -> Result<(), GpuError> {
+}
+
+impl Run<Finish<'_, '_, GpuSpace>> for Cuda {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Finish<'_, '_, GpuSpace>>,
+    ) -> Result<(), GpuError> {
+        let Finish { config, cells } = operation.into_inner();
         let (count, address) = (cells.shared().count(), cells.shared().address());
         if count == 0 {
             return Ok(());
@@ -69,7 +68,7 @@ impl Decide for Cuda {
         let kernel = &self.kernels.finish;
         // A thread per cell.
         let shape = self.shape_of_parts(kernel, count.div_ceil(THREADS as usize));
-        // SAFETY: as above, and so many cells are there.
+        // SAFETY: the parameters are the entry point's; the cells are borrowed, and as many.
         unsafe {
             self.launch(kernel, shape, |launch| {
                 launch.arg(&config).arg(&address).arg(&count);

@@ -112,7 +112,7 @@ impl Drop for Capture<'_> {
 impl Cuda {
     /// Captures operations into a graph: they are not done, but done whenever it is launched.
     ///
-    /// Only operations that wait for nothing can be captured: those of `Narrow` and `Decide`, and of
+    /// Only operations that wait for nothing can be captured: those of the corridor and products, and the methods of
     /// this type.  What they are given by value (formats, configurations, learning rates) is what it was
     /// when they were captured; what is in the device's memory is what it is when the graph is launched.
     /// Meanwhile no other thread can open the same GPU or wait for all of its work: the driver would refuse
@@ -122,7 +122,7 @@ impl Cuda {
     /// # use adaloss_core::{format::{Format, Overflow}, policy::{Cell, Certificate, Config}};
     /// # use adaloss_core::statistics::{Histogram, Outcome};
     /// # use adaloss_gpu::{Cuda, GpuError};
-    /// # use adaloss_hal::{Decide, Memory};
+    /// # use adaloss_hal::{Certify, Finish, Memory, Note, Run};
     /// # let mut cuda = Cuda::new(0)?;
     /// // Nobody waits for an overflow, and so nobody replays.
     /// let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
@@ -131,9 +131,11 @@ impl Cuda {
     /// let mut certificate = cuda.zeroed::<Certificate>(1)?;
     /// let graph = cuda.capture(|cuda| {
     ///     // ... the backward pass measures, narrows and unscales ...
-    ///     cuda.note(&config, outcome.view(), one.view(), cell.view_mut())?;
-    ///     cuda.certify(&config, histogram.view(), cell.view_mut(), certificate.view_mut())?;
-    ///     cuda.finish(&config, cell.view_mut())
+    ///     let (config, from) = (&config, one.view());
+    ///     cuda.run(Note { config, outcome: outcome.view(), from, cell: cell.view_mut() })?;
+    ///     let (histogram, certificate) = (histogram.view(), certificate.view_mut());
+    ///     cuda.run(Certify { config, histogram, cell: cell.view_mut(), certificate })?;
+    ///     cuda.run(Finish { config, cells: cell.view_mut() })
     /// })?;
     /// for _step in 0..1000 {
     ///     // SAFETY: the five buffers are there.

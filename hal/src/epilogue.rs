@@ -111,7 +111,7 @@ impl<'a> HostEpilogue<'a> {
 ///
 /// Each pass ends in a read, and so waits for the device: the scaler on the host looks at every
 /// outcome.  A loop that waits for nothing keeps cells, outcomes and histograms on the device and
-/// calls [`Decide`](crate::Decide) instead.
+/// runs [`Note`](crate::Note), [`Certify`](crate::Certify) and [`Finish`](crate::Finish) instead.
 ///
 /// # Examples
 ///

@@ -1,14 +1,14 @@
 //! What a machine has to do for adaptive loss scaling, as traits.
 //!
 //! A device holds tensors and runs the operations of `adaloss-core` on them: [`Narrow`] into one
-//! format, [`Decide`] a scale where it lives, [`Matmul`] with the result narrowed on the way out.
+//! format, decides a scale where it lives ([`Note`], [`Finish`], [`Certify`]), [`Matmul`] with the result narrowed on the way out.
 //! Each operation ends in an [`Epilogue`], which says where its f32 results go.  Nothing but
 //! [`Device::read`] waits for the device.
 //!
 //! ```text
-//! Matmul ----\                       +-> outcome --> Decide::note, Decide::finish --> cell
+//! Matmul ----\                       +-> outcome --> Note, Finish --> cell
 //! Narrow::propagate --> f32 results -+-> narrowed --> next layer, Narrow::unscale --> f32
-//! Narrow::apply ---/                 +-> histogram --> Decide::certify --> certificate
+//! Narrow::apply ---/                 +-> histogram --> Certify --> certificate
 //! ```
 //!
 //! [`portable`] is the readable reference that others are compared with, and [`conformance`] is the
@@ -61,6 +61,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod decide;
 mod device;
 mod epilogue;
 mod host;
@@ -79,12 +80,13 @@ pub mod portable;
 pub mod record;
 pub mod wrap;
 
+pub use decide::{Certify, Finish, HasDecide, Note};
 pub use device::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Mut, Ref};
 pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
 #[cfg(feature = "alloc")]
 pub use host::HostHeap;
 pub use host::{HostMemory, HostSpace};
-pub use narrow::{Branch, BranchOf, Decide, HasMatmul, Matmul, Narrow, Product};
+pub use narrow::{Branch, BranchOf, HasMatmul, Matmul, Narrow, Product};
 pub use operation::OperationKind;
 pub use plain::Plain;
 pub use run::{Fitting, Misfit, MisfitCause, Operation, Run, Visitor};

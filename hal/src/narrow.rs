@@ -2,12 +2,7 @@
 
 use core::fmt;
 
-use adaloss_core::{
-    format::Element,
-    policy::{Cell, Certificate, Config},
-    statistics::{Histogram, Outcome, Statistics},
-    unscale::Unscaled,
-};
+use adaloss_core::{format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled};
 
 use crate::{
     AddressSpace, Device, Epilogue, Mut, Operation, OperationKind, Plain, Ref, Run, Visitor,
@@ -93,57 +88,6 @@ pub struct Branch<G, C> {
 
 /// A branch on the device `D`.
 pub type BranchOf<'a, D, F> = Branch<Ref<'a, D, F>, Ref<'a, D, Cell>>;
-
-/// A device that decides scales where they live.
-pub trait Decide: Device {
-    /// Runs [`adaloss_core::policy::certify`] on one histogram, and on one cell in the device's memory at
-    /// the scale that it has, and writes the certificate (one element).
-    ///
-    /// It takes evidence and moves no scale.
-    ///
-    /// # Errors
-    ///
-    /// One of the three is not one element.
-    fn certify(
-        &mut self,
-        config: &Config,
-        seen: Ref<'_, Self, Histogram>,
-        cell: Mut<'_, Self, Cell>,
-        certificate: Mut<'_, Self, Certificate>,
-    ) -> Result<(), Self::Error>;
-
-    /// Runs [`adaloss_core::policy::note`] on what narrowing to a cell's scale did and that cell in the
-    /// device's memory; `from` is the cell whose scale the f32 results carried.
-    ///
-    /// At a first visit it gives the cell its first scale; the tensor has to be narrowed once more before
-    /// anything reads it at that scale.
-    ///
-    /// The scale to which `note` wants an overflow to be replayed is kept nowhere: a host that replays reads
-    /// the outcome and asks the core itself.  A loop that waits for nothing replays nothing, and says so
-    /// in its configuration ([`Config::replays`]): `measured` then keeps a binade of headroom below the
-    /// least ceiling of late.
-    ///
-    /// # Errors
-    ///
-    /// One of the three is not one element.
-    fn note(
-        &mut self,
-        config: &Config,
-        outcome: Ref<'_, Self, Outcome>,
-        from: Ref<'_, Self, Cell>,
-        cell: Mut<'_, Self, Cell>,
-    ) -> Result<(), Self::Error>;
-
-    /// Runs [`adaloss_core::policy::finish`] on each of any number of cells: once per step, after the last
-    /// operation that reads a tensor at their scales, for they become those of the next step.
-    ///
-    /// The records of the step are not kept.  Cells of different configurations take a call for each.
-    ///
-    /// # Errors
-    ///
-    /// None but those of earlier work: there is no wrong number of cells.
-    fn finish(&mut self, config: &Config, cells: Mut<'_, Self, Cell>) -> Result<(), Self::Error>;
-}
 
 /// The shape of a matrix product `C = op(A) op(B)`, all row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

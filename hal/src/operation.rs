@@ -41,11 +41,11 @@ kinds! {
     Propagate = "propagate",
     /// [`Narrow::unscale`](crate::Narrow::unscale).
     Unscale = "unscale",
-    /// [`Decide::certify`](crate::Decide::certify).
+    /// [`Certify`](crate::Certify).
     Certify = "certify",
-    /// [`Decide::note`](crate::Decide::note).
+    /// [`Note`](crate::Note).
     Note = "note",
-    /// [`Decide::finish`](crate::Decide::finish).
+    /// [`Finish`](crate::Finish).
     Finish = "finish",
     /// [`Matmul`](crate::Matmul).
     Matmul = "matmul",

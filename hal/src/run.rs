@@ -2,7 +2,10 @@
 
 use core::fmt;
 
-use adaloss_core::format::{Element, Encoding, Narrowing, Rounding, Subnormals};
+use adaloss_core::{
+    format::{Element, Encoding, Narrowing, Rounding, Subnormals},
+    policy::Cell,
+};
 
 use crate::{
     AddressSpace, Capabilities, Device, Epilogue, Error, ErrorKind, OperationKind, Plain,
@@ -71,6 +74,9 @@ pub trait Visitor<S: AddressSpace>: Sized {
 
     /// Takes one element that the operation leaves something in besides tensors.
     fn left<C: Leaves>(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, C>) {}
+
+    /// Takes any number of cells whose step ends.
+    fn cells(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, Cell>) {}
 
     /// Takes the epilogue of results in `F`.
     fn epilogue<F: Element>(&mut self, _epilogue: &mut Epilogue<'_, S>) {}
@@ -307,6 +313,8 @@ impl<S: AddressSpace> Visitor<S> for Check {
     fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
         self.length(name, Some(1), S::len(S::shared(operand)));
     }
+
+    fn cells(&mut self, _: &'static str, _: &mut S::Mut<'_, Cell>) {}
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {
         let Narrowing { format, rounding, .. } = epilogue.narrowing;

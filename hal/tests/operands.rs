@@ -5,11 +5,12 @@
 
 use adaloss_core::{
     format::{Format, Narrowing, Noise},
-    policy::{Cell, Fraction},
+    policy::{Cell, Certificate, Config, Fraction},
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Epilogue, HostSpace, Matmul, Misfit, MisfitCause, OperationKind, Plain, Product, Run,
+    Certify, Epilogue, Finish, HostSpace, Matmul, Misfit, MisfitCause, Note, OperationKind, Plain,
+    Product, Run,
     network::{
         Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, AveragePool,
         AveragePoolInput, Axis, Blend, Convolution, Convolve, ConvolveInput, ConvolveWeight,
@@ -417,4 +418,31 @@ fn updates() {
             moments: &mut zeros::<f32>(moments)[..],
         })
     });
+}
+
+#[test]
+fn decisions() {
+    let config = &Config::for_format(Format::BINARY16);
+    let operands = [("the histogram", 1), ("the cell", 1), ("the certificate", 1)];
+    needs(OperationKind::Certify, operands, |[histogram, cell, certificate]| {
+        Portable.run(Certify {
+            config,
+            histogram: &vec![Histogram::new(config.narrowing()); histogram][..],
+            cell: &mut zeros::<Cell>(cell)[..],
+            certificate: &mut zeros::<Certificate>(certificate)[..],
+        })
+    });
+    let operands = [("the outcome", 1), ("the cell that results come from", 1), ("the cell", 1)];
+    needs(OperationKind::Note, operands, |[outcome, from, cell]| {
+        Portable.run(Note {
+            config,
+            outcome: &zeros::<Outcome>(outcome)[..],
+            from: &zeros::<Cell>(from)[..],
+            cell: &mut zeros::<Cell>(cell)[..],
+        })
+    });
+    for cells in [0, 1, 3] {
+        let cells = &mut zeros::<Cell>(cells)[..];
+        assert_eq!(Portable.run(Finish { config, cells }), Ok(()));
+    }
 }

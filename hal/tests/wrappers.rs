@@ -11,8 +11,8 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Decide, Device, Epilogue, Error, ErrorKind, HostSpace, Matmul, Memory, Misfit, MisfitCause,
-    OperationKind, Plain, Product, Run,
+    Certify, Device, Epilogue, Error, ErrorKind, Finish, HostSpace, Matmul, Memory, Misfit,
+    MisfitCause, Note, OperationKind, Plain, Product, Run,
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
@@ -265,11 +265,13 @@ fn a_log_reads_like_this() -> Result<(), PortableError> {
         };
         device.run(Matmul { product, a: &a[..], b: &b[..], to: &mut to[..], epilogue })?;
     }
-    device.note(&config, &outcome, &from, &mut cell)?;
-    device.certify(&config, &histogram, &mut cell, &mut certificate)?;
+    let (config, from) = (&config, &from[..]);
+    device.run(Note { config, outcome: &outcome[..], from, cell: &mut cell[..] })?;
+    let (histogram, certificate) = (&histogram[..], &mut certificate[..]);
+    device.run(Certify { config, histogram, cell: &mut cell[..], certificate })?;
     let mut cells = [cell[0], Cell::at(Scale::saturating(-3))];
-    device.finish(&config, &mut cells)?;
-    device.finish(&config, &mut cells[..0])?;
+    device.run(Finish { config, cells: &mut cells[..] })?;
+    device.run(Finish { config, cells: &mut cells[..0] })?;
     let mut short = [f16::ZERO; 3];
     assert_eq!(device.read(&to, &mut short).map_err(|e| e.kind()), Err(ErrorKind::Shape));
     assert_eq!(device.counts().of(OperationKind::Read), 1);

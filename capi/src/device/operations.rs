@@ -7,11 +7,13 @@ use core::array;
 
 use adaloss_core::{
     format::{Element, Encoding, Rounding, Subnormals},
-    policy::{Cell, Certificate, Config},
-    statistics::{Histogram, Outcome, Statistics},
+    policy::Cell,
+    statistics::Statistics,
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Decide, Device, Epilogue, Fitting, Matmul, Narrow, Plain, Product, Run};
+use adaloss_hal::{
+    Branch, Certify, Device, Epilogue, Finish, Fitting, Matmul, Narrow, Note, Plain, Product, Run,
+};
 
 use super::{
     ADALOSS_DEVICE_BRANCHES, adaloss_device_branch, adaloss_epilogue, adaloss_product,
@@ -120,43 +122,46 @@ impl<F: Element + Plain> Narrow<F> for Foreign {
     }
 }
 
-impl Decide for Foreign {
-    fn certify(
+impl Run<Certify<'_, '_, ForeignSpace>> for Foreign {
+    fn execute(
         &mut self,
-        config: &Config,
-        seen: Elements<'_, Histogram>,
-        cell: ElementsMut<'_, Cell>,
-        certificate: ElementsMut<'_, Certificate>,
+        operation: Fitting<'_, Certify<'_, '_, ForeignSpace>>,
     ) -> Result<(), Refused> {
+        let Certify { config, histogram, cell, certificate } = operation.into_inner();
         let (certify, context) = (function(self.table.certify)?, self.table.context);
-        let config = adaloss_config::from(*config);
-        let (seen, cell) = (seen.address_of(1)?, cell.address_of(1)?);
-        let certificate = certificate.address_of(1)?;
-        // SAFETY: as in `Narrow::statistics`; the configuration lives as long as the call.
-        done(unsafe { certify(context, &config, seen, cell, certificate) })
+        let config = adaloss_config::from(**config);
+        let (histogram, cell) = (histogram.address(), cell.address());
+        let certificate = certificate.address();
+        // SAFETY: the promise given to `Foreign::new`; the addresses name one element each, since the operation fits, and
+        // the configuration lives as long as the call.
+        done(unsafe { certify(context, &config, histogram, cell, certificate) })
     }
+}
 
-    fn note(
+impl Run<Note<'_, '_, ForeignSpace>> for Foreign {
+    fn execute(
         &mut self,
-        config: &Config,
-        outcome: Elements<'_, Outcome>,
-        from: Elements<'_, Cell>,
-        cell: ElementsMut<'_, Cell>,
+        operation: Fitting<'_, Note<'_, '_, ForeignSpace>>,
     ) -> Result<(), Refused> {
+        let Note { config, outcome, from, cell } = operation.into_inner();
         let (note, context) = (function(self.table.note)?, self.table.context);
-        let config = adaloss_config::from(*config);
-        let (outcome, from) = (outcome.address_of(1)?, from.address_of(1)?);
-        let cell = cell.address_of(1)?;
-        // SAFETY: as in `certify`.
+        let config = adaloss_config::from(**config);
+        let (outcome, from, cell) = (outcome.address(), from.address(), cell.address());
+        // SAFETY: as in `Certify`.
         done(unsafe { note(context, &config, outcome, from, cell) })
     }
+}
 
-    fn finish(&mut self, config: &Config, cells: ElementsMut<'_, Cell>) -> Result<(), Refused> {
+impl Run<Finish<'_, '_, ForeignSpace>> for Foreign {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Finish<'_, '_, ForeignSpace>>,
+    ) -> Result<(), Refused> {
+        let Finish { config, cells } = operation.into_inner();
         let (finish, context) = (function(self.table.finish)?, self.table.context);
-        let config = adaloss_config::from(*config);
-        let count = cells.count();
-        let cells = cells.address_of(count)?;
-        // SAFETY: as in `certify`.
+        let config = adaloss_config::from(**config);
+        let (cells, count) = (cells.address(), cells.count());
+        // SAFETY: as in `Certify`; there are so many cells.
         done(unsafe { finish(context, &config, cells, count) })
     }
 }

@@ -5,7 +5,7 @@ use adaloss_core::{
     policy::{Cell, Certificate, Config},
 };
 use adaloss_gpu::{Buffer, Cuda, GpuSpace};
-use adaloss_hal::{AddressSpace, Decide, Device, Memory, Narrow, Plain};
+use adaloss_hal::{AddressSpace, Certify, Device, Finish, Memory, Narrow, Note, Plain, Run};
 use serde_json::json;
 
 use crate::{
@@ -62,11 +62,21 @@ impl Layers {
                 let mut cell =
                     GpuSpace::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell for each");
                 let from = GpuSpace::part(end.cells.view(), 0..1).expect("two cells");
-                device.note(config, end.outcome.view(), from, GpuSpace::reborrow_mut(&mut cell))?;
-                device.certify(config, end.histogram.view(), cell, certificate.view_mut())?;
+                let (config, outcome) = (&*config, end.outcome.view());
+                device.run(Note {
+                    config,
+                    outcome,
+                    from,
+                    cell: GpuSpace::reborrow_mut(&mut cell),
+                })?;
+                let (histogram, certificate) = (end.histogram.view(), certificate.view_mut());
+                device.run(Certify { config, histogram, cell, certificate })?;
             }
         }
-        if decides { Ok(device.finish(config, cells.view_mut())?) } else { Ok(()) }
+        if decides {
+            device.run(Finish { config, cells: cells.view_mut() })?;
+        }
+        Ok(())
     }
 }
 

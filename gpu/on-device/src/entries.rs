@@ -12,8 +12,8 @@ use adaloss_core::{
 };
 use adaloss_gpu::{Cuda, Gradient, Into, Weight};
 use adaloss_hal::{
-    AddressSpace, Branch, Decide, Epilogue, HasMatmul, Matmul, Memory, Mut, Narrow, Plain, Product,
-    Run, network, portable::Portable,
+    AddressSpace, Branch, Certify, Epilogue, Finish, HasDecide, HasMatmul, Matmul, Memory, Mut,
+    Narrow, Note, Plain, Product, Run, network, portable::Portable,
 };
 use serde_json::{Value, json};
 
@@ -362,16 +362,20 @@ where
     })
 }
 
-fn certified<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
+fn certified<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Left> {
     let config = Config::for_format(Format::BINARY16);
     let mut histogram = Histogram::new(config.narrowing());
     values(9, ELEMENTS).into_iter().for_each(|x| histogram.observe_one(x * 1.0e-6, Scale::ONE));
     let seen = put(device, &[histogram])?;
     let mut cell = put(device, &[Cell::at(Scale::new(30)?)])?;
     let mut certificate = device.zeroed::<Certificate>(1).map_err(failed)?;
-    device
-        .certify(&config, D::view(&seen), D::view_mut(&mut cell), D::view_mut(&mut certificate))
-        .map_err(failed)?;
+    let certify = Certify::<D::Space> {
+        config: &config,
+        histogram: D::view(&seen),
+        cell: D::view_mut(&mut cell),
+        certificate: D::view_mut(&mut certificate),
+    };
+    device.run(certify).map_err(failed)?;
     let certificate = take(device, &certificate, Certificate::zeroed())?;
     Ok(vec![
         ("cell", format!("{:?}", take(device, &cell, Cell::new())?)),
@@ -384,7 +388,7 @@ fn overflowed(largest: f32) -> Outcome {
     Outcome { elements: 1000, overflow: 3, max_bits: largest.to_bits(), ..Outcome::EMPTY }
 }
 
-fn noted<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
+fn noted<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Left> {
     let config = Config::for_format(Format::BINARY16);
     let outcome = put(device, &[overflowed(3.0e7)])?;
     let from = put(device, &[Cell::new()])?;
@@ -392,16 +396,20 @@ fn noted<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
     let mut after = Vec::new();
     // The first visit chooses a scale, the second one overflows.
     for _ in 0..2 {
-        device
-            .note(&config, D::view(&outcome), D::view(&from), D::view_mut(&mut cell))
-            .map_err(failed)?;
+        let note = Note::<D::Space> {
+            config: &config,
+            outcome: D::view(&outcome),
+            from: D::view(&from),
+            cell: D::view_mut(&mut cell),
+        };
+        device.run(note).map_err(failed)?;
         after.extend(take(device, &cell, Cell::new())?);
     }
     Ok(vec![("cell", format!("{after:?}"))])
 }
 
 /// Ends a step of cells that have up to twenty steps behind them, under either policy that remembers steps.
-fn finished<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
+fn finished<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Left> {
     let measured = Config::for_format(Format::BINARY16);
     let amax = measured.with_policy(Policy::Amax(Amax { window: 16, margin: 1 }));
     let mut after = Vec::new();
@@ -419,7 +427,8 @@ fn finished<D: Memory + Decide>(device: &mut D) -> anyhow::Result<Left> {
         };
         let cells: Vec<_> = values(10, 200).into_iter().enumerate().map(before).collect();
         let mut cells = put(device, &cells)?;
-        device.finish(&config, D::view_mut(&mut cells)).map_err(failed)?;
+        let finish = Finish::<D::Space> { config: &config, cells: D::view_mut(&mut cells) };
+        device.run(finish).map_err(failed)?;
         after.push(("cells", format!("{:?}", take(device, &cells, Cell::new())?)));
     }
     Ok(after)

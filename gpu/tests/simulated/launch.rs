@@ -8,7 +8,7 @@ use adaloss_core::{
     statistics::Statistics,
 };
 use adaloss_gpu::{GpuError, GpuSpace};
-use adaloss_hal::{AddressSpace, Decide, Device, Memory, Narrow, Plain};
+use adaloss_hal::{AddressSpace, Device, Finish, Memory, Narrow, Plain, Run};
 
 use crate::{DRIVER, cuda};
 
@@ -46,7 +46,7 @@ fn a_step_of_many_cells_ends_in_one_launch() {
     {
         let before = DRIVER.calls("cuLaunchKernel");
         let part = GpuSpace::part_mut(cells.view_mut(), 0..count).expect("a part");
-        device.finish(&config, part).expect("any number");
+        device.run(Finish { config: &config, cells: part }).expect("any number");
         let found = (DRIVER.calls("cuLaunchKernel") - before, DRIVER.last_blocks());
         assert_eq!(found, (launches, blocks), "{count} cells");
     }

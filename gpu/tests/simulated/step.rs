@@ -13,8 +13,8 @@ use adaloss_gpu::{
     Weight, Weights,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Decide, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain, Run,
-    network, portable::Portable,
+    AddressSpace, Branch, Certify, Device, Epilogue, Error, ErrorKind, Finish, Memory, Narrow,
+    Note, Plain, Run, network, portable::Portable,
 };
 
 use crate::{DRIVER, alone, cuda};
@@ -405,12 +405,13 @@ impl Layers {
             device.apply(values, gradient.view_mut(), epilogue)?;
             let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
             device.apply(values, gradient.view_mut(), epilogue)?;
-            device.note(config, outcome.view(), from, cell_of_mut(cells, nth))?;
+            let cell = cell_of_mut(cells, nth);
+            device.run(Note { config, outcome: outcome.view(), from, cell })?;
             // A first visit has its scale only now; any other is narrowed to the same.
             let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
             device.apply(values, gradient.view_mut(), epilogue)?;
             let (cell, certificate) = (cell_of_mut(cells, nth), self.certificates[nth].view_mut());
-            device.certify(config, histogram.view(), cell, certificate)?;
+            device.run(Certify { config, histogram: histogram.view(), cell, certificate })?;
 
             let cell = cell_of(cells, nth);
             let branch = Branch { gradient: gradient.view(), cell };
@@ -420,7 +421,7 @@ impl Layers {
         }
         // What carries this step's scales is unscaled before they move.
         self.model.step(device, &self.tables)?;
-        device.finish(&self.config, self.model.cells.view_mut())
+        device.run(Finish { config: &self.config, cells: self.model.cells.view_mut() })
     }
 
     /// Returns all that a step changes.
@@ -523,9 +524,10 @@ fn a_graph_outlives_its_device() {
     let mut certificate = device.zeroed::<Certificate>(1).expect("memory");
     let graph = captured(&mut device, |device| {
         let cell = cell_of_mut(&mut model.cells, 0);
-        device.certify(&config, histogram.view(), cell, certificate.view_mut())?;
+        let (config, certificate) = (&config, certificate.view_mut());
+        device.run(Certify { config, histogram: histogram.view(), cell, certificate })?;
         model.step(device, &tables)?;
-        device.finish(&config, model.cells.view_mut())
+        device.run(Finish { config, cells: model.cells.view_mut() })
     });
     let graph = graph.expect("nothing waits");
     drop(device);
@@ -564,9 +566,12 @@ fn a_strange_capture_is_noticed() {
     let _alone = alone();
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     stream.begin_capture(mode).expect("it does not capture");
-    let config = Config::for_format(Format::BINARY16);
-    let certified =
-        device.certify(&config, histogram.view(), cell.view_mut(), certificate.view_mut());
+    let certified = device.run(Certify {
+        config: &Config::for_format(Format::BINARY16),
+        histogram: histogram.view(),
+        cell: cell.view_mut(),
+        certificate: certificate.view_mut(),
+    });
     assert!(matches!(certified, Err(GpuError::Captured { .. })), "{certified:?}");
     stream.end_capture(CUgraphInstantiate_flags(0)).expect("nothing was refused");
 }

@@ -176,6 +176,24 @@ impl<'d, D: Memory> Bench<'d, D> {
         Ok(())
     }
 
+    /// Runs an operation without a tensor of results made wrong in every way that its operands give; the caller compares that
+    /// nothing was written.
+    pub(super) fn refuses_every_way(
+        &mut self,
+        case: Case,
+        operation: &mut dyn FnMut(&mut D, &Spoil) -> Done<D>,
+    ) -> Result<(), Failure> {
+        for nth in 0.. {
+            let spoil = Spoil::new(self.report.capabilities, nth);
+            let result = operation(self.device, &spoil);
+            self.refused(Case { epilogue: spoil.what(), ..case }, spoil.kind(), result)?;
+            if nth + 1 == spoil.ways() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs an operation made wrong in every way that its operands give, and compares that nothing was written.
     pub(super) fn refuses_misfits<F: Element + Plain>(
         &mut self,

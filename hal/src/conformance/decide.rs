@@ -18,7 +18,7 @@ use super::{
     tensor::{self, download, read_one, upload},
     values,
 };
-use crate::{AddressSpace, Decide, ErrorKind, Memory, Plain};
+use crate::{AddressSpace, Certify, Finish, HasDecide, Memory, Note, Plain};
 
 /// Visits of a cell, enough for every trigger and for a window of maxima to run over.
 const VISITS: u32 = 120;
@@ -44,7 +44,7 @@ const SLICES: [(usize, usize); 12] = [
     (1, CELLS - 1),
 ];
 
-pub(super) fn check<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+pub(super) fn check<D: Memory + HasDecide>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     let mut memory = DeviceMemory::new(Case::new("zeroed", 1), bench.device)?;
     let formats = [Format::BINARY16, Format::BFLOAT16, Format::E5M2, Format::E4M3];
     let mut slices = SLICES.iter().cycle();
@@ -122,7 +122,7 @@ impl<D: Memory> DeviceMemory<D> {
 }
 
 /// Takes a cell through many visits, on the device and in the core.
-fn check_life<D: Memory + Decide>(
+fn check_life<D: Memory + HasDecide>(
     bench: &mut Bench<'_, D>,
     memory: &mut DeviceMemory<D>,
     config: &Config,
@@ -144,12 +144,12 @@ fn check_life<D: Memory + Decide>(
             let histogram = tensor.histogram(&measured);
             let device = &mut *bench.device;
             case.succeeds(device.write(&[histogram], D::view_mut(&mut memory.histogram)))?;
-            case.succeeds(device.certify(
+            case.succeeds(device.run(Certify::<D::Space> {
                 config,
-                D::view(&memory.histogram),
-                D::view_mut(&mut memory.cell),
-                D::view_mut(&mut memory.certificate),
-            ))?;
+                histogram: D::view(&memory.histogram),
+                cell: D::view_mut(&mut memory.cell),
+                certificate: D::view_mut(&mut memory.certificate),
+            }))?;
             let certificate = policy::certify(config, &histogram, cell.scale(), &mut cell);
             let found = read_one(case, device, D::view(&memory.certificate))?;
             compare::certificates(case, &certificate, &found)?;
@@ -164,12 +164,12 @@ fn check_life<D: Memory + Decide>(
         case.succeeds(device.write(&[outcome], D::view_mut(&mut memory.outcome)))?;
         let incoming = [Cell::at(tensor.incoming)];
         case.succeeds(device.write(&incoming, D::view_mut(&mut memory.from)))?;
-        case.succeeds(device.note(
+        case.succeeds(device.run(Note::<D::Space> {
             config,
-            D::view(&memory.outcome),
-            D::view(&memory.from),
-            D::view_mut(&mut memory.cell),
-        ))?;
+            outcome: D::view(&memory.outcome),
+            from: D::view(&memory.from),
+            cell: D::view_mut(&mut memory.cell),
+        }))?;
         let _ = policy::note(config, &outcome, tensor.incoming, &mut cell);
         compare::cells(case, &cell, &read_one(case, device, D::view(&memory.cell))?)?;
         bench.report.operations += 1;
@@ -177,7 +177,8 @@ fn check_life<D: Memory + Decide>(
         // Steps of one visit and of two take turns.
         if visit % 3 != 1 {
             let case = Case { check: "finish", ..case };
-            case.succeeds(device.finish(config, D::view_mut(&mut memory.cell)))?;
+            let cells = D::view_mut(&mut memory.cell);
+            case.succeeds(device.run(Finish::<D::Space> { config, cells }))?;
             policy::finish(config, &mut cell);
             compare::cells(case, &cell, &read_one(case, device, D::view(&memory.cell))?)?;
             bench.report.operations += 1;
@@ -197,7 +198,7 @@ fn other_rounding(config: &Config) -> Config {
 }
 
 /// Ends a step of a slice of cells; those beside it are left alone.
-fn check_finish<D: Memory + Decide>(
+fn check_finish<D: Memory + HasDecide>(
     bench: &mut Bench<'_, D>,
     cells: &mut tensor::Tensor<D, Cell>,
     config: &Config,
@@ -211,7 +212,7 @@ fn check_finish<D: Memory + Decide>(
     // The guard at the front is the first place.
     let slice = 1 + first..1 + first + length;
     let part = case.finds(D::Space::part_mut(cells.whole_mut(), slice.clone()))?;
-    case.succeeds(device.finish(config, part))?;
+    case.succeeds(device.run(Finish::<D::Space> { config, cells: part }))?;
     download(case, device, cells.whole(), &mut |place, found| {
         let mut expected = before(place);
         if slice.contains(&place) {
@@ -338,39 +339,33 @@ impl Tensor {
 }
 
 /// Anything but one element; nothing may be written.
-fn check_refusals<D: Memory + Decide>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
-    let config = Config::for_format(Format::BINARY16);
+fn check_refusals<D: Memory + HasDecide>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
+    let config = &Config::for_format(Format::BINARY16);
     let case = Case::new("certify and note with other lengths", 1);
     let device = &mut *bench.device;
-    let mut seen = case.succeeds(device.zeroed::<Histogram>(2))?;
+    let mut memory = DeviceMemory::new(case, device)?;
     let mut histogram = Histogram::new(config.narrowing());
     histogram.observe(&[1.0e-6, 1.0e-4], Scale::ONE);
-    case.succeeds(device.write(&[histogram; 2], D::view_mut(&mut seen)))?;
-    let outcome = case.succeeds(device.zeroed::<Outcome>(2))?;
-    let from = case.succeeds(device.zeroed::<Cell>(2))?;
-    let mut cells = case.succeeds(device.zeroed::<Cell>(2))?;
-    case.succeeds(device.write(&[Cell::new(); 2], D::view_mut(&mut cells)))?;
-    let mut certificates = case.succeeds(device.zeroed::<Certificate>(2))?;
-
-    // How many histograms or outcomes, cells, and certificates or incoming cells.
-    for (one, two, three) in [(0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)] {
-        let cell = case.finds(D::Space::part_mut(D::view_mut(&mut cells), 0..two))?;
-        let certificate =
-            case.finds(D::Space::part_mut(D::view_mut(&mut certificates), 0..three))?;
-        let seen = case.finds(D::Space::part(D::view(&seen), 0..one))?;
-        let result = bench.device.certify(&config, seen, cell, certificate);
-        bench.refused(case, ErrorKind::Shape, result)?;
-
-        let cell = case.finds(D::Space::part_mut(D::view_mut(&mut cells), 0..two))?;
-        let outcome = case.finds(D::Space::part(D::view(&outcome), 0..one))?;
-        let from = case.finds(D::Space::part(D::view(&from), 0..three))?;
-        let result = bench.device.note(&config, outcome, from, cell);
-        bench.refused(case, ErrorKind::Shape, result)?;
-    }
-    download(case, bench.device, D::view(&cells), &mut |_, found| {
-        compare::cells(case, &Cell::new(), &found)
+    case.succeeds(device.write(&[histogram], D::view_mut(&mut memory.histogram)))?;
+    case.succeeds(device.write(&[Cell::new()], D::view_mut(&mut memory.cell)))?;
+    bench.refuses_every_way(case, &mut |device, spoil| {
+        device.run(spoil.of(Certify::<D::Space> {
+            config,
+            histogram: D::view(&memory.histogram),
+            cell: D::view_mut(&mut memory.cell),
+            certificate: D::view_mut(&mut memory.certificate),
+        }))
     })?;
-    download(case, bench.device, D::view(&certificates), &mut |_, found: Certificate| {
-        compare::certificates(case, &Certificate::zeroed(), &found)
-    })
+    bench.refuses_every_way(case, &mut |device, spoil| {
+        device.run(spoil.of(Note::<D::Space> {
+            config,
+            outcome: D::view(&memory.outcome),
+            from: D::view(&memory.from),
+            cell: D::view_mut(&mut memory.cell),
+        }))
+    })?;
+    let device = &mut *bench.device;
+    compare::cells(case, &Cell::new(), &read_one(case, device, D::view(&memory.cell))?)?;
+    let found = read_one(case, device, D::view(&memory.certificate))?;
+    compare::certificates(case, &Certificate::zeroed(), &found)
 }

@@ -16,7 +16,7 @@ use super::{
     tensor::{download, read_one, upload},
     values,
 };
-use crate::{AddressSpace, Decide, Epilogue, Memory, Narrow, Plain};
+use crate::{AddressSpace, Certify, Epilogue, Finish, HasDecide, Memory, Narrow, Note, Plain};
 
 /// Layers of a step, each with a cell that lives through all steps.
 pub(super) const LAYERS: usize = 16;
@@ -47,7 +47,7 @@ struct Layer {
 pub(super) fn check<F, D>(bench: &mut Bench<'_, D>, steps: u32, seed: u32) -> Result<(), Failure>
 where
     F: Element + Plain,
-    D: Memory + Narrow<F> + Decide,
+    D: Memory + Narrow<F> + HasDecide,
 {
     let case = Case::new("a step of layers (setup)", LAYERS * ROOM);
     let device = &mut *bench.device;
@@ -131,7 +131,7 @@ impl<D: Memory> Bench<'_, D> {
         memory: &mut Layers<D, F>,
     ) -> Result<(), Failure>
     where
-        D: Narrow<F> + Decide,
+        D: Narrow<F> + HasDecide,
     {
         for (nth, (layer, config)) in layers.iter().zip(configs).enumerate() {
             let (case, this) = (layer.case(config, &Cell::at(layer.tensor.incoming)), nth..nth + 1);
@@ -140,16 +140,19 @@ impl<D: Memory> Bench<'_, D> {
             let outcome = case.finds(D::Space::part(D::view(&memory.outcomes), this.clone()))?;
             let from = case.finds(D::Space::part(D::view(&memory.from), this.clone()))?;
             let cell = D::Space::part_mut(D::view_mut(&mut memory.cells), this.clone());
-            case.succeeds(self.device.note(config, outcome, from, case.finds(cell)?))?;
+            let cell = case.finds(cell)?;
+            case.succeeds(self.device.run(Note::<D::Space> { config, outcome, from, cell }))?;
             if layer.again {
                 self.pass(case, nth, layer, config, true, memory)?;
             }
 
-            let seen = case.finds(D::Space::part(D::view(&memory.histograms), this.clone()))?;
+            let histograms = D::view(&memory.histograms);
+            let histogram = case.finds(D::Space::part(histograms, this.clone()))?;
             let certificates = D::view_mut(&mut memory.certificates);
             let certificate = case.finds(D::Space::part_mut(certificates, this.clone()))?;
-            let cell = D::Space::part_mut(D::view_mut(&mut memory.cells), this);
-            case.succeeds(self.device.certify(config, seen, case.finds(cell)?, certificate))?;
+            let cell = case.finds(D::Space::part_mut(D::view_mut(&mut memory.cells), this))?;
+            let certify = Certify::<D::Space> { config, histogram, cell, certificate };
+            case.succeeds(self.device.run(certify))?;
         }
         self.finish(configs, memory)
     }
@@ -161,14 +164,14 @@ impl<D: Memory> Bench<'_, D> {
         memory: &mut Layers<D, F>,
     ) -> Result<(), Failure>
     where
-        D: Decide,
+        D: HasDecide,
     {
         let mut first = 0;
         for same in configs.chunk_by(|a, b| a == b) {
             let case = Case::new("the end of a step of layers", same.len());
             let cells = D::view_mut(&mut memory.cells);
             let cells = case.finds(D::Space::part_mut(cells, first..first + same.len()))?;
-            case.succeeds(self.device.finish(&same[0], cells))?;
+            case.succeeds(self.device.run(Finish::<D::Space> { config: &same[0], cells }))?;
             first += same.len();
             self.report.operations += 1;
         }

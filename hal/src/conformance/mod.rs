@@ -82,7 +82,7 @@ pub use network::{
 };
 pub use shape::Shape;
 
-use crate::{Capabilities, Decide, HasMatmul, Memory, Narrow, Plain};
+use crate::{Capabilities, HasDecide, HasMatmul, Memory, Narrow, Plain};
 
 /// Checks that memory is zeroed, copied, and cut into parts as the traits say.
 ///
@@ -119,7 +119,7 @@ pub fn narrow<F: Element + Plain, D: Memory + Narrow<F>>(
 /// # Errors
 ///
 /// The first difference from the core.
-pub fn decide<D: Memory + Decide>(device: &mut D) -> Result<Report, Failure> {
+pub fn decide<D: Memory + HasDecide>(device: &mut D) -> Result<Report, Failure> {
     let mut bench = bench::Bench::new(device)?;
     decide::check(&mut bench)?;
     Ok(bench.report)
@@ -137,7 +137,7 @@ pub fn decide<D: Memory + Decide>(device: &mut D) -> Result<Report, Failure> {
 pub fn layers<F, D>(device: &mut D, steps: u32, seed: u32) -> Result<Report, Failure>
 where
     F: Element + Plain,
-    D: Memory + Narrow<F> + Decide,
+    D: Memory + Narrow<F> + HasDecide,
 {
     let mut bench = bench::Bench::new(device)?;
     layers::check::<F, D>(&mut bench, steps, seed)?;

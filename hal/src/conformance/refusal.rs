@@ -2,7 +2,10 @@
 
 use core::cell::Cell;
 
-use adaloss_core::format::{Element, Format, Rounding};
+use adaloss_core::{
+    format::{Element, Format, Rounding},
+    policy,
+};
 
 use crate::{
     AddressSpace, Capabilities, Epilogue, ErrorKind, Operation, Plain, Visitor, wrap::Leaves,
@@ -116,6 +119,9 @@ impl<S: AddressSpace> Visitor<S> for &Spoil {
     fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
         self.truncate::<S, C>(name, operand);
     }
+
+    // There is no wrong number of them.
+    fn cells(&mut self, _: &'static str, _: &mut S::Mut<'_, policy::Cell>) {}
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {
         self.shorten::<S, _>("with no cell that results come from", &mut epilogue.from);

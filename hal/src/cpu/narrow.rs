@@ -4,17 +4,17 @@ use std::sync::Mutex;
 
 use adaloss_core::{
     format::{Element, Format},
-    policy::{Cell, Certificate, Config},
+    policy::Cell,
     propagate::{Scaled, sum_at},
     scale::Scale,
-    statistics::{Histogram, Outcome, Statistics},
+    statistics::Statistics,
     unscale::{Unscaled, unscale},
 };
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{CHUNK, Cpu, Scratch, Sink};
 use crate::{
-    Branch, Decide, Epilogue, Narrow, Plain,
+    Branch, Certify, Epilogue, Finish, Fitting, HostSpace, Narrow, Note, Plain, Run,
     portable::{Portable, PortableError, one, one_mut, same_length},
 };
 
@@ -133,29 +133,31 @@ impl<F: Element> WithSimd for Unscale<'_, F> {
     }
 }
 
-/// What one cell takes is too short to divide, and a model has too few cells.
-impl Decide for Cpu {
-    fn certify(
-        &mut self,
-        config: &Config,
-        seen: &[Histogram],
-        cell: &mut [Cell],
-        certificate: &mut [Certificate],
-    ) -> Result<(), PortableError> {
-        Portable.certify(config, seen, cell, certificate)
-    }
+// What one cell takes is too short to divide, and a model has too few cells.
 
-    fn note(
+impl Run<Certify<'_, '_, HostSpace>> for Cpu {
+    fn execute(
         &mut self,
-        config: &Config,
-        outcome: &[Outcome],
-        from: &[Cell],
-        cell: &mut [Cell],
+        operation: Fitting<'_, Certify<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        Portable.note(config, outcome, from, cell)
+        Portable.execute(operation)
     }
+}
 
-    fn finish(&mut self, config: &Config, cells: &mut [Cell]) -> Result<(), PortableError> {
-        Portable.finish(config, cells)
+impl Run<Note<'_, '_, HostSpace>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Note<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        Portable.execute(operation)
+    }
+}
+
+impl Run<Finish<'_, '_, HostSpace>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Finish<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        Portable.execute(operation)
     }
 }

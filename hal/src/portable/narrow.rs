@@ -3,7 +3,7 @@
 use adaloss_core::{
     apply::{Apply, ApplyError},
     format::Element,
-    policy::{self, Cell, Certificate, Config},
+    policy::{self, Cell},
     propagate::{Scaled, sum_at},
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
@@ -11,7 +11,7 @@ use adaloss_core::{
 };
 
 use super::{Portable, PortableError, one, one_mut, same_length};
-use crate::{Branch, Decide, Epilogue, HostSpace, Narrow, Plain};
+use crate::{Branch, Certify, Epilogue, Finish, Fitting, HostSpace, Narrow, Note, Plain, Run};
 
 /// Results that are kept at a time; nothing depends on this.
 const CHUNK: usize = 64;
@@ -75,37 +75,41 @@ impl<F: Element + Plain> Narrow<F> for Portable {
     }
 }
 
-impl Decide for Portable {
-    fn certify(
+impl Run<Certify<'_, '_, HostSpace>> for Portable {
+    fn execute(
         &mut self,
-        config: &Config,
-        seen: &[Histogram],
-        cell: &mut [Cell],
-        certificate: &mut [Certificate],
+        operation: Fitting<'_, Certify<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        let seen = one("a histogram", seen)?;
-        let cell = one_mut("a cell", cell)?;
-        let certificate = one_mut("a certificate", certificate)?;
-        *certificate = policy::certify(config, seen, cell.scale(), cell);
+        let Certify { config, histogram, cell, certificate } = operation.into_inner();
+        let histogram = one("the histogram", histogram)?;
+        let cell = one_mut("the cell", cell)?;
+        *one_mut("the certificate", certificate)? =
+            policy::certify(config, histogram, cell.scale(), cell);
         Ok(())
     }
+}
 
-    fn note(
+impl Run<Note<'_, '_, HostSpace>> for Portable {
+    fn execute(
         &mut self,
-        config: &Config,
-        outcome: &[Outcome],
-        from: &[Cell],
-        cell: &mut [Cell],
+        operation: Fitting<'_, Note<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        let outcome = one("an outcome", outcome)?;
+        let Note { config, outcome, from, cell } = operation.into_inner();
+        let outcome = one("the outcome", outcome)?;
         let incoming = one("the cell that results come from", from)?.scale();
         // The scale to narrow to once more is the caller's to ask for.
-        let _ = policy::note(config, outcome, incoming, one_mut("a cell", cell)?);
+        let _ = policy::note(config, outcome, incoming, one_mut("the cell", cell)?);
         Ok(())
     }
+}
 
-    fn finish(&mut self, config: &Config, cells: &mut [Cell]) -> Result<(), PortableError> {
-        for cell in cells {
+impl Run<Finish<'_, '_, HostSpace>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Finish<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Finish { config, cells } = operation.into_inner();
+        for cell in cells.iter_mut() {
             policy::finish(config, cell);
         }
         Ok(())

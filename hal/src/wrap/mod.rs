@@ -59,7 +59,7 @@ mod results;
 use adaloss_core::format::Element;
 
 pub use call::{Call, Shape};
-pub use results::{Counted, Elements, Finished, Leaves, Left, Results};
+pub use results::{Counted, Elements, Leaves, Left, Results};
 
 use crate::{
     AddressSpace, Capabilities, Device, Epilogue, Error, Memory, Mut, OperationKind, Plain, Ref,

@@ -1,14 +1,9 @@
 //! The operations of the corridor, handed on.
 
-use adaloss_core::{
-    format::Element,
-    policy::{Cell, Certificate, Config},
-    statistics::{Histogram, Outcome, Statistics},
-    unscale::Unscaled,
-};
+use adaloss_core::{format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled};
 
-use super::{Call, Counted, Elements, Finished, Hook, Wrapped};
-use crate::{AddressSpace, BranchOf, Decide, Epilogue, Mut, Narrow, OperationKind, Plain, Ref};
+use super::{Call, Counted, Elements, Hook, Wrapped};
+use crate::{AddressSpace, BranchOf, Epilogue, Mut, Narrow, OperationKind, Plain, Ref};
 
 impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
     fn statistics(
@@ -55,41 +50,6 @@ impl<F: Element + Plain, D: Narrow<F>, H: Hook<D>> Narrow<F> for Wrapped<D, H> {
         let results = (Elements::<D::Space, f32>(to), Counted::<D::Space, _>(met));
         self.hooked(call, results, |device, (to, met)| {
             device.unscale(gradient, cell, to.lend(), met.lend())
-        })
-    }
-}
-
-impl<D: Decide, H: Hook<D>> Decide for Wrapped<D, H> {
-    fn certify(
-        &mut self,
-        config: &Config,
-        seen: Ref<'_, D, Histogram>,
-        cell: Mut<'_, D, Cell>,
-        certificate: Mut<'_, D, Certificate>,
-    ) -> Result<(), H::Error> {
-        let call = Call::of(OperationKind::Certify, 1);
-        self.hooked(call, Counted::<D::Space, _>(certificate), |device, certificate| {
-            device.certify(config, seen, cell, certificate.lend())
-        })
-    }
-
-    fn note(
-        &mut self,
-        config: &Config,
-        outcome: Ref<'_, D, Outcome>,
-        from: Ref<'_, D, Cell>,
-        cell: Mut<'_, D, Cell>,
-    ) -> Result<(), H::Error> {
-        let call = Call::of(OperationKind::Note, 1);
-        self.hooked(call, Counted::<D::Space, _>(cell), |device, cell| {
-            device.note(config, outcome, from, cell.lend())
-        })
-    }
-
-    fn finish(&mut self, config: &Config, cells: Mut<'_, D, Cell>) -> Result<(), H::Error> {
-        let call = Call::of(OperationKind::Finish, D::Space::len(D::Space::shared(&cells)));
-        self.hooked(call, Finished::<D::Space>(cells), |device, cells| {
-            device.finish(config, cells.lend())
         })
     }
 }

@@ -1,6 +1,9 @@
 //! Operations as values, handed on: one implementation for all of them.
 
-use adaloss_core::format::{Element, Encoding};
+use adaloss_core::{
+    format::{Element, Encoding},
+    policy::Cell,
+};
 
 use super::{Call, Hook, Leaves, Left, Results, Wrapped};
 use crate::{AddressSpace, Device, Epilogue, Fitting, Mut, Operation, Plain, Run, Visitor};
@@ -107,6 +110,10 @@ impl<S: AddressSpace> Visitor<S> for Size {
 
     fn left<C: Leaves>(&mut self, _: &'static str, to: &mut S::Mut<'_, C>) {
         self.read.get_or_insert(S::len(S::shared(to)));
+    }
+
+    fn cells(&mut self, _: &'static str, cells: &mut S::Mut<'_, Cell>) {
+        self.read.get_or_insert(S::len(S::shared(cells)));
     }
 
     fn epilogue<F: Element>(&mut self, _: &mut Epilogue<'_, S>) {}
@@ -220,6 +227,22 @@ impl<D: Device> Visitor<D::Space> for ReadLeft<'_, '_, D> {
         match self.device.read(D::Space::shared(operand), &mut left) {
             Ok(()) => self.shows(left[0].as_left()),
             Err(error) => self.fails(error),
+        }
+    }
+
+    fn cells(&mut self, _: &'static str, cells: &mut Mut<'_, D, Cell>) {
+        let (mut scales, mut cell) = (None, [Cell::new()]);
+        for nth in 0..D::Space::len(D::Space::shared(cells)) {
+            let Some(from) = D::Space::part(D::Space::shared(cells), nth..nth + 1) else { break };
+            if let Err(error) = self.device.read(from, &mut cell) {
+                return self.fails(error);
+            }
+            let scale = cell[0].scale();
+            let [least, greatest] = scales.unwrap_or([scale; 2]);
+            scales = Some([scale.min(least), scale.max(greatest)]);
+        }
+        if let Some(scales) = scales {
+            self.shows(Left::Scales(scales));
         }
     }
 

@@ -185,16 +185,6 @@ impl<'a, S: AddressSpace, C: Plain> Counted<'a, S, C> {
     }
 }
 
-/// Cells whose step is over.
-pub struct Finished<'a, S: AddressSpace>(pub S::Mut<'a, Cell>);
-
-impl<'a, S: AddressSpace> Finished<'a, S> {
-    /// Lends them to an operation.
-    pub fn lend(&mut self) -> S::Mut<'_, Cell> {
-        S::reborrow_mut(&mut self.0)
-    }
-}
-
 impl<D: Device> Results<D> for () {}
 
 impl<D: Device, F: Element + Plain> Results<D> for Elements<'_, D::Space, F> {
@@ -227,23 +217,6 @@ impl<D: Device, C: Leaves> Results<D> for Counted<'_, D::Space, C> {
         let mut left = [C::zeroed()];
         device.read(D::Space::shared(&self.0), &mut left)?;
         show(left[0].as_left());
-        Ok(())
-    }
-}
-
-impl<D: Device> Results<D> for Finished<'_, D::Space> {
-    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
-        let mut scales = None;
-        for nth in 0..D::Space::len(D::Space::shared(&self.0)) {
-            let mut cell = [Cell::new()];
-            if let Some(from) = D::Space::part(D::Space::shared(&self.0), range(nth)) {
-                device.read(from, &mut cell)?;
-            }
-            let scale = cell[0].scale();
-            let [least, greatest] = scales.unwrap_or([scale; 2]);
-            scales = Some([scale.min(least), scale.max(greatest)]);
-        }
-        show(scales.map_or(Left::Unread, Left::Scales));
         Ok(())
     }
 }

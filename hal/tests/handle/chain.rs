@@ -7,8 +7,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Decide, Device, Epilogue, HasMatmul, Matmul, Memory, Mut, OperationKind,
-    Plain, Product, Ref, portable::Portable, record::Record,
+    AddressSpace, Branch, Certify, Device, Epilogue, Finish, HasDecide, HasMatmul, Matmul, Memory,
+    Mut, Note, OperationKind, Plain, Product, Ref, portable::Portable, record::Record,
 };
 
 use crate::memory::Accelerator;
@@ -27,7 +27,7 @@ struct Visited<D: Memory> {
     outcome: D::Buffer<Outcome>,
 }
 
-impl<D: Memory + Decide> Visited<D> {
+impl<D: Memory + HasDecide> Visited<D> {
     fn new(device: &mut D, config: &Config, elements: usize) -> Result<Self, D::Error> {
         let mut visited = Self {
             gradient: device.zeroed(elements)?,
@@ -67,12 +67,15 @@ impl<D: Memory + Decide> Visited<D> {
         };
         run(self, device, false)?;
         run(self, device, true)?;
-        device.note(config, D::view(&self.outcome), from, D::view_mut(&mut self.cell))?;
+        let (outcome, cell) = (D::view(&self.outcome), D::view_mut(&mut self.cell));
+        let from = D::Space::reborrow(from);
+        device.run(Note::<D::Space> { config, outcome, from, cell })?;
         if is_first {
             run(self, device, true)?;
         }
-        let (seen, cell) = (D::view(&self.histogram), D::view_mut(&mut self.cell));
-        device.certify(config, seen, cell, D::view_mut(&mut self.certificate))
+        let (histogram, cell) = (D::view(&self.histogram), D::view_mut(&mut self.cell));
+        let certificate = D::view_mut(&mut self.certificate);
+        device.run(Certify::<D::Space> { config, histogram, cell, certificate })
     }
 }
 
@@ -99,7 +102,7 @@ struct Seen {
     met: Unscaled,
 }
 
-impl<D: Memory + HasMatmul<f16, f16, f16> + Decide> Network<D> {
+impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
     fn new(device: &mut D, config: &Config) -> Result<Self, D::Error> {
         // Integers times one power of two: sums are exact, and so the same in any order.
         let mut integers = |elements: usize, seed: usize| {
@@ -187,7 +190,8 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + Decide> Network<D> {
         })?;
         let layers = self.layers.iter_mut().chain(&mut self.weight_gradients);
         for visited in layers.chain([&mut self.loss, &mut self.join]) {
-            device.finish(config, D::view_mut(&mut visited.cell))?;
+            let cells = D::view_mut(&mut visited.cell);
+            device.run(Finish::<D::Space> { config, cells })?;
         }
         Ok(())
     }
@@ -216,7 +220,7 @@ fn fetch<T: Plain, D: Device>(device: &mut D, from: Ref<'_, D, T>) -> Result<Vec
 }
 
 /// Runs some steps, calls `before_reading`, and looks at what is there.
-fn run<D: Memory + HasMatmul<f16, f16, f16> + Decide>(
+fn run<D: Memory + HasMatmul<f16, f16, f16> + HasDecide>(
     device: &mut D,
     before_reading: impl FnOnce(&D),
 ) -> Result<Seen, D::Error> {

@@ -2,12 +2,12 @@
 
 use adaloss_core::{
     format::{Subnormals, f16},
-    policy::{self, Cell, Certificate, Config},
+    policy::{self, Cell},
     scale::Scale,
-    statistics::{Histogram, Outcome, Statistics},
+    statistics::Statistics,
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Decide, Epilogue, Fitting, Matmul, Narrow, Product, Run};
+use adaloss_hal::{Branch, Certify, Epilogue, Finish, Fitting, Matmul, Narrow, Note, Product, Run};
 
 use crate::{
     ending::Ending,
@@ -134,18 +134,13 @@ impl Narrow<f16> for Accelerator {
     }
 }
 
-impl Decide for Accelerator {
-    fn certify(
+impl Run<Certify<'_, '_, AcceleratorSpace>> for Accelerator {
+    fn execute(
         &mut self,
-        config: &Config,
-        seen: Handle<'_, Histogram>,
-        cell: HandleMut<'_, Cell>,
-        certificate: HandleMut<'_, Certificate>,
+        operation: Fitting<'_, Certify<'_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        check("a histogram", seen.len() == 1)?;
-        check("a cell", cell.len() == 1)?;
-        check("a certificate", certificate.len() == 1)?;
-        let (config, seen, sabotage) = (*config, seen.queued(), self.sabotage);
+        let Certify { config, histogram, cell, certificate } = operation.into_inner();
+        let (config, histogram, sabotage) = (**config, histogram.queued(), self.sabotage);
         let (cell, certificate) = (cell.queued(), certificate.queued());
         self.enqueue(move |memory| {
             let mut state = memory.load_one(cell)?;
@@ -153,7 +148,8 @@ impl Decide for Accelerator {
             if sabotage == Sabotage::CertifiesOneTooHigh {
                 scale = Scale::saturating(scale.log2() + 1);
             }
-            let certified = policy::certify(&config, &memory.load_one(seen)?, scale, &mut state);
+            let seen = memory.load_one(histogram)?;
+            let certified = policy::certify(&config, &seen, scale, &mut state);
             if sabotage != Sabotage::ForgetsCertificates {
                 memory.store(&[state], cell)?;
             }
@@ -161,18 +157,15 @@ impl Decide for Accelerator {
         });
         Ok(())
     }
+}
 
-    fn note(
+impl Run<Note<'_, '_, AcceleratorSpace>> for Accelerator {
+    fn execute(
         &mut self,
-        config: &Config,
-        outcome: Handle<'_, Outcome>,
-        from: Handle<'_, Cell>,
-        cell: HandleMut<'_, Cell>,
+        operation: Fitting<'_, Note<'_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        check("an outcome", outcome.len() == 1)?;
-        check("the cell of the results", from.len() == 1)?;
-        check("a cell", cell.len() == 1)?;
-        let (config, outcome) = (*config, outcome.queued());
+        let Note { config, outcome, from, cell } = operation.into_inner();
+        let (config, outcome) = (**config, outcome.queued());
         let (from, cell, sabotage) = (from.queued(), cell.queued(), self.sabotage);
         self.enqueue(move |memory| {
             let (outcome, mut state) = (memory.load_one(outcome)?, memory.load_one(cell)?);
@@ -190,13 +183,15 @@ impl Decide for Accelerator {
         });
         Ok(())
     }
+}
 
-    fn finish(
+impl Run<Finish<'_, '_, AcceleratorSpace>> for Accelerator {
+    fn execute(
         &mut self,
-        config: &Config,
-        cells: HandleMut<'_, Cell>,
+        operation: Fitting<'_, Finish<'_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        let (config, mut cells, sabotage) = (*config, cells.queued(), self.sabotage);
+        let Finish { config, cells } = operation.into_inner();
+        let (config, mut cells, sabotage) = (**config, cells.queued(), self.sabotage);
         self.enqueue(move |memory| {
             let longer = cells.longer_by_one();
             if sabotage == Sabotage::FinishesOneMore && memory.load(longer).is_ok() {

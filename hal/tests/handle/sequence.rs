@@ -8,7 +8,8 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    AddressSpace, Decide, Epilogue, Memory, Mut, Narrow, Plain, Ref, portable::Portable,
+    AddressSpace, Certify, Epilogue, Finish, HasDecide, Memory, Mut, Narrow, Note, Plain, Ref,
+    portable::Portable,
 };
 
 use crate::{
@@ -50,7 +51,7 @@ enum Pass {
     Replay,
 }
 
-impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
+impl<'d, D: Memory + Narrow<f16> + HasDecide> Loop<'d, D> {
     fn new(device: &'d mut D, config: Config) -> Result<Self, D::Error> {
         let mut cells = device.zeroed(CELLS)?;
         device.write(&[config.cell(); CELLS], D::view_mut(&mut cells))?;
@@ -88,8 +89,12 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
         self.device.write(&[Outcome::EMPTY], D::view_mut(&mut self.outcome))?;
         run(self, Pass::Store)?;
         let mut outcome = fetch(self.device, D::view(&self.outcome))?;
-        let (seen, cell) = (D::view(&self.outcome), cell_of_mut::<D>(&mut self.cells, *id));
-        self.device.note(&self.config, seen, D::view(&self.from), cell)?;
+        self.device.run(Note::<D::Space> {
+            config: &self.config,
+            outcome: D::view(&self.outcome),
+            from: D::view(&self.from),
+            cell: cell_of_mut::<D>(&mut self.cells, *id),
+        })?;
         let again = policy::note(&self.config, &outcome, *incoming, &mut before.clone());
         if let Some(scale) = again {
             self.device.write(&[Cell::at(scale)], D::view_mut(&mut self.replay))?;
@@ -99,8 +104,12 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
         }
         let (mut histogram, mut certificate) = (None, None);
         if certifies {
-            let (seen, cell) = (D::view(&self.histogram), cell_of_mut::<D>(&mut self.cells, *id));
-            self.device.certify(&self.config, seen, cell, D::view_mut(&mut self.certificate))?;
+            self.device.run(Certify::<D::Space> {
+                config: &self.config,
+                histogram: D::view(&self.histogram),
+                cell: cell_of_mut::<D>(&mut self.cells, *id),
+                certificate: D::view_mut(&mut self.certificate),
+            })?;
             histogram = Some(fetch(self.device, D::view(&self.histogram))?);
             certificate = Some(fetch(self.device, D::view(&self.certificate))?);
         }
@@ -115,7 +124,8 @@ impl<'d, D: Memory + Narrow<f16> + Decide> Loop<'d, D> {
 
     /// Ends a step of all cells at once, and reads them.
     fn finish(&mut self) -> Result<[Cell; CELLS], D::Error> {
-        self.device.finish(&self.config, D::view_mut(&mut self.cells))?;
+        let (config, cells) = (&self.config, D::view_mut(&mut self.cells));
+        self.device.run(Finish::<D::Space> { config, cells })?;
         let mut cells = [Cell::zeroed(); CELLS];
         self.device.read(D::view(&self.cells), &mut cells).map(|()| cells)
     }

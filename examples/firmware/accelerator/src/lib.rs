@@ -6,7 +6,7 @@
 //! microcontroller, with the library.
 //!
 //! ```text
-//! scaler, layers --> Accelerator (implements Device, Memory, Narrow<f16>, Decide)
+//! scaler, layers --> Accelerator (has Device, Memory, Narrow<f16>, HasDecide)
 //!                         | Bus: ten registers, and its memory
 //!                         v
 //!                    Model here; in silicon, a few volatile accesses

@@ -2,12 +2,12 @@
 
 use adaloss_core::{
     format::{Encoding, Format, Overflow, Rounding, Subnormals, f16},
-    policy::{self, Cell, Certificate, Config},
+    policy::{self, Cell},
     propagate::{Scaled, shifted},
-    statistics::{Histogram, Outcome, Statistics},
+    statistics::Statistics,
     unscale::{Unscaled, unscale},
 };
-use adaloss_hal::{Branch, Decide, Device, Epilogue, Narrow};
+use adaloss_hal::{Branch, Certify, Device, Epilogue, Finish, Fitting, Narrow, Note, Run};
 
 use crate::{
     Accelerator, AcceleratorError, Bus, Name, NameMut, Register, command,
@@ -190,43 +190,41 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
     }
 }
 
-impl<B: Bus> Decide for Accelerator<'_, B> {
-    fn certify(
+impl<B: Bus> Run<Certify<'_, '_, AcceleratorSpace>> for Accelerator<'_, B> {
+    fn execute(
         &mut self,
-        config: &Config,
-        seen: Name<'_, Histogram>,
-        cell: NameMut<'_, Cell>,
-        certificate: NameMut<'_, Certificate>,
+        operation: Fitting<'_, Certify<'_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        same_length("a certificate", 1, certificate.shared().len())?;
-        let seen = self.one("a histogram", seen)?;
-        let mut state = self.one("a cell", cell.shared())?;
+        let Certify { config, histogram, cell, certificate } = operation.into_inner();
+        let seen = self.one("the histogram", *histogram)?;
+        let mut state = self.one("the cell", cell.shared())?;
         let certified = policy::certify(config, &seen, state.scale(), &mut state);
-        self.write(&[state], cell)?;
-        self.write(&[certified], certificate)
+        self.write(&[state], cell.reborrow())?;
+        self.write(&[certified], certificate.reborrow())
     }
+}
 
-    fn note(
+impl<B: Bus> Run<Note<'_, '_, AcceleratorSpace>> for Accelerator<'_, B> {
+    fn execute(
         &mut self,
-        config: &Config,
-        outcome: Name<'_, Outcome>,
-        from: Name<'_, Cell>,
-        cell: NameMut<'_, Cell>,
+        operation: Fitting<'_, Note<'_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        let outcome = self.one("an outcome", outcome)?;
-        let incoming = self.one("the cell that results come from", from)?.scale();
-        let mut state = self.one("a cell", cell.shared())?;
+        let Note { config, outcome, from, cell } = operation.into_inner();
+        let outcome = self.one("the outcome", *outcome)?;
+        let incoming = self.one("the cell that results come from", *from)?.scale();
+        let mut state = self.one("the cell", cell.shared())?;
         // What is to be narrowed once more is for the host to ask.
         let _ = policy::note(config, &outcome, incoming, &mut state);
-        self.write(&[state], cell)
+        self.write(&[state], cell.reborrow())
     }
+}
 
-    fn finish(
+impl<B: Bus> Run<Finish<'_, '_, AcceleratorSpace>> for Accelerator<'_, B> {
+    fn execute(
         &mut self,
-        config: &Config,
-        cells: NameMut<'_, Cell>,
+        operation: Fitting<'_, Finish<'_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        let mut cells = cells;
+        let Finish { config, cells } = operation.into_inner();
         for nth in 0..cells.shared().len() {
             let Some(cell) = cells.reborrow().part(nth..nth + 1) else { break };
             let mut state = self.one("a cell", cell.shared())?;

@@ -8,7 +8,9 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_hal::{Capabilities, Decide, Memory, Plain, portable::Portable};
+use adaloss_hal::{
+    Capabilities, Certify, Finish, HasDecide, Memory, Note, Plain, portable::Portable,
+};
 use adaloss_oracle::{
     Limits, product,
     search::{Tensor, counts},
@@ -40,7 +42,7 @@ pub fn check(bytes: &[u8]) {
 }
 
 /// Checks that a device certifies, takes note and ends steps as a search over scales and a simulation say.
-pub fn check_on<D: Memory + Decide>(device: &mut D, bytes: &[u8]) {
+pub fn check_on<D: Memory + HasDecide>(device: &mut D, bytes: &[u8]) {
     input::run(bytes, |u| {
         let config = counted(config(u, Capabilities::ALL)?);
         let mut cell = config.cell();
@@ -119,36 +121,40 @@ impl Visit {
     }
 }
 
-fn certify_on<D: Memory + Decide>(
+fn certify_on<D: Memory + HasDecide>(
     device: &mut D,
     config: &Config,
     visit: &Visit,
     cell: &mut Cell,
 ) -> Certificate {
-    let seen = upload(device, &[visit.histogram]);
+    let histogram = upload(device, &[visit.histogram]);
     let mut on_device = upload(device, &[*cell]);
     let mut certificate = upload(device, &[Certificate::zeroed()]);
-    succeeds(device.certify(
+    succeeds(device.run(Certify::<D::Space> {
         config,
-        D::view(&seen),
-        D::view_mut(&mut on_device),
-        D::view_mut(&mut certificate),
-    ));
+        histogram: D::view(&histogram),
+        cell: D::view_mut(&mut on_device),
+        certificate: D::view_mut(&mut certificate),
+    }));
     *cell = download(device, D::view(&on_device))[0];
     download(device, D::view(&certificate))[0]
 }
 
-fn note_on<D: Memory + Decide>(device: &mut D, config: &Config, visit: &Visit, cell: &mut Cell) {
+fn note_on<D: Memory + HasDecide>(device: &mut D, config: &Config, visit: &Visit, cell: &mut Cell) {
     let outcome = upload(device, &[visit.outcome(config, cell.scale())]);
     let from = upload(device, &[Cell::at(visit.tensor.incoming)]);
     let mut on_device = upload(device, &[*cell]);
-    let noted = D::view_mut(&mut on_device);
-    succeeds(device.note(config, D::view(&outcome), D::view(&from), noted));
+    succeeds(device.run(Note::<D::Space> {
+        config,
+        outcome: D::view(&outcome),
+        from: D::view(&from),
+        cell: D::view_mut(&mut on_device),
+    }));
     *cell = download(device, D::view(&on_device))[0];
 }
 
-fn finish_on<D: Memory + Decide>(device: &mut D, config: &Config, cell: &mut Cell) {
+fn finish_on<D: Memory + HasDecide>(device: &mut D, config: &Config, cell: &mut Cell) {
     let mut on_device = upload(device, &[*cell]);
-    succeeds(device.finish(config, D::view_mut(&mut on_device)));
+    succeeds(device.run(Finish::<D::Space> { config, cells: D::view_mut(&mut on_device) }));
     *cell = download(device, D::view(&on_device))[0];
 }

@@ -3,15 +3,11 @@
 use std::ptr::null_mut;
 
 use adaloss_core::{
-    apply::ApplyError,
-    format::Element,
-    policy::{Cell, Certificate, Config},
-    statistics::{Histogram, Outcome, Statistics},
-    unscale::Unscaled,
+    apply::ApplyError, format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Capabilities, Decide, Epilogue, Fitting, HostHeap, HostMemory, HostSpace, Matmul,
-    Narrow, Plain, Product, Run, portable::PortableError,
+    Branch, Capabilities, Certify, Epilogue, Finish, Fitting, HostHeap, HostMemory, HostSpace,
+    Matmul, Narrow, Note, Plain, Product, Run, portable::PortableError,
 };
 use adaloss_kernels::{
     apply::apply,
@@ -20,7 +16,7 @@ use adaloss_kernels::{
     grid::Grid,
     matmul::{self, matmul},
     memory::Out,
-    policy::{Evidence, Note, certify, finish, note},
+    policy::{self, Evidence, certify, finish, note},
     propagate::{self, propagate},
     statistics::statistics,
     unscale::{Gradient, Into, unscale_one},
@@ -183,45 +179,49 @@ impl<F: Element + Plain> Narrow<F> for Simulated {
     }
 }
 
-impl Decide for Simulated {
-    fn certify(
+impl Run<Certify<'_, '_, HostSpace>> for Simulated {
+    fn execute(
         &mut self,
-        config: &Config,
-        seen: &[Histogram],
-        cell: &mut [Cell],
-        certificate: &mut [Certificate],
+        operation: Fitting<'_, Certify<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
+        let Certify { config, histogram, cell, certificate } = operation.into_inner();
         let evidence = Evidence {
-            config,
-            histogram: one("a histogram", seen)?,
-            cell: one_mut("a cell", cell)?,
-            certificate: one_mut("a certificate", certificate)?,
+            config: *config,
+            histogram: histogram.as_ptr(),
+            cell: cell.as_mut_ptr(),
+            certificate: certificate.as_mut_ptr(),
         };
-        // SAFETY: everything named is borrowed.
+        // SAFETY: everything named is borrowed, and is one element: the operation fits.
         self.grid().launch(|block| unsafe { certify(block, &[evidence]) });
         Ok(())
     }
+}
 
-    fn note(
+impl Run<Note<'_, '_, HostSpace>> for Simulated {
+    fn execute(
         &mut self,
-        config: &Config,
-        outcome: &[Outcome],
-        from: &[Cell],
-        cell: &mut [Cell],
+        operation: Fitting<'_, Note<'_, '_, HostSpace>>,
     ) -> Result<(), PortableError> {
-        let of = Note {
-            config,
-            outcome: one("an outcome", outcome)?,
-            from: one("the cell that results come from", from)?,
-            cell: one_mut("a cell", cell)?,
+        let Note { config, outcome, from, cell } = operation.into_inner();
+        let of = policy::Note {
+            config: *config,
+            outcome: outcome.as_ptr(),
+            from: from.as_ptr(),
+            cell: cell.as_mut_ptr(),
         };
-        // SAFETY: everything named is borrowed.
+        // SAFETY: everything named is borrowed, and is one element: the operation fits.
         self.grid().launch(|block| unsafe { note(block, &[of]) });
         Ok(())
     }
+}
 
-    fn finish(&mut self, config: &Config, cells: &mut [Cell]) -> Result<(), PortableError> {
-        let (count, cells) = (cells.len(), cells.as_mut_ptr());
+impl Run<Finish<'_, '_, HostSpace>> for Simulated {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Finish<'_, '_, HostSpace>>,
+    ) -> Result<(), PortableError> {
+        let Finish { config, cells } = operation.into_inner();
+        let (config, count, cells) = (*config, cells.len(), cells.as_mut_ptr());
         // SAFETY: the cells are borrowed, and as many.
         self.grid().launch(|block| unsafe { finish(block, config, cells, count) });
         Ok(())
