@@ -42,14 +42,14 @@ pub enum GpuError {
     },
     /// The operands of an operation do not fit.
     Misfit(Misfit),
-    /// A join has at least one branch and at most [`MOST_BRANCHES`](crate::Cuda::MOST_BRANCHES).
+    /// A join has more branches than [`MOST_BRANCHES`](crate::Cuda::MOST_BRANCHES).
     Branches {
         /// How many there were.
         count: usize,
     },
-    /// An epilogue narrows to another encoding than that of the elements.
+    /// A conversion narrows to another encoding than that of the elements.
     Encoding {
-        /// The encoding that the epilogue asks for.
+        /// The encoding that is asked for.
         asked: Encoding,
         /// That of the elements.
         given: Encoding,
@@ -98,15 +98,11 @@ impl fmt::Display for GpuError {
             }
             // Its text comes from the driver, which may have none.
             Self::Driver { what, error } => write!(f, "the driver refused {what}: {:?}", error.0),
-            // What lengths of an impossible shape are.
-            Self::Length { what, expected: usize::MAX, .. } => {
-                write!(f, "{what} cannot be: its operation has an impossible shape")
-            }
             Self::Length { what, expected, found } => {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }
             Self::Misfit(misfit) => misfit.fmt(f),
-            Self::Branches { count } => write!(f, "a join of {count} branches is none"),
+            Self::Branches { count } => write!(f, "{count} branches are too many for one join"),
             Self::Encoding { asked, given } => {
                 write!(f, "elements of {given:?} cannot be narrowed as {asked:?}")
             }

@@ -8,7 +8,7 @@ use cudarc::driver::PushKernelArg;
 use crate::{
     Cuda, Elements, GpuError, GpuSpace,
     kernels::{Kernel, Parameter, Products},
-    narrow::checked,
+    narrow::named_epilogue,
 };
 
 impl<E: Operand> Run<Matmul<'_, '_, GpuSpace, E, E, f32>> for Cuda {
@@ -27,7 +27,7 @@ impl<E: Operand> Run<Matmul<'_, '_, GpuSpace, E, E, E>> for Cuda {
     ) -> Result<(), GpuError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (named, tiles) = named(*product, *a, *b);
-        let (epilogue, to) = (checked::<E>(epilogue.reborrow())?, to.shared().address());
+        let (epilogue, to) = (named_epilogue(epilogue.reborrow()), to.shared().address());
         let kernel = of(&self.products::<E>().narrowed, *product);
         // SAFETY: the parameters are the entry point's; all that is named is borrowed, and has its length: the
         // operation fits.
@@ -71,7 +71,7 @@ impl Cuda {
     ) -> Result<(), GpuError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (named, tiles) = named(*product, *a, *b);
-        let (epilogue, to) = (checked::<f32>(epilogue.reborrow())?, to.shared().address());
+        let (epilogue, to) = (named_epilogue(epilogue.reborrow()), to.shared().address());
         let (kernel, adds) = (of(&self.products::<E>().unscaled, *product), u32::from(adds));
         // SAFETY: as above.
         unsafe {

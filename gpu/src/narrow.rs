@@ -1,12 +1,11 @@
-//! The corridor as launches: shapes and formats are checked here, where nothing has been written.
+//! The corridor as launches.
 
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
     policy::Cell,
-    statistics::Statistics,
     unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Epilogue, Narrow, Plain};
+use adaloss_hal::{Branch, Epilogue, Fitting, Narrow, Plain, Propagate, Run, Summarise, Unscale};
 use adaloss_kernels::{
     epilogue, propagate,
     unscale::{Gradient, Into},
@@ -18,28 +17,18 @@ use crate::{Cuda, Elements, ElementsMut, GpuError, GpuSpace, device::of, kernels
 /// Elements that are read flush nothing: the GPU has subnormals.
 pub(crate) const GRADUAL: u32 = 0;
 
-/// Refuses to narrow to another encoding than that of the elements.
-fn same_encoding<F: Element>(narrowing: Narrowing) -> Result<(), GpuError> {
-    let (asked, given) = (narrowing.format.encoding, F::ENCODING);
-    if asked == given { Ok(()) } else { Err(GpuError::Encoding { asked, given }) }
-}
-
-/// Checks an epilogue, and names its memory as kernels do.
-pub(crate) fn checked<F: Element>(
-    of: Epilogue<'_, GpuSpace>,
-) -> Result<Parameter<epilogue::Epilogue>, GpuError> {
+/// Names the memory of the epilogue of an operation that fits as kernels do.
+pub(crate) fn named_epilogue(of: Epilogue<'_, GpuSpace>) -> Parameter<epilogue::Epilogue> {
     let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
-    same_encoding::<F>(narrowing)?;
-    let histogram = histogram.map(|histogram| histogram.shared().one("a histogram")).transpose()?;
-    Ok(Parameter(epilogue::Epilogue {
-        from: from.one("the cell that results come from")? as *const Cell,
-        to: to.one("the cell that results go to")? as *const Cell,
+    Parameter(epilogue::Epilogue {
+        from: from.address() as *const Cell,
+        to: to.address() as *const Cell,
         narrowing,
         noise,
         stores,
-        outcome: outcome.shared().one("an outcome")? as *mut _,
-        histogram: histogram.unwrap_or(0) as *mut _,
-    }))
+        outcome: outcome.shared().address() as *mut _,
+        histogram: histogram.map_or(0, |histogram| histogram.shared().address()) as *mut _,
+    })
 }
 
 impl Cuda {
@@ -81,7 +70,10 @@ impl Cuda {
     ) -> Result<(), GpuError> {
         let (first, count) = (from.address(), from.count());
         GpuError::length("the narrowed tensor", count, to.shared().count())?;
-        same_encoding::<F>(narrowing)?;
+        let (asked, given) = (narrowing.format.encoding, F::ENCODING);
+        if asked != given {
+            return Err(GpuError::Encoding { asked, given });
+        }
         let (kernel, to) = (of::<F>(&self.kernels.narrow), to.shared().address());
         let (narrowing, noise) = (Parameter(narrowing), Parameter(noise));
         // SAFETY: as above.
@@ -93,87 +85,87 @@ impl Cuda {
     }
 }
 
-impl<F: Element + Plain> Narrow<F> for Cuda {
-    fn statistics(
+impl<F: Element + Plain> Run<Summarise<'_, '_, GpuSpace, F>> for Cuda {
+    fn execute(
         &mut self,
-        values: Elements<'_, F>,
-        to: ElementsMut<'_, Statistics>,
+        operation: Fitting<'_, Summarise<'_, '_, GpuSpace, F>>,
     ) -> Result<(), GpuError> {
-        let (first, count) = (values.address(), values.count());
-        let to = to.shared().one("statistics")?;
+        let Summarise { input, to } = operation.into_inner();
+        let (first, count, to) = (input.address(), input.count(), to.shared().address());
         let kernel = of::<F>(&self.kernels.statistics);
-        // SAFETY: the parameters are the entry point's; both are named by whoever called.
+        // SAFETY: the parameters are the entry point's; both are borrowed, and the statistics are one element: the operation
+        // fits.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&GRADUAL).arg(&first).arg(&count).arg(&to);
             })
         }
     }
+}
 
-    fn apply(
+impl<F: Element + Plain> Run<Narrow<'_, '_, GpuSpace, F>> for Cuda {
+    fn execute(
         &mut self,
-        values: Elements<'_, f32>,
-        to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, GpuSpace>,
+        operation: Fitting<'_, Narrow<'_, '_, GpuSpace, F>>,
     ) -> Result<(), GpuError> {
-        let (first, count) = (values.address(), values.count());
-        GpuError::length("the narrowed tensor", count, to.shared().count())?;
-        let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
+        let Narrow { input, to, epilogue } = operation.into_inner();
+        let (first, count, to) = (input.address(), input.count(), to.shared().address());
+        let epilogue = named_epilogue(epilogue.reborrow());
         let kernel = of::<F>(&self.kernels.apply);
-        // SAFETY: as above, and what the epilogue names is borrowed by it.
+        // SAFETY: the parameters are the entry point's; all that is named is borrowed, both tensors have so many elements, and
+        // the epilogue is for theirs: the operation fits.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&first).arg(&count).arg(&to).arg(&epilogue);
             })
         }
     }
+}
 
-    fn propagate(
+impl<F: Element + Plain> Run<Propagate<'_, '_, GpuSpace, F>> for Cuda {
+    fn execute(
         &mut self,
-        branches: &[Branch<Elements<'_, F>, Elements<'_, Cell>>],
-        to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, GpuSpace>,
+        operation: Fitting<'_, Propagate<'_, '_, GpuSpace, F>>,
     ) -> Result<(), GpuError> {
+        let Propagate { branches, to, epilogue } = operation.into_inner();
         let (count, branch_count) = (to.shared().count(), branches.len() as u32);
-        if !(1..=Self::MOST_BRANCHES).contains(&branches.len()) {
+        if branches.len() > Self::MOST_BRANCHES {
             return Err(GpuError::Branches { count: branches.len() });
         }
-        let named = branches.iter().map(|Branch { gradient, cell }| {
-            GpuError::length("a branch of a join", count, gradient.count())?;
-            let cell = cell.one("the cell of a branch")? as *const Cell;
-            Ok(propagate::Branch { gradient: gradient.address() as *const F, cell })
+        let named = branches.iter().map(|Branch { gradient, cell }| propagate::Branch {
+            gradient: gradient.address() as *const F,
+            cell: cell.address() as *const Cell,
         });
-        let named = named.collect::<Result<Vec<_>, GpuError>>()?;
-        let (epilogue, to) = (checked::<F>(epilogue)?, to.shared().address());
-        let table = self.bring(&named)?;
+        let (epilogue, to) = (named_epilogue(epilogue.reborrow()), to.shared().address());
+        let table = self.bring(&named.collect::<Vec<_>>())?;
         let kernel = of::<F>(&self.kernels.propagate);
-        // SAFETY: as above; the branches have their lengths.
+        // SAFETY: as in `Narrow`; each branch has as many elements, and one cell.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&table).arg(&branch_count).arg(&count).arg(&to).arg(&epilogue);
             })
         }
     }
+}
 
-    fn unscale(
+impl<F: Element + Plain> Run<Unscale<'_, '_, GpuSpace, F>> for Cuda {
+    fn execute(
         &mut self,
-        gradient: Elements<'_, F>,
-        cell: Elements<'_, Cell>,
-        to: ElementsMut<'_, f32>,
-        met: ElementsMut<'_, Unscaled>,
+        operation: Fitting<'_, Unscale<'_, '_, GpuSpace, F>>,
     ) -> Result<(), GpuError> {
+        let Unscale { gradient, cell, to, counts } = operation.into_inner();
         let count = gradient.count();
-        GpuError::length("the unscaled tensor", count, to.shared().count())?;
         let gradient = Gradient {
             from: gradient.address() as *const F,
             to: to.shared().address() as *mut f32,
             count,
-            cell: cell.one("the cell of a gradient")? as *const Cell,
-            met: met.shared().one("what unscaling met")? as *mut Unscaled,
+            cell: cell.address() as *const Cell,
+            met: counts.shared().address() as *mut Unscaled,
         };
         let (gradient, how, bad) = (Parameter(gradient), Into::Place as u32, 0_u64);
         let kernel = of::<F>(&self.kernels.unscale);
-        // SAFETY: as above.
+        // SAFETY: the parameters are the entry point's; all that is named is borrowed, both tensors have so many elements, cell
+        // and counts are one each: the operation fits.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
                 launch.arg(&GRADUAL).arg(&gradient).arg(&how).arg(&bad);

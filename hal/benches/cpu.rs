@@ -14,7 +14,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Epilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
+    Epilogue, HostSpace, Matmul, Narrow, Plain, Product, Run, Unscale,
     cpu::Cpu,
     network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
     portable::PortableError,
@@ -126,12 +126,19 @@ fn elementwise<F: Element + Plain>(cpu: &mut Cpu, name: &str) -> Result<(), Port
     };
     let mut outcome = Outcome::EMPTY;
     let core = median(|| Ok(apply.slice(&values, &mut to, 0, &mut outcome)?))?;
-    let narrow = median(|| cpu.apply(&values, &mut to, end.epilogue(true, false)))?;
-    let measure = median(|| cpu.apply(&values, &mut to, end.epilogue(false, true)))?;
-    let both = median(|| cpu.apply(&values, &mut to, end.epilogue(true, true)))?;
+    let [narrow, measure, both] = [(true, false), (false, true), (true, true)].map(|passes| {
+        median(|| {
+            let (to, epilogue) = (&mut to[..], end.epilogue(passes.0, passes.1));
+            cpu.run(Narrow { input: &values[..], to, epilogue })
+        })
+    });
+    let (narrow, measure, both) = (narrow?, measure?, both?);
     assert_eq!(outcome.max_bits, end.outcome[0].max_bits);
     let (cell, mut met) = ([Cell::at(Scale::saturating(3))], [Unscaled::default()]);
-    let unscale = median(|| cpu.unscale(&to, &cell, &mut wide, &mut met))?;
+    let unscale = median(|| {
+        let (cell, counts) = (&cell[..], &mut met[..]);
+        cpu.run(Unscale { gradient: &to[..], cell, to: &mut wide[..], counts })
+    })?;
     assert_eq!(met[0].nonfinite, 0);
     let [copy, core, narrow, measure, both, unscale] =
         [copy, core, narrow, measure, both, unscale].map(nanoseconds);

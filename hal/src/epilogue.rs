@@ -58,12 +58,14 @@ impl<'a, S: AddressSpace> Epilogue<'a, S> {
 ///
 /// ```
 /// use adaloss_core::{format::{Format, f16}, policy::Config, scaler::LossScaler};
-/// use adaloss_hal::{HostEpilogue, Narrow, portable::Portable};
+/// use adaloss_hal::{HostEpilogue, Narrow, Run, portable::Portable};
 /// let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
 /// let mut step = scaler.begin();
 /// let gradient = step.loss(&[1.0e-9_f32, 2.0e-9][..], |values, pass| {
 ///     let mut narrowed = [f16::ZERO; 2];
-///     Portable.apply(values, &mut narrowed[..], HostEpilogue::new(pass).epilogue())?;
+///     let mut ending = HostEpilogue::new(pass);
+///     let (input, to, epilogue) = (values, &mut narrowed[..], ending.epilogue());
+///     Portable.run(Narrow { input, to, epilogue })?;
 ///     Ok::<_, adaloss_hal::portable::PortableError>(narrowed)
 /// })?;
 /// assert_eq!(step.last().unwrap().outcome.underflow, 0);
@@ -117,10 +119,10 @@ impl<'a> HostEpilogue<'a> {
 ///
 /// ```
 /// use adaloss_core::{format::{Format, f16}, policy::Config, scaler::LossScaler, unscale::Verdict};
-/// use adaloss_hal::{DeviceEpilogue, Memory, Narrow, portable::Portable};
+/// use adaloss_hal::{DeviceEpilogue, HasNarrow, Memory, Narrow, portable::Portable};
 ///
 /// // Any device with memory will do; nothing below knows which.
-/// fn first_gradient<D: Memory + Narrow<f16>>(device: &mut D) -> Result<u64, D::Error> {
+/// fn first_gradient<D: Memory + HasNarrow<f16>>(device: &mut D) -> Result<u64, D::Error> {
 ///     let mut loss_gradient = device.zeroed::<f32>(2)?;
 ///     device.write(&[1.0e-9, 2.0e-9], D::view_mut(&mut loss_gradient))?;
 ///     let mut epilogue = DeviceEpilogue::new(device)?;
@@ -129,8 +131,9 @@ impl<'a> HostEpilogue<'a> {
 ///     let mut step = scaler.begin();
 ///     let gradient = step.loss(&loss_gradient, |values, pass| {
 ///         let mut narrowed = device.zeroed::<f16>(2)?;
-///         epilogue.run(device, pass, |device, epilogue| {
-///             device.apply(D::view(values), D::view_mut(&mut narrowed), epilogue)
+///         epilogue.run(device, pass, |device, mut epilogue| {
+///             let (to, epilogue) = (D::view_mut(&mut narrowed), epilogue.reborrow());
+///             device.run(Narrow { input: D::view(values), to, epilogue })
 ///         })?;
 ///         Ok::<_, D::Error>(narrowed)
 ///     });

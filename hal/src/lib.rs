@@ -1,15 +1,18 @@
-//! What a machine has to do for adaptive loss scaling, as traits.
+//! What a machine has to do for adaptive loss scaling, as operations that it runs.
 //!
-//! A device holds tensors and runs the operations of `adaloss-core` on them: [`Narrow`] into one
-//! format, decides a scale where it lives ([`Note`], [`Finish`], [`Certify`]), [`Matmul`] with the result narrowed on the way out.
-//! Each operation ends in an [`Epilogue`], which says where its f32 results go.  Nothing but
-//! [`Device::read`] waits for the device.
+//! A device holds tensors and runs operations on them, each a value that names its operands: those of
+//! `adaloss-core` where a tensor lives ([`Narrow`], [`Propagate`], [`Unscale`]) and where its scale does
+//! ([`Note`], [`Certify`], [`Finish`]), products ([`Matmul`]), and what layers need ([`network`]).  Each that
+//! computes f32 results ends in an [`Epilogue`], which says where they go.  Nothing but [`Device::read`]
+//! waits for the device.
 //!
 //! ```text
-//! Matmul ----\                       +-> outcome --> Note, Finish --> cell
-//! Narrow::propagate --> f32 results -+-> narrowed --> next layer, Narrow::unscale --> f32
-//! Narrow::apply ---/                 +-> histogram --> Certify --> certificate
+//! Matmul ----\                   +-> outcome --> Note, Finish --> cell
+//! Propagate --> f32 results -----+-> narrowed --> next layer, Unscale --> f32
+//! Narrow ----/                   +-> histogram --> Certify --> certificate
 //! ```
+//!
+//! A program calls [`Run::run`]; what it needs of a device are traits of several operations, such as [`HasNarrow`].
 //!
 //! [`portable`] is the readable reference that others are compared with, and [`conformance`] is the
 //! suite that compares them: any device's tests call it in five lines.  [`fault`] and [`record`]
@@ -23,7 +26,7 @@
 //! ```
 //! use adaloss_core::{format::{Format, Narrowing, f16}, policy::Cell, scale::Scale};
 //! use adaloss_core::{format::Noise, statistics::Outcome};
-//! use adaloss_hal::{Epilogue, Narrow, portable::Portable};
+//! use adaloss_hal::{Epilogue, Narrow, Run, portable::Portable};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let mut outcome = [Outcome::EMPTY];
@@ -38,7 +41,8 @@
 //!         histogram: None,
 //!     };
 //!     let mut narrowed = [f16::ZERO; 2];
-//!     Portable.apply(&[2.0e-9, 1.0e-3], &mut narrowed[..], epilogue)?;
+//!     let (input, to) = (&[2.0e-9, 1.0e-3][..], &mut narrowed[..]);
+//!     Portable.run(Narrow { input, to, epilogue })?;
 //!     assert_eq!((outcome[0].underflow, outcome[0].overflow), (0, 0));
 //!     Ok(())
 //! }
@@ -86,7 +90,9 @@ pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
 #[cfg(feature = "alloc")]
 pub use host::HostHeap;
 pub use host::{HostMemory, HostSpace};
-pub use narrow::{Branch, BranchOf, HasMatmul, Matmul, Narrow, Product};
+pub use narrow::{
+    Branch, BranchOf, HasMatmul, HasNarrow, Matmul, Narrow, Product, Propagate, Summarise, Unscale,
+};
 pub use operation::OperationKind;
 pub use plain::Plain;
 pub use run::{Fitting, Misfit, MisfitCause, Operation, Run, Visitor};

@@ -1,83 +1,130 @@
-//! The operations of the corridor: one trait per kind of device.
+//! The operations of the corridor that work on tensors, and the product: each a value.
 
 use core::fmt;
 
 use adaloss_core::{format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled};
 
 use crate::{
-    AddressSpace, Device, Epilogue, Mut, Operation, OperationKind, Plain, Ref, Run, Visitor,
-    run::has, wrap::Shape,
+    AddressSpace, Device, Epilogue, Operation, OperationKind, Plain, Run, Visitor, run::has,
+    wrap::Shape,
 };
 
-/// A device that narrows to `F`: the corridor without products.
+/// Adds the statistics of a low-precision tensor to those that are there.
+pub struct Summarise<'r, 'w, S: AddressSpace, F: Plain> {
+    /// The tensor; any number of elements.
+    pub input: S::Ref<'r, F>,
+    /// The statistics; one element.
+    pub to: S::Mut<'w, Statistics>,
+}
+
+impl<S: AddressSpace, F: Element + Plain> Operation for Summarise<'_, '_, S, F> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::Statistics;
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        visitor.input("the input", None, &mut self.input);
+        visitor.left("the statistics", &mut self.to);
+    }
+}
+
+/// Narrows f32 values as the epilogue says.
+pub struct Narrow<'r, 'w, S: AddressSpace, F: Plain> {
+    /// The values; any number of elements.
+    pub input: S::Ref<'r, f32>,
+    /// The narrowed values; as many elements.
+    pub to: S::Mut<'w, F>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
+
+impl<S: AddressSpace, F: Element + Plain> Operation for Narrow<'_, '_, S, F> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::Apply;
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let elements = S::len(self.input);
+        visitor.input("the input", Some(elements), &mut self.input);
+        visitor.output("the result", Some(elements), &mut self.to);
+        visitor.epilogue::<F>(&mut self.epilogue);
+    }
+}
+
+/// Sums branches in f32 in the order given, each brought from the scale of its cell to that of the epilogue's `from`, and narrows
+/// the sum as the epilogue says.
 ///
-/// A device for one format implements this for one element type and nothing else.  The methods
-/// bear the names of the rooms of [`adaloss_core`], and do what the functions there do.
-pub trait Narrow<F: Element + Plain>: Device {
-    /// Adds the statistics of a low-precision tensor to those in `to` (one element).
+/// A branch alone is a gradient that is brought from one scale to another, or measured, as it is.  Where the epilogue's format
+/// flushes, subnormal elements are zero.
+pub struct Propagate<'r, 'w, S: AddressSpace, F: Plain> {
+    /// The branches: at least one, each of as many elements as the sum, with one cell.
     ///
-    /// # Errors
-    ///
-    /// `to` is not one element.
-    fn statistics(
-        &mut self,
-        values: Ref<'_, Self, F>,
-        to: Mut<'_, Self, Statistics>,
-    ) -> Result<(), Self::Error>;
+    /// On a generic device they are in an array: what a vector names has to outlive it, and the list is named for as long as
+    /// the branches are.
+    pub branches: &'r [BranchOf<'r, S, F>],
+    /// The narrowed sum.
+    pub to: S::Mut<'w, F>,
+    /// Where the results go.
+    pub epilogue: Epilogue<'w, S>,
+}
 
-    /// Narrows f32 values as the epilogue says.
-    ///
-    /// # Errors
-    ///
-    /// `values` and `to` differ in length, a part of the epilogue is not one element, or its
-    /// narrowing is not for `F`.
-    fn apply(
-        &mut self,
-        values: Ref<'_, Self, f32>,
-        to: Mut<'_, Self, F>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+impl<S: AddressSpace, F: Element + Plain> Operation for Propagate<'_, '_, S, F> {
+    type Space = S;
 
-    /// Sums branches in f32 in the order given, each brought from the scale of its cell to that of
-    /// the epilogue's `from`, and narrows the sum as the epilogue says.
-    ///
-    /// A branch alone is a gradient that is brought from one scale to another, or measured, as it is.
-    /// Where the epilogue's format flushes, subnormal elements are zero.
-    ///
-    /// # Errors
-    ///
-    /// There is no branch, one differs from `to` in length, a cell or a part of the epilogue is not one
-    /// element, or its narrowing is not for `F`.
-    fn propagate(
-        &mut self,
-        branches: &[BranchOf<'_, Self, F>],
-        to: Mut<'_, Self, F>,
-        epilogue: Epilogue<'_, Self::Space>,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized;
+    const KIND: OperationKind = OperationKind::Propagate;
 
-    /// Widens a gradient that carries the scale of `cell` and multiplies it by the inverse; adds
-    /// what was met to `met` (one element).
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let elements = S::len(S::shared(&self.to));
+        visitor.needs("a branch", !self.branches.is_empty());
+        for &Branch { gradient, cell } in self.branches {
+            visitor.listed("a branch", elements, gradient);
+            visitor.listed("the cell of a branch", 1, cell);
+        }
+        visitor.output("the sum", Some(elements), &mut self.to);
+        visitor.epilogue::<F>(&mut self.epilogue);
+    }
+}
+
+/// Widens a gradient that carries the scale of a cell and multiplies it by the inverse; adds what was met to the counts.
+pub struct Unscale<'r, 'w, S: AddressSpace, F: Plain> {
+    /// The gradient; any number of elements.
+    pub gradient: S::Ref<'r, F>,
+    /// The cell whose scale it carries; one element.
+    pub cell: S::Ref<'r, Cell>,
+    /// The unscaled gradient; as many elements.
+    pub to: S::Mut<'w, f32>,
+    /// What was met; one element.
+    pub counts: S::Mut<'w, Unscaled>,
+}
+
+impl<S: AddressSpace, F: Element + Plain> Operation for Unscale<'_, '_, S, F> {
+    type Space = S;
+
+    const KIND: OperationKind = OperationKind::Unscale;
+
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        let elements = S::len(self.gradient);
+        visitor.input("the gradient", Some(elements), &mut self.gradient);
+        visitor.input("the cell of the gradient", Some(1), &mut self.cell);
+        visitor.output("the unscaled gradient", Some(elements), &mut self.to);
+        visitor.left("the counts", &mut self.counts);
+    }
+}
+
+has! {
+    /// A device that narrows to `F`: it has [`Summarise`], [`Narrow`], [`Propagate`] and [`Unscale`], the corridor without
+    /// products.
     ///
-    /// # Errors
-    ///
-    /// `gradient` and `to` differ in length, or one of the two others is not one element.
-    fn unscale(
-        &mut self,
-        gradient: Ref<'_, Self, F>,
-        cell: Ref<'_, Self, Cell>,
-        to: Mut<'_, Self, f32>,
-        met: Mut<'_, Self, Unscaled>,
-    ) -> Result<(), Self::Error>;
+    /// A device for one format has these for one element type.
+    pub trait HasNarrow<F>:
+        for<'r, 'w> Run<Summarise<'r, 'w, <Self as Device>::Space, F>>
+        + for<'r, 'w> Run<Narrow<'r, 'w, <Self as Device>::Space, F>>
+        + for<'r, 'w> Run<Propagate<'r, 'w, <Self as Device>::Space, F>>
+        + for<'r, 'w> Run<Unscale<'r, 'w, <Self as Device>::Space, F>>
 }
 
 /// One branch of a join: `G` names its elements, `C` its cell, as the device names memory.
 ///
-/// It knows the names and not the device, so that a device that wraps another hands a slice of
-/// branches on as it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Branch<G, C> {
     /// The elements.
@@ -86,8 +133,9 @@ pub struct Branch<G, C> {
     pub cell: C,
 }
 
-/// A branch on the device `D`.
-pub type BranchOf<'a, D, F> = Branch<Ref<'a, D, F>, Ref<'a, D, Cell>>;
+/// A branch in the memory `S`.
+pub type BranchOf<'a, S, F> =
+    Branch<<S as AddressSpace>::Ref<'a, F>, <S as AddressSpace>::Ref<'a, Cell>>;
 
 /// The shape of a matrix product `C = op(A) op(B)`, all row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,5 +235,5 @@ where
 has! {
     /// A device that has [`Matmul`] of elements of types `A` and `B` into `F`.
     pub trait HasMatmul<A, B, F>:
-        Narrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <Self as Device>::Space, A, B, F>>
+        HasNarrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <Self as Device>::Space, A, B, F>>
 }

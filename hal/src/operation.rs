@@ -33,13 +33,13 @@ kinds! {
     Write = "write",
     /// [`Memory::zeroed`](crate::Memory::zeroed).
     Zeroed = "zeroed",
-    /// [`Narrow::statistics`](crate::Narrow::statistics).
+    /// [`Summarise`](crate::Summarise).
     Statistics = "statistics",
-    /// [`Narrow::apply`](crate::Narrow::apply).
+    /// [`Narrow`](crate::Narrow).
     Apply = "apply",
-    /// [`Narrow::propagate`](crate::Narrow::propagate).
+    /// [`Propagate`](crate::Propagate).
     Propagate = "propagate",
-    /// [`Narrow::unscale`](crate::Narrow::unscale).
+    /// [`Unscale`](crate::Unscale).
     Unscale = "unscale",
     /// [`Certify`](crate::Certify).
     Certify = "certify",

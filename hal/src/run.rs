@@ -54,6 +54,12 @@ pub trait Visitor<S: AddressSpace>: Sized {
     ) {
     }
 
+    /// Takes one of several operands of a kind that are read.
+    ///
+    /// It is handed over as it is, since the operation shares the list of them.
+    fn listed<T: Plain>(&mut self, _name: &'static str, _elements: usize, _operand: S::Ref<'_, T>) {
+    }
+
     /// Takes a tensor that is written.
     fn output<F: Element + Plain>(
         &mut self,
@@ -290,6 +296,10 @@ impl<S: AddressSpace> Visitor<S> for Check {
         operand: &mut S::Ref<'_, T>,
     ) {
         self.length(name, elements, S::len(*operand));
+    }
+
+    fn listed<T: Plain>(&mut self, name: &'static str, elements: usize, operand: S::Ref<'_, T>) {
+        self.length(name, Some(elements), S::len(operand));
     }
 
     fn output<F: Element + Plain>(

@@ -4,18 +4,19 @@
 #![forbid(unsafe_code)]
 
 use adaloss_core::{
-    format::{Format, Narrowing, Noise},
+    format::{Format, Narrowing, Noise, f16},
     policy::{Cell, Certificate, Config, Fraction},
-    statistics::{Histogram, Outcome},
+    statistics::{Histogram, Outcome, Statistics},
+    unscale::Unscaled,
 };
 use adaloss_hal::{
-    Certify, Epilogue, Finish, HostSpace, Matmul, Misfit, MisfitCause, Note, OperationKind, Plain,
-    Product, Run,
+    Branch, Certify, Epilogue, Finish, HostSpace, Matmul, Misfit, MisfitCause, Narrow, Note,
+    OperationKind, Plain, Product, Propagate, Run, Summarise, Unscale,
     network::{
         Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, AveragePool,
         AveragePoolInput, Axis, Blend, Convolution, Convolve, ConvolveInput, ConvolveWeight,
         Dropout, Embed, EmbedTable, LossSum, Mask, MaxPool, MaxPoolInput, Moments, Normalisation,
-        Normalise, NormaliseInput, NormaliseSums, Pick, Pooling, ReluInput, Sgd, SgdStep,
+        Normalise, NormaliseInput, NormaliseSums, Pick, Pooling, Relu, ReluInput, Sgd, SgdStep,
         SoftmaxCrossEntropy, SquareNorm, Unpool,
     },
     portable::{Portable, PortableError},
@@ -421,6 +422,75 @@ fn updates() {
 }
 
 #[test]
+fn narrowing_and_its_way_back() {
+    let operands = [("the statistics", 1)];
+    needs(OperationKind::Statistics, operands, |[to]| {
+        let (input, to) = (&zeros::<f32>(3)[..], &mut zeros::<Statistics>(to)[..]);
+        Portable.run(Summarise { input, to })
+    });
+    let operands = [
+        ("the result", 3),
+        ("the cell that results come from", 1),
+        ("the cell that results go to", 1),
+        ("the outcome", 1),
+        ("the histogram", 1),
+    ];
+    needs(OperationKind::Apply, operands, |[to, from_cell, to_cell, outcome, histogram]| {
+        Portable.run(Narrow {
+            input: &zeros::<f32>(3)[..],
+            to: &mut zeros::<f32>(to)[..],
+            epilogue: Ends::of([from_cell, to_cell, outcome, histogram]).epilogue(),
+        })
+    });
+    let operands =
+        [("the cell of the gradient", 1), ("the unscaled gradient", 3), ("the counts", 1)];
+    needs(OperationKind::Unscale, operands, |[cell, to, counts]| {
+        Portable.run(Unscale {
+            gradient: &zeros::<f32>(3)[..],
+            cell: &zeros::<Cell>(cell)[..],
+            to: &mut zeros::<f32>(to)[..],
+            counts: &mut zeros::<Unscaled>(counts)[..],
+        })
+    });
+}
+
+#[test]
+fn joins() {
+    let join = |lengths: &[[usize; 2]]| {
+        let memory = lengths.iter().map(|&[of, cells]| (zeros::<f32>(of), zeros::<Cell>(cells)));
+        let memory: Vec<_> = memory.collect();
+        let branches: Vec<_> =
+            memory.iter().map(|(of, cell)| Branch { gradient: &of[..], cell: &cell[..] }).collect();
+        let (to, mut ends) = (&mut zeros::<f32>(3)[..], Ends::new());
+        Portable.run(Propagate { branches: &branches, to, epilogue: ends.epilogue() })
+    };
+    for place in 0..3 {
+        for (operand, index, expected) in [("a branch", 0, 3), ("the cell of a branch", 1, 1)] {
+            needs(OperationKind::Propagate, [(operand, expected)], |[found]| {
+                let mut lengths = [[3, 1]; 3];
+                lengths[place][index] = found;
+                join(&lengths)
+            });
+        }
+    }
+    assert_eq!(join(&[[3, 1]]), Ok(()));
+    assert_eq!(join(&[]), refusal(OperationKind::Propagate, MisfitCause::Missing("a branch")));
+}
+
+/// An epilogue is for the encoding of the elements.
+#[test]
+fn encodings() {
+    let mut ends = Ends::new();
+    let (input, to) = (&[1.0][..], &mut [f16::ZERO][..]);
+    let found = Portable.run(Narrow { input, to, epilogue: ends.epilogue() });
+    let cause = MisfitCause::Encoding {
+        asked: Format::BINARY32.encoding,
+        given: Format::BINARY16.encoding,
+    };
+    assert_eq!(found, refusal(OperationKind::Apply, cause));
+}
+
+#[test]
 fn decisions() {
     let config = &Config::for_format(Format::BINARY16);
     let operands = [("the histogram", 1), ("the cell", 1), ("the certificate", 1)];
@@ -444,5 +514,21 @@ fn decisions() {
     for cells in [0, 1, 3] {
         let cells = &mut zeros::<Cell>(cells)[..];
         assert_eq!(Portable.run(Finish { config, cells }), Ok(()));
+    }
+}
+
+/// No operation is left out above, but for two that take any number of elements.
+#[test]
+fn all_operations_are_here() {
+    let copies = [OperationKind::Read, OperationKind::Write, OperationKind::Zeroed];
+    let any_number = [OperationKind::Relu, OperationKind::Finish];
+    let (above, _) = include_str!("operands.rs").split_once("fn all_operations").expect("itself");
+    for kind in OperationKind::ALL {
+        let is_here = above.contains(&format!("OperationKind::{kind:?},"));
+        let is_exempt = copies.contains(&kind) || any_number.contains(&kind);
+        assert_ne!(is_here, is_exempt, "{kind}");
+    }
+    for elements in [0, 1, 3] {
+        assert_eq!(Portable.run(Relu { values: &mut zeros::<f32>(elements)[..] }), Ok(()));
     }
 }

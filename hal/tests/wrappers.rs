@@ -12,7 +12,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Certify, Device, Epilogue, Error, ErrorKind, Finish, HostSpace, Matmul, Memory, Misfit,
-    MisfitCause, Note, OperationKind, Plain, Product, Run,
+    MisfitCause, Narrow, Note, OperationKind, Plain, Product, Run,
     conformance::{self, Failure, Report},
     fault::{Fault, FaultError, Injection},
     network::{
@@ -439,7 +439,7 @@ fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), PortableError> {
         outcome: &mut outcome[..],
         histogram: None,
     };
-    let done = adaloss_hal::Narrow::apply(&mut device, &[1.0, 2.0], &mut to[..], epilogue);
+    let done = device.run(Narrow { input: &[1.0, 2.0][..], to: &mut to[..], epilogue });
     assert_eq!(done, Ok::<(), FaultError<PortableError>>(()));
     assert_eq!(shapes, [(OperationKind::Apply, 2, true)]);
     assert_eq!(reads, 0);

@@ -1,27 +1,21 @@
 //! A table of C's as a device of the HAL: its operations.
 //!
-//! Shapes and formats are checked here or in [`Run::run`], once for every device: functions of the table are called
-//! with what fits.
+//! Shapes and formats are checked in [`Run::run`], once for every device: functions of the table are called with what
+//! fits.
 
 use core::array;
 
-use adaloss_core::{
-    format::{Element, Encoding, Rounding, Subnormals},
-    policy::Cell,
-    statistics::Statistics,
-    unscale::Unscaled,
-};
+use adaloss_core::format::{Element, Encoding, Subnormals};
 use adaloss_hal::{
-    Branch, Certify, Device, Epilogue, Finish, Fitting, Matmul, Narrow, Note, Plain, Product, Run,
+    Branch, Certify, Device, Epilogue, Finish, Fitting, Matmul, Narrow, Note, Plain, Product,
+    Propagate, Run, Summarise, Unscale,
 };
 
 use super::{
     ADALOSS_DEVICE_BRANCHES, adaloss_device_branch, adaloss_epilogue, adaloss_product,
-    memory::{Elements, ElementsMut, Foreign, ForeignSpace, done, function},
+    memory::{ElementsMut, Foreign, ForeignSpace, done, function},
 };
-use crate::{
-    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_FORMAT, adaloss_config, adaloss_format, code::Refused,
-};
+use crate::{ADALOSS_ERROR_BRANCHES, adaloss_config, adaloss_format, code::Refused};
 
 impl Foreign {
     /// Returns the format as this device reads it.
@@ -30,95 +24,87 @@ impl Foreign {
             if self.capabilities().subnormals { Subnormals::Gradual } else { Subnormals::Flush };
         adaloss_core::format::Format::new(encoding, subnormals).into()
     }
+}
 
-    /// Writes an epilogue for C; refuses one that is not for `F`, or not one this device has.
-    fn epilogue<F: Element>(
-        &self,
-        epilogue: Epilogue<'_, ForeignSpace>,
-    ) -> Result<adaloss_epilogue, Refused> {
-        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
-        let has = self.capabilities();
-        let is_known = narrowing.format.encoding == F::ENCODING
-            && (has.subnormals || narrowing.format.subnormals == Subnormals::Flush)
-            && (has.stochastic_rounding || narrowing.rounding != Rounding::Stochastic);
-        if !is_known {
-            return Err(Refused(ADALOSS_ERROR_FORMAT));
-        }
-        let measured = histogram.as_ref().map(|histogram| histogram.address_of(1)).transpose()?;
-        Ok(adaloss_epilogue {
-            from: from.address_of(1)?,
-            to: to.address_of(1)?,
-            outcome: outcome.address_of(1)?,
-            histogram: measured.unwrap_or(0),
-            narrowing: narrowing.into(),
-            noise: noise.into(),
-            stores: stores.into(),
-            measures: measured.is_some().into(),
-            reserved: 0,
-        })
+/// Writes the epilogue of an operation that fits for C.
+fn named(epilogue: Epilogue<'_, ForeignSpace>) -> adaloss_epilogue {
+    let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
+    adaloss_epilogue {
+        from: from.address(),
+        to: to.address(),
+        outcome: outcome.address(),
+        histogram: histogram.as_ref().map_or(0, ElementsMut::address),
+        narrowing: narrowing.into(),
+        noise: noise.into(),
+        stores: stores.into(),
+        measures: histogram.is_some().into(),
+        reserved: 0,
     }
 }
 
-impl<F: Element + Plain> Narrow<F> for Foreign {
-    fn statistics(
+impl<F: Element + Plain> Run<Summarise<'_, '_, ForeignSpace, F>> for Foreign {
+    fn execute(
         &mut self,
-        values: Elements<'_, F>,
-        to: ElementsMut<'_, Statistics>,
+        operation: Fitting<'_, Summarise<'_, '_, ForeignSpace, F>>,
     ) -> Result<(), Refused> {
+        let Summarise { input, to } = operation.into_inner();
         let (statistics, context) = (function(self.table.statistics)?, self.table.context);
-        let (format, count) = (self.format(F::ENCODING), values.count());
-        let (values, to) = (values.address_of(count)?, to.address_of(1)?);
-        // SAFETY: the promise given to `Foreign::new`; the addresses name what the header says.
-        done(unsafe { statistics(context, format, values, count, to) })
+        let (format, count) = (self.format(F::ENCODING), input.count());
+        let (input, to) = (input.address(), to.address());
+        // SAFETY: the promise given to `Foreign::new`; the addresses name what the header says, since the operation fits.
+        done(unsafe { statistics(context, format, input, count, to) })
     }
+}
 
-    fn apply(
+impl<F: Element + Plain> Run<Narrow<'_, '_, ForeignSpace, F>> for Foreign {
+    fn execute(
         &mut self,
-        values: Elements<'_, f32>,
-        to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Narrow<'_, '_, ForeignSpace, F>>,
     ) -> Result<(), Refused> {
+        let Narrow { input, to, epilogue } = operation.into_inner();
         let (apply, context) = (function(self.table.apply)?, self.table.context);
-        let (epilogue, count) = (self.epilogue::<F>(epilogue)?, values.count());
-        let (values, to) = (values.address_of(count)?, to.address_of(count)?);
-        // SAFETY: as in `statistics`; the epilogue lives as long as the call.
-        done(unsafe { apply(context, values, count, to, &epilogue) })
+        let (epilogue, count) = (named(epilogue.reborrow()), input.count());
+        let (input, to) = (input.address(), to.address());
+        // SAFETY: as in `Summarise`; the epilogue lives as long as the call, and asks for nothing but what the table's
+        // capabilities have, since an operation comes here through `Run::run` alone.
+        done(unsafe { apply(context, input, count, to, &epilogue) })
     }
+}
 
-    fn propagate(
+impl<F: Element + Plain> Run<Propagate<'_, '_, ForeignSpace, F>> for Foreign {
+    fn execute(
         &mut self,
-        branches: &[Branch<Elements<'_, F>, Elements<'_, Cell>>],
-        to: ElementsMut<'_, F>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Propagate<'_, '_, ForeignSpace, F>>,
     ) -> Result<(), Refused> {
+        let Propagate { branches, to, epilogue } = operation.into_inner();
         let (propagate, context) = (function(self.table.propagate)?, self.table.context);
-        let (epilogue, count) = (self.epilogue::<F>(epilogue)?, to.count());
-        if !(1..=ADALOSS_DEVICE_BRANCHES).contains(&branches.len()) {
+        let (epilogue, count) = (named(epilogue.reborrow()), to.count());
+        if branches.len() > ADALOSS_DEVICE_BRANCHES {
             return Err(Refused(ADALOSS_ERROR_BRANCHES));
         }
         let none = adaloss_device_branch { gradient: 0, cell: 0 };
         let mut named: [_; ADALOSS_DEVICE_BRANCHES] = array::from_fn(|_| none);
-        for (named, Branch { gradient, cell }) in named.iter_mut().zip(branches) {
-            (named.gradient, named.cell) = (gradient.address_of(count)?, cell.address_of(1)?);
+        for (named, Branch { gradient, cell }) in named.iter_mut().zip(*branches) {
+            (named.gradient, named.cell) = (gradient.address(), cell.address());
         }
-        let to = to.address_of(count)?;
-        // SAFETY: as in `apply`; the array has at least so many branches.
+        let to = to.address();
+        // SAFETY: as in `Narrow`; the array has at least so many branches.
         done(unsafe { propagate(context, named.as_ptr(), branches.len(), count, to, &epilogue) })
     }
+}
 
-    fn unscale(
+impl<F: Element + Plain> Run<Unscale<'_, '_, ForeignSpace, F>> for Foreign {
+    fn execute(
         &mut self,
-        gradient: Elements<'_, F>,
-        cell: Elements<'_, Cell>,
-        to: ElementsMut<'_, f32>,
-        met: ElementsMut<'_, Unscaled>,
+        operation: Fitting<'_, Unscale<'_, '_, ForeignSpace, F>>,
     ) -> Result<(), Refused> {
+        let Unscale { gradient, cell, to, counts } = operation.into_inner();
         let (unscale, context) = (function(self.table.unscale)?, self.table.context);
         let (format, count) = (self.format(F::ENCODING), gradient.count());
-        let (gradient, to) = (gradient.address_of(count)?, to.address_of(count)?);
-        let (cell, met) = (cell.address_of(1)?, met.address_of(1)?);
-        // SAFETY: as in `statistics`.
-        done(unsafe { unscale(context, format, gradient, count, cell, to, met) })
+        let (gradient, to) = (gradient.address(), to.address());
+        let (cell, counts) = (cell.address(), counts.address());
+        // SAFETY: as in `Summarise`.
+        done(unsafe { unscale(context, format, gradient, count, cell, to, counts) })
     }
 }
 
@@ -178,7 +164,7 @@ where
     ) -> Result<(), Refused> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (matmul, context) = (function(self.table.matmul)?, self.table.context);
-        let epilogue = self.epilogue::<F>(epilogue.reborrow())?;
+        let epilogue = named(epilogue.reborrow());
         let (a, b, to) = (a.address(), b.address(), to.address());
         let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
         let product = adaloss_product {
@@ -191,7 +177,7 @@ where
             b: self.format(B::ENCODING),
             reserved: 0,
         };
-        // SAFETY: as in `Narrow::apply`; the shape lives as long as the call, and the operands, which fit, have its
+        // SAFETY: as in `Narrow`; the shape lives as long as the call, and the operands, which fit, have its
         // lengths.
         done(unsafe { matmul(context, &product, a, b, to, &epilogue) })
     }

@@ -21,8 +21,8 @@ use adaloss_core::{
     unscale::{Unscaled, unscale as unscaled},
 };
 use adaloss_hal::{
-    Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, OperationKind, Plain, Product, Run,
-    conformance, conformance::Report, portable::Portable,
+    Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, OperationKind, Plain, Product,
+    Propagate, Run, conformance, conformance::Report, portable::Portable,
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
 
@@ -193,7 +193,8 @@ unsafe extern "C" fn apply(
         if !made(context).drops(OperationKind::Apply) {
             let ending = epilogue(ending);
             with!(ending.narrowing.format.encoding, F => {
-                Portable.apply(of(values, count), of_mut::<F>(to, count), ending).unwrap();
+                let (input, to) = (of(values, count), of_mut::<F>(to, count));
+                Portable.run(Narrow { input, to, epilogue: ending }).unwrap();
             });
         }
     }
@@ -216,7 +217,8 @@ unsafe extern "C" fn propagate(
                 let branches: Vec<_> = named
                     .map(|branch| Branch { gradient: of::<F>(branch.gradient, count), cell: of(branch.cell, 1) })
                     .collect();
-                Portable.propagate(&branches, of_mut::<F>(to, count), ending).unwrap();
+                let to = of_mut::<F>(to, count);
+                Portable.run(Propagate { branches: &branches, to, epilogue: ending }).unwrap();
             });
         }
     }
@@ -536,7 +538,8 @@ fn passes_on_the_device_are_those_of_core() {
         let mut core = scaler.begin();
         let left = core.loss(&values, |values, pass| {
             let mut ending = HostEpilogue::new(pass);
-            Portable.apply(values, &mut expected[..], ending.epilogue())
+            let (to, epilogue) = (&mut expected[..], ending.epilogue());
+            Portable.run(Narrow { input: &values[..], to, epilogue })
         });
         let context = std::ptr::from_mut(&mut of).cast();
         let (left, counted) = (left.unwrap().scale(), core.last().unwrap().outcome);

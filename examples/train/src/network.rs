@@ -132,7 +132,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 let shape = Shape { samples, height, width, channels };
                 let values = Vector::of(run.device, values)?;
                 run.activation(shape, |device, to, epilogue| {
-                    Narrow::<W>::apply(device, values.view(), to, epilogue)
+                    device.run(Narrow::<_, W> { input: values.view(), to, epilogue })
                 })?
             }
             (Inputs::Tokens(tokens), Input::Tokens { length, .. }, Some(embedding)) => {

@@ -1,7 +1,7 @@
 //! The room `apply`: a tensor into low precision, element by element and counter by counter.
 
 use adaloss_core::format::{Element, Noise};
-use adaloss_hal::{Memory, Narrow, Plain};
+use adaloss_hal::{HasNarrow, Memory, Narrow, Plain};
 
 use crate::{device::Ending, input, on_our_devices};
 
@@ -14,7 +14,7 @@ pub fn check(bytes: &[u8]) {
 }
 
 /// Checks that a device narrows to `F` as the definition says, and counts what it did.
-pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes: &[u8]) {
+pub fn check_on<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D, bytes: &[u8]) {
     input::run(bytes, |u| {
         let narrowing = input::narrowing(u, F::ENCODING, device.capabilities())?;
         let ending = Ending {
@@ -28,7 +28,7 @@ pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes
         let values = input::values(u, narrowing.format, MOST)?;
         let uploaded = crate::device::upload(device, &values);
         let left = ending.run::<F, D>(device, values.len(), |device, to, epilogue| {
-            device.apply(D::view(&uploaded), to, epilogue)
+            device.run(Narrow::<_, F> { input: D::view(&uploaded), to, epilogue })
         });
         ending.check(&left, &values, false);
         Ok(())

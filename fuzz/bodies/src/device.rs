@@ -55,7 +55,11 @@ impl Ending {
         &self,
         device: &mut D,
         length: usize,
-        operation: impl FnOnce(&mut D, Mut<'_, D, F>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
+        operation: impl for<'w> FnOnce(
+            &mut D,
+            Mut<'w, D, F>,
+            Epilogue<'w, D::Space>,
+        ) -> Result<(), D::Error>,
     ) -> Left<F> {
         let pattern: Vec<F> = (0..length + 2).map(pattern).collect();
         let mut to = upload(device, &pattern);

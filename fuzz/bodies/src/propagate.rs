@@ -1,12 +1,14 @@
 //! The room `propagate`: branches brought to one scale and summed, in the order given.
 
+use std::array;
+
 use adaloss_core::{
     format::{Element, Encoding, Format, Noise},
     policy::Cell,
     propagate::{common_scale, shifted},
     scale::{Scale, Shift},
 };
-use adaloss_hal::{Branch, Memory, Narrow, Plain};
+use adaloss_hal::{Branch, HasNarrow, Memory, Plain, Propagate};
 use adaloss_oracle::{apfloat, is_same, product};
 
 use crate::{
@@ -28,7 +30,7 @@ pub fn check(bytes: &[u8]) {
 /// with one rounding to f32, and added in f32.
 ///
 /// A device whose f32 flushes is given branches whose sums stay away from f32's subnormals.
-pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes: &[u8]) {
+pub fn check_on<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D, bytes: &[u8]) {
     input::run(bytes, |u| {
         let narrowing = input::narrowing(u, F::ENCODING, device.capabilities())?;
         let length = u.int_in_range(0..=MOST)?;
@@ -55,12 +57,13 @@ pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes
             .iter()
             .map(|(values, scale)| (upload(device, values), upload(device, &[Cell::at(*scale)])))
             .collect();
-        let views: Vec<_> = memory
-            .iter()
-            .map(|(values, cell)| Branch { gradient: D::view(values), cell: D::view(cell) })
-            .collect();
+        let views: [_; BRANCHES] = array::from_fn(|nth| {
+            let (values, cell) = &memory[nth % count];
+            Branch { gradient: D::view(values), cell: D::view(cell) }
+        });
+        let views = &views[..count];
         let left = ending.run::<F, D>(device, length, |device, to, epilogue| {
-            device.propagate(&views, to, epilogue)
+            device.run(Propagate::<_, F> { branches: views, to, epilogue })
         });
         ending.check(&left, &sums(narrowing.format, &branches, common, length), true);
         Ok(())

@@ -5,7 +5,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, LogStatistics, Statistics},
 };
-use adaloss_hal::{Capabilities, Memory, Narrow, Plain};
+use adaloss_hal::{Capabilities, HasNarrow, Memory, Plain, Summarise};
 use adaloss_oracle::{
     apfloat,
     exact::{in_units, rational, sum, ulps},
@@ -34,7 +34,7 @@ pub fn check(bytes: &[u8]) {
 }
 
 /// Checks that a device adds the statistics of a tensor to those that are there.
-pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes: &[u8]) {
+pub fn check_on<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D, bytes: &[u8]) {
     input::run(bytes, |u| {
         let lengths = [u.int_in_range(0..=MOST)?, u.int_in_range(0..=MOST)?];
         let mut parts = [input::elements::<F>(u, lengths[0])?, input::elements(u, lengths[1])?];
@@ -49,7 +49,8 @@ pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes
         let mut to = upload(device, &[Statistics::EMPTY]);
         for part in &parts {
             let values = upload(device, part);
-            succeeds(device.statistics(D::view(&values), D::view_mut(&mut to)));
+            let (input, to) = (D::view(&values), D::view_mut(&mut to));
+            succeeds(device.run(Summarise::<D::Space, F> { input, to }));
         }
         let found = download(device, D::view(&to))[0];
         let values = parts.iter().flatten();

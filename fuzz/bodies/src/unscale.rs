@@ -6,7 +6,7 @@ use adaloss_core::{
     scale::Scale,
     unscale::Unscaled,
 };
-use adaloss_hal::{Memory, Narrow, Plain};
+use adaloss_hal::{HasNarrow, Memory, Plain, Unscale};
 use adaloss_oracle::{apfloat, product};
 
 use crate::{
@@ -25,7 +25,7 @@ pub fn check(bytes: &[u8]) {
 /// Checks that a device unscales with one rounding, and tells what it met.
 ///
 /// A device whose f32 flushes may write zero for what is below 2^-126; it counts it all the same.
-pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes: &[u8]) {
+pub fn check_on<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D, bytes: &[u8]) {
     input::run(bytes, |u| {
         let length = u.int_in_range(0..=MOST)?;
         let (values, scale) = (input::elements::<F>(u, length)?, input::scale(u)?);
@@ -34,12 +34,12 @@ pub fn check_on<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D, bytes
         let cell = upload(device, &[Cell::at(scale)]);
         let mut to = upload(device, &vec![1.0_f32; length]);
         let mut met = upload(device, &[before]);
-        succeeds(device.unscale(
-            D::view(&gradient),
-            D::view(&cell),
-            D::view_mut(&mut to),
-            D::view_mut(&mut met),
-        ));
+        succeeds(device.run(Unscale::<D::Space, F> {
+            gradient: D::view(&gradient),
+            cell: D::view(&cell),
+            to: D::view_mut(&mut to),
+            counts: D::view_mut(&mut met),
+        }));
         let (to, met) = (download(device, D::view(&to)), download(device, D::view(&met)));
         let flushes = !device.capabilities().subnormals;
         let expected = met_by_definition(&values, scale, flushes, &to, before);

@@ -11,7 +11,7 @@
 //! ```no_run
 //! use adaloss_core::format::f16;
 //! use adaloss_cust::{elements, elements_mut, on};
-//! use adaloss_hal::Memory;
+//! use adaloss_hal::{Memory, Run, Unscale};
 //! use cust::{memory::DeviceBuffer, stream::{Stream, StreamFlags}};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,13 +22,12 @@
 //!     let gradient = DeviceBuffer::from_slice(&[0x3c00_u16; 100])?;
 //!     let mut unscaled = DeviceBuffer::from_slice(&[0.0_f32; 100])?;
 //!     let (cell, mut met) = (device.zeroed(1)?, device.zeroed(1)?);
-//!     adaloss_hal::Narrow::<f16>::unscale(
-//!         &mut device,
-//!         elements::<f16>(&gradient),
-//!         cell.view(),
-//!         elements_mut::<f32>(&mut unscaled),
-//!         met.view_mut(),
-//!     )?;
+//!     device.run(Unscale {
+//!         gradient: elements::<f16>(&gradient),
+//!         cell: cell.view(),
+//!         to: elements_mut::<f32>(&mut unscaled),
+//!         counts: met.view_mut(),
+//!     })?;
 //!     Ok(())
 //! }
 //! ```

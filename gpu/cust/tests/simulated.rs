@@ -12,7 +12,7 @@ use adaloss_core::{
 };
 use adaloss_cust::{elements, elements_mut, on};
 use adaloss_gpu::{GpuSpace, Gradient, Into};
-use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, conformance};
+use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, Run, conformance};
 use cust::{
     context::Context,
     memory::{CopyDestination, DeviceBuffer},
@@ -68,7 +68,8 @@ fn buffers_stay_custs() -> Result<(), Box<dyn Error>> {
         outcome: outcome.view_mut(),
         histogram: Some(histogram.view_mut()),
     };
-    device.apply(elements::<f32>(&from), elements_mut::<f16>(&mut narrowed), epilogue)?;
+    let (input, to) = (elements::<f32>(&from), elements_mut::<f16>(&mut narrowed));
+    device.run(Narrow { input, to, epilogue })?;
     // Named anew for each use.
     macro_rules! gradients {
         () => {

@@ -57,7 +57,7 @@ impl Layers {
             let mut epilogue = end.epilogue::<f16>(true, decides);
             epilogue.narrowing = config.narrowing();
             epilogue.to = GpuSpace::part(cells.view(), nth..nth + 1).expect("a cell for each");
-            device.apply(values.view(), to.view_mut(), epilogue)?;
+            device.run(Narrow { input: values.view(), to: to.view_mut(), epilogue })?;
             if decides {
                 let mut cell =
                     GpuSpace::part_mut(cells.view_mut(), nth..nth + 1).expect("a cell for each");

@@ -12,8 +12,9 @@ use adaloss_core::{
 };
 use adaloss_gpu::{Cuda, Gradient, Into, Weight};
 use adaloss_hal::{
-    AddressSpace, Branch, Certify, Epilogue, Finish, HasDecide, HasMatmul, Matmul, Memory, Mut,
-    Narrow, Note, Plain, Product, Run, network, portable::Portable,
+    AddressSpace, Branch, Certify, Epilogue, Finish, HasDecide, HasMatmul, HasNarrow, Matmul,
+    Memory, Mut, Narrow, Note, Plain, Product, Propagate, Run, Summarise, Unscale, network,
+    portable::Portable,
 };
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ fn of_elements<F: Element + Plain>(
     name: &str,
 ) -> anyhow::Result<()>
 where
-    Portable: Narrow<F>,
+    Portable: HasNarrow<F>,
 {
     let entry = |kernel: &str| format!("adaloss_{kernel}_{name}");
     rows.row(&entry("widen"), || compare(widened::<F>(device)?, widened_by_core::<F>()))?;
@@ -186,10 +187,13 @@ fn narrowed_by_core<F: Element>() -> Left {
     vec![("elements", bits(&narrowed))]
 }
 
-fn statistics<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+fn statistics<F: Element + Plain, D: Memory + HasNarrow<F>>(
+    device: &mut D,
+) -> anyhow::Result<Left> {
     let from = put(device, &elements::<F>(2))?;
     let mut to = put(device, &[Statistics::EMPTY])?;
-    device.statistics(D::view(&from), D::view_mut(&mut to)).map_err(failed)?;
+    let summarise = Summarise::<D::Space, F> { input: D::view(&from), to: D::view_mut(&mut to) };
+    device.run(summarise).map_err(failed)?;
     Ok(vec![("statistics", format!("{:?}", take(device, &to, Statistics::EMPTY)?))])
 }
 
@@ -198,7 +202,11 @@ fn end<F: Element + Plain, D: Memory>(
     device: &mut D,
     count: usize,
     to_log2: i32,
-    operation: impl FnOnce(&mut D, Mut<'_, D, F>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
+    operation: impl for<'w> FnOnce(
+        &mut D,
+        Mut<'w, D, F>,
+        Epilogue<'w, D::Space>,
+    ) -> Result<(), D::Error>,
 ) -> anyhow::Result<Left> {
     let cells = put(device, &[Cell::new(), Cell::at(Scale::new(to_log2)?)])?;
     let mut to = device.zeroed::<F>(count).map_err(failed)?;
@@ -223,32 +231,37 @@ fn end<F: Element + Plain, D: Memory>(
     ])
 }
 
-fn applied<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+fn applied<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Left> {
     let from = put(device, &values(3, ELEMENTS))?;
     end::<F, _>(device, ELEMENTS, 9, |device, to, epilogue| {
-        device.apply(D::view(&from), to, epilogue)
+        device.run(Narrow::<_, F> { input: D::view(&from), to, epilogue })
     })
 }
 
-fn joined<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+fn joined<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Left> {
     let branches = [put(device, &elements::<F>(4))?, put(device, &elements::<F>(5))?];
     let cells =
         [put(device, &[Cell::at(Scale::new(3)?)])?, put(device, &[Cell::at(Scale::new(5)?)])?];
     end::<F, _>(device, ELEMENTS, 4, |device, to, epilogue| {
         let branch =
             |nth: usize| Branch { gradient: D::view(&branches[nth]), cell: D::view(&cells[nth]) };
-        device.propagate(&[branch(0), branch(1)], to, epilogue)
+        let branches = &[branch(0), branch(1)];
+        device.run(Propagate::<_, F> { branches, to, epilogue })
     })
 }
 
-fn unscaled<F: Element + Plain, D: Memory + Narrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+fn unscaled<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Left> {
     let from = put(device, &elements::<F>(6))?;
     let cell = put(device, &[Cell::at(Scale::new(7)?)])?;
     let mut to = device.zeroed::<f32>(ELEMENTS).map_err(failed)?;
     let mut met = put(device, &[Unscaled::default()])?;
-    device
-        .unscale(D::view(&from), D::view(&cell), D::view_mut(&mut to), D::view_mut(&mut met))
-        .map_err(failed)?;
+    let unscale = Unscale::<D::Space, F> {
+        gradient: D::view(&from),
+        cell: D::view(&cell),
+        to: D::view_mut(&mut to),
+        counts: D::view_mut(&mut met),
+    };
+    device.run(unscale).map_err(failed)?;
     Ok(vec![
         ("elements", bits(&take(device, &to, 0.0)?)),
         ("counts", format!("{:?}", take(device, &met, Unscaled::default())?)),

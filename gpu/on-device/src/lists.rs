@@ -2,7 +2,7 @@
 
 use adaloss_core::{format::f16, policy::Cell, unscale::Unscaled};
 use adaloss_gpu::{Buffer, Cuda, Gradient, Into, Weight};
-use adaloss_hal::{Device, Memory, Narrow};
+use adaloss_hal::{Device, Memory, Narrow, Run};
 use serde_json::json;
 
 use crate::{
@@ -46,7 +46,8 @@ impl Tensor {
     fn new(device: &mut Cuda, count: usize, end: &mut End) -> anyhow::Result<Self> {
         let unscaled = gradients(device, count)?;
         let mut gradient = device.zeroed(count)?;
-        device.apply(unscaled.view(), gradient.view_mut(), end.epilogue::<f16>(true, false))?;
+        let epilogue = end.epilogue::<f16>(true, false);
+        device.run(Narrow { input: unscaled.view(), to: gradient.view_mut(), epilogue })?;
         let (weight, momentum) = (gradients(device, count)?, gradients(device, count)?);
         Ok(Self { gradient, unscaled, met: device.zeroed(1)?, weight, momentum })
     }

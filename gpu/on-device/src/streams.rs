@@ -9,7 +9,7 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_gpu::{Buffer, Cuda, GpuSpace, Weight, Weights};
-use adaloss_hal::{AddressSpace, Branch, Memory, Narrow};
+use adaloss_hal::{AddressSpace, Branch, Memory, Narrow, Propagate, Run, Summarise, Unscale};
 use serde_json::{Value, json};
 
 use crate::{
@@ -113,7 +113,8 @@ impl Streams {
         let values = gradients(device, elements)?;
         let mut narrowed = device.zeroed::<f16>(elements)?;
         let mut end = End::new::<f16>(device, 12)?;
-        device.apply(values.view(), narrowed.view_mut(), end.epilogue::<f16>(true, false))?;
+        let epilogue = end.epilogue::<f16>(true, false);
+        device.run(Narrow { input: values.view(), to: narrowed.view_mut(), epilogue })?;
         let (mut other, mut momentum) = (device.zeroed(elements)?, device.zeroed(elements)?);
         device.copy(values.view(), other.view_mut())?;
         let one = device.zeroed::<Cell>(1)?;
@@ -150,30 +151,38 @@ impl Streams {
             Pass::Copy => device.copy(values, self.other.view_mut())?,
             Pass::Apply | Pass::ApplyAndMeasure | Pass::Measure => {
                 let epilogue = self.end.epilogue::<f16>(pass != Pass::Measure, pass != Pass::Apply);
-                device.apply(values, self.rescaled.view_mut(), epilogue)?;
+                let to = self.rescaled.view_mut();
+                device.run(Narrow { input: values, to, epilogue })?;
             }
             Pass::ApplyE4m3 | Pass::ApplyAndMeasureE4m3 | Pass::MeasureE4m3 => {
                 let (stores, measures) = (pass != Pass::MeasureE4m3, pass != Pass::ApplyE4m3);
                 let epilogue = self.end_e4m3.epilogue::<E4M3>(stores, measures);
-                device.apply(values, self.eighths.view_mut(), epilogue)?;
+                let to = self.eighths.view_mut();
+                device.run(Narrow { input: values, to, epilogue })?;
             }
             Pass::Unscale => {
                 let cell = GpuSpace::part(self.end.cells.view(), 1..2).expect("two cells");
-                device.unscale(
-                    self.narrowed.view(),
+                device.run(Unscale {
+                    gradient: self.narrowed.view(),
                     cell,
-                    self.other.view_mut(),
-                    self.met.view_mut(),
-                )?;
+                    to: self.other.view_mut(),
+                    counts: self.met.view_mut(),
+                })?;
             }
             Pass::RescaleAndMeasure | Pass::MeasureElements => {
                 let branch = Branch { gradient: self.narrowed.view(), cell: self.one.view() };
                 let epilogue =
                     self.end_rescaled.epilogue::<f16>(pass == Pass::RescaleAndMeasure, true);
-                device.propagate(&[branch], self.rescaled.view_mut(), epilogue)?;
+                let to = self.rescaled.view_mut();
+                device.run(Propagate { branches: &[branch], to, epilogue })?;
             }
-            Pass::Statistics => device.statistics(self.narrowed.view(), self.moments.view_mut())?,
-            Pass::StatisticsF32 => device.statistics(values, self.moments.view_mut())?,
+            Pass::Statistics => {
+                let (input, to) = (self.narrowed.view(), self.moments.view_mut());
+                device.run(Summarise { input, to })?;
+            }
+            Pass::StatisticsF32 => {
+                device.run(Summarise { input: values, to: self.moments.view_mut() })?;
+            }
             Pass::Update => {
                 let weight = Weight {
                     gradient: self.narrowed.view(),

@@ -8,7 +8,7 @@ use adaloss_core::{
     statistics::Statistics,
 };
 use adaloss_gpu::{GpuError, GpuSpace};
-use adaloss_hal::{AddressSpace, Device, Finish, Memory, Narrow, Plain, Run};
+use adaloss_hal::{AddressSpace, Device, Finish, Memory, Plain, Run, Summarise};
 
 use crate::{DRIVER, cuda};
 
@@ -27,12 +27,13 @@ fn a_grid_is_as_large_as_runs_at_a_time() {
     let mut statistics = device.zeroed::<Statistics>(1).expect("memory");
     for (limit, blocks) in [(None, 6), (NonZero::new(1), 1), (NonZero::new(9), 9), (None, 6)] {
         device.limit_blocks(limit);
-        device.statistics(values.view(), statistics.view_mut()).expect("lengths");
+        let (input, to) = (values.view(), statistics.view_mut());
+        device.run(Summarise { input, to }).expect("lengths");
         assert_eq!(DRIVER.last_blocks(), MULTIPROCESSORS * blocks, "{limit:?}");
     }
     // No more than have something to do.
     let few = GpuSpace::part(values.view(), 0..1500).expect("a part");
-    device.statistics(few, statistics.view_mut()).expect("lengths");
+    device.run(Summarise { input: few, to: statistics.view_mut() }).expect("lengths");
     assert_eq!(DRIVER.last_blocks(), 2);
 }
 

@@ -14,7 +14,7 @@ use adaloss_gpu::{
 };
 use adaloss_hal::{
     AddressSpace, Branch, Certify, Device, Epilogue, Error, ErrorKind, Finish, Memory, Narrow,
-    Note, Plain, Run, network, portable::Portable,
+    Note, Plain, Propagate, Run, Summarise, network, portable::Portable,
 };
 
 use crate::{DRIVER, alone, cuda};
@@ -402,22 +402,24 @@ impl Layers {
             let mut epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
             epilogue.stores = false;
             epilogue.histogram = Some(histogram.view_mut());
-            device.apply(values, gradient.view_mut(), epilogue)?;
+            device.run(Narrow { input: values, to: gradient.view_mut(), epilogue })?;
             let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
-            device.apply(values, gradient.view_mut(), epilogue)?;
+            device.run(Narrow { input: values, to: gradient.view_mut(), epilogue })?;
             let cell = cell_of_mut(cells, nth);
             device.run(Note { config, outcome: outcome.view(), from, cell })?;
             // A first visit has its scale only now; any other is narrowed to the same.
             let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
-            device.apply(values, gradient.view_mut(), epilogue)?;
+            device.run(Narrow { input: values, to: gradient.view_mut(), epilogue })?;
             let (cell, certificate) = (cell_of_mut(cells, nth), self.certificates[nth].view_mut());
             device.run(Certify { config, histogram: histogram.view(), cell, certificate })?;
 
             let cell = cell_of(cells, nth);
             let branch = Branch { gradient: gradient.view(), cell };
             let epilogue = storing(config, cell, cell, outcome.view_mut());
-            device.propagate(&[branch; 2], self.joined[nth].view_mut(), epilogue)?;
-            device.statistics(gradient.view(), self.statistics[nth].view_mut())?;
+            let to = self.joined[nth].view_mut();
+            device.run(Propagate { branches: &[branch; 2], to, epilogue })?;
+            let to = self.statistics[nth].view_mut();
+            device.run(Summarise { input: gradient.view(), to })?;
         }
         // What carries this step's scales is unscaled before they move.
         self.model.step(device, &self.tables)?;

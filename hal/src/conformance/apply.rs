@@ -8,13 +8,13 @@ use super::{
     tensor::Tensor,
     values::{self, Brink},
 };
-use crate::{ErrorKind, Memory, Narrow, Plain};
+use crate::{HasNarrow, Memory, Narrow, Plain};
 
 /// Lengths around those of warps, blocks, tiles and pages.
 pub(super) const LENGTHS: [usize; 21] =
     [0, 1, 2, 3, 5, 7, 31, 32, 33, 63, 64, 65, 127, 129, 255, 256, 257, 1000, 1023, 1025, 4097];
 
-pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
+pub(super) fn check<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     check_shifts::<F, D>(bench)?;
@@ -23,7 +23,7 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
 }
 
 /// Every shift there is, with values that it brings to every point where something changes.
-fn check_shifts<F: Element + Plain, D: Memory + Narrow<F>>(
+fn check_shifts<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     let setup = Case::new("apply (setup)", Brink::LEN);
@@ -38,12 +38,12 @@ fn check_shifts<F: Element + Plain, D: Memory + Narrow<F>>(
         for (narrowing, pass) in narrowings.zip(Pass::ALL.into_iter().cycle()) {
             let scales = values::scales(shift);
             let case = Case::narrowing("apply", Brink::LEN, narrowing, scales);
-            let from = values.view(case)?;
+            let input = values.view(case)?;
             bench.run(
                 case,
                 pass,
                 &mut to,
-                &|device, to, epilogue| device.apply(from, to, epilogue),
+                &|device, to, epilogue| device.run(Narrow::<_, F> { input, to, epilogue }),
                 &|index| brink.value(index),
             )?;
         }
@@ -52,7 +52,7 @@ fn check_shifts<F: Element + Plain, D: Memory + Narrow<F>>(
 }
 
 /// Values of every kind in tensors of every length.
-fn check_lengths<F: Element + Plain, D: Memory + Narrow<F>>(
+fn check_lengths<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     for (nth, length) in LENGTHS.into_iter().enumerate() {
@@ -64,12 +64,12 @@ fn check_lengths<F: Element + Plain, D: Memory + Narrow<F>>(
         for (narrowing, shift) in narrowings.zip([0, 11, -7, 24].into_iter().cycle()) {
             for pass in Pass::ALL {
                 let case = Case::narrowing("apply", length, narrowing, values::scales(shift));
-                let from = values.view(case)?;
+                let input = values.view(case)?;
                 bench.run(
                     case,
                     pass,
                     &mut to,
-                    &|device, to, epilogue| device.apply(from, to, epilogue),
+                    &|device, to, epilogue| device.run(Narrow::<_, F> { input, to, epilogue }),
                     &value,
                 )?;
             }
@@ -79,24 +79,16 @@ fn check_lengths<F: Element + Plain, D: Memory + Narrow<F>>(
 }
 
 /// Operands and epilogues that do not fit.
-fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
+fn check_refusals<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     let narrowing = values::plain(F::ENCODING, bench.report.capabilities);
     let scales = (Scale::ONE, Scale::ONE);
-    let case = Case::narrowing("apply with other lengths", 33, narrowing, scales);
+    let case = Case::narrowing("apply of operands that do not fit", 33, narrowing, scales);
     let values = Tensor::filled(case, bench.device, 33, |_| 1.0_f32)?;
-    for length in [0, 1, 32, 34] {
-        let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
-        let from = values.view(case)?;
-        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            device.apply(from, to, epilogue)
-        })?;
-    }
-    let case = Case::narrowing("apply with a wrong epilogue", 33, narrowing, scales);
+    let input = values.view(case)?;
     let mut to = Tensor::filled(case, bench.device, 33, |_| F::from_bits(0))?;
-    let from = values.view(case)?;
-    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
-        device.apply(from, to, epilogue)
+    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
+        device.run(spoil.of(Narrow::<_, F> { input, to, epilogue }))
     })
 }

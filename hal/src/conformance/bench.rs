@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     apply::Apply,
-    format::{Element, Format, Narrowing, Noise, Rounding},
+    format::{Element, Noise},
     policy::Cell,
     scale::Scale,
     statistics::{Histogram, Outcome},
@@ -76,29 +76,6 @@ pub(super) type Spoilable<'o, D, F> = dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epil
 
 /// Whether a device did something.
 type Done<D> = Result<(), <D as Device>::Error>;
-
-/// What is wrong with an epilogue that a device has to refuse.
-#[derive(Clone, Copy)]
-enum Spoilt {
-    From,
-    To,
-    Outcome,
-    Histogram,
-    Narrowing(Narrowing, &'static str),
-}
-
-impl Spoilt {
-    /// Says what is wrong.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::From => "with no cell that results come from",
-            Self::To => "with no cell that results go to",
-            Self::Outcome => "with no outcome",
-            Self::Histogram => "with no histogram",
-            Self::Narrowing(_, what) => what,
-        }
-    }
-}
 
 impl<'d, D: Memory> Bench<'d, D> {
     pub(super) fn new(device: &'d mut D) -> Result<Self, Failure> {
@@ -214,63 +191,6 @@ impl<'d, D: Memory> Bench<'d, D> {
             if nth + 1 == spoil.ways() {
                 break;
             }
-        }
-        Ok(())
-    }
-
-    /// Runs an operation with epilogues that are wrong in every way there is.
-    pub(super) fn refuses_epilogues<F: Element + Plain>(
-        &mut self,
-        case: Case,
-        narrowing: Narrowing,
-        to: &mut Tensor<D, F>,
-        operation: &Ending<'_, D, F>,
-    ) -> Result<(), Failure> {
-        let capabilities = self.report.capabilities;
-        let other = match F::ENCODING {
-            encoding if encoding == Format::BINARY16.encoding => Format::BFLOAT16,
-            _ => Format::BINARY16,
-        };
-        let mut wrong = [
-            Some((ErrorKind::Shape, Spoilt::From)),
-            Some((ErrorKind::Shape, Spoilt::To)),
-            Some((ErrorKind::Shape, Spoilt::Outcome)),
-            Some((ErrorKind::Shape, Spoilt::Histogram)),
-            Some((
-                ErrorKind::Format,
-                Spoilt::Narrowing(
-                    Narrowing { format: other, ..narrowing },
-                    "narrowing to another encoding than that of the elements",
-                ),
-            )),
-            None,
-            None,
-        ];
-        if !capabilities.subnormals {
-            let gradual = Narrowing { format: F::ENCODING.into(), ..narrowing };
-            wrong[5] = Some((
-                ErrorKind::Format,
-                Spoilt::Narrowing(gradual, "with subnormals, which the device says it has not"),
-            ));
-        }
-        if !capabilities.stochastic_rounding {
-            let stochastic = narrowing.with_rounding(Rounding::Stochastic);
-            wrong[6] = Some((
-                ErrorKind::Format,
-                Spoilt::Narrowing(
-                    stochastic,
-                    "rounding stochastically, which the device says it does not",
-                ),
-            ));
-        }
-        for (kind, spoilt) in wrong.into_iter().flatten() {
-            let spoiling = |device: &mut D,
-                            mut to: Mut<'_, D, F>,
-                            mut end: Epilogue<'_, D::Space>| {
-                let end = spoil(spoilt, &mut end);
-                end.map_or(Ok(()), |end| operation(device, D::Space::reborrow_mut(&mut to), end))
-            };
-            self.refuses(Case { epilogue: spoilt.name(), ..case }, kind, to, &spoiling)?;
         }
         Ok(())
     }
@@ -400,39 +320,4 @@ fn enlarge(histogram: &mut Histogram, values: &[f32]) {
 /// Returns what a result holds before an operation, guards included.
 pub(super) fn pattern<F: Element>(place: usize) -> F {
     F::from_bits(0x5a5a_5a5a ^ (place as u32).wrapping_mul(0x0101_0101))
-}
-
-/// Returns an epilogue made wrong; `None` where the device has no empty part of a buffer.
-fn spoil<'a, S: AddressSpace>(
-    spoilt: Spoilt,
-    epilogue: &'a mut Epilogue<'_, S>,
-) -> Option<Epilogue<'a, S>> {
-    let cell = |is_spoilt: bool, cell| {
-        let cell = S::reborrow(cell);
-        if is_spoilt { S::part(cell, 0..0) } else { Some(cell) }
-    };
-    let outcome = match spoilt {
-        Spoilt::Outcome => S::part_mut(S::reborrow_mut(&mut epilogue.outcome), 0..0)?,
-        _ => S::reborrow_mut(&mut epilogue.outcome),
-    };
-    let histogram = match (&mut epilogue.histogram, spoilt) {
-        (Some(histogram), Spoilt::Histogram) => {
-            Some(S::part_mut(S::reborrow_mut(histogram), 0..0)?)
-        }
-        (Some(histogram), _) => Some(S::reborrow_mut(histogram)),
-        (None, _) => None,
-    };
-    let narrowing = match spoilt {
-        Spoilt::Narrowing(narrowing, _) => narrowing,
-        _ => epilogue.narrowing,
-    };
-    Some(Epilogue {
-        from: cell(matches!(spoilt, Spoilt::From), epilogue.from)?,
-        to: cell(matches!(spoilt, Spoilt::To), epilogue.to)?,
-        narrowing,
-        noise: epilogue.noise,
-        stores: epilogue.stores,
-        outcome,
-        histogram,
-    })
 }

@@ -16,7 +16,9 @@ use super::{
     tensor::{download, read_one, upload},
     values,
 };
-use crate::{AddressSpace, Certify, Epilogue, Finish, HasDecide, Memory, Narrow, Note, Plain};
+use crate::{
+    AddressSpace, Certify, Epilogue, Finish, HasDecide, HasNarrow, Memory, Narrow, Note, Plain,
+};
 
 /// Layers of a step, each with a cell that lives through all steps.
 pub(super) const LAYERS: usize = 16;
@@ -47,7 +49,7 @@ struct Layer {
 pub(super) fn check<F, D>(bench: &mut Bench<'_, D>, steps: u32, seed: u32) -> Result<(), Failure>
 where
     F: Element + Plain,
-    D: Memory + Narrow<F> + HasDecide,
+    D: Memory + HasNarrow<F> + HasDecide,
 {
     let case = Case::new("a step of layers (setup)", LAYERS * ROOM);
     let device = &mut *bench.device;
@@ -131,7 +133,7 @@ impl<D: Memory> Bench<'_, D> {
         memory: &mut Layers<D, F>,
     ) -> Result<(), Failure>
     where
-        D: Narrow<F> + HasDecide,
+        D: HasNarrow<F> + HasDecide,
     {
         for (nth, (layer, config)) in layers.iter().zip(configs).enumerate() {
             let (case, this) = (layer.case(config, &Cell::at(layer.tensor.incoming)), nth..nth + 1);
@@ -189,11 +191,11 @@ impl<D: Memory> Bench<'_, D> {
         memory: &mut Layers<D, F>,
     ) -> Result<(), Failure>
     where
-        D: Narrow<F>,
+        D: HasNarrow<F>,
     {
         let (this, places) = (nth..nth + 1, *first..first + tensor.elements);
-        let values = case.finds(D::Space::part(D::view(&memory.values), places.clone()))?;
-        let results = D::Space::part_mut(D::view_mut(&mut memory.results), places);
+        let input = case.finds(D::Space::part(D::view(&memory.values), places.clone()))?;
+        let to = case.finds(D::Space::part_mut(D::view_mut(&mut memory.results), places))?;
         let outcome = D::Space::part_mut(D::view_mut(&mut memory.outcomes), this.clone());
         let histogram = D::Space::part_mut(D::view_mut(&mut memory.histograms), this.clone());
         let epilogue = Epilogue {
@@ -205,7 +207,7 @@ impl<D: Memory> Bench<'_, D> {
             outcome: case.finds(outcome)?,
             histogram: if stores { None } else { Some(case.finds(histogram)?) },
         };
-        case.succeeds(self.device.apply(values, case.finds(results)?, epilogue))
+        case.succeeds(self.device.run(Narrow::<D::Space, F> { input, to, epilogue }))
     }
 
     /// Compares everything that a step left, and takes the cells through it in the core.

@@ -82,7 +82,7 @@ pub use network::{
 };
 pub use shape::Shape;
 
-use crate::{Capabilities, HasDecide, HasMatmul, Memory, Narrow, Plain};
+use crate::{Capabilities, HasDecide, HasMatmul, HasNarrow, Memory, Plain};
 
 /// Checks that memory is zeroed, copied, and cut into parts as the traits say.
 ///
@@ -102,7 +102,7 @@ pub fn memory<D: Memory>(device: &mut D) -> Result<Report, Failure> {
 /// # Errors
 ///
 /// The first difference from the core.
-pub fn narrow<F: Element + Plain, D: Memory + Narrow<F>>(
+pub fn narrow<F: Element + Plain, D: Memory + HasNarrow<F>>(
     device: &mut D,
 ) -> Result<Report, Failure> {
     let mut bench = bench::Bench::new(device)?;
@@ -137,7 +137,7 @@ pub fn decide<D: Memory + HasDecide>(device: &mut D) -> Result<Report, Failure> 
 pub fn layers<F, D>(device: &mut D, steps: u32, seed: u32) -> Result<Report, Failure>
 where
     F: Element + Plain,
-    D: Memory + Narrow<F> + HasDecide,
+    D: Memory + HasNarrow<F> + HasDecide,
 {
     let mut bench = bench::Bench::new(device)?;
     layers::check::<F, D>(&mut bench, steps, seed)?;

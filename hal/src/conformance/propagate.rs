@@ -15,7 +15,7 @@ use super::{
     tensor::{Tensor, upload},
     values,
 };
-use crate::{AddressSpace, Branch, BranchOf, ErrorKind, Memory, Narrow, Plain};
+use crate::{AddressSpace, Branch, BranchOf, ErrorKind, HasNarrow, Memory, Plain, Propagate};
 
 /// The most branches of a join that are checked.
 const MOST: usize = 4;
@@ -30,7 +30,7 @@ struct Branches<D: Memory, F: Plain> {
     cells: D::Buffer<Cell>,
 }
 
-impl<F: Element + Plain, D: Memory + Narrow<F>> Branches<D, F> {
+impl<F: Element + Plain, D: Memory + HasNarrow<F>> Branches<D, F> {
     fn new(
         case: Case,
         device: &mut D,
@@ -48,7 +48,7 @@ impl<F: Element + Plain, D: Memory + Narrow<F>> Branches<D, F> {
         upload(case, device, D::view_mut(&mut self.cells), &|nth| Cell::at(scales[nth]))
     }
 
-    fn view(&self, case: Case) -> Result<[BranchOf<'_, D, F>; MOST], Failure> {
+    fn view(&self, case: Case) -> Result<[BranchOf<'_, D::Space, F>; MOST], Failure> {
         let view = |nth: usize| {
             let cell = case.finds(D::Space::part(D::view(&self.cells), nth..nth + 1))?;
             Ok(Branch { gradient: self.tensors[nth].view(case)?, cell })
@@ -57,7 +57,7 @@ impl<F: Element + Plain, D: Memory + Narrow<F>> Branches<D, F> {
     }
 }
 
-pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
+pub(super) fn check<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     let capabilities = bench.report.capabilities;
@@ -86,7 +86,7 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
 }
 
 /// Joins some branches in every format and compares the sums with the core's.
-fn check_join<F: Element + Plain, D: Memory + Narrow<F>>(
+fn check_join<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
     branches: &Branches<D, F>,
     scales: &[Scale],
@@ -106,6 +106,7 @@ fn check_join<F: Element + Plain, D: Memory + Narrow<F>>(
                 ["propagate of 1", "propagate of 2", "propagate of 3", "propagate of 4"][count - 1];
             let case = Case::narrowing(check, length, narrowing, (from, leaving));
             let views = branches.view(case)?;
+            let branches = &views[..count];
             let sum = |index: usize| {
                 let elements: [[F; 1]; MOST] = array::from_fn(|nth| [value(nth, index)]);
                 if from == common && count > 1 {
@@ -128,7 +129,7 @@ fn check_join<F: Element + Plain, D: Memory + Narrow<F>>(
                 case,
                 pass.computed(),
                 &mut to,
-                &|device, to, epilogue| device.propagate(&views[..count], to, epilogue),
+                &|device, to, epilogue| device.run(Propagate::<_, F> { branches, to, epilogue }),
                 &sum,
             )?;
         }
@@ -136,8 +137,8 @@ fn check_join<F: Element + Plain, D: Memory + Narrow<F>>(
     Ok(())
 }
 
-/// No branches, branches of other lengths, and epilogues that do not fit.
-fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
+/// No branches, branches that do not fit, results and epilogues that do not fit.
+fn check_refusals<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     let narrowing = values::plain(F::ENCODING, bench.report.capabilities);
@@ -147,31 +148,20 @@ fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
     let branches = Branches::new(none, bench.device, 33, |_, _| F::from_bits(0))?;
     let mut to = Tensor::filled(none, bench.device, 33, |_| F::from_bits(0))?;
     let views = branches.view(none)?;
-    bench.refuses(none, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-        device.propagate(&[], to, epilogue)
-    })?;
-
-    let lengths = case("propagate with other lengths");
-    for length in [0, 32, 34] {
-        let mut to = Tensor::filled(lengths, bench.device, length, |_| F::from_bits(0))?;
-        bench.refuses(lengths, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            device.propagate(&views[..2], to, epilogue)
+    let (mut short, mut two_cells) = (views, views);
+    short[1].gradient = none.finds(D::Space::part(views[1].gradient, 0..32))?;
+    two_cells[1].cell = none.finds(D::Space::part(D::view(&branches.cells), 0..2))?;
+    for (case, branches) in [
+        (none, &views[..0]),
+        (case("propagate of a shorter branch"), &short[..2]),
+        (case("propagate with two cells for a branch"), &two_cells[..2]),
+    ] {
+        bench.refuses(case, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
+            device.run(Propagate::<_, F> { branches, to, epilogue })
         })?;
     }
-    let mut wrong = views;
-    wrong[1].gradient = lengths.finds(D::Space::part(views[1].gradient, 0..32))?;
-    bench.refuses(lengths, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-        device.propagate(&wrong[..2], to, epilogue)
-    })?;
-    let mut wrong = views;
-    wrong[1].cell = lengths.finds(D::Space::part(D::view(&branches.cells), 0..2))?;
-    let two_cells = case("propagate with two cells for a branch");
-    bench.refuses(two_cells, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-        device.propagate(&wrong[..2], to, epilogue)
-    })?;
-
-    let case = case("propagate with a wrong epilogue");
-    bench.refuses_epilogues(case, narrowing, &mut to, &|device, to, epilogue| {
-        device.propagate(&views[..2], to, epilogue)
+    let (case, branches) = (case("propagate refused"), &views[..2]);
+    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
+        device.run(spoil.of(Propagate::<_, F> { branches, to, epilogue }))
     })
 }

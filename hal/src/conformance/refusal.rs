@@ -101,6 +101,9 @@ impl<S: AddressSpace> Visitor<S> for &Spoil {
         }
     }
 
+    // The list is shared: whoever checks the operation makes another one.
+    fn listed<T: Plain>(&mut self, _: &'static str, _: usize, _: S::Ref<'_, T>) {}
+
     fn output<F: Element + Plain>(
         &mut self,
         name: &'static str,

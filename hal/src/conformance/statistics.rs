@@ -9,9 +9,9 @@ use super::{
     tensor::{Tensor, read_one},
     values,
 };
-use crate::{AddressSpace, ErrorKind, Memory, Narrow, Plain};
+use crate::{HasNarrow, Memory, Plain, Summarise};
 
-pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
+pub(super) fn check<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     for (nth, length) in LENGTHS.into_iter().enumerate() {
@@ -27,12 +27,13 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
     let case = Case::new("statistics into no element", 1);
     let values = Tensor::<D, F>::filled(case, bench.device, 1, |_| F::from_bits(0))?;
     let mut to = case.succeeds(bench.device.zeroed::<Statistics>(1))?;
-    let none = case.finds(D::Space::part_mut(D::view_mut(&mut to), 0..0))?;
-    let result = bench.device.statistics(values.view(case)?, none);
-    bench.refused(case, ErrorKind::Shape, result)
+    let input = values.view(case)?;
+    bench.refuses_every_way(case, &mut |device, spoil| {
+        device.run(spoil.of(Summarise::<D::Space, F> { input, to: D::view_mut(&mut to) }))
+    })
 }
 
-fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
+fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
     length: usize,
     value: &dyn Fn(usize) -> F,
@@ -50,7 +51,9 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
     let values = Tensor::<D, F>::filled(case, bench.device, length, value)?;
     let mut to = case.succeeds(bench.device.zeroed(1))?;
     case.succeeds(bench.device.write(&[expected], D::view_mut(&mut to)))?;
-    case.succeeds(bench.device.statistics(values.view(case)?, D::view_mut(&mut to)))?;
+    let summarise =
+        Summarise::<D::Space, F> { input: values.view(case)?, to: D::view_mut(&mut to) };
+    case.succeeds(bench.device.run(summarise))?;
 
     (0..length).for_each(|index| expected.observe(format.widen(value(index).to_bits())));
     let found = read_one(case, bench.device, D::view(&to))?;

@@ -10,12 +10,12 @@ use super::{
     tensor::{Tensor, download, read_one, upload},
     values,
 };
-use crate::{AddressSpace, ErrorKind, Memory, Narrow, Plain};
+use crate::{AddressSpace, HasNarrow, Memory, Plain, Unscale};
 
 /// The ends of the legal scales, and the exponents at which a format's numbers become tiny in f32.
 const SCALES: [i32; 12] = [-126, -125, -77, -11, -1, 0, 1, 15, 102, 111, 125, 126];
 
-pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
+pub(super) fn check<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
     for first in values::patterns::<F>() {
@@ -29,7 +29,7 @@ pub(super) fn check<F: Element + Plain, D: Memory + Narrow<F>>(
     check_refusals::<F, D>(bench)
 }
 
-fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
+fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
     length: usize,
     scales: &[i32],
@@ -49,9 +49,12 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
         upload(case, bench.device, to.whole_mut(), &pattern)?;
         case.succeeds(bench.device.write(&[Cell::at(scale)], D::view_mut(&mut cell)))?;
         case.succeeds(bench.device.write(&[expected], D::view_mut(&mut met)))?;
-        let middle = to.view_mut(case)?;
-        let (from, carried) = (gradient.view(case)?, D::view(&cell));
-        case.succeeds(bench.device.unscale(from, carried, middle, D::view_mut(&mut met)))?;
+        case.succeeds(bench.device.run(Unscale::<D::Space, F> {
+            gradient: gradient.view(case)?,
+            cell: D::view(&cell),
+            to: to.view_mut(case)?,
+            counts: D::view_mut(&mut met),
+        }))?;
 
         let flushes = !bench.report.capabilities.subnormals;
         download(case, bench.device, to.whole(), &mut |place, found: f32| {
@@ -100,29 +103,20 @@ fn check_values<F: Element + Plain, D: Memory + Narrow<F>>(
 }
 
 /// Lengths that do not fit; nothing may be written.
-fn check_refusals<F: Element + Plain, D: Memory + Narrow<F>>(
+fn check_refusals<F: Element + Plain, D: Memory + HasNarrow<F>>(
     bench: &mut Bench<'_, D>,
 ) -> Result<(), Failure> {
-    let case = Case::new("unscale with other lengths", 33);
+    let case = Case::new("unscale of operands that do not fit", 33);
     let gradient = Tensor::<D, F>::filled(case, bench.device, 33, |_| F::from_bits(0))?;
-    let cells = case.succeeds(bench.device.zeroed::<Cell>(2))?;
-    let mut to = Tensor::<D, f32>::filled(case, bench.device, 34, |_| 1.0)?;
-    upload(case, bench.device, to.whole_mut(), &pattern)?;
-    let mut met = case.succeeds(bench.device.zeroed::<Unscaled>(2))?;
-    // The results, the cells of the gradient and the counts there is room for.
-    for (length, carried, counts) in
-        [(34, 1, 1), (32, 1, 1), (33, 0, 1), (33, 2, 1), (33, 1, 0), (33, 1, 2)]
-    {
-        let results = case.finds(D::Space::part_mut(to.whole_mut(), 1..1 + length))?;
-        let counts = case.finds(D::Space::part_mut(D::view_mut(&mut met), 0..counts))?;
-        let cell = case.finds(D::Space::part(D::view(&cells), 0..carried))?;
-        let result = bench.device.unscale(gradient.view(case)?, cell, results, counts);
-        bench.refused(case, ErrorKind::Shape, result)?;
-    }
-    download(case, bench.device, to.whole(), &mut |index, found: f32| {
-        case.whole("a result of an operation that failed", &pattern::<f32>(index), &found)
+    let cell = case.succeeds(bench.device.zeroed::<Cell>(1))?;
+    let mut to = Tensor::<D, f32>::filled(case, bench.device, 33, |_| 1.0)?;
+    let mut counts = case.succeeds(bench.device.zeroed::<Unscaled>(1))?;
+    let (gradient, cell) = (gradient.view(case)?, D::view(&cell));
+    bench.spares_misfits(case, &mut to, &mut |device, mut to, spoil| {
+        let to = D::Space::reborrow_mut(&mut to);
+        let counts = D::view_mut(&mut counts);
+        device.run(spoil.of(Unscale::<D::Space, F> { gradient, cell, to, counts }))
     })?;
-    download(case, bench.device, D::view(&met), &mut |_, found: Unscaled| {
-        case.whole("what an operation met that failed", &Unscaled::default(), &found)
-    })
+    let found = read_one(case, bench.device, D::view(&counts))?;
+    case.whole("what an operation met that failed", &Unscaled::default(), &found)
 }

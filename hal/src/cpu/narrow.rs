@@ -14,53 +14,52 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{CHUNK, Cpu, Scratch, Sink};
 use crate::{
-    Branch, Certify, Epilogue, Finish, Fitting, HostSpace, Narrow, Note, Plain, Run,
-    portable::{Portable, PortableError, one, one_mut, same_length},
+    Branch, Certify, Finish, Fitting, HostSpace, Narrow, Note, Plain, Propagate, Run, Summarise,
+    Unscale,
+    portable::{Portable, PortableError, one, one_mut},
 };
 
-impl<F: Element + Plain> Narrow<F> for Cpu {
-    fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
-        let to = one_mut("statistics", to)?;
+impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Cpu {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
+    ) -> Result<(), PortableError> {
+        let Summarise { input, to } = operation.into_inner();
+        let (input, to) = (*input, one_mut("the statistics", to)?);
         let chunk = |nth: usize| {
             let first = nth * CHUNK;
-            Statistics::of(&values[first..values.len().min(first + CHUNK)])
+            Statistics::of(&input[first..input.len().min(first + CHUNK)])
         };
-        let parts = self.map(values.len().div_ceil(CHUNK), chunk);
+        let parts = self.map(input.len().div_ceil(CHUNK), chunk);
         parts.iter().for_each(|part| to.merge(part));
         Ok(())
     }
+}
 
-    fn apply(
+impl<F: Element + Plain> Run<Narrow<'_, '_, HostSpace, F>> for Cpu {
+    fn execute(
         &mut self,
-        values: &[f32],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Narrow<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        same_length("the narrowed tensor", values.len(), to.len())?;
-        let sink = Sink::<F>::open(epilogue)?;
+        let Narrow { input, to, epilogue } = operation.into_inner();
+        let (input, sink) = (*input, Sink::<F>::open(epilogue.reborrow())?);
         // Longer than where values are computed first: a histogram's counts are merged per chunk.
         let size = 4 * CHUNK;
         self.each_chunk(to, size, |nth, to| {
             let first = nth * size;
-            sink.put(first, &values[first..first + to.len()], to);
+            sink.put(first, &input[first..first + to.len()], to);
         });
         Ok(())
     }
+}
 
-    fn propagate(
+impl<F: Element + Plain> Run<Propagate<'_, '_, HostSpace, F>> for Cpu {
+    fn execute(
         &mut self,
-        branches: &[Branch<&[F], &[Cell]>],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Propagate<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        if branches.is_empty() {
-            return Err(PortableError::Branches);
-        }
-        for branch in branches {
-            same_length("a branch of a join", to.len(), branch.gradient.len())?;
-            one("the cell of a branch", branch.cell)?;
-        }
-        let sink = Sink::<F>::open(epilogue)?;
+        let Propagate { branches, to, epilogue } = operation.into_inner();
+        let (branches, sink) = (*branches, Sink::<F>::open(epilogue.reborrow())?);
         self.each_chunk(to, CHUNK, |nth, to| {
             let first = nth * CHUNK;
             let mut sums = Scratch::any(to.len());
@@ -70,22 +69,21 @@ impl<F: Element + Plain> Narrow<F> for Cpu {
         });
         Ok(())
     }
+}
 
-    fn unscale(
+impl<F: Element + Plain> Run<Unscale<'_, '_, HostSpace, F>> for Cpu {
+    fn execute(
         &mut self,
-        gradient: &[F],
-        cell: &[Cell],
-        to: &mut [f32],
-        met: &mut [Unscaled],
+        operation: Fitting<'_, Unscale<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        same_length("the unscaled tensor", gradient.len(), to.len())?;
-        let met = Mutex::new(one_mut("what unscaling met", met)?);
-        let scale = one("the cell of a gradient", cell)?.scale();
+        let Unscale { gradient, cell, to, counts } = operation.into_inner();
+        let (gradient, counts) = (*gradient, Mutex::new(one_mut("the counts", counts)?));
+        let scale = one("the cell of the gradient", cell)?.scale();
         self.each_chunk(to, CHUNK, |nth, to| {
             let gradient = &gradient[nth * CHUNK..][..to.len()];
-            let part = Arch::new().dispatch(Unscale { gradient, scale, to });
-            if let Ok(mut met) = met.lock() {
-                met.merge(&part);
+            let part = Arch::new().dispatch(UnscaleChunk { gradient, scale, to });
+            if let Ok(mut counts) = counts.lock() {
+                counts.merge(&part);
             }
         });
         Ok(())
@@ -115,13 +113,13 @@ impl<F: Element> WithSimd for Join<'_, '_, F> {
     }
 }
 
-struct Unscale<'a, F> {
+struct UnscaleChunk<'a, F> {
     gradient: &'a [F],
     scale: Scale,
     to: &'a mut [f32],
 }
 
-impl<F: Element> WithSimd for Unscale<'_, F> {
+impl<F: Element> WithSimd for UnscaleChunk<'_, F> {
     type Output = Unscaled;
 
     #[inline(always)]

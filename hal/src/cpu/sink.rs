@@ -34,7 +34,7 @@ struct Counters<'a> {
 }
 
 impl<'a, F: Element> Sink<'a, F> {
-    /// Checks an epilogue, so that nothing has been written when it is wrong.
+    /// Takes the epilogue of an operation that fits.
     pub(crate) fn open(epilogue: Epilogue<'a, HostSpace>) -> Result<Self, PortableError> {
         let sequential = narrow::Sink::<F>::open(epilogue)?;
         let narrow::Sink { apply, incoming, stores, outcome, histogram, .. } = sequential;

@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use adaloss_core::{format::f16, policy::Cell, scale::Scale, unscale::Unscaled};
-//! use adaloss_hal::{Narrow, OperationKind, fault::{Fault, Injection}, portable::Portable};
+//! use adaloss_hal::{OperationKind, Run, Unscale, fault::{Fault, Injection}, portable::Portable};
 //! // The second of two elements is infinite when it leaves `unscale`.
 //! let mut device = Fault::new(Portable, |operation, elements| match operation {
 //!     OperationKind::Unscale => Some(Injection::Infinity { index: elements - 1 }),
@@ -18,7 +18,12 @@
 //! });
 //! let (mut unscaled, mut met) = ([0.0; 2], [Unscaled::default()]);
 //! let cell = [Cell::at(Scale::ONE)];
-//! device.unscale(&[f16::ONE, f16::ONE], &cell, &mut unscaled[..], &mut met[..])?;
+//! device.run(Unscale {
+//!     gradient: &[f16::ONE, f16::ONE][..],
+//!     cell: &cell[..],
+//!     to: &mut unscaled[..],
+//!     counts: &mut met[..],
+//! })?;
 //! assert_eq!(unscaled, [1.0, f32::INFINITY]);
 //! # Ok::<(), adaloss_hal::fault::FaultError<adaloss_hal::portable::PortableError>>(())
 //! ```

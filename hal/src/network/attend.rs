@@ -6,7 +6,7 @@ use adaloss_core::format::Element;
 
 use super::elements;
 use crate::{
-    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    AddressSpace, Device, Epilogue, HasNarrow, Operation, OperationKind, Plain, Run, Visitor,
     run::has, wrap::Shape,
 };
 
@@ -113,8 +113,8 @@ where
 has! {
     /// A device that has [`Attend`] of activations in `W`, and [`AttendInput`] of gradients in `G`.
     pub trait HasAttend<W, G>:
-        Narrow<W>
-        + Narrow<G>
+        HasNarrow<W>
+        + HasNarrow<G>
         + for<'r, 'w> Run<Attend<'r, 'w, <Self as Device>::Space, W>>
         + for<'r, 'w> Run<AttendInput<'r, 'w, <Self as Device>::Space, G, W>>
 }

@@ -6,7 +6,7 @@ use adaloss_core::format::Element;
 
 use super::{elements, windows};
 use crate::{
-    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    AddressSpace, Device, Epilogue, HasNarrow, Operation, OperationKind, Plain, Run, Visitor,
     run::has, wrap::Shape,
 };
 
@@ -239,7 +239,7 @@ has! {
     /// Forward, `A` is the input's format and `B` the weight's; on the way back `A` is the gradient's and `B` that of the other
     /// operand.
     pub trait HasConvolve<A, B, F>:
-        Narrow<F>
+        HasNarrow<F>
         + for<'r, 'w> Run<Convolve<'r, 'w, <Self as Device>::Space, A, B, F>>
         + for<'r, 'w> Run<ConvolveInput<'r, 'w, <Self as Device>::Space, A, B, F>>
         + for<'r, 'w> Run<ConvolveWeight<'r, 'w, <Self as Device>::Space, A, B, F>>

@@ -6,7 +6,7 @@ use adaloss_core::format::Element;
 
 use super::elements;
 use crate::{
-    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    AddressSpace, Device, Epilogue, HasNarrow, Operation, OperationKind, Plain, Run, Visitor,
     run::has, wrap::Shape,
 };
 
@@ -225,8 +225,8 @@ where
 has! {
     /// A device that normalises activations in `W` and takes gradients in `G` back through it.
     pub trait HasNormalise<W, G>:
-        Narrow<W>
-        + Narrow<G>
+        HasNarrow<W>
+        + HasNarrow<G>
         + for<'r, 'w> Run<Moments<'r, 'w, <Self as Device>::Space, W>>
         + for<'r, 'w> Run<Normalise<'r, 'w, <Self as Device>::Space, W>>
         + for<'r, 'w> Run<NormaliseSums<'r, 'w, <Self as Device>::Space, G, W>>

@@ -6,7 +6,7 @@ use adaloss_core::format::Element;
 
 use super::{elements, windows};
 use crate::{
-    AddressSpace, Device, Epilogue, Narrow, Operation, OperationKind, Plain, Run, Visitor,
+    AddressSpace, Device, Epilogue, HasNarrow, Operation, OperationKind, Plain, Run, Visitor,
     run::has, wrap::Shape,
 };
 
@@ -277,7 +277,7 @@ impl<S: AddressSpace, E: Element + Plain> Operation for MaxPoolInput<'_, '_, S, 
 has! {
     /// A device that pools elements of type `E`: it moves them, or sums them in f32 and narrows the sums.
     pub trait HasPool<E>:
-        Narrow<E>
+        HasNarrow<E>
         + for<'r, 'w> Run<MaxPool<'r, 'w, <Self as Device>::Space, E>>
         + for<'r, 'w> Run<Unpool<'r, 'w, <Self as Device>::Space, E>>
         + for<'r, 'w> Run<Pick<'r, 'w, <Self as Device>::Space, E>>

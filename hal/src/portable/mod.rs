@@ -43,8 +43,6 @@ pub enum PortableError {
     },
     /// The operands of an operation do not fit.
     Misfit(Misfit),
-    /// A join has at least one branch.
-    Branches,
     /// Values cannot be narrowed as the epilogue says.
     Apply(ApplyError),
     /// The heap is exhausted.
@@ -57,14 +55,9 @@ pub enum PortableError {
 impl fmt::Display for PortableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // What lengths of an impossible shape are.
-            Self::Length { what, expected: usize::MAX, .. } => {
-                write!(f, "{what} cannot be: its operation has an impossible shape")
-            }
             Self::Length { what, expected, found } => {
                 write!(f, "{what} needs {expected} elements and has {found}")
             }
-            Self::Branches => f.write_str("a join of no branches is none"),
             Self::Misfit(misfit) => misfit.fmt(f),
             Self::Apply(error) => error.fmt(f),
             Self::Memory { elements } => write!(f, "no memory for {elements} elements"),
@@ -77,7 +70,7 @@ impl core::error::Error for PortableError {}
 impl Error for PortableError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Length { .. } | Self::Branches => ErrorKind::Shape,
+            Self::Length { .. } => ErrorKind::Shape,
             Self::Misfit(misfit) => misfit.kind(),
             Self::Apply(ApplyError::Length { .. }) => ErrorKind::Shape,
             Self::Apply(ApplyError::Encoding { .. }) => ErrorKind::Format,

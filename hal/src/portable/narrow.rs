@@ -1,51 +1,52 @@
 //! The corridor on slices.
 
 use adaloss_core::{
-    apply::{Apply, ApplyError},
+    apply::Apply,
     format::Element,
-    policy::{self, Cell},
+    policy,
     propagate::{Scaled, sum_at},
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
-    unscale::{Unscaled, unscale},
+    unscale::unscale,
 };
 
-use super::{Portable, PortableError, one, one_mut, same_length};
-use crate::{Branch, Certify, Epilogue, Finish, Fitting, HostSpace, Narrow, Note, Plain, Run};
+use super::{Portable, PortableError, one, one_mut};
+use crate::{
+    Certify, Epilogue, Finish, Fitting, HostSpace, Narrow, Note, Plain, Propagate, Run, Summarise,
+    Unscale,
+};
 
 /// Results that are kept at a time; nothing depends on this.
 const CHUNK: usize = 64;
 
-impl<F: Element + Plain> Narrow<F> for Portable {
-    fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
-        one_mut("statistics", to)?.merge(&Statistics::of(values));
+impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Portable {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
+    ) -> Result<(), PortableError> {
+        let Summarise { input, to } = operation.into_inner();
+        one_mut("the statistics", to)?.merge(&Statistics::of(input));
         Ok(())
     }
+}
 
-    fn apply(
+impl<F: Element + Plain> Run<Narrow<'_, '_, HostSpace, F>> for Portable {
+    fn execute(
         &mut self,
-        values: &[f32],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Narrow<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        same_length("the narrowed tensor", values.len(), to.len())?;
-        Sink::<F>::open(epilogue)?.put(0, values, to)
+        let Narrow { input, to, epilogue } = operation.into_inner();
+        Sink::<F>::open(epilogue.reborrow())?.put(0, input, to)
     }
+}
 
-    fn propagate(
+impl<F: Element + Plain> Run<Propagate<'_, '_, HostSpace, F>> for Portable {
+    fn execute(
         &mut self,
-        branches: &[Branch<&[F], &[Cell]>],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Propagate<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        if branches.is_empty() {
-            return Err(PortableError::Branches);
-        }
-        for branch in branches {
-            same_length("a branch of a join", to.len(), branch.gradient.len())?;
-            one("the cell of a branch", branch.cell)?;
-        }
-        let mut sink = Sink::<F>::open(epilogue)?;
+        let Propagate { branches, to, epilogue } = operation.into_inner();
+        let mut sink = Sink::<F>::open(epilogue.reborrow())?;
         let (format, incoming) = (sink.apply.narrowing.format, sink.incoming);
         let mut sums = [0.0; CHUNK];
         for (nth, to) in to.chunks_mut(CHUNK).enumerate() {
@@ -59,18 +60,17 @@ impl<F: Element + Plain> Narrow<F> for Portable {
         }
         Ok(())
     }
+}
 
-    fn unscale(
+impl<F: Element + Plain> Run<Unscale<'_, '_, HostSpace, F>> for Portable {
+    fn execute(
         &mut self,
-        gradient: &[F],
-        cell: &[Cell],
-        to: &mut [f32],
-        met: &mut [Unscaled],
+        operation: Fitting<'_, Unscale<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        same_length("the unscaled tensor", gradient.len(), to.len())?;
-        let met = one_mut("what unscaling met", met)?;
-        let scale = one("the cell of a gradient", cell)?.scale();
-        met.merge(&unscale(F::ENCODING.into(), Scaled::new(gradient, scale), to)?);
+        let Unscale { gradient, cell, to, counts } = operation.into_inner();
+        let counts = one_mut("the counts", counts)?;
+        let scale = one("the cell of the gradient", cell)?.scale();
+        counts.merge(&unscale(F::ENCODING.into(), Scaled::new(*gradient, scale), to)?);
         Ok(())
     }
 }
@@ -127,13 +127,9 @@ pub(crate) struct Sink<'a, F> {
 }
 
 impl<'a, F: Element> Sink<'a, F> {
-    /// Checks an epilogue, so that nothing has been written when it is wrong.
+    /// Takes the epilogue of an operation that fits.
     pub(crate) fn open(epilogue: Epilogue<'a, HostSpace>) -> Result<Self, PortableError> {
         let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
-        let asked = narrowing.format.encoding;
-        if asked != F::ENCODING {
-            return Err(ApplyError::Encoding { asked, given: F::ENCODING }.into());
-        }
         let incoming = one("the cell that results come from", from)?.scale();
         let outgoing = one("the cell that results go to", to)?.scale();
         let histogram = match histogram {

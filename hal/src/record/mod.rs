@@ -8,11 +8,11 @@
 //!
 //! ```
 //! use adaloss_core::{format::f16, statistics::Statistics};
-//! use adaloss_hal::{Device, Narrow, OperationKind, portable::Portable, record::Record};
+//! use adaloss_hal::{Device, OperationKind, Run, Summarise, portable::Portable, record::Record};
 //! let mut log = Vec::new();
 //! let mut device = Record::logging(Portable, |event: &_| log.push(event.to_string()));
 //! let mut seen = [Statistics::EMPTY];
-//! device.statistics(&[f16::ONE, f16::NAN], &mut seen[..])?;
+//! device.run(Summarise { input: &[f16::ONE, f16::NAN][..], to: &mut seen[..] })?;
 //! assert_eq!(device.counts().of(OperationKind::Read), 0); // the log's own reads do not count
 //! device.read(&seen.clone()[..], &mut seen)?;
 //! assert_eq!(device.counts().of(OperationKind::Read), 1);

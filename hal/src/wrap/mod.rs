@@ -52,18 +52,13 @@
 #![forbid(unsafe_code)]
 
 mod call;
-mod narrow;
 mod operation;
 mod results;
 
-use adaloss_core::format::Element;
-
 pub use call::{Call, Shape};
-pub use results::{Counted, Elements, Leaves, Left, Results};
+pub use results::{Leaves, Left, Results};
 
-use crate::{
-    AddressSpace, Capabilities, Device, Epilogue, Error, Memory, Mut, OperationKind, Plain, Ref,
-};
+use crate::{Capabilities, Device, Error, Memory, Mut, OperationKind, Plain, Ref};
 
 /// A device that is handed every operation, with a hook around it.
 #[derive(Clone, Copy, Debug)]
@@ -134,23 +129,6 @@ impl<D: Device, H: Hook<D>> Wrapped<D, H> {
         make: impl FnOnce(&mut D, &mut R) -> Result<(), D::Error>,
     ) -> Result<(), H::Error> {
         self.hook.around(&mut self.device, call, results, make)
-    }
-
-    /// Makes an operation that ends in an epilogue.
-    fn run_narrowing<F: Element + Plain>(
-        &mut self,
-        operation: OperationKind,
-        shape: impl Into<Option<Shape>>,
-        to: Mut<'_, D, F>,
-        epilogue: Epilogue<'_, D::Space>,
-        make: impl FnOnce(&mut D, Mut<'_, D, F>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
-    ) -> Result<(), H::Error> {
-        let call =
-            Call { operation, elements: D::Space::len(D::Space::shared(&to)), shape: shape.into() };
-        let results = (Elements::<D::Space, F>(to), epilogue);
-        self.hooked(call, results, |device, (to, epilogue)| {
-            make(device, to.lend(), epilogue.reborrow())
-        })
     }
 }
 

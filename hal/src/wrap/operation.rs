@@ -3,6 +3,7 @@
 use adaloss_core::{
     format::{Element, Encoding},
     policy::Cell,
+    statistics::{Histogram, Outcome},
 };
 
 use super::{Call, Hook, Leaves, Left, Results, Wrapped};
@@ -93,6 +94,10 @@ impl<S: AddressSpace> Visitor<S> for Size {
 
     fn input<T: Plain>(&mut self, _: &'static str, _: Option<usize>, from: &mut S::Ref<'_, T>) {
         self.read.get_or_insert(S::len(*from));
+    }
+
+    fn listed<T: Plain>(&mut self, _: &'static str, _: usize, from: S::Ref<'_, T>) {
+        self.read.get_or_insert(S::len(from));
     }
 
     fn output<F: Element + Plain>(
@@ -247,8 +252,15 @@ impl<D: Device> Visitor<D::Space> for ReadLeft<'_, '_, D> {
     }
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, D::Space>) {
-        match epilogue.left(self.device, self.show) {
-            Ok(()) => self.shown = true,
+        let mut outcome = [Outcome::EMPTY];
+        let mut measured = [Histogram::new(epilogue.narrowing)];
+        let mut read = self.device.read(D::Space::shared(&epilogue.outcome), &mut outcome);
+        if let (Ok(()), Some(histogram)) = (&read, &epilogue.histogram) {
+            read = self.device.read(D::Space::shared(histogram), &mut measured);
+        }
+        let histogram = epilogue.histogram.as_ref().map(|_| &measured[0]);
+        match read {
+            Ok(()) => self.shows(Left::Counts { outcome: &outcome[0], histogram }),
             Err(error) => self.fails(error),
         }
     }

@@ -1,20 +1,20 @@
 //! What an operation writes, in memory that the caller named.
 
-use core::{fmt, ops::Range};
+use core::fmt;
 
 use adaloss_core::{
-    format::{Element, Encoding},
+    format::Encoding,
     policy::{Cell, Certificate},
     scale::Scale,
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
 
-use crate::{AddressSpace, Device, Epilogue, Plain, network::LossSum};
+use crate::{Device, Plain, network::LossSum};
 
 /// What an operation writes: elements, counts, both, or nothing that anybody but the caller looks at.
 ///
-/// Of a pair, the elements are those of both, one after the other, and what is left is the second's.
+/// The elements are those of all tensors that it writes, one tensor after the other.
 pub trait Results<D: Device> {
     /// Returns how many elements the operation writes.
     fn elements(&mut self) -> usize {
@@ -165,108 +165,4 @@ impl Leaves for f64 {
     }
 }
 
-/// The elements of a tensor.
-pub struct Elements<'a, S: AddressSpace, F: Plain>(pub S::Mut<'a, F>);
-
-impl<'a, S: AddressSpace, F: Plain> Elements<'a, S, F> {
-    /// Lends them to an operation.
-    pub fn lend(&mut self) -> S::Mut<'_, F> {
-        S::reborrow_mut(&mut self.0)
-    }
-}
-
-/// A count of the whole operation, a certificate or a cell; one element.
-pub struct Counted<'a, S: AddressSpace, C: Plain>(pub S::Mut<'a, C>);
-
-impl<'a, S: AddressSpace, C: Plain> Counted<'a, S, C> {
-    /// Lends it to an operation.
-    pub fn lend(&mut self) -> S::Mut<'_, C> {
-        S::reborrow_mut(&mut self.0)
-    }
-}
-
 impl<D: Device> Results<D> for () {}
-
-impl<D: Device, F: Element + Plain> Results<D> for Elements<'_, D::Space, F> {
-    fn elements(&mut self) -> usize {
-        D::Space::len(D::Space::shared(&self.0))
-    }
-
-    fn encoding(&mut self, index: usize) -> Option<Encoding> {
-        (index < Results::<D>::elements(self)).then_some(F::ENCODING)
-    }
-
-    fn bits(&mut self, device: &mut D, index: usize) -> Result<u32, D::Error> {
-        let mut found = [F::from_bits(0)];
-        if let Some(element) = D::Space::part(D::Space::shared(&self.0), range(index)) {
-            device.read(element, &mut found)?;
-        }
-        Ok(found[0].to_bits())
-    }
-
-    fn set_bits(&mut self, device: &mut D, index: usize, bits: u32) -> Result<(), D::Error> {
-        match D::Space::part_mut(self.lend(), range(index)) {
-            Some(element) => device.write(&[F::from_bits(bits)], element),
-            None => Ok(()),
-        }
-    }
-}
-
-impl<D: Device, C: Leaves> Results<D> for Counted<'_, D::Space, C> {
-    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
-        let mut left = [C::zeroed()];
-        device.read(D::Space::shared(&self.0), &mut left)?;
-        show(left[0].as_left());
-        Ok(())
-    }
-}
-
-impl<D: Device> Results<D> for Epilogue<'_, D::Space> {
-    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
-        let mut outcome = [Outcome::EMPTY];
-        device.read(D::Space::shared(&self.outcome), &mut outcome)?;
-        let mut measured = [Histogram::new(self.narrowing)];
-        if let Some(histogram) = &self.histogram {
-            device.read(D::Space::shared(histogram), &mut measured)?;
-        }
-        let histogram = self.histogram.as_ref().map(|_| &measured[0]);
-        show(Left::Counts { outcome: &outcome[0], histogram });
-        Ok(())
-    }
-}
-
-impl<D: Device, A: Results<D>, B: Results<D>> Results<D> for (A, B) {
-    fn elements(&mut self) -> usize {
-        self.0.elements() + self.1.elements()
-    }
-
-    fn encoding(&mut self, index: usize) -> Option<Encoding> {
-        match index.checked_sub(self.0.elements()) {
-            None => self.0.encoding(index),
-            Some(index) => self.1.encoding(index),
-        }
-    }
-
-    fn bits(&mut self, device: &mut D, index: usize) -> Result<u32, D::Error> {
-        match index.checked_sub(self.0.elements()) {
-            None => self.0.bits(device, index),
-            Some(index) => self.1.bits(device, index),
-        }
-    }
-
-    fn set_bits(&mut self, device: &mut D, index: usize, bits: u32) -> Result<(), D::Error> {
-        match index.checked_sub(self.0.elements()) {
-            None => self.0.set_bits(device, index, bits),
-            Some(index) => self.1.set_bits(device, index, bits),
-        }
-    }
-
-    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
-        self.1.left(device, show)
-    }
-}
-
-/// Returns the range of one element; an empty one beyond all elements.
-const fn range(index: usize) -> Range<usize> {
-    index..index.saturating_add(1)
-}

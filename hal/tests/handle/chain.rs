@@ -8,7 +8,8 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     AddressSpace, Branch, Certify, Device, Epilogue, Finish, HasDecide, HasMatmul, Matmul, Memory,
-    Mut, Note, OperationKind, Plain, Product, Ref, portable::Portable, record::Record,
+    Mut, Narrow, Note, OperationKind, Plain, Product, Propagate, Ref, Unscale, portable::Portable,
+    record::Record,
 };
 
 use crate::memory::Accelerator;
@@ -48,7 +49,11 @@ impl<D: Memory + HasDecide> Visited<D> {
         config: &Config,
         is_first: bool,
         from: Ref<'_, D, Cell>,
-        operation: impl Fn(&mut D, Mut<'_, D, f16>, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
+        operation: impl for<'w> Fn(
+            &mut D,
+            Mut<'w, D, f16>,
+            Epilogue<'w, D::Space>,
+        ) -> Result<(), D::Error>,
     ) -> Result<(), D::Error> {
         let empty = Histogram::new(config.narrowing());
         device.write(&[empty], D::view_mut(&mut self.histogram))?;
@@ -152,7 +157,8 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
         device.write(&values, D::view_mut(&mut self.loss_gradient))?;
         let from = D::view(&self.unscaled_cell);
         self.loss.visit(device, config, is_first, from, |device, to, epilogue| {
-            device.apply(D::view(&self.loss_gradient), to, epilogue)
+            let input = D::view(&self.loss_gradient);
+            device.run(Narrow { input, to, epilogue })
         })?;
 
         let mut above = &self.loss;
@@ -161,22 +167,20 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
             let (gradient, cell) = (D::view(&above.gradient), D::view(&above.cell));
             let input = D::view(&self.inputs[index]);
             let product = Product::new(WIDTH, BATCH, WIDTH).transpose_a();
-            weight_gradient.visit(device, config, is_first, cell, |device, mut to, mut end| {
+            weight_gradient.visit(device, config, is_first, cell, |device, to, epilogue| {
                 let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(input));
-                let (to, epilogue) = (D::Space::reborrow_mut(&mut to), end.reborrow());
                 device.run(Matmul { product, a, b, to, epilogue })
             })?;
-            device.unscale(
-                D::view(&weight_gradient.gradient),
-                D::view(&weight_gradient.cell),
-                D::view_mut(&mut self.unscaled[index]),
-                D::view_mut(&mut self.met),
-            )?;
+            device.run(Unscale::<D::Space, f16> {
+                gradient: D::view(&weight_gradient.gradient),
+                cell: D::view(&weight_gradient.cell),
+                to: D::view_mut(&mut self.unscaled[index]),
+                counts: D::view_mut(&mut self.met),
+            })?;
             let weight = D::view(&self.weights[index]);
             let product = Product::new(BATCH, WIDTH, WIDTH);
-            layer.visit(device, config, is_first, cell, |device, mut to, mut end| {
+            layer.visit(device, config, is_first, cell, |device, to, epilogue| {
                 let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
-                let (to, epilogue) = (D::Space::reborrow_mut(&mut to), end.reborrow());
                 device.run(Matmul { product, a, b, to, epilogue })
             })?;
             above = layer;
@@ -186,7 +190,7 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
         let branches = [above, &self.loss]
             .map(|of| Branch { gradient: D::view(&of.gradient), cell: D::view(&of.cell) });
         self.join.visit(device, config, is_first, from, |device, to, epilogue| {
-            device.propagate(&branches, to, epilogue)
+            device.run(Propagate { branches: &branches, to, epilogue })
         })?;
         let layers = self.layers.iter_mut().chain(&mut self.weight_gradients);
         for visited in layers.chain([&mut self.loss, &mut self.join]) {

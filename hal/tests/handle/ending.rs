@@ -3,7 +3,7 @@
 use std::array;
 
 use adaloss_core::{
-    format::{Fate, Format, Narrowing, Noise, Rounding, Subnormals, f16},
+    format::{Fate, Narrowing, Noise, Rounding, f16},
     policy::Cell,
     scale::Scale,
     statistics::{Histogram, Outcome},
@@ -11,7 +11,7 @@ use adaloss_core::{
 use adaloss_hal::Epilogue;
 
 use crate::{
-    memory::{Accelerator, AcceleratorError, AcceleratorSpace, Handle, HandleMut, Values, check},
+    memory::{Accelerator, AcceleratorError, AcceleratorSpace, Handle, HandleMut, Values},
     sabotage::Sabotage,
 };
 
@@ -33,24 +33,9 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    pub(crate) fn queued(
-        device: &Accelerator,
-        epilogue: &Epilogue<'_, AcceleratorSpace>,
-    ) -> Result<Self, AcceleratorError> {
+    pub(crate) fn queued(device: &Accelerator, epilogue: &Epilogue<'_, AcceleratorSpace>) -> Self {
         let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
-        check("the cell of the results", from.len() == 1)?;
-        check("the cell of the narrowed results", to.len() == 1)?;
-        check("an outcome", outcome.len() == 1)?;
-        check("a histogram", histogram.as_ref().is_none_or(|h| h.len() == 1))?;
-        if narrowing.format.encoding != Format::BINARY16.encoding {
-            return Err(AcceleratorError::Format);
-        }
-        let is_plain = narrowing.format.subnormals == Subnormals::Flush
-            && narrowing.rounding != Rounding::Stochastic;
-        if device.flushes && !is_plain {
-            return Err(AcceleratorError::Format);
-        }
-        Ok(Self {
+        Self {
             from: from.queued(),
             to: to.queued(),
             narrowing: *narrowing,
@@ -59,7 +44,7 @@ impl Ending {
             outcome: outcome.queued(),
             histogram: histogram.as_ref().map(HandleMut::queued),
             sabotage: device.sabotage,
-        })
+        }
     }
 
     /// Returns the scale that results carry.

@@ -9,8 +9,8 @@ use adaloss_core::{
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 use adaloss_hal::{
-    AddressSpace, DeviceEpilogue, ErrorKind, HasMatmul, HostEpilogue, Matmul, Memory, Narrow,
-    OperationKind, Product, Run,
+    AddressSpace, DeviceEpilogue, ErrorKind, HasMatmul, HasNarrow, HostEpilogue, Matmul, Memory,
+    Narrow, OperationKind, Product, Run, Unscale,
     fault::{Fault, FaultError, Injection},
     portable::Portable,
     record::Record,
@@ -71,8 +71,9 @@ impl<D: Memory + HasMatmul<f16, f16, f16>> Training<D> {
         let mut step = scaler.begin();
         let mut gradient = step.loss(loss_gradient, |values, pass| {
             let mut narrowed = device.zeroed(BATCH * WIDTH)?;
-            epilogue.run(device, pass, |device, epilogue| {
-                device.apply(D::view(values), D::view_mut(&mut narrowed), epilogue)
+            epilogue.run(device, pass, |device, mut epilogue| {
+                let (to, epilogue) = (D::view_mut(&mut narrowed), epilogue.reborrow());
+                device.run(Narrow { input: D::view(values), to, epilogue })
             })?;
             Ok(narrowed)
         })?;
@@ -117,7 +118,7 @@ fn multiply<D: Memory + HasMatmul<f16, f16, f16>>(
 }
 
 /// Unscales a gradient on the device and reads it.
-fn unscale<D: Memory + Narrow<f16>>(
+fn unscale<D: Memory + HasNarrow<f16>>(
     device: &mut D,
     gradient: &Scaled<D::Buffer<f16>>,
 ) -> Result<(Vec<f32>, Unscaled), D::Error> {
@@ -126,7 +127,12 @@ fn unscale<D: Memory + Narrow<f16>>(
     let mut to = device.zeroed(values.len())?;
     let (mut cell, mut met) = (device.zeroed(1)?, device.zeroed(1)?);
     device.write(&[Cell::at(scale)], D::view_mut(&mut cell))?;
-    device.unscale(D::view(buffer), D::view(&cell), D::view_mut(&mut to), D::view_mut(&mut met))?;
+    device.run(Unscale::<D::Space, f16> {
+        gradient: D::view(buffer),
+        cell: D::view(&cell),
+        to: D::view_mut(&mut to),
+        counts: D::view_mut(&mut met),
+    })?;
     device.read(D::view(&to), &mut values)?;
     let mut counts = [Unscaled::default()];
     device.read(D::view(&met), &mut counts)?;
@@ -290,7 +296,8 @@ fn a_scaler_on_the_host_drives_both_shapes_of_device() {
             .loss(&loss_gradient()[..], |values, pass| {
                 let mut narrowed = vec![f16::ZERO; values.len()];
                 let mut epilogue = HostEpilogue::new(pass);
-                Portable.apply(values, &mut narrowed[..], epilogue.epilogue())?;
+                let (to, epilogue) = (&mut narrowed[..], epilogue.epilogue());
+                Portable.run(Narrow { input: values, to, epilogue })?;
                 Ok::<_, adaloss_hal::portable::PortableError>(narrowed)
             })
             .expect("no error");

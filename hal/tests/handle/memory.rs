@@ -53,10 +53,6 @@ impl<T> Clone for Handle<'_, T> {
 impl<T> Copy for Handle<'_, T> {}
 
 impl<'a, T> Handle<'a, T> {
-    pub(crate) fn len(self) -> usize {
-        self.length
-    }
-
     fn part(self, range: Range<usize>) -> Option<Self> {
         let length = range.end.checked_sub(range.start)?;
         (range.end <= self.length).then_some(Self {

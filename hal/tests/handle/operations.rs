@@ -5,27 +5,27 @@ use adaloss_core::{
     policy::{self, Cell},
     scale::Scale,
     statistics::Statistics,
-    unscale::Unscaled,
 };
-use adaloss_hal::{Branch, Certify, Epilogue, Finish, Fitting, Matmul, Narrow, Note, Product, Run};
+use adaloss_hal::{
+    Certify, Finish, Fitting, Matmul, Narrow, Note, Product, Propagate, Run, Summarise, Unscale,
+};
 
 use crate::{
     ending::Ending,
-    memory::{Accelerator, AcceleratorError, AcceleratorSpace, Handle, HandleMut, check},
+    memory::{Accelerator, AcceleratorError, AcceleratorSpace},
     sabotage::Sabotage,
 };
 
 /// Terms that are summed before their sum is added to others.
 const TERMS: usize = 16;
 
-impl Narrow<f16> for Accelerator {
-    fn statistics(
+impl Run<Summarise<'_, '_, AcceleratorSpace, f16>> for Accelerator {
+    fn execute(
         &mut self,
-        values: Handle<'_, f16>,
-        to: HandleMut<'_, Statistics>,
+        operation: Fitting<'_, Summarise<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        check("statistics", to.len() == 1)?;
-        let (from, to) = (values.queued(), to.queued());
+        let Summarise { input, to } = operation.into_inner();
+        let (from, to) = (input.queued(), to.queued());
         let (sabotage, flushes) = (self.sabotage, self.flushes);
         self.enqueue(move |memory| {
             let mut odd_and_even = [Statistics::EMPTY; 2];
@@ -45,35 +45,31 @@ impl Narrow<f16> for Accelerator {
         });
         Ok(())
     }
+}
 
-    fn apply(
+impl Run<Narrow<'_, '_, AcceleratorSpace, f16>> for Accelerator {
+    fn execute(
         &mut self,
-        values: Handle<'_, f32>,
-        to: HandleMut<'_, f16>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Narrow<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        check("the narrowed tensor", values.len() == to.len())?;
-        let ending = Ending::queued(self, &epilogue)?;
-        let (from, to) = (values.queued(), to.queued());
+        let Narrow { input, to, epilogue } = operation.into_inner();
+        let ending = Ending::queued(self, epilogue);
+        let (from, to) = (input.queued(), to.queued());
         self.enqueue(move |memory| {
             let results = memory.load(from)?;
             ending.take(memory, &results, to)
         });
         Ok(())
     }
+}
 
-    fn propagate(
+impl Run<Propagate<'_, '_, AcceleratorSpace, f16>> for Accelerator {
+    fn execute(
         &mut self,
-        branches: &[Branch<Handle<'_, f16>, Handle<'_, Cell>>],
-        to: HandleMut<'_, f16>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Propagate<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        check("a join", !branches.is_empty())?;
-        for branch in branches {
-            check("a branch", branch.gradient.len() == to.len())?;
-            check("the cell of a branch", branch.cell.len() == 1)?;
-        }
-        let ending = Ending::queued(self, &epilogue)?;
+        let Propagate { branches, to, epilogue } = operation.into_inner();
+        let ending = Ending::queued(self, epilogue);
         let branches: Vec<_> =
             branches.iter().map(|b| (b.gradient.queued(), b.cell.queued())).collect();
         let (to, sabotage) = (to.queued(), self.sabotage);
@@ -97,19 +93,16 @@ impl Narrow<f16> for Accelerator {
         });
         Ok(())
     }
+}
 
-    fn unscale(
+impl Run<Unscale<'_, '_, AcceleratorSpace, f16>> for Accelerator {
+    fn execute(
         &mut self,
-        gradient: Handle<'_, f16>,
-        cell: Handle<'_, Cell>,
-        to: HandleMut<'_, f32>,
-        met: HandleMut<'_, Unscaled>,
+        operation: Fitting<'_, Unscale<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        check("the unscaled tensor", gradient.len() == to.len())?;
-        check("the cell of a gradient", cell.len() == 1)?;
-        check("what unscaling met", met.len() == 1)?;
+        let Unscale { gradient, cell, to, counts } = operation.into_inner();
         let (gradient, cell) = (gradient.queued(), cell.queued());
-        let (to, met) = (to.queued(), met.queued());
+        let (to, met) = (to.queued(), counts.queued());
         let (sabotage, flushes) = (self.sabotage, self.flushes);
         self.enqueue(move |memory| {
             let scale = memory.load_one(cell)?.scale();
@@ -219,7 +212,7 @@ impl Run<Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
         operation: Fitting<'_, Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>>,
     ) -> Result<(), AcceleratorError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
-        let ending = Ending::queued(self, epilogue)?;
+        let ending = Ending::queued(self, epilogue);
         let (product, sabotage) = (*product, self.sabotage);
         let (a, b, to) = (a.queued(), b.queued(), to.queued());
         self.enqueue(move |memory| {

@@ -8,8 +8,8 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    AddressSpace, Certify, Epilogue, Finish, HasDecide, Memory, Mut, Narrow, Note, Plain, Ref,
-    portable::Portable,
+    AddressSpace, Certify, Epilogue, Finish, HasDecide, HasNarrow, Memory, Mut, Narrow, Note,
+    Plain, Ref, portable::Portable,
 };
 
 use crate::{
@@ -51,7 +51,7 @@ enum Pass {
     Replay,
 }
 
-impl<'d, D: Memory + Narrow<f16> + HasDecide> Loop<'d, D> {
+impl<'d, D: Memory + HasNarrow<f16> + HasDecide> Loop<'d, D> {
     fn new(device: &'d mut D, config: Config) -> Result<Self, D::Error> {
         let mut cells = device.zeroed(CELLS)?;
         device.write(&[config.cell(); CELLS], D::view_mut(&mut cells))?;
@@ -135,10 +135,10 @@ impl<'d, D: Memory + Narrow<f16> + HasDecide> Loop<'d, D> {
         pass: Pass,
         id: usize,
         values: Ref<'_, D, f32>,
-        to: Mut<'_, D, f16>,
+        mut to: Mut<'_, D, f16>,
         stream: u32,
     ) -> Result<(), D::Error> {
-        let epilogue = Epilogue {
+        let mut epilogue = Epilogue {
             from: D::view(&self.from),
             to: match pass {
                 Pass::Replay => D::view(&self.replay),
@@ -150,7 +150,8 @@ impl<'d, D: Memory + Narrow<f16> + HasDecide> Loop<'d, D> {
             outcome: D::view_mut(&mut self.outcome),
             histogram: (pass == Pass::Measure).then(|| D::view_mut(&mut self.histogram)),
         };
-        self.device.apply(values, to, epilogue)
+        let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
+        self.device.run(Narrow { input: values, to, epilogue })
     }
 }
 

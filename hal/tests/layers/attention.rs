@@ -46,7 +46,8 @@ impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Mistaken {
     ) -> Result<(), PortableError> {
         let Attend { attention, input, to, epilogue } = operation.into_inner();
         let outputs = (0..to.len()).map(|index| self.output(*attention, input, index));
-        Portable.apply(&outputs.collect::<Vec<_>>(), to, epilogue.reborrow())
+        let (input, epilogue) = (outputs.collect::<Vec<_>>(), epilogue.reborrow());
+        Portable.run(Narrow { input: &input[..], to: &mut **to, epilogue })
     }
 }
 
@@ -74,6 +75,7 @@ where
             _ => right[index],
         };
         let gradients = (0..to.len()).map(mistaken);
-        Portable.apply(&gradients.collect::<Vec<_>>(), to, epilogue.reborrow())
+        let (input, epilogue) = (gradients.collect::<Vec<_>>(), epilogue.reborrow());
+        Portable.run(Narrow { input: &input[..], to: &mut **to, epilogue })
     }
 }

@@ -1,15 +1,14 @@
 //! The device: host memory as the portable device has it, and what the mistakes share.
 
 use adaloss_core::{
-    apply::ApplyError,
-    format::{Element, Format, Narrowing, Noise, Rounding, Subnormals, f16},
+    format::{Element, Format, Narrowing, Noise, f16},
     policy::Cell,
     scale::Scale,
-    statistics::{Outcome, Statistics},
-    unscale::Unscaled,
+    statistics::Outcome,
 };
 use adaloss_hal::{
-    BranchOf, Capabilities, Epilogue, HostHeap, HostMemory, HostSpace, Narrow, Plain,
+    Capabilities, Epilogue, Fitting, HostHeap, HostMemory, HostSpace, Narrow, Plain, Propagate,
+    Run, Summarise, Unscale,
     portable::{Portable, PortableError},
 };
 
@@ -25,21 +24,6 @@ impl Mistaken {
     pub(crate) fn makes(&self, mistake: Mistake) -> bool {
         self.mistake == mistake
     }
-
-    /// Hands an epilogue to the portable device, if this one has what it asks for.
-    pub(crate) fn over<'a>(
-        &self,
-        epilogue: Epilogue<'a, HostSpace>,
-    ) -> Result<Epilogue<'a, HostSpace>, PortableError> {
-        let Narrowing { format, rounding, .. } = epilogue.narrowing;
-        let refuses = !self.capabilities.subnormals && format.subnormals == Subnormals::Gradual
-            || !self.capabilities.stochastic_rounding && rounding == Rounding::Stochastic;
-        if refuses {
-            let asked = format.encoding;
-            return Err(ApplyError::Encoding { asked, given: asked }.into());
-        }
-        Ok(epilogue)
-    }
 }
 
 impl HostMemory for Mistaken {
@@ -52,37 +36,39 @@ impl HostMemory for Mistaken {
 
 impl HostHeap for Mistaken {}
 
-impl<F: Element + Plain> Narrow<F> for Mistaken {
-    fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
-        Portable.statistics(values, to)
-    }
-
-    fn apply(
+impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Mistaken {
+    fn execute(
         &mut self,
-        values: &[f32],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        Portable.apply(values, to, self.over(epilogue)?)
+        Portable.execute(operation)
     }
+}
 
-    fn propagate(
+impl<F: Element + Plain> Run<Narrow<'_, '_, HostSpace, F>> for Mistaken {
+    fn execute(
         &mut self,
-        branches: &[BranchOf<'_, Self, F>],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Narrow<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        Portable.propagate(branches, to, self.over(epilogue)?)
+        Portable.execute(operation)
     }
+}
 
-    fn unscale(
+impl<F: Element + Plain> Run<Propagate<'_, '_, HostSpace, F>> for Mistaken {
+    fn execute(
         &mut self,
-        gradient: &[F],
-        cell: &[Cell],
-        to: &mut [f32],
-        met: &mut [Unscaled],
+        operation: Fitting<'_, Propagate<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        Portable.unscale(gradient, cell, to, met)
+        Portable.execute(operation)
+    }
+}
+
+impl<F: Element + Plain> Run<Unscale<'_, '_, HostSpace, F>> for Mistaken {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Unscale<'_, '_, HostSpace, F>>,
+    ) -> Result<(), PortableError> {
+        Portable.execute(operation)
     }
 }
 

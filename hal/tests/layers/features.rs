@@ -188,7 +188,8 @@ impl<E: Element + Plain> Run<Dropout<'_, '_, HostSpace, E>> for Mistaken {
         let results = input.iter().enumerate().map(|(index, x)| {
             if mask.drops((index % block) as u64) { 0.0 } else { gain * x.widen() }
         });
-        Portable.apply(&results.collect::<Vec<_>>(), to, epilogue.reborrow())
+        let (input, epilogue) = (results.collect::<Vec<_>>(), epilogue.reborrow());
+        Portable.run(Narrow { input: &input[..], to: &mut **to, epilogue })
     }
 }
 

@@ -51,10 +51,10 @@ impl Mistaken {
     }
 
     /// Ends an operation of the portable device.
-    fn end<F: Element + Plain>(
+    fn end<'e, F: Element + Plain>(
         &self,
-        to: &mut [F],
-        epilogue: Epilogue<'_, HostSpace>,
+        to: &'e mut [F],
+        epilogue: Epilogue<'e, HostSpace>,
         operation: impl for<'w> FnOnce(
             &'w mut [f32],
             Epilogue<'w, HostSpace>,
@@ -64,7 +64,7 @@ impl Mistaken {
         if self.makes(Mistake::NarrowAccumulator) {
             sums.iter_mut().for_each(|x| *x = in_binary16(*x));
         }
-        Portable.apply(&sums, to, epilogue)
+        Portable.run(Narrow { input: &sums[..], to, epilogue })
     }
 
     /// Runs an operation; takes a shape that does not exist for an empty one, if that is the mistake.

@@ -6,7 +6,7 @@
 //! microcontroller, with the library.
 //!
 //! ```text
-//! scaler, layers --> Accelerator (has Device, Memory, Narrow<f16>, HasDecide)
+//! scaler, layers --> Accelerator (has Device, Memory, HasNarrow<f16>, HasDecide)
 //!                         | Bus: ten registers, and its memory
 //!                         v
 //!                    Model here; in silicon, a few volatile accesses

@@ -2,16 +2,17 @@
 
 use adaloss_core::{
     format::{Encoding, Format, Overflow, Rounding, Subnormals, f16},
-    policy::{self, Cell},
+    policy,
     propagate::{Scaled, shifted},
-    statistics::Statistics,
-    unscale::{Unscaled, unscale},
+    unscale::unscale,
 };
-use adaloss_hal::{Branch, Certify, Device, Epilogue, Finish, Fitting, Narrow, Note, Run};
+use adaloss_hal::{
+    Certify, Device, Epilogue, Finish, Fitting, Narrow, Note, Propagate, Run, Summarise, Unscale,
+};
 
 use crate::{
-    Accelerator, AcceleratorError, Bus, Name, NameMut, Register, command,
-    device::{AcceleratorSpace, CHUNK, same_length},
+    Accelerator, AcceleratorError, Bus, Register, command,
+    device::{AcceleratorSpace, CHUNK},
     option,
 };
 
@@ -28,7 +29,7 @@ struct Ending {
 }
 
 impl<B: Bus> Accelerator<'_, B> {
-    /// Checks an epilogue, so that nothing has been written when it is wrong.
+    /// Reads the scales of an epilogue that fits.
     fn open(
         &mut self,
         epilogue: &Epilogue<'_, AcceleratorSpace>,
@@ -37,20 +38,15 @@ impl<B: Bus> Accelerator<'_, B> {
         let truncate = match narrowing.rounding {
             Rounding::NearestEven => 0,
             Rounding::TowardZero => option::TRUNCATE,
+            // What was checked for another device.
             Rounding::Stochastic => return Err(AcceleratorError::Narrowing),
         };
-        if narrowing.format != FORMAT {
-            return Err(AcceleratorError::Narrowing);
-        }
         let saturate = match narrowing.overflow {
             Overflow::Infinity => 0,
             Overflow::Saturate => option::SATURATE,
         };
-        let outcome = epilogue.outcome.shared();
-        same_length("an outcome", 1, outcome.len())?;
         let (mut measure, mut histogram) = (0, 0);
         if let Some(name) = &epilogue.histogram {
-            same_length("a histogram", 1, name.shared().len())?;
             (measure, histogram) = (option::MEASURE, name.shared().address());
         }
         let incoming = self.one("the cell that results come from", epilogue.from)?.scale();
@@ -62,7 +58,7 @@ impl<B: Bus> Accelerator<'_, B> {
                 | if epilogue.stores { option::STORE } else { 0 },
             shift: (outgoing / incoming).log2(),
             incoming,
-            outcome: outcome.address(),
+            outcome: epilogue.outcome.shared().address(),
             histogram,
         })
     }
@@ -92,49 +88,41 @@ impl<B: Bus> Accelerator<'_, B> {
     }
 }
 
-impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
-    fn statistics(
+impl<B: Bus> Run<Summarise<'_, '_, AcceleratorSpace, f16>> for Accelerator<'_, B> {
+    fn execute(
         &mut self,
-        values: Name<'_, f16>,
-        to: NameMut<'_, Statistics>,
+        operation: Fitting<'_, Summarise<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        let mut statistics = self.one("statistics", to.shared())?;
+        let Summarise { input, to } = operation.into_inner();
+        let mut statistics = self.one("the statistics", to.shared())?;
         let mut chunk = [f16::ZERO; CHUNK];
-        for part in values.chunks(CHUNK) {
+        for part in input.chunks(CHUNK) {
             let chunk = &mut chunk[..part.len()];
             self.read(part, chunk)?;
             chunk.iter().for_each(|x| statistics.observe(FORMAT.widen(x.to_bits().into())));
         }
-        self.write(&[statistics], to)
+        self.write(&[statistics], to.reborrow())
     }
+}
 
-    fn apply(
+impl<B: Bus> Run<Narrow<'_, '_, AcceleratorSpace, f16>> for Accelerator<'_, B> {
+    fn execute(
         &mut self,
-        values: Name<'_, f32>,
-        to: NameMut<'_, f16>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Narrow<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        let to = to.shared();
-        same_length("the narrowed tensor", values.len(), to.len())?;
-        let ending = self.open(&epilogue)?;
-        self.start((values.address(), to.address()), values.len(), &ending)
+        let Narrow { input, to, epilogue } = operation.into_inner();
+        let ending = self.open(epilogue)?;
+        self.start((input.address(), to.shared().address()), input.len(), &ending)
     }
+}
 
-    fn propagate(
+impl<B: Bus> Run<Propagate<'_, '_, AcceleratorSpace, f16>> for Accelerator<'_, B> {
+    fn execute(
         &mut self,
-        branches: &[Branch<Name<'_, f16>, Name<'_, Cell>>],
-        to: NameMut<'_, f16>,
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Propagate<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        let to = to.shared();
-        if branches.is_empty() {
-            return Err(AcceleratorError::Length { what: "a join" });
-        }
-        for branch in branches {
-            same_length("a branch of a join", to.len(), branch.gradient.len())?;
-            same_length("the cell of a branch", 1, branch.cell.len())?;
-        }
-        let ending = self.open(&epilogue)?;
+        let Propagate { branches, to, epilogue } = operation.into_inner();
+        let (to, ending) = (to.shared(), self.open(epilogue)?);
         let mut first = 0;
         for to in to.chunks(CHUNK) {
             let range = first..first + to.len();
@@ -143,7 +131,7 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
             let mut chunk = [f16::ZERO; CHUNK];
             for (nth, branch) in branches.iter().enumerate() {
                 let part = branch.gradient.part(range.clone());
-                let part = part.ok_or(AcceleratorError::Length { what: "a branch of a join" })?;
+                let part = part.ok_or(AcceleratorError::Length { what: "a branch" })?;
                 let chunk = &mut chunk[..part.len()];
                 self.read(part, chunk)?;
                 let shift =
@@ -163,19 +151,17 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
         }
         Ok(())
     }
+}
 
-    fn unscale(
+impl<B: Bus> Run<Unscale<'_, '_, AcceleratorSpace, f16>> for Accelerator<'_, B> {
+    fn execute(
         &mut self,
-        gradient: Name<'_, f16>,
-        cell: Name<'_, Cell>,
-        to: NameMut<'_, f32>,
-        met: NameMut<'_, Unscaled>,
+        operation: Fitting<'_, Unscale<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        same_length("the unscaled tensor", gradient.len(), to.shared().len())?;
-        let scale = self.one("the cell of a gradient", cell)?.scale();
-        let mut total = self.one("what unscaling met", met.shared())?;
+        let Unscale { gradient, cell, to, counts } = operation.into_inner();
+        let scale = self.one("the cell of the gradient", *cell)?.scale();
+        let mut total = self.one("the counts", counts.shared())?;
         let (mut scaled, mut unscaled) = ([f16::ZERO; CHUNK], [0.0; CHUNK]);
-        let mut to = to;
         for (from, nth) in gradient.chunks(CHUNK).zip(0..) {
             let (scaled, unscaled) = (&mut scaled[..from.len()], &mut unscaled[..from.len()]);
             self.read(from, scaled)?;
@@ -186,7 +172,7 @@ impl<B: Bus> Narrow<f16> for Accelerator<'_, B> {
                 self.write(unscaled, to)?;
             }
         }
-        self.write(&[total], met)
+        self.write(&[total], counts.reborrow())
     }
 }
 

@@ -152,7 +152,8 @@ impl<F: Element + Plain> Perceptron<F> {
         let Self { loss_gradient, passed, .. } = self;
         let mut gradient = step.loss(&loss_gradient[..], |loss_gradient, pass| {
             let to = &mut passed[0][..LOGITS];
-            Portable.apply(loss_gradient, to, HostEpilogue::new(pass).epilogue())?;
+            let mut ending = HostEpilogue::new(pass);
+            Portable.run(Narrow { input: loss_gradient, to, epilogue: ending.epilogue() })?;
             Ok(0)
         })?;
         seen.see(&[], &self.passed[0][..LOGITS]);
@@ -241,7 +242,8 @@ impl<F: Element + Plain> Default for Perceptron<F> {
 
 /// Narrows unscaled values; what is lost of weights and pixels is not counted.
 fn narrow<F: Element + Plain>(values: &[f32], to: &mut [F]) -> Result<(), PortableError> {
-    Portable.apply(values, to, Ends::at(Scale::ONE).epilogue::<F>(&mut Outcome::default()))
+    let (ends, mut outcome) = (Ends::at(Scale::ONE), Outcome::default());
+    Portable.run(Narrow { input: values, to, epilogue: ends.epilogue::<F>(&mut outcome) })
 }
 
 /// The cells of results that leave unscaled.

@@ -5,7 +5,9 @@ use core::slice;
 use adaloss_core::{
     apply::Pass, format::f16, policy::Cell, scale::Scale, statistics::Statistics, unscale::Unscaled,
 };
-use adaloss_hal::{AddressSpace, DeviceEpilogue, Memory, Mut, Narrow};
+use adaloss_hal::{
+    AddressSpace, DeviceEpilogue, HasNarrow, Memory, Mut, Narrow, Summarise, Unscale,
+};
 
 use crate::{layers::GRADIENT, report::CRC};
 
@@ -22,7 +24,7 @@ pub(crate) struct Tensors<D: Memory> {
     met: D::Buffer<Unscaled>,
 }
 
-impl<D: Memory + Narrow<f16>> Tensors<D> {
+impl<D: Memory + HasNarrow<f16>> Tensors<D> {
     pub(crate) fn new(device: &mut D) -> Result<Self, D::Error> {
         Ok(Self {
             epilogue: DeviceEpilogue::new(device)?,
@@ -50,10 +52,12 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
         to: usize,
     ) -> Result<usize, D::Error> {
         let Self { epilogue, results, length, gradients, .. } = self;
-        epilogue.run(device, pass, |device, epilogue| {
-            let from = D::Space::part(D::view(results), 0..*length);
+        epilogue.run(device, pass, |device, mut epilogue| {
+            let input = D::Space::part(D::view(results), 0..*length);
             let narrowed = first_mut::<D, _>(&mut gradients[to], *length);
-            from.zip(narrowed).map_or(Ok(()), |(from, to)| device.apply(from, to, epilogue))
+            let epilogue = epilogue.reborrow();
+            let operation = input.zip(narrowed).map(|(input, to)| Narrow { input, to, epilogue });
+            operation.map_or(Ok(()), |operation| device.run(operation))
         })?;
         Ok(to)
     }
@@ -68,7 +72,8 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
         let mut statistics = Statistics::EMPTY;
         device.write(&[statistics], D::view_mut(&mut self.statistics))?;
         if let Some(values) = D::Space::part(D::view(&self.gradients[gradient]), 0..length) {
-            device.statistics(values, D::view_mut(&mut self.statistics))?;
+            let to = D::view_mut(&mut self.statistics);
+            device.run(Summarise::<D::Space, f16> { input: values, to })?;
         }
         device.read(D::view(&self.statistics), slice::from_mut(&mut statistics))?;
         Ok(statistics)
@@ -86,8 +91,9 @@ impl<D: Memory + Narrow<f16>> Tensors<D> {
         device.write(&[met], D::view_mut(&mut self.met))?;
         let from = D::Space::part(D::view(&self.gradients[gradient]), 0..self.length);
         let to = first_mut::<D, _>(&mut self.results, self.length);
-        if let Some((from, to)) = from.zip(to) {
-            device.unscale(from, D::view(&self.scale), to, D::view_mut(&mut self.met))?;
+        if let Some((gradient, to)) = from.zip(to) {
+            let (cell, counts) = (D::view(&self.scale), D::view_mut(&mut self.met));
+            device.run(Unscale::<D::Space, f16> { gradient, cell, to, counts })?;
         }
         device.read(D::view(&self.met), slice::from_mut(&mut met))?;
         Ok(met)

@@ -10,7 +10,7 @@ use adaloss_core::{
     scaler::{State, Step, StepError},
     statistics::Statistics,
 };
-use adaloss_hal::{Memory, Narrow};
+use adaloss_hal::{HasNarrow, Memory};
 use embedded_io::Read;
 
 use crate::{
@@ -41,7 +41,7 @@ pub enum WalkError<E> {
     Print,
 }
 
-impl<'d, D: Memory + Narrow<f16>> Walk<'d, D> {
+impl<'d, D: Memory + HasNarrow<f16>> Walk<'d, D> {
     /// Takes a device, some of its memory, and the scaler of a new run, whose 4 KiB stay where the
     /// caller has them.
     ///

@@ -13,8 +13,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Device, DeviceEpilogue, Epilogue, Memory, Mut, Narrow, Plain, Ref,
-    network::HasAccumulate,
+    AddressSpace, Branch, Device, DeviceEpilogue, Epilogue, HasNarrow, Memory, Mut, Narrow, Plain,
+    Propagate, Ref, Summarise, Unscale, network::HasAccumulate,
 };
 use anyhow::{Result, anyhow};
 
@@ -227,7 +227,7 @@ pub type Narrowed<'a, D, G, F = G> = &'a dyn for<'w> Fn(
 
 impl<'a, 's, D> Way<'a, 's, D>
 where
-    D: Memory<Error: Send + Sync + 'static> + HasAccumulate + Narrow<f32>,
+    D: Memory<Error: Send + Sync + 'static> + HasAccumulate + HasNarrow<f32>,
 {
     /// Begins the way back of a step's micro-batch `nth`.
     pub fn new(
@@ -267,7 +267,7 @@ where
     /// Narrows the gradient of the loss, in f32 and unscaled.
     pub fn loss<G: Element + Plain>(&mut self, gradient: &Tensor<D, f32>) -> Result<Gradient<D, G>>
     where
-        D: Narrow<G>,
+        D: HasNarrow<G>,
     {
         self.loss_through("loss", None, gradient)
     }
@@ -279,7 +279,7 @@ where
         gradient: &Tensor<D, f32>,
     ) -> Result<Gradient<D, G>>
     where
-        D: Narrow<G>,
+        D: HasNarrow<G>,
     {
         let id = self.take_cell();
         self.loss_through(name, Some(id), gradient)
@@ -292,15 +292,16 @@ where
         gradient: &Tensor<D, f32>,
     ) -> Result<Gradient<D, G>>
     where
-        D: Narrow<G>,
+        D: HasNarrow<G>,
     {
         let mut to = Tensor::zeroed(self.device, gradient.shape())?;
         let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
         let describe = |device: &mut D| Ok(Operands::Cast(statistics(device, gradient.view())?));
         let operands = |_: &Tensor<D, f32>| visit.describe(describe);
         let pass = |values: &Tensor<D, f32>, pass: &mut Pass<'_>| {
-            visit.pass(pass, |device, epilogue| {
-                Narrow::<G>::apply(device, values.view(), to.view_mut(), epilogue)
+            visit.pass(pass, |device, mut epilogue| {
+                let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+                device.run(Narrow::<_, G> { input: values.view(), to, epilogue })
             })
         };
         let narrowed = match id {
@@ -327,7 +328,7 @@ where
         ) -> Result<(), D::Error>,
     ) -> Result<Gradient<D, G>>
     where
-        D: Narrow<G>,
+        D: HasNarrow<G>,
     {
         self.through(name, gradient, shape, None, &operation, None)
     }
@@ -347,7 +348,7 @@ where
         keep: Narrowed<'_, D, G, f32>,
     ) -> Result<Gradient<D, G>>
     where
-        D: Narrow<G>,
+        D: HasNarrow<G>,
     {
         self.through(name, gradient, shape, Some(describe), operation, Some(keep))
     }
@@ -362,7 +363,7 @@ where
         keep: Option<Narrowed<'_, D, G, f32>>,
     ) -> Result<Gradient<D, G>>
     where
-        D: Narrow<G>,
+        D: HasNarrow<G>,
     {
         let id = self.take_cell();
         let mut to = Tensor::zeroed(self.device, shape)?;
@@ -373,8 +374,9 @@ where
                 let kept = kept.insert(Tensor::zeroed(device, shape)?);
                 keep(device, gradient.view(), kept.view_mut(), epilogue.reborrow())
             }),
-            (_, Some(kept)) => visit.pass(pass, |device, epilogue| {
-                Narrow::<G>::apply(device, kept.view(), to.view_mut(), epilogue)
+            (_, Some(kept)) => visit.pass(pass, |device, mut epilogue| {
+                let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+                device.run(Narrow::<_, G> { input: kept.view(), to, epilogue })
             }),
             _ => visit.pass(pass, |device, mut epilogue| {
                 operation(device, gradient.view(), to.view_mut(), epilogue.reborrow())
@@ -403,7 +405,7 @@ where
         branches: [&Gradient<D, G>; 2],
     ) -> Result<Gradient<D, G>>
     where
-        D: Narrow<G>,
+        D: HasNarrow<G>,
     {
         let id = self.take_cell();
         let branches = branches.map(Scaled::as_ref);
@@ -415,12 +417,13 @@ where
         ];
         let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
         let narrowed = self.step.join(id, &branches, |branches, pass| {
-            let [first, second] = [0, 1].map(|i| Branch {
+            let branches = [0, 1].map(|i| Branch {
                 gradient: branches.scaled()[i].into_parts().0.view(),
                 cell: cells[i].view(),
             });
-            visit.pass(pass, |device, epilogue| {
-                device.propagate(&[first, second], to.view_mut(), epilogue)
+            visit.pass(pass, |device, mut epilogue| {
+                let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+                device.run(Propagate::<_, G> { branches: &branches, to, epilogue })
             })
         });
         let seen = visit.end()?;
@@ -487,9 +490,13 @@ where
         let (values, scale) = sums.as_ref().into_parts();
         device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
         device.write(&[Unscaled::default()], ends.met.view_mut())?;
-        summed(&mut **device, sum, &mut parameter.gradient, |device, to| {
-            let (carried, met) = (ends.carried.view(), ends.met.view_mut());
-            Narrow::<f32>::unscale(device, values.view(), carried, to, met)
+        summed(&mut **device, sum, &mut parameter.gradient, |device, mut to| {
+            device.run(Unscale::<D::Space, f32> {
+                gradient: values.view(),
+                cell: ends.carried.view(),
+                to: D::Space::reborrow_mut(&mut to),
+                counts: ends.met.view_mut(),
+            })
         })?;
         let met = ends.met.read_one(device)?;
         complete("results", met.elements, parameter.gradient.len())?;
@@ -545,12 +552,12 @@ where
 }
 
 /// Returns the statistics of a tensor.
-pub fn statistics<T: Element + Plain, D: Memory + Narrow<T>>(
+pub fn statistics<T: Element + Plain, D: Memory + HasNarrow<T>>(
     device: &mut D,
     values: Ref<'_, D, T>,
 ) -> Result<Statistics, D::Error> {
     let mut statistics = Vector::of(device, &[Statistics::EMPTY])?;
-    device.statistics(values, statistics.view_mut())?;
+    device.run(Summarise::<D::Space, T> { input: values, to: statistics.view_mut() })?;
     statistics.read_one(device)
 }
 

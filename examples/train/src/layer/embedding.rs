@@ -2,7 +2,7 @@
 
 use adaloss_core::{format::Element, policy::Cell, scale::Scale};
 use adaloss_hal::{
-    Branch, Memory, Narrow, Plain,
+    Branch, Memory, Plain, Propagate,
     network::{Embed, EmbedTable},
 };
 use anyhow::Result;
@@ -48,10 +48,10 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
             rows.push(to);
         }
         let one = Vector::of(run.device, &[Cell::at(Scale::ONE)])?;
+        let branches =
+            [&rows[0], &rows[1]].map(|row| Branch { gradient: row.view(), cell: one.view() });
         let output = run.activation(shape, |device, to, epilogue| {
-            let branches =
-                [&rows[0], &rows[1]].map(|row| Branch { gradient: row.view(), cell: one.view() });
-            Narrow::<W>::propagate(device, &branches, to, epilogue)
+            device.run(Propagate::<_, W> { branches: &branches, to, epilogue })
         })?;
         self.input = run.training.then_some(input);
         Ok(output)

@@ -26,7 +26,7 @@ use std::rc::Rc;
 
 use adaloss_core::{format::Element, propagate::Scaled};
 use adaloss_hal::{
-    HasMatmul, Memory, Narrow, Plain,
+    HasMatmul, HasNarrow, Memory, Plain,
     cpu::Cpu,
     network::{
         HasAccumulate, HasAttend, HasConvolve, HasDropout, HasEmbed, HasLoss, HasNormalise,
@@ -91,9 +91,9 @@ pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
 /// A device that has every operation of these layers; another one says so in one line.
 pub trait Machine<W: Element + Plain, G: Element + Plain>:
     Memory<Error: Send + Sync + 'static>
-    + Narrow<W>
-    + Narrow<G>
-    + Narrow<f32>
+    + HasNarrow<W>
+    + HasNarrow<G>
+    + HasNarrow<f32>
     + HasMatmul<W, W, W>
     + HasMatmul<W, W, f32>
     + HasMatmul<G, W, G>

@@ -1,7 +1,7 @@
 //! Branches that meet again.
 
 use adaloss_core::{format::Element, policy::Cell, scale::Scale};
-use adaloss_hal::{Branch, Narrow, Plain};
+use adaloss_hal::{Branch, Plain, Propagate};
 use anyhow::{Context, Result};
 
 use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Sequence, Vector, Way};
@@ -41,10 +41,9 @@ where
             None => input,
         };
         let one = Vector::of(run.device, &[Cell::at(Scale::ONE)])?;
+        let branches = [&main, &shortcut].map(|x| Branch { gradient: x.view(), cell: one.view() });
         run.activation(main.shape(), |device, to, epilogue| {
-            let branches =
-                [&main, &shortcut].map(|x| Branch { gradient: x.view(), cell: one.view() });
-            Narrow::<W>::propagate(device, &branches, to, epilogue)
+            device.run(Propagate::<_, W> { branches: &branches, to, epilogue })
         })
     }
 

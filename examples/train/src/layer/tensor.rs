@@ -6,7 +6,7 @@ use adaloss_core::{
     format::{Element, Narrowing, Overflow},
     unscale::Cause,
 };
-use adaloss_hal::{Memory, Mut, Narrow, Plain, Ref, network::HasUpdate};
+use adaloss_hal::{HasNarrow, Memory, Mut, Narrow, Plain, Ref, network::HasUpdate};
 use anyhow::{Result, ensure};
 
 use super::{Diverged, Ends, finite};
@@ -248,12 +248,13 @@ pub fn refresh<W, D>(
 ) -> Result<()>
 where
     W: Element + Plain,
-    D: Memory<Error: Send + Sync + 'static> + Narrow<W> + HasUpdate,
+    D: Memory<Error: Send + Sync + 'static> + HasNarrow<W> + HasUpdate,
 {
     let Parameter { master, narrow, .. } = parameter;
     let Some(narrow) = narrow else { return finite(device, master) };
     let outcome = ends.counting(device, master.len(), |device, ends| {
-        device.apply(master.view(), narrow.view_mut(), ends.forward(narrowing))
+        let (to, epilogue) = (narrow.view_mut(), ends.forward(narrowing));
+        device.run(Narrow::<_, W> { input: master.view(), to, epilogue })
     })?;
     ensure!(outcome.nonfinite == 0, Diverged(Cause::NonFinite));
     let saturates = narrowing.overflow == Overflow::Saturate;

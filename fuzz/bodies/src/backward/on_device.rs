@@ -10,6 +10,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     AddressSpace, Branch, DeviceEpilogue, HasMatmul, Matmul, Memory, Narrow, Plain, Product,
+    Propagate,
 };
 
 use super::{
@@ -75,8 +76,9 @@ where
         let length = D::Space::len(D::view(gradient));
         let left = step.loss(gradient, |gradient, pass| {
             let mut to = device.zeroed::<G>(length)?;
-            epilogue.run(device, pass, |device, epilogue| {
-                Narrow::<G>::apply(device, D::view(gradient), D::view_mut(&mut to), epilogue)
+            epilogue.run(device, pass, |device, mut epilogue| {
+                let (to, epilogue) = (D::view_mut(&mut to), epilogue.reborrow());
+                device.run(Narrow::<_, G> { input: D::view(gradient), to, epilogue })
             })?;
             Ok::<_, D::Error>(to)
         });
@@ -96,9 +98,8 @@ where
         let input = upload(self.device, &layer.input);
         let product = Product::new(outputs, batch, inputs).transpose_a();
         let left = gradient.unscale(|gradient, _| {
-            ending.run::<f32, D>(self.device, outputs * inputs, |device, mut to, mut epilogue| {
+            ending.run::<f32, D>(self.device, outputs * inputs, |device, to, epilogue| {
                 let (a, b) = (D::view(gradient), D::view(&input));
-                let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
                 device.run(Matmul::<_, G, G, f32> { product, a, b, to, epilogue })
             })
         });
@@ -135,8 +136,9 @@ where
             let mut to = device.zeroed::<G>(D::Space::len(D::view(values[0])))?;
             let views = [0, 1]
                 .map(|nth| Branch { gradient: D::view(values[nth]), cell: D::view(&cells[nth]) });
-            epilogue.run(device, pass, |device, epilogue| {
-                Narrow::<G>::propagate(device, &views, D::view_mut(&mut to), epilogue)
+            epilogue.run(device, pass, |device, mut epilogue| {
+                let (to, epilogue) = (D::view_mut(&mut to), epilogue.reborrow());
+                device.run(Propagate::<_, G> { branches: &views, to, epilogue })
             })?;
             Ok::<_, D::Error>(to)
         });

@@ -2,12 +2,11 @@
 
 use std::ptr::null_mut;
 
-use adaloss_core::{
-    apply::ApplyError, format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled,
-};
+use adaloss_core::format::Element;
 use adaloss_hal::{
     Branch, Capabilities, Certify, Epilogue, Finish, Fitting, HostHeap, HostMemory, HostSpace,
-    Matmul, Narrow, Note, Plain, Product, Run, portable::PortableError,
+    Matmul, Narrow, Note, Plain, Product, Propagate, Run, Summarise, Unscale,
+    portable::PortableError,
 };
 use adaloss_kernels::{
     apply::apply,
@@ -52,52 +51,30 @@ impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, 
         operation: Fitting<'_, Matmul<'_, '_, HostSpace, E, E, F>>,
     ) -> Result<(), PortableError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
-        let (epilogue, to) = (checked::<F>(epilogue.reborrow())?, Out::of(to));
+        let (epilogue, to) = (named(epilogue.reborrow()), Out::of(to));
         let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
-        let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
+        let product = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
         let transposed = [transpose_a, transpose_b];
         // SAFETY: everything named is borrowed, and has its length: the operation fits.
         self.multiplies().launch(|block| unsafe {
-            matmul(block, &named, transposed, to, &epilogue);
+            matmul(block, &product, transposed, to, &epilogue);
         });
         Ok(())
     }
 }
 
-fn length(what: &'static str, expected: usize, found: usize) -> Result<(), PortableError> {
-    if expected == found { Ok(()) } else { Err(PortableError::Length { what, expected, found }) }
-}
-
-fn one<'a, T>(what: &'static str, of: &'a [T]) -> Result<&'a T, PortableError> {
-    length(what, 1, of.len())?;
-    Ok(&of[0])
-}
-
-fn one_mut<'a, T>(what: &'static str, of: &'a mut [T]) -> Result<&'a mut T, PortableError> {
-    length(what, 1, of.len())?;
-    Ok(&mut of[0])
-}
-
-/// Checks an epilogue as whoever launches a kernel has to.
-fn checked<F: Element>(of: Epilogue<'_, HostSpace>) -> Result<epilogue::Epilogue, PortableError> {
+/// Names the memory of the epilogue of an operation that fits as kernels do.
+fn named(of: Epilogue<'_, HostSpace>) -> epilogue::Epilogue {
     let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
-    let asked = narrowing.format.encoding;
-    if asked != F::ENCODING {
-        return Err(ApplyError::Encoding { asked, given: F::ENCODING }.into());
-    }
-    let histogram = match histogram {
-        Some(histogram) => one_mut("a histogram", histogram)?,
-        None => null_mut(),
-    };
-    Ok(epilogue::Epilogue {
-        from: one("the cell that results come from", from)?,
-        to: one("the cell that results go to", to)?,
+    epilogue::Epilogue {
+        from: from.as_ptr(),
+        to: to.as_ptr(),
         narrowing,
         noise,
         stores,
-        outcome: one_mut("an outcome", outcome)?,
-        histogram,
-    })
+        outcome: outcome.as_mut_ptr(),
+        histogram: histogram.map_or(null_mut(), <[_]>::as_mut_ptr),
+    }
 }
 
 impl HostMemory for Simulated {
@@ -110,67 +87,66 @@ impl HostMemory for Simulated {
 
 impl HostHeap for Simulated {}
 
-impl<F: Element + Plain> Narrow<F> for Simulated {
-    fn statistics(&mut self, values: &[F], to: &mut [Statistics]) -> Result<(), PortableError> {
-        let to: *mut Statistics = one_mut("statistics", to)?;
-        // SAFETY: nothing else names the statistics during the launch.
-        self.grid().launch(|block| unsafe { statistics(block, F::ENCODING.into(), values, to) });
+impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Simulated {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
+    ) -> Result<(), PortableError> {
+        let Summarise { input, to } = operation.into_inner();
+        let (input, to) = (*input, to.as_mut_ptr());
+        // SAFETY: nothing else names the statistics during the launch, and they are one element: the operation fits.
+        self.grid().launch(|block| unsafe { statistics(block, F::ENCODING.into(), input, to) });
         Ok(())
     }
+}
 
-    fn apply(
+impl<F: Element + Plain> Run<Narrow<'_, '_, HostSpace, F>> for Simulated {
+    fn execute(
         &mut self,
-        values: &[f32],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Narrow<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        length("the narrowed tensor", values.len(), to.len())?;
-        let epilogue = checked::<F>(epilogue)?;
-        let to = Out::of(to);
-        // SAFETY: what the epilogue names is borrowed by it, and the cells are not written.
-        self.grid().launch(|block| unsafe { apply(block, values, to, &epilogue) });
+        let Narrow { input, to, epilogue } = operation.into_inner();
+        let (input, to, epilogue) = (*input, Out::of(to), named(epilogue.reborrow()));
+        // SAFETY: everything named is borrowed, and the cells are not written; the tensors are of one length and the epilogue
+        // is for their elements: the operation fits.
+        self.grid().launch(|block| unsafe { apply(block, input, to, &epilogue) });
         Ok(())
     }
+}
 
-    fn propagate(
+impl<F: Element + Plain> Run<Propagate<'_, '_, HostSpace, F>> for Simulated {
+    fn execute(
         &mut self,
-        branches: &[Branch<&[F], &[Cell]>],
-        to: &mut [F],
-        epilogue: Epilogue<'_, Self::Space>,
+        operation: Fitting<'_, Propagate<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        if branches.is_empty() {
-            return Err(PortableError::Branches);
-        }
-        let named = branches.iter().map(|Branch { gradient, cell }| {
-            length("a branch of a join", to.len(), gradient.len())?;
-            let cell = one("the cell of a branch", cell)?;
-            Ok(propagate::Branch { gradient: gradient.as_ptr(), cell })
+        let Propagate { branches, to, epilogue } = operation.into_inner();
+        let branches = branches.iter().map(|Branch { gradient, cell }| propagate::Branch {
+            gradient: gradient.as_ptr(),
+            cell: cell.as_ptr(),
         });
-        let named: Vec<_> = named.collect::<Result<_, PortableError>>()?;
-        let epilogue = checked::<F>(epilogue)?;
-        let to = Out::of(to);
-        // SAFETY: as above, and the branches have their lengths.
-        self.grid().launch(|block| unsafe { propagate(block, &named, to, &epilogue) });
+        let branches: Vec<_> = branches.collect();
+        let (to, epilogue) = (Out::of(to), named(epilogue.reborrow()));
+        // SAFETY: as above, and the branches have as many elements and a cell each.
+        self.grid().launch(|block| unsafe { propagate(block, &branches, to, &epilogue) });
         Ok(())
     }
+}
 
-    fn unscale(
+impl<F: Element + Plain> Run<Unscale<'_, '_, HostSpace, F>> for Simulated {
+    fn execute(
         &mut self,
-        gradient: &[F],
-        cell: &[Cell],
-        to: &mut [f32],
-        met: &mut [Unscaled],
+        operation: Fitting<'_, Unscale<'_, '_, HostSpace, F>>,
     ) -> Result<(), PortableError> {
-        length("the unscaled tensor", gradient.len(), to.len())?;
+        let Unscale { gradient, cell, to, counts } = operation.into_inner();
         let gradient = Gradient {
             from: gradient.as_ptr(),
             to: to.as_mut_ptr(),
             count: to.len(),
-            cell: one("the cell of a gradient", cell)?,
-            met: one_mut("what unscaling met", met)?,
+            cell: cell.as_ptr(),
+            met: counts.as_mut_ptr(),
         };
         self.grid().launch(|block| {
-            // SAFETY: the gradient names what was borrowed, and `NULL` is no counter.
+            // SAFETY: the gradient names what is borrowed, and fits; `NULL` is no counter.
             unsafe {
                 unscale_one(block, F::ENCODING.into(), &gradient, Into::Place, null_mut());
             }
