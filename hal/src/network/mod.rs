@@ -27,6 +27,10 @@ mod pointwise;
 mod pool;
 mod update;
 
+use adaloss_core::format::Element;
+
+use crate::{Plain, run::has};
+
 pub use accumulate::{Accumulate, Blend, HasAccumulate};
 pub use attend::{Attend, AttendInput, Attention, HasAttend};
 pub use convolve::{Convolution, Convolve, ConvolveInput, ConvolveWeight, HasConvolve};
@@ -41,6 +45,27 @@ pub use pool::{
     AveragePool, AveragePoolInput, HasPool, MaxPool, MaxPoolInput, Pick, Pooling, Unpool,
 };
 pub use update::{AdamW, AdamWStep, HasUpdate, Sgd, SgdStep, SquareNorm};
+
+has! {
+    /// A device that has every operation of layers, with activations and weights in `W` and gradients in `G`, in the combinations
+    /// that training uses.
+    pub trait HasNetwork<W, G>:
+        HasConvolve<W, W, W>
+        + HasConvolve<G, W, G>
+        + HasConvolve<G, W, f32>
+        + HasConvolve<W, W, f32>
+        + HasNormalise<W, G>
+        + HasPool<W>
+        + HasPool<G>
+        + HasRelu<W, G>
+        + HasDropout<W>
+        + HasDropout<G>
+        + HasAccumulate
+        + HasEmbed<W, G>
+        + HasAttend<W, G>
+        + HasLoss
+        + HasUpdate
+}
 
 /// Returns the product of some extents; `usize::MAX`, which no tensor has, where it does not fit.
 const fn elements<const N: usize>(extents: [usize; N]) -> usize {

@@ -28,10 +28,7 @@ use adaloss_core::{format::Element, propagate::Scaled};
 use adaloss_hal::{
     HasMatmul, HasNarrow, Memory, Plain,
     cpu::Cpu,
-    network::{
-        HasAccumulate, HasAttend, HasConvolve, HasDropout, HasEmbed, HasLoss, HasNormalise,
-        HasPool, HasRelu, HasUpdate,
-    },
+    network::HasNetwork,
     portable::Portable,
     wrap::{Hook, Wrapped},
 };
@@ -91,27 +88,12 @@ pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
 /// A device that has every operation of these layers; another one says so in one line.
 pub trait Machine<W: Element + Plain, G: Element + Plain>:
     Memory<Error: Send + Sync + 'static>
-    + HasNarrow<W>
-    + HasNarrow<G>
+    + HasNetwork<W, G>
     + HasNarrow<f32>
     + HasMatmul<W, W, W>
     + HasMatmul<W, W, f32>
     + HasMatmul<G, W, G>
     + HasMatmul<G, W, f32>
-    + HasConvolve<W, W, W>
-    + HasConvolve<G, W, G>
-    + HasConvolve<G, W, f32>
-    + HasNormalise<W, G>
-    + HasPool<W>
-    + HasPool<G>
-    + HasRelu<W, G>
-    + HasDropout<W>
-    + HasDropout<G>
-    + HasEmbed<W, G>
-    + HasAttend<W, G>
-    + HasAccumulate
-    + HasLoss
-    + HasUpdate
     + 'static
 {
 }

@@ -23,8 +23,8 @@ use super::{Failure, Report, bench::Bench};
 use crate::{
     Memory, Plain,
     network::{
-        HasAccumulate, HasAttend, HasConvolve, HasDropout, HasEmbed, HasLoss, HasNormalise,
-        HasPool, HasRelu, HasUpdate,
+        HasAccumulate, HasAttend, HasConvolve, HasDropout, HasEmbed, HasLoss, HasNetwork,
+        HasNormalise, HasPool, HasRelu, HasUpdate,
     },
 };
 
@@ -45,22 +45,7 @@ pub fn network<W, G, D>(device: &mut D) -> Result<Report, Failure>
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Memory
-        + HasConvolve<W, W, W>
-        + HasConvolve<G, W, G>
-        + HasConvolve<G, W, f32>
-        + HasConvolve<W, W, f32>
-        + HasNormalise<W, G>
-        + HasPool<W>
-        + HasPool<G>
-        + HasRelu<W, G>
-        + HasDropout<W>
-        + HasDropout<G>
-        + HasAccumulate
-        + HasEmbed<W, G>
-        + HasAttend<W, G>
-        + HasLoss
-        + HasUpdate,
+    D: Memory + HasNetwork<W, G>,
 {
     let mut bench = Bench::new(device)?;
     convolve::check::<W, W, W, D>(&mut bench)?;
