@@ -10,8 +10,8 @@
  * A runtime calls adaloss_scaler_* and is done; one that schedules its own kernels calls the other modules itself.
  *
  * A cell remembers one gradient tensor's scale and what the next one depends on; the caller numbers the cells from 0, and
- * the loss has one of its own in the scaler.  A pass computes a tensor's float values and narrows them; a visit is what
- * happens to one tensor at its cell, one or more passes.  A place says which gradient is meant.  A certificate says, from
+ * the loss has one of its own in the scaler.  A visit is what happens to one tensor at its cell: one or more passes over its
+ * float values, each of which measures or narrows them.  A place says which gradient is meant.  A certificate says, from
  * exact counts, what the scale in use loses; it changes no scale.  docs/terms.md has all terms.
  *
  * Memory is the caller's: nothing here allocates, nothing is kept but the cells given to adaloss_scaler_init.
@@ -81,9 +81,10 @@ enum {
     ADALOSS_ERROR_INITIALISED = -41,  /* this memory is not zero: it may be a scaler already */
     ADALOSS_ERROR_NO_STEP = -42,      /* adaloss_scaler_begin was not called */
     ADALOSS_ERROR_STEP = -43,         /* a step is under way: finish or abandon it first */
-    ADALOSS_ERROR_BUSY = -44,         /* called from within a pass of the same scaler */
     ADALOSS_ERROR_NO_CELL = -45,      /* the scaler has no cell of this number */
-    ADALOSS_ERROR_NO_PASS = -46,      /* a pass that is over */
+    ADALOSS_ERROR_NO_PASS = -46,      /* a pass that is over, or was not asked for yet */
+    ADALOSS_ERROR_UNFINISHED = -47,   /* the visit that is open has passes left */
+    ADALOSS_ERROR_NO_VISIT = -48,     /* no visit is open */
 
     /* checkpoints */
     ADALOSS_ERROR_FOREIGN = -50,      /* these bytes are no checkpoint */
@@ -100,7 +101,7 @@ enum {
     ADALOSS_ERROR_DIFFERS = -63,      /* conformance: the device differs from this library */
     ADALOSS_ERROR_OPERATION = -64,    /* the device's table has no such function */
 
-    ADALOSS_USER = 1000               /* from here on the codes are the caller's, for passes and devices to return */
+    ADALOSS_USER = 1000               /* from here on the codes are the caller's, for devices to return */
 };
 
 /* Returns the version of the library: ADALOSS_VERSION of the header it was built with. */
@@ -473,7 +474,7 @@ typedef struct adaloss_terms {
     uint32_t reserved;
 } adaloss_terms;
 
-/* What `normal` and `range` decide from; only what `kind` says is read. */
+/* What `normal` and `range` decide from; only what `kind` says is read.  Clear statistics before they observe. */
 typedef struct adaloss_operands {
     uint32_t kind;
     uint32_t fan_in; /* products in one sum of the input gradient: output features, or channels times kernel area */
@@ -588,7 +589,10 @@ adaloss_code adaloss_policy_terms(uint32_t gradient_encoding, const void *gradie
 
 /* ---- Apply: into low precision ----------------------------------------------------------------------------------- */
 
-/* One run over a tensor's float values, as the scaler asks for it.  It lives as long as the call it is given to. */
+/* One run over all of a tensor's float values, as adaloss_scaler_next_pass hands it out.  It is over when the next one is
+ * asked for: the pointer then stands for that one, and for none after the last, after which the functions that take it
+ * return ADALOSS_ERROR_NO_PASS.  A function that takes a pass and returns anything but ADALOSS_OK makes the step
+ * unusable, as a visit that is left does. */
 typedef struct adaloss_pass adaloss_pass;
 
 /* What a pass asks for, for a kernel of one's own. */
@@ -608,10 +612,13 @@ adaloss_code adaloss_apply_values(adaloss_narrowing narrowing, int32_t shift_log
                                   uint64_t first, const float *from, size_t count, void *to,
                                   adaloss_outcome *outcome);
 
-/* Does what a pass asks for with the tensor's next `count` values: measures them, or narrows them into `to`. */
+/* Does what a pass asks for with the tensor's next `count` values: measures them, or narrows them into `to`.  It is
+ * called once with the whole tensor, or for one part after the other; for a tensor without values, with a count of 0. */
 adaloss_code adaloss_apply_pass(adaloss_pass *pass, const float *from, size_t count, void *to);
 
-/* Says what a pass asks for.  A kernel of one's own reads it and fills the counters. */
+/* Says what a pass asks for.  A kernel of one's own reads it, does that, and adds what it counted to the counters, which
+ * lie in the scaler and are the kernel's until the next pass is asked for.  Then they are checked: counts that cannot be
+ * are answered with ADALOSS_ERROR_OUTCOME or ADALOSS_ERROR_HISTOGRAM. */
 adaloss_code adaloss_apply_request(adaloss_pass *pass, adaloss_request *request);
 
 /* ---- Propagate: on to the next layer ------------------------------------------------------------------------------ */
@@ -654,8 +661,8 @@ enum { /* cause: why a step is not usable */
     ADALOSS_CAUSE_NONE = 0,
     ADALOSS_CAUSE_NON_FINITE = 1, /* values were infinite or NaN before they were narrowed */
     ADALOSS_CAUSE_OVERFLOW = 2,   /* finite values overflowed, and no replay was possible */
-    ADALOSS_CAUSE_FAILED = 3,     /* a visit was answered with a code other than ADALOSS_OK */
-    ADALOSS_CAUSE_UNCOUNTED = 4,  /* a pass narrowed nothing: it called neither adaloss_apply_pass nor _request */
+    ADALOSS_CAUSE_FAILED = 3,     /* a visit was refused, or left before it was finished */
+    ADALOSS_CAUSE_UNCOUNTED = 4,  /* a pass was handed out, and neither adaloss_apply_pass nor _request called for it */
     ADALOSS_CAUSE_LENGTH = 5,     /* the passes of one visit were over different numbers of values */
     ADALOSS_CAUSE_NOTHING = 6     /* the step visited no gradient and met no weight gradient; the place is the loss */
 };
@@ -696,19 +703,6 @@ typedef struct adaloss_scaler {
 /* The size of a checkpoint of a scaler with so many cells. */
 #define ADALOSS_CHECKPOINT_BYTES(cells) (100 + 28 * (size_t)(cells))
 
-/* Computes a tensor's float values and hands them to adaloss_apply_pass, or does what adaloss_apply_request says.
- * It is called once; once more at a first visit, unless the first scale is 2^0, and where the tensor overflows; and,
- * before that, to measure where a certificate is due; with the same values each time.  Anything but ADALOSS_OK ends the
- * visit, leaves the cell as it was, and is returned; the step is then not usable, whatever follows.  It must not throw,
- * jump out, or call functions of the same scaler. */
-typedef adaloss_code (*adaloss_pass_function)(void *context, adaloss_pass *pass);
-
-/* Describes the operands of a layer; called only where the policy decides from them. */
-typedef adaloss_code (*adaloss_operands_function)(void *context, adaloss_operands *operands);
-
-/* Takes what a step left behind in one cell.  It must not throw, jump out, or call functions of the same scaler. */
-typedef void (*adaloss_record_function)(void *context, adaloss_place place, const adaloss_record *record);
-
 /* What happened at one visit of a tensor. */
 typedef struct adaloss_visit {
     adaloss_place place;
@@ -717,7 +711,7 @@ typedef struct adaloss_visit {
     adaloss_outcome outcome; /* of narrowing to that scale */
     uint32_t certified;      /* 1 where there is a certificate for that scale, or a decision; otherwise 0 */
     uint32_t replayed;       /* 1 where the tensor overflowed, not at a first visit, and was narrowed once more */
-    uint32_t passes;         /* how often the pass was called: 1 to 3 */
+    uint32_t passes;         /* how many there were: 1 to 3 */
     uint32_t broke_promise;  /* 1 where more than twice what the cell's last certificate promised underflowed */
     adaloss_certificate certificate; /* all zero where `certified` is 0 */
 } adaloss_visit;
@@ -743,21 +737,55 @@ adaloss_code adaloss_scaler_clear(adaloss_scaler *scaler);
  * that the same values give the same scales however a step is split; an overflow is replayed at a scale of its own. */
 adaloss_code adaloss_scaler_begin(adaloss_scaler *scaler);
 
-/* Narrows the gradient of the loss, which arrives unscaled, through its cell; gives the scale that it leaves with.
- * `operands` may be NULL: then normal and range carry the gradient at 2^0. */
-adaloss_code adaloss_scaler_loss(adaloss_scaler *scaler, adaloss_operands_function operands,
-                                 adaloss_pass_function pass, void *context, int32_t *outgoing_log2);
+/*
+ * A visit is opened, asked for its passes one after the other, and finished:
+ *
+ *     code = adaloss_scaler_layer(&scaler, cell, gradient_log2);
+ *     while (adaloss_scaler_next_pass(&scaler, &pass) == ADALOSS_OK) {
+ *         (compute the tensor's float values, and hand them to adaloss_apply_pass(pass, ...))
+ *     }
+ *     code = adaloss_scaler_finish_visit(&scaler, &gradient_log2);
+ *
+ * One visit is open at a time.  Where a kernel fails, the loop is left and the visit is not finished: the next visit of the
+ * step, or the end of the step, finds it open and makes the step unusable, with the visit's place and
+ * ADALOSS_CAUSE_FAILED; the cell is as it was.  So does every call below for a visit that is answered with a code other
+ * than ADALOSS_OK and ADALOSS_NONE, even if it is made again and succeeds; but for ADALOSS_ERROR_NO_VISIT, which has no
+ * place.
+ */
 
-/* Takes a gradient that carries 2^incoming_log2 back through a layer, whose float results are narrowed through `cell`;
- * gives the scale that they leave with.  `operands` may be NULL: then normal and range carry the scale through. */
-adaloss_code adaloss_scaler_layer(adaloss_scaler *scaler, uint32_t cell, int32_t incoming_log2,
-                                  adaloss_operands_function operands, adaloss_pass_function pass, void *context,
-                                  int32_t *outgoing_log2);
+/* Opens the visit of the gradient of the loss, whose float values carry no scale. */
+adaloss_code adaloss_scaler_loss(adaloss_scaler *scaler);
 
-/* Narrows the sum of branches, which carry these scales, through `cell`.  The pass sums them at the least of the
- * scales, which its request calls incoming. */
-adaloss_code adaloss_scaler_join(adaloss_scaler *scaler, uint32_t cell, const int32_t *branches_log2, size_t count,
-                                 adaloss_pass_function pass, void *context, int32_t *outgoing_log2);
+/* Opens the visit of the gradient of a further loss, whose float values carry no scale, at `cell`: where several losses
+ * are summed, each gradient has a scale of its own.  Under policies that serve the whole model it leaves with that of
+ * adaloss_scaler_loss. */
+adaloss_code adaloss_scaler_loss_at(adaloss_scaler *scaler, uint32_t cell);
+
+/* Opens the visit of a layer's input gradient, at `cell`.  Its float values are computed from a gradient that carries
+ * 2^incoming_log2, and carry that too. */
+adaloss_code adaloss_scaler_layer(adaloss_scaler *scaler, uint32_t cell, int32_t incoming_log2);
+
+/* Opens the visit of the sum of branches, which carry these scales, at `cell`.  In each pass the branches are brought to
+ * the least of the scales, which its request calls incoming, and summed.  Under normal and range the sum leaves with the
+ * greatest of the scales that it fits. */
+adaloss_code adaloss_scaler_join(adaloss_scaler *scaler, uint32_t cell, const int32_t *branches_log2, size_t count);
+
+/* Says whether the policy decides now from the operands of the visit that is open, so that they are to be described (1)
+ * or not (0).  Only normal and range do, at a loss or a layer, before the first pass, where a decision is due. */
+adaloss_code adaloss_scaler_wants_operands(adaloss_scaler *scaler, uint32_t *wants);
+
+/* Describes the operands of the layer, or the gradient of the loss (ADALOSS_CAST); passed over where they are not wanted.
+ * Under normal and range a gradient of which nothing was ever described leaves with the scale that it arrived with. */
+adaloss_code adaloss_scaler_describe(adaloss_scaler *scaler, const adaloss_operands *operands);
+
+/* Hands out the next pass of the visit that is open; ADALOSS_NONE after the last.  Each pass is over the same values, as
+ * many of them.  There is one; one more at a first visit, unless the first scale is 2^0, and where the tensor overflows;
+ * and, before that, one to measure where a certificate is due. */
+adaloss_code adaloss_scaler_next_pass(adaloss_scaler *scaler, adaloss_pass **pass);
+
+/* Ends the visit, and gives the scale that the narrowed values carry.  ADALOSS_ERROR_UNFINISHED where
+ * adaloss_scaler_next_pass did not return ADALOSS_NONE yet. */
+adaloss_code adaloss_scaler_finish_visit(adaloss_scaler *scaler, int32_t *outgoing_log2);
 
 /* Takes note of what unscaling the weight gradient of a layer met: a sum of finite products can overflow.  `cell` names
  * the weight in the verdict: the layer's cell, or any other number for a layer without one, such as the first, whose
@@ -778,11 +806,13 @@ adaloss_code adaloss_scaler_reject(adaloss_scaler *scaler, adaloss_place place, 
  * MurmurHash3. */
 adaloss_code adaloss_scaler_micro_batch(adaloss_scaler *scaler, uint32_t index);
 
-/* Says where the step stopped being usable, and the cause; ADALOSS_NONE where it is usable so far. */
+/* Says where the step stopped being usable, and the cause; ADALOSS_NONE where it is usable so far.  A visit that is open
+ * counts as one that was left. */
 adaloss_code adaloss_scaler_first_bad(adaloss_scaler *scaler, adaloss_place *place, uint32_t *cause);
 
 /* Takes note that sums in float of the values that left a cell overflowed, although the values are finite: under measured
- * and amax the cell's scale is lower in the next step.  ADALOSS_NONE where the cell was not visited.
+ * and amax the cell's scale is lower in the next step.  ADALOSS_NONE where the cell was not visited.  Lost if a visit of
+ * the same cell is open, and finished later.
  *
  * The library does not know which cell a gradient came from.  Where adaloss_scaler_first_bad names a layer or a weight
  * that was not finite, call this before the step is finished for the cell whose gradient that layer or weight was
@@ -790,7 +820,7 @@ adaloss_code adaloss_scaler_first_bad(adaloss_scaler *scaler, adaloss_place *pla
  * itself or the run stops. */
 adaloss_code adaloss_scaler_sums_overflowed(adaloss_scaler *scaler, adaloss_place origin);
 
-/* Says what happened at the last visit of this step; ADALOSS_NONE before the first. */
+/* Says what happened at the last visit of this step that was finished; ADALOSS_NONE before the first. */
 adaloss_code adaloss_scaler_last(const adaloss_scaler *scaler, adaloss_visit *visit);
 
 /* Gives what a tensor showed in this step so far; nothing of one that was not visited. */
@@ -798,18 +828,18 @@ adaloss_code adaloss_scaler_seen(const adaloss_scaler *scaler, adaloss_place pla
 
 /* Takes what a tensor showed on all machines instead of what it showed here; ADALOSS_ERROR_NO_CELL for a weight.
  * Machines that share a step do this for the same places everywhere before they finish it, with the same result of
- * adaloss_policy_seen_merge; then they have the same scales. */
+ * adaloss_policy_seen_merge; then they have the same scales.  Lost if a visit of the same cell is open, and finished
+ * later. */
 adaloss_code adaloss_scaler_set_seen(adaloss_scaler *scaler, adaloss_place place, const adaloss_seen *seen);
+
+/* Gives what finishing the step now leaves behind in the cell of the loss or of a layer; asked for after the step's last
+ * visit, before adaloss_scaler_finish.  See adaloss_policy_repeat.  ADALOSS_NONE where there is none: of a tensor that was
+ * not visited, of a weight, and under policies other than measured and amax. */
+adaloss_code adaloss_scaler_record(const adaloss_scaler *scaler, adaloss_place place, adaloss_record *record);
 
 /* Ends the step: decides the scales of the next one, and judges this one.  A step that is not usable must not reach the
  * weights. */
 adaloss_code adaloss_scaler_finish(adaloss_scaler *scaler, adaloss_verdict *verdict);
-
-/* Does the same, and shows what the step left behind in each cell that was visited, the loss first, then the layers in
- * the order of their numbers; nothing under policies other than measured and amax.  `record` may be NULL.  See
- * adaloss_policy_repeat. */
-adaloss_code adaloss_scaler_finish_with(adaloss_scaler *scaler, adaloss_record_function record, void *context,
-                                        adaloss_verdict *verdict);
 
 /* Forgets the step under way, and what its tensors showed; the first scales that it found stay, as do the decisions of
  * normal and range, and certificates. */
@@ -821,7 +851,8 @@ adaloss_code adaloss_scaler_cell(const adaloss_scaler *scaler, adaloss_place pla
 /* Says what happened since the run began. */
 adaloss_code adaloss_scaler_totals(const adaloss_scaler *scaler, adaloss_totals *totals);
 
-/* Copies the histogram of the last visit that measured one. */
+/* Copies the histogram of the last visit that measured one; ADALOSS_ERROR_UNFINISHED while a kernel has the counters of a
+ * pass. */
 adaloss_code adaloss_scaler_histogram(const adaloss_scaler *scaler, adaloss_histogram *histogram);
 
 /* Gives a checksum over the configuration and every cell: equal on two ranks only where their scales are. */

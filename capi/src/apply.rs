@@ -8,20 +8,19 @@ use adaloss_core::{
 };
 
 use crate::{
-    ADALOSS_ERROR_NO_PASS, ADALOSS_ERROR_SCALE, adaloss_code, adaloss_histogram, adaloss_narrowing,
-    adaloss_noise, adaloss_outcome,
+    ADALOSS_ERROR_SCALE, adaloss_code, adaloss_histogram, adaloss_narrowing, adaloss_noise,
+    adaloss_outcome, adaloss_scaler,
     code::{Refused, code},
     format::with_element,
     memory::{Place, any_bytes, array, array_mut, exclusive},
     statistics::{Mirror, has_room},
 };
 
-/// A pass, as C knows it: where the scaler keeps the one that runs.
+/// A pass, as C knows it: the scaler in whose visit it is.
 #[derive(Debug)]
 #[repr(C)]
 pub struct adaloss_pass {
-    /// NULL while no pass runs.
-    running: *mut c_void,
+    scaler: adaloss_scaler,
 }
 
 /// What a pass asks for.
@@ -37,44 +36,24 @@ pub struct adaloss_request {
     pub histogram: *mut adaloss_histogram,
 }
 
-any_bytes!(adaloss_pass, adaloss_request);
+any_bytes!(adaloss_request);
 
-impl adaloss_pass {
-    /// No pass.
-    pub(crate) const NONE: Self = Self { running: core::ptr::null_mut() };
-
-    /// Lends a pass to a function of C's, through the place where C looks for it.
-    ///
-    /// # Safety
-    ///
-    /// `place` points to the memory of an `adaloss_pass`, which `function` alone uses until it
-    /// returns.
-    pub(crate) unsafe fn lend<R>(
-        place: *mut Self,
-        pass: &mut Pass<'_>,
-        function: impl FnOnce(*mut Self) -> R,
-    ) -> R {
-        // SAFETY: the caller's promise.  The pass outlives the call of the function, after which
-        // the place forgets it.
-        unsafe { (*place).running = core::ptr::from_mut(pass).cast() };
-        let returned = function(place);
-        // SAFETY: as above.
-        unsafe { *place = Self::NONE };
-        returned
-    }
-
-    /// Borrows the pass that runs.
-    ///
-    /// # Safety
-    ///
-    /// If the pointer is neither NULL nor misaligned, it is one that a pass function was given, and
-    /// the scaler that gave it still exists.
-    pub(crate) unsafe fn borrow<'a>(pointer: *mut Self) -> Result<&'a mut Pass<'a>, Refused> {
-        // SAFETY: the caller's promise.
-        let running = unsafe { exclusive(pointer) }?.running.cast::<Pass<'a>>();
-        // SAFETY: NULL, or the pass that `lend` was given and does not touch until C returns; C
-        // calls one function at a time, so that this borrow ends before the next begins.
-        unsafe { running.as_mut() }.ok_or(Refused(ADALOSS_ERROR_NO_PASS))
+impl From<&mut Pass<'_>> for adaloss_request {
+    fn from(pass: &mut Pass<'_>) -> Self {
+        let (incoming_log2, outgoing_log2) = (pass.incoming().log2(), pass.outgoing().log2());
+        let (narrowing, noise) = (pass.narrowing().into(), pass.noise().into());
+        let stores = pass.stores().into();
+        let (outcome, histogram) = pass.counters();
+        Self {
+            incoming_log2,
+            outgoing_log2,
+            narrowing,
+            noise,
+            stores,
+            outcome: core::ptr::from_mut(outcome).cast(),
+            histogram: histogram
+                .map_or(core::ptr::null_mut(), |histogram| core::ptr::from_mut(histogram).cast()),
+        }
     }
 }
 
@@ -120,10 +99,8 @@ pub unsafe extern "C" fn adaloss_apply_pass(
     count: usize,
     to: *mut c_void,
 ) -> adaloss_code {
-    code(|| {
-        // SAFETY: the header asks for the pass that the function was given.
-        let pass = unsafe { adaloss_pass::borrow(pass) }?;
-        // SAFETY: and for two arrays of `count` elements, apart.
+    let apply = |pass: &mut Pass<'_>| {
+        // SAFETY: the header asks for two arrays of `count` elements, apart.
         let from = unsafe { array(from, count) }?;
         with_element!(pass.narrowing().format.encoding, F => {
             // SAFETY: as above.
@@ -131,7 +108,9 @@ pub unsafe extern "C" fn adaloss_apply_pass(
             pass.apply(from, to)?;
         });
         Ok(())
-    })
+    };
+    // SAFETY: the header asks for a pass; nothing of C's is called.
+    code(|| unsafe { adaloss_pass::serve(pass, || adaloss_pass::with(pass, apply)) })
 }
 
 #[unsafe(no_mangle)]
@@ -139,23 +118,12 @@ pub unsafe extern "C" fn adaloss_apply_request(
     pass: *mut adaloss_pass,
     request: *mut adaloss_request,
 ) -> adaloss_code {
-    code(|| {
-        // SAFETY: the header asks for the pass that the function was given, and for a place.
-        let (pass, place) = unsafe { (adaloss_pass::borrow(pass)?, Place::new(request)?) };
-        let (incoming_log2, outgoing_log2) = (pass.incoming().log2(), pass.outgoing().log2());
-        let (narrowing, noise) = (pass.narrowing().into(), pass.noise().into());
-        let stores = pass.stores().into();
-        let (outcome, histogram) = pass.counters();
-        place.set(adaloss_request {
-            incoming_log2,
-            outgoing_log2,
-            narrowing,
-            noise,
-            stores,
-            outcome: core::ptr::from_mut(outcome).cast(),
-            histogram: histogram
-                .map_or(core::ptr::null_mut(), |histogram| core::ptr::from_mut(histogram).cast()),
-        });
-        Ok(())
+    // SAFETY: the header asks for a pass, and for a place; nothing of C's is called.
+    code(|| unsafe {
+        adaloss_pass::serve(pass, || {
+            let place = Place::new(request)?;
+            place.set(adaloss_pass::lend(pass, |pass| pass.into())?);
+            Ok(())
+        })
     })
 }

@@ -2,7 +2,11 @@
 
 use core::ffi::{CStr, c_char};
 
-use adaloss_core::{apply::ApplyError, policy::ConfigError, scaler::CheckpointError};
+use adaloss_core::{
+    apply::ApplyError,
+    policy::ConfigError,
+    scaler::{CheckpointError, StepError},
+};
 
 /// A result code; the header lists them.
 pub type adaloss_code = i32;
@@ -71,9 +75,10 @@ codes! {
     ADALOSS_ERROR_INITIALISED = -41, "this memory is not zero: it may be a scaler already";
     ADALOSS_ERROR_NO_STEP = -42, "no step was begun";
     ADALOSS_ERROR_STEP = -43, "a step is under way: finish or abandon it first";
-    ADALOSS_ERROR_BUSY = -44, "the scaler is in a pass, and was called from within it";
     ADALOSS_ERROR_NO_CELL = -45, "the scaler has no cell of this number";
     ADALOSS_ERROR_NO_PASS = -46, "the pass is over";
+    ADALOSS_ERROR_UNFINISHED = -47, "the visit has passes left: ask for the next one until there is none";
+    ADALOSS_ERROR_NO_VISIT = -48, "no visit is open";
 
     ADALOSS_ERROR_FOREIGN = -50, "these bytes are no checkpoint of a loss scaler";
     ADALOSS_ERROR_VERSION = -51,
@@ -114,6 +119,17 @@ impl From<ApplyError> for Refused {
             ApplyError::Length { .. } => ADALOSS_ERROR_LENGTH,
             ApplyError::Encoding { .. } => ADALOSS_ERROR_FORMAT,
         })
+    }
+}
+
+impl From<StepError> for Refused {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Apply(error) => error.into(),
+            StepError::NoCell { .. } => Self(ADALOSS_ERROR_NO_CELL),
+            StepError::Branches { .. } => Self(ADALOSS_ERROR_BRANCHES),
+            StepError::Unfinished { .. } => Self(ADALOSS_ERROR_UNFINISHED),
+        }
     }
 }
 

@@ -4,18 +4,18 @@ use core::{ffi::c_void, slice};
 
 use adaloss_core::{
     apply::Pass,
-    policy::{Cell, Operands, Seen},
-    propagate::Scaled,
-    scaler::{State, Step, StepError, Totals, Visit},
-    statistics::{Histogram, Outcome},
-    unscale::{Cause, Place as CorePlace},
+    format::{Narrowing, Overflow},
+    policy::{self, Cell, Seen},
+    scaler::{State, Step, Totals, Visit},
+    statistics::Histogram,
+    unscale::Place as CorePlace,
 };
 
 use crate::{
-    ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_BUSY, ADALOSS_ERROR_HISTOGRAM, ADALOSS_ERROR_INITIALISED,
-    ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_NO_CELL, ADALOSS_ERROR_NO_STEP,
-    ADALOSS_ERROR_NOT_INITIALISED, ADALOSS_ERROR_NULL, ADALOSS_ERROR_STEP, ADALOSS_NONE,
-    ADALOSS_OK, adaloss_cell, adaloss_certificate, adaloss_code, adaloss_config, adaloss_histogram,
+    ADALOSS_ERROR_HISTOGRAM, ADALOSS_ERROR_INITIALISED, ADALOSS_ERROR_LENGTH,
+    ADALOSS_ERROR_NO_CELL, ADALOSS_ERROR_NO_PASS, ADALOSS_ERROR_NO_STEP, ADALOSS_ERROR_NO_VISIT,
+    ADALOSS_ERROR_NOT_INITIALISED, ADALOSS_ERROR_STEP, ADALOSS_ERROR_UNFINISHED, ADALOSS_NONE,
+    adaloss_cell, adaloss_certificate, adaloss_code, adaloss_config, adaloss_histogram,
     adaloss_operands, adaloss_outcome, adaloss_pass, adaloss_place, adaloss_record, adaloss_seen,
     adaloss_unscaled, adaloss_verdict,
     code::{Refused, code},
@@ -35,20 +35,6 @@ pub const ADALOSS_SCALER_WORDS: usize = 640;
 pub struct adaloss_scaler {
     pub opaque: [u64; ADALOSS_SCALER_WORDS],
 }
-
-/// Computes a tensor's float values.
-pub type adaloss_pass_function =
-    Option<unsafe extern "C" fn(context: *mut c_void, pass: *mut adaloss_pass) -> adaloss_code>;
-
-/// Describes the operands of a layer.
-pub type adaloss_operands_function = Option<
-    unsafe extern "C" fn(context: *mut c_void, operands: *mut adaloss_operands) -> adaloss_code,
->;
-
-/// Takes what a step left behind in one cell.
-pub type adaloss_record_function = Option<
-    unsafe extern "C" fn(context: *mut c_void, place: adaloss_place, record: *const adaloss_record),
->;
 
 /// What happened at one visit of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,12 +87,11 @@ struct Scaler {
     magic: u64,
     cells: *mut Cell,
     count: usize,
-    /// The pass that runs, where functions of C's look for it.
-    pass: adaloss_pass,
-    /// Whether a pass runs, so that the state must not be touched.
-    busy: bool,
     /// Whether a step is under way.
     open: bool,
+    /// Whether a kernel of C's was told where the counters of the pass under way are: what is there may be anything,
+    /// until it was checked.
+    lent: bool,
     state: State,
 }
 
@@ -121,26 +106,22 @@ const _: () = assert!(
 ///
 /// # Safety
 ///
-/// If the pointer is neither NULL nor misaligned, it points to an `adaloss_scaler`, of which this
-/// thread may use all but, while a pass runs, the state.
+/// If the pointer is neither NULL nor misaligned, it points to an `adaloss_scaler`, which this thread may use.
 unsafe fn find(scaler: *const adaloss_scaler) -> Result<*mut Scaler, Refused> {
     let scaler = scaler.cast_mut().cast::<Scaler>();
     // SAFETY: the caller's promise; the structure is no larger and no stricter in alignment than the
-    // one pointed to, and the two fields that are read are integers or were written by `init`.
+    // one pointed to, and the field that is read is an integer.
     unsafe {
         // Checked as the caller's structure, whose alignment the header asks for.
         Place::new(scaler.cast::<adaloss_scaler>())?;
         if (*scaler).magic != MAGIC {
             return Err(Refused(ADALOSS_ERROR_NOT_INITIALISED));
         }
-        if (*scaler).busy {
-            return Err(Refused(ADALOSS_ERROR_BUSY));
-        }
     }
     Ok(scaler)
 }
 
-/// Finds a scaler with a step under way, in which no pass runs.
+/// Finds a scaler with a step under way.
 ///
 /// # Safety
 ///
@@ -153,7 +134,7 @@ unsafe fn find_open(scaler: *const adaloss_scaler) -> Result<*mut Scaler, Refuse
     }
 }
 
-/// Borrows the state and the cells of a scaler in which no pass runs.
+/// Borrows the state and the cells of a scaler.
 ///
 /// # Safety
 ///
@@ -173,6 +154,19 @@ unsafe fn lend<'a>(found: *mut Scaler) -> (&'a State, &'a [Cell]) {
     unsafe { (&(*found).state, slice::from_raw_parts((*found).cells, (*found).count)) }
 }
 
+/// Goes on with the step under way.
+///
+/// # Safety
+///
+/// The pointer is what [`find_open`] returned, and nothing else borrows the state or the cells for as long as `'a`.
+unsafe fn resume<'a>(found: *mut Scaler) -> Step<'a> {
+    // SAFETY: `init` wrote the state, and was given the cells; the caller's promise.
+    unsafe {
+        let cells = slice::from_raw_parts_mut((*found).cells, (*found).count);
+        (*found).state.resume(cells)
+    }
+}
+
 /// Lends the step under way.
 ///
 /// # Safety
@@ -182,150 +176,207 @@ unsafe fn with_step<R>(
     scaler: *mut adaloss_scaler,
     function: impl FnOnce(Step<'_>) -> Result<R, Refused>,
 ) -> Result<R, Refused> {
-    // SAFETY: the caller's promise; `init` wrote the state, and was given the cells.
-    unsafe {
-        let scaler = find_open(scaler)?;
-        let cells = slice::from_raw_parts_mut((*scaler).cells, (*scaler).count);
-        function((*scaler).state.resume(cells))
-    }
+    // SAFETY: the caller's promise; the step ends with the function, which is not C's.
+    unsafe { function(resume(find_open(scaler)?)) }
 }
 
-type Visited = Result<Scaled<()>, StepError<Refused>>;
-type Run<'a> = &'a mut dyn FnMut(&mut Pass<'_>) -> Result<(), Refused>;
-
-/// Visits a tensor: `visit` is given the step, and what calls the pass function.
-///
-/// # Safety
-///
-/// As for [`find`]; the pass function is one that may be called with the context, and `outgoing_log2`
-/// is NULL, misaligned or a place.
-unsafe fn visit(
-    scaler: *mut adaloss_scaler,
-    pass: adaloss_pass_function,
-    context: *mut c_void,
-    outgoing_log2: *mut i32,
-    visit: impl FnOnce(&mut Step<'_>, Run<'_>) -> Visited,
-) -> Result<(), Refused> {
-    let function = pass.ok_or(Refused(ADALOSS_ERROR_NULL))?;
-    // SAFETY: the caller's promises.  While the function runs, the state is borrowed and `busy` is
-    // set, so that functions of this library that it calls touch `pass` and `busy` alone.
-    unsafe {
-        let place = Place::new(outgoing_log2)?;
-        let found = find(scaler)?;
-        let (running, busy) = (&raw mut (*found).pass, &raw mut (*found).busy);
-        let leaving = with_step(scaler, |mut step| {
-            let mut run = |pass: &mut Pass<'_>| {
-                *busy = true;
-                let code = adaloss_pass::lend(running, pass, |pass| function(context, pass));
-                *busy = false;
-                // Whatever the function returned: the histogram outlives it.
-                let counted = check_counters(pass);
-                match code {
-                    ADALOSS_OK => counted,
-                    code => Err(Refused(code)),
-                }
-            };
-            visit(&mut step, &mut run).map_err(|error| match error {
-                StepError::Pass(refused) => refused,
-                StepError::NoCell { .. } => Refused(ADALOSS_ERROR_NO_CELL),
-                StepError::Branches { .. } => Refused(ADALOSS_ERROR_BRANCHES),
-            })
-        })?;
-        place.set(leaving.scale().log2());
-    }
-    Ok(())
-}
-
-/// Makes a visit; one that is refused, for whatever reason, makes the step under way unusable.
+/// Opens a visit; one that was left open makes the step unusable.
 ///
 /// # Safety
 ///
 /// As for [`find`].
-unsafe fn noting(
+unsafe fn open(
     scaler: *mut adaloss_scaler,
-    place: CorePlace,
-    visit: impl FnOnce() -> Result<(), Refused>,
+    function: impl FnOnce(&mut Step<'_>) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
-    let visited = visit();
-    if visited.is_err() {
-        // SAFETY: the caller's promise.  Without a step there is nothing to note.
-        let _ = unsafe {
-            with_step(scaler, |mut step| {
-                step.reject(place, Cause::Failed);
-                Ok(())
-            })
-        };
+    // SAFETY: the caller's promise; the step ends with the function, which is not C's.
+    unsafe {
+        let found = find_open(scaler)?;
+        leave(found);
+        function(&mut resume(found))
     }
-    visited
 }
 
-/// Refuses what a kernel of C's cannot have counted; what is no histogram of this pass becomes an
-/// empty one.
-fn check_counters(pass: &mut Pass<'_>) -> Result<(), Refused> {
-    if !pass.is_counted() {
-        // Nobody asked where the counters are, and asking for them here would hide that.
-        return Ok(());
-    }
-    let empty = Histogram::new(pass.narrowing());
-    let (outcome, histogram): (&mut Outcome, Option<&mut Histogram>) = pass.counters();
-    if let Some(histogram) = histogram {
-        let counted = core::ptr::from_mut(histogram);
-        // SAFETY: the two have the same size, and the one of the header has all bytes.
-        let found = unsafe { &*counted.cast::<adaloss_histogram>() };
-        let is_for_another = found.narrowing != empty.narrowing().into();
-        let checked =
-            if is_for_another { Err(Refused(ADALOSS_ERROR_HISTOGRAM)) } else { found.check() };
-        if checked.is_err() {
-            // SAFETY: a histogram may be written where one is.
-            unsafe { counted.write(empty) };
-        }
-        checked?;
-    }
-    adaloss_outcome::from(*outcome).check()
+/// Refuses to open the visit of a layer whose arguments core is not given: the step is not usable, and no visit is
+/// open.
+fn refuse<R>(step: &mut Step<'_>, id: usize, refused: Refused) -> Result<R, Refused> {
+    // So does core with a join of no branches.
+    let _ = step.join_scales(id, core::iter::empty());
+    Err(refused)
 }
 
-/// Visits a tensor, whose operands a function describes if there is one.
+/// Goes on with the visit that is open; where that is refused, for whatever reason, the step is not usable.
 ///
 /// # Safety
 ///
-/// As for [`visit`], for both functions.
-unsafe fn visit_with(
+/// As for [`find`].
+unsafe fn go_on(
     scaler: *mut adaloss_scaler,
-    operands: adaloss_operands_function,
-    pass: adaloss_pass_function,
-    context: *mut c_void,
-    outgoing_log2: *mut i32,
-    go: impl FnOnce(&mut Step<'_>, Option<&mut dyn FnMut() -> Operands>, Run<'_>) -> Visited,
+    function: impl FnOnce(*mut Scaler) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
-    // SAFETY: the caller's promise.
-    let busy = unsafe { &raw mut (*find(scaler)?).busy };
+    // SAFETY: the caller's promise; what the function borrowed, it has returned.
+    unsafe {
+        let found = find_open(scaler)?;
+        let gone_on = function(found);
+        if !matches!(gone_on, Ok(()) | Err(Refused(ADALOSS_NONE))) {
+            reject_open(&mut resume(found));
+        }
+        gone_on
+    }
+}
+
+/// Makes the step unusable at the visit that is open, even if that is finished later.
+fn reject_open(step: &mut Step<'_>) {
+    // A visit that is open counts as one that was left.
+    if let Some((place, cause)) = step.first_bad() {
+        step.reject(place, cause);
+    }
+}
+
+/// Does something with the pass under way, if there is one.
+///
+/// # Safety
+///
+/// The pointer is what [`find_open`] returned, and nothing else borrows the state or the cells.
+unsafe fn at_pass<R>(found: *mut Scaler, function: impl FnOnce(&mut Pass<'_>) -> R) -> Option<R> {
+    // SAFETY: the caller's promise; the pass ends with the function, which is not C's.
+    let mut step = unsafe { resume(found) };
+    let mut visit = step.open_visit()?;
+    visit.pass().map(|mut pass| function(&mut pass))
+}
+
+/// Takes back the counters that a kernel of C's was told of; refuses what it cannot have counted.
+///
+/// # Safety
+///
+/// As for [`at_pass`].
+unsafe fn take_back(found: *mut Scaler) -> Result<(), Refused> {
     // SAFETY: the caller's promise.
     unsafe {
-        visit(scaler, pass, context, outgoing_log2, |step, run| {
-            let Some(operands) = operands else {
-                return go(step, None, run);
-            };
-            // Core's operands cannot fail: a refusal is kept for the pass, which can.
-            let refused = core::cell::Cell::new(None);
-            let mut describe = || {
-                let mut described = adaloss_operands::NONE;
-                *busy = true;
-                let code = operands(context, &mut described);
-                *busy = false;
-                let parsed = match code {
-                    ADALOSS_OK => described.parse(),
-                    code => Err(Refused(code)),
-                };
-                parsed.unwrap_or_else(|error| {
-                    refused.set(Some(error));
-                    Operands::Cast(adaloss_core::statistics::Statistics::EMPTY)
+        if (*found).lent {
+            at_pass(found, check_counters).unwrap_or(Ok(()))?;
+            (*found).lent = false;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the visit that is open, if there is one: what its kernel wrote is forgotten, or is a histogram.
+///
+/// # Safety
+///
+/// As for [`at_pass`].
+unsafe fn leave(found: *mut Scaler) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if take_back(found).is_err() {
+            at_pass(found, clear_histogram);
+            (*found).lent = false;
+        }
+    }
+}
+
+/// Refuses what a kernel of C's cannot have counted.
+fn check_counters(pass: &mut Pass<'_>) -> Result<(), Refused> {
+    // A histogram forgets what becomes of overflow.
+    let expected = Narrowing { overflow: Overflow::Infinity, ..pass.narrowing() };
+    let (outcome, histogram) = pass.counters();
+    if let Some(histogram) = histogram {
+        // SAFETY: the two have the same size, and the one of the header has all bytes.
+        let found = unsafe { &*core::ptr::from_mut(histogram).cast::<adaloss_histogram>() };
+        if found.narrowing != expected.into() {
+            return Err(Refused(ADALOSS_ERROR_HISTOGRAM));
+        }
+        found.check()?;
+    }
+    // SAFETY: as above.
+    unsafe { &*core::ptr::from_mut(outcome).cast::<adaloss_outcome>() }.check()
+}
+
+/// Makes the histogram of a pass an empty one, whatever it is: it outlives the visit.
+#[cold]
+fn clear_histogram(pass: &mut Pass<'_>) {
+    let empty = Histogram::new(pass.narrowing());
+    if let (_, Some(histogram)) = pass.counters() {
+        // SAFETY: a histogram may be written where one is.
+        unsafe { core::ptr::from_mut(histogram).write(empty) };
+    }
+}
+
+/// The pass under way, where functions for passes look for it: in the scaler that C's pointer to a pass stands for.
+impl adaloss_pass {
+    /// Does something for the pass under way; where that is refused, or fails, the step is not usable.
+    ///
+    /// # Safety
+    ///
+    /// If the pointer is neither NULL nor misaligned, it is one that `adaloss_scaler_next_pass` gave, and the memory of
+    /// the scaler that gave it still exists.
+    pub(crate) unsafe fn serve(
+        pass: *mut Self,
+        function: impl FnOnce() -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let served = function();
+        if served.is_err() {
+            // SAFETY: the caller's promise.  Without a step there is nothing to note.
+            let _ = unsafe {
+                with_step(pass.cast(), |mut step| {
+                    reject_open(&mut step);
+                    Ok(())
                 })
             };
-            let mut run = |pass: &mut Pass<'_>| match refused.get() {
-                Some(refused) => Err(refused),
-                None => run(pass),
-            };
-            go(step, Some(&mut describe), &mut run)
+        }
+        served
+    }
+
+    /// Lends the pass under way, whose counters are what passes count.
+    ///
+    /// # Safety
+    ///
+    /// As for [`serve`](Self::serve); the function calls none of C's.
+    pub(crate) unsafe fn with<R>(
+        pass: *mut Self,
+        function: impl FnOnce(&mut Pass<'_>) -> Result<R, Refused>,
+    ) -> Result<R, Refused> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let found = Self::find(pass)?;
+            // C's counts are added to, and so they have to be legal from here on.
+            take_back(found)?;
+            at_pass(found, function).unwrap_or(Err(Refused(ADALOSS_ERROR_NO_PASS)))
+        }
+    }
+
+    /// Lends the pass under way to what tells C where its counters are.
+    ///
+    /// # Safety
+    ///
+    /// As for [`with`](Self::with).
+    pub(crate) unsafe fn lend<R>(
+        pass: *mut Self,
+        function: impl FnOnce(&mut Pass<'_>) -> R,
+    ) -> Result<R, Refused> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let found = Self::find(pass)?;
+            let lent = at_pass(found, function).ok_or(Refused(ADALOSS_ERROR_NO_PASS))?;
+            (*found).lent = true;
+            Ok(lent)
+        }
+    }
+
+    /// Finds the scaler that a pass is of.
+    ///
+    /// # Safety
+    ///
+    /// As for [`serve`](Self::serve).
+    unsafe fn find(pass: *mut Self) -> Result<*mut Scaler, Refused> {
+        // SAFETY: the caller's promise: the pointer is that of the scaler.
+        unsafe { find_open(pass.cast()) }.map_err(|Refused(code)| {
+            // A scaler that was cleared, or whose step is over, has no pass.
+            Refused(match code {
+                ADALOSS_ERROR_NOT_INITIALISED | ADALOSS_ERROR_NO_STEP => ADALOSS_ERROR_NO_PASS,
+                code => code,
+            })
         })
     }
 }
@@ -356,9 +407,8 @@ pub unsafe extern "C" fn adaloss_scaler_init(
                 magic: MAGIC,
                 cells: cells.as_mut_ptr().cast(),
                 count,
-                pass: adaloss_pass::NONE,
-                busy: false,
                 open: false,
+                lent: false,
                 state: State::new(config),
             });
         }
@@ -400,26 +450,23 @@ pub unsafe extern "C" fn adaloss_scaler_begin(scaler: *mut adaloss_scaler) -> ad
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn adaloss_scaler_loss(
-    scaler: *mut adaloss_scaler,
-    operands: adaloss_operands_function,
-    pass: adaloss_pass_function,
-    context: *mut c_void,
-    outgoing_log2: *mut i32,
-) -> adaloss_code {
-    code(|| {
-        // SAFETY: the header asks for what `visit_with` needs.
-        let visit = || unsafe {
-            visit_with(scaler, operands, pass, context, outgoing_log2, |step, operands, run| {
-                match operands {
-                    Some(operands) => step.loss_with(&(), |()| operands(), |(), pass| run(pass)),
-                    None => step.loss(&(), |(), pass| run(pass)),
-                }
-            })
-        };
-        // SAFETY: as above.
-        unsafe { noting(scaler, CorePlace::Loss, visit) }
+pub unsafe extern "C" fn adaloss_scaler_loss(scaler: *mut adaloss_scaler) -> adaloss_code {
+    // SAFETY: the header asks for a scaler.
+    code(|| unsafe {
+        open(scaler, |step| {
+            let _ = step.loss();
+            Ok(())
+        })
     })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_loss_at(
+    scaler: *mut adaloss_scaler,
+    cell: u32,
+) -> adaloss_code {
+    // SAFETY: the header asks for a scaler.
+    code(|| unsafe { open(scaler, |step| Ok(step.loss_at(cell as usize).map(drop)?)) })
 }
 
 #[unsafe(no_mangle)]
@@ -427,26 +474,14 @@ pub unsafe extern "C" fn adaloss_scaler_layer(
     scaler: *mut adaloss_scaler,
     cell: u32,
     incoming_log2: i32,
-    operands: adaloss_operands_function,
-    pass: adaloss_pass_function,
-    context: *mut c_void,
-    outgoing_log2: *mut i32,
 ) -> adaloss_code {
-    code(|| {
-        let id = cell as usize;
-        // SAFETY: the header asks for what `visit_with` needs.
-        let visit = || unsafe {
-            let gradient = Scaled::new((), scale::parse(incoming_log2)?);
-            visit_with(scaler, operands, pass, context, outgoing_log2, |step, operands, run| {
-                let run = |(): &(), pass: &mut Pass<'_>| run(pass);
-                match operands {
-                    Some(operands) => step.layer_with(id, &gradient, |()| operands(), run),
-                    None => step.layer(id, &gradient, run),
-                }
-            })
-        };
-        // SAFETY: as above.
-        unsafe { noting(scaler, CorePlace::Layer(id), visit) }
+    let id = cell as usize;
+    // SAFETY: the header asks for a scaler.
+    code(|| unsafe {
+        open(scaler, |step| match scale::parse(incoming_log2) {
+            Ok(incoming) => Ok(step.layer(id, incoming).map(drop)?),
+            Err(refused) => refuse(step, id, refused),
+        })
     })
 }
 
@@ -456,21 +491,85 @@ pub unsafe extern "C" fn adaloss_scaler_join(
     cell: u32,
     branches_log2: *const i32,
     count: usize,
-    pass: adaloss_pass_function,
-    context: *mut c_void,
-    outgoing_log2: *mut i32,
+) -> adaloss_code {
+    let id = cell as usize;
+    // SAFETY: the header asks for a scaler and an array.
+    code(|| unsafe {
+        open(scaler, |step| match array(branches_log2, count).and_then(parse_branches) {
+            Ok(scales) => Ok(step.join_scales(id, scales).map(drop)?),
+            Err(refused) => refuse(step, id, refused),
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_wants_operands(
+    scaler: *mut adaloss_scaler,
+    wants: *mut u32,
 ) -> adaloss_code {
     code(|| {
-        let id = cell as usize;
-        // SAFETY: the header asks for an array, and for what `visit` needs.
-        let visit = || unsafe {
-            let scales = parse_branches(array(branches_log2, count)?)?;
-            visit(scaler, pass, context, outgoing_log2, |step, run| {
-                step.join_scales(id, scales, run)
-            })
-        };
-        // SAFETY: as above.
-        unsafe { noting(scaler, CorePlace::Layer(id), visit) }
+        // SAFETY: the header asks for a scaler and a place.
+        unsafe {
+            let place = Place::new(wants)?;
+            let wants = with_step(scaler, |mut step| {
+                let visit = step.open_visit().ok_or(Refused(ADALOSS_ERROR_NO_VISIT))?;
+                Ok(visit.wants_operands())
+            })?;
+            place.set(wants.into());
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_describe(
+    scaler: *mut adaloss_scaler,
+    operands: *const adaloss_operands,
+) -> adaloss_code {
+    // SAFETY: the header asks for a scaler and for operands.
+    code(|| unsafe {
+        go_on(scaler, |found| {
+            let mut step = resume(found);
+            let mut visit = step.open_visit().ok_or(Refused(ADALOSS_ERROR_NO_VISIT))?;
+            visit.describe(&shared(operands)?.parse()?);
+            Ok(())
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_next_pass(
+    scaler: *mut adaloss_scaler,
+    pass: *mut *mut adaloss_pass,
+) -> adaloss_code {
+    // SAFETY: the header asks for a scaler and a place.
+    code(|| unsafe {
+        go_on(scaler, |found| {
+            let place = Place::new(pass)?;
+            take_back(found)?;
+            let mut step = resume(found);
+            let mut visit = step.open_visit().ok_or(Refused(ADALOSS_ERROR_NO_VISIT))?;
+            visit.next_pass().map(drop).ok_or(Refused(ADALOSS_NONE))?;
+            place.set(scaler.cast());
+            Ok(())
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_finish_visit(
+    scaler: *mut adaloss_scaler,
+    outgoing_log2: *mut i32,
+) -> adaloss_code {
+    // SAFETY: the header asks for a scaler and a place.
+    code(|| unsafe {
+        go_on(scaler, |found| {
+            let place = Place::new(outgoing_log2)?;
+            let mut step = resume(found);
+            let visit = step.open_visit().ok_or(Refused(ADALOSS_ERROR_NO_VISIT))?;
+            place.set(visit.finish(())?.scale().log2());
+            Ok(())
+        })
     })
 }
 
@@ -622,40 +721,40 @@ pub unsafe extern "C" fn adaloss_scaler_set_seen(
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn adaloss_scaler_record(
+    scaler: *const adaloss_scaler,
+    place: adaloss_place,
+    record: *mut adaloss_record,
+) -> adaloss_code {
+    code(|| {
+        // SAFETY: the header asks for a scaler and a place.
+        unsafe {
+            let (to, place) = (Place::new(record)?, place.parse()?);
+            let (state, cells) = lend(find_open(scaler)?);
+            // As `Step::record`, but of a scaler that others may read meanwhile.
+            let mut cell = *state.cell(cells, place).ok_or(Refused(ADALOSS_NONE))?;
+            if !(state.config().policy().follows_maxima() && cell.seen().visited) {
+                return Err(Refused(ADALOSS_NONE));
+            }
+            to.set(policy::finish(state.config(), &mut cell).into());
+        }
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn adaloss_scaler_finish(
     scaler: *mut adaloss_scaler,
     verdict: *mut adaloss_verdict,
 ) -> adaloss_code {
-    // SAFETY: the header asks for a scaler and a place; there is no function.
-    unsafe { adaloss_scaler_finish_with(scaler, None, core::ptr::null_mut(), verdict) }
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn adaloss_scaler_finish_with(
-    scaler: *mut adaloss_scaler,
-    record: adaloss_record_function,
-    context: *mut c_void,
-    verdict: *mut adaloss_verdict,
-) -> adaloss_code {
     code(|| {
-        // SAFETY: the header asks for a scaler, a function that may be called with the context, and
-        // a place.  While the function runs, the state is borrowed and `busy` is set, so that
-        // functions of this library that it calls touch nothing else.
+        // SAFETY: the header asks for a scaler and a place.
         unsafe {
             let place = Place::new(verdict)?;
             let found = find_open(scaler)?;
-            let busy = &raw mut (*found).busy;
-            let verdict = with_step(scaler, |step| {
-                Ok(step.finish_with(|place, left| {
-                    if let Some(record) = record {
-                        *busy = true;
-                        record(context, place.into(), &left.into());
-                        *busy = false;
-                    }
-                }))
-            })?;
+            leave(found);
+            place.set(resume(found).finish().into());
             (*found).open = false;
-            place.set(verdict.into());
         }
         Ok(())
     })
@@ -667,6 +766,7 @@ pub unsafe extern "C" fn adaloss_scaler_abandon(scaler: *mut adaloss_scaler) -> 
         // SAFETY: the header asks for a scaler.
         unsafe {
             let found = find_open(scaler)?;
+            leave(found);
             let cells = slice::from_raw_parts_mut((*found).cells, (*found).count);
             // Beginning a step forgets one that was not finished; this one is never opened to the caller.
             let _ = (*found).state.begin(cells);
@@ -717,8 +817,11 @@ pub unsafe extern "C" fn adaloss_scaler_histogram(
     code(|| {
         // SAFETY: the header asks for a scaler and a place.
         unsafe {
-            let ((state, _), place) = (borrow(scaler)?, Place::new(histogram)?);
-            place.set(state.histogram().into());
+            let (found, place) = (find(scaler)?, Place::new(histogram)?);
+            if (*found).lent {
+                return Err(Refused(ADALOSS_ERROR_UNFINISHED));
+            }
+            place.set(lend(found).0.histogram().into());
         }
         Ok(())
     })

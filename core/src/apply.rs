@@ -278,33 +278,42 @@ pub struct Pass<'a> {
     incoming: Scale,
     outgoing: Scale,
     apply: Apply,
-    next: u64,
     stores: bool,
-    is_counted: bool,
-    outcome: &'a mut Outcome,
+    counts: &'a mut Counts,
     histogram: Option<&'a mut Histogram>,
+}
+
+/// What a pass has counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What became of the values, where the pass stores.
+    pub outcome: Outcome,
+    /// The index in the tensor of the value that comes next, for stochastic rounding.
+    next: u64,
+    is_counted: bool,
+}
+
+impl Counts {
+    /// What a pass has counted that has not begun.
+    pub const NONE: Self = Self { outcome: Outcome::EMPTY, next: 0, is_counted: false };
+
+    /// Tells whether the pass was told of any values; see [`Pass::is_counted`].
+    pub const fn is_counted(&self) -> bool {
+        self.is_counted
+    }
 }
 
 impl<'a> Pass<'a> {
     /// Makes a pass that measures values which carry the scale `incoming`.
-    pub fn measuring(
+    pub const fn measuring(
         narrowing: Narrowing,
         incoming: Scale,
-        outcome: &'a mut Outcome,
+        counts: &'a mut Counts,
         histogram: &'a mut Histogram,
     ) -> Self {
-        let apply = Apply { narrowing, shift: Shift::NONE, noise: Noise::default() };
+        let apply = Apply { narrowing, shift: Shift::NONE, noise: Noise { seed: 0, stream: 0 } };
         let histogram = Some(histogram);
-        Self {
-            incoming,
-            outgoing: incoming,
-            apply,
-            next: 0,
-            stores: false,
-            is_counted: false,
-            outcome,
-            histogram,
-        }
+        Self { incoming, outgoing: incoming, apply, stores: false, counts, histogram }
     }
 
     /// Makes a pass that stores, from the scale `incoming` to the scale `outgoing`.
@@ -313,19 +322,10 @@ impl<'a> Pass<'a> {
         noise: Noise,
         incoming: Scale,
         outgoing: Scale,
-        outcome: &'a mut Outcome,
+        counts: &'a mut Counts,
     ) -> Self {
         let apply = Apply { narrowing, shift: outgoing / incoming, noise };
-        Self {
-            incoming,
-            outgoing,
-            apply,
-            next: 0,
-            stores: true,
-            is_counted: false,
-            outcome,
-            histogram: None,
-        }
+        Self { incoming, outgoing, apply, stores: true, counts, histogram: None }
     }
 
     /// Returns the scale that the f32 values carry.
@@ -360,8 +360,8 @@ impl<'a> Pass<'a> {
 
     /// Returns what the pass fills: always an outcome, when it measures a histogram too.
     pub fn counters(&mut self) -> (&mut Outcome, Option<&mut Histogram>) {
-        self.is_counted = true;
-        (self.outcome, self.histogram.as_deref_mut())
+        self.counts.is_counted = true;
+        (&mut self.counts.outcome, self.histogram.as_deref_mut())
     }
 
     /// Tells whether the pass was told of any values: by [`apply`](Self::apply), be it of none, or by whoever
@@ -369,7 +369,7 @@ impl<'a> Pass<'a> {
     ///
     /// A pass that was not makes a step unusable.
     pub const fn is_counted(&self) -> bool {
-        self.is_counted
+        self.counts.is_counted
     }
 
     /// Does what the pass asks for with the tensor's next values: measures them, or narrows them
@@ -386,13 +386,14 @@ impl<'a> Pass<'a> {
             return Err(ApplyError::Length { from: from.len(), to: to.len() });
         }
         check_encoding::<F>(self.apply.narrowing)?;
-        self.is_counted = true;
+        let counts = &mut *self.counts;
+        counts.is_counted = true;
         if let Some(histogram) = &mut self.histogram {
             histogram.observe(from, self.incoming);
         }
         if self.stores {
-            self.apply.slice(from, to, self.next, self.outcome)?;
-            self.next = self.next.wrapping_add(from.len() as u64);
+            self.apply.slice(from, to, counts.next, &mut counts.outcome)?;
+            counts.next = counts.next.wrapping_add(from.len() as u64);
         }
         Ok(())
     }
@@ -442,9 +443,9 @@ mod tests {
     fn the_parts_of_a_pass_run_on_beyond_2_to_the_32() {
         let narrowing = Narrowing::to(Format::E5M2).with_rounding(Rounding::Stochastic);
         let noise = Noise { seed: 1, stream: 2 };
-        let (mut outcome, mut found) = (Outcome::EMPTY, [E5M2::ZERO; 80]);
-        let mut pass = Pass::storing(narrowing, noise, Scale::ONE, Scale::ONE, &mut outcome);
-        pass.next = (1 << 32) - 40;
+        let mut found = [E5M2::ZERO; 80];
+        let mut counts = Counts { next: (1 << 32) - 40, ..Counts::NONE };
+        let mut pass = Pass::storing(narrowing, noise, Scale::ONE, Scale::ONE, &mut counts);
         for part in found.chunks_mut(20) {
             assert_eq!(pass.apply(&[1.125; 20], part), Ok(()));
         }

@@ -23,9 +23,9 @@
 //!
 //! A [cell](policy::Cell) remembers one gradient tensor's scale and what the next one depends on; the caller
 //! numbers the cells from 0, and the loss has one of its own.  A [step](scaler::Step) is one backward pass, or
-//! several that are accumulated.  A *visit* is what happens to one tensor at its cell: the caller's
-//! [pass](apply::Pass) computes f32 results, which are narrowed and counted, and it is called once more (a *replay*)
-//! where they overflow.  A [place](unscale::Place) says which gradient is meant.  The *ceiling* of a tensor is the greatest
+//! several that are accumulated.  A [visit](scaler::OpenVisit) is what happens to one tensor at its cell: it hands out
+//! [passes](apply::Pass), in each of which the caller's f32 results are narrowed and counted; one, and one more (a
+//! *replay*) where they overflow.  A [place](unscale::Place) says which gradient is meant.  The *ceiling* of a tensor is the greatest
 //! scale at which its largest magnitude does not overflow; *headroom* is how many binades (powers of two) a
 //! policy stays below the one it expects.  A [certificate](policy::Certificate) is made now and then from a histogram:
 //! it says what the scale in use loses, and promises that this stays within a tolerance.
@@ -37,39 +37,36 @@
 //!
 //! ```
 //! use adaloss_core::{
-//!     apply::{ApplyError, Pass},
 //!     format::{Element, Format, f16},
 //!     policy::Config,
 //!     scaler::LossScaler,
 //!     unscale::{Unscaled, Verdict},
 //! };
 //!
-//! fn narrow(values: [f32; 2], pass: &mut Pass<'_>) -> Result<[f16; 2], ApplyError> {
-//!     let mut narrowed = [f16::ZERO; 2];
-//!     pass.apply(&values, &mut narrowed)?;
-//!     Ok(narrowed)
-//! }
-//!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let weight = [[0.5_f32, -2.0], [0.25, 1.0]];
 //!     let input = [1.0_f32, 2.0];
 //!     // Much too small for binary16, whose smallest number is 6.0e-8.
 //!     let loss_gradient = [3.0e-9_f32, -5.0e-10];
+//!     let (mut first, mut second) = ([f16::ZERO; 2], [f16::ZERO; 2]);
 //!
 //!     let mut scaler = LossScaler::<16>::new(Config::for_format(Format::BINARY16));
 //!     let mut step = scaler.begin();
-//!     let gradient = step.loss(&loss_gradient, |&values, pass| narrow(values, pass))?;
+//!     let gradient = step.loss().apply(&loss_gradient, &mut first)?; // values that are kept in f32
 //!
 //!     let weight_gradient = step.unscale(0, &gradient, |g, inverse| {
-//!         let unscaled = g.map(|g| input.map(|x| g.widen() * x * inverse));
+//!         let unscaled = [g[0], g[1]].map(|g| input.map(|x| g.widen() * x * inverse));
 //!         (unscaled, Unscaled::of(unscaled.as_flattened()))
 //!     });
 //!     assert!((weight_gradient[0][1] - 6.0e-9).abs() < 1e-11);
 //!
-//!     let input_gradient = step.layer(0, &gradient, |g, pass| {
-//!         let column = |j: usize| g[0].widen() * weight[0][j] + g[1].widen() * weight[1][j];
-//!         narrow([column(0), column(1)], pass)
-//!     })?;
+//!     let g = gradient.scaled();
+//!     let column = |j: usize| g[0].widen() * weight[0][j] + g[1].widen() * weight[1][j];
+//!     let mut visit = step.layer(0, &gradient)?;
+//!     while let Some(mut pass) = visit.next_pass() {
+//!         pass.apply(&[column(0), column(1)], &mut second)?; // values that are computed in each pass
+//!     }
+//!     let input_gradient = visit.finish(second)?;
 //!     let unscaled = input_gradient.unscale(|g, inverse| g.map(|g| g.widen() * inverse));
 //!     assert!((unscaled[1] + 6.5e-9).abs() < 1e-11);
 //!

@@ -81,6 +81,12 @@ impl<T> Scaled<T> {
         self.origin
     }
 
+    /// Returns the values as they are, `2^K` times the true gradient: what a kernel reads.  Its f32 results carry the
+    /// same scale.
+    pub const fn scaled(&self) -> &T {
+        &self.value
+    }
+
     /// Returns the scale that the gradient carries.
     pub const fn scale(&self) -> Scale {
         self.scale
@@ -89,6 +95,11 @@ impl<T> Scaled<T> {
     /// Borrows the gradient with its scale.
     pub const fn as_ref(&self) -> Scaled<&T> {
         Scaled { value: &self.value, scale: self.scale, origin: self.origin }
+    }
+
+    /// Returns the scale and whose cell chose it, without the values.
+    pub const fn tag(&self) -> Scaled<()> {
+        Scaled { value: (), scale: self.scale, origin: self.origin }
     }
 
     /// Carries the gradient through an operation that keeps its scale and rounds nothing: ReLU,
@@ -108,6 +119,20 @@ impl<T> Scaled<T> {
     /// Separates the gradient from its scale; the caller keeps them together from here on.
     pub fn into_parts(self) -> (T, Scale) {
         (self.value, self.scale)
+    }
+}
+
+/// The scale that values carry; whose cell chose it is not known.
+impl From<Scale> for Scaled<()> {
+    fn from(scale: Scale) -> Self {
+        Self::new((), scale)
+    }
+}
+
+/// The scale that a gradient carries, and whose cell chose it.
+impl<T> From<&Scaled<T>> for Scaled<()> {
+    fn from(gradient: &Scaled<T>) -> Self {
+        gradient.tag()
     }
 }
 

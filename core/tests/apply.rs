@@ -1,7 +1,7 @@
 //! Narrowing tensors: parts, passes, and what is refused.
 
 use adaloss_core::{
-    apply::{Apply, ApplyError, Pass},
+    apply::{Apply, ApplyError, Counts, Pass},
     format::{E4M3, E5M2, Element, Encoding, Format, Narrowing, Noise, Rounding, bf16, f16},
     scale::{Scale, Shift},
     statistics::{Histogram, Outcome},
@@ -213,9 +213,9 @@ fn mismatches_change_nothing() {
     assert_eq!((short, other), ([f16::ONE; 3], [bf16::ONE; VALUES.len()]));
     assert_eq!(outcome, Outcome::EMPTY);
 
-    let mut histogram = Histogram::new(Narrowing::to(Format::E5M2));
+    let (mut counts, mut histogram) = (Counts::NONE, Histogram::new(Narrowing::to(Format::E5M2)));
     let mut pass =
-        Pass::measuring(Narrowing::to(Format::E5M2), Scale::ONE, &mut outcome, &mut histogram);
+        Pass::measuring(Narrowing::to(Format::E5M2), Scale::ONE, &mut counts, &mut histogram);
     assert!(pass.apply(&VALUES, &mut short).is_err());
     assert!(pass.apply(&VALUES, &mut [f16::ONE; VALUES.len()]).is_err());
     assert_eq!(histogram, Histogram::new(Narrowing::to(Format::E5M2)));
@@ -224,13 +224,13 @@ fn mismatches_change_nothing() {
 #[test]
 fn a_measuring_pass_counts_and_stores_nothing() {
     let narrowing = Narrowing::to(Format::E5M2);
-    let (mut outcome, mut histogram) = (Outcome::EMPTY, Histogram::new(narrowing));
+    let (mut counts, mut histogram) = (Counts::NONE, Histogram::new(narrowing));
     let mut to = [E5M2(0x55); VALUES.len()];
-    let mut pass = Pass::measuring(narrowing, scale(4), &mut outcome, &mut histogram);
+    let mut pass = Pass::measuring(narrowing, scale(4), &mut counts, &mut histogram);
     assert!(!pass.stores());
     assert_eq!((pass.shift(), pass.incoming(), pass.outgoing()), (Shift::NONE, scale(4), scale(4)));
     pass.apply(&VALUES, &mut to).unwrap();
-    assert_eq!((to, outcome), ([E5M2(0x55); VALUES.len()], Outcome::EMPTY));
+    assert_eq!((to, counts.outcome), ([E5M2(0x55); VALUES.len()], Outcome::EMPTY));
     let mut expected = Histogram::new(narrowing);
     expected.observe(&VALUES, scale(4));
     assert_eq!(histogram, expected);
@@ -243,13 +243,13 @@ fn a_storing_pass_may_come_in_parts() {
     let noise = Noise { seed: 1, stream: 2 };
     let values: Vec<f32> = (0..1000).map(|i| (i as f32 + 0.3) * 1.0e-3).collect();
     let store = |parts: usize| {
-        let (mut outcome, mut to) = (Outcome::EMPTY, vec![f16::ZERO; values.len()]);
-        let mut pass = Pass::storing(narrowing, noise, scale(2), scale(-3), &mut outcome);
+        let (mut counts, mut to) = (Counts::NONE, vec![f16::ZERO; values.len()]);
+        let mut pass = Pass::storing(narrowing, noise, scale(2), scale(-3), &mut counts);
         assert_eq!(pass.shift().log2(), -5);
         for (from, to) in values.chunks(parts).zip(to.chunks_mut(parts)) {
             pass.apply(from, to).unwrap();
         }
-        (to, outcome)
+        (to, counts.outcome)
     };
     let whole = store(1000);
     assert_eq!(store(1), whole);

@@ -42,29 +42,14 @@ typedef struct tensor {
     int32_t scale_log2;
 } tensor;
 
-/* What a pass needs: float results are `factor` times float values, or times the widened elements of `from`. */
-typedef struct operation {
-    const float *values;
-    const tensor *from;
-    float factor;
-    size_t count;
-    tensor *to;
-} operation;
-
-static adaloss_code narrow(void *context, adaloss_pass *pass)
+/* Narrows a gradient's float results in the visit that was opened. */
+static void narrow(adaloss_scaler *scaler, const float *results, size_t count, tensor *to)
 {
-    const operation *of = context;
-    float results[ALL];
-    if (of->from != NULL) {
-        adaloss_code code = adaloss_format_widen(BINARY16, of->from->elements, of->count, results);
-        if (code != ADALOSS_OK) {
-            return code;
-        }
+    adaloss_pass *pass;
+    while (adaloss_scaler_next_pass(scaler, &pass) == ADALOSS_OK) {
+        must(adaloss_apply_pass(pass, results, count, to->elements) == ADALOSS_OK, "narrowing");
     }
-    for (size_t i = 0; i < of->count; i++) {
-        results[i] = of->factor * (of->from != NULL ? results[i] : of->values[i]);
-    }
-    return adaloss_apply_pass(pass, results, of->count, of->to->elements);
+    must(adaloss_scaler_finish_visit(scaler, &to->scale_log2) == ADALOSS_OK, "the end of a visit");
 }
 
 /* Adds to a weight's gradient what this micro-batch has, and tells the step whether it is finite. */
@@ -86,18 +71,21 @@ static void accumulate(adaloss_scaler *scaler, uint32_t layer, const tensor *gra
  * micro-batch: so the gradients of micro-batches are added, and nothing is divided afterwards. */
 static void micro_batch(model *of, const float *x, const float *target, size_t count)
 {
-    float hidden[ALL], loss_gradient[ALL];
+    float hidden[ALL] = {0.0f}, loss_gradient[ALL], hidden_gradient[ALL];
     tensor at_output, at_hidden;
     for (size_t i = 0; i < count; i++) {
         hidden[i] = of->first * x[i];
         loss_gradient[i] = 2.0f * (of->second * hidden[i] - target[i]) / ALL;
     }
-    operation loss = {loss_gradient, NULL, 1.0f, count, &at_output};
-    must(adaloss_scaler_loss(&of->scaler, NULL, narrow, &loss, &at_output.scale_log2) == ADALOSS_OK, "the loss");
+    must(adaloss_scaler_loss(&of->scaler) == ADALOSS_OK, "the loss");
+    narrow(&of->scaler, loss_gradient, count, &at_output);
     accumulate(&of->scaler, 1, &at_output, hidden, count, &of->gradient_second);
-    operation layer = {NULL, &at_output, of->second, count, &at_hidden};
-    must(adaloss_scaler_layer(&of->scaler, 0, at_output.scale_log2, NULL, narrow, &layer, &at_hidden.scale_log2)
-             == ADALOSS_OK, "the layer");
+    must(adaloss_format_widen(BINARY16, at_output.elements, count, hidden_gradient) == ADALOSS_OK, "widening");
+    for (size_t i = 0; i < count; i++) {
+        hidden_gradient[i] *= of->second;
+    }
+    must(adaloss_scaler_layer(&of->scaler, 0, at_output.scale_log2) == ADALOSS_OK, "the layer");
+    narrow(&of->scaler, hidden_gradient, count, &at_hidden);
     accumulate(&of->scaler, 0, &at_hidden, x, count, &of->gradient_first);
 }
 

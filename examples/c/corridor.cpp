@@ -92,39 +92,43 @@ Gradient join(const adaloss_config &config, const std::array<Gradient, 2> &branc
     return narrow(config, sum, common_log2, cell);
 }
 
-/* What the passes of the scaler are given. */
-struct Visit {
-    const std::vector<float> *values;
-    const std::array<Gradient, 2> *branches;
-    Gradient gradient;
-};
-
-adaloss_code narrow_values(void *context, adaloss_pass *pass) {
-    auto &visit = *static_cast<Visit *>(context);
-    visit.gradient.elements.resize(visit.values->size());
-    return adaloss_apply_pass(pass, visit.values->data(), visit.values->size(), visit.gradient.elements.data());
+/* Does the same by the passes of a scaler's visit, which was opened. */
+Gradient narrow(adaloss_scaler &scaler, const std::vector<float> &values) {
+    Gradient gradient{std::vector<uint16_t>(values.size()), 0};
+    adaloss_pass *pass = nullptr;
+    while (adaloss_scaler_next_pass(&scaler, &pass) == ADALOSS_OK) {
+        must(adaloss_apply_pass(pass, values.data(), values.size(), gradient.elements.data()));
+    }
+    must(adaloss_scaler_finish_visit(&scaler, &gradient.scale_log2));
+    return gradient;
 }
 
-adaloss_code narrow_sum(void *context, adaloss_pass *pass) {
-    auto &visit = *static_cast<Visit *>(context);
-    adaloss_request request;
-    if (const adaloss_code code = adaloss_apply_request(pass, &request); code != ADALOSS_OK) {
-        return code;
-    }
-    std::vector<float> sum((*visit.branches)[0].elements.size());
-    for (const Gradient &branch : *visit.branches) {
+/* The sum of branches, at the scale that the pass asks for. */
+std::vector<float> sum_of(const std::array<Gradient, 2> &branches, int32_t scale_log2) {
+    std::vector<float> sum(branches[0].elements.size());
+    for (const Gradient &branch : branches) {
         std::vector<float> widened(sum.size());
-        adaloss_format_widen(binary16, branch.elements.data(), sum.size(), widened.data());
+        must(adaloss_format_widen(binary16, branch.elements.data(), sum.size(), widened.data()));
         for (std::size_t i = 0; i < sum.size(); i++) {
-            sum[i] += std::ldexp(widened[i], request.incoming_log2 - branch.scale_log2);
+            sum[i] += std::ldexp(widened[i], scale_log2 - branch.scale_log2);
         }
     }
-    visit.gradient.elements.resize(sum.size());
-    return adaloss_apply_pass(pass, sum.data(), sum.size(), visit.gradient.elements.data());
+    return sum;
 }
 
-void keep_record(void *context, adaloss_place, const adaloss_record *record) {
-    static_cast<std::vector<adaloss_record> *>(context)->push_back(*record);
+Gradient join(adaloss_scaler &scaler, uint32_t cell, const std::array<Gradient, 2> &branches) {
+    const std::array<int32_t, 2> scales{branches[0].scale_log2, branches[1].scale_log2};
+    Gradient gradient{std::vector<uint16_t>(branches[0].elements.size()), 0};
+    adaloss_pass *pass = nullptr;
+    must(adaloss_scaler_join(&scaler, cell, scales.data(), scales.size()));
+    while (adaloss_scaler_next_pass(&scaler, &pass) == ADALOSS_OK) {
+        adaloss_request request;
+        must(adaloss_apply_request(pass, &request));
+        const std::vector<float> sum = sum_of(branches, request.incoming_log2);
+        must(adaloss_apply_pass(pass, sum.data(), sum.size(), gradient.elements.data()));
+    }
+    must(adaloss_scaler_finish_visit(&scaler, &gradient.scale_log2));
+    return gradient;
 }
 
 void walk() {
@@ -160,23 +164,21 @@ void walk() {
     must(adaloss_scaler_begin(&scaler));
     std::array<Gradient, 2> visited;
     for (uint32_t i = 0; i < 2; i++) {
-        Visit visit{&values[i], nullptr, {}};
-        must(adaloss_scaler_layer(&scaler, i, 0, nullptr, narrow_values, &visit, &visit.gradient.scale_log2));
-        visited[i] = visit.gradient;
+        must(adaloss_scaler_layer(&scaler, i, 0));
+        visited[i] = narrow(scaler, values[i]);
         expect(visited[i].elements == branches[i].elements, "the scaler narrows to the same bits");
         expect(visited[i].scale_log2 == branches[i].scale_log2, "and at the same scale");
     }
-    const std::array<int32_t, 2> scales{visited[0].scale_log2, visited[1].scale_log2};
-    Visit visit{nullptr, &visited, {}};
-    must(adaloss_scaler_join(&scaler, 2, scales.data(), scales.size(), narrow_sum, &visit,
-                             &visit.gradient.scale_log2));
-    expect(visit.gradient.elements == sum.elements, "the scaler joins to the same bits");
-    expect(visit.gradient.scale_log2 == sum.scale_log2, "and at the same scale");
+    const Gradient joined = join(scaler, 2, visited);
+    expect(joined.elements == sum.elements, "the scaler joins to the same bits");
+    expect(joined.scale_log2 == sum.scale_log2, "and at the same scale");
+    std::array<adaloss_record, 3> records;
+    for (uint32_t i = 0; i < records.size(); i++) {
+        must(adaloss_scaler_record(&scaler, adaloss_place{ADALOSS_LAYER, i}, &records[i]));
+    }
     adaloss_verdict verdict;
-    std::vector<adaloss_record> records;
-    must(adaloss_scaler_finish_with(&scaler, keep_record, &records, &verdict));
+    must(adaloss_scaler_finish(&scaler, &verdict));
     expect(verdict.kind == ADALOSS_VERDICT_APPLY, "the step is usable");
-    expect(records.size() == cells.size(), "each tensor leaves a record");
     for (std::size_t i = 0; i < cells.size(); i++) {
         expect(of_scaler[i].scale_log2 == cells[i].scale_log2, "the scales of the next step are the same");
         adaloss_cell repeated;

@@ -376,21 +376,32 @@ typedef struct layer {
     uint16_t narrowed[COUNT];
 } layer;
 
-static adaloss_code pass(void *context, adaloss_pass *running)
+/* A kernel of one pass: on the device, or on the host. */
+static adaloss_code narrow_results(layer *of, adaloss_pass *pass)
 {
-    layer *of = context;
     const adaloss_device *device = of->device;
     adaloss_epilogue epilogue;
     adaloss_code code;
     if (device == NULL) {
-        return adaloss_apply_pass(running, of->results, COUNT, of->narrowed);
+        return adaloss_apply_pass(pass, of->results, COUNT, of->narrowed);
     }
-    code = adaloss_device_write_pass(device, running, of->memory, &epilogue);
+    code = adaloss_device_write_pass(device, pass, of->memory, &epilogue);
     if (code == ADALOSS_OK) {
         /* A runtime launches a kernel of its own here, which ends in the epilogue. */
         code = device->apply(device->context, of->values, COUNT, of->elements, &epilogue);
     }
-    return code == ADALOSS_OK ? adaloss_device_read_pass(device, running, &epilogue) : code;
+    return code == ADALOSS_OK ? adaloss_device_read_pass(device, pass, &epilogue) : code;
+}
+
+/* Visits a layer; gives the scale that its gradient leaves with. */
+static adaloss_code visit(adaloss_scaler *scaler, uint32_t cell, layer *of, int32_t *scale_log2)
+{
+    adaloss_pass *pass;
+    adaloss_code code = adaloss_scaler_layer(scaler, cell, *scale_log2);
+    while (code == ADALOSS_OK && adaloss_scaler_next_pass(scaler, &pass) == ADALOSS_OK) {
+        code = narrow_results(of, pass);
+    }
+    return code == ADALOSS_OK ? adaloss_scaler_finish_visit(scaler, scale_log2) : code;
 }
 
 /* Takes shrinking gradients back through a few layers, and gives the scales and bits that they leave with. */
@@ -421,7 +432,7 @@ static adaloss_code backward(const adaloss_device *device, int32_t scales[LAYERS
             code = device->write(device->context, of.results, of.values, sizeof of.results);
         }
         if (code == ADALOSS_OK) {
-            code = adaloss_scaler_layer(&scaler, l, scale_log2, NULL, pass, &of, &scale_log2);
+            code = visit(&scaler, l, &of, &scale_log2);
         }
         if (code == ADALOSS_OK && device != NULL) {
             code = device->read(device->context, of.elements, of.narrowed, sizeof of.narrowed);

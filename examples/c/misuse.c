@@ -310,17 +310,18 @@ static void tensors(void)
     EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_unscale_values(BINARY16, halves, COUNT, 0, floats, &met));
 }
 
-/* What a pass does wrong. */
+/* What a kernel does wrong. */
 typedef struct mistake {
     enum {
         NO_MISTAKE,
         FAILS,
-        CALLS_THE_SCALER,
         WRONG_BUFFER,
+        IGNORES_THE_CODE,
         COUNTS_WRONGLY,
         SPOILS_THE_HISTOGRAM,
         SPOILS_IT_AND_FAILS,
         COUNTS_FOR_ANOTHER,
+        SPOILS_AND_GOES_ON,
         NARROWS_NOTHING,
         GROWS
     } kind;
@@ -329,69 +330,80 @@ typedef struct mistake {
     size_t count; /* of the values that a tensor that grows has */
 } mistake;
 
-static adaloss_code pass(void *context, adaloss_pass *running)
+static adaloss_code kernel(mistake *made, adaloss_pass *pass)
 {
-    mistake *made = context;
     uint16_t halves[COUNT];
     adaloss_request request;
     adaloss_code code = ADALOSS_OK;
-    made->kept = running;
+    made->kept = pass;
     switch (made->kind) {
     case NO_MISTAKE:
-        return adaloss_apply_pass(running, VALUES, COUNT, halves);
+        return adaloss_apply_pass(pass, VALUES, COUNT, halves);
     case FAILS:
         return ADALOSS_USER + 7;
-    case CALLS_THE_SCALER: {
-        const adaloss_place loss = {ADALOSS_LOSS, 0};
-        adaloss_totals totals;
-        adaloss_verdict verdict;
-        adaloss_seen seen;
-        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_finish(made->scaler, &verdict));
-        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_seen(made->scaler, loss, &seen));
-        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_totals(made->scaler, &totals));
-        EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_clear(made->scaler));
-        return adaloss_apply_pass(running, VALUES, COUNT, halves);
-    }
     case WRONG_BUFFER:
-        EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_request(running, NULL));
-        code = adaloss_apply_pass(running, VALUES, COUNT, NULL);
+        EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_request(pass, NULL));
+        EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_pass(pass, NULL, COUNT, halves));
+        code = adaloss_apply_pass(pass, VALUES, COUNT, NULL);
         EXPECT(ADALOSS_ERROR_NULL, code);
         return code;
+    case IGNORES_THE_CODE:
+        EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_pass(pass, VALUES, COUNT, NULL));
+        return adaloss_apply_pass(pass, VALUES, COUNT, halves);
     case COUNTS_WRONGLY:
-        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        EXPECT(ADALOSS_OK, adaloss_apply_request(pass, &request));
         request.outcome->zero = 3;
         return ADALOSS_OK;
     case SPOILS_THE_HISTOGRAM:
-        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        EXPECT(ADALOSS_OK, adaloss_apply_request(pass, &request));
         if (request.histogram != NULL) {
             memset(request.histogram, 0xee, sizeof *request.histogram);
         }
         return ADALOSS_OK;
     case SPOILS_IT_AND_FAILS:
-        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        EXPECT(ADALOSS_OK, adaloss_apply_request(pass, &request));
         if (request.histogram != NULL) {
             memset(request.histogram, 0xee, sizeof *request.histogram);
         }
         return ADALOSS_USER + 7;
     case COUNTS_FOR_ANOTHER:
-        EXPECT(ADALOSS_OK, adaloss_apply_request(running, &request));
+        EXPECT(ADALOSS_OK, adaloss_apply_request(pass, &request));
         if (request.histogram != NULL) {
             request.histogram->narrowing.format.encoding = ADALOSS_E4M3;
         }
         return ADALOSS_OK;
+    case SPOILS_AND_GOES_ON:
+        EXPECT(ADALOSS_OK, adaloss_apply_request(pass, &request));
+        memset(request.outcome, 0xee, sizeof *request.outcome);
+        EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_apply_pass(pass, VALUES, COUNT, halves));
+        return ADALOSS_OK;
     case NARROWS_NOTHING:
         return ADALOSS_OK;
     case GROWS:
-        return adaloss_apply_pass(running, VALUES, made->count++, halves);
+        return adaloss_apply_pass(pass, VALUES, made->count++, halves);
     }
     return code;
 }
 
-static adaloss_code no_operands(void *context, adaloss_operands *operands)
+/* Runs the kernel in each pass of the visit that is open; where it fails, the visit is left. */
+static adaloss_code run(mistake *made, int32_t *log2)
 {
-    (void)context;
-    operands->kind = 17;
-    return ADALOSS_OK;
+    adaloss_pass *pass;
+    adaloss_code code;
+    while ((code = adaloss_scaler_next_pass(made->scaler, &pass)) == ADALOSS_OK) {
+        code = kernel(made, pass);
+        if (code != ADALOSS_OK) {
+            return code;
+        }
+    }
+    return code == ADALOSS_NONE ? adaloss_scaler_finish_visit(made->scaler, log2) : code;
+}
+
+/* Visits the loss. */
+static adaloss_code run_loss(mistake *made, int32_t *log2)
+{
+    EXPECT(ADALOSS_OK, adaloss_scaler_loss(made->scaler));
+    return run(made, log2);
 }
 
 static void verdict_texts(void)
@@ -424,19 +436,6 @@ static void verdict_texts(void)
     EXPECT(ADALOSS_OK, strcmp(text, "the step has to be skipped: no gradient was visited"));
 }
 
-/* What is wrong while records are shown: only that they are the scaler's. */
-static void keep_record(void *context, adaloss_place place, const adaloss_record *record)
-{
-    mistake *made = context;
-    adaloss_totals totals;
-    EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_totals(made->scaler, &totals));
-    EXPECT(ADALOSS_ERROR_BUSY, adaloss_scaler_begin(made->scaler));
-    if (place.kind != ADALOSS_LOSS || record->reserved != 0) {
-        EXPECT(ADALOSS_OK, ADALOSS_ERROR_ENUM);
-    }
-    made->kept = NULL;
-}
-
 /* A verdict that names this kind of place and this cause. */
 static void unusable(const adaloss_verdict *verdict, uint32_t place, uint32_t cause)
 {
@@ -445,58 +444,244 @@ static void unusable(const adaloss_verdict *verdict, uint32_t place, uint32_t ca
     EXPECT((adaloss_code)cause, (adaloss_code)verdict->cause);
 }
 
-/* Visits that are refused, or whose passes do not do what they say: the step is not usable, the next one is. */
+/* What is called for a visit that is not there, or not yet, or no more. */
+static void visits_out_of_order(adaloss_scaler *scaler, mistake *made)
+{
+    const adaloss_place layer = {ADALOSS_LAYER, 3};
+    adaloss_operands operands;
+    adaloss_request request;
+    adaloss_verdict verdict;
+    adaloss_record record;
+    adaloss_place bad;
+    adaloss_pass *pass = NULL;
+    uint16_t halves[COUNT];
+    uint32_t wants = 9, cause;
+    int32_t log2 = 99;
+    memset(&operands, 0, sizeof operands);
+    operands.kind = 17;
+    made->kind = NO_MISTAKE;
+
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_next_pass(scaler, &pass));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_finish_visit(scaler, &log2));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_wants_operands(scaler, &wants));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_record(scaler, layer, &record));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+    EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_next_pass(scaler, &pass));
+    EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_finish_visit(scaler, &log2));
+    EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_wants_operands(scaler, &wants));
+    EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_describe(scaler, &operands));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_next_pass(NULL, &pass));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_finish_visit(NULL, &log2));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_describe(NULL, &operands));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_record(scaler, layer, &record));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_first_bad(scaler, &bad, &cause)); /* none of these has a place */
+
+    EXPECT(ADALOSS_OK, run_loss(made, &log2));
+    EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_next_pass(scaler, &pass));
+    EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_finish_visit(scaler, &log2));
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made->kept, VALUES, COUNT, halves));
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_request(made->kept, &request));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_pass(NULL, VALUES, COUNT, halves));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_apply_pass(MISALIGNED(made->kept), VALUES, COUNT, halves));
+    EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 3, log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_wants_operands(scaler, &wants));
+    EXPECT(0, (adaloss_code)wants);
+    EXPECT(ADALOSS_OK, run(made, &log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_record(scaler, layer, &record));
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
+    EXPECT(ADALOSS_VERDICT_APPLY, (adaloss_code)verdict.kind);
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made->kept, VALUES, COUNT, halves));
+    if (pass != NULL || log2 == 99) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_NO_PASS); /* what was refused wrote nothing */
+    }
+}
+
+/* Operands under a policy that decides from them. */
+static void operands_of_visits(adaloss_scaler *scaler, mistake *made)
+{
+    const adaloss_format binary32 = {ADALOSS_BINARY32, ADALOSS_GRADUAL};
+    const int32_t branches[2] = {0, 1};
+    adaloss_operands operands;
+    adaloss_visit visit;
+    uint32_t wants;
+    int32_t log2;
+    made->kind = NO_MISTAKE;
+    operands.kind = ADALOSS_CAST;
+    EXPECT(ADALOSS_OK, adaloss_statistics_clear(&operands.gradient));
+    EXPECT(ADALOSS_OK, adaloss_statistics_observe(&operands.gradient, binary32, VALUES, COUNT));
+
+    EXPECT(ADALOSS_OK, adaloss_scaler_loss(scaler));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_wants_operands(scaler, NULL));
+    EXPECT(ADALOSS_OK, adaloss_scaler_wants_operands(scaler, &wants));
+    EXPECT(1, (adaloss_code)wants);
+    EXPECT(ADALOSS_OK, adaloss_scaler_describe(scaler, &operands));
+    EXPECT(ADALOSS_OK, adaloss_scaler_wants_operands(scaler, &wants));
+    EXPECT(0, (adaloss_code)wants);
+    EXPECT(ADALOSS_OK, adaloss_scaler_describe(scaler, &operands)); /* passed over */
+    EXPECT(ADALOSS_OK, run(made, &log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_last(scaler, &visit));
+    EXPECT(1, (adaloss_code)visit.certified);
+
+    EXPECT(ADALOSS_OK, adaloss_scaler_join(scaler, 0, branches, 2)); /* which has none */
+    EXPECT(ADALOSS_OK, adaloss_scaler_wants_operands(scaler, &wants));
+    EXPECT(0, (adaloss_code)wants);
+    EXPECT(ADALOSS_OK, adaloss_scaler_describe(scaler, &operands));
+    EXPECT(ADALOSS_OK, run(made, &log2));
+
+    operands.kind = 17;
+    EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 1, 0));
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_describe(scaler, &operands));
+    operands.kind = ADALOSS_PRODUCT;
+    memset(&operands.weight, 0xff, sizeof operands.weight);
+    EXPECT(ADALOSS_ERROR_STATISTICS, adaloss_scaler_describe(scaler, &operands));
+}
+
+/* Does something wrong in the visit of layer 0, or instead of it; returns the cause that the verdict has to name. */
+static uint32_t unusable_visit(adaloss_scaler *scaler, mistake *made, int nth, int32_t log2)
+{
+    const int32_t branches[2] = {0, 1}, illegal[2] = {0, 127};
+    adaloss_operands operands;
+    adaloss_request request;
+    adaloss_pass *pass;
+    uint16_t halves[COUNT];
+    memset(&operands, 0, sizeof operands);
+    operands.kind = 17;
+    switch (nth) {
+    case 0:
+        EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_layer(scaler, 0, 127));
+        EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_next_pass(scaler, &pass));
+        return ADALOSS_CAUSE_FAILED;
+    case 1:
+        EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_join(scaler, 0, illegal, 2));
+        EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_next_pass(scaler, &pass));
+        return ADALOSS_CAUSE_FAILED;
+    case 2:
+        EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_join(scaler, 0, NULL, 2));
+        return ADALOSS_CAUSE_FAILED;
+    case 3:
+        EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_join(scaler, CELLS, branches, 2));
+        return ADALOSS_CAUSE_FAILED;
+    case 4:
+        EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_loss_at(scaler, CELLS));
+        return ADALOSS_CAUSE_FAILED;
+    default: break;
+    }
+    EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 0, log2));
+    switch (nth) {
+    case 5:
+        made->kind = FAILS;
+        EXPECT(ADALOSS_USER + 7, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 6:
+        made->kind = NARROWS_NOTHING;
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_UNCOUNTED;
+    case 7:
+        made->kind = GROWS;
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_LENGTH;
+    case 8:
+        made->kind = IGNORES_THE_CODE;
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 9: /* opened, and nothing else */
+        return ADALOSS_CAUSE_FAILED;
+    case 10: /* left for another one, in which nothing is wrong */
+        EXPECT(ADALOSS_OK, adaloss_scaler_next_pass(scaler, &pass));
+        EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 1, log2));
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 11: /* left for another one that is refused */
+        EXPECT(ADALOSS_OK, adaloss_scaler_next_pass(scaler, &pass));
+        EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_layer(scaler, 1, 127));
+        EXPECT(ADALOSS_ERROR_NO_VISIT, adaloss_scaler_finish_visit(scaler, &log2));
+        EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(pass, VALUES, COUNT, halves));
+        return ADALOSS_CAUSE_FAILED;
+    case 12: /* finished early, and then in order */
+        EXPECT(ADALOSS_ERROR_UNFINISHED, adaloss_scaler_finish_visit(scaler, &log2));
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 13: /* finished in its first pass */
+        EXPECT(ADALOSS_OK, adaloss_scaler_next_pass(scaler, &pass));
+        EXPECT(ADALOSS_OK, adaloss_apply_pass(pass, VALUES, COUNT, halves));
+        EXPECT(ADALOSS_ERROR_UNFINISHED, adaloss_scaler_finish_visit(scaler, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 14:
+        EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_next_pass(scaler, NULL));
+        EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_scaler_next_pass(scaler, MISALIGNED(&pass)));
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 15: /* nowhere for the scale */
+        EXPECT(ADALOSS_ERROR_NULL, run(made, NULL));
+        EXPECT(ADALOSS_OK, adaloss_scaler_finish_visit(scaler, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 16: /* operands that are none, be they wanted or not */
+        EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_describe(scaler, &operands));
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 17:
+        EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_describe(scaler, NULL));
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 18: /* a pass that was not asked for yet */
+        EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made->kept, VALUES, COUNT, halves));
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    case 19: /* one that is over, although its visit is not finished */
+        while (adaloss_scaler_next_pass(scaler, &pass) == ADALOSS_OK) {
+            EXPECT(ADALOSS_OK, adaloss_apply_pass(pass, VALUES, COUNT, halves));
+        }
+        EXPECT(ADALOSS_NONE, adaloss_scaler_next_pass(scaler, &pass));
+        EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(pass, VALUES, COUNT, halves));
+        EXPECT(ADALOSS_OK, adaloss_scaler_finish_visit(scaler, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    default: /* counts that cannot be are refused as long as they are there */
+        EXPECT(ADALOSS_OK, adaloss_scaler_next_pass(scaler, &pass));
+        EXPECT(ADALOSS_OK, adaloss_apply_request(pass, &request));
+        request.outcome->zero = 3;
+        EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_scaler_next_pass(scaler, &pass));
+        EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_scaler_next_pass(scaler, &pass));
+        EXPECT(ADALOSS_ERROR_UNFINISHED, adaloss_scaler_finish_visit(scaler, &log2));
+        request.outcome->zero = 0;
+        EXPECT(ADALOSS_OK, adaloss_apply_pass(pass, VALUES, COUNT, halves));
+        EXPECT(ADALOSS_OK, run(made, &log2));
+        return ADALOSS_CAUSE_FAILED;
+    }
+}
+
+/* Visits that are refused or left, or whose passes do not do what they say: the step is not usable, the next one is. */
 static void steps_that_must_not_be_used(adaloss_scaler *scaler, mistake *made)
 {
-    const int32_t branches[2] = {0, 1};
     adaloss_verdict verdict;
+    uint32_t cause;
     int32_t log2;
     int nth;
     EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
     EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
     unusable(&verdict, ADALOSS_LOSS, ADALOSS_CAUSE_NOTHING);
-    for (nth = 0; nth < 7; nth++) {
-        const uint32_t cause = nth == 5   ? ADALOSS_CAUSE_UNCOUNTED
-                               : nth == 6 ? ADALOSS_CAUSE_LENGTH
-                                          : ADALOSS_CAUSE_FAILED;
+    for (nth = 0; nth <= 20; nth++) {
         EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
         made->kind = NO_MISTAKE;
-        EXPECT(ADALOSS_OK, adaloss_scaler_loss(scaler, NULL, pass, made, &log2));
-        switch (nth) {
-        case 0:
-            EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_layer(scaler, 0, 127, NULL, pass, made, &log2));
-            break;
-        case 1:
-            EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_layer(scaler, 0, log2, NULL, NULL, made, &log2));
-            break;
-        case 2:
-            EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_join(scaler, 0, NULL, 2, pass, made, &log2));
-            break;
-        case 3:
-            EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_join(scaler, CELLS, branches, 2, pass, made, &log2));
-            break;
-        case 4:
-            made->kind = FAILS;
-            EXPECT(ADALOSS_USER + 7, adaloss_scaler_layer(scaler, 0, log2, NULL, pass, made, &log2));
-            break;
-        case 5:
-            made->kind = NARROWS_NOTHING;
-            EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 0, log2, NULL, pass, made, &log2));
-            break;
-        default:
-            made->kind = GROWS;
-            EXPECT(ADALOSS_OK, adaloss_scaler_layer(scaler, 0, log2, NULL, pass, made, &log2));
-        }
+        EXPECT(ADALOSS_OK, run_loss(made, &log2));
+        cause = unusable_visit(scaler, made, nth, log2);
         EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
         unusable(&verdict, ADALOSS_LAYER, cause);
+        EXPECT(nth == 3 || nth == 4 ? CELLS : 0, (adaloss_code)verdict.place.cell);
         EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
         made->kind = NO_MISTAKE;
         EXPECT(ADALOSS_OK, adaloss_scaler_micro_batch(scaler, 7));
-        EXPECT(ADALOSS_OK, adaloss_scaler_loss(scaler, NULL, pass, made, &log2));
+        EXPECT(ADALOSS_OK, run_loss(made, &log2));
         EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
         EXPECT(ADALOSS_VERDICT_APPLY, (adaloss_code)verdict.kind);
     }
-    made->kind = NO_MISTAKE;
+    /* A step that is abandoned takes the visit that is open with it. */
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_loss(scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_abandon(scaler));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+    EXPECT(ADALOSS_OK, run_loss(made, &log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
+    EXPECT(ADALOSS_VERDICT_APPLY, (adaloss_code)verdict.kind);
 }
 
 static void scalers(void)
@@ -509,6 +694,7 @@ static void scalers(void)
     const adaloss_place beyond = {ADALOSS_LAYER, CELLS}, weight = {ADALOSS_WEIGHT, 0};
     const int32_t branches[2] = {0, 1};
     adaloss_unscaled met = {0, 1, 0};
+    adaloss_record record;
     adaloss_verdict verdict;
     adaloss_totals totals;
     adaloss_visit visit;
@@ -534,7 +720,10 @@ static void scalers(void)
     EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
     EXPECT(ADALOSS_ERROR_INITIALISED, adaloss_scaler_init(&scaler, &config, cells, CELLS));
 
-    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_loss(&scaler));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_loss_at(&scaler, 0));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_layer(&scaler, 0, 0));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_join(&scaler, 0, branches, 2));
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_finish(&scaler, &verdict));
     verdict_texts();
     EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_scaler_abandon(&scaler));
@@ -555,48 +744,58 @@ static void scalers(void)
     EXPECT(ADALOSS_NONE, adaloss_scaler_first_bad(&scaler, &bad, &cause));
     EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_first_bad(&scaler, &bad, NULL));
     EXPECT(ADALOSS_NONE, adaloss_scaler_last(&scaler, &visit));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, NULL, &made, &log2));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, pass, &made, NULL));
-    EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_layer(&scaler, CELLS, 0, NULL, pass, &made, &log2));
-    EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_layer(&scaler, 0, 127, NULL, pass, &made, &log2));
-    EXPECT(ADALOSS_ERROR_BRANCHES, adaloss_scaler_join(&scaler, 0, branches, 1, pass, &made, &log2));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_join(&scaler, 0, NULL, 2, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(NULL));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_scaler_loss((adaloss_scaler *)MISALIGNED(&scaler)));
+    EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_layer(&scaler, CELLS, 0));
+    EXPECT(ADALOSS_ERROR_NO_CELL, adaloss_scaler_loss_at(&scaler, CELLS));
+    EXPECT(ADALOSS_ERROR_SCALE, adaloss_scaler_layer(&scaler, 0, 127));
+    EXPECT(ADALOSS_ERROR_BRANCHES, adaloss_scaler_join(&scaler, 0, branches, 1));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_join(&scaler, 0, NULL, 2));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_scaler_join(&scaler, 0, branches, SIZE_MAX));
     made.kind = FAILS;
-    EXPECT(ADALOSS_USER + 7, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_USER + 7, run_loss(&made, &log2));
     made.kind = WRONG_BUFFER;
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_NULL, run_loss(&made, &log2));
     made.kind = COUNTS_WRONGLY;
-    EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_OUTCOME, run_loss(&made, &log2));
+    made.kind = SPOILS_AND_GOES_ON;
+    EXPECT(ADALOSS_ERROR_OUTCOME, run_loss(&made, &log2));
     made.kind = SPOILS_THE_HISTOGRAM;
-    EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_HISTOGRAM, run_loss(&made, &log2));
     made.kind = COUNTS_FOR_ANOTHER;
-    EXPECT(ADALOSS_ERROR_HISTOGRAM, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
+    EXPECT(ADALOSS_ERROR_HISTOGRAM, run_loss(&made, &log2));
     made.kind = SPOILS_IT_AND_FAILS;
-    EXPECT(ADALOSS_USER + 7, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
-    EXPECT(ADALOSS_OK, adaloss_scaler_histogram(&scaler, &histogram));
-    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_underflow(&histogram, 0, &underflow));
+    EXPECT(ADALOSS_USER + 7, run_loss(&made, &log2));
+    EXPECT(ADALOSS_ERROR_UNFINISHED, adaloss_scaler_histogram(&scaler, &histogram));
     if (log2 != 99) {
         EXPECT(ADALOSS_OK, ADALOSS_ERROR_SCALE);
     }
-    made.kind = CALLS_THE_SCALER;
-    EXPECT(ADALOSS_OK, adaloss_scaler_loss(&scaler, NULL, pass, &made, &log2));
-    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made.kept, VALUES, COUNT, NULL));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_apply_pass(NULL, VALUES, COUNT, NULL));
+    made.kind = NO_MISTAKE;
+    EXPECT(ADALOSS_OK, run_loss(&made, &log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_histogram(&scaler, &histogram));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_underflow(&histogram, 0, &underflow));
+    made.kind = SPOILS_IT_AND_FAILS;
+    EXPECT(ADALOSS_USER + 7, run_loss(&made, &log2));
 
+    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_record(&scaler, nowhere, &record));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_record(&scaler, loss, NULL));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_record(&scaler, beyond, &record));
+    EXPECT(ADALOSS_NONE, adaloss_scaler_record(&scaler, weight, &record));
+    EXPECT(ADALOSS_OK, adaloss_scaler_record(&scaler, loss, &record));
     EXPECT(ADALOSS_ERROR_OUTCOME, adaloss_scaler_unscaled(&scaler, 0, &met));
     EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_reject(&scaler, nowhere, ADALOSS_CAUSE_OVERFLOW));
     EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_reject(&scaler, loss, ADALOSS_CAUSE_NONE));
     EXPECT(ADALOSS_NONE, adaloss_scaler_cell(&scaler, layer, &cell));
     EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_cell(&scaler, nowhere, &cell));
     EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_finish(&scaler, NULL));
-    EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_finish_with(&scaler, keep_record, &made, NULL));
-    EXPECT(ADALOSS_OK, adaloss_scaler_finish_with(&scaler, keep_record, &made, &verdict));
-    if (made.kept != NULL) {
-        EXPECT(ADALOSS_OK, ADALOSS_ERROR_NO_PASS); /* no record was shown */
-    }
-    unusable(&verdict, ADALOSS_LOSS, ADALOSS_CAUSE_FAILED);
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish(&scaler, &verdict));
+    unusable(&verdict, ADALOSS_LAYER, ADALOSS_CAUSE_FAILED);
+    EXPECT(CELLS, (adaloss_code)verdict.place.cell);
+    EXPECT(ADALOSS_OK, adaloss_scaler_histogram(&scaler, &histogram));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_underflow(&histogram, 0, &underflow));
     EXPECT(ADALOSS_ERROR_NULL, adaloss_scaler_totals(&scaler, NULL));
     EXPECT(ADALOSS_OK, adaloss_scaler_totals(&scaler, &totals));
+    visits_out_of_order(&scaler, &made);
     steps_that_must_not_be_used(&scaler, &made);
 
     memset(&cells[2], 0xff, sizeof cells[2]);
@@ -605,13 +804,14 @@ static void scalers(void)
     if (memcmp(&scaler, &untouched, sizeof scaler) != 0) {
         EXPECT(ADALOSS_OK, ADALOSS_ERROR_INITIALISED);
     }
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made.kept, VALUES, COUNT, NULL));
 
     EXPECT(ADALOSS_OK, adaloss_policy_paper(BINARY16, &config));
     EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
     EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
-    made.kind = NO_MISTAKE;
-    EXPECT(ADALOSS_ERROR_ENUM, adaloss_scaler_layer(&scaler, 1, 0, no_operands, pass, &made, &log2));
+    operands_of_visits(&scaler, &made);
     EXPECT(ADALOSS_OK, adaloss_scaler_abandon(&scaler));
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made.kept, VALUES, COUNT, NULL));
     EXPECT(ADALOSS_OK, adaloss_scaler_clear(&scaler));
 }
 
@@ -725,9 +925,8 @@ static adaloss_device device_in(trouble *context)
     return device;
 }
 
-static adaloss_code pass_on_device(void *context, adaloss_pass *running)
+static adaloss_code kernel_on_device(trouble *in, adaloss_pass *running)
 {
-    trouble *in = context;
     const adaloss_device device = device_in(in);
     adaloss_epilogue epilogue;
     in->kept = running;
@@ -765,12 +964,21 @@ static void passes_on_devices(void)
     trouble in = {ADALOSS_OK, ADALOSS_OK, ADALOSS_OK, 0, 0, 0, NULL};
     const adaloss_device device = device_in(&in);
     adaloss_epilogue epilogue;
+    adaloss_verdict verdict;
+    adaloss_pass *pass;
     int32_t log2;
     EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
     EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
-    EXPECT(ADALOSS_OK, adaloss_scaler_loss(&scaler, NULL, pass_on_device, &in, &log2));
+    EXPECT(ADALOSS_OK, adaloss_scaler_loss(&scaler));
+    while (adaloss_scaler_next_pass(&scaler, &pass) == ADALOSS_OK) {
+        EXPECT(ADALOSS_OK, kernel_on_device(&in, pass));
+    }
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish_visit(&scaler, &log2));
     EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_device_write_pass(&device, in.kept, 0, &epilogue));
-    EXPECT(ADALOSS_OK, adaloss_scaler_abandon(&scaler));
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_device_read_pass(&device, in.kept, &epilogue));
+    /* What failed once is not made good by what succeeded later. */
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish(&scaler, &verdict));
+    unusable(&verdict, ADALOSS_LOSS, ADALOSS_CAUSE_FAILED);
     EXPECT(ADALOSS_OK, adaloss_scaler_clear(&scaler));
 }
 

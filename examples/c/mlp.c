@@ -34,14 +34,6 @@ typedef struct tensor {
     int32_t scale_log2; /* the scale that the gradient carries */
 } tensor;
 
-/* What a pass needs to compute the input gradient of a layer. */
-typedef struct backward {
-    const layer *of;
-    const float *gradient; /* of the layer's outputs, widened, not unscaled */
-    float results[BATCH * WIDEST];
-    tensor *to;
-} backward;
-
 static const adaloss_format ACTIVATIONS = {ADALOSS_BINARY16, ADALOSS_GRADUAL};
 
 /* Ends the program where adaloss refuses something: here only a mistake of ours can make it. */
@@ -115,8 +107,8 @@ static void forward(layer *layers, const float (*pixels)[DIGITS_PIXELS], size_t 
     }
 }
 
-/* The gradient of the mean cross entropy, of which the pass narrows `results`. */
-static void loss_gradient(float logits[BATCH][DIGITS_CLASSES], const uint8_t *labels, backward *loss)
+/* The gradient of the mean cross entropy. */
+static void loss_gradient(float logits[BATCH][DIGITS_CLASSES], const uint8_t *labels, float *results)
 {
     for (size_t n = 0; n < BATCH; n++) {
         float largest = logits[n][0], sum = 0.0f;
@@ -128,55 +120,46 @@ static void loss_gradient(float logits[BATCH][DIGITS_CLASSES], const uint8_t *la
         }
         for (size_t c = 0; c < DIGITS_CLASSES; c++) {
             const float probability = expf(logits[n][c] - largest) / sum;
-            loss->results[n * DIGITS_CLASSES + c] = (probability - (c == labels[n] ? 1.0f : 0.0f)) / BATCH;
+            results[n * DIGITS_CLASSES + c] = (probability - (c == labels[n] ? 1.0f : 0.0f)) / BATCH;
         }
     }
 }
 
-static adaloss_code narrow_loss(void *context, adaloss_pass *pass)
+/* The products g * W of a gradient, which is widened and still carries its scale. */
+static void input_gradient(const layer *of, const float *gradient, float *results)
 {
-    backward *loss = context;
-    return adaloss_apply_pass(pass, loss->results, loss->to->count, loss->to->elements);
-}
-
-/* The products g * W, which the pass measures or narrows.  They are computed each time anew. */
-static adaloss_code narrow_input_gradient(void *context, adaloss_pass *pass)
-{
-    backward *back = context;
-    const layer *of = back->of;
     for (size_t n = 0; n < BATCH; n++) {
         for (size_t i = 0; i < of->inputs; i++) {
             float sum = 0.0f;
             for (size_t o = 0; o < of->outputs; o++) {
-                sum += back->gradient[n * of->outputs + o] * of->weight[o][i];
+                sum += gradient[n * of->outputs + o] * of->weight[o][i];
             }
-            back->results[n * of->inputs + i] = sum;
+            results[n * of->inputs + i] = sum;
         }
     }
-    return adaloss_apply_pass(pass, back->results, back->to->count, back->to->elements);
 }
 
-/* What `paper` decides from; the others do not ask. */
-static adaloss_code describe_loss(void *context, adaloss_operands *operands)
+/* Describes what `paper` decides from, where it asks; the others do not.  There is no layer behind the loss. */
+static void describe(adaloss_scaler *scaler, const layer *of, const float *gradient, size_t count)
 {
-    const backward *loss = context;
+    static adaloss_operands operands;
     const adaloss_format binary32 = {ADALOSS_BINARY32, ADALOSS_GRADUAL};
-    operands->kind = ADALOSS_CAST;
-    return adaloss_statistics_observe(&operands->gradient, binary32, loss->results, loss->to->count);
-}
-
-static adaloss_code describe_layer(void *context, adaloss_operands *operands)
-{
-    const backward *back = context;
-    const layer *of = back->of;
-    const adaloss_format binary32 = {ADALOSS_BINARY32, ADALOSS_GRADUAL};
-    operands->kind = ADALOSS_PRODUCT;
-    operands->fan_in = (uint32_t)of->outputs;
-    adaloss_code code = adaloss_statistics_observe(&operands->gradient, binary32, back->gradient, BATCH * of->outputs);
-    for (size_t o = 0; code == ADALOSS_OK && o < of->outputs; o++) {
-        code = adaloss_statistics_observe(&operands->weight, binary32, of->weight[o], of->inputs);
+    uint32_t wants;
+    must(adaloss_scaler_wants_operands(scaler, &wants), "operands");
+    if (!wants) {
+        return;
     }
-    return code;
+    must(adaloss_statistics_clear(&operands.gradient), "statistics");
+    must(adaloss_statistics_observe(&operands.gradient, binary32, gradient, count), "statistics of a gradient");
+    operands.kind = of == NULL ? ADALOSS_CAST : ADALOSS_PRODUCT;
+    if (of != NULL) {
+        operands.fan_in = (uint32_t)of->outputs;
+        must(adaloss_statistics_clear(&operands.weight), "statistics");
+        for (size_t o = 0; o < of->outputs; o++) {
+            must(adaloss_statistics_observe(&operands.weight, binary32, of->weight[o], of->inputs), "a weight");
+        }
+    }
+    must(adaloss_scaler_describe(scaler, &operands), "operands");
 }
 
 /* A certificate says how many elements are lost at the scale that the tensor left with.  It has to be right, to the
@@ -237,14 +220,18 @@ static void backward_pass(adaloss_scaler *scaler, adaloss_format format, layer *
                           float logits[BATCH][DIGITS_CLASSES], const uint8_t *labels, uint64_t *kept)
 {
     static tensor tensors[2];
-    static backward back;
-    static float widened[BATCH * WIDEST];
+    static float widened[BATCH * WIDEST], results[BATCH * WIDEST];
     tensor *gradient = &tensors[0], *next = &tensors[1];
+    adaloss_pass *pass;
 
     gradient->count = BATCH * DIGITS_CLASSES;
-    back.to = gradient;
-    loss_gradient(logits, labels, &back);
-    must(adaloss_scaler_loss(scaler, describe_loss, narrow_loss, &back, &gradient->scale_log2), "loss");
+    loss_gradient(logits, labels, results);
+    must(adaloss_scaler_loss(scaler), "loss");
+    describe(scaler, NULL, results, gradient->count);
+    while (adaloss_scaler_next_pass(scaler, &pass) == ADALOSS_OK) {
+        must(adaloss_apply_pass(pass, results, gradient->count, gradient->elements), "narrowing");
+    }
+    must(adaloss_scaler_finish_visit(scaler, &gradient->scale_log2), "loss");
     check_certificate(scaler, kept);
 
     for (uint32_t l = LAYERS; l-- > 0;) {
@@ -255,12 +242,13 @@ static void backward_pass(adaloss_scaler *scaler, adaloss_format format, layer *
             break; /* nobody wants the gradient of the pixels */
         }
         next->count = BATCH * of->inputs;
-        back.of = of;
-        back.gradient = widened;
-        back.to = next;
-        must(adaloss_scaler_layer(scaler, l, gradient->scale_log2, describe_layer, narrow_input_gradient, &back,
-                                  &next->scale_log2),
-             "input gradient");
+        must(adaloss_scaler_layer(scaler, l, gradient->scale_log2), "input gradient");
+        describe(scaler, of, widened, gradient->count);
+        while (adaloss_scaler_next_pass(scaler, &pass) == ADALOSS_OK) {
+            input_gradient(of, widened, results); /* each time anew: a kernel need not keep its float results */
+            must(adaloss_apply_pass(pass, results, next->count, next->elements), "narrowing");
+        }
+        must(adaloss_scaler_finish_visit(scaler, &next->scale_log2), "input gradient");
         check_certificate(scaler, kept);
         /* Back through the rectifier, which keeps the scale. */
         for (size_t n = 0; n < BATCH; n++) {

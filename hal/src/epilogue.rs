@@ -52,7 +52,7 @@ impl<'a, S: AddressSpace> Epilogue<'a, S> {
 
 /// The cells of a pass, for devices that work in host memory.
 ///
-/// It turns the [`Pass`] that a `LossScaler` hands to its closures into an epilogue.
+/// It turns a [`Pass`] of a visit into an epilogue.
 ///
 /// # Examples
 ///
@@ -61,13 +61,13 @@ impl<'a, S: AddressSpace> Epilogue<'a, S> {
 /// use adaloss_hal::{HostEpilogue, Narrow, Run, portable::Portable};
 /// let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
 /// let mut step = scaler.begin();
-/// let gradient = step.loss(&[1.0e-9_f32, 2.0e-9][..], |values, pass| {
-///     let mut narrowed = [f16::ZERO; 2];
-///     let mut ending = HostEpilogue::new(pass);
-///     let (input, to, epilogue) = (values, &mut narrowed[..], ending.epilogue());
-///     Portable.run(Narrow { input, to, epilogue })?;
-///     Ok::<_, adaloss_hal::portable::PortableError>(narrowed)
-/// })?;
+/// let (values, mut narrowed) = ([1.0e-9_f32, 2.0e-9], [f16::ZERO; 2]);
+/// let mut visit = step.loss();
+/// while let Some(mut pass) = visit.next_pass() {
+///     let mut ending = HostEpilogue::new(&mut pass);
+///     Portable.run(Narrow { input: &values, to: &mut narrowed[..], epilogue: ending.epilogue() })?;
+/// }
+/// let gradient = visit.finish(narrowed)?;
 /// assert_eq!(step.last().unwrap().outcome.underflow, 0);
 /// # assert_eq!(step.finish(), adaloss_core::unscale::Verdict::Apply);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -107,8 +107,7 @@ impl<'a> HostEpilogue<'a> {
 
 /// The cells and counters of a pass, for devices with memory of their own.
 ///
-/// It turns the [`Pass`] that a `LossScaler` on the host hands to its closures into an epilogue in
-/// the device's memory, and brings back what was counted.  One serves any number of tensors, one
+/// It turns a [`Pass`] of a visit of a `LossScaler` on the host into an epilogue in the device's memory, and brings back what was counted.  One serves any number of tensors, one
 /// after the other.
 ///
 /// Each pass ends in a read, and so waits for the device: the scaler on the host looks at every
@@ -129,18 +128,15 @@ impl<'a> HostEpilogue<'a> {
 ///
 ///     let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
 ///     let mut step = scaler.begin();
-///     let gradient = step.loss(&loss_gradient, |values, pass| {
-///         let mut narrowed = device.zeroed::<f16>(2)?;
-///         epilogue.run(device, pass, |device, mut epilogue| {
+///     let mut narrowed = device.zeroed::<f16>(2)?;
+///     let mut visit = step.loss();
+///     while let Some(mut pass) = visit.next_pass() {
+///         epilogue.run(device, &mut pass, |device, mut epilogue| {
 ///             let (to, epilogue) = (D::view_mut(&mut narrowed), epilogue.reborrow());
-///             device.run(Narrow { input: D::view(values), to, epilogue })
+///             device.run(Narrow { input: D::view(&loss_gradient), to, epilogue })
 ///         })?;
-///         Ok::<_, D::Error>(narrowed)
-///     });
-///     let gradient = gradient.map_err(|error| match error {
-///         adaloss_core::scaler::StepError::Pass(error) => error,
-///         other => unreachable!("{other:?}"),
-///     })?;
+///     }
+///     let gradient = visit.finish(narrowed).expect("there are no more passes");
 ///     assert!(gradient.scale().log2() > 20); // what was counted on the device decided
 ///     let underflow = step.last().unwrap().outcome.underflow;
 ///     assert_eq!(step.finish(), Verdict::Apply);

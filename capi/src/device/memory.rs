@@ -48,6 +48,25 @@ impl Foreign {
         table.check()?;
         Ok(Self { table })
     }
+
+    /// Copies so many values to an address.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is that of so many values, which the device's function may read.
+    pub(super) unsafe fn copy<T: Plain>(
+        &self,
+        from: *const T,
+        count: usize,
+        to: u64,
+    ) -> Result<(), Refused> {
+        let (write, bytes) = (function(self.table.write)?, count * size_of::<T>());
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: the promise given to `new`, and the caller's; every byte of a plain value is initialised.
+        done(unsafe { write(self.table.context, from.cast(), to, bytes) })
+    }
 }
 
 /// Finds a function of the table.
@@ -133,11 +152,6 @@ impl<T> Elements<'_, T> {
 pub(super) struct ElementsMut<'a, T>(Elements<'a, T>);
 
 impl<T> ElementsMut<'_, T> {
-    /// Names the one element at an address.
-    pub(super) const fn one(address: u64) -> Self {
-        Self(Elements { address, count: 1, memory: PhantomData })
-    }
-
     pub(super) const fn count(&self) -> usize {
         self.0.count
     }
@@ -202,12 +216,8 @@ impl Device for Foreign {
 
     fn write<T: Plain>(&mut self, from: &[T], to: ElementsMut<'_, T>) -> Result<(), Refused> {
         let address = to.address_of(from.len())?;
-        let (write, bytes) = (function(self.table.write)?, size_of_val(from));
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: the promise given to `Foreign::new`; every byte of a plain value is initialised.
-        done(unsafe { write(self.table.context, from.as_ptr().cast(), address, bytes) })
+        // SAFETY: a slice, which is borrowed until this returns.
+        unsafe { self.copy(from.as_ptr(), from.len(), address) }
     }
 }
 

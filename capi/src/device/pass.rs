@@ -1,17 +1,20 @@
 //! Passes of the scaler that end on a device: scales and counts go there, counts come back.
 
-use core::{mem::offset_of, ptr, slice};
+use core::{mem::offset_of, ptr};
 
-use adaloss_core::policy::Cell;
-use adaloss_hal::{Device, Plain};
+use adaloss_core::{
+    apply::Pass,
+    policy::Cell,
+    statistics::{Histogram, Outcome},
+};
 
 use super::{
     adaloss_device, adaloss_epilogue,
-    memory::{ALIGNMENT, ElementsMut, Foreign, done, function},
+    memory::{ALIGNMENT, Foreign, done, function},
 };
 use crate::{
     ADALOSS_ERROR_ALIGNMENT, ADALOSS_ERROR_LENGTH, adaloss_cell, adaloss_code, adaloss_histogram,
-    adaloss_outcome, adaloss_pass,
+    adaloss_outcome, adaloss_pass, adaloss_request,
     code::{Refused, code},
     memory::{AnyBytes, Place, any_bytes, shared},
     statistics::Mirror,
@@ -28,11 +31,6 @@ pub struct adaloss_device_pass {
 }
 
 any_bytes!(adaloss_device_pass);
-
-/// Copies a value to an address.
-fn write<T: Plain>(device: &mut Foreign, value: &T, to: u64) -> Result<(), Refused> {
-    device.write(slice::from_ref(value), ElementsMut::one(to))
-}
 
 /// Copies a value from an address, over one that is there.
 fn read<T: AnyBytes>(device: &Foreign, from: u64, value: &mut T) -> Result<(), Refused> {
@@ -53,11 +51,9 @@ pub unsafe extern "C" fn adaloss_device_write_pass(
     memory: u64,
     epilogue: *mut adaloss_epilogue,
 ) -> adaloss_code {
-    code(|| {
-        // SAFETY: the header asks for a device, for the pass that the function was given, and for a
-        // place.
-        let (mut device, pass, place) =
-            unsafe { (Foreign::new(device)?, adaloss_pass::borrow(pass)?, Place::new(epilogue)?) };
+    let write = || {
+        // SAFETY: the header asks for a device and for a place.
+        let (device, place) = unsafe { (Foreign::new(device)?, Place::new(epilogue)?) };
         if !memory.is_multiple_of(ALIGNMENT) {
             return Err(Refused(ADALOSS_ERROR_ALIGNMENT));
         }
@@ -70,30 +66,39 @@ pub unsafe extern "C" fn adaloss_device_write_pass(
         let [outcome, histogram] =
             [offset_of!(adaloss_device_pass, outcome), offset_of!(adaloss_device_pass, histogram)]
                 .map(|offset| field(memory, offset));
-        write(&mut device, &Cell::at(pass.incoming()), from)?;
-        write(&mut device, &Cell::at(pass.outgoing()), to)?;
-        let (narrowing, noise) = (pass.narrowing().into(), pass.noise().into());
-        let stores = pass.stores().into();
-        // Operations add to what is there, so that nothing has to be merged afterwards.
-        let (counted, measured) = pass.counters();
-        write(&mut device, counted, outcome)?;
-        let measures = measured.is_some().into();
-        if let Some(measured) = measured {
-            write(&mut device, measured, histogram)?;
+        let ask = |pass: &mut Pass<'_>| {
+            let cells = [Cell::at(pass.incoming()), Cell::at(pass.outgoing())];
+            Ok((cells, adaloss_request::from(pass)))
+        };
+        // SAFETY: and for a pass; nothing of C's is called while it is borrowed.
+        let ([incoming, outgoing], asked) = unsafe { adaloss_pass::with(pass, ask) }?;
+        let measures = !asked.histogram.is_null();
+        // SAFETY: two values of this function's, and the counters, which lie in the scaler's memory and which nothing
+        // borrows now.
+        unsafe {
+            device.copy(&raw const incoming, 1, from)?;
+            device.copy(&raw const outgoing, 1, to)?;
+            // Operations add to what is there, so that nothing has to be merged afterwards.
+            device.copy(asked.outcome.cast::<Outcome>(), 1, outcome)?;
+            if measures {
+                device.copy(asked.histogram.cast::<Histogram>(), 1, histogram)?;
+            }
         }
         place.set(adaloss_epilogue {
             from,
             to,
             outcome,
             histogram,
-            narrowing,
-            noise,
-            stores,
-            measures,
+            narrowing: asked.narrowing,
+            noise: asked.noise,
+            stores: asked.stores,
+            measures: measures.into(),
             reserved: 0,
         });
         Ok(())
-    })
+    };
+    // SAFETY: the header asks for a pass.
+    code(|| unsafe { adaloss_pass::serve(pass, write) })
 }
 
 #[unsafe(no_mangle)]
@@ -102,22 +107,33 @@ pub unsafe extern "C" fn adaloss_device_read_pass(
     pass: *mut adaloss_pass,
     epilogue: *const adaloss_epilogue,
 ) -> adaloss_code {
-    code(|| {
-        // SAFETY: the header asks for a device, for the pass that the function was given, and for
-        // its epilogue.
-        let (device, pass, epilogue) =
-            unsafe { (Foreign::new(device)?, adaloss_pass::borrow(pass)?, shared(epilogue)?) };
-        let (outcome, histogram) = pass.counters();
-        // All is read and seen to be legal before any of it is taken.
-        let mut counted = adaloss_outcome::from(*outcome);
+    let read = || {
+        // SAFETY: the header asks for a device, and for the epilogue of the pass.
+        let (device, epilogue) = unsafe { (Foreign::new(device)?, shared(epilogue)?) };
+        // SAFETY: and for a pass; nothing of C's is called while it is borrowed.
+        let asked = unsafe { adaloss_pass::with(pass, |pass| Ok(adaloss_request::from(pass))) }?;
+        // All is read, over what is there, and seen to be legal before any of it is taken.
+        // SAFETY: the counters lie in the scaler's memory, and nothing borrows them.
+        let mut counted = unsafe { asked.outcome.read() };
         read(&device, epilogue.outcome, &mut counted)?;
         let counted = counted.core()?;
-        if let Some(histogram) = histogram {
-            let mut measured = adaloss_histogram::from(&*histogram);
-            read(&device, epilogue.histogram, &mut measured)?;
-            *histogram = *measured.core()?;
+        // SAFETY: as above, where there is a histogram.
+        let mut measured = unsafe { asked.histogram.as_ref() }.copied();
+        if let Some(measured) = &mut measured {
+            read(&device, epilogue.histogram, measured)?;
         }
-        *outcome = *counted;
-        Ok(())
-    })
+        let measured = measured.as_ref().map(Mirror::core).transpose()?;
+        let take = |pass: &mut Pass<'_>| {
+            let (outcome, histogram) = pass.counters();
+            *outcome = *counted;
+            if let (Some(histogram), Some(measured)) = (histogram, measured) {
+                *histogram = *measured;
+            }
+            Ok(())
+        };
+        // SAFETY: as above.
+        unsafe { adaloss_pass::with(pass, take) }
+    };
+    // SAFETY: the header asks for a pass.
+    code(|| unsafe { adaloss_pass::serve(pass, read) })
 }

@@ -251,32 +251,6 @@ impl adaloss_terms {
 }
 
 impl adaloss_operands {
-    /// Operands that nobody has described yet: those of an empty tensor.
-    pub(crate) const NONE: Self = {
-        let moments = crate::adaloss_moments { count: 0, sum: [0; 6], squares: [0; 10] };
-        let empty =
-            adaloss_statistics { nonfinite: 0, zero: 0, moments, min_bits: u32::MAX, max_bits: 0 };
-        Self {
-            kind: 0,
-            fan_in: 0,
-            gradient: empty,
-            weight: empty,
-            log_gradient: adaloss_log_statistics {
-                nonfinite: 0,
-                moments,
-                max_bits: 0,
-                reserved: 0,
-            },
-            terms: adaloss_terms {
-                min_abs: 0.0,
-                max_abs: 0.0,
-                nonfinite: 0,
-                fan_in: 0,
-                reserved: 0,
-            },
-        }
-    };
-
     pub(crate) fn parse(&self) -> Result<Operands, Refused> {
         let statistics = |of: &adaloss_statistics| of.core().copied();
         Ok(match self.kind {

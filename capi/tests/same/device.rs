@@ -26,7 +26,7 @@ use adaloss_hal::{
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
 
-use super::{config_of, made_by};
+use super::{config_of, made_by, made_or};
 
 /// What is wrong with the device, and what it has allocated.
 #[derive(Debug, Default)]
@@ -494,17 +494,14 @@ struct OnDevice {
     memory: Box<adaloss_device_pass>,
 }
 
-unsafe extern "C" fn on_device(context: *mut c_void, pass: *mut adaloss_pass) -> adaloss_code {
-    unsafe {
-        let OnDevice { device, values, to, memory } = &mut *context.cast();
-        let ending = made_by(|to| {
-            adaloss_device_write_pass(device, pass, std::ptr::from_mut(&mut **memory) as u64, to)
-        });
-        let (from, count) = (values.as_ptr() as u64, values.len());
-        let code = apply(device.context, from, count, to.as_mut_ptr() as u64, &ending);
-        assert_eq!(code, ADALOSS_OK);
-        adaloss_device_read_pass(device, pass, &ending)
-    }
+fn on_device(of: &mut OnDevice, pass: *mut adaloss_pass) {
+    let OnDevice { device, values, to, memory } = of;
+    let memory = std::ptr::from_mut(&mut **memory) as u64;
+    let ending = made_by(|to| unsafe { adaloss_device_write_pass(device, pass, memory, to) });
+    let (from, count) = (values.as_ptr() as u64, values.len());
+    let code = unsafe { apply(device.context, from, count, to.as_mut_ptr() as u64, &ending) };
+    assert_eq!(code, ADALOSS_OK);
+    assert_eq!(unsafe { adaloss_device_read_pass(device, pass, &ending) }, ADALOSS_OK);
 }
 
 /// A run whose passes end on the device is one of core's on the portable device.
@@ -536,18 +533,21 @@ fn passes_on_the_device_are_those_of_core() {
         (of.values, of.to) = (values.clone(), expected.clone());
 
         let mut core = scaler.begin();
-        let left = core.loss(&values, |values, pass| {
-            let mut ending = HostEpilogue::new(pass);
+        let mut visit = core.loss();
+        while let Some(mut pass) = visit.next_pass() {
+            let mut ending = HostEpilogue::new(&mut pass);
             let (to, epilogue) = (&mut expected[..], ending.epilogue());
-            Portable.run(Narrow { input: &values[..], to, epilogue })
-        });
-        let context = std::ptr::from_mut(&mut of).cast();
-        let (left, counted) = (left.unwrap().scale(), core.last().unwrap().outcome);
+            Portable.run(Narrow { input: &values[..], to, epilogue }).unwrap();
+        }
+        let left = visit.finish(()).unwrap().scale();
+        let counted = core.last().unwrap().outcome;
         let _ = core.finish();
         assert_eq!(unsafe { adaloss_scaler_begin(&mut state) }, ADALOSS_OK);
-        let found = made_by(|to| unsafe {
-            adaloss_scaler_loss(&mut state, None, Some(on_device), context, to)
-        });
+        assert_eq!(unsafe { adaloss_scaler_loss(&mut state) }, ADALOSS_OK);
+        while let Ok(pass) = made_or(|to| unsafe { adaloss_scaler_next_pass(&mut state, to) }) {
+            on_device(&mut of, pass);
+        }
+        let found = made_by(|to| unsafe { adaloss_scaler_finish_visit(&mut state, to) });
         let visit = made_by(|to| unsafe { adaloss_scaler_last(&state, to) });
         let _: adaloss_verdict = made_by(|to| unsafe { adaloss_scaler_finish(&mut state, to) });
 

@@ -1,13 +1,12 @@
 //! A run with the C library's scaler is one with core's, to the last bit.
 
-use std::{ffi::c_void, ptr::null_mut};
+use std::ptr::null_mut;
 
 use adaloss::*;
 use adaloss_core::{
     apply::{ApplyError, Pass},
     format::{E4M3, E5M2, Element, Encoding, bf16, f16},
     policy::{Config, Operands, Seen},
-    propagate::Scaled,
     scaler::{LossScaler, Step, StepError, Totals},
     statistics::{LogStatistics, Statistics},
     unscale::{Cause, Place, Unscaled},
@@ -26,22 +25,38 @@ type Narrowed = (Vec<u32>, i32);
 /// One visit of a walk, the same for both.
 enum Visit {
     Loss { described: bool },
+    LossAt { id: u32, described: bool },
     Layer { id: u32, incoming: i32, described: bool },
     Join { id: u32, branches: Vec<i32> },
 }
 
-/// What the functions of a visit are given.
+/// What follows where a kernel fails.
+#[derive(Clone, Copy, PartialEq)]
+enum Failure {
+    /// The visit is left.
+    Left,
+    /// It is finished all the same.
+    Unfinished,
+}
+
+/// What is visited, and what happened to it.
 struct Tensor {
     values: Vec<f32>,
     operands: Operands,
     /// In how many parts the values are handed over.
     parts: usize,
-    fails: bool,
-    bits: Vec<u32>,
+    fails: Option<Failure>,
     runs: u32,
+    /// How often operands were asked for.
+    asked: u32,
 }
 
-const FAILED: adaloss_code = ADALOSS_USER + 3;
+impl Tensor {
+    /// The values as they are handed over.
+    fn parts(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks(self.values.len().div_ceil(self.parts).max(1))
+    }
+}
 
 /// Narrows through a pass of core's into whatever the format is.
 fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<u32>, ApplyError> {
@@ -59,90 +74,77 @@ fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<u32>, ApplyError> {
     }
 }
 
-/// Visits a tensor with core.
+/// Visits a tensor with core; `None` where the visit is left.
 fn visit_core(
     step: &mut Step<'_>,
     visit: &Visit,
     tensor: &mut Tensor,
-) -> Result<Narrowed, StepError<Option<ApplyError>>> {
-    let Tensor { values, operands, parts, fails, runs, .. } = tensor;
-    let mut run = |pass: &mut Pass<'_>| {
-        *runs += 1;
-        if *fails {
-            return Err(None);
-        }
-        // A tensor of no values is no parts; the function in C asks for its counters too.
-        let _ = pass.counters();
-        let mut bits = Vec::new();
-        for part in values.chunks(values.len().div_ceil(*parts).max(1)) {
-            bits.extend(narrow(part, pass).map_err(Some)?);
-        }
-        Ok(bits)
-    };
-    let scaled = match visit {
-        Visit::Loss { described: false } => step.loss(&(), |(), pass| run(pass)),
-        Visit::Loss { described: true } => {
-            step.loss_with(&(), |()| *operands, |(), pass| run(pass))
-        }
+) -> Result<Option<Narrowed>, StepError> {
+    let branches: Vec<_>;
+    let (mut opened, described) = match visit {
+        Visit::Loss { described } => (step.loss(), *described),
+        Visit::LossAt { id, described } => (step.loss_at(*id as usize)?, *described),
         Visit::Layer { id, incoming, described } => {
-            let gradient = Scaled::new((), super::scale(*incoming));
-            let run = |(): &(), pass: &mut Pass<'_>| run(pass);
-            if *described {
-                step.layer_with(*id as usize, &gradient, |()| *operands, run)
-            } else {
-                step.layer(*id as usize, &gradient, run)
-            }
+            (step.layer(*id as usize, super::scale(*incoming))?, *described)
         }
-        Visit::Join { id, branches } => {
-            let branches: Vec<_> =
-                branches.iter().map(|&log2| Scaled::new(&(), super::scale(log2))).collect();
-            step.join(*id as usize, &branches, |_, pass| run(pass))
+        Visit::Join { id, branches: scales } => {
+            branches = scales.iter().map(|&log2| super::scale(log2).into()).collect::<Vec<_>>();
+            (step.join(*id as usize, &branches)?, false)
         }
     };
-    scaled.map(|scaled| {
-        let (bits, scale) = scaled.into_parts();
-        (bits, scale.log2())
-    })
+    if described {
+        opened.describe(&tensor.operands);
+    }
+    let mut bits = Vec::new();
+    while let Some(mut pass) = opened.next_pass() {
+        tensor.runs += 1;
+        match tensor.fails {
+            Some(Failure::Left) => return Ok(None),
+            Some(Failure::Unfinished) => break,
+            None => {}
+        }
+        // A tensor of no values is no parts; the kernel in C asks for its counters too.
+        let _ = pass.counters();
+        bits.clear();
+        for part in tensor.parts() {
+            bits.extend(narrow(part, &mut pass).map_err(StepError::Apply)?);
+        }
+    }
+    let finished = opened.finish(bits);
+    if let Err(StepError::Unfinished { place }) = finished {
+        // In C the visit may still be gone on with; what was refused stays refused.
+        step.reject(place, Cause::Failed);
+    }
+    let (bits, scale) = finished?.into_parts();
+    Ok(Some((bits, scale.log2())))
 }
 
-/// The pass of the C library's scaler.
-unsafe extern "C" fn run(context: *mut c_void, pass: *mut adaloss_pass) -> adaloss_code {
-    // SAFETY: the context is the tensor, which nothing else uses during the visit.
-    let tensor = unsafe { &mut *context.cast::<Tensor>() };
-    tensor.runs += 1;
-    if tensor.fails {
-        return FAILED;
-    }
+/// A kernel for passes of the C library's scaler.
+fn run(tensor: &Tensor, pass: *mut adaloss_pass) -> Vec<u32> {
     let request = made_by(|to| unsafe { adaloss_apply_request(pass, to) });
-    tensor.bits.clear();
-    let length = tensor.values.len().div_ceil(tensor.parts).max(1);
-    for part in tensor.values.chunks(length) {
+    let mut bits = Vec::new();
+    for part in tensor.parts() {
         let mut words = vec![0_u32; part.len()];
         let to = words.as_mut_ptr().cast();
         let code = unsafe { adaloss_apply_pass(pass, part.as_ptr(), part.len(), to) };
-        if code != ADALOSS_OK {
-            return code;
-        }
+        assert_eq!(code, ADALOSS_OK);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        tensor.bits.extend((0..part.len()).map(|i| match request.narrowing.format.encoding {
+        bits.extend((0..part.len()).map(|i| match request.narrowing.format.encoding {
             2 | 3 => bytes[i].into(),
             0 | 1 => u16::from_ne_bytes([bytes[2 * i], bytes[2 * i + 1]]).into(),
             _ => words[i],
         }));
     }
-    ADALOSS_OK
+    bits
 }
 
-unsafe extern "C" fn describe(
-    context: *mut c_void,
-    operands: *mut adaloss_operands,
-) -> adaloss_code {
-    // SAFETY: the context is the tensor, and the operands are the library's to fill.
-    let (tensor, operands) = unsafe { (&*context.cast::<Tensor>(), &mut *operands) };
-    let statistics = |of: &Statistics| {
-        // SAFETY: the same structure, as the library's own tests of sizes say.
-        unsafe { std::mem::transmute::<Statistics, adaloss_statistics>(*of) }
-    };
+/// Describes the operands of a tensor.
+fn described(tensor: &Tensor) -> adaloss_operands {
+    // SAFETY: the same structure, as the library's own tests of sizes say.
+    let statistics =
+        |of: &Statistics| unsafe { std::mem::transmute::<Statistics, adaloss_statistics>(*of) };
+    // SAFETY: the structure is made of numbers; what is not read may be anything.
+    let mut operands: adaloss_operands = unsafe { std::mem::zeroed() };
     match tensor.operands {
         Operands::Product { gradient, weight, fan_in } => {
             operands.kind = 0;
@@ -171,34 +173,58 @@ unsafe extern "C" fn describe(
             };
         }
     }
-    ADALOSS_OK
+    operands
 }
 
-/// Visits a tensor with the C library.
+/// Takes what a function of the library returned.
+fn done(code: adaloss_code) -> Result<(), adaloss_code> {
+    if code == ADALOSS_OK { Ok(()) } else { Err(code) }
+}
+
+/// Visits a tensor with the C library; `None` where the visit is left.
 fn visit_c(
     scaler: &mut adaloss_scaler,
     visit: &Visit,
     tensor: &mut Tensor,
-) -> Result<Narrowed, adaloss_code> {
-    let operands = |described: bool| described.then_some(describe as _);
-    let context = std::ptr::from_mut(tensor).cast();
-    // SAFETY: every pointer is to what the header asks for.
-    let outgoing = made_or(|to| unsafe {
+) -> Result<Option<Narrowed>, adaloss_code> {
+    let (code, is_described) = unsafe {
         match visit {
-            Visit::Loss { described } => {
-                adaloss_scaler_loss(scaler, operands(*described), Some(run), context, to)
-            }
+            Visit::Loss { described } => (adaloss_scaler_loss(scaler), *described),
+            Visit::LossAt { id, described } => (adaloss_scaler_loss_at(scaler, *id), *described),
             Visit::Layer { id, incoming, described } => {
-                let operands = operands(*described);
-                adaloss_scaler_layer(scaler, *id, *incoming, operands, Some(run), context, to)
+                (adaloss_scaler_layer(scaler, *id, *incoming), *described)
             }
             Visit::Join { id, branches } => {
-                let (scales, count) = (branches.as_ptr(), branches.len());
-                adaloss_scaler_join(scaler, *id, scales, count, Some(run), context, to)
+                (adaloss_scaler_join(scaler, *id, branches.as_ptr(), branches.len()), false)
             }
         }
-    })?;
-    Ok((std::mem::take(&mut tensor.bits), outgoing))
+    };
+    done(code)?;
+    let wants = made_by(|to| unsafe { adaloss_scaler_wants_operands(scaler, to) });
+    tensor.asked += wants;
+    if is_described {
+        done(unsafe { adaloss_scaler_describe(scaler, &described(tensor)) })?;
+        assert_eq!(made_by(|to| unsafe { adaloss_scaler_wants_operands(scaler, to) }), 0);
+    }
+    let mut bits = Vec::new();
+    loop {
+        match made_or(|to| unsafe { adaloss_scaler_next_pass(scaler, to) }) {
+            Ok(pass) => {
+                tensor.runs += 1;
+                match tensor.fails {
+                    Some(Failure::Left) => return Ok(None),
+                    Some(Failure::Unfinished) => break,
+                    None => {}
+                }
+                bits = run(tensor, pass);
+            }
+            Err(code) => {
+                assert_eq!(code, ADALOSS_NONE);
+                break;
+            }
+        }
+    }
+    Ok(Some((bits, made_or(|to| unsafe { adaloss_scaler_finish_visit(scaler, to) })?)))
 }
 
 /// A random visit and its tensor: of some exponents, with zeros and now and then something that is not finite.
@@ -206,8 +232,9 @@ fn random(generator: &mut SplitMix64) -> (Visit, Tensor) {
     let scale = |generator: &mut SplitMix64| generator.below(81) as i32 - 40;
     let described = generator.below(4) > 0;
     let id = generator.below(CELLS + 1) as u32;
-    let visit = match generator.below(6) {
+    let visit = match generator.below(7) {
         0 => Visit::Loss { described },
+        2 => Visit::LossAt { id, described },
         1 => {
             let branches = (0..generator.below(5)).map(|_| scale(generator)).collect();
             Visit::Join { id, branches }
@@ -235,8 +262,10 @@ fn random(generator: &mut SplitMix64) -> (Visit, Tensor) {
             fan_in: 1 + generator.below(9) as u32,
         },
     };
-    let (parts, fails) = (1 + generator.below(3), generator.below(15) == 0);
-    (visit, Tensor { values, operands, parts, fails, bits: Vec::new(), runs: 0 })
+    let failures = [Some(Failure::Left), Some(Failure::Unfinished)];
+    let fails = failures.get(generator.below(30)).copied().flatten();
+    let parts = 1 + generator.below(3);
+    (visit, Tensor { values, operands, parts, fails, runs: 0, asked: 0 })
 }
 
 /// What a walk leaves, in words that both can be put into.
@@ -333,16 +362,15 @@ fn exchange(step: &mut Step<'_>, scaler: &mut adaloss_scaler, generator: &mut Sp
     assert_eq!(set(scaler, Place::Weight(0)), ADALOSS_ERROR_NO_CELL);
 }
 
-unsafe extern "C" fn keep(
-    context: *mut c_void,
-    place: adaloss_place,
-    record: *const adaloss_record,
-) {
-    // SAFETY: the context is the list, which nothing else uses during the call.
-    unsafe { (*context.cast::<Vec<(adaloss_place, adaloss_record)>>()).push((place, *record)) }
+/// What the step leaves behind in a tensor's cell, before it is finished.
+fn same_records(step: &Step<'_>, scaler: &adaloss_scaler) {
+    for place in places().chain([Place::Layer(CELLS), Place::Weight(0)]) {
+        let found = made_or(|to| unsafe { adaloss_scaler_record(scaler, place_of(place), to) });
+        assert_eq!(found, step.record(place).map(super::record_of).ok_or(ADALOSS_NONE));
+    }
 }
 
-/// Ends a step, with records or without, or leaves it.
+/// Ends a step, or leaves it.
 fn end(mut step: Step<'_>, scaler: &mut adaloss_scaler, generator: &mut SplitMix64) {
     match generator.below(8) {
         0 => {
@@ -353,22 +381,9 @@ fn end(mut step: Step<'_>, scaler: &mut adaloss_scaler, generator: &mut SplitMix
             }
             assert_eq!(unsafe { adaloss_scaler_abandon(scaler) }, ADALOSS_OK);
         }
-        1..=3 => {
+        _ => {
             let verdict = made_by(|to| unsafe { adaloss_scaler_finish(scaler, to) });
             super::same_verdict(&verdict, step.finish());
-        }
-        _ => {
-            let (mut expected, mut found) = (Vec::new(), Vec::new());
-            let judged = step.finish_with(|place, record| {
-                expected.push((place_of(place), super::record_of(record)));
-            });
-            let context =
-                std::ptr::from_mut::<Vec<(adaloss_place, adaloss_record)>>(&mut found).cast();
-            let verdict = made_by(|to| unsafe {
-                adaloss_scaler_finish_with(scaler, Some(keep), context, to)
-            });
-            super::same_verdict(&verdict, judged);
-            assert_eq!(found, expected);
         }
     }
 }
@@ -379,9 +394,9 @@ fn totals_of(scaler: &adaloss_scaler) -> Totals {
     Totals { steps, skipped, recovered, certificates, broken }
 }
 
-/// Returns what happened.
-fn walk(config: Config, seed: u64) -> Totals {
-    let mut generator = SplitMix64(seed);
+/// Returns what happened, and how often operands were asked for.
+fn walk(config: Config, seed: u64) -> (Totals, u32) {
+    let (mut generator, mut asked) = (SplitMix64(seed), 0);
     let mut core = Scaler::new(config);
     let c_config = config_of(&config);
     let mut cells = made_by(|to: *mut [adaloss_cell; CELLS]| {
@@ -403,12 +418,13 @@ fn walk(config: Config, seed: u64) -> Totals {
             let found = visit_c(&mut scaler, &visit, &mut tensor);
             match (&expected, &found) {
                 (Ok(expected), Ok(found)) => assert_eq!(found, expected),
-                (Err(StepError::Pass(None)), Err(FAILED))
+                (Err(StepError::Unfinished { .. }), Err(ADALOSS_ERROR_UNFINISHED))
                 | (Err(StepError::NoCell { .. }), Err(ADALOSS_ERROR_NO_CELL))
                 | (Err(StepError::Branches { .. }), Err(ADALOSS_ERROR_BRANCHES)) => {}
                 _ => panic!("{expected:?} and {found:?}"),
             }
             assert_eq!(tensor.runs, runs);
+            asked += tensor.asked;
             compare_visits(&step, &scaler);
         }
         if generator.below(6) == 0 {
@@ -423,6 +439,7 @@ fn walk(config: Config, seed: u64) -> Totals {
             assert_eq!(unsafe { adaloss_scaler_reject(&mut *scaler, loss, 1) }, ADALOSS_OK);
         }
         exchange(&mut step, &mut scaler, &mut generator);
+        same_records(&step, &scaler);
         end(step, &mut scaler, &mut generator);
 
         assert_eq!(totals_of(&scaler), core.totals());
@@ -448,15 +465,17 @@ fn walk(config: Config, seed: u64) -> Totals {
         }
     }
     assert_eq!(unsafe { adaloss_scaler_totals(&*scaler, null_mut()) }, ADALOSS_ERROR_NULL);
-    core.totals()
+    (core.totals(), asked)
 }
 
 #[test]
 fn runs_are_the_same() {
-    let mut all = Totals::default();
+    let (mut all, mut all_asked) = (Totals::default(), 0);
     for config in FORMATS.into_iter().flat_map(configs) {
         for seed in 0..12 {
-            let Totals { steps, skipped, recovered, certificates, broken } = walk(config, seed);
+            let (Totals { steps, skipped, recovered, certificates, broken }, asked) =
+                walk(config, seed);
+            all_asked += asked;
             all.steps += steps;
             all.skipped += skipped;
             all.recovered += recovered;
@@ -467,4 +486,5 @@ fn runs_are_the_same() {
     // All of it happens, and often.
     let Totals { steps, skipped, recovered, certificates, broken } = all;
     assert!([steps, skipped, recovered, certificates, broken].iter().all(|&of| of > 50), "{all:?}");
+    assert!(all_asked > 50, "{all_asked}");
 }

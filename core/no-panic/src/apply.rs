@@ -1,5 +1,5 @@
 use adaloss_core::{
-    apply::{self, Apply, ApplyError, Straight},
+    apply::{self, Apply, ApplyError, Counts, Straight},
     format::{E4M3, E5M2, Narrowing, Noise, bf16, f16},
     scale::{Scale, Shift},
     statistics::{Histogram, Outcome},
@@ -12,10 +12,12 @@ type Pass = apply::Pass<'static>;
 entries! {
     "apply::Apply::element" => fn(&Apply, f32, u64, &mut Outcome) -> u32 = Apply::element;
 
+    "apply::Counts::is_counted" => fn(&Counts) -> bool = Counts::is_counted;
+
     "apply::Pass::measuring" => fn(
         Narrowing,
         Scale,
-        &'static mut Outcome,
+        &'static mut Counts,
         &'static mut Histogram,
     ) -> Pass = Pass::measuring;
     "apply::Pass::storing" => fn(
@@ -23,7 +25,7 @@ entries! {
         Noise,
         Scale,
         Scale,
-        &'static mut Outcome,
+        &'static mut Counts,
     ) -> Pass = Pass::storing;
     "apply::Pass::incoming" => fn(&Pass) -> Scale = Pass::incoming;
     "apply::Pass::outgoing" => fn(&Pass) -> Scale = Pass::outgoing;

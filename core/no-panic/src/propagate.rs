@@ -10,8 +10,11 @@ entries! {
     "propagate::Scaled::new" => fn(f32, Scale) -> Scaled<f32> = Scaled::new;
     "propagate::Scaled::from_cell" => fn(f32, Scale, Place) -> Scaled<f32> = Scaled::from_cell;
     "propagate::Scaled::origin" => fn(&Scaled<f32>) -> Option<Place> = Scaled::origin;
+    "propagate::Scaled::scaled" => fn(&Scaled<f32>) -> &f32 = Scaled::scaled;
     "propagate::Scaled::scale" => fn(&Scaled<f32>) -> Scale = Scaled::scale;
     "propagate::Scaled::as_ref" => fn(&Scaled<f32>) -> Scaled<&f32> = Scaled::as_ref;
+    "propagate::Scaled::from" => fn(Scale) -> Scaled<()> = Scaled::from;
+    "propagate::Scaled::tag" => fn(&Scaled<f32>) -> Scaled<()> = Scaled::tag;
     "propagate::Scaled::carry" => fn(Scaled<f32>, &dyn Fn(f32) -> f32) -> Scaled<f32> =
         |scaled, operation| scaled.carry(operation);
     "propagate::Scaled::unscale" => fn(&Scaled<f32>, &dyn Fn(&f32, f32) -> f32) -> f32 =

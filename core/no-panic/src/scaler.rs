@@ -1,10 +1,9 @@
-use core::convert::Infallible;
-
 use adaloss_core::{
     apply::Pass,
+    format::f16,
     policy::{Cell, Config, Operands, Record, Seen},
     propagate::Scaled,
-    scale::{Scale, Shift},
+    scale::Scale,
     scaler::{self, CheckpointError, Decision, LossScaler, State, StepError, Totals, Visit},
     statistics::Histogram,
     unscale::{Cause, Place, Unscaled, Verdict},
@@ -14,13 +13,10 @@ use crate::entries;
 
 /// A runtime's tensor, of which the scaler knows nothing.
 type Tensor = u64;
-/// What the caller's pass returns.
-type Passed = Result<Tensor, u32>;
 type Step = scaler::Step<'static>;
-type Branches = scaler::Branches<'static, Tensor>;
-type Visited = Result<Scaled<Tensor>, StepError<u32>>;
-type Run<'a> = &'a mut dyn FnMut(&Tensor, &mut Pass<'_>) -> Passed;
-type Describe<'a> = &'a mut dyn FnMut(&Tensor) -> Operands;
+type OpenVisit = scaler::OpenVisit<'static>;
+type Opened = Result<OpenVisit, StepError>;
+type Narrowed = Result<Scaled<&'static [f16]>, StepError>;
 
 macro_rules! each_capacity {
     (@ $module:ident $cells:literal $($name:literal => $type:ty = $function:expr;)*) => {
@@ -41,10 +37,16 @@ macro_rules! each_capacity {
 }
 
 entries! {
-    "scaler::Branches::iter" => fn(&Branches, &mut dyn FnMut((&Tensor, Shift))) =
-        |branches, each| branches.iter().for_each(each);
-    "scaler::Branches::scaled" => fn(&Branches) -> &'static [Scaled<&'static Tensor>] =
-        Branches::scaled;
+    "scaler::OpenVisit::wants_operands" => fn(&OpenVisit) -> bool = OpenVisit::wants_operands;
+    "scaler::OpenVisit::describe" => fn(&mut OpenVisit, &Operands) = OpenVisit::describe;
+    "scaler::OpenVisit::next_pass" => fn(&'static mut OpenVisit) -> Option<Pass<'static>> =
+        OpenVisit::next_pass;
+    "scaler::OpenVisit::pass" => fn(&'static mut OpenVisit) -> Option<Pass<'static>> =
+        OpenVisit::pass;
+    "scaler::OpenVisit::apply" => fn(OpenVisit, &[f32], &'static mut [f16]) -> Narrowed =
+        OpenVisit::apply;
+    "scaler::OpenVisit::finish" => fn(OpenVisit, Tensor) -> Result<Scaled<Tensor>, StepError> =
+        OpenVisit::finish;
 
     "scaler::State::new" => fn(Config) -> State = State::new;
     "scaler::State::begin" => fn(&'static mut State, &'static mut [Cell]) -> Step = State::begin;
@@ -64,36 +66,15 @@ entries! {
     "scaler::State::load" => fn(&mut State, &[u8], &mut [Cell]) -> Result<(), CheckpointError> =
         State::load;
 
-    "scaler::Step::loss" => fn(&mut Step, &Tensor, Run<'_>) -> Visited =
-        |step, gradient, run| step.loss(gradient, run);
-    "scaler::Step::loss_with" => fn(&mut Step, &Tensor, Describe<'_>, Run<'_>) -> Visited =
-        |step, gradient, operands, run| step.loss_with(gradient, operands, run);
-    "scaler::Step::loss_at" => fn(&mut Step, usize, &Tensor, Run<'_>) -> Visited =
-        |step, id, gradient, run| step.loss_at(id, gradient, run);
-    "scaler::Step::loss_at_with" =>
-        fn(&mut Step, usize, &Tensor, Describe<'_>, Run<'_>) -> Visited =
-        |step, id, gradient, describe, run| step.loss_at_with(id, gradient, describe, run);
-    "scaler::Step::layer" => fn(&mut Step, usize, &Scaled<Tensor>, Run<'_>) -> Visited =
-        |step, id, gradient, run| step.layer(id, gradient, run);
-    "scaler::Step::layer_with" => fn(
-        &mut Step,
-        usize,
-        &Scaled<Tensor>,
-        Describe<'_>,
-        Run<'_>,
-    ) -> Visited = |step, id, gradient, operands, run| step.layer_with(id, gradient, operands, run);
-    "scaler::Step::join" => fn(
-        &mut Step,
-        usize,
-        &[Scaled<&Tensor>],
-        &mut dyn FnMut(&scaler::Branches<'_, Tensor>, &mut Pass<'_>) -> Passed,
-    ) -> Visited = |step, id, branches, run| step.join(id, branches, run);
-    "scaler::Step::join_scales" => fn(
-        &mut Step,
-        usize,
-        &[Scale],
-        &mut dyn FnMut(&mut Pass<'_>) -> Passed,
-    ) -> Visited = |step, id, scales, run| step.join_scales(id, scales.iter().copied(), run);
+    "scaler::Step::loss" => fn(&'static mut Step) -> OpenVisit = Step::loss;
+    "scaler::Step::loss_at" => fn(&'static mut Step, usize) -> Opened = Step::loss_at;
+    "scaler::Step::layer" => fn(&'static mut Step, usize, &Scaled<Tensor>) -> Opened =
+        |step, id, gradient| step.layer(id, gradient);
+    "scaler::Step::join" => fn(&'static mut Step, usize, &'static [Scaled<()>]) -> Opened =
+        Step::join;
+    "scaler::Step::join_scales" => fn(&'static mut Step, usize, &[Scale]) -> Opened =
+        |step, id, scales| step.join_scales(id, scales.iter().copied());
+    "scaler::Step::open_visit" => fn(&'static mut Step) -> Option<OpenVisit> = Step::open_visit;
     "scaler::Step::unscale" => fn(
         &mut Step,
         usize,
@@ -109,11 +90,10 @@ entries! {
     "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;
     "scaler::Step::tiny" => fn(&Step) -> u64 = Step::tiny;
     "scaler::Step::seen" => fn(&Step, Place) -> Seen = Step::seen;
-    "scaler::Step::set_seen" => fn(&mut Step, Place, Seen) -> Result<(), StepError<Infallible>> =
+    "scaler::Step::set_seen" => fn(&mut Step, Place, Seen) -> Result<(), StepError> =
         Step::set_seen;
     "scaler::Step::finish" => fn(Step) -> Verdict = Step::finish;
-    "scaler::Step::finish_with" => fn(Step, &mut dyn FnMut(Place, Record)) -> Verdict =
-        |step, record| step.finish_with(record);
+    "scaler::Step::record" => fn(&Step, Place) -> Option<Record> = Step::record;
 }
 
 each_capacity! {

@@ -57,16 +57,16 @@ impl Record {
 ///
 /// ```
 /// use adaloss_core::{
-///     apply::Pass, format::{Format, f16}, policy::{Config, repeat}, scaler::LossScaler, unscale::Place,
+///     format::{Format, f16}, policy::{Config, repeat}, scaler::LossScaler, unscale::Place,
 /// };
 /// let config = Config::for_format(Format::BINARY16);
 /// let mut scaler = LossScaler::<1>::new(config);
 /// let mut records = Vec::new();
 /// for gradient in [2.0e-8_f32, 3.0e-6, 5.0e-2, 1.0e-7] {
 ///     let mut step = scaler.begin();
-///     let narrow = |g: &[f32], pass: &mut Pass<'_>| pass.apply(g, &mut [f16::ZERO]);
-///     let _ = step.loss(&[gradient][..], narrow)?;
-///     let _ = step.finish_with(|_, record| records.push(record));
+///     step.loss().apply(&[gradient], &mut [f16::ZERO])?;
+///     records.extend(step.record(Place::Loss));
+///     let _ = step.finish();
 /// }
 /// let mut cell = config.cell();
 /// assert!(records.iter().all(|record| repeat(&config, record, &mut cell)));

@@ -7,12 +7,14 @@
 mod checkpoint;
 mod state;
 mod step;
+mod visit;
 
 use core::fmt;
 
 pub use checkpoint::CheckpointError;
 pub use state::State;
-pub use step::{Branches, Step, StepError, Visit};
+pub use step::{Step, StepError};
+pub use visit::{OpenVisit, Visit};
 
 use crate::{
     policy::{Cell, Certificate, Config},
@@ -31,10 +33,8 @@ use crate::{
 /// use adaloss_core::{format::{Format, f16}, policy::Config, scaler::LossScaler, unscale::Verdict};
 /// let mut scaler = LossScaler::<8>::new(Config::for_format(Format::BINARY16));
 /// let mut step = scaler.begin();
-/// let gradient = step.loss(&[2.0e-8_f32, -1.0e-6], |values, pass| {
-///     let mut narrow = [f16::ZERO; 2];
-///     pass.apply(values, &mut narrow).map(|()| narrow)
-/// })?;
+/// let mut narrowed = [f16::ZERO; 2];
+/// let gradient = step.loss().apply(&[2.0e-8, -1.0e-6], &mut narrowed)?;
 /// assert!(gradient.unscale(|g, inverse| g[0].to_f32() * inverse) > 1.99e-8); // not lost
 /// assert_eq!(step.finish(), Verdict::Apply);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -97,7 +97,7 @@ impl<const CELLS: usize> LossScaler<CELLS> {
 
     /// Begins a training step: one backward pass, or several that are accumulated.
     ///
-    /// With accumulation, call [`Step::loss`] and the layers once per micro-batch and finish once:
+    /// With accumulation, visit the loss and the layers once per micro-batch and finish once:
     /// a scale moves between steps only, so that the same values give the same scales however they are split,
     /// and one bad micro-batch discards the whole step.
     pub fn begin(&mut self) -> Step<'_> {

@@ -2,10 +2,11 @@
 
 use super::{
     Decision, Step, StepError, Totals, checkpoint, count,
-    step::{Log, Progress, Visit},
+    step::{Log, Progress},
+    visit::Visit,
 };
 use crate::{
-    policy::{self, Cell, Config, Record, Seen},
+    policy::{self, Cell, Config, Seen},
     statistics::Histogram,
     unscale::{Cause, Place, Verdict},
 };
@@ -24,10 +25,8 @@ use crate::{
 /// let mut cells = vec![Cell::new(); 3]; // as many as the model has layers
 /// let mut state = State::new(Config::for_format(Format::BINARY16));
 /// let mut step = state.begin(&mut cells);
-/// let gradient = step.loss(&[2.0e-8_f32, -1.0e-6], |values, pass| {
-///     let mut narrow = [f16::ZERO; 2];
-///     pass.apply(values, &mut narrow).map(|()| narrow)
-/// })?;
+/// let mut narrowed = [f16::ZERO; 2];
+/// let gradient = step.loss().apply(&[2.0e-8, -1.0e-6], &mut narrowed)?;
 /// assert!(gradient.scale().log2() > 10);
 /// assert_eq!(step.finish(), Verdict::Apply);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -81,7 +80,7 @@ impl State {
         let unfinished = core::mem::take(&mut self.progress);
         if unfinished.has_seen {
             // A step that was dropped shows nothing.
-            self.visited_mut(cells).for_each(|(_, cell)| cell.set_seen(Seen::NOTHING));
+            self.visited_mut(cells).for_each(|cell| cell.set_seen(Seen::NOTHING));
         }
         Step::new(self, cells, log)
     }
@@ -131,32 +130,23 @@ impl State {
     }
 
     /// Returns the loss's cell and those of layers that were visited, and those before them.
-    fn visited_mut<'c>(
-        &'c mut self,
-        cells: &'c mut [Cell],
-    ) -> impl Iterator<Item = (Place, &'c mut Cell)> {
-        let layers = cells.iter_mut().take(self.in_use).enumerate();
-        let layers = layers.map(|(id, cell)| (Place::Layer(id), cell));
-        core::iter::once((Place::Loss, &mut self.loss)).chain(layers)
+    fn visited_mut<'c>(&'c mut self, cells: &'c mut [Cell]) -> impl Iterator<Item = &'c mut Cell> {
+        core::iter::once(&mut self.loss).chain(cells.iter_mut().take(self.in_use))
     }
 
     /// Returns the cell of a place as a visit finds it, the new one of a run before its first.
-    pub(super) fn cell_before<E>(
-        &self,
-        cells: &[Cell],
-        place: Place,
-    ) -> Result<Cell, StepError<E>> {
+    pub(super) fn cell_before(&self, cells: &[Cell], place: Place) -> Result<Cell, StepError> {
         let (Place::Layer(id) | Place::Weight(id)) = place else { return Ok(self.loss) };
         let cell = cells.get(id).ok_or(StepError::NoCell { id, cells: cells.len() })?;
         Ok(if id < self.in_use { *cell } else { self.config.cell() })
     }
 
     /// Returns the cell of a place, made at its first visit.
-    pub(super) fn cell_mut<'c, E>(
+    pub(super) fn cell_mut<'c>(
         &'c mut self,
         cells: &'c mut [Cell],
         place: Place,
-    ) -> Result<&'c mut Cell, StepError<E>> {
+    ) -> Result<&'c mut Cell, StepError> {
         let id = match place {
             Place::Loss => return Ok(&mut self.loss),
             Place::Layer(id) | Place::Weight(id) => id,
@@ -185,24 +175,18 @@ impl State {
     }
 
     /// Ends a step: moves the scales, and counts.
-    pub(super) fn finish(
-        &mut self,
-        cells: &mut [Cell],
-        record: &mut dyn FnMut(Place, Record),
-    ) -> Verdict {
-        let Progress { mut bad, overflowed, has_visited, .. } = core::mem::take(&mut self.progress);
+    pub(super) fn finish(&mut self, cells: &mut [Cell]) -> Verdict {
+        let progress = core::mem::take(&mut self.progress);
+        let Progress { overflowed, has_visited, .. } = progress;
+        let mut bad = progress.first_bad();
         if !has_visited {
             bad.get_or_insert((Place::Loss, Cause::Nothing));
         }
         if self.config.policy().follows_maxima() {
             let config = self.config;
-            for (place, cell) in self.visited_mut(cells) {
-                let seen = cell.seen();
-                if seen != Seen::NOTHING {
-                    let left = policy::finish(&config, cell);
-                    if seen.visited {
-                        record(place, left);
-                    }
+            for cell in self.visited_mut(cells) {
+                if cell.seen() != Seen::NOTHING {
+                    policy::finish(&config, cell);
                 }
             }
         }

@@ -1,29 +1,31 @@
 //! One training step: each tensor is measured, decided, narrowed, and replayed if it overflows.
 
-use core::{convert::Infallible, fmt};
+use core::fmt;
 
 use heapless::deque::DequeView;
 
-use super::{Decision, State};
+use super::{
+    Decision, OpenVisit, State, Visit,
+    visit::{Kind, Open, Origins},
+};
 use crate::{
-    apply::Pass,
-    format::{Noise, Overflow},
-    policy::{
-        Cell, Certificate, Operands, Record, Seen, breaks_promise, certify, decide_from_operands,
-        decide_join, due, join_target, note, outgoing,
-    },
-    propagate::{Scaled, common_scale},
-    scale::{Scale, Shift},
-    statistics::{Histogram, Outcome},
+    apply::ApplyError,
+    policy::{self, Cell, Record, Seen},
+    propagate::Scaled,
+    scale::Scale,
+    statistics::Histogram,
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 
 /// A training step under way.
 ///
-/// A visit that ends in an error makes the step unusable, and so does one of which a pass narrowed nothing, or whose
-/// passes were over different numbers of values: what left the layer is not a gradient of this step.  The
-/// verdict names the place and the [`Cause`].  A step is not mended by visiting the place again; drop it, or finish it, and
-/// begin another.  A step that visited nothing, and met no weight gradient, is not usable either.
+/// Each tensor is visited: [`loss`](Self::loss), [`layer`](Self::layer) and [`join`](Self::join) open a visit, whose
+/// passes are pulled until there are no more.  One visit is open at a time.
+///
+/// A visit that is left before it was finished makes the step unusable, and so does one of which a pass narrowed
+/// nothing, or whose passes were over different numbers of values: what left the layer is not a gradient of this step.
+/// The verdict names the place and the [`Cause`].  A step is not mended by visiting the place again; drop it, or finish
+/// it, and begin another.  A step that visited nothing, and met no weight gradient, is not usable either.
 ///
 /// What nothing can notice: a pass that narrows other values than it measured, as many of them; one that asks for its
 /// counters and casts by itself; a gradient that is not visited; a weight gradient that the step is not told of.
@@ -33,8 +35,8 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "only a finished step tells whether it is usable"]
 pub struct Step<'s> {
-    state: &'s mut State,
-    cells: &'s mut [Cell],
+    pub(super) state: &'s mut State,
+    pub(super) cells: &'s mut [Cell],
     log: Log<'s>,
 }
 
@@ -54,6 +56,15 @@ pub(super) struct Progress {
     pub(super) tiny: u64,
     pub(super) last: Option<Visit>,
     pub(super) streams: Streams,
+    /// The visit that was opened and not finished.
+    pub(super) open: Option<Open>,
+}
+
+impl Progress {
+    /// Returns the first place that is not usable, be it one whose visit was left.
+    pub(super) fn first_bad(&self) -> Option<(Place, Cause)> {
+        self.bad.or(self.open.map(|open| (open.place(), Cause::Failed)))
+    }
 }
 
 /// Which words stochastic rounding takes: those of a step, a place, a micro-batch, and of the visits of one place in
@@ -69,7 +80,7 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Returns the stream of the next visit.
-    fn next(&mut self, step: u64, place: Place) -> u32 {
+    pub(super) fn next(&mut self, step: u64, place: Place) -> u32 {
         let place = match place {
             Place::Loss => 0,
             Place::Layer(id) | Place::Weight(id) => (id as u32).wrapping_add(1),
@@ -96,291 +107,173 @@ const fn fmix32(mut word: u32) -> u32 {
     word ^ (word >> 16)
 }
 
-/// What happened at one visit of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Visit {
-    /// The tensor.
-    pub place: Place,
-    /// The scale that its f32 values carried.
-    pub incoming: Scale,
-    /// The scale that it left with.
-    pub outgoing: Scale,
-    /// What narrowing did, after a replay.
-    pub outcome: Outcome,
-    /// The certificate for `outgoing`, or the decision, if one was due.
-    pub certificate: Option<Certificate>,
-    /// Whether the tensor overflowed and was replayed.
-    pub replayed: bool,
-    /// How often the pass was called: once, and once more for a replay, a first visit or a certificate.
-    pub passes: u8,
-    /// Whether more underflowed than twice what the last certificate of the cell promised.
-    pub broke_promise: bool,
-}
+/// A set of scales, such as those of a join's branches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ScaleSet([u64; 4]);
 
-/// The branches of a join, each with the shift to the scale that all are brought to.
-#[derive(Debug)]
-pub struct Branches<'a, T> {
-    branches: &'a [Scaled<&'a T>],
-    common: Scale,
-}
-
-impl<'a, T> Branches<'a, T> {
-    /// Returns the branches in the caller's order, each with the shift it has to be widened by.
-    ///
-    /// [`shifted`](crate::propagate::shifted) applies the shift in f32.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a T, Shift)> + 'a {
-        let common = self.common;
-        self.branches.iter().map(move |branch| {
-            let (value, scale) = branch.into_parts();
-            (value, common / scale)
-        })
+impl ScaleSet {
+    /// Returns the word and the bit of a scale: there are 253 of them.
+    const fn bit(scale: Scale) -> (usize, u64) {
+        let index = (scale.log2() - Scale::MIN.log2()) as usize;
+        (index / 64 % 4, 1 << (index % 64))
     }
 
-    /// Returns the branches with the scales they carry.
-    pub const fn scaled(&self) -> &'a [Scaled<&'a T>] {
-        self.branches
+    fn insert(&mut self, scale: Scale) {
+        let (word, bit) = Self::bit(scale);
+        self.0[word] |= bit;
+    }
+
+    const fn contains(&self, scale: Scale) -> bool {
+        let (word, bit) = Self::bit(scale);
+        self.0[word] & bit != 0
+    }
+
+    /// Returns the scales, the least first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Scale> + Clone + '_ {
+        let all = Scale::MIN.log2()..=Scale::MAX.log2();
+        all.map(Scale::saturating).filter(|&scale| self.contains(scale))
     }
 }
-
-/// Whether, and from what, a visit may decide.
-enum Evidence<'a> {
-    /// From the results alone.
-    Results,
-    /// From the operands of the layer as well.
-    Operands(&'a mut dyn FnMut() -> Operands),
-    /// As one of these two, for the gradient of a loss.
-    Loss(Option<&'a mut dyn FnMut() -> Operands>),
-    /// From the results of a join: picks the greatest scale of a branch that the sum fits.
-    Join(&'a dyn Fn(Fits<'_>) -> Option<Scale>),
-}
-
-/// Tells whether a tensor fits its format at a scale.
-type Fits<'a> = &'a dyn Fn(Scale) -> bool;
 
 impl<'s> Step<'s> {
     pub(super) const fn new(state: &'s mut State, cells: &'s mut [Cell], log: Log<'s>) -> Self {
         Self { state, cells, log }
     }
 
-    /// Narrows the gradient of the loss, which arrives in f32 and unscaled, through its cell.
+    /// Visits the gradient of the loss, which arrives in f32 and unscaled.
     ///
-    /// `pass` is called once; once more at the first visit, where it overflows, and for a certificate.
-    /// Under `normal` and `range` the gradient is only carried into the format; those decide with
-    /// [`loss_with`](Self::loss_with).
-    ///
-    /// # Errors
-    ///
-    /// What `pass` returned; the cell is as it was, and the step is not usable.
-    pub fn loss<T: ?Sized, U, E>(
-        &mut self,
-        gradient: &T,
-        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let run = |p: &mut Pass<'_>| pass(gradient, p);
-        self.visit(Place::Loss, Scale::ONE, Evidence::Loss(None), run)
+    /// Under `normal` and `range` the gradient is only carried into the format, unless it is
+    /// [described](OpenVisit::describe).
+    pub fn loss(&mut self) -> OpenVisit<'_> {
+        self.settle_open();
+        // The loss has a cell in every scaler.
+        let open = Open::new(self.state, self.cells, Place::Loss, Scale::ONE, Kind::Loss);
+        self.state.progress.open = open.ok();
+        self.visit(Place::Loss, Origins::One(None))
     }
 
-    /// Like [`loss`](Self::loss), for every policy: `operands` describes the gradient where the
-    /// policy decides from operands, and is not called otherwise.
-    ///
-    /// # Errors
-    ///
-    /// What `pass` returned; the cell is as it was, and the step is not usable.
-    pub fn loss_with<T: ?Sized, U, E>(
-        &mut self,
-        gradient: &T,
-        mut operands: impl FnMut(&T) -> Operands,
-        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let mut operands = || operands(gradient);
-        let evidence = Evidence::Loss(Some(&mut operands));
-        self.visit(Place::Loss, Scale::ONE, evidence, |p| pass(gradient, p))
-    }
-
-    /// Narrows the gradient of a further loss, which arrives in f32 and unscaled, through cell `id`: where several
+    /// Visits the gradient of a further loss, which arrives in f32 and unscaled, through cell `id`: where several
     /// losses are summed, each gradient gets a scale of its own.
     ///
     /// Under policies that serve the whole model it leaves with the scale of the loss.  Under `normal` and
-    /// `range` it is only carried into the format, or decided from `operands` as in
-    /// [`loss_with`](Self::loss_with).
+    /// `range` it is only carried into the format, unless it is [described](OpenVisit::describe).
     ///
     /// # Errors
     ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
+    /// `id` is no cell of this scaler; the step is not usable.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use adaloss_core::{apply::Pass, format::{Format, f16}, policy::Config, scaler::LossScaler};
-    /// # let narrow = |values: &[f32; 1], pass: &mut Pass<'_>| {
-    /// #     let mut narrowed = [f16::ZERO];
-    /// #     pass.apply(values, &mut narrowed).map(|()| narrowed)
-    /// # };
+    /// # use adaloss_core::{format::{Format, f16}, policy::Config, scaler::LossScaler};
     /// let mut scaler = LossScaler::<4>::new(Config::for_format(Format::BINARY16));
     /// let mut step = scaler.begin();
-    /// let classes = step.loss(&[0.1_f32], narrow)?;
-    /// let pascals = step.loss_at(0, &[3.0e8_f32], narrow)?; // a squared error in pascals
+    /// let (mut first, mut second) = ([f16::ZERO], [f16::ZERO]);
+    /// let classes = step.loss().apply(&[0.1], &mut first)?;
+    /// let pascals = step.loss_at(0)?.apply(&[3.0e8], &mut second)?; // a squared error in pascals
     /// assert!(pascals.scale() < classes.scale());
     /// # let _verdict = step.finish();
-    /// # Ok::<(), adaloss_core::scaler::StepError<adaloss_core::apply::ApplyError>>(())
+    /// # Ok::<(), adaloss_core::scaler::StepError>(())
     /// ```
-    pub fn loss_at<T: ?Sized, U, E>(
-        &mut self,
-        id: usize,
-        gradient: &T,
-        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let run = |p: &mut Pass<'_>| pass(gradient, p);
-        self.visit(Place::Layer(id), Scale::ONE, Evidence::Loss(None), run)
+    pub fn loss_at(&mut self, id: usize) -> Result<OpenVisit<'_>, StepError> {
+        self.open(Place::Layer(id), Scale::ONE, Kind::Loss)?;
+        Ok(self.visit(Place::Layer(id), Origins::One(None)))
     }
 
-    /// Like [`loss_at`](Self::loss_at), for every policy, as [`loss_with`](Self::loss_with) is.
+    /// Visits the f32 results of a layer, through which a gradient is taken back, in cell `id`: one cell for each
+    /// tensor that is narrowed.
+    ///
+    /// `gradient` is the gradient that the results are computed from, or the scale that they carry.  Under `normal` and `range`
+    /// the scale is carried through, unless the operands are [described](OpenVisit::describe).
     ///
     /// # Errors
     ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
-    pub fn loss_at_with<T: ?Sized, U, E>(
+    /// `id` is no cell of this scaler; the step is not usable.
+    pub fn layer(
         &mut self,
         id: usize,
-        gradient: &T,
-        mut operands: impl FnMut(&T) -> Operands,
-        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let mut operands = || operands(gradient);
-        let evidence = Evidence::Loss(Some(&mut operands));
-        self.visit(Place::Layer(id), Scale::ONE, evidence, |p| pass(gradient, p))
+        gradient: impl Into<Scaled<()>>,
+    ) -> Result<OpenVisit<'_>, StepError> {
+        let gradient = gradient.into();
+        self.open(Place::Layer(id), gradient.scale(), Kind::Layer)?;
+        Ok(self.visit(Place::Layer(id), Origins::One(gradient.origin())))
     }
 
-    /// Takes a gradient back through a layer, whose f32 results are narrowed through cell `id`.
+    /// Visits the sum of branches, in cell `id`.
     ///
-    /// `pass` computes the same f32 results each time it is called: once, and once more at the first
-    /// visit, where they overflow, and for a certificate.  No f32 copy of the results has to be kept.
-    /// Under `normal` and `range` the scale is carried through; those decide with
-    /// [`layer_with`](Self::layer_with).
-    ///
-    /// # Errors
-    ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
-    pub fn layer<T, U, E>(
-        &mut self,
-        id: usize,
-        gradient: &Scaled<T>,
-        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let (value, incoming) = gradient.as_ref().into_parts();
-        self.tracing(gradient.origin(), |step| {
-            step.visit(Place::Layer(id), incoming, Evidence::Results, |p| pass(value, p))
-        })
-    }
-
-    /// Like [`layer`](Self::layer), for every policy: `operands` describes the incoming gradient
-    /// and the weight where the policy decides from operands, and is not called otherwise.
-    ///
-    /// # Errors
-    ///
-    /// `id` is no cell of this scaler, or what `pass` returned; the cell is as it was, and the step is not usable.
-    pub fn layer_with<T, U, E>(
-        &mut self,
-        id: usize,
-        gradient: &Scaled<T>,
-        mut operands: impl FnMut(&T) -> Operands,
-        mut pass: impl FnMut(&T, &mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let (value, incoming) = gradient.as_ref().into_parts();
-        let mut operands = || operands(value);
-        let evidence = Evidence::Operands(&mut operands);
-        self.tracing(gradient.origin(), |step| {
-            step.visit(Place::Layer(id), incoming, evidence, |p| pass(value, p))
-        })
-    }
-
-    /// Sums branches in f32, in the order given, and narrows the sum through cell `id`.
-    ///
-    /// `pass` widens each branch, shifts it as [`Branches::iter`] says, and sums.  Under `normal`
+    /// Each pass is given the sum in f32, in the order given, of the branches brought to the scale [`Pass::incoming`](crate::apply::Pass::incoming), the least of
+    /// theirs: [`shifted`](crate::propagate::shifted) does that.  Under `normal`
     /// and `range` the sum leaves at the greatest of the branches' scales that it fits, as in the
     /// authors' code, which looks at the branches and not at their sum.
     ///
     /// # Errors
     ///
-    /// There are fewer than two branches, `id` is no cell of this scaler, or what `pass` returned;
-    /// the cell is as it was, and the step is not usable.
+    /// There are fewer than two branches, or `id` is no cell of this scaler; the step is not usable.
     ///
     /// # Examples
     ///
     /// A residual block: what comes back through its layer meets what comes back around it.
     ///
     /// ```
-    /// use adaloss_core::{
-    ///     apply::{ApplyError, Pass}, format::{Element, Format, f16}, policy::Config,
-    ///     propagate::shifted, scaler::LossScaler,
-    /// };
-    ///
-    /// fn narrow(results: [f32; 2], pass: &mut Pass<'_>) -> Result<[f16; 2], ApplyError> {
-    ///     let mut narrowed = [f16::ZERO; 2];
-    ///     pass.apply(&results, &mut narrowed).map(|()| narrowed)
-    /// }
+    /// use adaloss_core::{format::{Element, Format, f16}, policy::Config, scaler::LossScaler};
+    /// use adaloss_core::propagate::shifted;
     ///
     /// let (layer, block) = (0, 1); // a cell for each tensor that is narrowed
     /// let mut scaler = LossScaler::<2>::new(Config::for_format(Format::BINARY16));
     /// let mut step = scaler.begin();
-    /// let around = step.loss(&[1.0e-9, -2.0e-9], |&results, pass| narrow(results, pass))?;
-    /// let through = step.layer(layer, &around, |g, pass| {
-    ///     narrow(g.map(|g| 0.001 * g.widen()), pass)
-    /// })?;
+    /// let [mut a, mut b, mut c] = [[f16::ZERO; 2]; 3];
+    /// let around = step.loss().apply(&[1.0e-9, -2.0e-9], &mut a)?;
+    /// let g = around.scaled();
+    /// let results = [0.001 * g[0].widen(), 0.001 * g[1].widen()];
+    /// let through = step.layer(layer, &around)?.apply(&results, &mut b)?;
     /// assert_ne!(around.scale(), through.scale());
     ///
-    /// let sum = step.join(block, &[around.as_ref(), through.as_ref()], |branches, pass| {
-    ///     let mut results = [0.0; 2];
-    ///     for (gradient, shift) in branches.iter() {
-    ///         for (result, g) in results.iter_mut().zip(gradient) {
-    ///             *result += shifted(g.widen(), shift);
+    /// let branches = [around.tag(), through.tag()];
+    /// let mut visit = step.join(block, &branches)?;
+    /// while let Some(mut pass) = visit.next_pass() {
+    ///     let mut sum = [0.0; 2];
+    ///     for branch in [around, through] {
+    ///         for (sum, g) in sum.iter_mut().zip(*branch.scaled()) {
+    ///             *sum += shifted(g.widen(), pass.incoming() / branch.scale());
     ///         }
     ///     }
-    ///     narrow(results, pass)
-    /// })?;
+    ///     pass.apply(&sum, &mut c)?;
+    /// }
+    /// let sum = visit.finish(c)?;
     /// let first = sum.unscale(|g, inverse| g[0].widen() * inverse);
     /// assert!((first - 1.001e-9).abs() < 1e-12);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn join<T, U, E>(
-        &mut self,
+    pub fn join<'v>(
+        &'v mut self,
         id: usize,
-        branches: &[Scaled<&T>],
-        mut pass: impl FnMut(&Branches<'_, T>, &mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let scales = branches.iter().map(Scaled::scale);
-        self.tracing(branches.iter().filter_map(Scaled::origin), |step| {
-            step.join_scales(id, scales, |p| {
-                let common = p.incoming();
-                pass(&Branches { branches, common }, p)
-            })
-        })
+        branches: &'v [Scaled<()>],
+    ) -> Result<OpenVisit<'v>, StepError> {
+        self.open_join(id, branches.iter().map(Scaled::scale))?;
+        Ok(self.visit(Place::Layer(id), Origins::Branches(branches)))
     }
 
-    /// Like [`join`](Self::join), for runtimes that keep branches and their scales apart.
-    ///
-    /// `pass` sums the branches at the scale [`Pass::incoming`], the least of theirs.
+    /// Like [`join`](Self::join), for runtimes that keep the branches' scales alone.
     ///
     /// # Errors
     ///
-    /// There are fewer than two scales, `id` is no cell of this scaler, or what `pass` returned;
-    /// the cell is as it was, and the step is not usable.
-    pub fn join_scales<U, E>(
+    /// There are fewer than two scales, or `id` is no cell of this scaler; the step is not usable.
+    pub fn join_scales(
         &mut self,
         id: usize,
-        scales: impl Iterator<Item = Scale> + Clone,
-        pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let count = scales.clone().count();
-        let common = match common_scale(scales.clone()) {
-            Some(common) if count >= 2 => common,
-            _ => {
-                self.reject(Place::Layer(id), Cause::Failed);
-                return Err(StepError::Branches { id, count });
-            }
-        };
-        let pick = |fits: Fits<'_>| join_target(scales.clone(), fits);
-        self.visit(Place::Layer(id), common, Evidence::Join(&pick), pass)
+        scales: impl Iterator<Item = Scale>,
+    ) -> Result<OpenVisit<'_>, StepError> {
+        self.open_join(id, scales)?;
+        Ok(self.visit(Place::Layer(id), Origins::One(None)))
+    }
+
+    /// Returns the visit that was opened and not finished, for callers that cannot hold an [`OpenVisit`] from one
+    /// pass to the next.
+    ///
+    /// It no longer knows where the gradients came from; see [`sums_overflowed`](Self::sums_overflowed).
+    pub fn open_visit(&mut self) -> Option<OpenVisit<'_>> {
+        let place = self.state.progress.open.as_ref()?.place();
+        Some(self.visit(place, Origins::One(None)))
     }
 
     /// Computes the weight gradient of layer `id` from a scaled gradient, in f32 and unscaled, and takes note of
@@ -397,14 +290,11 @@ impl<'s> Step<'s> {
     /// # Examples
     ///
     /// ```
-    /// # use adaloss_core::{apply::ApplyError, format::{Element, Format, f16}, policy::Config, scaler::LossScaler};
+    /// # use adaloss_core::{format::{Element, Format, f16}, policy::Config, scaler::LossScaler};
     /// # use adaloss_core::unscale::{Unscaled, Verdict};
     /// # let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
-    /// # let mut step = scaler.begin();
-    /// # let gradient = step.loss(&[1.0_f32; 2], |values, pass| {
-    /// #     let mut narrowed = [f16::ZERO; 2];
-    /// #     pass.apply(values, &mut narrowed).map(|()| narrowed)
-    /// # })?;
+    /// # let (mut step, mut narrowed) = (scaler.begin(), [f16::ZERO; 2]);
+    /// # let gradient = step.loss().apply(&[1.0; 2], &mut narrowed)?;
     /// let input = [3.0e38_f32, 2.0];
     /// let weight_gradient = step.unscale(0, &gradient, |g, inverse| {
     ///     let sums = [g[0].widen() * input[0] + g[1].widen() * input[0], g[1].widen() * input[1]];
@@ -413,7 +303,7 @@ impl<'s> Step<'s> {
     /// });
     /// assert_eq!(weight_gradient, [f32::INFINITY, 2.0]);
     /// assert!(matches!(step.finish(), Verdict::Skip { .. }));
-    /// # Ok::<(), adaloss_core::scaler::StepError<ApplyError>>(())
+    /// # Ok::<(), adaloss_core::scaler::StepError>(())
     /// ```
     pub fn unscale<T, U>(
         &mut self,
@@ -452,7 +342,7 @@ impl<'s> Step<'s> {
         let is_in_use = self.state.cell(self.cells, origin).is_some();
         if follows
             && is_in_use
-            && let Ok(cell) = self.state.cell_mut::<Infallible>(self.cells, origin)
+            && let Ok(cell) = self.state.cell_mut(self.cells, origin)
         {
             cell.sums_overflowed();
             self.state.progress.has_seen = true;
@@ -505,8 +395,10 @@ impl<'s> Step<'s> {
     }
 
     /// Returns where the step stopped being usable, so that the rest may be left out.
-    pub const fn first_bad(&self) -> Option<(Place, Cause)> {
-        self.state.progress.bad
+    ///
+    /// That is also where a visit was left before it was finished.
+    pub fn first_bad(&self) -> Option<(Place, Cause)> {
+        self.state.progress.first_bad()
     }
 
     /// Returns how many weight gradients so far were rounded because they are below 2^-126.
@@ -516,13 +408,18 @@ impl<'s> Step<'s> {
 
     /// Ends the step: decides the scales of the next one, and judges this one.
     pub fn finish(self) -> Verdict {
-        self.finish_with(|_, _| {})
+        self.state.finish(self.cells)
     }
 
-    /// Ends the step, and shows what it left behind in each cell that was visited, the loss first: records
-    /// from which [`repeat`](crate::policy::repeat) has every scale again.
-    pub fn finish_with(self, mut record: impl FnMut(Place, Record)) -> Verdict {
-        self.state.finish(self.cells, &mut record)
+    /// Returns what finishing this step now leaves behind in a cell: a record from which
+    /// [`repeat`](crate::policy::repeat) has the scale again.
+    ///
+    /// `None` of a tensor that was not visited, and under policies that do not follow maxima.
+    pub fn record(&self, place: Place) -> Option<Record> {
+        let config = &self.state.config;
+        let mut cell = *self.state.cell(self.cells, place)?;
+        let is_recorded = config.policy().follows_maxima() && cell.seen().visited;
+        is_recorded.then(|| policy::finish(config, &mut cell))
     }
 
     /// Returns what a tensor showed in this step so far; [`Seen::NOTHING`] of one that was not visited.
@@ -538,7 +435,7 @@ impl<'s> Step<'s> {
     /// # Errors
     ///
     /// The place is no cell of this scaler.  Under policies that do not follow maxima nothing happens.
-    pub fn set_seen(&mut self, place: Place, seen: Seen) -> Result<(), StepError<Infallible>> {
+    pub fn set_seen(&mut self, place: Place, seen: Seen) -> Result<(), StepError> {
         if let Place::Weight(id) = place {
             return Err(StepError::NoCell { id, cells: self.cells.len() });
         }
@@ -552,127 +449,47 @@ impl<'s> Step<'s> {
         Ok(())
     }
 
-    /// Visits one tensor, and takes note if that failed.
-    fn visit<U, E>(
-        &mut self,
-        place: Place,
-        incoming: Scale,
-        evidence: Evidence<'_>,
-        pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let left = self.try_visit(place, incoming, evidence, pass);
-        if left.is_err() {
-            self.reject(place, Cause::Failed);
-        }
-        left
+    /// Lends the step to the visit that was just opened.
+    fn visit<'v>(&'v mut self, place: Place, origins: Origins<'v>) -> OpenVisit<'v> {
+        let log = self.log.as_deref_mut();
+        OpenVisit::new(Step { state: self.state, cells: self.cells, log }, place, origins)
     }
 
-    /// Visits one tensor: narrow, take note, narrow once more if that is needed, certify if that is due.
-    fn try_visit<U, E>(
+    /// Opens a visit; takes note if that cannot be done.
+    fn open(&mut self, place: Place, incoming: Scale, kind: Kind) -> Result<(), StepError> {
+        self.settle_open();
+        let open = Open::new(self.state, self.cells, place, incoming, kind);
+        self.state.progress.open = Some(open.inspect_err(|_| self.reject(place, Cause::Failed))?);
+        Ok(())
+    }
+
+    fn open_join(
         &mut self,
-        place: Place,
-        incoming: Scale,
-        evidence: Evidence<'_>,
-        mut pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
-    ) -> Result<Scaled<U>, StepError<E>> {
-        let config = self.state.config;
-        let (policy, narrowing) = (config.policy(), config.narrowing());
-        // The cell is written back at the end, so that a pass that fails changes nothing.
-        let mut cell = self.state.cell_before(self.cells, place)?;
-        let step = self.state.totals.steps;
-        let stream = self.state.progress.streams.next(step, place);
-        let noise = Noise { seed: config.seed(), stream };
-        let (mut passes, mut over) = (0, Over::default());
-        let certifies = policy.follows_maxima() && due(&config, &cell).is_some();
-        if certifies {
-            let histogram = &mut self.state.histogram;
-            histogram.clear();
-            let mut scratch = Outcome::EMPTY;
-            passes += 1;
-            let mut measuring = Pass::measuring(narrowing, incoming, &mut scratch, histogram);
-            pass(&mut measuring).map_err(StepError::Pass)?;
-            let is_counted = measuring.is_counted();
-            over.pass(is_counted, histogram.elements());
+        id: usize,
+        scales: impl Iterator<Item = Scale>,
+    ) -> Result<(), StepError> {
+        let (mut set, mut count, mut least) = (ScaleSet::default(), 0, Scale::MAX);
+        for scale in scales {
+            set.insert(scale);
+            (count, least) = (count + 1, least.min(scale));
         }
-        let mut store = |leaving: Scale| {
-            passes += 1;
-            let mut outcome = Outcome::EMPTY;
-            let mut storing = Pass::storing(narrowing, noise, incoming, leaving, &mut outcome);
-            let value = pass(&mut storing).map_err(StepError::Pass)?;
-            let is_counted = storing.is_counted();
-            over.pass(is_counted, outcome.elements);
-            Ok((value, outcome))
-        };
+        if count < 2 {
+            self.settle_open();
+            self.reject(Place::Layer(id), Cause::Failed);
+            return Err(StepError::Branches { id, count });
+        }
+        self.open(Place::Layer(id), least, Kind::Join(set))
+    }
 
-        let mut leaving = incoming;
-        let (mut certificate, mut joined) = (None, None);
-        if policy.follows_maxima() {
-            leaving = outgoing(&config, &cell, incoming);
-        } else if policy.is_whole_model() && matches!(evidence, Evidence::Loss(_)) {
-            leaving = self.state.loss.scale();
-        } else if policy.wants_operands() {
-            let is_due = due(&config, &cell).is_some();
-            match evidence {
-                Evidence::Operands(operands) | Evidence::Loss(Some(operands)) => {
-                    if is_due {
-                        let operands = operands();
-                        certificate =
-                            Some(decide_from_operands(&config, &operands, incoming, &mut cell));
-                    }
-                    leaving = outgoing(&config, &cell, incoming);
-                }
-                Evidence::Join(pick) => joined = Some(pick),
-                Evidence::Results | Evidence::Loss(None) => {}
-            }
+    /// Takes note of a visit that was opened and not finished.
+    fn settle_open(&mut self) {
+        if let Some(open) = self.state.progress.open.take() {
+            self.reject(open.place(), Cause::Failed);
         }
-        let (mut value, mut outcome) = store(leaving)?;
-        if let Some(pick) = joined {
-            let decision = decide_join(&config, &outcome, incoming, pick, &mut cell);
-            certificate = Some(decision);
-            if decision.scale != leaving {
-                leaving = decision.scale;
-                (value, outcome) = store(leaving)?;
-            }
-        }
-        let was_calibrated = cell.is_calibrated();
-        let again = note(&config, &outcome, incoming, &mut cell);
-        if let Some(scale) = again {
-            leaving = scale;
-            (value, outcome) = store(leaving)?;
-        }
-        let replayed = again.is_some() && (was_calibrated || policy.wants_operands());
-        let broke_promise = breaks_promise(&config, &outcome, &cell);
-        if certifies {
-            certificate = Some(certify(&config, &self.state.histogram, leaving, &mut cell));
-        }
-
-        self.state.progress.overflowed |= outcome.overflow > 0;
-        if let Some(cause) = over.mistake {
-            self.reject(place, cause);
-        }
-        if outcome.nonfinite > 0 {
-            self.reject(place, Cause::NonFinite);
-        } else if outcome.overflow > 0 && narrowing.overflow == Overflow::Infinity {
-            self.reject(place, Cause::Overflow);
-        }
-        let visit = Visit {
-            place,
-            incoming,
-            outgoing: leaving,
-            outcome,
-            certificate,
-            replayed,
-            passes,
-            broke_promise,
-        };
-        *self.state.cell_mut(self.cells, place)? = cell;
-        self.state.progress.has_seen = true;
-        self.keep(visit);
-        Ok(Scaled::from_cell(value, leaving, place))
     }
 
     /// Keeps what a visit leaves behind.
-    fn keep(&mut self, visit: Visit) {
+    pub(super) fn keep(&mut self, visit: Visit) {
         self.state.progress.last = Some(visit);
         self.state.progress.has_visited = true;
         if let (Some(decision), Some(log)) = (self.state.record(), &mut self.log) {
@@ -685,30 +502,11 @@ impl<'s> Step<'s> {
     }
 }
 
-/// How many values the passes of one visit were over.
-#[derive(Default)]
-struct Over {
-    elements: Option<u64>,
-    mistake: Option<Cause>,
-}
-
-impl Over {
-    /// Takes note of a pass.
-    fn pass(&mut self, is_counted: bool, elements: u64) {
-        let is_same = *self.elements.get_or_insert(elements) == elements;
-        if !is_counted {
-            self.mistake.get_or_insert(Cause::Uncounted);
-        } else if !is_same {
-            self.mistake.get_or_insert(Cause::Length);
-        }
-    }
-}
-
 /// A visit that could not be made: the step is not usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepError<E> {
-    /// The caller's pass failed.
-    Pass(E),
+pub enum StepError {
+    /// The values cannot be narrowed as asked.
+    Apply(ApplyError),
     /// The scaler has no such cell.
     NoCell {
         /// What was asked for.
@@ -723,27 +521,38 @@ pub enum StepError<E> {
         /// How many branches there were.
         count: usize,
     },
+    /// A visit was to be finished before its last pass.
+    Unfinished {
+        /// The tensor.
+        place: Place,
+    },
 }
 
-impl<E: fmt::Display> fmt::Display for StepError<E> {
+impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pass(error) => error.fmt(f),
+            Self::Apply(error) => error.fmt(f),
             Self::NoCell { id, cells } => {
                 write!(f, "cell {id} was asked for and the scaler has {cells}")
             }
             Self::Branches { id, count } => {
                 write!(f, "the join of cell {id} has {count} branches instead of two or more")
             }
+            Self::Unfinished { place } => {
+                write!(
+                    f,
+                    "the visit of {place} has passes left: ask for the next one until there is none"
+                )
+            }
         }
     }
 }
 
-impl<E: core::error::Error + 'static> core::error::Error for StepError<E> {
+impl core::error::Error for StepError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Pass(error) => Some(error),
-            Self::NoCell { .. } | Self::Branches { .. } => None,
+            Self::Apply(error) => Some(error),
+            Self::NoCell { .. } | Self::Branches { .. } | Self::Unfinished { .. } => None,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One decision a step, however the step is split.
 
 use adaloss_core::{
-    apply::Pass,
     format::{E4M3, E5M2, Element, Format, Rounding, f16},
     policy::{Amax, Config, Policy, Seen},
     scaler::{LossScaler, Step},
@@ -28,19 +27,16 @@ fn batch(generator: &mut SplitMix64) -> Batch {
 
 /// Goes backward; returns the bits of what was narrowed.
 fn backward<F: Element>(step: &mut Step<'_>, (values, factor): &Batch) -> Vec<u32> {
-    fn narrow<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Vec<F> {
-        let mut narrowed = vec![F::from_bits(0); values.len()];
-        pass.apply(values, &mut narrowed).expect("equal lengths");
-        narrowed
+    fn narrowed<F: Element>(values: &[f32]) -> Vec<F> {
+        vec![F::from_bits(0); values.len()]
     }
-    let loss = step.loss(&values[..], |values, pass| Ok::<_, ()>(narrow::<F>(values, pass)));
-    let loss = loss.expect("a loss");
-    let layer = step.layer(0, &loss, |g, pass| {
-        let results: Vec<f32> = g.iter().map(|g| g.widen() * factor).collect();
-        Ok::<_, ()>(narrow::<F>(&results, pass))
-    });
-    let ((loss, _), (layer, _)) = (loss.into_parts(), layer.expect("a layer").into_parts());
-    loss.into_iter().chain(layer).map(F::to_bits).collect()
+    let (mut first, mut second) = (narrowed::<F>(values), narrowed::<F>(values));
+    let loss = step.loss().apply(values, &mut first).expect("equal lengths");
+    let results: Vec<f32> = loss.into_parts().0.iter().map(|g| g.widen() * factor).collect();
+    let layer = step.layer(0, &loss).expect("a cell");
+    let layer = layer.apply(&results, &mut second).expect("equal lengths");
+    let ((loss, _), (layer, _)) = (loss.into_parts(), layer.into_parts());
+    loss.iter().chain(layer).map(|g| g.to_bits()).collect()
 }
 
 const PLACES: [Place; 2] = [Place::Loss, Place::Layer(0)];
@@ -157,9 +153,8 @@ fn a_shared_weight_is_visited_at_one_scale() {
         let mut scales = Vec::new();
         for nth in 0..8 {
             let value = [2.0_f32.powi(-2 * nth)];
-            let narrow =
-                |values: &[f32], pass: &mut Pass<'_>| pass.apply(values, &mut [E4M3::ZERO]);
-            let gradient = step.loss(&value[..], narrow).expect("a pass that succeeds");
+            let mut narrowed = [E4M3::ZERO];
+            let gradient = step.loss().apply(&value, &mut narrowed).expect("equal lengths");
             scales.push(gradient.scale());
             replays += u32::from(step.last().expect("a visit").replayed);
         }

@@ -16,7 +16,7 @@ use adaloss_core::{
     policy::{Amax, Backoff, Config, Normal, Operands, Policy, Preset, Range},
     propagate::Scaled,
     scale::Scale,
-    scaler::{LossScaler, Step, StepError},
+    scaler::{LossScaler, OpenVisit, Step, StepError},
     statistics::Statistics,
 };
 
@@ -79,32 +79,53 @@ fn configs(format: Format) -> Vec<Config> {
     others.into_iter().chain([measured, measured.with_period(3).unwrap(), paper]).collect()
 }
 
+/// Runs a function in every pass of a visit; what the last one returned is what the visit stored.
+fn run<U, E>(
+    mut visit: OpenVisit<'_>,
+    mut pass: impl FnMut(&mut Pass<'_>) -> Result<U, E>,
+) -> Result<Scaled<U>, E> {
+    let mut stored = None;
+    while let Some(mut next) = visit.next_pass() {
+        stored = Some(pass(&mut next)?);
+    }
+    let stored = stored.expect("a visit has at least one pass");
+    Ok(visit.finish(stored).expect("there are no more passes"))
+}
+
+/// Narrows the values in every pass of a visit.
+fn visited(visit: OpenVisit<'_>, values: &[f32]) -> Scaled<Bits> {
+    run(visit, |pass| narrow(values, pass)).expect("equal lengths")
+}
+
 /// Goes back through a layer that multiplies by `weight`, element by element.
 fn layer(
     step: &mut Step<'_>,
     id: usize,
     gradient: &Scaled<Bits>,
     weight: f32,
-) -> Result<Scaled<Bits>, StepError<ApplyError>> {
-    step.layer_with(
-        id,
-        gradient,
-        |_| Operands::Product {
+) -> Result<Scaled<Bits>, StepError> {
+    let mut visit = step.layer(id, gradient)?;
+    if visit.wants_operands() {
+        visit.describe(&Operands::Product {
             gradient: Statistics::of(&[1.0e-3_f32, 2.0e-3]),
             weight: Statistics::of(&[weight, -weight]),
             fan_in: 4,
-        },
-        |gradient, pass| {
-            let format = pass.narrowing().format;
-            let values = widen(format, gradient).into_iter().map(|g| g * weight);
-            narrow(&values.collect::<Vec<_>>(), pass)
-        },
-    )
+        });
+    }
+    run(visit, |pass| {
+        let bits = gradient.scaled();
+        let values = widen(pass.narrowing().format, bits).into_iter().map(|g| g * weight);
+        narrow(&values.collect::<Vec<_>>(), pass)
+    })
+    .map_err(StepError::Apply)
 }
 
-fn loss(step: &mut Step<'_>, values: &[f32]) -> Result<Scaled<Bits>, StepError<ApplyError>> {
-    let operands = |values: &[f32]| Operands::Cast(Statistics::of(values));
-    step.loss_with(values, operands, narrow)
+fn loss(step: &mut Step<'_>, values: &[f32]) -> Result<Scaled<Bits>, StepError> {
+    let mut visit = step.loss();
+    if visit.wants_operands() {
+        visit.describe(&Operands::Cast(Statistics::of(values)));
+    }
+    Ok(visited(visit, values))
 }
 
 /// A deterministic stream of tensors: log-uniform over many binades, with zeros now and then.

@@ -1,16 +1,14 @@
 //! Mistakes of the caller's passes: none ends in a step that may reach the weights.
 
 use adaloss_core::{
-    apply::Pass,
     format::{Format, Rounding, f16},
     policy::{Backoff, Config, Policy, Seen},
-    propagate::Scaled,
     scale::Scale,
     scaler::{LossScaler, Step, StepError},
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 
-use super::{Bits, Scaler, configs, layer, loss, narrow};
+use super::{Bits, Scaler, configs, layer, loss, narrow, run};
 
 const fn skip(layer: Place, cause: Cause) -> Verdict {
     Verdict::Skip { layer, cause }
@@ -34,15 +32,15 @@ fn a_pass_that_fails_is_in_the_verdict() {
         let mut scaler = lived(config);
         for place in [Place::Loss, Place::Layer(0), Place::Layer(3)] {
             let mut step = scaler.begin();
-            let refuse = |_: &mut Pass<'_>| Err::<Bits, _>("the device is gone");
-            let failed = match place {
+            let visit = match place {
                 Place::Layer(id) => {
                     let gradient = loss(&mut step, &[1.0e-3]).unwrap();
-                    step.layer(id, &gradient, |_, pass| refuse(pass))
+                    step.layer(id, &gradient).unwrap()
                 }
-                _ => step.loss(&(), |(), pass| refuse(pass)),
+                _ => step.loss(),
             };
-            assert_eq!(failed.unwrap_err(), StepError::Pass("the device is gone"));
+            let failed = run(visit, |_| Err::<Bits, _>("the device is gone"));
+            assert_eq!(failed.unwrap_err(), "the device is gone");
             assert_eq!(step.first_bad(), Some((place, Cause::Failed)));
             // Visiting the place again does not mend the step.
             let gradient = loss(&mut step, &[1.0e-3]).unwrap();
@@ -55,6 +53,100 @@ fn a_pass_that_fails_is_in_the_verdict() {
     }
 }
 
+/// A visit that was left open is found by the next one, by the step's end, and by whoever asks; its cell is as it was,
+/// and nothing is mended by going on elsewhere.
+#[test]
+fn a_visit_that_was_left_open_is_in_the_verdict() {
+    for config in configs(Format::BINARY16) {
+        let mut scaler = lived(config);
+        let cell = |scaler: &Scaler| *scaler.cell(Place::Layer(0)).unwrap();
+        // Left before its first pass, in the middle, and after its last one.
+        for passes in 0..=2 {
+            for goes_on in [false, true] {
+                let before = cell(&scaler);
+                let mut step = scaler.begin();
+                let gradient = loss(&mut step, &[1.0e-3]).unwrap();
+                let mut visit = step.layer(0, &gradient).unwrap();
+                for _ in 0..passes {
+                    if let Some(mut pass) = visit.next_pass() {
+                        narrow(&[0.5e-3], &mut pass).unwrap();
+                    }
+                }
+                drop(visit);
+                assert_eq!(step.first_bad(), Some((Place::Layer(0), Cause::Failed)));
+                if goes_on {
+                    loss(&mut step, &[1.0e-3]).unwrap();
+                }
+                assert_eq!(step.finish(), skip(Place::Layer(0), Cause::Failed), "{config:?}");
+                assert_eq!(cell(&scaler), before);
+                // The next step is usable.
+                let mut step = scaler.begin();
+                loss(&mut step, &[1.0e-3]).unwrap();
+                assert_eq!(step.finish(), Verdict::Apply);
+            }
+        }
+        // A step that was dropped with a visit open is as if it had never been.
+        let mut step = scaler.begin();
+        let _left = step.loss();
+        let mut step = scaler.begin();
+        loss(&mut step, &[1.0e-3]).unwrap();
+        assert_eq!(step.finish(), Verdict::Apply);
+    }
+}
+
+/// A visit that is finished before its last pass has no scale to give.
+#[test]
+fn a_visit_is_not_finished_before_its_last_pass() {
+    let mut scaler = lived(Config::for_format(Format::BINARY16));
+    let mut step = scaler.begin();
+    loss(&mut step, &[1.0e-3]).unwrap();
+    let error = step.layer(0, Scale::ONE).unwrap().finish(()).unwrap_err();
+    assert_eq!(error, StepError::Unfinished { place: Place::Layer(0) });
+    let text = "the visit of layer 0 has passes left: ask for the next one until there is none";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(step.finish(), skip(Place::Layer(0), Cause::Failed));
+
+    let mut step = scaler.begin();
+    let mut visit = step.loss();
+    let mut pass = visit.next_pass().expect("a first pass");
+    narrow(&[1.0e-3], &mut pass).unwrap();
+    // What became of the values is looked at when the next pass is asked for.
+    assert_eq!(visit.finish(()), Err(StepError::Unfinished { place: Place::Loss }));
+    assert_eq!(step.finish(), skip(Place::Loss, Cause::Failed));
+}
+
+/// A visit goes on where it was left, for callers that cannot hold it, part of a tensor by part.
+#[test]
+fn a_visit_goes_on_where_it_was_left() {
+    let values = [1.0e-3_f32, 7.0e-5, -3.0e5];
+    let config = Config::for_format(Format::BINARY16).with_rounding(Rounding::Stochastic, 5);
+    let config = config.with_period(1).unwrap();
+    let (mut whole, mut parted) = (lived(config), lived(config));
+    let mut step = whole.begin();
+    let expected = run(step.loss(), |pass| narrow(&values, pass)).unwrap();
+    let expected_visit = *step.last().unwrap();
+    let _verdict = step.finish();
+
+    let mut step = parted.begin();
+    assert!(step.open_visit().is_none());
+    let _left = step.loss();
+    let mut stored = Bits::new();
+    while step.open_visit().unwrap().next_pass().is_some() {
+        stored.clear();
+        for value in values {
+            let mut visit = step.open_visit().unwrap();
+            let mut pass = visit.pass().expect("the pass under way");
+            stored.extend(narrow(&[value], &mut pass).unwrap());
+        }
+    }
+    assert!(step.open_visit().unwrap().pass().is_none());
+    assert_eq!(step.open_visit().unwrap().finish(stored).unwrap(), expected);
+    assert_eq!(step.last(), Some(&expected_visit));
+    assert!(step.open_visit().is_none());
+    assert_eq!(step.finish(), Verdict::Apply);
+    assert_eq!(parted.digest(), whole.digest());
+}
+
 /// So does one whose cell or branches are not there.
 #[test]
 fn a_visit_that_cannot_be_made_is_in_the_verdict() {
@@ -65,8 +157,8 @@ fn a_visit_that_cannot_be_made_is_in_the_verdict() {
     assert_eq!(step.finish(), skip(Place::Layer(8), Cause::Failed));
     let mut step = scaler.begin();
     let gradient = loss(&mut step, &[1.0e-3]).unwrap();
-    let single = step.join(2, &[gradient.as_ref()], |_, pass| narrow(&[1.0], pass));
-    assert_eq!(single.unwrap_err(), StepError::Branches { id: 2, count: 1 });
+    let single = step.join(2, &[gradient.tag()]).map(drop);
+    assert_eq!(single, Err(StepError::Branches { id: 2, count: 1 }));
     assert_eq!(step.finish(), skip(Place::Layer(2), Cause::Failed));
 }
 
@@ -77,7 +169,7 @@ fn a_pass_that_narrows_nothing_is_in_the_verdict() {
         let mut scaler = lived(config);
         let mut step = scaler.begin();
         let gradient = loss(&mut step, &[1.0e-3]).unwrap();
-        let cast = step.layer(0, &gradient, |_, pass| {
+        let cast = run(step.layer(0, &gradient).unwrap(), |pass| {
             let factor = pass.shift().factor().unwrap();
             Ok::<_, ()>([f16::from_f32(2.0e-3 * factor)])
         });
@@ -96,7 +188,7 @@ fn one_pass_of_a_visit_that_narrows_nothing_is_enough() {
         let gradient = loss(&mut step, &[1.0e-3]).unwrap();
         let mut runs = 0;
         // A hundred thousand times what the layer had: it is replayed.
-        let visited = step.layer(0, &gradient, |_, pass| {
+        let visited = run(step.layer(0, &gradient).unwrap(), |pass| {
             runs += 1;
             if runs == silent { Ok(Vec::new()) } else { narrow(&[3.0e5], pass) }
         });
@@ -117,7 +209,7 @@ fn an_empty_tensor_is_legal() {
         assert_eq!(step.finish(), Verdict::Apply, "{config:?}");
         // A kernel of one's own, which has nothing to count.
         let mut step = scaler.begin();
-        let counted = step.loss(&(), |(), pass| {
+        let counted = run(step.loss(), |pass| {
             assert!(!pass.is_counted());
             let _ = pass.counters();
             Ok::<_, ()>(pass.is_counted())
@@ -136,7 +228,7 @@ fn passes_over_other_numbers_of_values_are_in_the_verdict() {
         let mut step = scaler.begin();
         let gradient = loss(&mut step, &[1.0e-3]).unwrap();
         let mut runs = 0;
-        let visited = step.layer(0, &gradient, |_, pass| {
+        let visited = run(step.layer(0, &gradient).unwrap(), |pass| {
             runs += 1;
             narrow(if runs == odd { &[3.0e5, 1.0] } else { &[3.0e5] }, pass)
         });
@@ -148,7 +240,7 @@ fn passes_over_other_numbers_of_values_are_in_the_verdict() {
     let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
     let mut step = scaler.begin();
     let mut length = 0;
-    let growing = step.loss(&(), |(), pass| {
+    let growing = run(step.loss(), |pass| {
         length += 1;
         narrow(&vec![1.0e-3; length], pass)
     });
@@ -209,7 +301,7 @@ fn mistakes_do_not_move_the_scale_of_the_whole_model() {
     clean(&mut scaler);
     for _ in 0..5 {
         let mut step = scaler.begin();
-        let silent = step.loss(&(), |(), _| Ok::<_, ()>(()));
+        let silent = run(step.loss(), |_| Ok::<_, ()>(()));
         assert!(silent.is_ok());
         assert_eq!(step.finish(), skip(Place::Loss, Cause::Uncounted));
         assert_eq!(scale(&scaler), first);
@@ -217,7 +309,7 @@ fn mistakes_do_not_move_the_scale_of_the_whole_model() {
     clean(&mut scaler);
     assert_eq!(scale(&scaler), first + 1);
     let mut step = scaler.begin();
-    let silent = step.loss(&(), |(), _| Ok::<_, ()>(()));
+    let silent = run(step.loss(), |_| Ok::<_, ()>(()));
     assert!(silent.is_ok());
     loss(&mut step, &[f32::INFINITY]).unwrap();
     assert_eq!(step.finish(), skip(Place::Loss, Cause::Uncounted));
@@ -264,15 +356,15 @@ fn stream(parts: [u32; 4]) -> u32 {
 fn a_stream_of_noise_is_that_of_a_place() {
     fn visit(step: &mut Step<'_>, id: Option<usize>) -> u32 {
         let mut stream = 0;
-        let mut run = |pass: &mut Pass<'_>| {
+        let visit = match id {
+            None => step.loss(),
+            Some(id) => step.layer(id, Scale::ONE).unwrap(),
+        };
+        run(visit, |pass| {
             stream = pass.noise().stream;
             narrow(&[1.0e-3], pass)
-        };
-        let visited = match id {
-            None => step.loss(&(), |(), pass| run(pass)),
-            Some(id) => step.layer(id, &Scaled::new((), Scale::ONE), |(), pass| run(pass)),
-        };
-        visited.unwrap();
+        })
+        .unwrap();
         stream
     }
     let config = Config::for_format(Format::BINARY16).with_rounding(Rounding::Stochastic, 3);

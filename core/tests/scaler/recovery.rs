@@ -8,7 +8,7 @@ use adaloss_core::{
     unscale::{Cause, Place, Verdict},
 };
 
-use super::{FORMATS, Scaler, configs, loss, narrow, scale};
+use super::{FORMATS, Scaler, configs, loss, narrow, run, scale, visited};
 
 /// Calibrates the loss cell for tiny values, so that the next ones overflow.
 fn primed(config: Config) -> Scaler {
@@ -29,9 +29,9 @@ fn an_overflow_is_replayed_in_one_move() {
             let primed_scale = scaler.cell(Place::Loss).unwrap().scale();
             let mut step = scaler.begin();
             let mut runs = 0;
-            step.loss(&[largest, -1.0e-3], |values, pass| {
+            run(step.loss(), |pass| {
                 runs += 1;
-                narrow(values, pass)
+                narrow(&[largest, -1.0e-3], pass)
             })
             .unwrap();
             let visit = *step.last().unwrap();
@@ -127,11 +127,7 @@ fn backoff_shrinks_when_values_saturate() {
 fn an_overflow_that_no_scale_cures_is_skipped() {
     let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
     let mut step = scaler.begin();
-    let first = step
-        .layer(0, &adaloss_core::propagate::Scaled::new((), scale(-126)), |(), pass| {
-            narrow(&[3.0e38], pass)
-        })
-        .unwrap();
+    let first = visited(step.layer(0, scale(-126)).unwrap(), &[3.0e38]);
     assert_eq!(first.scale(), scale(-126));
     let expected = Verdict::Skip { layer: Place::Layer(0), cause: Cause::Overflow };
     assert_eq!(step.finish(), expected);

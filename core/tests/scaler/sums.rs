@@ -9,7 +9,7 @@ use adaloss_core::{
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 
-use super::narrow_as;
+use super::{narrow_as, run};
 
 /// A weight gradient `3 g0 - 2 g1` of a loss gradient `[1, -1]`, which is 5: the step is usable, in every
 /// format, under every policy that follows maxima.
@@ -22,7 +22,7 @@ fn a_sum_of_three_and_two_is_five() {
             let mut scaler = LossScaler::<1>::new(config);
             for _ in 0..40 {
                 let mut step = scaler.begin();
-                let gradient = step.loss(&[1.0, -1.0][..], narrow_as::<F>).unwrap();
+                let gradient = run(step.loss(), |pass| narrow_as::<F>(&[1.0, -1.0], pass)).unwrap();
                 let weight = step.unscale(0, &gradient, |g, inverse| {
                     let sum = [(3.0 * g[0].widen() - 2.0 * g[1].widen()) * inverse];
                     (sum, Unscaled::of(&sum))
@@ -44,11 +44,11 @@ fn a_weight_gradient_lowers_the_cell_of_its_gradient() {
     let (mut skipped, mut first_usable) = (0, None);
     for nth in 0..1000 {
         let mut step = scaler.begin();
-        let loss = step.loss(&[1.0, -0.5][..], narrow_as::<f16>).unwrap();
-        let hidden = step.layer(0, &loss, |g, pass| {
-            narrow_as::<f16>(&[g[0].widen() * 0.25, g[1].widen()], pass)
-        });
-        let hidden = hidden.unwrap();
+        let loss = run(step.loss(), |pass| narrow_as::<f16>(&[1.0, -0.5], pass)).unwrap();
+        let g = loss.scaled();
+        let results = [g[0].widen() * 0.25, g[1].widen()];
+        let visit = step.layer(0, &loss).unwrap();
+        let hidden = run(visit, |pass| narrow_as::<f16>(&results, pass)).unwrap();
         assert_eq!(hidden.origin(), Some(Place::Layer(0)));
         let carried = hidden.as_ref().carry(|g| g);
         step.unscale(1, &carried, |g, inverse| {
@@ -79,17 +79,11 @@ fn results_lower_the_cells_of_their_gradients() {
         let mut usable = 0;
         for _ in 0..50 {
             let mut step = scaler.begin();
-            let loss = step.loss(&[1.0, -0.5][..], narrow_as::<f16>).unwrap();
-            let results = |g: &[f16]| [g[0].widen() * 2.0e37, 0.0];
-            if joined {
-                let branches = [loss.as_ref(), loss.as_ref()];
-                step.join(0, &branches, |branches, pass| {
-                    narrow_as::<f16>(&results(branches.scaled()[0].into_parts().0), pass)
-                })
-                .unwrap();
-            } else {
-                step.layer(0, &loss, |g, pass| narrow_as::<f16>(&results(g), pass)).unwrap();
-            }
+            let loss = run(step.loss(), |pass| narrow_as::<f16>(&[1.0, -0.5], pass)).unwrap();
+            let results = [loss.scaled()[0].widen() * 2.0e37, 0.0];
+            let branches = [loss.tag(), loss.tag()];
+            let visit = if joined { step.join(0, &branches) } else { step.layer(0, &loss) };
+            run(visit.unwrap(), |pass| narrow_as::<f16>(&results, pass)).unwrap();
             usable += u32::from(step.finish() == Verdict::Apply);
         }
         assert!(usable >= 47, "{usable} of 50 steps were usable, joined: {joined}");
@@ -103,9 +97,10 @@ fn only_the_first_bad_place_lowers_a_cell() {
     let mut scales = Vec::new();
     for nth in 0..5 {
         let mut step = scaler.begin();
-        let loss = step.loss(&[1.0, -0.5][..], narrow_as::<f16>).unwrap();
+        let loss = run(step.loss(), |pass| narrow_as::<f16>(&[1.0, -0.5], pass)).unwrap();
         if nth == 2 {
-            step.layer(0, &loss, |g, pass| narrow_as::<f16>(&[g[0].widen()], pass)).unwrap();
+            let results = [loss.scaled()[0].widen()];
+            run(step.layer(0, &loss).unwrap(), |pass| narrow_as::<f16>(&results, pass)).unwrap();
         }
         scales.push(loss.scale().log2());
         let bad = Unscaled { elements: 1, nonfinite: 1, tiny: 0 };

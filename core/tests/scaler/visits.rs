@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use adaloss_core::{
-    apply::Pass,
+    apply::{Counts, Pass},
     format::{Encoding, Format, Noise, Rounding, f16},
     policy::{
         Cell, Config, Normal, Operands, Policy, Range, Record, Rule, Trigger, finish, note, repeat,
@@ -11,11 +11,13 @@ use adaloss_core::{
     propagate::{Scaled, shifted},
     scale::Scale,
     scaler::{LossScaler, StepError},
-    statistics::{Outcome, Statistics},
+    statistics::Statistics,
     unscale::{Place, Unscaled, Verdict},
 };
 
-use super::{Bits, FORMATS, Scaler, Tensors, configs, layer, loss, narrow, scale, widen};
+use super::{
+    Bits, FORMATS, Scaler, Tensors, configs, layer, loss, narrow, run, scale, visited, widen,
+};
 
 /// A closure runs once; once more at the first visit, to store at the first scale, and for a certificate,
 /// which is measured before anything is stored.
@@ -26,9 +28,9 @@ fn a_pass_runs_once_but_for_first_visits_and_certificates() {
     for visit in 0..35 {
         let mut step = scaler.begin();
         let mut stores = Vec::new();
-        step.loss(&[1.0e-3_f32, 2.0e-4], |values, pass| {
+        run(step.loss(), |pass| {
             stores.push(pass.stores());
-            narrow(values, pass)
+            narrow(&[1.0e-3, 2.0e-4], pass)
         })
         .unwrap();
         let expected = match visit {
@@ -93,7 +95,10 @@ fn records_repeat_a_run() {
             if nth % 3 > 0 {
                 layer(&mut step, 0, &gradient, 1.0e3).unwrap();
             }
-            let _verdict = step.finish_with(|place, record| records.push((place, record)));
+            for place in [Place::Loss, Place::Layer(0), Place::Layer(1)] {
+                records.extend(step.record(place).map(|record| (place, record)));
+            }
+            let _verdict = step.finish();
         }
         for (place, count) in [(Place::Loss, 120), (Place::Layer(0), 80)] {
             let of_place = records.iter().filter(|(at, _)| *at == place);
@@ -124,15 +129,19 @@ fn operands_are_asked_for_when_they_decide() {
     {
         let config = Config::for_format(format).with_policy(policy).unwrap();
         let mut scaler = Scaler::new(config.with_period(3).unwrap());
-        for visit in 0..10 {
+        for nth in 0..10 {
             let (mut step, mut asked) = (scaler.begin(), 0);
-            let operands = |values: &[f32]| {
-                asked += 1;
-                Operands::Cast(Statistics::of(values))
-            };
-            step.loss_with(&[1.0e-3_f32, 2.0e-4][..], operands, narrow).unwrap();
+            let values = [1.0e-3_f32, 2.0e-4];
+            let mut visit = step.loss();
+            for _ in 0..2 {
+                if visit.wants_operands() {
+                    asked += 1;
+                    visit.describe(&Operands::Cast(Statistics::of(&values)));
+                }
+            }
+            visited(visit, &values);
             let decided = step.last().unwrap().certificate.is_some();
-            assert_eq!((asked, decided), (u32::from(visit % 3 == 0), visit % 3 == 0), "{visit}");
+            assert_eq!((asked, decided), (u32::from(nth % 3 == 0), nth % 3 == 0), "{nth}");
             assert_eq!(step.finish(), Verdict::Apply);
         }
         assert_eq!(scaler.totals().certificates, 4);
@@ -226,10 +235,11 @@ fn a_further_loss_has_a_scale_of_its_own() {
         for _ in 0..6 {
             let mut step = scaler.begin();
             let first = loss(&mut step, &[1.0e-3, 2.0e-3]).unwrap();
-            let describe = |values: &[f32]| Operands::Cast(Statistics::of(values));
             let values = [1.0e-9, 3.0e-9];
-            let second = step.loss_at_with(0, &values[..], describe, narrow).unwrap();
-            let third = step.loss_at(1, &values[..], narrow).unwrap();
+            let mut visit = step.loss_at(0).unwrap();
+            visit.describe(&Operands::Cast(Statistics::of(&values)));
+            let second = visited(visit, &values);
+            let third = visited(step.loss_at(1).unwrap(), &values);
             assert_eq!(step.last().unwrap().incoming, Scale::ONE);
             if config.policy().is_whole_model() {
                 assert_eq!((second.scale(), third.scale()), (first.scale(), first.scale()));
@@ -254,9 +264,8 @@ fn layers_without_operands_carry_under_normal_and_range() {
         let mut scaler = Scaler::new(config);
         let mut step = scaler.begin();
         let gradient = loss(&mut step, &[1.0e-7, 3.0e-7, -2.0e-7]).unwrap();
-        let carried = step
-            .layer(0, &gradient, |gradient, pass| narrow(&widen(Format::BINARY16, gradient), pass))
-            .unwrap();
+        let results = widen(Format::BINARY16, gradient.scaled());
+        let carried = visited(step.layer(0, &gradient).unwrap(), &results);
         assert_eq!(carried.scale(), gradient.scale());
         let decided = layer(&mut step, 1, &carried, 1.0e-3).unwrap();
         let certificate = step.last().unwrap().certificate.unwrap();
@@ -271,21 +280,22 @@ fn a_join_brings_branches_to_the_least_scale() {
     let mut step = scaler.begin();
     let one: Bits = vec![0x3c00, 0x4000];
     let (a, b) = (Scaled::new(&one, scale(3)), Scaled::new(&one, scale(-2)));
-    let joined = step
-        .join(0, &[a, b], |branches, pass| {
-            assert_eq!(pass.incoming(), scale(-2));
-            assert_eq!(branches.scaled().len(), 2);
-            let mut sum = [0.0; 2];
-            for (branch, shift) in branches.iter() {
-                let values = widen(Format::BINARY16, branch);
-                sum.iter_mut().zip(values).for_each(|(sum, x)| *sum += shifted(x, shift));
-            }
-            narrow(&sum, pass)
-        })
-        .unwrap();
+    let tags = [a.tag(), b.tag()];
+    let joined = run(step.join(0, &tags).unwrap(), |pass| {
+        assert_eq!(pass.incoming(), scale(-2));
+        let mut sum = [0.0; 2];
+        for branch in [a, b] {
+            let (bits, scale) = branch.into_parts();
+            let values = widen(Format::BINARY16, bits).into_iter();
+            let values = values.map(|x| shifted(x, pass.incoming() / scale));
+            sum.iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
+        }
+        narrow(&sum, pass)
+    })
+    .unwrap();
     let unscaled = joined.unscale(|bits, inverse| Format::BINARY16.widen(bits[1]) * inverse);
     assert_eq!(unscaled, 2.0 / 8.0 + 2.0 * 4.0);
-    let error = step.join(0, &[a], |_, pass| narrow(&[], pass)).unwrap_err();
+    let error = step.join(0, &[a.tag()]).map(drop).unwrap_err();
     assert_eq!(error, StepError::Branches { id: 0, count: 1 });
     assert_eq!(error.to_string(), "the join of cell 0 has 1 branches instead of two or more");
     assert!(error.source().is_none());
@@ -298,11 +308,10 @@ fn a_join_keeps_the_greatest_scale_that_fits_under_normal() {
     let config = configs(Format::BINARY16).into_iter().find(|c| c.policy().name() == "normal");
     let mut scaler = Scaler::new(config.unwrap());
     let mut step = scaler.begin();
-    let one: Bits = vec![0x3c00];
     // The sum is 2 at the lower of the two scales and may grow to 2^15.
     for (scales, expected) in [([3, 12], 12), ([3, 17], 17), ([3, 18], 3), ([15, 20], 20)] {
-        let branches = scales.map(|k| Scaled::new(&one, scale(k)));
-        let joined = step.join(1, &branches, |_, pass| narrow(&[2.0], pass)).unwrap();
+        let branches = scales.map(|k| Scaled::from(scale(k)));
+        let joined = visited(step.join(1, &branches).unwrap(), &[2.0]);
         assert_eq!(joined.scale(), scale(expected), "{scales:?}");
         assert_eq!(step.last().unwrap().outcome.overflow, 0);
     }
@@ -355,16 +364,15 @@ fn a_failed_pass_changes_nothing() {
         let (digest, totals) = (scaler.digest(), scaler.totals());
         let mut step = scaler.begin();
         let mut runs = 0;
-        let result: Result<Scaled<Bits>, _> =
-            step.layer(0, &Scaled::new(vec![0_u32], Scale::ONE), |_, pass| {
-                runs += 1;
-                if runs == failing {
-                    Err("the device is gone")
-                } else {
-                    Ok(narrow(&[1.0], pass).unwrap())
-                }
-            });
-        assert_eq!(result.unwrap_err(), StepError::Pass("the device is gone"));
+        let result = run(step.layer(0, Scale::ONE).unwrap(), |pass| {
+            runs += 1;
+            if runs == failing {
+                Err("the device is gone")
+            } else {
+                Ok(narrow(&[1.0], pass).unwrap())
+            }
+        });
+        assert_eq!(result.unwrap_err(), "the device is gone");
         assert!(step.last().is_none());
         drop(step);
         // It was the first visit, which makes a cell, and none is there.
@@ -373,14 +381,12 @@ fn a_failed_pass_changes_nothing() {
     }
 }
 
-/// A pass's own error is what the step's says and what it comes from.
+/// The error of narrowing is what the step's says and what it comes from.
 #[test]
-fn the_error_of_a_pass_passes_through() {
+fn the_error_of_narrowing_passes_through() {
     let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
     let mut step = scaler.begin();
-    let error = step
-        .loss(&[1.0_f32; 2], |values, pass| pass.apply(values, &mut [f16::ZERO]))
-        .expect_err("no room for the second");
+    let error = step.loss().apply(&[1.0; 2], &mut [f16::ZERO]).expect_err("no room for two");
     assert_eq!(error.to_string(), "2 values cannot be narrowed into room for 1");
     let source = error.source().expect("the error of the pass");
     assert_eq!(source.to_string(), error.to_string());
@@ -411,12 +417,11 @@ fn the_scaler_decides_nothing_itself() {
         let mut step = scaler.begin();
         let gradient = loss(&mut step, &values).unwrap();
         let outcome = |scale: Scale| {
-            let mut outcome = Outcome::EMPTY;
+            let mut counts = Counts::NONE;
             let noise = Noise::default();
-            let mut pass =
-                Pass::storing(config.narrowing(), noise, Scale::ONE, scale, &mut outcome);
+            let mut pass = Pass::storing(config.narrowing(), noise, Scale::ONE, scale, &mut counts);
             narrow(&values, &mut pass).unwrap();
-            outcome
+            counts.outcome
         };
         let mut scale = cell.scale();
         if let Some(again) = note(&config, &outcome(scale), Scale::ONE, &mut cell) {

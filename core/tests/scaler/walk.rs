@@ -1,7 +1,6 @@
 //! Random configurations, and steps over tensors of every kind.
 
 use adaloss_core::{
-    apply::Pass,
     format::{Format, Overflow, Rounding},
     policy::{
         Amax, Backoff, Config, Fraction, Measured, Normal, Operands, Policy, Range, Recovery, Terms,
@@ -14,7 +13,7 @@ use adaloss_core::{
 };
 use adaloss_oracle::{formats, inputs::SplitMix64};
 
-use super::{Bits, Scaler, narrow};
+use super::{Bits, Scaler, narrow, run};
 
 /// One of several things.
 fn one<T: Copy>(of: &[T], generator: &mut SplitMix64) -> T {
@@ -197,18 +196,20 @@ fn visit(
 ) -> (Scaled<Bits>, u64) {
     let (id, operands) = (generator.below(8), operands(generator));
     let mut runs = 0;
-    let mut run = |pass: &mut Pass<'_>| {
+    let branches: Vec<Scaled<()>> = gradients.iter().map(Scaled::tag).collect();
+    let (visit, is_described) = match (kind, gradients) {
+        (0, _) | (_, []) => (Ok(step.loss()), true),
+        (2, [.., last]) => (step.layer(id, last), false),
+        (3, [_, _, ..]) => (step.join(id, &branches), false),
+        (_, [.., last]) => (step.layer(id, last), true),
+    };
+    let mut visit = visit.expect("a cell");
+    if is_described && visit.wants_operands() {
+        visit.describe(&operands);
+    }
+    let gradient = run(visit, |pass| {
         runs += 1;
         narrow(values, pass)
-    };
-    let gradient = match (kind, gradients) {
-        (0, _) | (_, []) => step.loss_with(values, |_| operands, |_, pass| run(pass)),
-        (2, [.., last]) => step.layer(id, last, |_, pass| run(pass)),
-        (3, [_, _, ..]) => {
-            let branches: Vec<Scaled<&Bits>> = gradients.iter().map(Scaled::as_ref).collect();
-            step.join(id, &branches, |_, pass| run(pass))
-        }
-        (_, [.., last]) => step.layer_with(id, last, |_| operands, |_, pass| run(pass)),
-    };
-    (gradient.expect("a pass that succeeds"), runs)
+    });
+    (gradient.expect("equal lengths"), runs)
 }

@@ -85,7 +85,7 @@ pub enum ScalerError {
         reason: String,
     },
     /// The scaler refused a visit.
-    Step(StepError<ApplyError>),
+    Step(StepError),
     /// The bytes are no checkpoint of this scaler.
     Checkpoint(CheckpointError),
     /// The checkpoint has another length than one of a scaler with so many layers.

@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 target=$1 compiler=arm-none-eabi-gcc first=
 case $target in
 thumbv7em-none-eabihf) board=cortex-m4f options=(-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16) ;;
-# Not the micro:bit, but for the first program: the library has up to 7 kB on the stack while it measures a tensor, the
+# Not the micro:bit, but for the first program: the library has up to 5 kB on the stack, the
 # model of an accelerator 6 kB.
 thumbv6m-none-eabi) board=cortex-m0-64k first=cortex-m0 options=(-mcpu=cortex-m0 -mthumb) ;;
 riscv32imac-unknown-none-elf)

@@ -119,51 +119,36 @@ static void write(const void *from, uint64_t to, size_t bytes)
     must(device.write(device.context, from, to, bytes), "a copy to the accelerator");
 }
 
-/* A visit of the scaler: `count` results are narrowed into `to`. */
-typedef struct visit {
-    size_t count;
-    uint64_t to;
-    adaloss_operands *operands; /* but for the gradient, which `from` still has */
-    uint64_t from;
-    size_t from_count;
-} visit;
-
-static adaloss_code narrow(void *context, adaloss_pass *pass)
+/* Narrows the results in the visit that was opened, into `to`; gives the scale that they leave with. */
+static void narrow(size_t count, uint64_t to, int32_t *scale_log2)
 {
-    const visit *of = context;
+    adaloss_pass *pass;
     adaloss_epilogue epilogue;
-    adaloss_code code = adaloss_device_write_pass(&device, pass, tensors.pass, &epilogue);
-    if (code == ADALOSS_OK) {
-        code = device.apply(device.context, tensors.results, of->count, of->to, &epilogue);
+    while (adaloss_scaler_next_pass(&scaler, &pass) == ADALOSS_OK) {
+        must(adaloss_device_write_pass(&device, pass, tensors.pass, &epilogue), "a pass");
+        must(device.apply(device.context, tensors.results, count, to, &epilogue), "narrowing");
+        must(adaloss_device_read_pass(&device, pass, &epilogue), "the counts of a pass");
     }
-    return code == ADALOSS_OK ? adaloss_device_read_pass(&device, pass, &epilogue) : code;
+    must(adaloss_scaler_finish_visit(&scaler, scale_log2), "the end of a visit");
 }
 
-/* The operands of the loss, whose gradient is cast. */
-static adaloss_code cast(void *context, adaloss_operands *operands)
+/* Tells whether the policy asks for the operands of the visit that was opened. */
+static int wants_operands(void)
 {
-    const visit *of = context;
-    *operands = *of->operands;
-    return ADALOSS_OK;
+    uint32_t wants;
+    must(adaloss_scaler_wants_operands(&scaler, &wants), "operands");
+    return wants != 0;
 }
 
-/* The operands of a layer: its weight was observed when it was read, the accelerator has the gradient. */
-static adaloss_code product(void *context, adaloss_operands *operands)
+/* Describes the operands of a layer: its weight was observed when it was read, the accelerator has the gradient. */
+static void describe_product(adaloss_operands *operands, uint64_t gradient, size_t count)
 {
-    const visit *of = context;
-    adaloss_statistics *gradient = &of->operands->gradient;
-    adaloss_code code = adaloss_statistics_clear(gradient);
-    if (code == ADALOSS_OK) {
-        code = device.write(device.context, gradient, tensors.statistics, sizeof *gradient);
-    }
-    if (code == ADALOSS_OK) {
-        code = device.statistics(device.context, FORMAT, of->from, of->from_count, tensors.statistics);
-    }
-    if (code == ADALOSS_OK) {
-        code = device.read(device.context, tensors.statistics, gradient, sizeof *gradient);
-    }
-    *operands = *of->operands;
-    return code;
+    adaloss_statistics *seen = &operands->gradient;
+    must(adaloss_statistics_clear(seen), "statistics");
+    write(seen, tensors.statistics, sizeof *seen);
+    must(device.statistics(device.context, FORMAT, gradient, count, tensors.statistics), "statistics");
+    read(tensors.statistics, seen, sizeof *seen);
+    must(adaloss_scaler_describe(&scaler, operands), "operands");
 }
 
 /* Unscales a gradient, to where its results were. */
@@ -284,17 +269,24 @@ static void print_visit(uint32_t bits, uint64_t tiny)
     print("\n");
 }
 
-/* Prints what a step left behind in a cell. */
-static void print_record(void *context, adaloss_place place, const adaloss_record *record)
+/* Prints what the step leaves behind in each cell that was visited: the loss's, and those of the layers. */
+static void print_records(void)
 {
-    (void)context;
-    print_place(place);
-    print(" had ");
-    print_scale(record->scale_log2);
-    print(", ceiling ");
-    print_log2(record->ceiling);
-    print(", flags ");
-    print_counted(record->flags, "\n");
+    adaloss_place place = {ADALOSS_LOSS, 0};
+    adaloss_record left;
+    for (uint32_t nth = 0; nth <= LAYERS; nth++) {
+        if (adaloss_scaler_record(&scaler, place, &left) == ADALOSS_OK) {
+            print_place(place);
+            print(" had ");
+            print_scale(left.scale_log2);
+            print(", ceiling ");
+            print_log2(left.ceiling);
+            print(", flags ");
+            print_counted(left.flags, "\n");
+        }
+        place.kind = ADALOSS_LAYER;
+        place.cell = nth;
+    }
 }
 
 static void print_verdict(const adaloss_verdict *verdict)
@@ -386,62 +378,70 @@ static int is_usable(void)
     return adaloss_scaler_first_bad(&scaler, &place, &cause) == ADALOSS_NONE;
 }
 
-static void step(int wants_operands)
+/* One step; `asks` tells whether the policy may ask for operands, so that weights are observed as they are read. */
+static void step(int asks)
 {
     static float results[GRADIENT];
     static adaloss_operands operands;
     const adaloss_format single = {ADALOSS_BINARY32, ADALOSS_GRADUAL};
     adaloss_verdict verdict;
-    uint64_t tiny = 0;
+    uint64_t tiny = 0, gradient = tensors.gradients[0];
+    size_t count = BATCH * WIDTHS[LAYERS];
     int32_t scale_log2 = 0;
     adaloss_place origin = {ADALOSS_LOSS, 0};
-    visit visit = {BATCH * WIDTHS[LAYERS], tensors.gradients[0], &operands, 0, 0};
     must(adaloss_scaler_begin(&scaler), "a step");
 
-    must_read(results, visit.count * sizeof *results);
-    operands.kind = ADALOSS_CAST;
-    must(adaloss_statistics_clear(&operands.gradient), "statistics");
-    if (wants_operands) {
-        must(adaloss_statistics_observe(&operands.gradient, single, results, visit.count), "statistics of the loss");
+    must_read(results, count * sizeof *results);
+    write(results, tensors.results, count * sizeof *results);
+    must(adaloss_scaler_loss(&scaler), "the loss");
+    if (wants_operands()) {
+        operands.kind = ADALOSS_CAST;
+        must(adaloss_statistics_clear(&operands.gradient), "statistics");
+        must(adaloss_statistics_observe(&operands.gradient, single, results, count), "statistics of the loss");
+        must(adaloss_scaler_describe(&scaler, &operands), "operands");
     }
-    write(results, tensors.results, visit.count * sizeof *results);
-    must(adaloss_scaler_loss(&scaler, cast, narrow, &visit, &scale_log2), "the loss");
-    print_visit(checksum(visit.to, visit.count), tiny);
+    narrow(count, gradient, &scale_log2);
+    print_visit(checksum(gradient, count), tiny);
 
     for (uint32_t layer = LAYERS - 1; layer > 0; layer--) {
         const size_t inputs = WIDTHS[layer], outputs = WIDTHS[layer + 1];
+        const uint64_t from = gradient;
+        const size_t from_count = count;
         adaloss_unscaled met;
         float factor = 0.0f;
-        visit.from = visit.to;
-        visit.from_count = visit.count;
-        visit.to = tensors.gradients[visit.from == tensors.gradients[0]];
-        visit.count = BATCH * inputs;
-        read_weight(inputs * outputs, wants_operands, &operands.weight);
+        gradient = tensors.gradients[from == tensors.gradients[0]];
+        count = BATCH * inputs;
+        read_weight(inputs * outputs, asks, &operands.weight);
         operands.kind = ADALOSS_PRODUCT;
         operands.fan_in = (uint32_t)outputs;
 
-        must_read(results, visit.count * sizeof *results);
+        must_read(results, count * sizeof *results);
         /* What a product of the scaled gradient and the weight would have given. */
         must(adaloss_scale_factor(scale_log2, &factor), "a scale");
-        for (size_t i = 0; i < visit.count; i++) {
+        for (size_t i = 0; i < count; i++) {
             results[i] *= factor;
         }
-        write(results, tensors.results, visit.count * sizeof *results);
+        write(results, tensors.results, count * sizeof *results);
         const int was_usable = is_usable();
-        must(adaloss_scaler_layer(&scaler, layer, scale_log2, product, narrow, &visit, &scale_log2), "a layer");
+        must(adaloss_scaler_layer(&scaler, layer, scale_log2), "a layer");
+        if (wants_operands()) {
+            describe_product(&operands, from, from_count);
+        }
+        narrow(count, gradient, &scale_log2);
         if (was_usable && is_spoilt()) {
             must(adaloss_scaler_sums_overflowed(&scaler, origin), "the cell that the layer's gradient came from");
         }
         origin.kind = ADALOSS_LAYER;
         origin.cell = layer;
 
-        const uint32_t bits = checksum(visit.to, visit.count);
-        met = unscale(visit.to, visit.count, scale_log2);
+        const uint32_t bits = checksum(gradient, count);
+        met = unscale(gradient, count, scale_log2);
         must(adaloss_scaler_unscaled(&scaler, layer, &met), "what unscaling met");
         tiny += met.tiny;
         print_visit(bits, tiny);
     }
-    must(adaloss_scaler_finish_with(&scaler, print_record, NULL, &verdict), "the verdict");
+    print_records();
+    must(adaloss_scaler_finish(&scaler, &verdict), "the verdict");
     print_verdict(&verdict);
 }
 

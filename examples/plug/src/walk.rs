@@ -1,7 +1,6 @@
 //! The backward pass: marks are visited, and segments run between them.
 
 use adaloss_core::{
-    apply::ApplyError,
     format::{Encoding, Format, Narrowing, Overflow, Subnormals},
     policy::{Config, Recovery},
     propagate::{Scaled, common_scale, shifted},
@@ -78,31 +77,28 @@ impl<'a> Walk<'a> {
         &mut self,
         place: Place,
         branches: Vec<Scaled<Vec<f32>>>,
-    ) -> Result<Scaled<Vec<f32>>, StepError<ApplyError>> {
+    ) -> Result<Scaled<Vec<f32>>, StepError> {
         let scales = branches.iter().map(Scaled::scale).collect::<Vec<_>>();
         let least = common_scale(scales.iter().copied()).unwrap_or_default();
         let common = if place == Place::Loss { Scale::ONE } else { least };
-        let sum = Scaled::new(sum(branches, common), common);
-        let narrowed = match place {
-            Place::Layer(id) if scales.len() == 1 => {
-                self.step.layer(id, &sum, |values, pass| narrow(values, pass))
-            }
-            Place::Layer(id) => {
-                let (values, _) = sum.into_parts();
-                self.step.join_scales(id, scales.into_iter(), |pass| narrow(&values, pass))
-            }
-            Place::Loss | Place::Weight(_) => {
-                let (values, _) = sum.into_parts();
-                self.step.loss(&values[..], narrow)
-            }
+        let values = sum(branches, common);
+        let mut visit = match place {
+            Place::Layer(id) if scales.len() == 1 => self.step.layer(id, common)?,
+            Place::Layer(id) => self.step.join_scales(id, scales.into_iter())?,
+            Place::Loss | Place::Weight(_) => self.step.loss(),
         };
-        if let (Ok(_), Some(visit)) = (&narrowed, self.step.last()) {
+        let mut narrowed = Vec::new();
+        while let Some(mut pass) = visit.next_pass() {
+            narrowed = narrow(&values, &mut pass).map_err(StepError::Apply)?;
+        }
+        let narrowed = visit.finish(narrowed)?;
+        if let Some(visit) = self.step.last() {
             let outcome = &visit.outcome;
             self.is_usable &= outcome.nonfinite == 0
                 && (outcome.overflow == 0 || self.overflow != Overflow::Infinity);
             self.visits.push(*visit);
         }
-        narrowed
+        Ok(narrowed)
     }
 
     /// Plans the run of the segment that ends in a mark, given the scale of the mark's gradient.
@@ -165,10 +161,10 @@ impl<'a> Walk<'a> {
         place: Place,
         gradient: Scaled<&[f32]>,
         earlier: Option<Vec<f32>>,
-    ) -> Result<Vec<f32>, StepError<ApplyError>> {
-        let mut unscaled = vec![0.0; gradient.as_ref().into_parts().0.len()];
+    ) -> Result<Vec<f32>, StepError> {
+        let mut unscaled = vec![0.0; gradient.scaled().len()];
         let mut met =
-            unscale(Format::BINARY32, gradient, &mut unscaled).map_err(StepError::Pass)?;
+            unscale(Format::BINARY32, gradient, &mut unscaled).map_err(StepError::Apply)?;
         met.nonfinite += add(&mut unscaled, earlier);
         match place {
             Place::Layer(id) | Place::Weight(id) => self.step.unscaled(id, &met),

@@ -1,7 +1,7 @@
 //! Checkpoints: whatever the bytes, an error or a scaler that those bytes describe.
 
 use adaloss_core::{
-    format::{Format, f16},
+    format::Format,
     policy::{Config, Operands},
     scaler::{CheckpointError, LossScaler},
     statistics::Statistics,
@@ -59,8 +59,11 @@ fn check_restored(config: Config, bytes: &[u8]) {
 /// Makes one step with a tensor, whatever the format: what is stored is looked at elsewhere.
 fn go_on(scaler: &mut Scaler, values: &[f32]) {
     let mut step = scaler.begin();
-    let operands = |values: &[f32]| Operands::Cast(Statistics::of(values));
-    let visited = step.loss_with(values, operands, |values, pass| {
+    let mut visit = step.loss();
+    if visit.wants_operands() {
+        visit.describe(&Operands::Cast(Statistics::of(values)));
+    }
+    while let Some(mut pass) = visit.next_pass() {
         let (incoming, shift, narrowing) = (pass.incoming(), pass.shift(), pass.narrowing());
         let stores = pass.stores();
         let (outcome, histogram) = pass.counters();
@@ -70,9 +73,8 @@ fn go_on(scaler: &mut Scaler, values: &[f32]) {
         for &x in values.iter().filter(|_| stores) {
             outcome.record(x, narrowing.narrow(x, shift.log2(), 0).fate);
         }
-        Ok::<_, std::convert::Infallible>([f16::ZERO; 2])
-    });
-    let left = visited.expect("a pass that cannot fail");
+    }
+    let left = visit.finish(()).expect("there are no more passes");
     let verdict = step.finish();
     let last = (left.scale(), verdict == Verdict::Apply);
     assert!(last.0.factor().is_normal());

@@ -445,15 +445,17 @@ unsafe extern "C" fn matmul(
     }
 }
 
-/// Runs a pass of the scaler on a device, as a program would.
+/// Runs a pass of the scaler on a device, as a program would; at first with addresses that no structure can have, if
+/// they are to be `refused`.
 ///
 /// # Safety
 ///
-/// The pass is the one that the calling function was given.
+/// The pass is one that the scaler handed out, and the scaler still exists.
 pub(crate) unsafe fn pass(
     device: &mut Device,
     pass: *mut adaloss_pass,
     values: &[f32],
+    refused: bool,
 ) -> adaloss_code {
     let (table, count) = (device.table(), values.len());
     let mut epilogue = adaloss_epilogue {
@@ -472,10 +474,9 @@ pub(crate) unsafe fn pass(
         reserved: 0,
     };
     unsafe {
-        // Addresses that no structure can have are refused before anything is copied.
-        for (wrong, code) in
-            [(FIRST + 4, ADALOSS_ERROR_ALIGNMENT), (u64::MAX - 7, ADALOSS_ERROR_LENGTH)]
-        {
+        // Before anything is copied.
+        let wrong = [(FIRST + 4, ADALOSS_ERROR_ALIGNMENT), (u64::MAX - 7, ADALOSS_ERROR_LENGTH)];
+        for (wrong, code) in wrong.into_iter().filter(|_| refused) {
             assert_eq!(adaloss_device_write_pass(&table, pass, wrong, &mut epilogue), code);
         }
         let memory = device.allocate(size_of::<adaloss_device_pass>() as u64);

@@ -1,13 +1,13 @@
 //! A fuzz target for the C library: what a C program can do to it without lying about its memory.
 //!
 //! Bytes become a sequence of calls: numbers that no enumeration has, structures that were zeroed or
-//! overwritten, NULL and misaligned pointers, foreign checkpoints, calls out of order, passes that
-//! fail, spoil their counters or call the scaler they run in.  Never a pointer to too little memory:
-//! that no library can notice.
+//! overwritten, NULL and misaligned pointers, foreign checkpoints, calls out of order, visits that are
+//! left, finished early or gone on with later, kernels that spoil the counters of their pass.  Never a
+//! pointer to too little memory: that no library can notice.
 //!
 //! After each call: the code is one that the header lists; where it is not `ADALOSS_OK`, nothing in
-//! the caller's memory has changed; what the library wrote it takes back; and what core can say as
-//! well, core says too.
+//! the caller's memory has changed, but what a scaler notes of a refused visit; what the library wrote
+//! it takes back; and what core can say as well, core says too.
 
 #![allow(
     clippy::undocumented_unsafe_blocks,

@@ -103,7 +103,7 @@ impl Memory {
         function: impl FnOnce(*mut Contents) -> adaloss_code,
     ) -> adaloss_code {
         let before = self.bytes().to_vec();
-        let code = self.call_and_write(function);
+        let code = self.call_any(function);
         if code != ADALOSS_OK {
             self.is_as(&before, code);
         }
@@ -116,7 +116,7 @@ impl Memory {
         function: impl FnOnce(*mut Contents) -> adaloss_code,
     ) -> adaloss_code {
         let before = self.bytes().to_vec();
-        let code = self.call_and_write(function);
+        let code = self.call_any(function);
         if code != ADALOSS_OK && code != ADALOSS_NONE {
             self.is_as(&before, code);
         }
@@ -132,11 +132,20 @@ impl Memory {
         }
     }
 
-    /// The same for a function that may have written something before it failed.
-    pub(crate) fn call_and_write(
+    /// The same for a function of a visit: what is refused is noted in the scaler, and nowhere else.
+    pub(crate) fn visits(
         &mut self,
         function: impl FnOnce(*mut Contents) -> adaloss_code,
     ) -> adaloss_code {
+        let outside = offset_of!(Contents, scaler);
+        let before = self.bytes()[..outside].to_vec();
+        let code = self.call_any(function);
+        assert!(code == ADALOSS_OK || before == self.bytes()[..outside], "code {code} wrote");
+        code
+    }
+
+    /// The same for a function of which nothing is known but its codes.
+    fn call_any(&mut self, function: impl FnOnce(*mut Contents) -> adaloss_code) -> adaloss_code {
         let code = function(self.0);
         // SAFETY: the text of a code, which is never NULL.
         let text = unsafe { CStr::from_ptr(adaloss_code_text(code)) };

@@ -1,15 +1,19 @@
 //! The life of a scaler: calls in any order, and beside them a scaler of core's that lives alike.
 
-use std::{ffi::c_void, iter::once, ptr::null_mut, slice};
+use std::{
+    iter::{empty, once},
+    mem::MaybeUninit,
+    ptr::{null, null_mut},
+    slice,
+};
 
 use adaloss::*;
 use adaloss_core::{
     apply::Pass,
     format::{E4M3, E5M2, Element, Encoding, Format, Overflow, Subnormals, bf16, f16},
     policy::{Amax, Cell, Config, Policy, Seen},
-    propagate::Scaled,
     scale::Scale,
-    scaler::{State, StepError},
+    scaler::{State, Step, StepError},
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 use adaloss_fuzz::damage::damage;
@@ -27,30 +31,38 @@ use crate::{
 pub(crate) struct Life {
     is_made: bool,
     is_open: bool,
+    /// The counters of the pass under way, where a kernel may have written anything.
+    lent: Option<adaloss_request>,
     /// The scaler of core's, as long as everything that happened is known to both.
     core: Option<(State, [Cell; CELLS])>,
 }
 
-/// What a pass function does.
+/// What a kernel does with a pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kernel {
     Narrows,
     NarrowsNothing,
+    /// Leaves the visit, or finishes it before its last pass.
     Fails,
-    CallsTheScaler,
-    SpoilsCounters { word: u64, place: usize, fails: bool },
+    /// Calls the scaler for a visit that is at another point.
+    Misuses,
+    SpoilsCounters {
+        word: u64,
+        place: usize,
+        fails: bool,
+    },
     OnDevice,
 }
 
-/// What the pass function is given.
+/// What a kernel is given.
 struct Context {
     kernel: Kernel,
     values: [f32; COUNT],
     count: usize,
     elements: [u32; COUNT],
-    scaler: *mut adaloss_scaler,
-    kept: *mut adaloss_pass,
     device: Option<Device>,
+    /// Where the scale goes that a tensor leaves with.
+    to: *mut i32,
 }
 
 /// What the header numbers from 1.
@@ -63,75 +75,57 @@ const CAUSES: [Cause; 6] = [
     Cause::Nothing,
 ];
 
-const FAILED: adaloss_code = ADALOSS_USER + 7;
-
-const NO_TOTALS: adaloss_totals =
-    adaloss_totals { steps: 0, skipped: 0, recovered: 0, certificates: 0, broken: 0 };
-
-/// Counts a record, which has to be of a tensor that there is.
-unsafe extern "C" fn count_record(
-    context: *mut c_void,
-    place: adaloss_place,
-    record: *const adaloss_record,
-) {
-    let (count, record) = unsafe { (&mut *context.cast::<usize>(), *record) };
-    assert!(place.kind < 2 && (place.cell as usize) < CELLS);
-    assert!((-126..=126).contains(&record.scale_log2) && record.flags < 4 && record.reserved == 0);
-    *count += 1;
-}
-
 /// Every tensor of a scaler.
 fn places() -> impl Iterator<Item = Place> {
     once(Place::Loss).chain((0..CELLS).map(Place::Layer))
 }
 
-unsafe extern "C" fn pass(context: *mut c_void, pass: *mut adaloss_pass) -> adaloss_code {
+/// Asks the library whether a histogram can be.
+fn is_histogram(histogram: &adaloss_histogram) -> bool {
+    let mut count = 0;
+    let code = unsafe { adaloss_statistics_histogram_overflow(histogram, 0, &mut count) };
+    code == ADALOSS_OK
+}
+
+/// Whether counters of a pass that is under way hold what it can have counted.
+unsafe fn are_possible(lent: &adaloss_request) -> bool {
+    let (mut sum, narrowing) = (unsafe { std::mem::zeroed() }, lent.narrowing);
     unsafe {
-        let of = &mut *context.cast::<Context>();
-        of.kept = pass;
-        match of.kernel {
-            Kernel::Narrows => {}
-            Kernel::NarrowsNothing => return ADALOSS_OK,
-            Kernel::Fails => return FAILED,
-            Kernel::OnDevice => {
-                let device = of.device.as_mut().expect("a device");
-                return device::pass(device, pass, &of.values[..of.count]);
-            }
-            Kernel::CallsTheScaler => {
-                let (mut totals, mut digest) = (NO_TOTALS, 0);
-                for code in [
-                    adaloss_scaler_begin(of.scaler),
-                    adaloss_scaler_abandon(of.scaler),
-                    adaloss_scaler_clear(of.scaler),
-                    adaloss_scaler_totals(of.scaler, &mut totals),
-                    adaloss_scaler_digest(of.scaler, &mut digest),
-                ] {
-                    assert_eq!(code, ADALOSS_ERROR_BUSY);
-                }
-            }
-            Kernel::SpoilsCounters { word, place, fails } => {
-                let mut request = std::mem::MaybeUninit::uninit();
-                assert_eq!(adaloss_apply_request(pass, request.as_mut_ptr()), ADALOSS_OK);
-                let request: adaloss_request = request.assume_init();
-                let outcome = request.outcome.cast::<u64>();
-                outcome.add(place % (size_of::<adaloss_outcome>() / 8)).write(word);
-                if !request.histogram.is_null() {
-                    let words = size_of::<adaloss_histogram>() / 8;
-                    // The first words twice as often as there are: they are not counts alone.
-                    let place = if place % 2 == 0 { place / 2 % 4 } else { place / 2 % words };
-                    request.histogram.cast::<u64>().add(place).write(word);
-                }
-                return if fails { FAILED } else { ADALOSS_OK };
-            }
-        }
-        adaloss_apply_pass(pass, of.values.as_ptr(), of.count, any(of.elements.as_mut_ptr()))
+        adaloss_statistics_outcome_merge(&mut sum, lent.outcome) == ADALOSS_OK
+            && lent.histogram.as_ref().is_none_or(|histogram| {
+                histogram.narrowing == adaloss_narrowing { overflow: 0, ..narrowing }
+                    && is_histogram(histogram)
+            })
     }
 }
 
-/// The same with core, where nothing goes wrong.
-fn narrow(values: &[f32], pass: &mut Pass<'_>) -> std::result::Result<(), ()> {
-    fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> std::result::Result<(), ()> {
-        pass.apply(values, &mut vec![F::from_bits(0); values.len()]).map_err(drop)
+/// Asks for what a pass is, as a kernel in C does.
+fn request_of(pass: *mut adaloss_pass) -> adaloss_request {
+    let mut request = MaybeUninit::uninit();
+    unsafe {
+        assert_eq!(adaloss_apply_request(pass, request.as_mut_ptr()), ADALOSS_OK);
+        request.assume_init()
+    }
+}
+
+/// The library's pass is core's.
+fn same_pass(found: &adaloss_request, expected: &mut Pass<'_>) {
+    assert_eq!(found.incoming_log2, expected.incoming().log2());
+    assert_eq!(found.outgoing_log2, expected.outgoing().log2());
+    assert_eq!(found.narrowing.format.encoding, expected.narrowing().format.encoding as u8);
+    assert_eq!((found.noise.seed, found.noise.stream), {
+        let noise = expected.noise();
+        (noise.seed, noise.stream)
+    });
+    assert_eq!(found.stores, expected.stores().into());
+    assert_eq!(found.histogram.is_null(), expected.counters().1.is_none());
+}
+
+/// Narrows with core, where nothing goes wrong.
+fn narrow(values: &[f32], pass: &mut Pass<'_>) {
+    fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) {
+        pass.apply(values, &mut vec![F::from_bits(0); values.len()])
+            .expect("the format's encoding");
     }
     match pass.narrowing().format.encoding {
         Encoding::Binary16 => into::<f16>(values, pass),
@@ -145,6 +139,7 @@ fn narrow(values: &[f32], pass: &mut Pass<'_>) -> std::result::Result<(), ()> {
 /// A visit, as the library and core are asked for it.
 enum Visit {
     Loss,
+    LossAt { id: u32 },
     Layer { id: u32, incoming: i32 },
     Join { id: u32, scales: *const i32, count: usize },
 }
@@ -208,7 +203,7 @@ impl Life {
         assert!(!(self.is_made && code == ADALOSS_OK), "a scaler was made over another");
         if code == ADALOSS_OK {
             let core = config.map(|config| (State::new(config), [config.cell(); CELLS]));
-            *self = Self { is_made: true, is_open: false, core };
+            *self = Self { is_made: true, core, ..Self::default() };
         }
         Ok(())
     }
@@ -261,7 +256,7 @@ impl Life {
     fn visit(&mut self, u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<()> {
         let kernel = match u.int_in_range(0..=15)? {
             0 => Kernel::Fails,
-            1 => Kernel::CallsTheScaler,
+            1 => Kernel::Misuses,
             6 => Kernel::NarrowsNothing,
             2 | 3 => Kernel::SpoilsCounters {
                 word: if u.arbitrary()? { u.arbitrary()? } else { u.int_in_range(0..=8)? },
@@ -272,18 +267,11 @@ impl Life {
             _ => Kernel::Narrows,
         };
         let device = if kernel == Kernel::OnDevice { Some(Device::new(u)?) } else { None };
-        let mut context = Context {
-            kernel,
-            values: memory.values,
-            count: u.int_in_range(0..=COUNT)?,
-            elements: [0; COUNT],
-            scaler: &raw mut memory.scaler,
-            kept: null_mut(),
-            device,
-        };
+        let (values, count) = (memory.values, u.int_in_range(0..=COUNT)?);
         let id = number(u, CELLS as u8)?.into();
         let visit = match u.int_in_range(0..=2)? {
-            0 => Visit::Loss,
+            0 if id < 3 => Visit::Loss,
+            0 => Visit::LossAt { id },
             1 => Visit::Layer { id, incoming: log2(u)? },
             _ => {
                 let (scales, count) = branches(u, memory)?;
@@ -291,76 +279,252 @@ impl Life {
             }
         };
         let scaler = pointer(u, &raw mut memory.scaler)?;
-        let (function, to) = (
-            if u.ratio(1, 32)? { None } else { Some(pass as _) },
-            pointer(u, &raw mut memory.numbers[0])?.cast(),
-        );
-        let given = any(&raw mut context);
-        let (cells, number) = (memory.cells, memory.numbers[0]);
-        let code = memory.call_and_write(|_| unsafe {
-            match visit {
-                Visit::Loss => adaloss_scaler_loss(scaler, None, function, given, to),
-                Visit::Layer { id, incoming } => {
-                    adaloss_scaler_layer(scaler, id, incoming, None, function, given, to)
-                }
-                Visit::Join { id, scales, count } => {
-                    adaloss_scaler_join(scaler, id, scales, count, function, given, to)
-                }
+        let (asks_for_nothing, to) =
+            (u.ratio(1, 32)?, pointer(u, &raw mut memory.numbers[0])?.cast());
+        let mut of = Context { kernel, values, count, elements: [0; COUNT], device, to };
+        // Now and then what was left open before is gone on with.
+        let opens = !(kernel == Kernel::Misuses && count % 2 == 1);
+        if opens && !self.open(memory, scaler, &visit) {
+            return Ok(());
+        }
+        self.describe(memory, opens);
+        if asks_for_nothing {
+            let scaler = &raw mut memory.scaler;
+            let code = memory.visits(|_| unsafe { adaloss_scaler_next_pass(scaler, null_mut()) });
+            assert_ne!(code, ADALOSS_OK);
+            self.refused();
+            return Ok(());
+        }
+        while let Some(pass) = self.next_pass(memory) {
+            if !self.run(memory, &mut of, pass) {
+                return Ok(());
+            }
+        }
+        self.finish_visit(memory, to);
+        Ok(())
+    }
+
+    /// Core's step under way, if it is known.
+    fn step(&mut self) -> Option<Step<'_>> {
+        self.core.as_mut().filter(|_| self.is_open).map(|(state, cells)| state.resume(cells))
+    }
+
+    /// A call for the visit that is open was refused: the step is not usable.
+    fn refused(&mut self) {
+        if let Some(mut step) = self.step()
+            && let Some((place, cause)) = step.first_bad()
+        {
+            step.reject(place, cause);
+        }
+    }
+
+    /// A visit was left, if one was open: whatever a kernel wrote, the histogram that is left is one.
+    fn left(&mut self, memory: &mut Memory) {
+        if self.lent.take().is_some() {
+            let (scaler, mut found) = (&raw const memory.scaler, MaybeUninit::uninit());
+            memory.succeeds(|_| unsafe { adaloss_scaler_histogram(scaler, found.as_mut_ptr()) });
+            assert!(is_histogram(unsafe { found.assume_init_ref() }));
+        }
+    }
+
+    /// Opens a visit; tells whether it is open.
+    fn open(&mut self, memory: &mut Memory, scaler: *mut adaloss_scaler, visit: &Visit) -> bool {
+        let code = memory.visits(|_| unsafe {
+            match *visit {
+                Visit::Loss => adaloss_scaler_loss(scaler),
+                Visit::LossAt { id } => adaloss_scaler_loss_at(scaler, id),
+                Visit::Layer { id, incoming } => adaloss_scaler_layer(scaler, id, incoming),
+                Visit::Join { id, scales, count } => adaloss_scaler_join(scaler, id, scales, count),
             }
         });
-        if !context.kept.is_null() {
-            let over = unsafe { adaloss_apply_pass(context.kept, null_mut(), 0, null_mut()) };
-            assert_eq!(over, ADALOSS_ERROR_NO_PASS);
-            assert!(self.is_open);
+        if scaler != &raw mut memory.scaler || !self.is_open {
+            assert_ne!(code, ADALOSS_OK);
+            return false;
         }
-        let has_run = !context.kept.is_null();
+        self.left(memory);
+        let Some(mut step) = self.step() else { return code == ADALOSS_OK };
+        let scale = |log2| Scale::new(log2).expect("the library took it");
+        let opened = match *visit {
+            Visit::Loss => Ok(step.loss()),
+            Visit::LossAt { id } => step.loss_at(id as usize),
+            Visit::Layer { id, incoming } if code != ADALOSS_ERROR_SCALE => {
+                step.layer(id as usize, scale(incoming))
+            }
+            Visit::Join { id, scales, count }
+                if matches!(code, ADALOSS_OK | ADALOSS_ERROR_NO_CELL) =>
+            {
+                let scales = unsafe { slice::from_raw_parts(scales, count) };
+                step.join_scales(id as usize, scales.iter().map(|&log2| scale(log2)))
+            }
+            Visit::Layer { id, .. } | Visit::Join { id, .. } => {
+                // Refused before core would have heard of it, which leaves what was open all the same.
+                assert_ne!(code, ADALOSS_OK);
+                let _ = step.join_scales(id as usize, empty());
+                return false;
+            }
+        };
+        let expected = match opened {
+            Ok(_) => ADALOSS_OK,
+            Err(StepError::NoCell { .. }) => ADALOSS_ERROR_NO_CELL,
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(code, expected);
+        code == ADALOSS_OK
+    }
+
+    /// Describes the operands of the visit that is open, where they are wanted.
+    fn describe(&mut self, memory: &mut Memory, is_at_visit: bool) {
+        let (scaler, mut wants) = (&raw mut memory.scaler, 9);
+        let code = memory.call(|_| unsafe { adaloss_scaler_wants_operands(scaler, &mut wants) });
+        assert!(code == ADALOSS_OK || !is_at_visit);
+        assert!(if code == ADALOSS_OK { wants < 2 } else { wants == 9 });
+        if let Some(mut step) = self.step() {
+            let expected = step.open_visit().map(|visit| visit.wants_operands().into());
+            assert_eq!(expected.unwrap_or(9), wants);
+        }
+        if wants == 1 {
+            self.describe_anyhow(memory);
+        }
+    }
+
+    /// Describes operands, be they wanted or not: whatever is in memory.
+    fn describe_anyhow(&mut self, memory: &mut Memory) {
+        let scaler = &raw mut memory.scaler;
+        let code = memory
+            .visits(|of| unsafe { adaloss_scaler_describe(scaler, &raw const (*of).operands) });
         if code == ADALOSS_OK {
-            assert!(kernel != Kernel::Fails && has_run);
+            // Policies that want them have no scaler of core's here.
+            let wants = self.step().and_then(|mut step| Some(step.open_visit()?.wants_operands()));
+            assert_ne!(wants, Some(true));
         } else {
-            assert!(memory.cells == cells && memory.numbers[0] == number, "{code}: {kernel:?}");
+            self.refused();
         }
-        let is_spoilt = context.device.as_ref().is_some_and(|device| device.has_erred)
-            || matches!(kernel, Kernel::SpoilsCounters { .. });
-        if is_spoilt && code == ADALOSS_OK {
-            // What it counted was possible, if made up: core was not told.
+    }
+
+    /// Asks for the next pass.
+    fn next_pass(&mut self, memory: &mut Memory) -> Option<*mut adaloss_pass> {
+        let (scaler, mut pass) = (&raw mut memory.scaler, null_mut());
+        let are_possible = self.lent.as_ref().is_none_or(|lent| unsafe { are_possible(lent) });
+        let code = memory.visits(|_| unsafe { adaloss_scaler_next_pass(scaler, &mut pass) });
+        assert_eq!(code == ADALOSS_OK, !pass.is_null());
+        if !are_possible {
+            assert!(matches!(code, ADALOSS_ERROR_OUTCOME | ADALOSS_ERROR_HISTOGRAM));
+            self.refused();
+            return None;
+        }
+        if self.lent.take().is_some() {
+            // What was counted was possible, if made up: core was not told.
+            assert!(matches!(code, ADALOSS_OK | ADALOSS_NONE));
             self.core = None;
         }
-        let is_refused = code != ADALOSS_OK && !has_run;
-        if let Some((state, cells)) = &mut self.core
-            && is_refused
-            && self.is_open
-            && scaler == &raw mut memory.scaler
-        {
-            let place = match visit {
-                Visit::Loss => Place::Loss,
-                Visit::Layer { id, .. } | Visit::Join { id, .. } => Place::Layer(id as usize),
-            };
-            state.resume(cells).reject(place, Cause::Failed);
+        let expected = self.expected(true);
+        if let Some(mut step) = self.step() {
+            let expected = step.open_visit().map_or(ADALOSS_ERROR_NO_VISIT, |mut visit| {
+                visit.next_pass().map_or(ADALOSS_NONE, |_| ADALOSS_OK)
+            });
+            assert_eq!(code, expected);
+        } else if !self.is_open {
+            assert_eq!(code, expected);
         }
-        let Some((state, cells)) = self.core.as_mut().filter(|_| has_run) else { return Ok(()) };
-        let values = &context.values[..context.count];
-        let run = |pass: &mut Pass<'_>| match code {
-            ADALOSS_OK if kernel == Kernel::NarrowsNothing => Ok(()),
-            ADALOSS_OK => narrow(values, pass),
-            _ => Err(()),
-        };
-        let (mut step, scale) =
-            (state.resume(cells), |log2| Scale::new(log2).expect("the library took it"));
-        let left = match visit {
-            Visit::Loss => step.loss(&(), |(), pass| run(pass)),
-            Visit::Layer { id, incoming } => {
-                step.layer(id as usize, &Scaled::new((), scale(incoming)), |(), pass| run(pass))
+        (code == ADALOSS_OK).then_some(pass)
+    }
+
+    /// Runs the kernel in a pass; tells whether it succeeded, and otherwise leaves the visit.
+    fn run(&mut self, memory: &mut Memory, of: &mut Context, pass: *mut adaloss_pass) -> bool {
+        let values = &of.values[..of.count];
+        match of.kernel {
+            Kernel::NarrowsNothing => return true,
+            Kernel::Fails => {
+                if of.count % 2 == 1 {
+                    self.finish_early(memory, of.to);
+                }
+                return false;
             }
-            Visit::Join { id, scales, count } => {
-                let scales = unsafe { slice::from_raw_parts(scales, count) };
-                step.join_scales(id as usize, scales.iter().map(|&log2| scale(log2)), run)
+            Kernel::OnDevice => {
+                let (device, is_refused) =
+                    (of.device.as_mut().expect("a device"), of.count % 4 == 3);
+                let code = unsafe { device::pass(device, pass, values, is_refused) };
+                if is_refused || code != ADALOSS_OK {
+                    self.refused();
+                }
+                if device.has_erred && code == ADALOSS_OK {
+                    // As above: what the device said was possible.
+                    self.core = None;
+                }
+                self.at_pass(|pass| {
+                    let _ = pass.counters();
+                    if code == ADALOSS_OK {
+                        narrow(values, pass);
+                    }
+                });
+                return code == ADALOSS_OK;
             }
-        };
-        match left {
-            Ok(left) => assert_eq!(left.scale().log2(), memory.numbers[0] as i32),
-            Err(error) => assert!(matches!(error, StepError::Pass(())) && code != ADALOSS_OK),
+            Kernel::SpoilsCounters { word, place, fails } => {
+                let request = request_of(pass);
+                let outcome = request.outcome.cast::<u64>();
+                unsafe { outcome.add(place % (size_of::<adaloss_outcome>() / 8)).write(word) };
+                if !request.histogram.is_null() {
+                    let words = size_of::<adaloss_histogram>() / 8;
+                    // The first words twice as often as there are: they are not counts alone.
+                    let place = if place % 2 == 0 { place / 2 % 4 } else { place / 2 % words };
+                    unsafe { request.histogram.cast::<u64>().add(place).write(word) };
+                }
+                self.at_pass(|pass| same_pass(&request, pass));
+                self.lent = Some(request);
+                return !fails;
+            }
+            Kernel::Misuses => {
+                self.describe_anyhow(memory);
+                self.finish_early(memory, of.to);
+                let code = unsafe { adaloss_apply_pass(pass, null(), COUNT, null_mut()) };
+                assert_eq!(code, ADALOSS_ERROR_NULL);
+            }
+            Kernel::Narrows => {
+                if of.count.is_multiple_of(3) {
+                    let request = request_of(pass);
+                    self.at_pass(|pass| same_pass(&request, pass));
+                }
+            }
         }
-        Ok(())
+        let to = any(of.elements.as_mut_ptr());
+        let code = unsafe { adaloss_apply_pass(pass, values.as_ptr(), of.count, to) };
+        assert_eq!(code, ADALOSS_OK);
+        self.at_pass(|pass| narrow(values, pass));
+        true
+    }
+
+    /// Does the same in core's pass.
+    fn at_pass(&mut self, function: impl FnOnce(&mut Pass<'_>)) {
+        if let Some(mut step) = self.step() {
+            let mut visit = step.open_visit().expect("the library has one");
+            function(&mut visit.pass().expect("the library has one"));
+        }
+    }
+
+    /// Finishes a visit that has passes left.
+    fn finish_early(&mut self, memory: &mut Memory, to: *mut i32) {
+        let scaler = &raw mut memory.scaler;
+        let code = memory.visits(|_| unsafe { adaloss_scaler_finish_visit(scaler, to) });
+        let is_place = !to.is_null() && to.is_aligned();
+        assert!(code == ADALOSS_ERROR_UNFINISHED || !is_place && code != ADALOSS_OK);
+        self.refused();
+    }
+
+    /// Finishes the visit that is open.
+    fn finish_visit(&mut self, memory: &mut Memory, to: *mut i32) {
+        let scaler = &raw mut memory.scaler;
+        let code = memory.visits(|_| unsafe { adaloss_scaler_finish_visit(scaler, to) });
+        if code != ADALOSS_OK {
+            self.refused();
+            return;
+        }
+        let over = unsafe { adaloss_apply_pass(scaler.cast(), null(), 0, null_mut()) };
+        assert!(self.is_open && over == ADALOSS_ERROR_NO_PASS);
+        if let Some(mut step) = self.step() {
+            let visit = step.open_visit().expect("the library has one");
+            let left = visit.finish(()).expect("the library finished it");
+            assert_eq!(left.scale().log2(), unsafe { *to });
+        }
     }
 
     /// Tells of what unscaling met, of something unusable, or of what other machines saw.
@@ -409,6 +573,7 @@ impl Life {
             let code = memory.call(|_| unsafe { adaloss_scaler_abandon(scaler) });
             assert_eq!(code, self.expected(true));
             self.is_open = false;
+            self.left(memory);
             if let (Some((state, cells)), ADALOSS_OK) = (&mut self.core, code) {
                 let mut step = state.resume(cells);
                 for place in places() {
@@ -420,24 +585,19 @@ impl Life {
             return Ok(());
         }
         let verdict = pointer(u, &raw mut memory.verdict)?;
-        let (with_records, mut records) = (u.arbitrary()?, 0_usize);
-        let context = any(&raw mut records);
-        let code = memory.call(|_| unsafe {
-            if with_records {
-                adaloss_scaler_finish_with(scaler, Some(count_record), context, verdict)
-            } else {
-                adaloss_scaler_finish(scaler, verdict)
-            }
-        });
+        if u.arbitrary()? {
+            self.records(memory);
+        }
+        let code = memory.call(|_| unsafe { adaloss_scaler_finish(scaler, verdict) });
         if verdict.is_null() || !verdict.is_aligned() {
             assert_ne!(code, ADALOSS_OK);
             return Ok(());
         }
         assert_eq!(code, self.expected(true));
         self.is_open = false;
+        self.left(memory);
         if let (Some((state, cells)), ADALOSS_OK) = (&mut self.core, code) {
-            let mut left = 0;
-            let verdict = state.resume(cells).finish_with(|_, _| left += 1);
+            let verdict = state.resume(cells).finish();
             let found = (memory.verdict.kind, memory.verdict.cause);
             let number =
                 |cause| 1 + CAUSES.iter().position(|&other| other == cause).unwrap() as u32;
@@ -447,9 +607,33 @@ impl Life {
                 Verdict::Stop { cause, .. } => (2, number(cause)),
             };
             assert_eq!(found, expected);
-            assert_eq!(records, if with_records { left } else { 0 });
         }
         Ok(())
+    }
+
+    /// What the step leaves behind in every cell.
+    fn records(&mut self, memory: &mut Memory) {
+        for place in places() {
+            let (kind, cell) = match place {
+                Place::Layer(id) => (1, id as u32),
+                _ => (0, 0),
+            };
+            let there = adaloss_place { kind, cell };
+            let (scaler, mut left) = (&raw const memory.scaler, MaybeUninit::uninit());
+            let code =
+                memory.call(|_| unsafe { adaloss_scaler_record(scaler, there, left.as_mut_ptr()) });
+            let found = (code == ADALOSS_OK).then(|| unsafe { left.assume_init() });
+            assert!(found.is_some() || code == ADALOSS_NONE || code == self.expected(true));
+            if let Some(found) = found {
+                assert!((-126..=126).contains(&found.scale_log2));
+                assert!(found.flags < 4 && found.reserved == 0);
+            }
+            if let Some(step) = self.step() {
+                let bytes = |of: adaloss_record| (of.ceiling, of.flags, of.scale_log2);
+                let expected = step.record(place).map(|of| (of.ceiling, of.flags, of.scale_log2));
+                assert_eq!(found.map(bytes), expected);
+            }
+        }
     }
 
     /// Reads what can be read.
@@ -465,8 +649,15 @@ impl Life {
                     pointer(u, &raw mut memory.numbers[0])?.cast(),
                     pointer(u, &raw mut memory.numbers[1])?.cast(),
                 );
-                memory
+                let code = memory
                     .call(|_| unsafe { adaloss_scaler_first_bad(scaler.cast_mut(), found, cause) });
+                if let Some(step) = self.step()
+                    && matches!(code, ADALOSS_OK | ADALOSS_NONE)
+                {
+                    let expected = step.first_bad().map(|(_, cause)| cause);
+                    let found = (code == ADALOSS_OK).then(|| memory.numbers[0] as u32 as usize - 1);
+                    assert_eq!(found.map(|cause| CAUSES[cause]), expected);
+                }
             }
             5 => {
                 let place = place(u)?;
@@ -503,9 +694,10 @@ impl Life {
                 let code = memory.call(|of| unsafe {
                     adaloss_scaler_histogram(scaler, &raw mut (*of).histograms[0])
                 });
-                assert_eq!(code, self.expected(false));
+                let lent = self.lent.map_or(ADALOSS_OK, |_| ADALOSS_ERROR_UNFINISHED);
+                assert_eq!(code, if self.is_made { lent } else { self.expected(false) });
                 if code == ADALOSS_OK {
-                    // Whatever passes did to it, it is a histogram.
+                    // Whatever kernels did to it, it is a histogram.
                     memory.succeeds(|of| unsafe {
                         let place = (&raw mut (*of).numbers[0]).cast();
                         adaloss_statistics_histogram_overflow(

@@ -1,11 +1,10 @@
 //! A training step on a device that breaks: a verdict or an error, never non-finite weights.
 
 use adaloss_core::{
-    apply::Pass,
     format::{Element, Format, f16},
     policy::{Cell, Config},
     propagate::Scaled,
-    scaler::{LossScaler, StepError},
+    scaler::{LossScaler, OpenVisit},
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 use adaloss_hal::{
@@ -21,6 +20,9 @@ use crate::memory::{Accelerator, AcceleratorError};
 const BATCH: usize = 3;
 const WIDTH: usize = 5;
 const LAYERS: usize = 3;
+
+const CELL: &str = "the scaler has a cell for each tensor";
+const DONE: &str = "there are no more passes";
 
 /// The cells of a layer: its input gradient and its weight gradient.
 const CELLS: usize = 2 * LAYERS;
@@ -62,59 +64,57 @@ impl<D: Memory + HasMatmul<f16, f16, f16>> Training<D> {
         Ok(Self { epilogue, weights, input, loss_gradient: gradient })
     }
 
-    fn step(
-        &mut self,
-        device: &mut D,
-        scaler: &mut LossScaler<CELLS>,
-    ) -> Result<Done, StepError<D::Error>> {
+    fn step(&mut self, device: &mut D, scaler: &mut LossScaler<CELLS>) -> Result<Done, D::Error> {
         let Self { epilogue, weights, input, loss_gradient } = self;
         let mut step = scaler.begin();
-        let mut gradient = step.loss(loss_gradient, |values, pass| {
-            let mut narrowed = device.zeroed(BATCH * WIDTH)?;
-            epilogue.run(device, pass, |device, mut epilogue| {
+        let mut narrowed = device.zeroed(BATCH * WIDTH)?;
+        let mut visit = step.loss();
+        while let Some(mut pass) = visit.next_pass() {
+            epilogue.run(device, &mut pass, |device, mut epilogue| {
                 let (to, epilogue) = (D::view_mut(&mut narrowed), epilogue.reborrow());
-                device.run(Narrow { input: D::view(values), to, epilogue })
+                device.run(Narrow { input: D::view(loss_gradient), to, epilogue })
             })?;
-            Ok(narrowed)
-        })?;
+        }
+        let mut gradient = visit.finish(narrowed).expect(DONE);
         let mut weight_gradients = Vec::new();
         for layer in (0..LAYERS).rev() {
             let product = Product::new(WIDTH, BATCH, WIDTH).transpose_a();
-            let weight_gradient = step.layer(LAYERS + layer, &gradient, |g, pass| {
-                multiply(device, epilogue, pass, product, g, input)
-            })?;
+            let visit = step.layer(LAYERS + layer, &gradient).expect(CELL);
+            let weight_gradient = multiply(device, epilogue, visit, product, &gradient, input)?;
             let product = Product::new(BATCH, WIDTH, WIDTH);
-            let next = step.layer(layer, &gradient, |g, pass| {
-                multiply(device, epilogue, pass, product, g, &weights[layer])
-            })?;
-            let (unscaled, met) = unscale(device, &weight_gradient).map_err(StepError::Pass)?;
+            let visit = step.layer(layer, &gradient).expect(CELL);
+            let next = multiply(device, epilogue, visit, product, &gradient, &weights[layer])?;
+            let (unscaled, met) = unscale(device, &weight_gradient)?;
             step.unscaled(LAYERS + layer, &met);
             weight_gradients.push(unscaled);
             gradient = next;
         }
         // Somebody wants the gradient of the input as well.
-        let (unscaled, met) = unscale(device, &gradient).map_err(StepError::Pass)?;
+        let (unscaled, met) = unscale(device, &gradient)?;
         step.unscaled(0, &met);
         weight_gradients.push(unscaled);
         Ok(Done { verdict: step.finish(), weight_gradients })
     }
 }
 
-/// Multiplies two matrices as a pass asks for it.
+/// Multiplies two matrices as the passes of a visit ask for it.
 fn multiply<D: Memory + HasMatmul<f16, f16, f16>>(
     device: &mut D,
     epilogue: &mut DeviceEpilogue<D>,
-    pass: &mut Pass<'_>,
+    mut visit: OpenVisit<'_>,
     product: Product,
-    a: &D::Buffer<f16>,
+    a: &Scaled<D::Buffer<f16>>,
     b: &D::Buffer<f16>,
-) -> Result<D::Buffer<f16>, D::Error> {
+) -> Result<Scaled<D::Buffer<f16>>, D::Error> {
+    let (a, _) = a.as_ref().into_parts();
     let mut result = device.zeroed(product.rows * product.columns)?;
-    epilogue.run(device, pass, |device, mut epilogue| {
-        let (to, epilogue) = (D::view_mut(&mut result), epilogue.reborrow());
-        device.run(Matmul { product, a: D::view(a), b: D::view(b), to, epilogue })
-    })?;
-    Ok(result)
+    while let Some(mut pass) = visit.next_pass() {
+        epilogue.run(device, &mut pass, |device, mut epilogue| {
+            let (to, epilogue) = (D::view_mut(&mut result), epilogue.reborrow());
+            device.run(Matmul { product, a: D::view(a), b: D::view(b), to, epilogue })
+        })?;
+    }
+    Ok(visit.finish(result).expect(DONE))
 }
 
 /// Unscales a gradient on the device and reads it.
@@ -140,7 +140,7 @@ fn unscale<D: Memory + HasNarrow<f16>>(
 }
 
 type Broken<P> = Fault<Accelerator, P>;
-type StepResult = Result<Done, StepError<FaultError<AcceleratorError>>>;
+type StepResult = Result<Done, FaultError<AcceleratorError>>;
 
 /// Runs a first step on an accelerator that breaks by a plan, and tells how often it did.
 fn broken_step(plan: impl FnMut(OperationKind, usize) -> Option<Injection>) -> (StepResult, u64) {
@@ -148,7 +148,7 @@ fn broken_step(plan: impl FnMut(OperationKind, usize) -> Option<Injection>) -> (
         device: &mut Broken<P>,
     ) -> StepResult {
         let mut scaler = LossScaler::new(Config::for_format(Format::BINARY16));
-        Training::new(device).map_err(StepError::Pass)?.step(device, &mut scaler)
+        Training::new(device)?.step(device, &mut scaler)
     }
     let mut device = Fault::new(Accelerator::new(), plan);
     (inner(&mut device), device.injected())
@@ -243,7 +243,7 @@ fn a_failure_of_the_device_is_its_error() {
                     break; // there is no such call any more
                 }
                 (Err(error), injected) => {
-                    let expected = StepError::Pass(FaultError::Injected { operation, kind });
+                    let expected = FaultError::Injected { operation, kind };
                     assert_eq!((error, injected), (expected, 1));
                 }
             }
@@ -272,12 +272,12 @@ fn faults_that_cannot_be_are_errors() {
     for injection in faults {
         let (done, injected) = broken_step(once(0, narrows, |_| injection));
         let operation = OperationKind::Apply;
-        let expected = StepError::Pass(FaultError::Impossible { operation, injection });
+        let expected = FaultError::Impossible { operation, injection };
         assert_eq!((done.err(), injected), (Some(expected), 0));
     }
     let read = |operation| operation == OperationKind::Read;
     let (done, _) = broken_step(once(0, read, |_| Injection::Nan { index: 0 }));
-    assert!(matches!(done, Err(StepError::Pass(FaultError::Impossible { .. }))));
+    assert!(matches!(done, Err(FaultError::Impossible { .. })));
 }
 
 /// One scaler on a device with memory of its own, one on host memory: the same run.
@@ -292,37 +292,38 @@ fn a_scaler_on_the_host_drives_both_shapes_of_device() {
         assert_eq!(done.verdict, Verdict::Apply);
 
         let mut step = here.begin();
-        let mut gradient = step
-            .loss(&loss_gradient()[..], |values, pass| {
-                let mut narrowed = vec![f16::ZERO; values.len()];
-                let mut epilogue = HostEpilogue::new(pass);
-                let (to, epilogue) = (&mut narrowed[..], epilogue.epilogue());
-                Portable.run(Narrow { input: values, to, epilogue })?;
-                Ok::<_, adaloss_hal::portable::PortableError>(narrowed)
-            })
-            .expect("no error");
+        let mut narrowed = vec![f16::ZERO; BATCH * WIDTH];
+        let mut visit = step.loss();
+        while let Some(mut pass) = visit.next_pass() {
+            let mut epilogue = HostEpilogue::new(&mut pass);
+            let (to, epilogue) = (&mut narrowed[..], epilogue.epilogue());
+            Portable.run(Narrow { input: &loss_gradient()[..], to, epilogue }).expect("no error");
+        }
+        let mut gradient = visit.finish(narrowed).expect(DONE);
         let mut gradients = Vec::new();
         for layer in (0..LAYERS).rev() {
-            let multiply = |pass: &mut Pass<'_>, product: Product, a: &[f16], b: &[f16]| {
+            let g = gradient.clone().into_parts().0;
+            let multiply = |mut visit: OpenVisit<'_>, product: Product, b: &[f16]| {
                 let mut result = vec![f16::ZERO; product.rows * product.columns];
-                let mut epilogue = HostEpilogue::new(pass);
-                let (to, epilogue) = (&mut result[..], epilogue.epilogue());
-                Portable.run(Matmul { product, a, b, to, epilogue }).map(|()| result)
+                while let Some(mut pass) = visit.next_pass() {
+                    let mut epilogue = HostEpilogue::new(&mut pass);
+                    let (a, to, epilogue) = (&g[..], &mut result[..], epilogue.epilogue());
+                    Portable.run(Matmul { product, a, b, to, epilogue }).expect("no error");
+                }
+                visit.finish(result).expect(DONE)
             };
             let product = Product::new(WIDTH, BATCH, WIDTH).transpose_a();
             let input = &weight(9)[..BATCH * WIDTH];
-            let weight_gradient = step
-                .layer(LAYERS + layer, &gradient, |g, pass| multiply(pass, product, g, input))
-                .expect("no error");
+            let visit = step.layer(LAYERS + layer, &gradient).expect(CELL);
+            let weight_gradient = multiply(visit, product, input);
             let product = Product::new(BATCH, WIDTH, WIDTH);
             gradients.push(
                 weight_gradient.unscale(|g, inverse| {
                     g.iter().map(|x| x.widen() * inverse).collect::<Vec<_>>()
                 }),
             );
-            gradient = step
-                .layer(layer, &gradient, |g, pass| multiply(pass, product, g, &weight(layer)))
-                .expect("no error");
+            let visit = step.layer(layer, &gradient).expect(CELL);
+            gradient = multiply(visit, product, &weight(layer));
         }
         assert_eq!(step.finish(), Verdict::Apply);
         assert_eq!(gradients, done.weight_gradients[..LAYERS]);

@@ -21,7 +21,7 @@ mod walk;
 
 pub use digits::Digits;
 pub use layers::{BATCH, LAYERS, WIDTHS};
-pub use perceptron::{Gradients, Perceptron};
+pub use perceptron::{Gradients, Perceptron, TrainError};
 pub use policies::{POLICIES, config};
 pub use record::{Record, RecordError};
 pub use train::train;

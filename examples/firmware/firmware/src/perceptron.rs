@@ -1,6 +1,6 @@
 //! A perceptron without a heap, trained with gradients in `F`.
 
-use core::slice;
+use core::{fmt, slice};
 
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
@@ -38,6 +38,38 @@ pub struct Perceptron<F> {
     loss_gradient: [f32; LOGITS],
     /// The gradient that arrives and the one that leaves, in turn.
     passed: [[F; GRADIENT]; 2],
+}
+
+/// What ends a step of training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TrainError {
+    /// The device refused an operation.
+    Device(PortableError),
+    /// The scaler refused a visit.
+    Step(StepError),
+}
+
+impl fmt::Display for TrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(error) => error.fmt(f),
+            Self::Step(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for TrainError {}
+
+impl From<PortableError> for TrainError {
+    fn from(error: PortableError) -> Self {
+        Self::Device(error)
+    }
+}
+
+impl From<StepError> for TrainError {
+    fn from(error: StepError) -> Self {
+        Self::Step(error)
+    }
 }
 
 /// The gradients of a step as they leave a layer, with the weight they were multiplied with.
@@ -139,26 +171,22 @@ impl<F: Element + Plain> Perceptron<F> {
     ///
     /// # Errors
     ///
-    /// The scaler has too few cells.
+    /// The scaler has too few cells, or the device refused an operation.
     pub fn step(
         &mut self,
         (state, cells): (&mut State, &mut [Cell]),
         (pixels, labels): (&[f32], &[u32]),
         sum: &mut LossSum,
         seen: &mut impl Gradients<F>,
-    ) -> Result<Verdict, StepError<PortableError>> {
-        self.judge(pixels, labels, sum).map_err(StepError::Pass)?;
+    ) -> Result<Verdict, TrainError> {
+        self.judge(pixels, labels, sum)?;
         let mut step = state.begin(cells);
         let Self { loss_gradient, passed, .. } = self;
-        let mut gradient = step.loss(&loss_gradient[..], |loss_gradient, pass| {
-            let to = &mut passed[0][..LOGITS];
-            let mut ending = HostEpilogue::new(pass);
-            Portable.run(Narrow { input: loss_gradient, to, epilogue: ending.epilogue() })?;
-            Ok(0)
-        })?;
+        let to = &mut passed[0][..LOGITS];
+        let mut gradient = step.loss().apply(&loss_gradient[..], to)?.carry(|_| 0);
         seen.see(&[], &self.passed[0][..LOGITS]);
         for layer in (0..LAYERS).rev() {
-            self.weight_gradient(layer, &gradient, &mut step).map_err(StepError::Pass)?;
+            self.weight_gradient(layer, &gradient, &mut step)?;
             if layer > 0 {
                 gradient = self.input_gradient(layer, &gradient, &mut step, seen)?;
             }
@@ -168,15 +196,13 @@ impl<F: Element + Plain> Perceptron<F> {
             let sgd =
                 Sgd { learning_rate: 0.003, momentum: 0.9, weight_decay: 0.0, max_norm: None };
             let Self { masters, momenta, gradients, .. } = self;
-            Portable
-                .run(SgdStep {
-                    sgd,
-                    gradient: &gradients[..],
-                    square_norm: &[0.0][..],
-                    weight: &mut masters[..],
-                    momentum: &mut momenta[..],
-                })
-                .map_err(StepError::Pass)?;
+            Portable.run(SgdStep {
+                sgd,
+                gradient: &gradients[..],
+                square_norm: &[0.0][..],
+                weight: &mut masters[..],
+                momentum: &mut momenta[..],
+            })?;
         }
         Ok(verdict)
     }
@@ -209,27 +235,29 @@ impl<F: Element + Plain> Perceptron<F> {
         gradient: &Scaled<usize>,
         step: &mut Step<'_>,
         seen: &mut impl Gradients<F>,
-    ) -> Result<Scaled<usize>, StepError<PortableError>> {
+    ) -> Result<Scaled<usize>, TrainError> {
         let [inputs, outputs] = [WIDTHS[layer], WIDTHS[layer + 1]];
         let product = Product::new(BATCH, outputs, inputs);
         let weights = first_weight(layer)..first_weight(layer + 1);
         let (weight, [one, two]) = (&self.weights[weights.clone()], &mut self.passed);
-        let next = step.layer(layer, gradient, |&from, pass| {
-            let (arrives, leaves) = if from == 0 { (&*one, &mut *two) } else { (&*two, &mut *one) };
+        let (&from, _) = gradient.as_ref().into_parts();
+        let (arrives, leaves) = if from == 0 { (&*one, two) } else { (&*two, one) };
+        let mut visit = step.layer(layer, gradient)?;
+        while let Some(mut pass) = visit.next_pass() {
             Portable.run(Matmul {
                 product,
                 a: &arrives[..BATCH * outputs],
                 b: weight,
                 to: &mut leaves[..BATCH * inputs],
-                epilogue: HostEpilogue::new(pass).epilogue(),
+                epilogue: HostEpilogue::new(&mut pass).epilogue(),
             })?;
-            Ok(1 - from)
-        })?;
-        let (&to, _) = next.as_ref().into_parts();
+        }
+        let to = 1 - from;
+        let next = visit.finish(to)?;
         let gradient = &mut self.passed[to][..BATCH * inputs];
         seen.see(&self.masters[weights], gradient);
         let output = &self.inputs[first_input(layer)..first_input(layer + 1)];
-        Portable.run(ReluInput { output, gradient }).map_err(StepError::Pass)?;
+        Portable.run(ReluInput { output, gradient })?;
         Ok(next)
     }
 }

@@ -50,7 +50,7 @@ impl<D: Memory + HasNarrow<f16>> Tensors<D> {
         device: &mut D,
         pass: &mut Pass<'_>,
         to: usize,
-    ) -> Result<usize, D::Error> {
+    ) -> Result<(), D::Error> {
         let Self { epilogue, results, length, gradients, .. } = self;
         epilogue.run(device, pass, |device, mut epilogue| {
             let input = D::Space::part(D::view(results), 0..*length);
@@ -58,8 +58,7 @@ impl<D: Memory + HasNarrow<f16>> Tensors<D> {
             let epilogue = epilogue.reborrow();
             let operation = input.zip(narrowed).map(|(input, to)| Narrow { input, to, epilogue });
             operation.map_or(Ok(()), |operation| device.run(operation))
-        })?;
-        Ok(to)
+        })
     }
 
     /// Returns the statistics of the first elements of a gradient.

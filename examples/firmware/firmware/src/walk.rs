@@ -1,6 +1,6 @@
 //! Recorded layers, through the corridor.
 
-use core::fmt;
+use core::{fmt, iter};
 
 use adaloss_core::{
     format::f16,
@@ -9,6 +9,7 @@ use adaloss_core::{
     scale::Scale,
     scaler::{State, Step, StepError},
     statistics::Statistics,
+    unscale::Place,
 };
 use adaloss_hal::{HasNarrow, Memory};
 use embedded_io::Read;
@@ -35,8 +36,8 @@ pub enum WalkError<E> {
     Device(E),
     /// The record is none, or ends too early.
     Record(RecordError),
-    /// The scaler has no such cell, or there is no join.
-    Cell(usize),
+    /// The scaler refused a visit.
+    Step(StepError),
     /// A line cannot be printed.
     Print,
 }
@@ -86,9 +87,14 @@ impl<'d, D: Memory + HasNarrow<f16>> Walk<'d, D> {
         let results = &mut values[..BATCH * WIDTHS[LAYERS]];
         record.gradient(results)?;
         tensors.compute(device, results).map_err(WalkError::Device)?;
-        let operands = Operands::Cast(Statistics::of(results));
-        let mut gradient =
-            step.loss_with(&(), |()| operands, |(), pass| tensors.narrow(device, pass, 0))?;
+        let mut visit = step.loss();
+        if visit.wants_operands() {
+            visit.describe(&Operands::Cast(Statistics::of(results)));
+        }
+        while let Some(mut pass) = visit.next_pass() {
+            tensors.narrow(device, &mut pass, 0).map_err(WalkError::Device)?;
+        }
+        let mut gradient = visit.finish(0)?;
         print(&step, tensors.checksum(device, 0).map_err(WalkError::Device)?, to)?;
 
         for layer in (1..LAYERS).rev() {
@@ -107,24 +113,26 @@ impl<'d, D: Memory + HasNarrow<f16>> Walk<'d, D> {
             // What a product of the scaled gradient and the weight would have given.
             results.iter_mut().for_each(|x| *x = shifted(*x, incoming / Scale::ONE));
             tensors.compute(device, results).map_err(WalkError::Device)?;
-            gradient = step.layer_with(
-                layer,
-                &gradient,
-                |_| operands,
-                |&from, pass| tensors.narrow(device, pass, 1 - from),
-            )?;
+            let mut visit = step.layer(layer, &gradient)?;
+            if visit.wants_operands() {
+                visit.describe(&operands);
+            }
+            while let Some(mut pass) = visit.next_pass() {
+                tensors.narrow(device, &mut pass, 1 - from).map_err(WalkError::Device)?;
+            }
+            gradient = visit.finish(1 - from)?;
             let (&narrowed, scale) = gradient.as_ref().into_parts();
             let checksum = tensors.checksum(device, narrowed).map_err(WalkError::Device)?;
             let met = tensors.unscale(device, narrowed, scale).map_err(WalkError::Device)?;
             step.unscale(layer, &gradient, |_, _| ((), met));
             print(&step, checksum, to)?;
         }
-        let mut printed = Ok(());
-        let verdict = step.finish_with(|place, record| {
-            printed = printed.and_then(|()| writeln!(to, "{}", Left { place, record }));
-        });
-        printed?;
-        writeln!(to, "{verdict:?}")?;
+        for place in iter::once(Place::Loss).chain((0..LAYERS).map(Place::Layer)) {
+            if let Some(record) = step.record(place) {
+                writeln!(to, "{}", Left { place, record })?;
+            }
+        }
+        writeln!(to, "{:?}", step.finish())?;
         Ok(())
     }
 }
@@ -135,12 +143,9 @@ fn print(step: &Step<'_>, checksum: u32, to: &mut impl fmt::Write) -> fmt::Resul
         .map_or(Ok(()), |visit| writeln!(to, "{}", Line { visit, checksum, tiny: step.tiny() }))
 }
 
-impl<E> From<StepError<E>> for WalkError<E> {
-    fn from(error: StepError<E>) -> Self {
-        match error {
-            StepError::Pass(error) => Self::Device(error),
-            StepError::NoCell { id, .. } | StepError::Branches { id, .. } => Self::Cell(id),
-        }
+impl<E> From<StepError> for WalkError<E> {
+    fn from(error: StepError) -> Self {
+        Self::Step(error)
     }
 }
 
@@ -161,7 +166,7 @@ impl<E: fmt::Display> fmt::Display for WalkError<E> {
         match self {
             Self::Device(error) => error.fmt(f),
             Self::Record(error) => error.fmt(f),
-            Self::Cell(id) => write!(f, "cell {id} is not for this"),
+            Self::Step(error) => error.fmt(f),
             Self::Print => f.write_str("a line could not be printed"),
         }
     }

@@ -1,7 +1,6 @@
 //! A model with a scaler: what firmware keeps of it, and a step.
 
 use adaloss_core::{
-    apply::Pass,
     format::f16,
     policy::{Cell, Config},
     scaler::State,
@@ -40,11 +39,11 @@ impl Model {
     #[inline(always)]
     pub fn step(&mut self) {
         let Self { values, narrowed, state, cells, .. } = self;
-        let mut narrow = |pass: &mut Pass<'_>| pass.apply(values, narrowed);
         let mut step = state.begin(cells);
-        let gradient = step.loss(&(), |(), pass| narrow(pass));
-        let layer = gradient.and_then(|gradient| step.layer(0, &gradient, |(), pass| narrow(pass)));
-        self.verdict = step.finish();
+        let gradient = step.loss().apply(values, narrowed).map(|gradient| gradient.tag());
+        let layer = gradient.and_then(|gradient| step.layer(0, gradient));
+        let layer = layer.and_then(|visit| visit.apply(values, narrowed));
         core::hint::black_box(layer.is_ok());
+        self.verdict = step.finish();
     }
 }

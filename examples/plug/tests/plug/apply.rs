@@ -46,8 +46,11 @@ fn what_is_narrowed_is_widened_again() {
         let mut state = State::new(config.unwrap());
         let mut cells = [];
         let mut step = state.begin(&mut cells);
-        let narrowed = step.loss(&values[..], narrow).unwrap();
-        let (narrowed, left_with) = narrowed.into_parts();
+        let mut visit = step.loss();
+        let mut pass = visit.next_pass().expect("a pass that stores");
+        let narrowed = narrow(&values, &mut pass).unwrap();
+        assert!(visit.next_pass().is_none());
+        let (narrowed, left_with) = visit.finish(narrowed).unwrap().into_parts();
         assert_eq!(left_with, scale);
         let narrowing = config.unwrap().narrowing();
         let expected =

@@ -1,6 +1,6 @@
 //! The way forward and the way back: what layers are handed.
 
-use std::{borrow::Cow, cell::RefCell, rc::Rc};
+use std::{borrow::Cow, rc::Rc};
 
 use adaloss_core::{
     apply::Pass,
@@ -8,7 +8,7 @@ use adaloss_core::{
     policy::{Cell, Operands},
     propagate::Scaled,
     scale::Scale,
-    scaler::{LossScaler, Step, StepError, Visit},
+    scaler::{LossScaler, Step, Visit},
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
@@ -16,7 +16,7 @@ use adaloss_hal::{
     AddressSpace, Branch, Device, DeviceEpilogue, Epilogue, HasNarrow, Memory, Mut, Narrow, Plain,
     Propagate, Ref, Summarise, Unscale, network::HasAccumulate,
 };
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use super::{
     Activation, Gradient, Parameter, Shape, Tensor, Vector, carried, complete, kept,
@@ -149,6 +149,45 @@ impl<D: Memory> Ends<D> {
         let outcome = self.outcome.read_one(device)?;
         complete("results", outcome.elements, elements)?;
         Ok(outcome)
+    }
+
+    /// Runs an operation for a pass; returns the counts of its f32 results for the observer, where the pass stores and
+    /// its step is looked at.
+    fn pass(
+        &mut self,
+        device: &mut D,
+        pass: &mut Pass<'_>,
+        counted: Option<Counted>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
+    ) -> Result<Option<Histogram>, D::Error> {
+        let Self { epilogue, observed, .. } = self;
+        let counted = counted.filter(|_| pass.stores());
+        let Some(Counted(narrowing)) = counted else {
+            return epilogue.run(device, pass, operation).map(|()| None);
+        };
+        let empty = Histogram::new(narrowing.unwrap_or(pass.narrowing()));
+        device.write(&[empty], observed.view_mut())?;
+        epilogue.run(device, pass, |device, mut epilogue| {
+            let mut epilogue = epilogue.reborrow();
+            epilogue.histogram = Some(observed.view_mut());
+            operation(device, epilogue)
+        })?;
+        observed.read_one(device).map(Some)
+    }
+
+    /// Runs an operation for a pass that measures, and lets it store its f32 results as they are.
+    fn keep(
+        &mut self,
+        device: &mut D,
+        pass: &mut Pass<'_>,
+        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
+    ) -> Result<(), D::Error> {
+        self.epilogue.run(device, pass, |device, mut epilogue| {
+            let epilogue = epilogue.reborrow();
+            // The histogram counts for its own format, whatever is stored.
+            let narrowing = Narrowing::to(Format::BINARY32);
+            operation(device, Epilogue { narrowing, to: epilogue.from, stores: true, ..epilogue })
+        })
     }
 
     /// Returns the epilogue that keeps f32 results and takes the carried scale out.
@@ -295,22 +334,25 @@ where
         D: HasNarrow<G>,
     {
         let mut to = Tensor::zeroed(self.device, gradient.shape())?;
-        let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
-        let describe = |device: &mut D| Ok(Operands::Cast(statistics(device, gradient.view())?));
-        let operands = |_: &Tensor<D, f32>| visit.describe(describe);
-        let pass = |values: &Tensor<D, f32>, pass: &mut Pass<'_>| {
-            visit.pass(pass, |device, mut epilogue| {
+        let (counted, mut results) = (self.counted(), None);
+        let Self { device, ends, step, .. } = self;
+        let describe = |device: &mut D| statistics(device, gradient.view()).map(Operands::Cast);
+        let mut visit = match id {
+            Some(id) => step.loss_at(id)?,
+            None => step.loss(),
+        };
+        if visit.wants_operands() {
+            visit.describe(&describe(device)?);
+        }
+        while let Some(mut pass) = visit.next_pass() {
+            results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
                 let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                device.run(Narrow::<_, G> { input: values.view(), to, epilogue })
-            })
-        };
-        let narrowed = match id {
-            Some(id) => self.step.loss_at_with(id, gradient, operands, pass),
-            None => self.step.loss_with(gradient, operands, pass),
-        };
-        visit.show_operands(describe);
-        let seen = visit.end()?;
-        self.leave(name, seen, narrowed, to)
+                device.run(Narrow::<_, G> { input: gradient.view(), to, epilogue })
+            })?;
+        }
+        let scaled = visit.finish(())?;
+        let operands = if self.shows_operands() { Some(describe(self.device)?) } else { None };
+        self.leave(name, Seen { results, operands }, scaled, to)
     }
 
     /// Takes a gradient back through an operation whose f32 results, of the given shape, are narrowed
@@ -367,35 +409,43 @@ where
     {
         let id = self.take_cell();
         let mut to = Tensor::zeroed(self.device, shape)?;
-        let mut kept = None;
-        let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
-        let pass = |gradient: &Rc<Tensor<D, G>>, pass: &mut Pass<'_>| match (keep, &mut kept) {
-            (Some(keep), kept) if !pass.stores() => visit.keep(pass, |device, mut epilogue| {
-                let kept = kept.insert(Tensor::zeroed(device, shape)?);
-                keep(device, gradient.view(), kept.view_mut(), epilogue.reborrow())
-            }),
-            (_, Some(kept)) => visit.pass(pass, |device, mut epilogue| {
-                let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                device.run(Narrow::<_, G> { input: kept.view(), to, epilogue })
-            }),
-            _ => visit.pass(pass, |device, mut epilogue| {
-                operation(device, gradient.view(), to.view_mut(), epilogue.reborrow())
-            }),
-        };
-        let narrowed = match describe {
-            Some(describe) => {
-                let operands =
-                    |g: &Rc<Tensor<D, G>>| visit.describe(|device: &mut D| describe(device, g));
-                self.step.layer_with(id, gradient, operands, pass)
-            }
-            None => self.step.layer(id, gradient, pass),
-        };
-        if let Some(describe) = describe {
-            let value = gradient.as_ref().into_parts().0;
-            visit.show_operands(|device| describe(device, value));
+        let mut kept: Option<Tensor<D, f32>> = None;
+        let (counted, mut results) = (self.counted(), None);
+        let Self { device, ends, step, .. } = self;
+        let (value, _) = gradient.as_ref().into_parts();
+        let mut visit = step.layer(id, gradient)?;
+        if let Some(describe) = describe
+            && visit.wants_operands()
+        {
+            visit.describe(&describe(device, value)?);
         }
-        let seen = visit.end()?;
-        self.leave(name, seen, narrowed, to)
+        while let Some(mut pass) = visit.next_pass() {
+            match (keep, &kept) {
+                (Some(keep), _) if !pass.stores() => {
+                    let kept = kept.insert(Tensor::zeroed(&mut **device, shape)?);
+                    ends.keep(device, &mut pass, |device, mut epilogue| {
+                        keep(device, value.view(), kept.view_mut(), epilogue.reborrow())
+                    })?;
+                }
+                (_, Some(kept)) => {
+                    results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
+                        let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+                        device.run(Narrow::<_, G> { input: kept.view(), to, epilogue })
+                    })?;
+                }
+                _ => {
+                    results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
+                        operation(device, value.view(), to.view_mut(), epilogue.reborrow())
+                    })?;
+                }
+            }
+        }
+        let scaled = visit.finish(())?;
+        let operands = match describe {
+            Some(describe) if self.shows_operands() => Some(describe(self.device, value)?),
+            _ => None,
+        };
+        self.leave(name, Seen { results, operands }, scaled, to)
     }
 
     /// Sums the gradients of branches through the next cell, in the order given.
@@ -408,26 +458,26 @@ where
         D: HasNarrow<G>,
     {
         let id = self.take_cell();
-        let branches = branches.map(Scaled::as_ref);
-        let mut to = Tensor::zeroed(self.device, branches[0].into_parts().0.shape())?;
-        let scales = branches.map(|branch| Cell::at(branch.scale()));
+        let tags = branches.map(Scaled::tag);
+        let values = branches.map(|branch| branch.scaled());
+        let mut to = Tensor::zeroed(self.device, values[0].shape())?;
+        let scales = tags.map(|tag| Cell::at(tag.scale()));
         let cells = [
             Vector::of(self.device, &scales[..1])?, // each in a buffer of its own,
             Vector::of(self.device, &scales[1..])?, // as a device may align them
         ];
-        let visit = Visiting::begin(self.device, self.ends, &*self.observer, self.blocks);
-        let narrowed = self.step.join(id, &branches, |branches, pass| {
-            let branches = [0, 1].map(|i| Branch {
-                gradient: branches.scaled()[i].into_parts().0.view(),
-                cell: cells[i].view(),
-            });
-            visit.pass(pass, |device, mut epilogue| {
+        let branches = [0, 1].map(|i| Branch { gradient: values[i].view(), cell: cells[i].view() });
+        let (counted, mut results) = (self.counted(), None);
+        let Self { device, ends, step, .. } = self;
+        let mut visit = step.join(id, &tags)?;
+        while let Some(mut pass) = visit.next_pass() {
+            results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
                 let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
                 device.run(Propagate::<_, G> { branches: &branches, to, epilogue })
-            })
-        });
-        let seen = visit.end()?;
-        self.leave(name, seen, narrowed, to)
+            })?;
+        }
+        let scaled = visit.finish(())?;
+        self.leave(name, Seen { results, operands: None }, scaled, to)
     }
 
     /// Takes a gradient through an operation that moves its elements as they are: the scale is
@@ -505,6 +555,16 @@ where
         Ok(())
     }
 
+    /// Returns what the f32 results of a visit are counted for, if its step is looked at.
+    fn counted(&self) -> Option<Counted> {
+        self.observer.watches().then(|| Counted(self.blocks.map(Blocks::narrowing)))
+    }
+
+    /// Tells whether the observer is shown operands.
+    fn shows_operands(&self) -> bool {
+        self.observer.watches() && self.observer.wants_operands()
+    }
+
     fn take_cell(&mut self) -> usize {
         self.next += 1;
         self.next - 1
@@ -520,10 +580,9 @@ where
         &mut self,
         name: &str,
         seen: Seen,
-        narrowed: Result<Scaled<()>, StepError<D::Error>>,
+        scaled: Scaled<()>,
         mut to: Tensor<D, G>,
     ) -> Result<Gradient<D, G>> {
-        let scaled = narrowed.map_err(pass_error)?;
         let rounded = match self.blocks {
             Some(blocks) => Some(to.round_in_blocks(self.device, blocks)?),
             None => None,
@@ -561,116 +620,12 @@ pub fn statistics<T: Element + Plain, D: Memory + HasNarrow<T>>(
     statistics.read_one(device)
 }
 
-/// One visit of a cell: lends the device to whichever closure the scaler calls.
-struct Visiting<'v, D: Memory> {
-    lent: RefCell<(&'v mut D, &'v mut Ends<D>)>,
-    watches: bool,
-    wants_operands: bool,
-    /// What results are counted for, if not for what they are narrowed to.
-    counted: Option<Narrowing>,
-    results: RefCell<Option<Histogram>>,
-    operands: RefCell<Option<Operands>>,
-    failed: RefCell<Option<anyhow::Error>>,
-}
+/// What f32 results are counted for: this, or what they are narrowed to.
+#[derive(Clone, Copy)]
+struct Counted(Option<Narrowing>);
 
 /// What a visit shows.
 struct Seen {
     results: Option<Histogram>,
     operands: Option<Operands>,
-}
-
-impl<'v, D: Memory<Error: Send + Sync + 'static>> Visiting<'v, D> {
-    fn begin(
-        device: &'v mut D,
-        ends: &'v mut Ends<D>,
-        observer: &dyn Observer,
-        blocks: Option<Blocks>,
-    ) -> Self {
-        let watches = observer.watches();
-        Self {
-            lent: RefCell::new((device, ends)),
-            watches,
-            wants_operands: watches && observer.wants_operands(),
-            counted: blocks.map(Blocks::narrowing),
-            results: RefCell::new(None),
-            operands: RefCell::new(None),
-            failed: RefCell::new(None),
-        }
-    }
-
-    /// Runs an operation for a pass; when the pass stores, its f32 results are counted for the
-    /// observer as well.
-    fn pass(
-        &self,
-        pass: &mut Pass<'_>,
-        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
-    ) -> Result<(), D::Error> {
-        let mut lent = self.lent.borrow_mut();
-        let (device, Ends { epilogue, observed, .. }) = &mut *lent;
-        let counts = self.watches && pass.stores();
-        if counts {
-            let counted = self.counted.unwrap_or(pass.narrowing());
-            device.write(&[Histogram::new(counted)], observed.view_mut())?;
-        }
-        epilogue.run(device, pass, |device, mut epilogue| {
-            let mut epilogue = epilogue.reborrow();
-            if counts {
-                epilogue.histogram = Some(observed.view_mut());
-            }
-            operation(device, epilogue)
-        })?;
-        if counts {
-            *self.results.borrow_mut() = Some(observed.read_one(device)?);
-        }
-        Ok(())
-    }
-
-    /// Runs an operation for a pass that measures, and lets it store its f32 results as they are.
-    fn keep(
-        &self,
-        pass: &mut Pass<'_>,
-        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
-    ) -> Result<(), D::Error> {
-        let mut lent = self.lent.borrow_mut();
-        let (device, Ends { epilogue, .. }) = &mut *lent;
-        epilogue.run(device, pass, |device, mut epilogue| {
-            let epilogue = epilogue.reborrow();
-            // The histogram counts for its own format, whatever is stored.
-            let narrowing = Narrowing::to(Format::BINARY32);
-            operation(device, Epilogue { narrowing, to: epilogue.from, stores: true, ..epilogue })
-        })
-    }
-
-    /// Describes the operands to the policy, which has no use for an error: the visit's end has.
-    fn describe(&self, describe: impl FnOnce(&mut D) -> Result<Operands>) -> Operands {
-        describe(self.lent.borrow_mut().0).unwrap_or_else(|error| {
-            *self.failed.borrow_mut() = Some(error);
-            Operands::Cast(Statistics::EMPTY)
-        })
-    }
-
-    /// Describes the operands to the observer, if it wants them.
-    fn show_operands(&self, describe: impl FnOnce(&mut D) -> Result<Operands>) {
-        if self.wants_operands {
-            *self.operands.borrow_mut() = Some(self.describe(describe));
-        }
-    }
-
-    fn end(self) -> Result<Seen> {
-        match self.failed.into_inner() {
-            Some(error) => Err(error),
-            None => Ok(Seen {
-                results: self.results.into_inner(),
-                operands: self.operands.into_inner(),
-            }),
-        }
-    }
-}
-
-/// Returns the error of a pass as it is.
-fn pass_error<E: std::error::Error + Send + Sync + 'static>(error: StepError<E>) -> anyhow::Error {
-    match error {
-        StepError::Pass(error) => error.into(),
-        StepError::NoCell { .. } | StepError::Branches { .. } => anyhow!("{error}"),
-    }
 }

@@ -64,7 +64,7 @@ where
             return Ok(Some(gradient));
         }
         let mask = kept(&mut self.mask)?;
-        let shape = gradient.as_ref().into_parts().0.shape();
+        let shape = gradient.scaled().shape();
         way.layer(&self.name, &gradient, shape, |device, input, to, epilogue| {
             device.run(Dropout { mask, input, to, epilogue })
         })

@@ -68,7 +68,7 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
     {
         let input = kept(&mut self.input)?;
         for (table, input) in [&mut self.tokens, &mut self.positions].into_iter().zip(&input) {
-            let value = gradient.as_ref().into_parts().0;
+            let value = gradient.scaled();
             let mut sums = Vector::zeroed(way.device, table.master.len())?;
             way.device.run(EmbedTable::<_, G> {
                 width: self.width,

@@ -138,7 +138,7 @@ where
         let (input, moments) = kept(&mut self.kept)?;
         let normalisation = self.shape_of(input.shape());
         let mut sums = Vector::zeroed(way.device, normalisation.affine())?;
-        let value = gradient.as_ref().into_parts().0;
+        let value = gradient.scaled();
         way.device.run(NormaliseSums::<_, G, W> {
             normalisation,
             gradient: value.view(),
@@ -152,7 +152,7 @@ where
             running.cell = self.affine.cell;
         }
         let (name, affine) = (&self.affine.name, &self.affine.master);
-        let sums = sums.as_ref().into_parts().0;
+        let sums = sums.scaled();
         way.layer(name, &gradient, input.shape(), |device, gradient, to, epilogue| {
             device.run(NormaliseInput::<_, G, W> {
                 normalisation,

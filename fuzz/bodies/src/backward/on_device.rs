@@ -74,15 +74,16 @@ where
     fn loss(&mut self, gradient: &D::Buffer<f32>) -> Self::Gradient {
         let Self { device, step, epilogue, .. } = self;
         let length = D::Space::len(D::view(gradient));
-        let left = step.loss(gradient, |gradient, pass| {
-            let mut to = device.zeroed::<G>(length)?;
-            epilogue.run(device, pass, |device, mut epilogue| {
+        let mut to = succeeds(device.zeroed::<G>(length));
+        let mut visit = step.loss();
+        while let Some(mut pass) = visit.next_pass() {
+            succeeds(epilogue.run(device, &mut pass, |device, mut epilogue| {
                 let (to, epilogue) = (D::view_mut(&mut to), epilogue.reborrow());
                 device.run(Narrow::<_, G> { input: D::view(gradient), to, epilogue })
-            })?;
-            Ok::<_, D::Error>(to)
-        });
-        self.visited(succeeds(left))
+            }));
+        }
+        let left = succeeds(visit.finish(to));
+        self.visited(left)
     }
 
     fn weight(&mut self, layer: &Linear<G>, gradient: &Self::Gradient) {
@@ -115,33 +116,35 @@ where
         let weight = upload(self.device, &layer.weight);
         let product = Product::new(batch, outputs, inputs);
         let Self { device, step, epilogue, .. } = self;
-        let left = step.layer(id, gradient, |gradient, pass| {
-            let mut to = device.zeroed::<G>(batch * inputs)?;
-            epilogue.run(device, pass, |device, mut epilogue| {
-                let (a, b) = (D::view(gradient), D::view(&weight));
+        let mut to = succeeds(device.zeroed::<G>(batch * inputs));
+        let (from, _) = gradient.as_ref().into_parts();
+        let mut visit = succeeds(step.layer(id, gradient));
+        while let Some(mut pass) = visit.next_pass() {
+            succeeds(epilogue.run(device, &mut pass, |device, mut epilogue| {
+                let (a, b) = (D::view(from), D::view(&weight));
                 let (to, epilogue) = (D::view_mut(&mut to), epilogue.reborrow());
                 device.run(Matmul::<_, G, G, G> { product, a, b, to, epilogue })
-            })?;
-            Ok::<_, D::Error>(to)
-        });
-        self.visited(succeeds(left))
+            }));
+        }
+        let left = succeeds(visit.finish(to));
+        self.visited(left)
     }
 
     fn join(&mut self, id: usize, branches: [&Self::Gradient; 2]) -> Self::Gradient {
         let cells = branches.map(|branch| upload(self.device, &[Cell::at(branch.scale())]));
-        let branches = branches.map(Scaled::as_ref);
+        let (values, tags) = (branches.map(|branch| branch.scaled()), branches.map(Scaled::tag));
         let Self { device, step, epilogue, .. } = self;
-        let left = step.join(id, &branches, |branches, pass| {
-            let values: Vec<_> = branches.iter().map(|(value, _)| value).collect();
-            let mut to = device.zeroed::<G>(D::Space::len(D::view(values[0])))?;
-            let views = [0, 1]
-                .map(|nth| Branch { gradient: D::view(values[nth]), cell: D::view(&cells[nth]) });
-            epilogue.run(device, pass, |device, mut epilogue| {
+        let mut to = succeeds(device.zeroed::<G>(D::Space::len(D::view(values[0]))));
+        let views =
+            [0, 1].map(|nth| Branch { gradient: D::view(values[nth]), cell: D::view(&cells[nth]) });
+        let mut visit = succeeds(step.join(id, &tags));
+        while let Some(mut pass) = visit.next_pass() {
+            succeeds(epilogue.run(device, &mut pass, |device, mut epilogue| {
                 let (to, epilogue) = (D::view_mut(&mut to), epilogue.reborrow());
                 device.run(Propagate::<_, G> { branches: &views, to, epilogue })
-            })?;
-            Ok::<_, D::Error>(to)
-        });
-        self.visited(succeeds(left))
+            }));
+        }
+        let left = succeeds(visit.finish(to));
+        self.visited(left)
     }
 }

@@ -12,7 +12,7 @@ use adaloss_core::{
     policy::Operands,
     propagate::{Scaled, shifted},
     scale::Scale,
-    scaler::{Branches, LossScaler, Step, StepError},
+    scaler::{LossScaler, OpenVisit, Step, StepError},
     statistics::Statistics,
     unscale::{Place, Unscaled},
 };
@@ -109,9 +109,11 @@ fn tensor(u: &mut Unstructured<'_>, format: Format, length: usize) -> Result<Vec
 
 fn loss(step: &mut Step<'_>, walk: &mut Walk, values: &[f32]) -> Scaled<Bits> {
     let mut passes = walk.visits(Place::Loss, Scale::ONE, Kind::Cast, values);
-    let operands = |values: &[f32]| Operands::Cast(Statistics::of(values));
-    let left = step.loss_with(values, operands, |values, pass| passes.run(values, pass));
-    let left = left.expect("nothing is wrong with it");
+    let mut visit = step.loss();
+    if visit.wants_operands() {
+        visit.describe(&Operands::Cast(Statistics::of(values)));
+    }
+    let left = passes.pull(visit, |_| values.into());
     passes.check(&left, step.last(), walk);
     left
 }
@@ -126,9 +128,13 @@ fn layer(
     let mut passes = walk.tracing(gradient.origin(), |walk| {
         walk.visits(Place::Layer(id), gradient.scale(), Kind::Product, results)
     });
-    let operands = |_: &Bits| walk::product(results);
-    let left = step.layer_with(id, gradient, operands, |_, pass| passes.run(results, pass));
-    finished(left, id).inspect(|left| passes.check(left, step.last(), walk))
+    let mut visit = opened(step.layer(id, gradient), id)?;
+    if visit.wants_operands() {
+        visit.describe(&walk::product(results));
+    }
+    let left = passes.pull(visit, |_| results.into());
+    passes.check(&left, step.last(), walk);
+    Some(left)
 }
 
 fn join(
@@ -150,11 +156,17 @@ fn join(
     let mut passes = walk.tracing(branches.iter().filter_map(Scaled::origin), |walk| {
         walk.visits(Place::Layer(id), common, Kind::Join(scales), &exact)
     });
-    let left = step.join(id, branches, |branches: &Branches<'_, Bits>, pass| {
-        let terms = branches.iter().map(|(bits, shift)| (bits, shift.log2()));
-        passes.run(&sums(format, terms), pass)
+    let tags: Vec<Scaled<()>> = branches.iter().map(Scaled::tag).collect();
+    let visit = opened(step.join(id, &tags), id)?;
+    let left = passes.pull(visit, |pass| {
+        let terms = branches.iter().map(|branch| {
+            let (bits, scale) = branch.into_parts();
+            (bits, (pass.incoming() / scale).log2())
+        });
+        sums(format, terms)
     });
-    finished(left, id).inspect(|left| passes.check(left, step.last(), walk))
+    passes.check(&left, step.last(), walk);
+    Some(left)
 }
 
 /// Sums branches in f32, each brought to one scale.
@@ -173,11 +185,14 @@ fn sums<'a>(format: Format, branches: impl Iterator<Item = (&'a Bits, i32)>) -> 
 }
 
 /// Takes a visit; the only error is a cell that the scaler does not have.
-fn finished<T>(left: std::result::Result<T, StepError<walk::Refused>>, id: usize) -> Option<T> {
-    match left {
-        Ok(left) => {
+fn opened(
+    visit: std::result::Result<OpenVisit<'_>, StepError>,
+    id: usize,
+) -> Option<OpenVisit<'_>> {
+    match visit {
+        Ok(visit) => {
             assert!(id < CELLS);
-            Some(left)
+            Some(visit)
         }
         Err(error) => {
             assert_eq!(error, StepError::NoCell { id, cells: CELLS });
@@ -188,14 +203,11 @@ fn finished<T>(left: std::result::Result<T, StepError<walk::Refused>>, id: usize
 }
 
 /// Narrows through a pass into whatever the configured format is.
-fn narrow(values: &[f32], pass: &mut Pass<'_>) -> std::result::Result<Bits, walk::Refused> {
-    fn into<F: Element>(
-        values: &[f32],
-        pass: &mut Pass<'_>,
-    ) -> std::result::Result<Bits, walk::Refused> {
+fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Bits {
+    fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Bits {
         let mut narrowed = vec![F::from_bits(0); values.len()];
-        pass.apply(values, &mut narrowed)?;
-        Ok(narrowed.into_iter().map(F::to_bits).collect())
+        pass.apply(values, &mut narrowed).expect("the format of the pass, and room");
+        narrowed.into_iter().map(F::to_bits).collect()
     }
     match pass.narrowing().format.encoding {
         Encoding::Binary16 => into::<f16>(values, pass),

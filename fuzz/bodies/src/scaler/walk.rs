@@ -1,7 +1,7 @@
 //! A scaler without a scaler: the same visits, one rule after the other, narrowed by definition.
 
 use adaloss_core::{
-    apply::{ApplyError, Pass},
+    apply::Pass,
     format::{Noise, Overflow},
     policy::{
         self, Cell, Certificate, Config, Operands, Recovery, breaks_promise, certify,
@@ -9,16 +9,13 @@ use adaloss_core::{
     },
     propagate::Scaled,
     scale::Scale,
-    scaler::{Totals, Visit},
+    scaler::{OpenVisit, Totals, Visit},
     statistics::{Histogram, Outcome, Statistics},
     unscale::{Cause, Place, Unscaled, Verdict},
 };
 
 use super::{Bits, CELLS, Scaler, narrow};
 use crate::device::{Ending, count};
-
-/// Why a pass failed: never, as long as it is asked for what it can do.
-pub(super) type Refused = ApplyError;
 
 /// What a visit decides from, next to its results.
 pub(super) enum Kind {
@@ -56,16 +53,24 @@ struct Expected {
 }
 
 impl Passes {
-    /// Does what a pass asks for.
-    pub(super) fn run(&mut self, values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, Refused> {
-        self.calls.push(Call {
-            stores: pass.stores(),
-            measures: pass.counters().1.is_some(),
-            outgoing: pass.outgoing(),
-            noise: pass.noise(),
-        });
-        assert_eq!(pass.shift(), pass.outgoing() / pass.incoming());
-        narrow(values, pass)
+    /// Does what each pass of a visit asks for with the values that `results` computes for it.
+    pub(super) fn pull(
+        &mut self,
+        mut visit: OpenVisit<'_>,
+        results: impl Fn(&Pass<'_>) -> Vec<f32>,
+    ) -> Scaled<Bits> {
+        let mut narrowed = Bits::new();
+        while let Some(mut pass) = visit.next_pass() {
+            self.calls.push(Call {
+                stores: pass.stores(),
+                measures: pass.counters().1.is_some(),
+                outgoing: pass.outgoing(),
+                noise: pass.noise(),
+            });
+            assert_eq!(pass.shift(), pass.outgoing() / pass.incoming());
+            narrowed = narrow(&results(&pass), &mut pass);
+        }
+        visit.finish(narrowed).expect("there are no more passes")
     }
 
     /// Compares the calls, the visit, and what it left.
