@@ -29,7 +29,7 @@ microcontroller() {
 }
 
 # Core, HAL and the C library without std.
-no_std() { microcontroller run_cargo check --locked -p adaloss-core -p adaloss-hal -p adaloss-capi --lib; }
+no_std() { microcontroller run_cargo check --locked -p adaloss-core -p adaloss-hal -p adaloss-conformance -p adaloss-capi --lib; }
 
 run_cargo() { "$CARGO" "$@"; }
 

@@ -10,7 +10,7 @@
 //! ```no_run
 //! use adaloss_core::format::f16;
 //! use adaloss_gpu::Cuda;
-//! use adaloss_hal::conformance;
+//! use adaloss_conformance as conformance;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let mut device = Cuda::new(0)?;

@@ -5,7 +5,13 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 
-use crate::{AddressSpace, Device, Operation, OperationKind, Run, Visitor, run::has};
+use crate::{
+    device::Device,
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    run::{Run, has},
+    space::AddressSpace,
+};
 
 /// Runs [`adaloss_core::policy::certify`] on one histogram, and on one cell in the device's memory at the scale that it has, and
 /// writes the certificate.
@@ -30,7 +36,7 @@ impl<S: AddressSpace> Operation for Certify<'_, '_, S> {
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         visitor.input("the histogram", Some(1), &mut self.histogram);
         visitor.written("the cell", 1, &mut self.cell);
-        visitor.left("the certificate", &mut self.certificate);
+        visitor.readout("the certificate", &mut self.certificate);
     }
 }
 
@@ -61,7 +67,7 @@ impl<S: AddressSpace> Operation for Note<'_, '_, S> {
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         visitor.input("the outcome", Some(1), &mut self.outcome);
         visitor.input("the cell that results come from", Some(1), &mut self.from);
-        visitor.left("the cell", &mut self.cell);
+        visitor.readout("the cell", &mut self.cell);
     }
 }
 

@@ -1,8 +1,6 @@
 //! What every device has: references to its memory, and one call that may wait.
 
-use core::{fmt, ops::Range};
-
-use crate::{Misfit, Plain};
+use crate::{error::Error, plain::Plain, space::AddressSpace};
 
 /// A machine that holds tensors: a CPU, a GPU, an accelerator behind a bus.
 ///
@@ -33,45 +31,6 @@ pub trait Device {
     ///
     /// The lengths differ.
     fn write<T: Plain>(&mut self, from: &[T], to: Mut<'_, Self, T>) -> Result<(), Self::Error>;
-}
-
-/// How elements in some kind of memory are named: `&[T]` in that of the host, address and length elsewhere.
-///
-/// It stands apart from [`Device`] so that devices in the same memory share it, one that wraps another among them: the
-/// operands of an operation are the same for all of these.
-pub trait AddressSpace: 'static {
-    /// Names elements for reading.
-    type Ref<'a, T: Plain>: Copy;
-    /// Names elements that may be written, exclusively.
-    type Mut<'a, T: Plain>;
-
-    /// Returns the number of elements.
-    fn len<T: Plain>(elements: Self::Ref<'_, T>) -> usize;
-
-    /// Names a part of some elements, or `None` where the range is not within them.
-    fn part<T: Plain>(elements: Self::Ref<'_, T>, range: Range<usize>) -> Option<Self::Ref<'_, T>>;
-
-    /// Names a part of some writable elements, or `None` where the range is not within them.
-    fn part_mut<T: Plain>(
-        elements: Self::Mut<'_, T>,
-        range: Range<usize>,
-    ) -> Option<Self::Mut<'_, T>>;
-
-    /// Names writable elements for reading.
-    fn shared<'a, T: Plain>(elements: &'a Self::Mut<'_, T>) -> Self::Ref<'a, T>;
-
-    /// Names the same elements for a shorter time.
-    ///
-    /// A reference to `&[T]` shortens by itself; the compiler cannot know it of every name.
-    fn reborrow<'short, 'long: 'short, T: Plain>(
-        elements: Self::Ref<'long, T>,
-    ) -> Self::Ref<'short, T>;
-
-    /// Keeps the name of the first `length` elements, of all where there are fewer.
-    fn truncate<T: Plain>(elements: &mut Self::Mut<'_, T>, length: usize);
-
-    /// Names the same writable elements for a shorter time, so that they can be used again.
-    fn reborrow_mut<'a, T: Plain>(elements: &'a mut Self::Mut<'_, T>) -> Self::Mut<'a, T>;
 }
 
 /// Elements in the memory of the device `D`.
@@ -119,44 +78,4 @@ impl Capabilities {
     /// Everything, in the order of the index: what the portable device does.
     pub const ALL: Self =
         Self { subnormals: true, stochastic_rounding: true, sequential_sums: true };
-}
-
-/// What can go wrong on a device.
-///
-/// As in embedded-hal, a device has an error type of its own, and generic code asks for the kind.
-pub trait Error: core::error::Error + Sized {
-    /// Returns the kind that generic code can act on.
-    fn kind(&self) -> ErrorKind;
-
-    /// Says that the operands of an operation do not fit.
-    fn misfit(misfit: Misfit) -> Self;
-}
-
-/// The kinds of errors that generic code can act on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// Operands or results do not have the lengths that the operation needs.
-    Shape,
-    /// The configured format, rounding or overflow is not that of the operands, or is not one the
-    /// device has.
-    Format,
-    /// The device's memory is exhausted.
-    Memory,
-    /// The device failed, or the connection to it.
-    Hardware,
-    /// Anything else; the error's text says more.
-    Other,
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Shape => "shape mismatch",
-            Self::Format => "format mismatch",
-            Self::Memory => "out of device memory",
-            Self::Hardware => "device failure",
-            Self::Other => "device error",
-        })
-    }
 }

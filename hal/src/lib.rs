@@ -14,8 +14,8 @@
 //!
 //! A program calls [`Run::run`]; what it needs of a device are traits of several operations, such as [`HasNarrow`].
 //!
-//! [`portable`] is the readable reference that others are compared with, and [`conformance`] is the
-//! suite that compares them: any device's tests call it in five lines.  [`fault`] and [`record`]
+//! [`portable`] is the readable reference that others are compared with, and the package `adaloss-conformance` is the
+//! suite that compares them: any device's tests call it in five lines.  `adaloss-cpu` is the fast device for the CPU.  [`fault`] and [`record`]
 //! are devices that wrap devices, to break them and to watch them, each a hook of [`wrap`].
 //!
 //! A `LossScaler` on the host drives a device that works in host memory through [`HostEpilogue`],
@@ -53,46 +53,57 @@
 //! `alloc` adds `HostHeap`, by which a device in host memory has buffers on the heap, so that it
 //! implements [`Memory`]: the portable one does.  Documentation that is made without `--all-features` leaves
 //! it out.
-//!
-//! `std` adds the `cpu` device, which does what the portable one does with the threads and the
-//! vector instructions of the machine it runs on; it implies `alloc`.
 
 #![no_std]
 #![deny(unsafe_code)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(feature = "std")]
-extern crate std;
 
-mod decide;
-mod device;
-mod epilogue;
-mod host;
-mod narrow;
-mod operation;
+// In this order, a module imports only modules before it.
+mod kind;
+mod loss_sum;
 #[allow(unsafe_code, reason = "the only unsafe items are the proofs that types are plain")]
 mod plain;
+mod space;
+
+mod error;
+mod readout;
+mod shape;
+
+mod device;
+mod epilogue;
+mod operation;
 mod run;
 
-pub mod conformance;
-#[cfg(feature = "std")]
-pub mod cpu;
-pub mod fault;
+mod decide;
+mod matmul;
+mod narrow;
 pub mod network;
+
+pub mod host;
+mod pass;
 pub mod portable;
+
+pub mod fault;
 pub mod record;
 pub mod wrap;
 
 pub use decide::{Certify, Finish, HasDecide, Note};
-pub use device::{AddressSpace, Capabilities, Device, Error, ErrorKind, Memory, Mut, Ref};
-pub use epilogue::{DeviceEpilogue, Epilogue, HostEpilogue};
+pub use device::{Capabilities, Device, Memory, Mut, Ref};
+pub use epilogue::Epilogue;
+pub use error::{Error, ErrorKind, Misfit, MisfitCause};
 #[cfg(feature = "alloc")]
 pub use host::HostHeap;
-pub use host::{HostMemory, HostSpace};
-pub use narrow::{
-    Branch, BranchOf, HasMatmul, HasNarrow, Matmul, Narrow, Product, Propagate, Summarise, Unscale,
-};
-pub use operation::OperationKind;
+pub use host::{HostError, HostMemory};
+pub use kind::OperationKind;
+pub use loss_sum::LossSum;
+pub use matmul::{HasMatmul, Matmul};
+pub use narrow::{Branch, BranchOf, HasNarrow, Narrow, Propagate, Summarise, Unscale};
+pub use operation::{Operation, Visitor};
+pub use pass::{DeviceEpilogue, HostEpilogue};
 pub use plain::Plain;
-pub use run::{Fitting, Misfit, MisfitCause, Operation, Run, Visitor};
+pub use readout::{HasReadout, Readout};
+pub use run::{Fitting, Run};
+pub use shape::{Attention, Axis, Convolution, Normalisation, Pooling, Product, Shape};
+pub use space::{AddressSpace, HostSpace};

@@ -1,12 +1,15 @@
 //! The operations of the corridor that work on tensors, and the product: each a value.
 
-use core::fmt;
-
 use adaloss_core::{format::Element, policy::Cell, statistics::Statistics, unscale::Unscaled};
 
 use crate::{
-    AddressSpace, Device, Epilogue, Operation, OperationKind, Plain, Run, Visitor, run::has,
-    wrap::Shape,
+    device::Device,
+    epilogue::Epilogue,
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    plain::Plain,
+    run::{Run, has},
+    space::AddressSpace,
 };
 
 /// Adds the statistics of a low-precision tensor to those that are there.
@@ -24,7 +27,7 @@ impl<S: AddressSpace, F: Element + Plain> Operation for Summarise<'_, '_, S, F> 
 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         visitor.input("the input", None, &mut self.input);
-        visitor.left("the statistics", &mut self.to);
+        visitor.readout("the statistics", &mut self.to);
     }
 }
 
@@ -107,7 +110,7 @@ impl<S: AddressSpace, F: Element + Plain> Operation for Unscale<'_, '_, S, F> {
         visitor.input("the gradient", Some(elements), &mut self.gradient);
         visitor.input("the cell of the gradient", Some(1), &mut self.cell);
         visitor.output("the unscaled gradient", Some(elements), &mut self.to);
-        visitor.left("the counts", &mut self.counts);
+        visitor.readout("the counts", &mut self.counts);
     }
 }
 
@@ -136,104 +139,3 @@ pub struct Branch<G, C> {
 /// A branch in the memory `S`.
 pub type BranchOf<'a, S, F> =
     Branch<<S as AddressSpace>::Ref<'a, F>, <S as AddressSpace>::Ref<'a, Cell>>;
-
-/// The shape of a matrix product `C = op(A) op(B)`, all row-major.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Product {
-    /// Rows of `op(A)` and `C`.
-    pub rows: usize,
-    /// Columns of `op(A)`, rows of `op(B)`: the number of terms in a sum.
-    pub inner: usize,
-    /// Columns of `op(B)` and `C`.
-    pub columns: usize,
-    /// `A` is stored as (inner, rows).
-    pub transpose_a: bool,
-    /// `B` is stored as (columns, inner).
-    pub transpose_b: bool,
-}
-
-impl Product {
-    /// A product of untransposed matrices.
-    pub const fn new(rows: usize, inner: usize, columns: usize) -> Self {
-        Self { rows, inner, columns, transpose_a: false, transpose_b: false }
-    }
-
-    /// Returns the elements of `A`, `B` and `C`; `usize::MAX`, which no tensor has, where the number
-    /// does not fit.
-    pub const fn lengths(self) -> [usize; 3] {
-        let Self { rows, inner, columns, .. } = self;
-        [rows.saturating_mul(inner), inner.saturating_mul(columns), rows.saturating_mul(columns)]
-    }
-
-    /// Returns the same product with `A` stored as (inner, rows).
-    pub const fn transpose_a(self) -> Self {
-        Self { transpose_a: true, ..self }
-    }
-
-    /// Returns the same product with `B` stored as (columns, inner).
-    pub const fn transpose_b(self) -> Self {
-        Self { transpose_b: true, ..self }
-    }
-}
-
-impl fmt::Display for Product {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rows, inner, columns, transpose_a, transpose_b } = self;
-        match transpose_a {
-            false => write!(f, "({rows} x {inner}) ")?,
-            true => write!(f, "({inner} x {rows})^T ")?,
-        }
-        match transpose_b {
-            false => write!(f, "({inner} x {columns})"),
-            true => write!(f, "({columns} x {inner})^T"),
-        }
-    }
-}
-
-/// Multiplies matrices of `A` and `B`, accumulates in f32 and narrows to `F`.
-///
-/// Sums start at +0, so that the sum of no terms, and one of terms that are all -0, is +0.
-///
-/// With `F = f32` and an epilogue to scale 2^0, this computes an unscaled weight gradient.
-pub struct Matmul<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
-    /// The shape.
-    pub product: Product,
-    /// The left operand, stored as the shape says.
-    pub a: S::Ref<'r, A>,
-    /// The right operand, stored as the shape says.
-    pub b: S::Ref<'r, B>,
-    /// The product.
-    pub to: S::Mut<'w, F>,
-    /// Where the results go.
-    pub epilogue: Epilogue<'w, S>,
-}
-
-impl<S, A, B, F> Operation for Matmul<'_, '_, S, A, B, F>
-where
-    S: AddressSpace,
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-{
-    type Space = S;
-
-    const KIND: OperationKind = OperationKind::Matmul;
-
-    fn shape(&self) -> Option<Shape> {
-        Some(Shape::Product(self.product))
-    }
-
-    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
-        let [left, right, result] = self.product.lengths();
-        visitor.input("the left operand", Some(left), &mut self.a);
-        visitor.input("the right operand", Some(right), &mut self.b);
-        visitor.output("the result", Some(result), &mut self.to);
-        visitor.epilogue::<F>(&mut self.epilogue);
-    }
-}
-
-has! {
-    /// A device that has [`Matmul`] of elements of types `A` and `B` into `F`.
-    pub trait HasMatmul<A, B, F>:
-        HasNarrow<F> + for<'r, 'w> Run<Matmul<'r, 'w, <Self as Device>::Space, A, B, F>>
-}

@@ -1,110 +1,84 @@
-//! The calls of a device, by kind.
+//! Operations as values: what each says of its operands.
 
-use core::fmt;
+use adaloss_core::{format::Element, policy::Cell};
 
-/// Declares the kinds: each with its documentation, and its name in logs.
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
-        /// A call of a device that can fail or wait: what a fault plan and a record are told.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum OperationKind {
-            $($(#[$doc])* $kind,)+
-        }
+use crate::{
+    epilogue::Epilogue, kind::OperationKind, plain::Plain, readout::HasReadout, shape::Shape,
+    space::AddressSpace,
+};
 
-        impl OperationKind {
-            /// Every kind, in the order of their discriminants.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
+/// An operation of a device, as a value: its operands by name, and where its results go.
+///
+/// [`operands`](Self::operands) is the one place that says what it takes.  The check in front of every device, the errors
+/// and their text, the devices that wrap others, and what the conformance suite expects to be refused follow from it.
+///
+/// What an operation reads is named for one lifetime, and what it writes for another.  On a device that is known this goes by
+/// itself.  On a generic one, names of another lifetime are shortened with [`AddressSpace::reborrow`],
+/// [`reborrow_mut`](AddressSpace::reborrow_mut) and [`Epilogue::reborrow`]; where a device has an operation for several formats,
+/// they are named, as in `Matmul::<_, A, B, F> { .. }`.
+pub trait Operation {
+    /// The memory that its operands are in.
+    type Space: AddressSpace;
 
-            /// Returns the name in logs; it stays where the value has got another one.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$kind => $name,)+
-                }
-            }
-        }
-    };
-}
+    /// Which operation it is.
+    const KIND: OperationKind;
 
-kinds! {
-    /// [`Device::read`](crate::Device::read).
-    Read = "read",
-    /// [`Device::write`](crate::Device::write).
-    Write = "write",
-    /// [`Memory::zeroed`](crate::Memory::zeroed).
-    Zeroed = "zeroed",
-    /// [`Summarise`](crate::Summarise).
-    Statistics = "statistics",
-    /// [`Narrow`](crate::Narrow).
-    Apply = "apply",
-    /// [`Propagate`](crate::Propagate).
-    Propagate = "propagate",
-    /// [`Unscale`](crate::Unscale).
-    Unscale = "unscale",
-    /// [`Certify`](crate::Certify).
-    Certify = "certify",
-    /// [`Note`](crate::Note).
-    Note = "note",
-    /// [`Finish`](crate::Finish).
-    Finish = "finish",
-    /// [`Matmul`](crate::Matmul).
-    Matmul = "matmul",
-    /// [`Convolve`](crate::network::Convolve).
-    Convolve = "convolve",
-    /// [`ConvolveInput`](crate::network::ConvolveInput).
-    ConvolveInput = "convolve_input",
-    /// [`ConvolveWeight`](crate::network::ConvolveWeight).
-    ConvolveWeight = "convolve_weight",
-    /// [`Moments`](crate::network::Moments).
-    Moments = "moments",
-    /// [`Normalise`](crate::network::Normalise).
-    Normalise = "normalise",
-    /// [`NormaliseSums`](crate::network::NormaliseSums).
-    NormaliseSums = "normalise_sums",
-    /// [`NormaliseInput`](crate::network::NormaliseInput).
-    NormaliseInput = "normalise_input",
-    /// [`MaxPool`](crate::network::MaxPool).
-    MaxPool = "max_pool",
-    /// [`Unpool`](crate::network::Unpool).
-    Unpool = "unpool",
-    /// [`Pick`](crate::network::Pick).
-    Pick = "pick",
-    /// [`AveragePool`](crate::network::AveragePool).
-    AveragePool = "average_pool",
-    /// [`AveragePoolInput`](crate::network::AveragePoolInput).
-    AveragePoolInput = "average_pool_input",
-    /// [`MaxPoolInput`](crate::network::MaxPoolInput).
-    MaxPoolInput = "max_pool_input",
-    /// [`Relu`](crate::network::Relu).
-    Relu = "relu",
-    /// [`ReluInput`](crate::network::ReluInput).
-    ReluInput = "relu_input",
-    /// [`Dropout`](crate::network::Dropout).
-    Dropout = "dropout",
-    /// [`Accumulate`](crate::network::Accumulate).
-    Accumulate = "accumulate",
-    /// [`Blend`](crate::network::Blend).
-    Blend = "blend",
-    /// [`Embed`](crate::network::Embed).
-    Embed = "embed",
-    /// [`EmbedTable`](crate::network::EmbedTable).
-    EmbedTable = "embed_table",
-    /// [`Attend`](crate::network::Attend).
-    Attend = "attend",
-    /// [`AttendInput`](crate::network::AttendInput).
-    AttendInput = "attend_input",
-    /// [`SoftmaxCrossEntropy`](crate::network::SoftmaxCrossEntropy).
-    SoftmaxCrossEntropy = "softmax_cross_entropy",
-    /// [`SquareNorm`](crate::network::SquareNorm).
-    SquareNorm = "square_norm",
-    /// [`SgdStep`](crate::network::SgdStep).
-    Sgd = "sgd",
-    /// [`AdamWStep`](crate::network::AdamWStep).
-    AdamW = "adamw",
-}
-
-impl fmt::Display for OperationKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+    /// Returns its shape, where it has one.
+    fn shape(&self) -> Option<Shape> {
+        None
     }
+
+    /// Shows each operand to a visitor, with the elements that the operation needs of it; `usize::MAX` elements,
+    /// which no tensor has, where there is no operation of that shape.
+    fn operands(&mut self, visitor: &mut impl Visitor<Self::Space>);
+}
+
+/// What looks at the operands of an operation, one after the other; a method that is left out looks at none.
+///
+/// An operand whose elements are `None` may have any number of them.
+pub trait Visitor<S: AddressSpace>: Sized {
+    /// Takes a condition on the operation as a whole: what there must be, and whether it is there.
+    fn needs(&mut self, _what: &'static str, _is_met: bool) {}
+
+    /// Takes an operand that is read.
+    fn input<T: Plain>(
+        &mut self,
+        _name: &'static str,
+        _elements: Option<usize>,
+        _operand: &mut S::Ref<'_, T>,
+    ) {
+    }
+
+    /// Takes one of several operands of a kind that are read.
+    ///
+    /// It is handed over as it is, since the operation shares the list of them.
+    fn listed<T: Plain>(&mut self, _name: &'static str, _elements: usize, _operand: S::Ref<'_, T>) {
+    }
+
+    /// Takes a tensor that is written.
+    fn output<F: Element + Plain>(
+        &mut self,
+        _name: &'static str,
+        _elements: Option<usize>,
+        _operand: &mut S::Mut<'_, F>,
+    ) {
+    }
+
+    /// Takes what is written as well, but is neither a tensor of elements nor what the operation leaves.
+    fn written<T: Plain>(
+        &mut self,
+        _name: &'static str,
+        _elements: usize,
+        _operand: &mut S::Mut<'_, T>,
+    ) {
+    }
+
+    /// Takes one element that the operation leaves something in besides tensors.
+    fn readout<C: HasReadout>(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, C>) {}
+
+    /// Takes any number of cells whose step ends.
+    fn cells(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, Cell>) {}
+
+    /// Takes the epilogue of results in `F`.
+    fn epilogue<F: Element>(&mut self, _epilogue: &mut Epilogue<'_, S>) {}
 }

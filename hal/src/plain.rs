@@ -1,6 +1,6 @@
 //! Values that a device's memory can hold.
 
-use crate::network::LossSum;
+use crate::loss_sum::LossSum;
 use adaloss_core::{
     format::{E4M3, E5M2, bf16, f16},
     policy::{Cell, Certificate},

@@ -1,92 +1,20 @@
-//! Operations as values, and what is the same for all of them.
-
-use core::fmt;
+//! Running an operation: its operands are checked first, for every device alike.
 
 use adaloss_core::{
-    format::{Element, Encoding, Narrowing, Rounding, Subnormals},
+    format::{Element, Narrowing, Rounding, Subnormals},
     policy::Cell,
 };
 
 use crate::{
-    AddressSpace, Capabilities, Device, Epilogue, Error, ErrorKind, OperationKind, Plain,
-    wrap::{Leaves, Shape},
+    device::{Capabilities, Device},
+    epilogue::Epilogue,
+    error::{Error, Misfit, MisfitCause},
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    plain::Plain,
+    readout::HasReadout,
+    space::AddressSpace,
 };
-
-/// An operation of a device, as a value: its operands by name, and where its results go.
-///
-/// [`operands`](Self::operands) is the one place that says what it takes.  The check in front of every device, the errors
-/// and their text, the devices that wrap others, and what the conformance suite expects to be refused follow from it.
-///
-/// What an operation reads is named for one lifetime, and what it writes for another.  On a device that is known this goes by
-/// itself.  On a generic one, names of another lifetime are shortened with [`AddressSpace::reborrow`],
-/// [`reborrow_mut`](AddressSpace::reborrow_mut) and [`Epilogue::reborrow`]; where a device has an operation for several formats,
-/// they are named, as in `Matmul::<_, A, B, F> { .. }`.
-pub trait Operation {
-    /// The memory that its operands are in.
-    type Space: AddressSpace;
-
-    /// Which operation it is.
-    const KIND: OperationKind;
-
-    /// Returns its shape, where it has one.
-    fn shape(&self) -> Option<Shape> {
-        None
-    }
-
-    /// Shows each operand to a visitor, with the elements that the operation needs of it; `usize::MAX` elements,
-    /// which no tensor has, where there is no operation of that shape.
-    fn operands(&mut self, visitor: &mut impl Visitor<Self::Space>);
-}
-
-/// What looks at the operands of an operation, one after the other; a method that is left out looks at none.
-///
-/// An operand whose elements are `None` may have any number of them.
-pub trait Visitor<S: AddressSpace>: Sized {
-    /// Takes a condition on the operation as a whole: what there must be, and whether it is there.
-    fn needs(&mut self, _what: &'static str, _is_met: bool) {}
-
-    /// Takes an operand that is read.
-    fn input<T: Plain>(
-        &mut self,
-        _name: &'static str,
-        _elements: Option<usize>,
-        _operand: &mut S::Ref<'_, T>,
-    ) {
-    }
-
-    /// Takes one of several operands of a kind that are read.
-    ///
-    /// It is handed over as it is, since the operation shares the list of them.
-    fn listed<T: Plain>(&mut self, _name: &'static str, _elements: usize, _operand: S::Ref<'_, T>) {
-    }
-
-    /// Takes a tensor that is written.
-    fn output<F: Element + Plain>(
-        &mut self,
-        _name: &'static str,
-        _elements: Option<usize>,
-        _operand: &mut S::Mut<'_, F>,
-    ) {
-    }
-
-    /// Takes what is written as well, but is neither a tensor of elements nor what the operation leaves.
-    fn written<T: Plain>(
-        &mut self,
-        _name: &'static str,
-        _elements: usize,
-        _operand: &mut S::Mut<'_, T>,
-    ) {
-    }
-
-    /// Takes one element that the operation leaves something in besides tensors.
-    fn left<C: Leaves>(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, C>) {}
-
-    /// Takes any number of cells whose step ends.
-    fn cells(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, Cell>) {}
-
-    /// Takes the epilogue of results in `F`.
-    fn epilogue<F: Element>(&mut self, _epilogue: &mut Epilogue<'_, S>) {}
-}
 
 /// A device that has the operation `O`.
 ///
@@ -184,79 +112,6 @@ impl<'o, O> Fitting<'o, O> {
     }
 }
 
-/// Why the operands of an operation do not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misfit {
-    /// The operation.
-    pub operation: OperationKind,
-    /// What is wrong.
-    pub cause: MisfitCause,
-}
-
-/// What is wrong with the operands of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MisfitCause {
-    /// An operand has the wrong number of elements.
-    Length {
-        /// The operand.
-        operand: &'static str,
-        /// The elements that the operation needs.
-        expected: usize,
-        /// The elements that it has.
-        found: usize,
-    },
-    /// There is no operation of that shape.
-    Shape,
-    /// Something that the operation needs is not there.
-    Missing(&'static str),
-    /// The epilogue narrows to another encoding than that of the elements.
-    Encoding {
-        /// The one that the epilogue asks for.
-        asked: Encoding,
-        /// That of the elements.
-        given: Encoding,
-    },
-    /// The epilogue asks for something that the device cannot do.
-    Unsupported(&'static str),
-}
-
-impl Misfit {
-    /// Returns the kind that generic code can act on.
-    pub const fn kind(&self) -> ErrorKind {
-        match self.cause {
-            MisfitCause::Length { .. } | MisfitCause::Shape | MisfitCause::Missing(_) => {
-                ErrorKind::Shape
-            }
-            MisfitCause::Encoding { .. } | MisfitCause::Unsupported(_) => ErrorKind::Format,
-        }
-    }
-}
-
-impl fmt::Display for Misfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operation, cause } = self;
-        match cause {
-            MisfitCause::Length { operand, expected, found } => {
-                write!(f, "{operation}: {operand} needs {expected} elements and has {found}")
-            }
-            MisfitCause::Shape => {
-                write!(f, "{operation}: there is no such operation of that shape")
-            }
-            MisfitCause::Missing(what) => write!(f, "{operation} needs {what}"),
-            MisfitCause::Encoding { asked, given } => write!(
-                f,
-                "{operation}: the epilogue narrows to {asked:?}, and the elements are {given:?}"
-            ),
-            MisfitCause::Unsupported(what) => {
-                write!(f, "{operation}: this device does not have {what}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for Misfit {}
-
 /// Looks for the first operand that does not fit.
 struct Check {
     kind: OperationKind,
@@ -320,7 +175,7 @@ impl<S: AddressSpace> Visitor<S> for Check {
         self.length(name, Some(elements), S::len(S::shared(operand)));
     }
 
-    fn left<C: Leaves>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
+    fn readout<C: HasReadout>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
         self.length(name, Some(1), S::len(S::shared(operand)));
     }
 

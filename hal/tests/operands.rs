@@ -10,8 +10,8 @@ use adaloss_core::{
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    Branch, Certify, Epilogue, Finish, HostSpace, Matmul, Misfit, MisfitCause, Narrow, Note,
-    OperationKind, Plain, Product, Propagate, Run, Summarise, Unscale,
+    Branch, Certify, Epilogue, Finish, HostError, HostSpace, Matmul, Misfit, MisfitCause, Narrow,
+    Note, OperationKind, Plain, Product, Propagate, Run, Summarise, Unscale,
     network::{
         Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, AveragePool,
         AveragePoolInput, Axis, Blend, Convolution, Convolve, ConvolveInput, ConvolveWeight,
@@ -19,10 +19,10 @@ use adaloss_hal::{
         Normalise, NormaliseInput, NormaliseSums, Pick, Pooling, Relu, ReluInput, Sgd, SgdStep,
         SoftmaxCrossEntropy, SquareNorm, Unpool,
     },
-    portable::{Portable, PortableError},
+    portable::Portable,
 };
 
-type Done = Result<(), PortableError>;
+type Done = Result<(), HostError>;
 
 /// Runs an operation on operands that fit, and on each of them with an element fewer and one more.
 #[track_caller]
@@ -44,7 +44,7 @@ fn needs<const N: usize>(
 }
 
 fn refusal(operation: OperationKind, cause: MisfitCause) -> Done {
-    Err(PortableError::Misfit(Misfit { operation, cause }))
+    Err(HostError::Misfit(Misfit { operation, cause }))
 }
 
 fn zeros<T: Plain>(elements: usize) -> Vec<T> {

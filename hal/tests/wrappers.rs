@@ -4,6 +4,8 @@
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
+use adaloss_conformance as conformance;
+use adaloss_conformance::{Failure, Report};
 use adaloss_core::{
     format::{E5M2, Format, Narrowing, Noise, bf16, f16},
     policy::{Cell, Certificate, Config, Fraction, Rule, Seen},
@@ -11,17 +13,16 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 use adaloss_hal::{
-    Certify, Device, Epilogue, Error, ErrorKind, Finish, HostSpace, Matmul, Memory, Misfit,
-    MisfitCause, Narrow, Note, OperationKind, Plain, Product, Run,
-    conformance::{self, Failure, Report},
+    Certify, Device, Epilogue, Error, ErrorKind, Finish, HostError, HostSpace, Matmul, Memory,
+    Misfit, MisfitCause, Narrow, Note, OperationKind, Plain, Product, Run,
     fault::{Fault, FaultError, Injection},
     network::{
         Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, ConvolveWeight, Dropout,
         Embed, LossSum, Mask, MaxPool, Moments, Normalisation, Normalise, Pooling, Relu, Sgd,
         SgdStep, SoftmaxCrossEntropy, SquareNorm,
     },
-    portable::{Portable, PortableError},
-    record::{Event, Left, Record},
+    portable::Portable,
+    record::{Event, Readout, Record},
 };
 
 type Plan = Box<dyn FnMut(OperationKind, usize) -> Option<Injection>>;
@@ -51,19 +52,19 @@ fn a_logged_device_conforms_and_is_told_what_the_suite_saw() -> Result<(), Failu
     let (mut certified, mut triggers, mut seen) =
         (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut device = Record::logging(Portable, |event: &Event<'_>| match event.left {
-        Left::Counts { outcome, .. } => narrowed += u64::from(outcome.elements >= 1000),
-        Left::Certificate(certificate) => {
+        Readout::Counts { outcome, .. } => narrowed += u64::from(outcome.elements >= 1000),
+        Readout::Certificate(certificate) => {
             certified.insert((certificate.rule as u8, certificate.promised));
             triggers.insert(certificate.trigger as u8);
             decided += 1;
         }
-        Left::Cell(cell) => {
+        Readout::Cell(cell) => {
             triggers.insert(cell.trigger() as u8);
             let Seen { overflowed, sums_overflowed, visited, .. } = cell.seen();
             seen.insert((overflowed, sums_overflowed, visited, cell.is_calibrated()));
             decided += 1;
         }
-        Left::Scales(_) => decided += 1,
+        Readout::Scales(_) => decided += 1,
         _ => {}
     });
     conformance::memory(&mut device)?;
@@ -96,9 +97,9 @@ fn a_logged_device_computes_layers_and_tells_what_they_left() -> Result<(), Fail
     let (mut narrowed, mut losses, mut norms, mut shapes) = (0, 0, 0, 0);
     let mut device = Record::logging(Portable, |event: &Event<'_>| {
         match event.left {
-            Left::Counts { outcome, .. } => narrowed += u64::from(outcome.elements >= 1000),
-            Left::Loss(_) => losses += 1,
-            Left::SquareNorm(_) => norms += 1,
+            Readout::Counts { outcome, .. } => narrowed += u64::from(outcome.elements >= 1000),
+            Readout::Loss(_) => losses += 1,
+            Readout::SquareNorm(_) => norms += 1,
             _ => {}
         }
         shapes += u64::from(event.call.shape.is_some());
@@ -242,7 +243,7 @@ fn an_element_that_is_struck_is_found_by_the_suite() {
 
 /// The log of a calibration, line by line.
 #[test]
-fn a_log_reads_like_this() -> Result<(), PortableError> {
+fn a_log_reads_like_this() -> Result<(), HostError> {
     let mut lines = Vec::new();
     let mut device = Record::logging(Portable, |event: &Event<'_>| lines.push(event.to_string()));
     let config = Config::for_format(Format::BINARY16);
@@ -305,7 +306,7 @@ fn a_record_in_a_record_hears_of_refusals() {
         operation: OperationKind::Matmul,
         cause: MisfitCause::Length { operand: "the result", expected: 1, found: 2 },
     };
-    assert_eq!(error, Err(PortableError::Misfit(misfit)));
+    assert_eq!(error, Err(HostError::Misfit(misfit)));
     for counts in [device.counts(), device.device().counts()] {
         assert_eq!(counts.of(OperationKind::Matmul), 1);
     }
@@ -323,7 +324,7 @@ fn ending<'a>(
 
 /// The log of a few operations of layers, line by line.
 #[test]
-fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
+fn a_log_of_layers_reads_like_this() -> Result<(), HostError> {
     let mut lines = Vec::new();
     let mut device = Record::logging(Portable, |event: &Event<'_>| lines.push(event.to_string()));
     let (cell, mut outcome) = ([Cell::at(Scale::ONE)], [Outcome::EMPTY; 5]);
@@ -418,7 +419,7 @@ fn a_log_of_layers_reads_like_this() -> Result<(), PortableError> {
 }
 
 #[test]
-fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), PortableError> {
+fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), HostError> {
     let mut reads = 0;
     let counted = Fault::new(Portable, |operation, _| {
         reads += u64::from(operation == OperationKind::Read);
@@ -426,7 +427,7 @@ fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), PortableError> {
     });
     let mut shapes = Vec::new();
     let mut device = Record::tracing(counted, |event: &Event<'_>| {
-        shapes.push((event.call.operation, event.call.elements, event.left == Left::Unread));
+        shapes.push((event.call.operation, event.call.elements, event.left == Readout::Unread));
     });
     let (cell, mut outcome) = ([Cell::new()], [Outcome::EMPTY]);
     let mut to = [f16::ZERO; 2];
@@ -440,7 +441,7 @@ fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), PortableError> {
         histogram: None,
     };
     let done = device.run(Narrow { input: &[1.0, 2.0][..], to: &mut to[..], epilogue });
-    assert_eq!(done, Ok::<(), FaultError<PortableError>>(()));
+    assert_eq!(done, Ok::<(), FaultError<HostError>>(()));
     assert_eq!(shapes, [(OperationKind::Apply, 2, true)]);
     assert_eq!(reads, 0);
     Ok(())

@@ -5,8 +5,8 @@ use core::{
     fmt::{self, Write},
 };
 
+use ::adaloss_conformance::{self as conformance, Failure, Report};
 use adaloss_core::format::{E4M3, E5M2, Encoding, bf16, f16};
-use adaloss_hal::conformance::{self, Failure, Report};
 
 use super::{
     adaloss_device,

@@ -8,6 +8,7 @@ use std::{
     slice,
 };
 
+use ::adaloss_conformance::{self as conformance, Report};
 use adaloss::*;
 use adaloss_core::{
     format::{
@@ -22,7 +23,7 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, OperationKind, Plain, Product,
-    Propagate, Run, conformance, conformance::Report, portable::Portable,
+    Propagate, Run, portable::Portable,
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
 

@@ -23,7 +23,8 @@ use adaloss_core::{
     policy::Config,
     scaler::Totals,
 };
-use adaloss_hal::{Plain, cpu::Cpu};
+use adaloss_cpu::Cpu;
+use adaloss_hal::Plain;
 use adaloss_train::{
     data::{Batch, Dataset, Input, Inputs, Judged, View},
     layer::{Ignore, Machine},

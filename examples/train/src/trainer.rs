@@ -573,7 +573,7 @@ fn lost(error: anyhow::Error) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use adaloss_core::format::f16;
-    use adaloss_hal::cpu::Cpu;
+    use adaloss_cpu::Cpu;
     use anyhow::ensure;
 
     use super::*;

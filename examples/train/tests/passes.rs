@@ -3,7 +3,7 @@
 use adaloss_core::{
     format::E4M3, format::f16, policy::Operands, scaler::Visit, statistics::Histogram,
 };
-use adaloss_hal::cpu::Cpu;
+use adaloss_cpu::Cpu;
 use adaloss_train::{
     data::Source,
     layer::Observer,

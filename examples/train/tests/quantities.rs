@@ -1,7 +1,8 @@
 //! A quantity is learnt and judged, beside the classes and alone.
 
 use adaloss_core::format::{Element, f16};
-use adaloss_hal::{Plain, cpu::Cpu};
+use adaloss_cpu::Cpu;
+use adaloss_hal::Plain;
 use adaloss_train::{
     data::{Dataset, Source, customers, digits},
     layer::Machine,

@@ -1,7 +1,7 @@
 //! A loss in another unit is the same training: in f32 to the last bit.
 
 use adaloss_core::format::Format;
-use adaloss_hal::cpu::Cpu;
+use adaloss_cpu::Cpu;
 use adaloss_train::{
     data::{Dataset, Source, scenes},
     layer::Ignore,

@@ -42,7 +42,7 @@ pub(crate) struct Ending {
 }
 
 /// What it left behind.
-pub(crate) struct Left<F> {
+pub(crate) struct Readout<F> {
     pub(crate) elements: Vec<F>,
     outcome: Outcome,
     histogram: Histogram,
@@ -60,7 +60,7 @@ impl Ending {
             Mut<'w, D, F>,
             Epilogue<'w, D::Space>,
         ) -> Result<(), D::Error>,
-    ) -> Left<F> {
+    ) -> Readout<F> {
         let pattern: Vec<F> = (0..length + 2).map(pattern).collect();
         let mut to = upload(device, &pattern);
         let cells = [self.from, self.to].map(|scale| upload(device, &[Cell::at(scale)]));
@@ -90,13 +90,13 @@ impl Ending {
         elements.remove(0);
         let [outcome] = download(device, D::view(&outcome))[..] else { unreachable!("one") };
         let [histogram] = download(device, D::view(&histogram))[..] else { unreachable!("one") };
-        Left { elements, outcome, histogram }
+        Readout { elements, outcome, histogram }
     }
 
     /// Compares what an operation left behind with what becomes of its f32 results by definition.
     ///
     /// The bits of a NaN count where the results are the caller's, and not where they were computed.
-    pub(crate) fn check<F: Element>(&self, left: &Left<F>, results: &[f32], are_computed: bool) {
+    pub(crate) fn check<F: Element>(&self, left: &Readout<F>, results: &[f32], are_computed: bool) {
         let mut outcome = Outcome::EMPTY;
         if self.stores {
             for ((index, &x), &found) in (0..).zip(results).zip(&left.elements) {

@@ -53,7 +53,7 @@ pub use replay::{generated, replay};
 
 use std::sync::OnceLock;
 
-use adaloss_hal::cpu::Cpu;
+use adaloss_cpu::Cpu;
 
 /// A target: panics if it finds something.
 pub type Target = fn(&[u8]);

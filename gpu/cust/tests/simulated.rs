@@ -12,7 +12,8 @@ use adaloss_core::{
 };
 use adaloss_cust::{elements, elements_mut, on};
 use adaloss_gpu::{GpuSpace, Gradient, Into};
-use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, Run, conformance};
+use adaloss_conformance as conformance;
+use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, Run};
 use cust::{
     context::Context,
     memory::{CopyDestination, DeviceBuffer},

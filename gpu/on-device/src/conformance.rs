@@ -1,8 +1,9 @@
 //! The suite of the HAL for a GPU, part by part.
 
+use adaloss_conformance as conformance;
+use adaloss_conformance::{self, Failure, Report};
 use adaloss_core::format::{E4M3, E5M2, bf16, f16};
 use adaloss_gpu::Cuda;
-use adaloss_hal::conformance::{self, Failure, Report};
 
 /// A part of the suite, by its name; given so many steps of 16 random layers, where it takes steps.
 pub type Suite = (&'static str, fn(&mut Cuda, u32) -> Result<Report, Failure>);

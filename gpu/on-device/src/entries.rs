@@ -24,7 +24,7 @@ use crate::{rows::Rows, setup::SGD};
 const ELEMENTS: usize = 1003;
 
 /// What an operation left behind, as text, by the names of its results.
-type Left = Vec<(&'static str, String)>;
+type Readout = Vec<(&'static str, String)>;
 
 /// Runs every entry point.
 pub(crate) fn run(rows: &mut Rows, device: &mut Cuda) -> anyhow::Result<()> {
@@ -100,7 +100,7 @@ where
 }
 
 /// Says what differs, if anything.
-fn compare(found: Left, expected: Left) -> anyhow::Result<Value> {
+fn compare(found: Readout, expected: Readout) -> anyhow::Result<Value> {
     for ((name, found), (_, expected)) in found.iter().zip(&expected) {
         if found != expected {
             let at =
@@ -162,26 +162,26 @@ fn bits<F: Element>(elements: &[F]) -> String {
     format!("{:x?}", elements.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
 }
 
-fn widened<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+fn widened<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
     let from = put(device, &elements::<F>(1))?;
     let mut to = device.zeroed::<f32>(ELEMENTS)?;
     device.widen(from.view(), to.view_mut())?;
     Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
 }
 
-fn widened_by_core<F: Element>() -> Left {
+fn widened_by_core<F: Element>() -> Readout {
     let wide: Vec<_> = elements::<F>(1).into_iter().map(Element::widen).collect();
     vec![("elements", bits(&wide))]
 }
 
-fn narrowed<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+fn narrowed<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
     let from = put(device, &values(1, ELEMENTS))?;
     let mut to = device.zeroed::<F>(ELEMENTS)?;
     device.narrow(from.view(), to.view_mut(), narrowing::<F>(), Noise::default())?;
     Ok(vec![("elements", bits(&take(device, &to, F::from_bits(0))?))])
 }
 
-fn narrowed_by_core<F: Element>() -> Left {
+fn narrowed_by_core<F: Element>() -> Readout {
     let narrowed: Vec<_> =
         values(1, ELEMENTS).into_iter().map(|x| F::narrow(x, narrowing::<F>(), 0, 0)).collect();
     vec![("elements", bits(&narrowed))]
@@ -189,7 +189,7 @@ fn narrowed_by_core<F: Element>() -> Left {
 
 fn statistics<F: Element + Plain, D: Memory + HasNarrow<F>>(
     device: &mut D,
-) -> anyhow::Result<Left> {
+) -> anyhow::Result<Readout> {
     let from = put(device, &elements::<F>(2))?;
     let mut to = put(device, &[Statistics::EMPTY])?;
     let summarise = Summarise::<D::Space, F> { input: D::view(&from), to: D::view_mut(&mut to) };
@@ -207,7 +207,7 @@ fn end<F: Element + Plain, D: Memory>(
         Mut<'w, D, F>,
         Epilogue<'w, D::Space>,
     ) -> Result<(), D::Error>,
-) -> anyhow::Result<Left> {
+) -> anyhow::Result<Readout> {
     let cells = put(device, &[Cell::new(), Cell::at(Scale::new(to_log2)?)])?;
     let mut to = device.zeroed::<F>(count).map_err(failed)?;
     let mut outcome = put(device, &[Outcome::EMPTY])?;
@@ -231,14 +231,16 @@ fn end<F: Element + Plain, D: Memory>(
     ])
 }
 
-fn applied<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+fn applied<F: Element + Plain, D: Memory + HasNarrow<F>>(
+    device: &mut D,
+) -> anyhow::Result<Readout> {
     let from = put(device, &values(3, ELEMENTS))?;
     end::<F, _>(device, ELEMENTS, 9, |device, to, epilogue| {
         device.run(Narrow::<_, F> { input: D::view(&from), to, epilogue })
     })
 }
 
-fn joined<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+fn joined<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Readout> {
     let branches = [put(device, &elements::<F>(4))?, put(device, &elements::<F>(5))?];
     let cells =
         [put(device, &[Cell::at(Scale::new(3)?)])?, put(device, &[Cell::at(Scale::new(5)?)])?];
@@ -250,7 +252,9 @@ fn joined<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyho
     })
 }
 
-fn unscaled<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Left> {
+fn unscaled<F: Element + Plain, D: Memory + HasNarrow<F>>(
+    device: &mut D,
+) -> anyhow::Result<Readout> {
     let from = put(device, &elements::<F>(6))?;
     let cell = put(device, &[Cell::at(Scale::new(7)?)])?;
     let mut to = device.zeroed::<f32>(ELEMENTS).map_err(failed)?;
@@ -268,7 +272,7 @@ fn unscaled<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> any
     ])
 }
 
-fn all_unscaled<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+fn all_unscaled<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
     let from = put(device, &elements::<F>(6))?;
     let cell = put(device, &[Cell::at(Scale::new(7)?)])?;
     let mut to = device.zeroed::<f32>(ELEMENTS)?;
@@ -293,7 +297,7 @@ fn all_unscaled<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
     ])
 }
 
-fn unscaled_by_core<F: Element>() -> anyhow::Result<Left> {
+fn unscaled_by_core<F: Element>() -> anyhow::Result<Readout> {
     let (from, mut to) = (elements::<F>(6), vec![0.0; ELEMENTS]);
     let scaled = Scaled::new(&from[..], Scale::new(7)?);
     let met = unscale(F::ENCODING.into(), scaled, &mut to)?;
@@ -304,7 +308,7 @@ fn unscaled_by_core<F: Element>() -> anyhow::Result<Left> {
     ])
 }
 
-fn updated<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
+fn updated<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
     let gradient = put(device, &elements::<F>(6))?;
     let cell = put(device, &[Cell::at(Scale::new(2)?)])?;
     let (mut weight, mut momentum) =
@@ -329,7 +333,7 @@ fn updated<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Left> {
     ])
 }
 
-fn updated_by_core<F: Element>() -> anyhow::Result<Left> {
+fn updated_by_core<F: Element>() -> anyhow::Result<Readout> {
     let mut gradient = vec![0.0; ELEMENTS];
     let scaled = elements::<F>(6);
     unscale(F::ENCODING.into(), Scaled::new(&scaled[..], Scale::new(2)?), &mut gradient)?;
@@ -356,7 +360,7 @@ fn updated_by_core<F: Element>() -> anyhow::Result<Left> {
 }
 
 /// Small integers, whose sums are exact in any order.
-fn multiplied<E, F, D>(device: &mut D, product: Product) -> anyhow::Result<Left>
+fn multiplied<E, F, D>(device: &mut D, product: Product) -> anyhow::Result<Readout>
 where
     E: Element + Plain,
     F: Element + Plain,
@@ -375,7 +379,7 @@ where
     })
 }
 
-fn certified<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Left> {
+fn certified<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Readout> {
     let config = Config::for_format(Format::BINARY16);
     let mut histogram = Histogram::new(config.narrowing());
     values(9, ELEMENTS).into_iter().for_each(|x| histogram.observe_one(x * 1.0e-6, Scale::ONE));
@@ -401,7 +405,7 @@ fn overflowed(largest: f32) -> Outcome {
     Outcome { elements: 1000, overflow: 3, max_bits: largest.to_bits(), ..Outcome::EMPTY }
 }
 
-fn noted<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Left> {
+fn noted<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Readout> {
     let config = Config::for_format(Format::BINARY16);
     let outcome = put(device, &[overflowed(3.0e7)])?;
     let from = put(device, &[Cell::new()])?;
@@ -422,7 +426,7 @@ fn noted<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Left> {
 }
 
 /// Ends a step of cells that have up to twenty steps behind them, under either policy that remembers steps.
-fn finished<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Left> {
+fn finished<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Readout> {
     let measured = Config::for_format(Format::BINARY16);
     let amax = measured.with_policy(Policy::Amax(Amax { window: 16, margin: 1 }));
     let mut after = Vec::new();

@@ -1,7 +1,7 @@
 //! Conformance, a row for each part of the suite, and random layers for as long as there is time.
 
+use adaloss_conformance::{Failure, Report};
 use adaloss_gpu::Cuda;
-use adaloss_hal::conformance::{Failure, Report};
 use adaloss_on_device::conformance::{self, SUITES};
 use serde_json::{Value, json};
 

@@ -2,7 +2,10 @@
 
 use core::fmt;
 
-use crate::{Error, ErrorKind, Misfit, OperationKind};
+use crate::{
+    error::{Error, ErrorKind, Misfit},
+    kind::OperationKind,
+};
 
 /// What goes wrong with one operation.
 ///

@@ -25,7 +25,7 @@
 //!     counts: &mut met[..],
 //! })?;
 //! assert_eq!(unscaled, [1.0, f32::INFINITY]);
-//! # Ok::<(), adaloss_hal::fault::FaultError<adaloss_hal::portable::PortableError>>(())
+//! # Ok::<(), adaloss_hal::fault::FaultError<adaloss_hal::HostError>>(())
 //! ```
 
 #![forbid(unsafe_code)]
@@ -37,7 +37,8 @@ use adaloss_core::format::Encoding;
 pub use injection::{FaultError, Injection};
 
 use crate::{
-    Device, OperationKind,
+    device::Device,
+    kind::OperationKind,
     wrap::{Call, Hook, Results, Wrapped},
 };
 

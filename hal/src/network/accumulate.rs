@@ -1,6 +1,12 @@
 //! Sums of f32 tensors.
 
-use crate::{AddressSpace, Device, Operation, OperationKind, Run, Visitor, run::has};
+use crate::{
+    device::Device,
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    run::{Run, has},
+    space::AddressSpace,
+};
 
 /// Adds a tensor to every row of another: a bias to a matrix, or a gradient to another of its length.
 pub struct Accumulate<'r, 'w, S: AddressSpace> {

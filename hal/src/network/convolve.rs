@@ -1,117 +1,18 @@
 //! Convolution and its two gradients.
 
-use core::fmt;
-
 use adaloss_core::format::Element;
 
-use super::{elements, windows};
 use crate::{
-    AddressSpace, Device, Epilogue, HasNarrow, Operation, OperationKind, Plain, Run, Visitor,
-    run::has, wrap::Shape,
+    device::Device,
+    epilogue::Epilogue,
+    kind::OperationKind,
+    narrow::HasNarrow,
+    operation::{Operation, Visitor},
+    plain::Plain,
+    run::{Run, has},
+    shape::{Convolution, Shape},
+    space::AddressSpace,
 };
-
-/// The shape of a convolution over images with the channels last.
-///
-/// The input has the shape (batch, height, width, channels), the weight (filters, kernel height,
-/// kernel width, channels / groups), the output (batch, output height, output width, filters).
-/// What lies outside the input is zero.  As everywhere in this field, the kernel is not mirrored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Convolution {
-    /// Images.
-    pub batch: usize,
-    /// Height and width of an image.
-    pub input: [usize; 2],
-    /// Channels of the input.
-    pub channels: usize,
-    /// Channels of the output.
-    pub filters: usize,
-    /// Height and width of the kernel.
-    pub kernel: [usize; 2],
-    /// Pixels from one window to the next, down and right.
-    pub stride: [usize; 2],
-    /// Rows above and below, and columns left and right of the image; less than the kernel.
-    pub padding: [usize; 2],
-    /// Parts that channels and filters are divided into; a filter sees the channels of its part.
-    pub groups: usize,
-}
-
-impl Convolution {
-    /// A convolution with stride 1, without padding and in one group.
-    pub const fn new(
-        batch: usize,
-        input: [usize; 2],
-        channels: usize,
-        filters: usize,
-        kernel: [usize; 2],
-    ) -> Self {
-        Self { batch, input, channels, filters, kernel, stride: [1; 2], padding: [0; 2], groups: 1 }
-    }
-
-    /// Returns the same convolution with another stride.
-    pub const fn stride(self, stride: [usize; 2]) -> Self {
-        Self { stride, ..self }
-    }
-
-    /// Returns the same convolution with padding.
-    pub const fn padding(self, padding: [usize; 2]) -> Self {
-        Self { padding, ..self }
-    }
-
-    /// Returns the same convolution in several groups.
-    pub const fn groups(self, groups: usize) -> Self {
-        Self { groups, ..self }
-    }
-
-    /// Returns height and width of the output, or `None` where there is no such convolution: the
-    /// image or the kernel is empty, the kernel is larger than the padded image, a stride is zero,
-    /// the padding is not less than the kernel, or the groups do not divide channels and filters.
-    pub const fn output(self) -> Option<[usize; 2]> {
-        let Self { input, channels, filters, kernel, stride, padding, groups, .. } = self;
-        if groups == 0 || !channels.is_multiple_of(groups) || !filters.is_multiple_of(groups) {
-            return None;
-        }
-        match (
-            windows(input[0], kernel[0], stride[0], padding[0]),
-            windows(input[1], kernel[1], stride[1], padding[1]),
-        ) {
-            (Some(height), Some(width)) => Some([height, width]),
-            _ => None,
-        }
-    }
-
-    /// Returns the elements of input, weight and output; `usize::MAX`, which no tensor has, where
-    /// the number does not fit or there is no such convolution.
-    pub const fn lengths(self) -> [usize; 3] {
-        let Self { batch, input, channels, filters, kernel, .. } = self;
-        let Some([height, width]) = self.output() else { return [usize::MAX; 3] };
-        [
-            elements([batch, input[0], input[1], channels]),
-            elements([filters, kernel[0], kernel[1], channels / self.groups]),
-            elements([batch, height, width, filters]),
-        ]
-    }
-
-    /// Returns the terms of one sum of the output.
-    pub const fn fan_in(self) -> usize {
-        let groups = if self.groups == 0 { 1 } else { self.groups };
-        elements([self.kernel[0], self.kernel[1], self.channels / groups])
-    }
-
-    /// Returns the terms of one sum of the input's gradient, at most: the fan-in of the way back.
-    pub const fn fan_out(self) -> usize {
-        let groups = if self.groups == 0 { 1 } else { self.groups };
-        elements([self.kernel[0], self.kernel[1], self.filters / groups])
-    }
-}
-
-impl fmt::Display for Convolution {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch, input, channels, filters, kernel, stride, padding, groups } = self;
-        write!(f, "{batch} x {}x{}x{channels}", input[0], input[1])?;
-        write!(f, " * {filters} x {}x{}", kernel[0], kernel[1])?;
-        write!(f, ", stride {stride:?}, padding {padding:?}, {groups} groups")
-    }
-}
 
 /// Convolves input and weight, accumulates in f32 and narrows to `F`.
 ///

@@ -6,7 +6,13 @@ use adaloss_core::{
 };
 
 use crate::{
-    AddressSpace, Device, Epilogue, Operation, OperationKind, Plain, Run, Visitor, run::has,
+    device::Device,
+    epilogue::Epilogue,
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    plain::Plain,
+    run::{Run, has},
+    space::AddressSpace,
 };
 
 /// Which elements are dropped, and how the others make up for them.

@@ -3,7 +3,13 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    AddressSpace, Device, Operation, OperationKind, Plain, Run, Visitor, run::has, wrap::Shape,
+    device::Device,
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    plain::Plain,
+    run::{Run, has},
+    shape::Shape,
+    space::AddressSpace,
 };
 
 /// Copies row `tokens[i]` of a (vocabulary, width) table to row `i`; a token beyond the vocabulary gives +0.

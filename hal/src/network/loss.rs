@@ -1,33 +1,14 @@
 //! The loss and its gradient.
 
-use crate::{AddressSpace, Device, Operation, OperationKind, Run, Visitor, run::has, wrap::Shape};
-
-/// What a loss adds up to.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-#[repr(C)]
-pub struct LossSum {
-    /// The sum of the rows' losses, each times the weight of its class; NaN where a logit of a row
-    /// that counts is not finite.
-    pub loss: f64,
-    /// The sum of the weights.
-    pub weight: f64,
-    /// Rows with a label among the classes.
-    pub rows: u64,
-    /// Rows whose greatest logit is, alone, at the label.
-    pub correct: u64,
-}
-
-impl LossSum {
-    /// Returns the weighted mean; NaN of no rows.
-    pub fn mean(&self) -> f64 {
-        self.loss / self.weight
-    }
-
-    /// Returns the share of the rows that are classified rightly; NaN of no rows.
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.rows as f64
-    }
-}
+use crate::{
+    device::Device,
+    kind::OperationKind,
+    loss_sum::LossSum,
+    operation::{Operation, Visitor},
+    run::{Run, has},
+    shape::Shape,
+    space::AddressSpace,
+};
 
 /// Computes softmax cross entropy of logits of shape (rows, classes), and its gradient, in f32: one row per image, per
 /// pixel or per token.
@@ -69,7 +50,7 @@ impl<S: AddressSpace> Operation for SoftmaxCrossEntropy<'_, '_, S> {
             visitor.input("the weights of the classes", Some(self.classes), weights);
         }
         visitor.output("the gradient", Some(elements), &mut self.gradient);
-        visitor.left("the sum", &mut self.sum);
+        visitor.readout("the sum", &mut self.sum);
     }
 }
 

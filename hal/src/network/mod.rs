@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Sums of products and of gradients are f32 and start at +0; how far another order may move them
-//! is what [`conformance::network`](crate::conformance::network) allows.
+//! is what `adaloss_conformance::network` allows.
 
 mod accumulate;
 mod attend;
@@ -29,21 +29,21 @@ mod update;
 
 use adaloss_core::format::Element;
 
-use crate::{Plain, run::has};
+use crate::{plain::Plain, run::has};
 
+pub use crate::{
+    loss_sum::LossSum,
+    shape::{Attention, Axis, Convolution, Normalisation, Pooling},
+};
 pub use accumulate::{Accumulate, Blend, HasAccumulate};
-pub use attend::{Attend, AttendInput, Attention, HasAttend};
-pub use convolve::{Convolution, Convolve, ConvolveInput, ConvolveWeight, HasConvolve};
+pub use attend::{Attend, AttendInput, HasAttend};
+pub use convolve::{Convolve, ConvolveInput, ConvolveWeight, HasConvolve};
 pub use dropout::{Dropout, HasDropout, Mask};
 pub use embed::{Embed, EmbedTable, HasEmbed};
-pub use loss::{HasLoss, LossSum, SoftmaxCrossEntropy};
-pub use normalise::{
-    Axis, HasNormalise, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums,
-};
+pub use loss::{HasLoss, SoftmaxCrossEntropy};
+pub use normalise::{HasNormalise, Moments, Normalise, NormaliseInput, NormaliseSums};
 pub use pointwise::{HasRelu, Relu, ReluInput};
-pub use pool::{
-    AveragePool, AveragePoolInput, HasPool, MaxPool, MaxPoolInput, Pick, Pooling, Unpool,
-};
+pub use pool::{AveragePool, AveragePoolInput, HasPool, MaxPool, MaxPoolInput, Pick, Unpool};
 pub use update::{AdamW, AdamWStep, HasUpdate, Sgd, SgdStep, SquareNorm};
 
 has! {
@@ -65,27 +65,4 @@ has! {
         + HasAttend<W, G>
         + HasLoss
         + HasUpdate
-}
-
-/// Returns the product of some extents; `usize::MAX`, which no tensor has, where it does not fit.
-const fn elements<const N: usize>(extents: [usize; N]) -> usize {
-    let (mut product, mut i) = (1_usize, 0);
-    while i < N {
-        product = product.saturating_mul(extents[i]);
-        i += 1;
-    }
-    product
-}
-
-/// Returns how many windows fit along one axis, or `None` where not one does.
-const fn windows(extent: usize, window: usize, stride: usize, padding: usize) -> Option<usize> {
-    if extent == 0 || window == 0 || stride == 0 || padding >= window {
-        return None;
-    }
-    // Padding on both sides; as it is less than the window, every window touches the image.
-    let Some(padded) = padding.checked_mul(2) else { return None };
-    match extent.checked_add(padded) {
-        Some(padded) if padded >= window => Some((padded - window) / stride + 1),
-        _ => None,
-    }
 }

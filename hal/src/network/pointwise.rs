@@ -2,7 +2,14 @@
 
 use adaloss_core::format::Element;
 
-use crate::{AddressSpace, Device, Operation, OperationKind, Plain, Run, Visitor, run::has};
+use crate::{
+    device::Device,
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    plain::Plain,
+    run::{Run, has},
+    space::AddressSpace,
+};
 
 /// Sets elements with a negative sign to +0, -0 among them; a NaN stays what it is.
 ///

@@ -1,6 +1,12 @@
 //! Optimizers, on f32 masters and unscaled gradients.
 
-use crate::{AddressSpace, Device, Operation, OperationKind, Run, Visitor, run::has};
+use crate::{
+    device::Device,
+    kind::OperationKind,
+    operation::{Operation, Visitor},
+    run::{Run, has},
+    space::AddressSpace,
+};
 
 /// Stochastic gradient descent with momentum, as PyTorch has it: `m = momentum m + g`, with
 /// `g = gradient + weight_decay w`; then `w = w - learning_rate m`.
@@ -77,7 +83,7 @@ impl<S: AddressSpace> Operation for SquareNorm<'_, '_, S> {
 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         visitor.input("the gradient", None, &mut self.gradient);
-        visitor.left("the sum of the squares", &mut self.to);
+        visitor.readout("the sum of the squares", &mut self.to);
     }
 }
 

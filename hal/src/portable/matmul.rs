@@ -2,8 +2,16 @@
 
 use adaloss_core::format::Element;
 
-use super::{Portable, PortableError, narrow::Sink};
-use crate::{Fitting, HostSpace, Matmul, Plain, Product, Run};
+use super::Portable;
+use crate::host::HostError;
+use crate::host::Sink;
+use crate::{
+    matmul::Matmul,
+    plain::Plain,
+    run::{Fitting, Run},
+    shape::Product,
+    space::HostSpace,
+};
 
 /// Sums that are kept at a time, and terms that are widened at a time; the result does not depend on
 /// these.
@@ -20,7 +28,7 @@ where
     fn execute(
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, HostSpace, A, B, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let Product { rows, columns, .. } = *product;
         let mut sink = Sink::<F>::open(epilogue.reborrow())?;

@@ -2,10 +2,7 @@
 
 use core::fmt;
 
-use crate::{
-    ErrorKind,
-    wrap::{Call, Left},
-};
+use crate::{error::ErrorKind, readout::Readout, wrap::Call};
 
 /// One operation that a device was asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,7 +12,7 @@ pub struct Event<'a> {
     /// The kind of the error, if it returned one.
     pub failed: Option<ErrorKind>,
     /// What it left behind.
-    pub left: Left<'a>,
+    pub left: Readout<'a>,
 }
 
 impl fmt::Display for Event<'_> {

@@ -17,7 +17,7 @@
 //! device.read(&seen.clone()[..], &mut seen)?;
 //! assert_eq!(device.counts().of(OperationKind::Read), 1);
 //! assert_eq!(log[0], "statistics of 2: 1 finite, 1 non-finite, 0 zero");
-//! # Ok::<(), adaloss_hal::portable::PortableError>(())
+//! # Ok::<(), adaloss_hal::HostError>(())
 //! ```
 
 #![forbid(unsafe_code)]
@@ -26,9 +26,11 @@ mod event;
 
 pub use event::Event;
 
-pub use crate::wrap::Left;
+pub use crate::readout::Readout;
 use crate::{
-    Device, Error, OperationKind,
+    device::Device,
+    error::Error,
+    kind::OperationKind,
     wrap::{Call, Hook, Results, Wrapped},
 };
 
@@ -122,7 +124,7 @@ impl<S: FnMut(&Event<'_>)> Recorder<S> {
     fn trace<T, E: Error>(&mut self, call: Call, done: &Result<T, E>) {
         if let Some(sink) = &mut self.sink {
             let failed = done.as_ref().err().map(Error::kind);
-            sink(&Event { call, failed, left: Left::Unread });
+            sink(&Event { call, failed, left: Readout::Unread });
         }
     }
 }
@@ -141,7 +143,7 @@ impl<D: Device, S: FnMut(&Event<'_>)> Hook<D> for Recorder<S> {
         let done = make(device, &mut results);
         match &mut self.sink {
             Some(sink) if self.detail == Detail::Values && done.is_ok() => {
-                results.left(device, &mut |left| sink(&Event { call, failed: None, left }))?;
+                results.readout(device, &mut |left| sink(&Event { call, failed: None, left }))?;
             }
             _ => self.trace(call, &done),
         }

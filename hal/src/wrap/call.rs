@@ -2,10 +2,7 @@
 
 use core::fmt;
 
-use crate::{
-    OperationKind, Product,
-    network::{Attention, Convolution, Normalisation, Pooling},
-};
+use crate::{kind::OperationKind, shape::Shape};
 
 /// One call of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,40 +30,6 @@ impl fmt::Display for Call {
         match shape {
             Some(shape) => write!(f, ", {shape}"),
             None => Ok(()),
-        }
-    }
-}
-
-/// The shape of an operation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Shape {
-    /// Of a matrix product.
-    Product(Product),
-    /// Of a convolution and its gradients.
-    Convolution(Convolution),
-    /// Of a normalisation, its moments and its gradients.
-    Normalisation(Normalisation),
-    /// Of a pooling and its gradients.
-    Pooling(Pooling),
-    /// Of an attention and its gradient.
-    Attention(Attention),
-    /// The elements of a row of an embedding.
-    Width(usize),
-    /// The classes of a loss.
-    Classes(usize),
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Product(shape) => shape.fmt(f),
-            Self::Convolution(shape) => shape.fmt(f),
-            Self::Normalisation(shape) => shape.fmt(f),
-            Self::Pooling(shape) => shape.fmt(f),
-            Self::Attention(shape) => shape.fmt(f),
-            Self::Width(width) => write!(f, "rows of {width}"),
-            Self::Classes(classes) => write!(f, "{classes} classes"),
         }
     }
 }

@@ -46,7 +46,7 @@
 //! device.write(&[1, 2], &mut to[..])?;
 //! assert_eq!(to, [1, 2]);
 //! assert!(device.hook().spent < Duration::from_secs(60));
-//! # Ok::<(), adaloss_hal::portable::PortableError>(())
+//! # Ok::<(), adaloss_hal::HostError>(())
 //! ```
 
 #![forbid(unsafe_code)]
@@ -55,10 +55,15 @@ mod call;
 mod operation;
 mod results;
 
-pub use call::{Call, Shape};
-pub use results::{Leaves, Left, Results};
+pub use call::Call;
+pub use results::Results;
 
-use crate::{Capabilities, Device, Error, Memory, Mut, OperationKind, Plain, Ref};
+use crate::{
+    device::{Capabilities, Device, Memory, Mut, Ref},
+    error::Error,
+    kind::OperationKind,
+    plain::Plain,
+};
 
 /// A device that is handed every operation, with a hook around it.
 #[derive(Clone, Copy, Debug)]

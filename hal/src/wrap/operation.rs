@@ -6,8 +6,16 @@ use adaloss_core::{
     statistics::{Histogram, Outcome},
 };
 
-use super::{Call, Hook, Leaves, Left, Results, Wrapped};
-use crate::{AddressSpace, Device, Epilogue, Fitting, Mut, Operation, Plain, Run, Visitor};
+use super::{Call, Hook, Results, Wrapped};
+use crate::readout::{HasReadout, Readout};
+use crate::{
+    device::{Device, Mut},
+    epilogue::Epilogue,
+    operation::{Operation, Visitor},
+    plain::Plain,
+    run::{Fitting, Run},
+    space::AddressSpace,
+};
 
 impl<O, D, H> Run<O> for Wrapped<D, H>
 where
@@ -58,13 +66,17 @@ impl<D: Device, O: Operation<Space = D::Space>> Results<D> for Written<'_, O> {
         write.done
     }
 
-    fn left(&mut self, device: &mut D, show: &mut dyn FnMut(Left<'_>)) -> Result<(), D::Error> {
+    fn readout(
+        &mut self,
+        device: &mut D,
+        show: &mut dyn FnMut(Readout<'_>),
+    ) -> Result<(), D::Error> {
         let mut read = ReadLeft { device, show, shown: false, done: Ok(()) };
         self.0.operands(&mut read);
         let ReadLeft { shown, done, show, .. } = read;
         done?;
         if !shown {
-            show(Left::Unread);
+            show(Readout::Unread);
         }
         Ok(())
     }
@@ -113,7 +125,7 @@ impl<S: AddressSpace> Visitor<S> for Size {
         self.read.get_or_insert(S::len(S::shared(to)));
     }
 
-    fn left<C: Leaves>(&mut self, _: &'static str, to: &mut S::Mut<'_, C>) {
+    fn readout<C: HasReadout>(&mut self, _: &'static str, to: &mut S::Mut<'_, C>) {
         self.read.get_or_insert(S::len(S::shared(to)));
     }
 
@@ -207,13 +219,13 @@ impl<D: Device> Visitor<D::Space> for WriteBits<'_, D> {
 /// Reads what is left besides tensors, and shows it.
 struct ReadLeft<'d, 's, D: Device> {
     device: &'d mut D,
-    show: &'s mut dyn FnMut(Left<'_>),
+    show: &'s mut dyn FnMut(Readout<'_>),
     shown: bool,
     done: Result<(), D::Error>,
 }
 
 impl<D: Device> ReadLeft<'_, '_, D> {
-    fn shows(&mut self, left: Left<'_>) {
+    fn shows(&mut self, left: Readout<'_>) {
         (self.show)(left);
         self.shown = true;
     }
@@ -227,10 +239,10 @@ impl<D: Device> ReadLeft<'_, '_, D> {
 }
 
 impl<D: Device> Visitor<D::Space> for ReadLeft<'_, '_, D> {
-    fn left<C: Leaves>(&mut self, _: &'static str, operand: &mut Mut<'_, D, C>) {
+    fn readout<C: HasReadout>(&mut self, _: &'static str, operand: &mut Mut<'_, D, C>) {
         let mut left = [C::zeroed()];
         match self.device.read(D::Space::shared(operand), &mut left) {
-            Ok(()) => self.shows(left[0].as_left()),
+            Ok(()) => self.shows(left[0].readout()),
             Err(error) => self.fails(error),
         }
     }
@@ -247,7 +259,7 @@ impl<D: Device> Visitor<D::Space> for ReadLeft<'_, '_, D> {
             scales = Some([scale.min(least), scale.max(greatest)]);
         }
         if let Some(scales) = scales {
-            self.shows(Left::Scales(scales));
+            self.shows(Readout::Scales(scales));
         }
     }
 
@@ -260,7 +272,7 @@ impl<D: Device> Visitor<D::Space> for ReadLeft<'_, '_, D> {
         }
         let histogram = epilogue.histogram.as_ref().map(|_| &measured[0]);
         match read {
-            Ok(()) => self.shows(Left::Counts { outcome: &outcome[0], histogram }),
+            Ok(()) => self.shows(Readout::Counts { outcome: &outcome[0], histogram }),
             Err(error) => self.fails(error),
         }
     }

@@ -1,7 +1,8 @@
 //! The accelerator passes the suite, and no sabotaged one does.
 
+use adaloss_conformance as conformance;
+use adaloss_conformance::{self, Failure};
 use adaloss_core::format::f16;
-use adaloss_hal::conformance::{self, Failure};
 
 use crate::{memory::Accelerator, sabotage::Sabotage};
 

@@ -17,7 +17,7 @@
 //! ```
 //! use adaloss_accelerator::{Accelerator, Model, Pool};
 //! use adaloss_core::format::f16;
-//! use adaloss_hal::conformance;
+//! use adaloss_conformance as conformance;
 //! let pool = Pool::<2048>::new();
 //! let mut device = Accelerator::new(Model::<{ 2048 * 64 }>::new(), &pool)?;
 //! println!("{}", conformance::narrow::<f16, _>(&mut device)?);

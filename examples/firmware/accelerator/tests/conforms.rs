@@ -4,7 +4,8 @@ use adaloss_accelerator::{
     Accelerator, AcceleratorError, Bus, Fault, Model, Pool, Register, command, option, status,
 };
 use adaloss_core::format::f16;
-use adaloss_hal::{Memory, conformance};
+use adaloss_conformance as conformance;
+use adaloss_hal::Memory;
 
 const BLOCKS: usize = 2048;
 const BYTES: usize = 64 * BLOCKS;

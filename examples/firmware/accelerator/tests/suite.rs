@@ -2,7 +2,7 @@
 
 use adaloss_accelerator::{Accelerator, Model, Pool}; // yours here
 use adaloss_core::format::f16;
-use adaloss_hal::conformance;
+use adaloss_conformance as conformance;
 
 #[test]
 fn conforms() -> Result<(), Box<dyn std::error::Error>> {

@@ -14,7 +14,7 @@ use adaloss_core::{
 use adaloss_hal::{
     Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
     network::{LossSum, Relu, ReluInput, Sgd, SgdStep, SoftmaxCrossEntropy},
-    portable::{Portable, PortableError},
+    portable::Portable, HostError,
 };
 
 use crate::layers::{BATCH, GRADIENT, LAYERS, WIDTHS, first_input, first_weight};
@@ -44,7 +44,7 @@ pub struct Perceptron<F> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TrainError {
     /// The device refused an operation.
-    Device(PortableError),
+    Device(HostError),
     /// The scaler refused a visit.
     Step(StepError),
 }
@@ -60,8 +60,8 @@ impl fmt::Display for TrainError {
 
 impl core::error::Error for TrainError {}
 
-impl From<PortableError> for TrainError {
-    fn from(error: PortableError) -> Self {
+impl From<HostError> for TrainError {
+    fn from(error: HostError) -> Self {
         Self::Device(error)
     }
 }
@@ -125,7 +125,7 @@ impl<F: Element + Plain> Perceptron<F> {
         pixels: &[f32],
         labels: &[u32],
         sum: &mut LossSum,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         narrow(&self.masters, &mut self.weights)?;
         narrow(pixels, &mut self.inputs[..BATCH * WIDTHS[0]])?;
         for layer in 0..LAYERS {
@@ -213,7 +213,7 @@ impl<F: Element + Plain> Perceptron<F> {
         layer: usize,
         gradient: &Scaled<usize>,
         step: &mut Step<'_>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let [inputs, outputs] = [WIDTHS[layer], WIDTHS[layer + 1]];
         let (&passed, scale) = gradient.as_ref().into_parts();
         let mut outcome = Outcome::EMPTY;
@@ -269,7 +269,7 @@ impl<F: Element + Plain> Default for Perceptron<F> {
 }
 
 /// Narrows unscaled values; what is lost of weights and pixels is not counted.
-fn narrow<F: Element + Plain>(values: &[f32], to: &mut [F]) -> Result<(), PortableError> {
+fn narrow<F: Element + Plain>(values: &[f32], to: &mut [F]) -> Result<(), HostError> {
     let (ends, mut outcome) = (Ends::at(Scale::ONE), Outcome::default());
     Portable.run(Narrow { input: values, to, epilogue: ends.epilogue::<F>(&mut outcome) })
 }

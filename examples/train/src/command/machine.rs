@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use adaloss_core::format::{E4M3, E5M2, Element, Encoding, bf16, f16};
-use adaloss_hal::{Plain, cpu::Cpu, portable::Portable};
+use adaloss_cpu::Cpu;
+use adaloss_hal::{Plain, portable::Portable};
 use adaloss_train::{layer::Machine, trainer::Settings};
 use anyhow::{Result, bail, ensure};
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use adaloss_hal::cpu::Cpu;
+use adaloss_cpu::Cpu;
 use adaloss_train::{
     data::DataArgs,
     file::{check_folder, write_whole},

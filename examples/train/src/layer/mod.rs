@@ -25,9 +25,9 @@ mod tensor;
 use std::rc::Rc;
 
 use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_cpu::Cpu;
 use adaloss_hal::{
     HasMatmul, HasNarrow, Memory, Plain,
-    cpu::Cpu,
     network::HasNetwork,
     portable::Portable,
     wrap::{Hook, Wrapped},

@@ -7,7 +7,7 @@ use adaloss_core::{
     scale::Scale,
 };
 
-use adaloss_hal::cpu::Cpu;
+use adaloss_cpu::Cpu;
 use anyhow::ensure;
 
 use super::{

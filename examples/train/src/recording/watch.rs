@@ -10,8 +10,8 @@ use adaloss_core::{
     unscale::Verdict,
 };
 use adaloss_hal::{
-    Device,
-    wrap::{Call, Hook, Left, Results, Wrapped},
+    Device, Readout,
+    wrap::{Call, Hook, Results, Wrapped},
 };
 use anyhow::{Result, bail, ensure};
 
@@ -103,8 +103,8 @@ impl<D: Device> Hook<D> for Counting {
     ) -> Result<(), D::Error> {
         make(device, &mut results)?;
         let mut is_visit = false;
-        results.left(device, &mut |left| {
-            is_visit = matches!(left, Left::Counts { histogram: Some(_), .. });
+        results.readout(device, &mut |left| {
+            is_visit = matches!(left, Readout::Counts { histogram: Some(_), .. });
         })?;
         if !is_visit {
             return Ok(());

@@ -3,9 +3,9 @@
 use std::{cell::RefCell, rc::Rc};
 
 use adaloss_core::format::f16;
+use adaloss_cpu::Cpu;
 use adaloss_hal::{
     OperationKind,
-    cpu::Cpu,
     fault::{Fault, Injection},
 };
 use adaloss_train::{

@@ -18,13 +18,13 @@
 
 use std::collections::VecDeque;
 
+use adaloss_conformance::{TINY, UNIT};
 use adaloss_core::{
     format::{Element, Rounding, Subnormals},
     policy::Config,
     scale::Scale,
     scaler::Visit,
 };
-use adaloss_hal::conformance::{TINY, UNIT};
 use adaloss_oracle::{Limits, pow2, tolerance::WEIGHT_GRADIENT};
 
 use super::network::{Arithmetic, Linear};

@@ -1,7 +1,8 @@
 //! The conformance suite of the HAL, on launches of every kernel that it has an operation for.
 
+use adaloss_conformance as conformance;
+use adaloss_conformance::{self, Failure};
 use adaloss_core::format::{E4M3, E5M2, bf16, f16};
-use adaloss_hal::conformance::{self, Failure};
 
 use crate::device::Simulated;
 

@@ -4,9 +4,8 @@ use std::ptr::null_mut;
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
-    Branch, Capabilities, Certify, Epilogue, Finish, Fitting, HostHeap, HostMemory, HostSpace,
-    Matmul, Narrow, Note, Plain, Product, Propagate, Run, Summarise, Unscale,
-    portable::PortableError,
+    Branch, Capabilities, Certify, Epilogue, Finish, Fitting, HostError, HostHeap, HostMemory,
+    HostSpace, Matmul, Narrow, Note, Plain, Product, Propagate, Run, Summarise, Unscale,
 };
 use adaloss_kernels::{
     apply::apply,
@@ -49,7 +48,7 @@ impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, 
     fn execute(
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, HostSpace, E, E, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (epilogue, to) = (named(epilogue.reborrow()), Out::of(to));
         let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
@@ -78,7 +77,7 @@ fn named(of: Epilogue<'_, HostSpace>) -> epilogue::Epilogue {
 }
 
 impl HostMemory for Simulated {
-    type Error = PortableError;
+    type Error = HostError;
 
     fn can_do(&self) -> Capabilities {
         Capabilities::ALL
@@ -91,7 +90,7 @@ impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Summarise { input, to } = operation.into_inner();
         let (input, to) = (*input, to.as_mut_ptr());
         // SAFETY: nothing else names the statistics during the launch, and they are one element: the operation fits.
@@ -104,7 +103,7 @@ impl<F: Element + Plain> Run<Narrow<'_, '_, HostSpace, F>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Narrow<'_, '_, HostSpace, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Narrow { input, to, epilogue } = operation.into_inner();
         let (input, to, epilogue) = (*input, Out::of(to), named(epilogue.reborrow()));
         // SAFETY: everything named is borrowed, and the cells are not written; the tensors are of one length and the epilogue
@@ -118,7 +117,7 @@ impl<F: Element + Plain> Run<Propagate<'_, '_, HostSpace, F>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Propagate<'_, '_, HostSpace, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Propagate { branches, to, epilogue } = operation.into_inner();
         let branches = branches.iter().map(|Branch { gradient, cell }| propagate::Branch {
             gradient: gradient.as_ptr(),
@@ -136,7 +135,7 @@ impl<F: Element + Plain> Run<Unscale<'_, '_, HostSpace, F>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Unscale<'_, '_, HostSpace, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Unscale { gradient, cell, to, counts } = operation.into_inner();
         let gradient = Gradient {
             from: gradient.as_ptr(),
@@ -159,7 +158,7 @@ impl Run<Certify<'_, '_, HostSpace>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Certify<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Certify { config, histogram, cell, certificate } = operation.into_inner();
         let evidence = Evidence {
             config: *config,
@@ -177,7 +176,7 @@ impl Run<Note<'_, '_, HostSpace>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Note<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Note { config, outcome, from, cell } = operation.into_inner();
         let of = policy::Note {
             config: *config,
@@ -195,7 +194,7 @@ impl Run<Finish<'_, '_, HostSpace>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Finish<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Finish { config, cells } = operation.into_inner();
         let (config, count, cells) = (*config, cells.len(), cells.as_mut_ptr());
         // SAFETY: the cells are borrowed, and as many.

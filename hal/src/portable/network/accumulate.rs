@@ -1,16 +1,18 @@
 //! Sums of f32 tensors.
 
 use crate::{
-    Fitting, HostSpace, Run,
+    host::HostError,
     network::{Accumulate, Blend},
-    portable::{Portable, PortableError},
+    portable::Portable,
+    run::{Fitting, Run},
+    space::HostSpace,
 };
 
 impl Run<Accumulate<'_, '_, HostSpace>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Accumulate<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Accumulate { input, to } = operation.into_inner();
         for (to, from) in to.iter_mut().zip(input.iter().cycle()) {
             *to += from;
@@ -23,7 +25,7 @@ impl Run<Blend<'_, '_, HostSpace>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Blend<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Blend { share, input, to } = operation.into_inner();
         for (to, from) in to.iter_mut().zip(*input) {
             *to += *share * (from - *to);

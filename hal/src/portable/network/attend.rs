@@ -5,9 +5,14 @@ use core::ops::Range;
 use adaloss_core::format::{Element, dot};
 
 use crate::{
-    Fitting, HostSpace, Plain, Run,
-    network::{Attend, AttendInput, Attention},
-    portable::{Portable, PortableError, narrow::Sink},
+    host::HostError,
+    host::Sink,
+    network::{Attend, AttendInput},
+    plain::Plain,
+    portable::Portable,
+    run::{Fitting, Run},
+    shape::Attention,
+    space::HostSpace,
 };
 
 /// Features and queries that are kept at a time; the result does not depend on this.
@@ -17,7 +22,7 @@ impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Attend<'_, '_, HostSpace, W>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Attend { attention, input, to, epilogue } = operation.into_inner();
         let (attention, input) = (*attention, *input);
         let mut sink = Sink::open(epilogue.reborrow())?;
@@ -46,7 +51,7 @@ where
     fn execute(
         &mut self,
         operation: Fitting<'_, AttendInput<'_, '_, HostSpace, G, W>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let AttendInput { attention, gradient, input, to, epilogue } = operation.into_inner();
         let (attention, gradient, input) = (*attention, *gradient, *input);
         let mut sink = Sink::open(epilogue.reborrow())?;
@@ -87,7 +92,7 @@ fn sum<'a, F: Element, E: Element>(
     tokens: Range<usize>,
     mut factor: impl FnMut(usize) -> f32,
     vector: impl Fn(usize) -> &'a [E],
-) -> Result<(), PortableError> {
+) -> Result<(), HostError> {
     for (nth, to) in to.chunks_mut(CHUNK).enumerate() {
         let mut sums = [0.0; CHUNK];
         for token in tokens.clone() {

@@ -4,9 +4,14 @@ use adaloss_core::format::Element;
 
 use super::{Sliding, indices};
 use crate::{
-    Fitting, HostSpace, Plain, Run,
-    network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
-    portable::{Portable, PortableError, narrow::Sink},
+    host::HostError,
+    host::Sink,
+    network::{Convolve, ConvolveInput, ConvolveWeight},
+    plain::Plain,
+    portable::Portable,
+    run::{Fitting, Run},
+    shape::Convolution,
+    space::HostSpace,
 };
 
 impl<A, B, F> Run<Convolve<'_, '_, HostSpace, A, B, F>> for Portable
@@ -18,7 +23,7 @@ where
     fn execute(
         &mut self,
         operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*convolution);
         Sink::open(epilogue.reborrow())?.each(0, to, |place| windows.output(input, weight, place))
@@ -34,7 +39,7 @@ where
     fn execute(
         &mut self,
         operation: Fitting<'_, ConvolveInput<'_, '_, HostSpace, A, B, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let ConvolveInput { convolution, gradient, weight, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*convolution);
         Sink::open(epilogue.reborrow())?.each(0, to, |place| windows.input(gradient, weight, place))
@@ -50,7 +55,7 @@ where
     fn execute(
         &mut self,
         operation: Fitting<'_, ConvolveWeight<'_, '_, HostSpace, A, B, F>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let ConvolveWeight { convolution, gradient, input, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*convolution);
         Sink::open(epilogue.reborrow())?.each(0, to, |place| windows.weight(gradient, input, place))

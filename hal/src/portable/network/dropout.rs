@@ -3,16 +3,20 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Fitting, HostSpace, Plain, Run,
+    host::HostError,
+    host::Sink,
     network::Dropout,
-    portable::{Portable, PortableError, narrow::Sink},
+    plain::Plain,
+    portable::Portable,
+    run::{Fitting, Run},
+    space::HostSpace,
 };
 
 impl<E: Element + Plain> Run<Dropout<'_, '_, HostSpace, E>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Dropout<'_, '_, HostSpace, E>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Dropout { mask, input, to, epilogue } = operation.into_inner();
         let gain = mask.gain();
         Sink::open(epilogue.reborrow())?.each(0, to, |index| {

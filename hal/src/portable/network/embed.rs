@@ -3,16 +3,19 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Fitting, HostSpace, Plain, Run,
+    host::HostError,
     network::{Embed, EmbedTable},
-    portable::{Portable, PortableError},
+    plain::Plain,
+    portable::Portable,
+    run::{Fitting, Run},
+    space::HostSpace,
 };
 
 impl<W: Element + Plain> Run<Embed<'_, '_, HostSpace, W>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Embed<'_, '_, HostSpace, W>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Embed { width, tokens, table, to } = operation.into_inner();
         let width = *width;
         for (&token, to) in tokens.iter().zip(to.chunks_exact_mut(width)) {
@@ -29,7 +32,7 @@ impl<G: Element + Plain> Run<EmbedTable<'_, '_, HostSpace, G>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, EmbedTable<'_, '_, HostSpace, G>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let EmbedTable { width, tokens, gradient, to } = operation.into_inner();
         let width = *width;
         to.fill(0.0);

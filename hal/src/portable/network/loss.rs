@@ -1,16 +1,18 @@
 //! Softmax cross entropy, row by row.
 
 use crate::{
-    Fitting, HostSpace, Run,
+    host::{HostError, one_mut},
     network::SoftmaxCrossEntropy,
-    portable::{Portable, PortableError, one_mut},
+    portable::Portable,
+    run::{Fitting, Run},
+    space::HostSpace,
 };
 
 impl Run<SoftmaxCrossEntropy<'_, '_, HostSpace>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, SoftmaxCrossEntropy<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum } =
             operation.into_inner();
         let (classes, logits, labels, weights) =

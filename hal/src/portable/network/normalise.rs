@@ -3,16 +3,21 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Fitting, HostSpace, Plain, Run,
-    network::{Axis, Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums},
-    portable::{Portable, PortableError, narrow::Sink},
+    host::HostError,
+    host::Sink,
+    network::{Moments, Normalise, NormaliseInput, NormaliseSums},
+    plain::Plain,
+    portable::Portable,
+    run::{Fitting, Run},
+    shape::{Axis, Normalisation},
+    space::HostSpace,
 };
 
 impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Moments<'_, '_, HostSpace, W>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Moments { normalisation, input, to } = operation.into_inner();
         let shape = *normalisation;
         let (means, variances) = to.split_at_mut(shape.groups());
@@ -33,7 +38,7 @@ impl<W: Element + Plain> Run<Normalise<'_, '_, HostSpace, W>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Normalise<'_, '_, HostSpace, W>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Normalise { normalisation, input, moments, affine, to, epilogue } =
             operation.into_inner();
         let shape = *normalisation;
@@ -54,7 +59,7 @@ where
     fn execute(
         &mut self,
         operation: Fitting<'_, NormaliseSums<'_, '_, HostSpace, G, W>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let NormaliseSums { normalisation, gradient, input, moments, to } = operation.into_inner();
         let shape = *normalisation;
         let forward = Forward::new(shape, input, moments);
@@ -79,7 +84,7 @@ where
     fn execute(
         &mut self,
         operation: Fitting<'_, NormaliseInput<'_, '_, HostSpace, G, W>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let NormaliseInput { normalisation, gradient, input, moments, affine, sums, to, epilogue } =
             operation.into_inner();
         let shape = *normalisation;

@@ -3,16 +3,16 @@
 use adaloss_core::format::Element;
 
 use crate::{
-    Fitting, HostSpace, Plain, Run,
+    host::HostError,
     network::{Relu, ReluInput},
-    portable::{Portable, PortableError},
+    plain::Plain,
+    portable::Portable,
+    run::{Fitting, Run},
+    space::HostSpace,
 };
 
 impl<W: Element + Plain> Run<Relu<'_, HostSpace, W>> for Portable {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Relu<'_, HostSpace, W>>,
-    ) -> Result<(), PortableError> {
+    fn execute(&mut self, operation: Fitting<'_, Relu<'_, HostSpace, W>>) -> Result<(), HostError> {
         let Relu { values } = operation.into_inner();
         for x in values.iter_mut() {
             let is_negative = x.to_bits() & W::ENCODING.sign_bit() != 0;
@@ -28,7 +28,7 @@ impl<W: Element + Plain, G: Element + Plain> Run<ReluInput<'_, '_, HostSpace, W,
     fn execute(
         &mut self,
         operation: Fitting<'_, ReluInput<'_, '_, HostSpace, W, G>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let ReluInput { output, gradient } = operation.into_inner();
         for (gradient, output) in gradient.iter_mut().zip(*output) {
             if output.widen() == 0.0 {

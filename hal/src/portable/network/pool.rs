@@ -4,16 +4,21 @@ use adaloss_core::format::Element;
 
 use super::{Sliding, indices};
 use crate::{
-    Fitting, HostSpace, Plain, Run,
-    network::{AveragePool, AveragePoolInput, MaxPool, MaxPoolInput, Pick, Pooling, Unpool},
-    portable::{Portable, PortableError, narrow::Sink},
+    host::HostError,
+    host::Sink,
+    network::{AveragePool, AveragePoolInput, MaxPool, MaxPoolInput, Pick, Unpool},
+    plain::Plain,
+    portable::Portable,
+    run::{Fitting, Run},
+    shape::Pooling,
+    space::HostSpace,
 };
 
 impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, MaxPool<'_, '_, HostSpace, E>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let MaxPool { pooling, input, to, places } = operation.into_inner();
         let windows = Windows::of(*pooling);
         for (index, (to, place)) in to.iter_mut().zip(places.iter_mut()).enumerate() {
@@ -35,7 +40,7 @@ impl<E: Element + Plain> Run<Unpool<'_, '_, HostSpace, E>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Unpool<'_, '_, HostSpace, E>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Unpool { pooling, input, places, to } = operation.into_inner();
         let windows = Windows::of(*pooling);
         to.fill(E::from_bits(0));
@@ -52,7 +57,7 @@ impl<E: Element + Plain> Run<Pick<'_, '_, HostSpace, E>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, Pick<'_, '_, HostSpace, E>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let Pick { pooling, input, places, to } = operation.into_inner();
         let windows = Windows::of(*pooling);
         for (index, (to, &place)) in to.iter_mut().zip(*places).enumerate() {
@@ -66,7 +71,7 @@ impl<E: Element + Plain> Run<AveragePool<'_, '_, HostSpace, E>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, AveragePool<'_, '_, HostSpace, E>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let AveragePool { pooling, input, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*pooling);
         Sink::open(epilogue.reborrow())?.each(0, to, |index| {
@@ -80,7 +85,7 @@ impl<E: Element + Plain> Run<AveragePoolInput<'_, '_, HostSpace, E>> for Portabl
     fn execute(
         &mut self,
         operation: Fitting<'_, AveragePoolInput<'_, '_, HostSpace, E>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let AveragePoolInput { pooling, gradient, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*pooling);
         Sink::open(epilogue.reborrow())?.each(0, to, |pixel| {
@@ -94,7 +99,7 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, MaxPoolInput<'_, '_, HostSpace, E>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let MaxPoolInput { pooling, gradient, places, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*pooling);
         Sink::open(epilogue.reborrow())?.each(0, to, |pixel| {

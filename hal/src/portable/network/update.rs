@@ -1,16 +1,18 @@
 //! Optimizers, element by element.
 
 use crate::{
-    Fitting, HostSpace, Run,
+    host::{HostError, one, one_mut},
     network::{AdamWStep, SgdStep, SquareNorm},
-    portable::{Portable, PortableError, one, one_mut},
+    portable::Portable,
+    run::{Fitting, Run},
+    space::HostSpace,
 };
 
 impl Run<SquareNorm<'_, '_, HostSpace>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, SquareNorm<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let SquareNorm { gradient, to } = operation.into_inner();
         let to = one_mut("the square of a norm", to)?;
         *to += gradient.iter().map(|&x| f64::from(x)).fold(0.0, |sum, x| sum + x * x);
@@ -22,7 +24,7 @@ impl Run<SgdStep<'_, '_, HostSpace>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, SgdStep<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let SgdStep { sgd, gradient, square_norm, weight, momentum } = operation.into_inner();
         let clip = sgd.clip(*one("the square of a norm", square_norm)?);
         for ((w, m), gradient) in weight.iter_mut().zip(momentum.iter_mut()).zip(*gradient) {
@@ -38,7 +40,7 @@ impl Run<AdamWStep<'_, '_, HostSpace>> for Portable {
     fn execute(
         &mut self,
         operation: Fitting<'_, AdamWStep<'_, '_, HostSpace>>,
-    ) -> Result<(), PortableError> {
+    ) -> Result<(), HostError> {
         let AdamWStep { adamw, gradient, square_norm, weight, moments } = operation.into_inner();
         let clip = adamw.clip(*one("the square of a norm", square_norm)?);
         let (corrections, [beta, gamma]) = (adamw.corrections(), adamw.betas);

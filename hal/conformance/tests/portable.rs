@@ -1,0 +1,127 @@
+//! The portable device does what the core says.
+
+#![forbid(unsafe_code)]
+
+use adaloss_conformance as conformance;
+use adaloss_conformance::Failure;
+use adaloss_core::{
+    format::{E4M3, E5M2, Format, Narrowing, Noise, bf16, f16},
+    policy::Cell,
+    statistics::Outcome,
+};
+use adaloss_hal::{Epilogue, Matmul, Product, Run, portable::Portable};
+
+#[test]
+fn narrows_to_every_format() -> Result<(), Failure> {
+    let device = &mut Portable;
+    conformance::memory(device)?;
+    conformance::narrow::<f16, _>(device)?;
+    conformance::narrow::<bf16, _>(device)?;
+    conformance::narrow::<E5M2, _>(device)?;
+    conformance::narrow::<E4M3, _>(device)?;
+    conformance::narrow::<f32, _>(device)?;
+    Ok(())
+}
+
+#[test]
+fn decides_like_the_core() -> Result<(), Failure> {
+    let report = conformance::decide(&mut Portable)?;
+    assert!(report.operations > 10_000, "{report}");
+    Ok(())
+}
+
+#[test]
+fn decides_for_many_layers() -> Result<(), Failure> {
+    conformance::layers::<f16, _>(&mut Portable, 200, 1)?;
+    conformance::layers::<bf16, _>(&mut Portable, 200, 2)?;
+    conformance::layers::<E5M2, _>(&mut Portable, 200, 3)?;
+    let report = conformance::layers::<E4M3, _>(&mut Portable, 200, 4)?;
+    // Measured, narrowed, noted and certified; finished with those of its configuration, the last three together.
+    let least = 200 * (16 * 4 + 14);
+    // A quarter of them is narrowed once more.
+    assert!((least + 700..least + 900).contains(&report.operations), "{report}");
+    Ok(())
+}
+
+#[test]
+fn multiplies_every_pair_of_formats_that_training_uses() -> Result<(), Failure> {
+    let device = &mut Portable;
+    conformance::matmul::<f16, f16, f16, _>(device)?;
+    conformance::matmul::<bf16, bf16, bf16, _>(device)?;
+    // Eight-bit gradients, sixteen-bit weights.
+    conformance::matmul::<E5M2, f16, E5M2, _>(device)?;
+    conformance::matmul::<E4M3, f16, E4M3, _>(device)?;
+    // Weight gradients, unscaled.
+    conformance::matmul::<f16, f16, f32, _>(device)?;
+    conformance::matmul::<E5M2, bf16, f32, _>(device)?;
+    conformance::matmul::<f32, f32, f32, _>(device)?;
+    Ok(())
+}
+
+#[test]
+fn computes_layers_in_every_pair_of_formats_that_training_uses() -> Result<(), Failure> {
+    let device = &mut Portable;
+    conformance::network::<f16, f16, _>(device)?;
+    conformance::network::<bf16, bf16, _>(device)?;
+    // Eight-bit gradients.
+    conformance::network::<f16, E5M2, _>(device)?;
+    conformance::network::<f16, E4M3, _>(device)?;
+    let report = conformance::network::<f32, f32, _>(device)?;
+    assert!(report.operations > 1000 && report.refusals > 100, "{report}");
+    Ok(())
+}
+
+/// What the suite's documentation promises to firmware.
+#[test]
+fn the_suite_needs_little_stack() {
+    let suite = || {
+        conformance::memory(&mut Portable)?;
+        conformance::narrow::<f32, _>(&mut Portable)?;
+        conformance::decide(&mut Portable)?;
+        conformance::matmul::<f16, f16, f16, _>(&mut Portable)?;
+        conformance::network::<f16, f16, _>(&mut Portable)
+    };
+    let thread = std::thread::Builder::new().stack_size(96 * 1024).spawn(suite);
+    let report = thread.expect("a thread").join().expect("no overflow");
+    assert!(report.is_ok());
+}
+
+/// A shape that no tensor has is said to be impossible, and not to have 2^64 - 1 elements.
+#[test]
+fn an_impossible_shape_is_said_to_be_one() {
+    let cell = [Cell::new()];
+    let mut outcome = [Outcome::EMPTY];
+    let epilogue = Epilogue {
+        from: &cell[..],
+        to: &cell[..],
+        narrowing: Narrowing::to(Format::BINARY16),
+        noise: Noise::default(),
+        stores: true,
+        outcome: &mut outcome[..],
+        histogram: None,
+    };
+    let product = Product::new(usize::MAX, 2, 3);
+    let (a, b, to) = (&[f16::ONE][..], &[f16::ONE][..], &mut [f16::ONE][..]);
+    let error = Portable.run(Matmul { product, a, b, to, epilogue });
+    let text = error.expect_err("no tensor has so many elements").to_string();
+    assert_eq!(text, "matmul: there is no such operation of that shape");
+}
+
+/// A product without elements ends, however many rows it has none of.
+#[test]
+fn an_empty_product_of_any_height_ends() {
+    let cell = [Cell::new()];
+    let mut outcome = [Outcome::EMPTY];
+    let epilogue = Epilogue {
+        from: &cell[..],
+        to: &cell[..],
+        narrowing: Narrowing::to(Format::BINARY16),
+        noise: Noise::default(),
+        stores: true,
+        outcome: &mut outcome[..],
+        histogram: None,
+    };
+    let (a, b, to): (&[f16], &[f16], &mut [f16]) = (&[], &[], &mut []);
+    let product = Product::new(usize::MAX - 1, 0, 0);
+    assert_eq!(Portable.run(Matmul { product, a, b, to, epilogue }), Ok(()));
+}

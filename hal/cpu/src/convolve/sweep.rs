@@ -1,0 +1,308 @@
+//! Forward and back to the input: every target is a sum over a window of the source.
+
+use core::ops::Range;
+use std::vec::Vec;
+
+use adaloss_core::format::Element;
+
+use super::{
+    super::{
+        Cpu, Scratch, Sink,
+        kernel::{LANES, Row, Run, Streams, lines},
+        widen,
+    },
+    bands::{Band, Bands},
+    walk::{Walk, hull},
+    window::{Images, Window},
+};
+use adaloss_hal::{HostError, host::filled, network::Convolution};
+
+/// The weight as the targets see it: forward they are the filters, on the way back the channels.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    groups: usize,
+    /// Elements of a target pixel in one group.
+    targets: usize,
+    /// Elements of a source pixel in one group.
+    sources: usize,
+    /// From one target, and from one source, to the next in the weight.
+    steps: [usize; 2],
+    /// From one group, and from one place of the kernel, to the next in the weight.
+    group: usize,
+    place: usize,
+}
+
+/// A convolution of a source with a weight, forward or back.
+pub(super) struct Sweep {
+    shape: Convolution,
+    sides: Sides,
+    /// Walks down and walks right.
+    walks: [Vec<Walk>; 2],
+    /// Height and width of the target and of the source.
+    target: [usize; 2],
+    source: [usize; 2],
+}
+
+/// The targets of one walk down and one walk right, with their panels.
+struct Phase<'a> {
+    walks: [Walk; 2],
+    panels: &'a [f32],
+}
+
+impl Sweep {
+    /// Convolves the input.
+    pub(super) fn forward(shape: Convolution, output: [usize; 2]) -> Self {
+        let Convolution { channels, filters, groups, .. } = shape;
+        let (targets, sources) = (filters / groups, channels / groups);
+        let filter = shape.fan_in();
+        let sides = Sides {
+            groups,
+            targets,
+            sources,
+            steps: [filter, 1],
+            group: targets * filter,
+            place: sources,
+        };
+        let walk = |axis| Vec::from([Walk::forward(&shape, output, axis)]);
+        Self { shape, sides, walks: [walk(0), walk(1)], target: output, source: shape.input }
+    }
+
+    /// Brings the gradient of the output back to the input.
+    pub(super) fn back(shape: Convolution, output: [usize; 2]) -> Self {
+        let Convolution { channels, filters, groups, .. } = shape;
+        let (targets, sources) = (channels / groups, filters / groups);
+        let filter = shape.fan_in();
+        let sides = Sides {
+            groups,
+            targets,
+            sources,
+            steps: [1, filter],
+            group: sources * filter,
+            place: targets,
+        };
+        let walks = |axis| Walk::back(&shape, axis).collect();
+        Self { shape, sides, walks: [walks(0), walks(1)], target: shape.input, source: output }
+    }
+
+    /// Computes all targets.
+    pub(super) fn run<A: Element, B: Element, F: Element>(
+        &self,
+        cpu: &Cpu,
+        source: Images<'_, A>,
+        weight: &[B],
+        to: &mut [F],
+        sink: &Sink<'_, F>,
+    ) -> Result<(), HostError> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let Self { target: [height, width], sides, .. } = *self;
+        let row = width * sides.targets * sides.groups;
+        let source_row = source.extent[1] * source.channels * source.extent[0] / height;
+        let bands = Bands::new(self.shape.batch, height, row.max(source_row));
+        let mut wide = filled(weight.len(), 0.0)?;
+        widen(weight, &mut wide);
+        let panels = self.panels(cpu, &wide)?;
+        // Zero times such an element is not zero: then the taps outside the source are left out.
+        let is_finite = wide.iter().all(|x| x.is_finite());
+        cpu.each(bands.divide(to, row), |nth, to| {
+            let band = bands.band(nth);
+            let mut sums = Scratch::zeroed(to.len().next_multiple_of(LANES));
+            self.sums(source, &panels, &band, is_finite, &mut sums);
+            let first = (band.images.start * height + band.rows.start) * row;
+            sink.put(first, &sums[..to.len()], to);
+        });
+        Ok(())
+    }
+
+    /// Returns the phases with their panels cut from all panels.
+    fn phases<'a>(&'a self, panels: &'a [f32]) -> impl Iterator<Item = Phase<'a>> {
+        let mut rest = panels;
+        let pairs = self.walks[0]
+            .iter()
+            .flat_map(|&down| self.walks[1].iter().map(move |&right| [down, right]));
+        pairs.map(move |walks| {
+            let (panels, tail) = rest.split_at(self.sides.panels(&walks));
+            rest = tail;
+            Phase { walks, panels }
+        })
+    }
+
+    /// Arranges the weight into panels: for each phase, group and line of targets a matrix of terms
+    /// and lanes.
+    fn panels(&self, cpu: &Cpu, weight: &[f32]) -> Result<Vec<f32>, HostError> {
+        let sides = self.sides;
+        let pairs = || {
+            let right = &self.walks[1];
+            self.walks[0].iter().flat_map(move |&down| right.iter().map(move |&r| [down, r]))
+        };
+        let mut panels = filled(pairs().map(|walks| sides.panels(&walks)).sum(), 0.0)?;
+        let mut parts = Vec::new();
+        let mut rest = &mut panels[..];
+        for walks in pairs() {
+            let (phase, tail) = rest.split_at_mut(sides.panels(&walks));
+            rest = tail;
+            let panel = (sides.terms(&walks) * LANES).max(1);
+            parts.extend(phase.chunks_mut(panel).enumerate().map(|(nth, to)| (walks, nth, to)));
+        }
+        let columns = self.shape.kernel[1];
+        cpu.each(parts, |_, (walks, nth, panel)| {
+            sides.fill(&walks, columns, nth, weight, panel);
+        });
+        Ok(panels)
+    }
+
+    /// Computes the targets of one chunk.
+    fn sums<A: Element>(
+        &self,
+        source: Images<'_, A>,
+        panels: &[f32],
+        band: &Band,
+        is_finite: bool,
+        to: &mut [f32],
+    ) {
+        if self.sides.sources == 0 {
+            return;
+        }
+        let [down, right] = &self.walks;
+        let rows = hull(down.iter().filter_map(|walk| walk.reads(walk.within(&band.rows))));
+        let columns = hull(right.iter().filter_map(|walk| walk.reads(0..walk.count)));
+        let window = Window::open(source, band.images.clone(), [rows, columns]);
+        let sides = self.sides;
+        let width = lines(sides.targets) * LANES;
+        let pixel = sides.targets * sides.groups;
+        // Whole lines are summed where they belong, others aside.
+        let is_direct = sides.groups == 1 && width == sides.targets;
+        for phase in self.phases(panels) {
+            let terms = sides.terms(&phase.walks);
+            if terms == 0 {
+                continue;
+            }
+            let pixels = self.pixels(&phase, &window, band);
+            for group in 0..sides.groups {
+                let panels = &phase.panels[group * terms * width..][..terms * width];
+                let source = group * sides.sources;
+                if is_direct {
+                    let rows = pixels.iter().map(|row| Row { to: row.to * pixel, ..*row });
+                    let rows: Vec<_> = rows.collect();
+                    self.add(&phase, &window, band, &rows, panels, is_finite, to);
+                    continue;
+                }
+                let aside = (0..)
+                    .zip(&pixels)
+                    .map(|(nth, row): (usize, _)| Row { from: row.from + source, to: nth * width });
+                let aside: Vec<_> = aside.collect();
+                let mut sums = Scratch::zeroed(pixels.len() * width);
+                self.add(&phase, &window, band, &aside, panels, is_finite, &mut sums);
+                for (row, sums) in pixels.iter().zip(sums.chunks(width)) {
+                    let first = row.to * pixel + group * sides.targets;
+                    to[first..first + sides.targets].copy_from_slice(&sums[..sides.targets]);
+                }
+            }
+        }
+    }
+
+    /// Returns where the targets of a phase begin to read, and their numbers in the chunk.
+    fn pixels(&self, phase: &Phase<'_>, window: &Window, band: &Band) -> Vec<Row> {
+        let [down, right] = phase.walks;
+        let mut pixels = Vec::new();
+        for image in 0..band.images.len() {
+            for row in down.within(&band.rows) {
+                let y = down.target[0] + row * down.target[1] - band.rows.start;
+                let first = (image * band.rows.len() + y) * self.target[1];
+                pixels.extend((0..right.count).map(|column| Row {
+                    from: window.place(image, [down.first(row), right.first(column)]),
+                    to: first + right.target[0] + column * right.target[1],
+                }));
+            }
+        }
+        pixels
+    }
+
+    /// Adds the terms of one phase and group to the sums of its pixels.
+    #[expect(clippy::too_many_arguments, reason = "one call for the two places that sums are in")]
+    fn add(
+        &self,
+        phase: &Phase<'_>,
+        window: &Window,
+        band: &Band,
+        pixels: &[Row],
+        panels: &[f32],
+        is_finite: bool,
+        to: &mut [f32],
+    ) {
+        let [down, right] = phase.walks;
+        let terms = self.sides.terms(&phase.walks);
+        let left = &window.values;
+        if is_finite {
+            let runs = self.sides.runs(&phase.walks, [0..down.taps, 0..right.taps], window);
+            Streams { left, rows: pixels, runs: &runs, panels, terms, to }.add();
+            return;
+        }
+        let rows = (0..band.images.len()).flat_map(|_| down.within(&band.rows));
+        let numbers = rows.flat_map(|row| (0..right.count).map(move |column| (row, column)));
+        for (pixel, (row, column)) in pixels.iter().zip(numbers) {
+            let taps = [down.inside(row, self.source[0]), right.inside(column, self.source[1])];
+            let runs = self.sides.runs(&phase.walks, taps, window);
+            let rows = core::slice::from_ref(pixel);
+            Streams { left, rows, runs: &runs, panels, terms, to: &mut *to }.add();
+        }
+    }
+}
+
+impl Sides {
+    /// Returns the terms of each sum of a phase.
+    fn terms(&self, walks: &[Walk; 2]) -> usize {
+        walks[0].taps.saturating_mul(walks[1].taps).saturating_mul(self.sources)
+    }
+
+    /// Returns the elements of the panels of a phase.
+    fn panels(&self, walks: &[Walk; 2]) -> usize {
+        self.terms(walks) * lines(self.targets) * LANES * self.groups
+    }
+
+    /// Fills one panel of a phase from a weight whose kernel has so many columns.
+    fn fill(
+        &self,
+        walks: &[Walk; 2],
+        columns: usize,
+        nth: usize,
+        weight: &[f32],
+        panel: &mut [f32],
+    ) {
+        let per_group = lines(self.targets);
+        let (group, target) = (nth / per_group, nth % per_group * LANES);
+        let width = LANES.min(self.targets - target);
+        let taps = (0..walks[0].taps).flat_map(|y| (0..walks[1].taps).map(move |x| [y, x]));
+        let sources = taps.flat_map(|tap| (0..self.sources).map(move |source| (tap, source)));
+        for (([y, x], source), to) in sources.zip(panel.chunks_mut(LANES)) {
+            let place = walks[0].place(y) * columns + walks[1].place(x);
+            let first = group * self.group + place * self.place + source * self.steps[1];
+            let from = weight[first + target * self.steps[0]..].iter().step_by(self.steps[0]);
+            to.iter_mut().zip(from.take(width)).for_each(|(to, x)| *to = *x);
+        }
+    }
+
+    /// Returns the runs of some taps, down and right.
+    fn runs(
+        &self,
+        walks: &[Walk; 2],
+        [down, right]: [Range<usize>; 2],
+        window: &Window,
+    ) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for y in down {
+            let run = |x: usize, taps: usize| Run {
+                from: y * window.pitch[1] + x * window.channels,
+                term: (y * walks[1].taps + x) * self.sources,
+                length: taps * self.sources,
+            };
+            if self.groups == 1 {
+                runs.push(run(right.start, right.len()));
+            } else {
+                runs.extend(right.clone().map(|x| run(x, 1)));
+            }
+        }
+        runs
+    }
+}

@@ -1,0 +1,235 @@
+//! The gradient of the weight: outer products of gradient and input, summed over all pixels.
+
+use core::ops::Range;
+use std::vec::Vec;
+
+use adaloss_core::format::Element;
+
+use super::{
+    super::{
+        CHUNK, Cpu, Scratch, Sink,
+        kernel::{LANES, Outer, ROWS, Stride, lines},
+        widen,
+    },
+    bands::{Band, Bands},
+    walk::{Walk, hull},
+    window::{Images, Window},
+};
+use adaloss_hal::{HostError, network::Convolution};
+
+/// Partial sums that are kept at a time, at most: each is as large as the weight.
+const PARTIALS: usize = 16;
+
+/// Elements that all partial sums have together, if it can be.
+const PARTIAL_ELEMENTS: usize = 1 << 24;
+
+/// A gradient of the weight to be computed.
+pub(super) struct WeightSums {
+    shape: Convolution,
+    output: [usize; 2],
+    walks: [Walk; 2],
+}
+
+/// Neighbouring elements of a filter that are neighbours in the input as well.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    /// The place in the kernel of the first.
+    place: [usize; 2],
+    /// Its place in the filter.
+    first: usize,
+    length: usize,
+    /// Its place in a row of partial sums, where pieces begin at lines.
+    column: usize,
+}
+
+/// How partial sums are laid out, and which terms they have.
+struct Layout {
+    pieces: Vec<Piece>,
+    /// Columns of a row of partial sums.
+    columns: usize,
+    /// Rows of one group, of which only the first are those of filters.
+    rows: usize,
+    /// Whether terms outside the image are left out instead of being multiplied by zero.
+    clips: bool,
+}
+
+impl Layout {
+    /// Returns the elements of a partial sum.
+    fn length(&self, shape: &Convolution) -> usize {
+        shape.groups * self.rows * self.columns
+    }
+}
+
+impl WeightSums {
+    pub(super) fn new(shape: Convolution, output: [usize; 2]) -> Self {
+        let walks = [0, 1].map(|axis| Walk::forward(&shape, output, axis));
+        Self { shape, output, walks }
+    }
+
+    /// Computes all sums.
+    pub(super) fn run<A: Element, B: Element, F: Element>(
+        &self,
+        cpu: &Cpu,
+        gradient: &[A],
+        input: Images<'_, B>,
+        to: &mut [F],
+        sink: &Sink<'_, F>,
+    ) -> Result<(), HostError> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let mut layout = self.layout(false);
+        let mut partials = self.partials(cpu, gradient, input, &layout);
+        // A gradient that is not finite makes every sum it is a term of not finite, also where its
+        // factor is a zero outside the image: such terms have to be left out, which takes longer.
+        if self.shape.padding != [0, 0] && !partials.iter().all(|x| x.is_finite()) {
+            layout = self.layout(true);
+            partials = self.partials(cpu, gradient, input, &layout);
+        }
+        let filter = self.shape.fan_in();
+        let filters = (CHUNK / filter).max(1);
+        cpu.each_chunk(to, filters * filter, |nth, to| {
+            let mut sums = Scratch::zeroed(to.len());
+            for (f, sums) in (nth * filters..).zip(sums.chunks_mut(filter)) {
+                let partials = partials.chunks(layout.length(&self.shape));
+                partials.for_each(|partial| self.merge(&layout, partial, f, sums));
+            }
+            sink.put(nth * filters * filter, &sums, to);
+        });
+        Ok(())
+    }
+
+    /// Adds a partial sum of one filter.
+    fn merge(&self, layout: &Layout, partial: &[f32], filter: usize, sums: &mut [f32]) {
+        let per_group = self.shape.filters / self.shape.groups;
+        let row = filter / per_group * layout.rows + filter % per_group;
+        for piece in &layout.pieces {
+            let from = &partial[row * layout.columns + piece.column..];
+            let to = &mut sums[piece.first..piece.first + piece.length];
+            to.iter_mut().zip(from).for_each(|(to, x)| *to += *x);
+        }
+    }
+
+    /// Divides the filters into pieces.
+    fn layout(&self, clips: bool) -> Layout {
+        let Convolution { kernel, channels, filters, groups, .. } = self.shape;
+        let of_group = channels / groups;
+        // The channels of neighbouring pixels are neighbours where there is one group.
+        let whole = groups == 1 && !clips;
+        let taps = if whole { kernel[1] } else { 1 };
+        let mut columns = 0;
+        let places = (0..kernel[0]).flat_map(|y| (0..kernel[1]).step_by(taps).map(move |x| [y, x]));
+        let piece = |place: [usize; 2]| {
+            let (first, length) = ((place[0] * kernel[1] + place[1]) * of_group, taps * of_group);
+            let column = columns;
+            columns += lines(length) * LANES;
+            Piece { place, first, length, column }
+        };
+        let pieces = places.map(piece).collect();
+        Layout { pieces, columns, rows: (filters / groups).next_multiple_of(ROWS), clips }
+    }
+
+    /// Sums over parts of the batch that depend on the shape alone: one after the other.
+    fn partials<A: Element, B: Element>(
+        &self,
+        cpu: &Cpu,
+        gradient: &[A],
+        input: Images<'_, B>,
+        layout: &Layout,
+    ) -> Scratch {
+        let Convolution { batch, channels, filters, .. } = self.shape;
+        let [height, width] = self.output;
+        let source_row = self.shape.input[1] * channels * self.shape.input[0] / height;
+        let bands = Bands::new(batch, height, (width * filters).max(source_row));
+        let length = layout.length(&self.shape);
+        let most = (PARTIAL_ELEMENTS / length).clamp(4, PARTIALS);
+        let size = bands.count().div_ceil(most).max(1);
+        let mut partials = Scratch::zeroed(length * bands.count().div_ceil(size));
+        cpu.each_chunk(&mut partials, length, |nth, partial| {
+            for nth in nth * size..bands.count().min((nth + 1) * size) {
+                self.add(&bands.band(nth), gradient, input, layout, partial);
+            }
+        });
+        partials
+    }
+
+    /// Adds the terms of some pixels.
+    fn add<A: Element, B: Element>(
+        &self,
+        band: &Band,
+        gradient: &[A],
+        input: Images<'_, B>,
+        layout: &Layout,
+        to: &mut [f32],
+    ) {
+        let Convolution { channels, filters, groups, stride, .. } = self.shape;
+        let [height, width] = self.output;
+        let [down, right] = self.walks;
+        let rows = hull(down.reads(band.rows.clone()).into_iter());
+        let columns = hull(right.reads(0..width).into_iter());
+        let window = Window::open(input, band.images.clone(), [rows, columns]);
+        let pixels = band.images.len() * band.rows.len() * width;
+        let first = (band.images.start * height + band.rows.start) * width;
+        let mut left = Scratch::any(pixels * filters + ROWS);
+        widen(&gradient[first * filters..(first + pixels) * filters], &mut left);
+        left[pixels * filters..].fill(0.0);
+        for group in 0..groups {
+            for piece in &layout.pieces {
+                let sides = [group * (filters / groups), group * (channels / groups)];
+                let strides = self.strides(band, &window, piece, sides, layout.clips);
+                Outer {
+                    left: &left,
+                    left_step: filters,
+                    right: &window.values,
+                    right_step: stride[1] * channels,
+                    right_pitch: LANES,
+                    strides: &strides,
+                    to: &mut to[group * layout.rows * layout.columns + piece.column..],
+                    pitch: layout.columns,
+                    rows: layout.rows,
+                    lines: lines(piece.length),
+                }
+                .add();
+            }
+        }
+    }
+
+    /// Returns the rows of pixels that a piece of the filters meets.
+    fn strides(
+        &self,
+        band: &Band,
+        window: &Window,
+        piece: &Piece,
+        [filter, channel]: [usize; 2],
+        clips: bool,
+    ) -> Vec<Stride> {
+        let [down, right] = self.walks;
+        let [y, x] = piece.place;
+        let width = self.output[1];
+        let columns = if clips { self.inside(1, x, 0..width) } else { 0..width };
+        let rows = band.rows.clone();
+        let rows = if clips { self.inside(0, y, rows) } else { rows };
+        let pairs = (0..band.images.len()).flat_map(|i| rows.clone().map(move |row| (i, row)));
+        let stride = |(image, row): (usize, usize)| {
+            let pixel = (image * band.rows.len() + row - band.rows.start) * width + columns.start;
+            let at = [down.first(row) + y as isize, right.first(columns.start) + x as isize];
+            Stride {
+                left: pixel * self.shape.filters + filter,
+                right: window.place(image, at) + channel,
+                length: columns.len(),
+            }
+        };
+        pairs.map(stride).collect()
+    }
+
+    /// Returns those of some targets whose tap is inside the image.
+    fn inside(&self, axis: usize, tap: usize, targets: Range<usize>) -> Range<usize> {
+        let walk = self.walks[axis];
+        let has = |target: &usize| walk.inside(*target, self.shape.input[axis]).contains(&tap);
+        let mut inside = targets.clone().filter(has);
+        match inside.next() {
+            Some(first) => first..inside.next_back().unwrap_or(first) + 1,
+            None => targets.start..targets.start,
+        }
+    }
+}
