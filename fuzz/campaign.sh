@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-[ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+[ $# -gt 0 ] || { sed -n '2,11s/^# \{0,1\}//p' campaign.sh >&2 && exit 2; }
 seconds=$1
 targets=("${@:2}")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename -s .rs fuzz_targets/*.rs)
@@ -23,7 +23,8 @@ printf '%-20s %12s %10s %7s %9s %7s %7s\n' target executions 'per second' edges 
 for target in "${targets[@]}"; do
     found=target/campaign/$target
     log=$found.log
-    mkdir -p "$found" corpus/"$target" artifacts/"$target"
+    mkdir -p "$found" artifacts/"$target"
+    ./corpus.sh unpack "$target"
     cargo fuzz build --fuzz-dir . -s none --no-trace-compares "$target" 2>"$log"
     program=target/$(rustc -vV | sed -n 's/^host: //p')/release/$target
     "$program" "$found" corpus/"$target" -fork="$cores" -max_total_time="$seconds" -max_len=4096 \
@@ -33,8 +34,8 @@ for target in "${targets[@]}"; do
     least=$(mktemp -d)
     "$program" -set_cover_merge=1 -use_counters=0 "$least" corpus/"$target" "$found" >>"$log" 2>&1
     rm -r corpus/"$target"
-    cp -r "$least" corpus/"$target"
-    rm -r "$least"
+    mv "$least" corpus/"$target"
+    ./corpus.sh pack "$target"
 
     # Such as: #5120033: cov: 873 ft: 3204 corp: 412 exec/s: 17011 oom/timeout/crash: 0/0/0 time: 301s job: 20 dft_time: 0
     sed -n 's/^#\([0-9]*\): cov: \([0-9]*\) ft: \([0-9]*\) .* time: \([0-9]*\)s .*/\1 \2 \3 \4/p' "$log" | tail -n 1 |

@@ -57,6 +57,7 @@ const TABLE: &[Covered] = &[
         "rust",
         By::Same("examples/firmware/accelerator/tests/suite.rs"),
     ),
+    covered("fuzz/README.md", "Corpora", "sh", By::None(CORPORA)),
     covered("fuzz/README.md", "With libFuzzer", "sh", By::None(FUZZER)),
     covered("fuzz/README.md", "Your own device", "sh", By::None(FUZZER)),
     covered("fuzz/README.md", "Your own device", "rs", By::None(FUZZER)),
@@ -88,6 +89,7 @@ const TABLE: &[Covered] = &[
 const INSTALLS: &str =
     "they install and download; ./ci.sh firmware builds the same program with the same options";
 const DEPENDENCIES: &str = "a dependency of a program elsewhere: the paths are those of its reader";
+const CORPORA: &str = "they change the tree; ./ci.sh test reads what they have packed, byte for byte";
 const FUZZER: &str = "cargo-fuzz and a nightly compiler are needed; ./ci.sh fuzz and test compile and run the targets";
 
 /// Documents whose examples are not whole programs yet.

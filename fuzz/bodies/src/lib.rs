@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod corpus;
 pub mod damage;
 mod device;
 mod input;

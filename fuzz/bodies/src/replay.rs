@@ -8,22 +8,28 @@ use std::{
 
 use adaloss_oracle::inputs::SplitMix64;
 
+use crate::corpus;
+
 /// The most bytes of a generated input.
 const LONGEST: usize = 700;
 
-/// Runs a target with every file of `corpus/name` and `crashes/name` below a folder, then with
-/// `generated` inputs that are the same each time: random bytes, and files with some bytes changed.
+/// Runs a target with every input of the pack `corpus/name.tar` and every file of `crashes/name` below
+/// a folder, then with `generated` inputs that are the same each time: random bytes, and known
+/// inputs with some bytes changed.
 ///
 /// # Panics
 ///
-/// The target found something: then the input is named, and one that is no file yet becomes one in
-/// `artifacts/name`.  Or there is no corpus.
+/// The target found something: then the input is named, and one that is not kept yet becomes a file
+/// in `artifacts/name`.  Or there is no corpus, or a damaged one.
 pub fn replay(folder: &Path, name: &str, target: impl Fn(&[u8]), generated: u64) {
-    let corpus = files(&folder.join("corpus").join(name));
-    assert!(!corpus.is_empty(), "there is no corpus of {name} in {}", folder.display());
+    let pack = folder.join("corpus").join(name).with_extension("tar");
     let mut inputs = Vec::new();
-    for path in corpus.iter().chain(&files(&folder.join("crashes").join(name))) {
-        let bytes = fs::read(path).expect("a readable file");
+    for input in corpus::read(&pack).unwrap_or_else(|error| panic!("{error:#}")) {
+        run(&target, &input.bytes, || format!("{} of {}", input.name, pack.display()));
+        inputs.push(input.bytes);
+    }
+    for path in files(&folder.join("crashes").join(name)) {
+        let bytes = fs::read(&path).expect("a readable file");
         run(&target, &bytes, || path.display().to_string());
         inputs.push(bytes);
     }

@@ -71,14 +71,21 @@ fn backward() {
     WEIGHT_GRADIENT.assert_needed();
 }
 
-/// Each target has a file for libFuzzer, an entry in its manifest, and a test above.
+/// The files of a folder with this extension, without it.
+fn names(folder: &str, extension: &str) -> BTreeSet<String> {
+    fs::read_dir(fuzz().join(folder))
+        .expect("a folder")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|its| its == extension))
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Each target has a file for libFuzzer, an entry in its manifest, a corpus, and a test above.
 #[test]
 fn no_target_is_left_out() {
-    let files = fs::read_dir(fuzz().join("fuzz_targets")).expect("the targets");
-    let files: BTreeSet<String> = files
-        .map(|entry| entry.expect("readable").path())
-        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
-        .collect();
+    let files = names("fuzz_targets", "rs");
+    assert_eq!(names("corpus", "tar"), files);
     let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).expect("the manifest");
     let entries = manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/"));
     let entries: BTreeSet<String> =
