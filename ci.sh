@@ -35,10 +35,7 @@ run_cargo() { "$CARGO" "$@"; }
 
 # No public function of core can panic in a release build, on this machine and on a microcontroller.
 panics() {
-    local manifest=core/no-panic/Cargo.toml
-    cargo fmt --manifest-path "$manifest" --check
     core/no-panic/check.sh
-    cargo clippy --manifest-path "$manifest" --target-dir target/panics --locked -- -D warnings
     microcontroller core/no-panic/check.sh
 }
 

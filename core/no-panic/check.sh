@@ -10,16 +10,14 @@ target=
 for ((i = 1; i < $#; i++)); do
     [ "${!i}" != --target ] || { next=$((i + 1)) && target=${!next}; }
 done
-library=$folder/$target/release/libadaloss_no_panic.a
+library=$folder/$target/no-panic/libadaloss_no_panic.a
 host=$(rustc -vV | sed -n 's/^host: //p')
 linker=$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld
 [ -x "$linker" ] || { echo "the linker that comes with a rustup toolchain is missing: $linker" >&2 && exit 1; }
 out=$(mktemp -d)
 trap 'rm -r "$out"' EXIT
 
-# The packages that are looked at are those that the workspace has locked.
-cp ../../Cargo.lock Cargo.lock
-"${CARGO:-cargo}" build --release --target-dir "$folder" "$@"
+"${CARGO:-cargo}" build --profile no-panic --locked --target-dir "$folder" "$@"
 
 # Every compiler may call these, which move and compare memory; core may call nothing else.
 given=()

@@ -89,7 +89,8 @@ const TABLE: &[Covered] = &[
 const INSTALLS: &str =
     "they install and download; ./ci.sh firmware builds the same program with the same options";
 const DEPENDENCIES: &str = "a dependency of a program elsewhere: the paths are those of its reader";
-const CORPORA: &str = "they change the tree; ./ci.sh test reads what they have packed, byte for byte";
+const CORPORA: &str =
+    "they change the tree; ./ci.sh test reads what they have packed, byte for byte";
 const FUZZER: &str = "cargo-fuzz and a nightly compiler are needed; ./ci.sh fuzz and test compile and run the targets";
 
 /// Documents whose examples are not whole programs yet.

@@ -10,10 +10,11 @@
 //! 64.  Formats and policies are values that are not known here, so that an entry is for all of them.
 //! Derived implementations have no entry, and what is given to a function (a pass, a closure) is the
 //! caller's.
+//!
+//! A panic handler cannot stand beside std: built with panics that unwind, as all else in the
+//! workspace is, this is an ordinary library that proves nothing.
 
-#![no_std]
-
-use core::panic::PanicInfo;
+#![cfg_attr(panic = "abort", no_std)]
 
 mod apply;
 mod format;
@@ -59,12 +60,12 @@ macro_rules! each_element {
 }
 pub(crate) use each_element;
 
-unsafe extern "C" {
-    fn adaloss_core_can_panic() -> !;
-}
-
+#[cfg(panic = "abort")]
 #[panic_handler]
-fn panic(_: &PanicInfo<'_>) -> ! {
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    unsafe extern "C" {
+        fn adaloss_core_can_panic() -> !;
+    }
     // SAFETY: nothing defines the symbol, so that no program in which this is called can be linked.
     unsafe { adaloss_core_can_panic() }
 }
