@@ -91,14 +91,12 @@ firmware() {
 }
 
 # The committed PTX is that of the kernels, calls nothing, spills nothing, parts no threads in front of a barrier, and has
-# the registers and parameters that are written down. No GPU is needed, but Debian's compiler for that target, and pip.
+# the registers and parameters that are written down; and a mistake that is planted in a kernel is found in what it is
+# compiled to. No GPU is needed, but Debian's compiler for that target, and pip.
 ptx() {
-    cargo fmt --manifest-path gpu/entry/Cargo.toml --check
     gpu/ptx.sh
+    gpu/planted.sh
 }
-
-# Whether a mistake that is planted in a kernel is found in what it is compiled to.
-ptx_planted() { gpu/planted.sh; }
 
 # The adapter for cust, a workspace of its own that is linked with libcuda: here with the simulated driver.
 cust() {
@@ -152,7 +150,7 @@ burn() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx ptx_planted cust rust_cuda firmware candle burn exhaustive coverage mutants planted)
+by_name=(ptx cust rust_cuda firmware candle burn exhaustive coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")

@@ -26,9 +26,9 @@ export CARGO_TARGET_NVPTX64_NVIDIA_CUDA_LINKER=true
 # nothing stands between two tests, so that adaloss-audit looks at the result.
 export RUSTFLAGS="-Ctarget-cpu=$architecture -Zmir-enable-passes=-JumpThreading -Cllvm-args=-simplifycfg-max-small-block-size=0"
 unset CARGO_ENCODED_RUSTFLAGS RUSTUP_TOOLCHAIN
-"$cargo" rustc --quiet --release --locked -Zbuild-std=core --target nvptx64-nvidia-cuda -- --emit=asm
+"$cargo" rustc --quiet --profile ptx --locked -Zbuild-std=core --target nvptx64-nvidia-cuda -- --emit=asm
 # What is left of Rust's names depends on where the sources lie. A product's sums take half the registers there are; two
 # blocks of it are to fit on a multiprocessor, which Rust has no attribute for.
 sed -E 's/Cs[0-9A-Za-z]{8,14}_/Cs_/g; s/anon_\$_[0-9a-f]{32}/anon/g
     /^\.visible \.entry adaloss_matmul/,/^\)/s/^\)/)\n.maxntid 256, 1, 1\n.minnctapersm 2/' \
-    "$CARGO_TARGET_DIR"/nvptx64-nvidia-cuda/release/deps/adaloss_kernels_ptx.s
+    "$CARGO_TARGET_DIR"/nvptx64-nvidia-cuda/ptx/deps/adaloss_kernels_ptx.s
