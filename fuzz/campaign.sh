@@ -25,7 +25,7 @@ for target in "${targets[@]}"; do
     log=$found.log
     mkdir -p "$found" artifacts/"$target"
     ./corpus.sh unpack "$target"
-    cargo fuzz build --fuzz-dir . -s none --no-trace-compares "$target" 2>"$log"
+    cargo fuzz build --fuzz-dir . --target-dir target -s none --no-trace-compares "$target" 2>"$log"
     program=target/$(rustc -vV | sed -n 's/^host: //p')/release/$target
     "$program" "$found" corpus/"$target" -fork="$cores" -max_total_time="$seconds" -max_len=4096 \
         -artifact_prefix=artifacts/"$target"/ >>"$log" 2>&1 || { tail -n 40 "$log" >&2 && exit 1; }

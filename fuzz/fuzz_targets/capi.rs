@@ -1,3 +1,3 @@
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| adaloss_fuzz_capi::capi(bytes));
+adaloss_fuzz::program!(adaloss_fuzz_capi::capi);

@@ -50,7 +50,7 @@ pub mod backward;
 pub mod checkpoint;
 pub mod scaler;
 
-pub use replay::{generated, replay};
+pub use replay::{generated, replay, reproduce};
 
 use std::sync::OnceLock;
 
@@ -101,6 +101,21 @@ macro_rules! on_our_devices {
     }};
 }
 use on_our_devices;
+
+/// Makes the program of a target: libFuzzer's where cargo-fuzz builds it, and otherwise one that runs
+/// the target with the files that it is given, see [`reproduce`].
+#[macro_export]
+macro_rules! program {
+    ($target:path) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|bytes: &[u8]| $target(bytes));
+
+        #[cfg(not(fuzzing))]
+        fn main() -> std::process::ExitCode {
+            $crate::reproduce($target, std::env::args_os().skip(1))
+        }
+    };
+}
 
 /// The README's examples are tests.
 #[cfg(doctest)]

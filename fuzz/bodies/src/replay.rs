@@ -4,6 +4,7 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use adaloss_oracle::inputs::SplitMix64;
@@ -59,6 +60,36 @@ pub fn generated(target: impl Fn(&[u8]), inputs: u64) {
         let bytes = random(&mut generator);
         run(&target, &bytes, || format!("input {nth}: {bytes:?}"));
     }
+}
+
+/// Runs a target with files, such as those that a fuzzer has found, and says what became of each.
+///
+/// Without a file it says what it wants.
+///
+/// # Panics
+///
+/// The target found something, after the file was named.
+pub fn reproduce(
+    target: impl Fn(&[u8]),
+    files: impl IntoIterator<Item = impl AsRef<Path>>,
+) -> ExitCode {
+    let mut files = files.into_iter().peekable();
+    if files.peek().is_none() {
+        eprintln!("name the files to run the target with, such as fuzz/artifacts/apply/*");
+        return ExitCode::from(2);
+    }
+    for path in files {
+        let path = path.as_ref();
+        match fs::read(path) {
+            Ok(bytes) => run(&target, &bytes, || path.display().to_string()),
+            Err(error) => {
+                eprintln!("{} cannot be read: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+        }
+        println!("{}: nothing is found", path.display());
+    }
+    ExitCode::SUCCESS
 }
 
 /// Returns the files of a folder, sorted; none where there is no folder.

@@ -1,9 +1,13 @@
 //! The targets find what they are for: devices with one mistake each.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process::ExitCode,
+};
 
 use adaloss_core::format::{E4M3, f16};
-use adaloss_fuzz::{apply, backward, generated, policy, propagate, statistics, unscale};
+use adaloss_fuzz::{apply, backward, generated, policy, propagate, reproduce, statistics, unscale};
 use adaloss_hal::{
     OperationKind,
     fault::{Fault, Injection},
@@ -79,4 +83,16 @@ fn nothing_is_found_where_nothing_is_wrong() {
     assert!(!finds(OperationKind::Zeroed, never, |_, bytes| {
         target(&mut Fault::new(Portable, Box::new(|_, _| None)), bytes);
     }));
+}
+
+/// A file is run by the program of a target as by a test; what is no file is not passed over.
+#[test]
+fn a_finding_is_found_again_in_its_file() {
+    let crash = "crashes/unscale/rounded-up-to-the-smallest-normal-number";
+    let crash = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(crash);
+    assert_eq!(reproduce(unscale::check, [&crash]), ExitCode::SUCCESS);
+    let finds = |bytes: &[u8]| assert!(bytes.is_empty(), "found");
+    assert!(catch_unwind(|| reproduce(finds, [&crash])).is_err());
+    assert_eq!(reproduce(finds, [crash.with_extension("missing")]), ExitCode::FAILURE);
+    assert_eq!(reproduce(finds, [""; 0]), ExitCode::from(2));
 }
