@@ -97,23 +97,16 @@ ptx() {
     gpu/planted.sh
 }
 
-# The adapter for cust, a workspace of its own that is linked with libcuda: here with the simulated driver.
-cust() {
-    local manifest=gpu/cust/Cargo.toml
-    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/cust}
-    cargo fmt --manifest-path "$manifest" --check
-    gpu/cust/simulated.sh cargo clippy --manifest-path "$manifest" --all-targets --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" gpu/cust/simulated.sh cargo doc --manifest-path "$manifest" --no-deps --locked
-    gpu/cust/simulated.sh cargo test --manifest-path "$manifest" --locked
-}
-
-# The entry points over cuda_std compile on a host, a workspace of its own. What Rust-CUDA's compiler makes of them,
+# What stands on crates of Rust-CUDA's, a workspace of its own: the adapter for cust, which is linked with libcuda, here with
+# the simulated driver; and the entry points over cuda_std, which compile on a host. What Rust-CUDA's compiler makes of them,
 # which this does not need, gpu/README.md says.
 rust_cuda() {
     local manifest=gpu/rust-cuda/Cargo.toml
     local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/rust-cuda}
-    cargo fmt --manifest-path "$manifest" --check
-    cargo clippy --manifest-path "$manifest" --locked -- -D warnings
+    cargo fmt --manifest-path "$manifest" -p adaloss-rust-cuda -p adaloss-cust --check
+    gpu/cust/simulated.sh cargo clippy --manifest-path "$manifest" --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" gpu/cust/simulated.sh cargo doc --manifest-path "$manifest" -p adaloss-cust --no-deps --locked
+    gpu/cust/simulated.sh cargo test --manifest-path "$manifest" -p adaloss-cust --locked
 }
 
 # What the tests of the libraries reach, per file.
@@ -149,7 +142,7 @@ burn() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx cust rust_cuda firmware candle burn exhaustive coverage mutants planted)
+by_name=(ptx rust_cuda firmware candle burn exhaustive coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")

@@ -4,7 +4,7 @@
 #     ./simulated.sh cargo test
 set -euo pipefail
 folder=$(cd "$(dirname "$0")" && pwd)
-target=${CARGO_TARGET_DIR:-$folder/../../target/cust}
+target=${CARGO_TARGET_DIR:-$folder/../../target/rust-cuda}
 
 cargo build --quiet --locked --manifest-path "$folder/../driver/Cargo.toml" --target-dir "$target"
 mkdir -p "$target/toolkit/lib64"

@@ -67,7 +67,7 @@ const TABLE: &[Covered] = &[
         "rust",
         By::None("Rust-CUDA is not installed anywhere here"),
     ),
-    covered("gpu/", "", "sh", By::None("they are what ./ci.sh test, ptx and cust run")),
+    covered("gpu/", "", "sh", By::None("they are what ./ci.sh test, ptx and rust_cuda run")),
     covered(
         "examples/firmware/README.md",
         "",
