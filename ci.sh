@@ -118,31 +118,24 @@ mutants() { .ci/mutants.sh; }
 # Whether the fuzz targets find mistakes that are planted in core.
 planted() { fuzz/planted.sh; }
 
-# Candle with a scale per layer, a workspace of its own that brings some 160 packages: only by name.
-candle() {
-    local manifest=examples/candle/Cargo.toml
-    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/candle}
-    cargo fmt --manifest-path "$manifest" --check
-    cargo clippy --manifest-path "$manifest" --release --all-targets --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --manifest-path "$manifest" --release --no-deps --locked
-    cargo test --manifest-path "$manifest" --release --locked
-    cargo run --manifest-path "$manifest" --release --locked --example digits -- --epochs 1 --seeds 1
-}
-
-# Burn with a scale per layer, a workspace of its own that brings some 180 packages: only by name.
-burn() {
-    local manifest=examples/burn/Cargo.toml
-    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/burn}
-    cargo fmt --manifest-path "$manifest" --check
-    cargo clippy --manifest-path "$manifest" --release --all-targets --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --manifest-path "$manifest" --release --no-deps --locked
-    cargo test --manifest-path "$manifest" --release --locked
-    cargo run --manifest-path "$manifest" --release --locked --example digits -- --epochs 1 --seeds 1
+# Candle and burn with a scale per layer, a workspace of its own that brings some 340 packages: only by name. One after
+# the other, since both have an example of the same name.
+frameworks() {
+    local manifest=examples/Cargo.toml package
+    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/frameworks}
+    for package in adaloss-candle adaloss-burn; do
+        local arguments=(--manifest-path "$manifest" --package "$package" --release --locked)
+        cargo fmt --manifest-path "$manifest" --package "$package" --check
+        cargo clippy "${arguments[@]}" --all-targets -- -D warnings
+        RUSTDOCFLAGS="-D warnings" cargo doc "${arguments[@]}" --no-deps
+        cargo test "${arguments[@]}"
+        cargo run "${arguments[@]}" --example digits -- --epochs 1 --seeds 1
+    done
 }
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx rust_cuda firmware candle burn exhaustive coverage mutants planted)
+by_name=(ptx rust_cuda firmware frameworks exhaustive coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")

@@ -74,9 +74,14 @@ const TABLE: &[Covered] = &[
         "sh",
         By::None("they are what ./ci.sh firmware runs"),
     ),
-    covered("examples/candle/README.md", "", "sh", By::None("they are what ./ci.sh candle runs")),
+    covered(
+        "examples/candle/README.md",
+        "",
+        "sh",
+        By::None("they are what ./ci.sh frameworks runs"),
+    ),
     covered("examples/candle/README.md", "", "toml", By::None(DEPENDENCIES)),
-    covered("examples/burn/README.md", "", "sh", By::None("they are what ./ci.sh burn runs")),
+    covered("examples/burn/README.md", "", "sh", By::None("they are what ./ci.sh frameworks runs")),
     covered("examples/burn/README.md", "", "toml", By::None(DEPENDENCIES)),
     covered(
         "docs/results/",
