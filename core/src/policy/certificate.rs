@@ -2,8 +2,11 @@
 
 use core::fmt;
 
-use super::Fraction;
-use crate::{scale::Scale, statistics::Histogram};
+use super::{Cell, Config, Fraction, Policy, Rule, cell::PROMISED, due};
+use crate::{
+    scale::Scale,
+    statistics::{Histogram, Outcome},
+};
 
 /// Why a cell leaves a certificate, or decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -30,30 +33,6 @@ impl Trigger {
             _ => return None,
         })
     }
-}
-
-/// Which rule chose the scale of a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Rule {
-    /// No element was finite and nonzero: nothing is known, and the scale stays.
-    Empty = 0,
-    /// Elements were infinite or NaN: nothing is known, and the scale stays.
-    NonFinite = 1,
-    /// The policy does not decide from this kind of evidence: the scale stays.
-    Unused = 2,
-    /// The histogram counts for another format or rounding than the configuration's: nothing is known.
-    OtherFormat = 3,
-    /// `measured`: the ceilings of the last steps.
-    Measured = 4,
-    /// `amax`: the greatest magnitude of the window and the margin.
-    Amax = 5,
-    /// `normal`: the Gaussian or log-normal model.
-    Normal = 6,
-    /// `range`: the extremes of the products.
-    Range = 7,
-    /// `normal` and `range` at a join: the greatest scale of a branch that the sum fits.
-    Join = 8,
 }
 
 /// The scales between which a tensor loses at most what is tolerated and nothing overflows.
@@ -173,5 +152,74 @@ impl fmt::Display for Certificate {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Certifies what becomes of a tensor at `scale`, from the histogram of its f32 results before they are
+/// narrowed; moves no scale.
+///
+/// A histogram without nonzero elements, with non-finite ones, or for another format, promises nothing; nor
+/// do policies that do not follow maxima.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::Format, policy::{Config, certify}, scale::Scale, statistics::Histogram};
+/// let config = Config::for_format(Format::BINARY16);
+/// let mut histogram = Histogram::new(config.narrowing());
+/// histogram.observe(&[1.0e-9, -2.0e-6, 3.0e-5], Scale::ONE);
+/// let certificate = certify(&config, &histogram, Scale::new(20)?, &mut config.cell());
+/// assert!(certificate.promised);
+/// assert_eq!((certificate.window.least, certificate.window.greatest), (5, 31));
+/// # Ok::<(), adaloss_core::scale::ScaleError>(())
+/// ```
+pub fn certify(
+    config: &Config,
+    histogram: &Histogram,
+    scale: Scale,
+    cell: &mut Cell,
+) -> Certificate {
+    let trigger = due(config, cell).unwrap_or_default();
+    let mut certificate = Certificate::new(Rule::Unused, trigger, cell.scale, scale);
+    let (rule, tolerance) = match config.policy() {
+        Policy::Measured(measured) => (Rule::Measured, Some(measured.tolerance)),
+        Policy::Amax(_) => (Rule::Amax, None),
+        _ => return certificate,
+    };
+    let (seen, wanted) = (histogram.narrowing(), config.narrowing());
+    if (seen.format, seen.rounding) != (wanted.format, wanted.rounding) {
+        certificate.rule = Rule::OtherFormat;
+        return certificate;
+    }
+    (cell.age, cell.trigger) = (0, Trigger::None);
+    cell.flags &= !PROMISED;
+    certificate.rule = match (histogram.nonfinite(), histogram.nonzero()) {
+        (0, 0) => Rule::Empty,
+        (0, _) => rule,
+        _ => Rule::NonFinite,
+    };
+    certificate = certificate.expecting(histogram);
+    if certificate.rule == rule
+        && let Some(tolerance) = tolerance
+    {
+        certificate.allowed = tolerance.of(histogram.nonzero());
+        let least = histogram.least_scale(certificate.allowed);
+        certificate.window = Window::new(least, histogram.greatest_scale());
+        certificate.promised = certificate.expected[1].underflow <= certificate.allowed;
+        cell.flags |= if certificate.promised { PROMISED } else { 0 };
+    }
+    certificate
+}
+
+/// Tells whether an outcome breaks what the cell's last certificate promised: more than twice the
+/// tolerated share underflowed.
+///
+/// Nothing follows from it; [`Totals`](crate::scaler::Totals) counts them.
+pub const fn breaks_promise(config: &Config, outcome: &Outcome, cell: &Cell) -> bool {
+    match config.policy() {
+        Policy::Measured(measured) if cell.is_promised() && outcome.nonfinite == 0 => {
+            outcome.underflow > measured.tolerance.of(2 * outcome.nonzero())
+        }
+        _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Amax, Backoff, Cell, Measured, Normal, Range};
+use super::{Cell, Measured, Normal, Policy};
 use crate::{
     format::{Encoding, Format, Narrowing, Overflow, Rounding},
     scale::Scale,
@@ -51,80 +51,6 @@ impl Fraction {
     pub const fn of(self, count: u64) -> u64 {
         let (high, low) = (count >> 32, count & 0xffff_ffff);
         high * self.0 as u64 + ((low * self.0 as u64) >> 32)
-    }
-}
-
-/// How scales are chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C, u8)]
-pub enum Policy {
-    /// One scale for every tensor, for ever (Micikevicius et al. 2018).
-    Fixed(Scale),
-    /// One scale for every tensor, by trial and error (the usual dynamic loss scaling).
-    Backoff(Backoff),
-    /// A scale per layer from a Gaussian model of its products (the paper).
-    Normal(Normal),
-    /// A scale per layer from the extremes of its products (the authors' code).
-    Range(Range),
-    /// A scale per tensor from a window of maxima (delayed scaling).
-    Amax(Amax),
-    /// A scale per tensor from the largest magnitudes of its last steps, as high as they allow: the
-    /// default.
-    Measured(Measured),
-}
-
-impl Policy {
-    /// Returns the method's name as reports print it.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Fixed(_) => "fixed",
-            Self::Backoff(_) => "backoff",
-            Self::Normal(_) => "normal",
-            Self::Range(_) => "range",
-            Self::Amax(_) => "amax",
-            Self::Measured(_) => "measured",
-        }
-    }
-
-    /// Tells whether one scale serves the whole model, so that layers carry the loss's through.
-    pub const fn is_whole_model(&self) -> bool {
-        matches!(self, Self::Fixed(_) | Self::Backoff(_))
-    }
-
-    /// Tells whether the scale follows the largest magnitudes of a tensor, step by step.
-    pub const fn follows_maxima(&self) -> bool {
-        matches!(self, Self::Amax(_) | Self::Measured(_))
-    }
-
-    /// Tells whether the policy decides from statistics of the operands.
-    pub const fn wants_operands(&self) -> bool {
-        matches!(self, Self::Normal(_) | Self::Range(_))
-    }
-
-    /// Tells whether a cell can be one of this policy's.
-    pub(super) fn could_remember(&self, cell: &Cell) -> bool {
-        match self {
-            Self::Fixed(scale) => cell.scale == *scale,
-            Self::Backoff(backoff) => backoff.could_remember(cell),
-            Self::Normal(_) | Self::Range(_) => {
-                let factor = cell.real_scale();
-                factor.is_finite() && factor > 0.0
-            }
-            Self::Amax(_) | Self::Measured(_) if cell.has_no_memory() => {
-                cell.has_memory(Cell::new().memory)
-            }
-            Self::Amax(amax) => amax.could_remember(cell),
-            Self::Measured(measured) => measured.could_remember(cell),
-        }
-    }
-
-    /// Returns the cell that a tensor starts with.
-    pub(super) fn cell(&self) -> Cell {
-        match self {
-            Self::Fixed(scale) => Cell::at(*scale),
-            Self::Backoff(backoff) => backoff.start(),
-            _ => Cell::new(),
-        }
     }
 }
 

@@ -19,6 +19,7 @@ mod config;
 mod erfinv;
 mod measured;
 mod normal;
+mod operands;
 mod range;
 mod recovery;
 mod track;
@@ -26,50 +27,113 @@ mod track;
 pub use amax::Amax;
 pub use backoff::Backoff;
 pub use cell::{Cell, Seen};
-pub use certificate::{Certificate, Expected, Rule, Trigger, Window};
-pub use config::{Config, ConfigError, Fraction, Policy, Preset, Recovery};
+pub use certificate::{Certificate, Expected, Trigger, Window, breaks_promise, certify};
+pub use config::{Config, ConfigError, Fraction, Preset, Recovery};
 pub use measured::Measured;
 pub use normal::Normal;
+pub use operands::{Operands, decide_from_operands, decide_join};
 pub use range::{Range, ShapeError, Terms};
 pub use recovery::{join_target, paper_join_target, recover};
 pub use track::{Record, repeat};
 
-use crate::{
-    scale::Scale,
-    statistics::{Histogram, LogStatistics, Outcome, Statistics},
-};
+use crate::{scale::Scale, statistics::Outcome};
 
-/// What `normal` and `range` decide from: the operands of a layer instead of its results.
+/// How scales are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, u8)]
-pub enum Operands {
-    /// The incoming gradient and the weight of a linear layer or a convolution.
-    Product {
-        /// Statistics of the incoming gradient, scale included.
-        gradient: Statistics,
-        /// Statistics of the weight.
-        weight: Statistics,
-        /// The number of products in one sum of the input gradient: output features, or output
-        /// channels times the kernel's area, divided by the groups.
-        fan_in: u32,
-    },
-    /// A gradient that is only narrowed, under the Gaussian model.
-    Cast(Statistics),
-    /// A gradient that is only narrowed, under the log-normal model.
-    LogCast(LogStatistics),
-    /// The extremes of the products themselves.
-    Terms(Terms),
+pub enum Policy {
+    /// One scale for every tensor, for ever (Micikevicius et al. 2018).
+    Fixed(Scale),
+    /// One scale for every tensor, by trial and error (the usual dynamic loss scaling).
+    Backoff(Backoff),
+    /// A scale per layer from a Gaussian model of its products (the paper).
+    Normal(Normal),
+    /// A scale per layer from the extremes of its products (the authors' code).
+    Range(Range),
+    /// A scale per tensor from a window of maxima (delayed scaling).
+    Amax(Amax),
+    /// A scale per tensor from the largest magnitudes of its last steps, as high as they allow: the
+    /// default.
+    Measured(Measured),
 }
 
-impl Operands {
-    /// Tells whether there are no products at all, whose sums would all be zero.
-    const fn is_empty(&self) -> bool {
+impl Policy {
+    /// Returns the method's name as reports print it.
+    pub const fn name(&self) -> &'static str {
         match self {
-            Self::Product { fan_in, .. } => *fan_in == 0,
-            Self::Terms(terms) => terms.fan_in == 0,
-            Self::Cast(_) | Self::LogCast(_) => false,
+            Self::Fixed(_) => "fixed",
+            Self::Backoff(_) => "backoff",
+            Self::Normal(_) => "normal",
+            Self::Range(_) => "range",
+            Self::Amax(_) => "amax",
+            Self::Measured(_) => "measured",
         }
     }
+
+    /// Tells whether one scale serves the whole model, so that layers carry the loss's through.
+    pub const fn is_whole_model(&self) -> bool {
+        matches!(self, Self::Fixed(_) | Self::Backoff(_))
+    }
+
+    /// Tells whether the scale follows the largest magnitudes of a tensor, step by step.
+    pub const fn follows_maxima(&self) -> bool {
+        matches!(self, Self::Amax(_) | Self::Measured(_))
+    }
+
+    /// Tells whether the policy decides from statistics of the operands.
+    pub const fn wants_operands(&self) -> bool {
+        matches!(self, Self::Normal(_) | Self::Range(_))
+    }
+
+    /// Tells whether a cell can be one of this policy's.
+    fn could_remember(&self, cell: &Cell) -> bool {
+        match self {
+            Self::Fixed(scale) => cell.scale == *scale,
+            Self::Backoff(backoff) => backoff.could_remember(cell),
+            Self::Normal(_) | Self::Range(_) => {
+                let factor = cell.real_scale();
+                factor.is_finite() && factor > 0.0
+            }
+            Self::Amax(_) | Self::Measured(_) if cell.has_no_memory() => {
+                cell.has_memory(Cell::new().memory)
+            }
+            Self::Amax(amax) => amax.could_remember(cell),
+            Self::Measured(measured) => measured.could_remember(cell),
+        }
+    }
+
+    /// Returns the cell that a tensor starts with.
+    fn cell(&self) -> Cell {
+        match self {
+            Self::Fixed(scale) => Cell::at(*scale),
+            Self::Backoff(backoff) => backoff.start(),
+            _ => Cell::new(),
+        }
+    }
+}
+
+/// Which rule chose the scale of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Rule {
+    /// No element was finite and nonzero: nothing is known, and the scale stays.
+    Empty = 0,
+    /// Elements were infinite or NaN: nothing is known, and the scale stays.
+    NonFinite = 1,
+    /// The policy does not decide from this kind of evidence: the scale stays.
+    Unused = 2,
+    /// The histogram counts for another format or rounding than the configuration's: nothing is known.
+    OtherFormat = 3,
+    /// `measured`: the ceilings of the last steps.
+    Measured = 4,
+    /// `amax`: the greatest magnitude of the window and the margin.
+    Amax = 5,
+    /// `normal`: the Gaussian or log-normal model.
+    Normal = 6,
+    /// `range`: the extremes of the products.
+    Range = 7,
+    /// `normal` and `range` at a join: the greatest scale of a branch that the sum fits.
+    Join = 8,
 }
 
 /// Returns why a cell leaves a certificate at this visit, or decides; `None` where it does neither.
@@ -83,129 +147,6 @@ pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
         Trigger::None => Some(Trigger::Period),
         trigger => Some(trigger),
     }
-}
-
-/// Certifies what becomes of a tensor at `scale`, from the histogram of its f32 results before they are
-/// narrowed; moves no scale.
-///
-/// A histogram without nonzero elements, with non-finite ones, or for another format, promises nothing; nor
-/// do policies that do not follow maxima.
-///
-/// # Examples
-///
-/// ```
-/// use adaloss_core::{format::Format, policy::{Config, certify}, scale::Scale, statistics::Histogram};
-/// let config = Config::for_format(Format::BINARY16);
-/// let mut histogram = Histogram::new(config.narrowing());
-/// histogram.observe(&[1.0e-9, -2.0e-6, 3.0e-5], Scale::ONE);
-/// let certificate = certify(&config, &histogram, Scale::new(20)?, &mut config.cell());
-/// assert!(certificate.promised);
-/// assert_eq!((certificate.window.least, certificate.window.greatest), (5, 31));
-/// # Ok::<(), adaloss_core::scale::ScaleError>(())
-/// ```
-pub fn certify(
-    config: &Config,
-    histogram: &Histogram,
-    scale: Scale,
-    cell: &mut Cell,
-) -> Certificate {
-    let trigger = due(config, cell).unwrap_or_default();
-    let mut certificate = Certificate::new(Rule::Unused, trigger, cell.scale, scale);
-    let (rule, tolerance) = match config.policy() {
-        Policy::Measured(measured) => (Rule::Measured, Some(measured.tolerance)),
-        Policy::Amax(_) => (Rule::Amax, None),
-        _ => return certificate,
-    };
-    let (seen, wanted) = (histogram.narrowing(), config.narrowing());
-    if (seen.format, seen.rounding) != (wanted.format, wanted.rounding) {
-        certificate.rule = Rule::OtherFormat;
-        return certificate;
-    }
-    (cell.age, cell.trigger) = (0, Trigger::None);
-    cell.flags &= !cell::PROMISED;
-    certificate.rule = match (histogram.nonfinite(), histogram.nonzero()) {
-        (0, 0) => Rule::Empty,
-        (0, _) => rule,
-        _ => Rule::NonFinite,
-    };
-    certificate = certificate.expecting(histogram);
-    if certificate.rule == rule
-        && let Some(tolerance) = tolerance
-    {
-        certificate.allowed = tolerance.of(histogram.nonzero());
-        let least = histogram.least_scale(certificate.allowed);
-        certificate.window = Window::new(least, histogram.greatest_scale());
-        certificate.promised = certificate.expected[1].underflow <= certificate.allowed;
-        cell.flags |= if certificate.promised { cell::PROMISED } else { 0 };
-    }
-    certificate
-}
-
-/// Tells whether an outcome breaks what the cell's last certificate promised: more than twice the
-/// tolerated share underflowed.
-///
-/// Nothing follows from it; [`Totals`](crate::scaler::Totals) counts them.
-pub const fn breaks_promise(config: &Config, outcome: &Outcome, cell: &Cell) -> bool {
-    match config.policy() {
-        Policy::Measured(measured) if cell.is_promised() && outcome.nonfinite == 0 => {
-            outcome.underflow > measured.tolerance.of(2 * outcome.nonzero())
-        }
-        _ => false,
-    }
-}
-
-/// Decides a cell's factor from the operands of its layer.
-///
-/// Operands with non-finite elements leave the factor alone, and so do sums of no products, and
-/// policies that decide from histograms or serve the whole model.
-pub fn decide_from_operands(
-    config: &Config,
-    operands: &Operands,
-    incoming: Scale,
-    cell: &mut Cell,
-) -> Certificate {
-    let trigger = due(config, cell).unwrap_or_default();
-    let before = outgoing(config, cell, incoming);
-    if operands.is_empty() {
-        return Certificate::new(Rule::Empty, trigger, before, before);
-    }
-    let (rule, factor) = match config.policy() {
-        Policy::Normal(normal) => (Rule::Normal, normal.factor(operands)),
-        Policy::Range(range) => (Rule::Range, range.factor(operands)),
-        _ => return Certificate::new(Rule::Unused, trigger, before, before),
-    };
-    let Some(factor) = factor else {
-        return Certificate::new(Rule::NonFinite, trigger, before, before);
-    };
-    // A factor of zero (the products exceed f32) still has to be a factor.
-    cell.set_real(f64::from(factor.clamp(f32::MIN_POSITIVE, f32::MAX)));
-    let scale = outgoing(config, cell, incoming);
-    cell.decided(scale);
-    Certificate::new(rule, trigger, before, scale)
-}
-
-/// Decides the scale of a join under `normal` and `range`, from what became of the sum when it was narrowed
-/// to the scale `incoming` that the branches were brought to, and a way to pick among the branches'
-/// scales, such as [`join_target`]; where none fits, the sum keeps `incoming`.
-///
-/// Under other policies the sum keeps `incoming`, and so does the cell.  A sum of zeros fits every scale; one that is not finite fits those that its finite elements fit.
-pub fn decide_join(
-    config: &Config,
-    outcome: &Outcome,
-    incoming: Scale,
-    pick: impl FnOnce(&dyn Fn(Scale) -> bool) -> Option<Scale>,
-    cell: &mut Cell,
-) -> Certificate {
-    let (trigger, before) = (due(config, cell).unwrap_or_default(), cell.scale);
-    if !config.policy().wants_operands() {
-        return Certificate::new(Rule::Unused, trigger, before, incoming);
-    }
-    let shifts = config.narrowing().shifts(outcome.max_abs());
-    let greatest =
-        shifts.map_or(i32::MAX, |shifts| shifts.greatest.saturating_add(incoming.log2()));
-    let scale = pick(&|scale| scale.log2() <= greatest).unwrap_or(incoming);
-    cell.decided(scale);
-    Certificate::new(Rule::Join, trigger, before, scale)
 }
 
 /// Returns the scale that a tensor leaves with, when its values arrive at `incoming`.
