@@ -1,10 +1,10 @@
 use adaloss_core::{
     format::{E4M3, E5M2, Format, Narrowing, Overflow, Rounding, bf16, f16},
     policy::{
-        Backoff, Cell, Certificate, Config, ConfigError, Fraction, Measured, Normal, Operands,
-        Policy, Preset, Range, Record, Recovery, Seen, ShapeError, Terms, Trigger, Window,
-        breaks_promise, certify, decide_from_operands, decide_join, due, finish, join_target, note,
-        outgoing, paper_join_target, recover, repeat, step,
+        Backoff, Cell, Certificate, Config, ConfigError, Factor, Fraction, Growth, Measured,
+        Normal, Operands, Policy, Preset, Range, Record, Recovery, Seen, ShapeError, Terms,
+        Trigger, Window, breaks_promise, certify, decide_from_operands, decide_join, due, finish,
+        join_target, note, outgoing, paper_join_target, recover, repeat, step,
     },
     scale::Scale,
     statistics::{Histogram, Outcome},
@@ -45,6 +45,8 @@ entries! {
         |branches, largest| paper_join_target(branches.iter().copied(), largest);
 
     "policy::Backoff::chainer" => fn(u32) -> Result<Backoff, ConfigError> = Backoff::chainer;
+    "policy::Growth::of" => fn(&Cell) -> Growth = Growth::of;
+    "policy::Factor::of" => fn(&Cell) -> Factor = Factor::of;
     "policy::Measured::for_format" => fn(Format) -> Measured = Measured::for_format;
     "policy::Measured::window" => fn(&Measured, &Histogram) -> Window = Measured::window;
     "policy::Normal::new" => fn(Format, f64) -> Result<Normal, ConfigError> = Normal::new;
@@ -59,7 +61,6 @@ entries! {
     "policy::Cell::default" => fn() -> Cell = Cell::default;
     "policy::Cell::at" => fn(Scale) -> Cell = Cell::at;
     "policy::Cell::scale" => fn(&Cell) -> Scale = Cell::scale;
-    "policy::Cell::real_scale" => fn(&Cell) -> f64 = Cell::real_scale;
     "policy::Cell::age" => fn(&Cell) -> u32 = Cell::age;
     "policy::Cell::trigger" => fn(&Cell) -> Trigger = Cell::trigger;
     "policy::Cell::is_calibrated" => fn(&Cell) -> bool = Cell::is_calibrated;
@@ -78,6 +79,8 @@ entries! {
     "policy::Fraction::to_f64" => fn(Fraction) -> f64 = Fraction::to_f64;
     "policy::Fraction::of" => fn(Fraction, u64) -> u64 = Fraction::of;
 
+    "policy::Policy::named" => fn(&str, Format) -> Option<Policy> = Policy::named;
+    "policy::Policy::number" => fn(&Policy) -> u8 = Policy::number;
     "policy::Policy::name" => fn(&Policy) -> &'static str = Policy::name;
     "policy::Policy::is_whole_model" => fn(&Policy) -> bool = Policy::is_whole_model;
     "policy::Policy::follows_maxima" => fn(&Policy) -> bool = Policy::follows_maxima;
@@ -100,7 +103,7 @@ entries! {
     "policy::Config::seed" => fn(&Config) -> u32 = Config::seed;
     "policy::Config::recovery" => fn(&Config) -> Recovery = Config::recovery;
     "policy::Config::max_skips" => fn(&Config) -> u32 = Config::max_skips;
- "policy::Config::replays" => fn(&Config) -> bool = Config::replays;
+    "policy::Config::replays" => fn(&Config) -> bool = Config::replays;
     "policy::Config::cell" => fn(&Config) -> Cell = Config::cell;
     "policy::Config::to_bytes" => fn(&Config) -> [u8; Config::BYTES] = Config::to_bytes;
 }

@@ -1,11 +1,12 @@
 //! Delayed scaling from a window of maxima, the baseline that FP8 readers expect.
 
 use super::{
-    Cell, Config, ConfigError,
+    Cell, Config, ConfigError, Fraction, Rule,
     cell::{MEMORY, NOTHING, Seen},
-    track::placed,
+    config::Writer,
+    recipe::{Basis, Description, Recipe},
 };
-use crate::{format::Encoding, scale::Scale};
+use crate::format::Format;
 
 /// Parameters of the `amax` policy, Transformer Engine's delayed scaling with a power of two.
 ///
@@ -27,18 +28,19 @@ pub struct Amax {
 /// How many maxima a cell keeps.
 const SLOTS: usize = 12;
 
-/// What a cell remembers: 15 bytes.
+/// What a cell of this policy remembers, in 15 bytes: maxima, as the ceilings that they are at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Memory {
+struct Maxima {
     /// The least ceiling of each slot; [`NOTHING`] in one that was never used.
     ceilings: [i8; SLOTS],
+    /// The slot that is being filled.
     slot: u8,
-    /// Steps that went into the slot at hand.
-    in_slot: u16,
+    /// Steps that went into it.
+    steps_in_slot: u16,
 }
 
-impl Memory {
-    const NEW: Self = Self { ceilings: [NOTHING; SLOTS], slot: 0, in_slot: 0 };
+impl Maxima {
+    const NEW: Self = Self { ceilings: [NOTHING; SLOTS], slot: 0, steps_in_slot: 0 };
 
     fn to_bytes(self) -> [u8; MEMORY] {
         let mut bytes = [0; MEMORY];
@@ -46,7 +48,7 @@ impl Memory {
             *byte = ceiling as u8;
         }
         bytes[12] = self.slot;
-        [bytes[13], bytes[14]] = self.in_slot.to_le_bytes();
+        [bytes[13], bytes[14]] = self.steps_in_slot.to_le_bytes();
         bytes
     }
 
@@ -55,7 +57,7 @@ impl Memory {
         Self {
             ceilings: ceilings.map(|byte: u8| byte as i8),
             slot: slot % SLOTS as u8,
-            in_slot: u16::from_le_bytes([n0, n1]),
+            steps_in_slot: u16::from_le_bytes([n0, n1]),
         }
     }
 }
@@ -71,40 +73,57 @@ impl Amax {
         ConfigError::headroom(self.margin)
     }
 
+    /// It promises nothing: certificates only count.
+    pub(super) const fn tolerance(&self) -> Option<Fraction> {
+        None
+    }
+
     /// Returns the steps of one slot: all but the one being filled have to cover the window.
     fn slot_length(&self) -> u16 {
         (self.window - 1).div_ceil(SLOTS as u16 - 1).max(1)
     }
+}
 
-    /// Returns the scale of a first visit.
-    pub(super) fn first_scale(&self, encoding: Encoding, ceiling: i8) -> Scale {
-        placed(encoding, i32::from(ceiling) - i32::from(self.margin))
+impl Recipe for Amax {
+    const DESCRIPTION: Description =
+        Description { name: "amax", number: 4, basis: Basis::Maxima, rule: Rule::Amax };
+
+    /// Transformer Engine's.
+    fn usual(_: Format) -> Option<Self> {
+        Some(Self::DELAYED_SCALING)
     }
 
-    /// Remembers a step's ceiling; returns the scale of the next step.
-    pub(super) fn finish(&self, config: &Config, seen: Seen, cell: &mut Cell) -> Scale {
-        let mut memory =
-            if cell.has_no_memory() { Memory::NEW } else { Memory::from_bytes(cell.memory) };
-        if memory.in_slot >= self.slot_length() {
-            memory.slot = (memory.slot + 1) % SLOTS as u8;
-            memory.in_slot = 0;
+    fn write(&self, to: &mut Writer) {
+        to.put(&[self.margin]);
+        to.put(&self.window.to_le_bytes());
+    }
+
+    fn first_headroom(&self) -> u8 {
+        self.margin
+    }
+
+    fn greatest_log2(&self, _: &Config, seen: Seen, cell: &mut Cell) -> i32 {
+        let mut maxima =
+            if cell.has_no_memory() { Maxima::NEW } else { Maxima::from_bytes(cell.memory) };
+        if maxima.steps_in_slot >= self.slot_length() {
+            maxima.slot = (maxima.slot + 1) % SLOTS as u8;
+            maxima.steps_in_slot = 0;
         }
-        let slot = &mut memory.ceilings[usize::from(memory.slot) % SLOTS];
-        *slot = if memory.in_slot == 0 { seen.ceiling } else { seen.ceiling.min(*slot) };
-        memory.in_slot += 1;
+        let slot = &mut maxima.ceilings[usize::from(maxima.slot) % SLOTS];
+        *slot = if maxima.steps_in_slot == 0 { seen.ceiling } else { seen.ceiling.min(*slot) };
+        maxima.steps_in_slot += 1;
 
         let slots = usize::from((self.window - 1).div_ceil(self.slot_length())) + 1;
         let least = (1..=slots)
-            .map(|back| memory.ceilings[(usize::from(memory.slot) + 1 + SLOTS - back) % SLOTS])
+            .map(|back| maxima.ceilings[(usize::from(maxima.slot) + 1 + SLOTS - back) % SLOTS])
             .fold(seen.ceiling, i8::min);
-        cell.remember(memory.to_bytes());
-        self.first_scale(config.narrowing().format.encoding, least)
+        cell.remember(maxima.to_bytes());
+        i32::from(least) - i32::from(self.margin)
     }
 
-    /// Tells whether what a cell remembers can be this policy's.
-    pub(super) fn could_remember(&self, cell: &Cell) -> bool {
-        let memory = Memory::from_bytes(cell.memory);
-        let in_slot = memory.in_slot;
-        cell.has_memory(memory.to_bytes()) && (1..=self.slot_length()).contains(&in_slot)
+    fn could_remember(&self, cell: &Cell) -> bool {
+        let maxima = Maxima::from_bytes(cell.memory);
+        let has_steps = (1..=self.slot_length()).contains(&maxima.steps_in_slot);
+        cell.has_memory(maxima.to_bytes()) && has_steps
     }
 }

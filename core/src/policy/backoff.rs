@@ -1,7 +1,12 @@
 //! The usual dynamic loss scaling: one scale for the whole model, by trial and error.
 
-use super::{Cell, ConfigError, cell::CALIBRATED};
-use crate::scale::Scale;
+use super::{
+    Cell, ConfigError, Fraction, Rule,
+    cell::CALIBRATED,
+    config::Writer,
+    recipe::{Basis, Description, Recipe},
+};
+use crate::{format::Format, scale::Scale};
 
 /// Parameters of the `backoff` policy.
 ///
@@ -85,46 +90,90 @@ impl Backoff {
         Ok(())
     }
 
-    /// Returns the cell of a new training run.
-    pub(super) fn start(&self) -> Cell {
-        let mut cell = Cell::at(floor_scale(self.initial));
-        cell.set_real(self.initial);
+    pub(super) const fn tolerance(&self) -> Option<Fraction> {
+        None
+    }
+}
+
+impl Recipe for Backoff {
+    const DESCRIPTION: Description =
+        Description { name: "backoff", number: 1, basis: Basis::WholeModel, rule: Rule::Unused };
+
+    /// PyTorch's.
+    fn usual(_: Format) -> Option<Self> {
+        Some(Self::GRAD_SCALER)
+    }
+
+    fn write(&self, to: &mut Writer) {
+        let Self { initial, growth, warm_up, shrink, floor, cap, interval } = self;
+        for real in [initial, growth, warm_up, shrink, floor, cap] {
+            to.put(&real.to_le_bytes());
+        }
+        to.put(&interval.to_le_bytes());
+    }
+
+    fn cell(&self) -> Cell {
+        let mut cell = Cell::new();
+        Growth { real_scale: self.initial, clean_steps: 0, has_shrunk: false }.write(&mut cell);
         cell
     }
 
-    /// Tells whether a cell can be one of this policy's.
-    pub(super) fn could_remember(&self, cell: &Cell) -> bool {
-        let real = cell.real_scale();
+    fn could_remember(&self, cell: &Cell) -> bool {
+        let real = Growth::of(cell).real_scale;
         (self.floor..=self.cap).contains(&real) && cell.scale == floor_scale(real)
     }
 
-    /// Moves the scale after a step.
-    pub(super) fn step(&self, clean: bool, cell: &mut Cell) {
-        let mut real = cell.real_scale();
+    fn step(&self, clean: bool, cell: &mut Cell) {
+        let Growth { real_scale: mut real, mut clean_steps, mut has_shrunk } = Growth::of(cell);
         if clean {
-            cell.age = cell.age.saturating_add(1);
-            let warming_up = cell.flags & CALIBRATED == 0 && self.warm_up > 1.0;
+            clean_steps = clean_steps.saturating_add(1);
+            let warming_up = !has_shrunk && self.warm_up > 1.0;
             if warming_up {
                 real *= self.warm_up;
-                cell.age = 0;
-            } else if cell.age >= self.interval {
+                clean_steps = 0;
+            } else if clean_steps >= self.interval {
                 real *= self.growth;
-                cell.age = 0;
+                clean_steps = 0;
             }
         } else {
             real *= self.shrink;
-            cell.age = 0;
-            cell.flags |= CALIBRATED;
+            clean_steps = 0;
+            has_shrunk = true;
         }
         // Not `clamp`, which would panic if the bounds were out of order; they were checked.
-        real = real.max(self.floor).min(self.cap);
-        cell.set_real(real);
-        cell.scale = floor_scale(real);
+        let real_scale = real.max(self.floor).min(self.cap);
+        Growth { real_scale, clean_steps, has_shrunk }.write(cell);
+    }
+}
+
+/// What a cell of `backoff` remembers; of a cell of another policy, numbers without a meaning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// The scale before it is floored to a power of two.
+    pub real_scale: f64,
+    /// Clean steps in a row since it last changed (`_growth_tracker` of PyTorch's `GradScaler`).
+    pub clean_steps: u32,
+    /// Whether a step was not clean so far, which ends the warm-up.
+    pub has_shrunk: bool,
+}
+
+impl Growth {
+    /// Reads a cell.
+    pub const fn of(cell: &Cell) -> Self {
+        let has_shrunk = cell.flags & CALIBRATED != 0;
+        Self { real_scale: cell.real(), clean_steps: cell.age, has_shrunk }
+    }
+
+    fn write(self, cell: &mut Cell) {
+        cell.set_real(self.real_scale);
+        cell.scale = floor_scale(self.real_scale);
+        cell.age = self.clean_steps;
+        cell.flags |= if self.has_shrunk { CALIBRATED } else { 0 };
     }
 }
 
 /// Returns the greatest legal power of two that is not above a positive finite factor.
-pub(super) fn floor_scale(factor: f64) -> Scale {
+fn floor_scale(factor: f64) -> Scale {
     Scale::saturating(floor_log2(factor))
 }
 

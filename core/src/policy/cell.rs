@@ -6,15 +6,15 @@ use crate::scale::Scale;
 /// One tensor's loss scale and all that its policy remembers.
 ///
 /// 28 bytes, no pointer, every byte defined: a cell lives in a microcontroller's RAM, in a GPU's
-/// memory and in a checkpoint alike.  The same fields serve every policy; each reads `memory` as its
-/// own.
+/// memory and in a checkpoint alike.  What its memory means is the policy's: [`Growth`](super::Growth) is what
+/// `backoff` sees in a cell, [`Factor`](super::Factor) what `normal` and `range` see; `measured` and `amax` see the
+/// ceilings of their last steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Cell {
-    /// What the policy at hand remembers, in its own layout.
+    /// What the policy at hand remembers; its view has the layout.
     pub(super) memory: [u8; MEMORY],
-    /// `measured` and `amax`: steps since the last certificate; `normal` and `range`: visits since the
-    /// last decision; `backoff`: clean steps since the scale last changed.
+    /// How much of the period is over, or of the interval between two growths.
     pub(super) age: u32,
     pub(super) scale: Scale,
     /// The scale that sums of this tensor's values in f32 bear, in 1/128 binade; see [`Limit`].
@@ -32,11 +32,11 @@ const _: () = assert!(size_of::<Cell>() == Cell::BYTES);
 /// Bytes that a policy may call its own.
 pub(super) const MEMORY: usize = 16;
 
-/// What a policy remembers that keeps a real number, before it has decided: one.
-pub(super) const REAL_ONE: [u8; MEMORY] = memory_of_real(1.0);
+/// The memory of a new cell: the real number one.
+const NEW: [u8; MEMORY] = memory_of_real(1.0);
 
 /// Lays a real number out as memory.
-pub(super) const fn memory_of_real(real: f64) -> [u8; MEMORY] {
+const fn memory_of_real(real: f64) -> [u8; MEMORY] {
     let [r0, r1, r2, r3, r4, r5, r6, r7] = real.to_le_bytes();
     [r0, r1, r2, r3, r4, r5, r6, r7, 0, 0, 0, 0, 0, 0, 0, 0]
 }
@@ -44,7 +44,7 @@ pub(super) const fn memory_of_real(real: f64) -> [u8; MEMORY] {
 /// The ceiling of a step in which no finite nonzero value was seen, and of an unused place in a memory.
 pub(super) const NOTHING: i8 = i8::MAX;
 
-/// The scale was decided at least once; `backoff`: at least one step was bad.
+/// The scale was decided from data at least once; under `backoff`, by a step that was not clean.
 pub(super) const CALIBRATED: u8 = 1;
 /// The last certificate promised that at most the tolerated share underflows.
 pub(super) const PROMISED: u8 = 2;
@@ -146,7 +146,7 @@ impl Cell {
     /// Makes a cell that carries `scale` until it decides, at its first visit.
     pub const fn at(scale: Scale) -> Self {
         Self {
-            memory: REAL_ONE,
+            memory: NEW,
             age: 0,
             scale,
             limit: Limit::NONE,
@@ -162,10 +162,8 @@ impl Cell {
         self.scale
     }
 
-    /// Returns the real number behind the scale: the scale of `backoff` before it is floored to a
-    /// power of two, or the factor of `normal` and `range` before its bounds.  Other policies keep none,
-    /// and what they remember is not to be read as one.
-    pub const fn real_scale(&self) -> f64 {
+    /// Returns the memory of a policy that keeps one real number there.
+    pub(super) const fn real(&self) -> f64 {
         let [r0, r1, r2, r3, r4, r5, r6, r7, ..] = self.memory;
         f64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7])
     }
@@ -174,8 +172,10 @@ impl Cell {
         self.memory = memory_of_real(real);
     }
 
-    /// Returns the number of steps since the last certificate; under `normal` and `range`, of visits
-    /// since the last decision; under `backoff`, of clean steps since the scale last changed.
+    /// Returns how much of the period is over: of `measured` and `amax`, the steps since the last certificate; of
+    /// `normal` and `range`, the visits since the last decision.
+    ///
+    /// The policies for whole models have no period; see [`Growth`](super::Growth).
     pub const fn age(&self) -> u32 {
         self.age
     }
@@ -263,7 +263,11 @@ impl Cell {
 
     /// Tells whether a run with this configuration can have left this cell.
     pub fn is_possible(&self, config: &Config) -> bool {
-        config.policy().could_remember(self)
+        let policy = config.policy();
+        if policy.follows_maxima() && self.has_no_memory() {
+            return self.has_memory(NEW);
+        }
+        policy.could_remember(self)
     }
 
     /// Tells whether no step left anything in `memory` yet.
@@ -286,6 +290,11 @@ impl Cell {
         let seen = self.seen();
         self.set_seen(Seen::NOTHING);
         seen
+    }
+
+    /// Takes note that a step or a visit of the period is over.
+    pub(super) const fn grow_older(&mut self) {
+        self.age = self.age.saturating_add(1);
     }
 
     /// Takes the outcome of a decision: the scale counts as new from the next visit on.

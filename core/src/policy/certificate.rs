@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Cell, Config, Fraction, Policy, Rule, cell::PROMISED, due};
+use super::{Cell, Config, Fraction, Rule, cell::PROMISED, due};
 use crate::{
     scale::Scale,
     statistics::{Histogram, Outcome},
@@ -181,11 +181,10 @@ pub fn certify(
 ) -> Certificate {
     let trigger = due(config, cell).unwrap_or_default();
     let mut certificate = Certificate::new(Rule::Unused, trigger, cell.scale, scale);
-    let (rule, tolerance) = match config.policy() {
-        Policy::Measured(measured) => (Rule::Measured, Some(measured.tolerance)),
-        Policy::Amax(_) => (Rule::Amax, None),
-        _ => return certificate,
-    };
+    let policy = config.policy();
+    if !policy.follows_maxima() {
+        return certificate;
+    }
     let (seen, wanted) = (histogram.narrowing(), config.narrowing());
     if (seen.format, seen.rounding) != (wanted.format, wanted.rounding) {
         certificate.rule = Rule::OtherFormat;
@@ -193,6 +192,7 @@ pub fn certify(
     }
     (cell.age, cell.trigger) = (0, Trigger::None);
     cell.flags &= !PROMISED;
+    let rule = policy.rule();
     certificate.rule = match (histogram.nonfinite(), histogram.nonzero()) {
         (0, 0) => Rule::Empty,
         (0, _) => rule,
@@ -200,7 +200,7 @@ pub fn certify(
     };
     certificate = certificate.expecting(histogram);
     if certificate.rule == rule
-        && let Some(tolerance) = tolerance
+        && let Some(tolerance) = policy.tolerance()
     {
         certificate.allowed = tolerance.of(histogram.nonzero());
         let least = histogram.least_scale(certificate.allowed);
@@ -216,9 +216,9 @@ pub fn certify(
 ///
 /// Nothing follows from it; [`Totals`](crate::scaler::Totals) counts them.
 pub const fn breaks_promise(config: &Config, outcome: &Outcome, cell: &Cell) -> bool {
-    match config.policy() {
-        Policy::Measured(measured) if cell.is_promised() && outcome.nonfinite == 0 => {
-            outcome.underflow > measured.tolerance.of(2 * outcome.nonzero())
+    match config.policy().tolerance() {
+        Some(tolerance) if cell.is_promised() && outcome.nonfinite == 0 => {
+            outcome.underflow > tolerance.of(2 * outcome.nonzero())
         }
         _ => false,
     }

@@ -155,15 +155,7 @@ impl Config {
     /// assert_eq!(CONFIG.policy().name(), "amax");
     /// ```
     pub const fn with_policy(self, policy: Policy) -> Result<Self, ConfigError> {
-        let checked = match &policy {
-            Policy::Fixed(_) => Ok(()),
-            Policy::Backoff(backoff) => backoff.check(),
-            Policy::Normal(normal) => normal.check(),
-            Policy::Range(range) => range.check(),
-            Policy::Amax(amax) => amax.check(),
-            Policy::Measured(measured) => measured.check(),
-        };
-        match checked {
+        match policy.check() {
             Ok(()) => Ok(Self { policy, ..self }),
             Err(error) => Err(error),
         }
@@ -275,42 +267,8 @@ impl Config {
         writer.put(&self.period.to_le_bytes());
         writer.put(&self.max_skips.to_le_bytes());
         writer.put(&self.seed.to_le_bytes());
-        match &self.policy {
-            Policy::Fixed(scale) => {
-                writer.put(&[0]);
-                writer.put(&scale.log2().to_le_bytes());
-            }
-            Policy::Backoff(b) => {
-                writer.put(&[1]);
-                for real in [b.initial, b.growth, b.warm_up, b.shrink, b.floor, b.cap] {
-                    writer.put(&real.to_le_bytes());
-                }
-                writer.put(&b.interval.to_le_bytes());
-            }
-            Policy::Normal(n) => {
-                writer.put(&[2]);
-                for real in [n.gaussian_factor, n.log_normal_factor] {
-                    writer.put(&real.to_le_bytes());
-                }
-                for real in [n.smallest, n.largest, n.layer_cap, n.accumulated_cap] {
-                    writer.put(&real.to_le_bytes());
-                }
-            }
-            Policy::Range(r) => {
-                writer.put(&[3]);
-                for real in [r.smallest, r.largest] {
-                    writer.put(&real.to_le_bytes());
-                }
-            }
-            Policy::Amax(a) => {
-                writer.put(&[4, a.margin]);
-                writer.put(&a.window.to_le_bytes());
-            }
-            Policy::Measured(m) => {
-                writer.put(&[5, m.most_headroom]);
-                writer.put(&m.tolerance.bits().to_le_bytes());
-            }
-        }
+        writer.put(&[self.policy.number()]);
+        self.policy.write(&mut writer);
         writer.bytes
     }
 
@@ -319,13 +277,14 @@ impl Config {
 }
 
 /// Bytes that are filled from the front; the rest stays zero.
-struct Writer {
+pub(super) struct Writer {
     bytes: [u8; Config::BYTES],
     length: usize,
 }
 
 impl Writer {
-    fn put(&mut self, bytes: &[u8]) {
+    /// Appends bytes; debug builds panic where there are more than [`Config::BYTES`].
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         for (to, from) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
             *to = *from;
         }

@@ -1,13 +1,13 @@
 //! The default policy: as high as the largest magnitudes allow, at the price of a few replays.
 
 use super::{
-    Cell, Config, ConfigError, Fraction, Window,
+    Cell, Config, ConfigError, Fraction, Rule, Window,
     cell::{MEMORY, NOTHING, Seen},
-    track::placed,
+    config::Writer,
+    recipe::{Basis, Description, Recipe},
 };
 use crate::{
     format::{Encoding, Format},
-    scale::Scale,
     statistics::Histogram,
 };
 
@@ -62,33 +62,34 @@ const CREEP: i16 = 2;
 /// The ceilings that the usual guess is made from.
 const RING: usize = 4;
 
-/// What a cell remembers: 11 bytes.
+/// What a cell of this policy remembers, in 11 bytes: what both guesses are made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Memory {
+struct Guesses {
     /// The last ceilings, the oldest at `next`; [`NOTHING`] in a place that was never used.
     ring: [i8; RING],
     /// The least ceiling of late, in 1/128 binade.
     least: i16,
-    /// The headroom of the usual guess.
+    /// The headroom of the usual guess, in 1/128 binade.
     t: u16,
-    /// The headroom of the least guess.
+    /// The headroom of the least guess, in 1/128 binade.
     u: u16,
+    /// The place in the ring of the next ceiling.
     next: u8,
     /// Whether the usual guess is in use.
-    upper: bool,
+    is_usual: bool,
 }
 
-impl Memory {
+impl Guesses {
     const NEW: Self =
-        Self { ring: [NOTHING; RING], least: i16::MAX, t: BINADE, u: 0, next: 0, upper: true };
+        Self { ring: [NOTHING; RING], least: i16::MAX, t: BINADE, u: 0, next: 0, is_usual: true };
 
-    /// Lays it out: ring, least, t, u, the place in the ring with `upper` in bit 7, zeros.
+    /// Lays it out: ring, least, t, u, the place in the ring with `is_usual` in bit 7, zeros.
     const fn to_bytes(self) -> [u8; MEMORY] {
-        let Self { ring: [r0, r1, r2, r3], least, t, u, next, upper } = self;
+        let Self { ring: [r0, r1, r2, r3], least, t, u, next, is_usual } = self;
         let ([l0, l1], [t0, t1], [u0, u1]) =
             (least.to_le_bytes(), t.to_le_bytes(), u.to_le_bytes());
         let (r0, r1, r2, r3) = (r0 as u8, r1 as u8, r2 as u8, r3 as u8);
-        [r0, r1, r2, r3, l0, l1, t0, t1, u0, u1, next | (upper as u8) << 7, 0, 0, 0, 0, 0]
+        [r0, r1, r2, r3, l0, l1, t0, t1, u0, u1, next | (is_usual as u8) << 7, 0, 0, 0, 0, 0]
     }
 
     const fn from_bytes(bytes: [u8; MEMORY]) -> Self {
@@ -99,7 +100,7 @@ impl Memory {
             t: u16::from_le_bytes([t0, t1]),
             u: u16::from_le_bytes([u0, u1]),
             next: place & (RING as u8 - 1),
-            upper: place >> 7 != 0,
+            is_usual: place >> 7 != 0,
         }
     }
 
@@ -155,49 +156,63 @@ impl Measured {
         ConfigError::headroom(self.most_headroom)
     }
 
-    /// Returns the scale of a first visit: one binade of headroom.
-    pub(super) fn first_scale(encoding: Encoding, ceiling: i8) -> Scale {
-        placed(encoding, i32::from(ceiling) - 1)
+    pub(super) const fn tolerance(&self) -> Option<Fraction> {
+        Some(self.tolerance)
+    }
+}
+
+impl Recipe for Measured {
+    const DESCRIPTION: Description =
+        Description { name: "measured", number: 5, basis: Basis::Maxima, rule: Rule::Measured };
+
+    fn usual(format: Format) -> Option<Self> {
+        Some(Self::for_format(format))
     }
 
-    /// Remembers a step's ceiling; returns the scale of the next step.
-    pub(super) fn finish(&self, config: &Config, seen: Seen, cell: &mut Cell) -> Scale {
-        let mut memory = Memory::from_bytes(cell.memory);
+    fn write(&self, to: &mut Writer) {
+        to.put(&[self.most_headroom]);
+        to.put(&self.tolerance.bits().to_le_bytes());
+    }
+
+    fn first_headroom(&self) -> u8 {
+        1
+    }
+
+    fn greatest_log2(&self, config: &Config, seen: Seen, cell: &mut Cell) -> i32 {
+        let mut guesses = Guesses::from_bytes(cell.memory);
         if cell.has_no_memory() {
-            memory = Memory::NEW;
+            guesses = Guesses::NEW;
         } else {
             let (most_t, most_u) = most(self.most_headroom);
-            match (seen.overflowed, memory.upper) {
+            match (seen.overflowed, guesses.is_usual) {
                 (true, true) => {
-                    memory.t = memory.t.saturating_add(BINADE).min(most_t);
-                    memory.u = memory.u.saturating_sub(1);
+                    guesses.t = guesses.t.saturating_add(BINADE).min(most_t);
+                    guesses.u = guesses.u.saturating_sub(1);
                 }
-                (true, false) => memory.u = memory.u.saturating_add(LEAST_PAYS).min(most_u),
-                (false, upper) => {
-                    memory.u = memory.u.saturating_sub(1);
-                    memory.t = memory.t.saturating_sub(upper.into());
+                (true, false) => guesses.u = guesses.u.saturating_add(LEAST_PAYS).min(most_u),
+                (false, is_usual) => {
+                    guesses.u = guesses.u.saturating_sub(1);
+                    guesses.t = guesses.t.saturating_sub(is_usual.into());
                 }
             }
         }
-        if let Some(place) = memory.ring.get_mut(usize::from(memory.next)) {
+        if let Some(place) = guesses.ring.get_mut(usize::from(guesses.next)) {
             *place = seen.ceiling;
         }
-        memory.next = (memory.next + 1) % RING as u8;
+        guesses.next = (guesses.next + 1) % RING as u8;
         let now = i16::from(seen.ceiling) * BINADE as i16;
-        memory.least = memory.least.saturating_add(CREEP).min(now);
+        guesses.least = guesses.least.saturating_add(CREEP).min(now);
 
-        let usual = memory.usual() - i32::from(memory.t.div_ceil(BINADE));
-        let least = i32::from(memory.least >> 7);
-        let lowered = least - i32::from(memory.u / BINADE);
-        memory.upper = usual > lowered;
-        cell.remember(memory.to_bytes());
-        let greatest = if config.replays() { usual.max(lowered) } else { least - 1 };
-        placed(config.narrowing().format.encoding, greatest)
+        let usual = guesses.usual() - i32::from(guesses.t.div_ceil(BINADE));
+        let least = i32::from(guesses.least >> 7);
+        let lowered = least - i32::from(guesses.u / BINADE);
+        guesses.is_usual = usual > lowered;
+        cell.remember(guesses.to_bytes());
+        if config.replays() { usual.max(lowered) } else { least - 1 }
     }
 
-    /// Tells whether what a cell remembers can be this policy's.
-    pub(super) fn could_remember(&self, cell: &Cell) -> bool {
-        let memory = Memory::from_bytes(cell.memory);
-        cell.has_memory(memory.to_bytes()) && memory.is_possible(self.most_headroom)
+    fn could_remember(&self, cell: &Cell) -> bool {
+        let guesses = Guesses::from_bytes(cell.memory);
+        cell.has_memory(guesses.to_bytes()) && guesses.is_possible(self.most_headroom)
     }
 }

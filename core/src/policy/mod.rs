@@ -17,26 +17,33 @@ mod cell;
 mod certificate;
 mod config;
 mod erfinv;
+mod fixed;
 mod measured;
 mod normal;
 mod operands;
 mod range;
+mod recipe;
 mod recovery;
 mod track;
 
 pub use amax::Amax;
-pub use backoff::Backoff;
+pub use backoff::{Backoff, Growth};
 pub use cell::{Cell, Seen};
 pub use certificate::{Certificate, Expected, Trigger, Window, breaks_promise, certify};
 pub use config::{Config, ConfigError, Fraction, Preset, Recovery};
 pub use measured::Measured;
 pub use normal::Normal;
-pub use operands::{Operands, decide_from_operands, decide_join};
+pub use operands::{Factor, Operands, decide_from_operands, decide_join};
 pub use range::{Range, ShapeError, Terms};
 pub use recovery::{join_target, paper_join_target, recover};
 pub use track::{Record, repeat};
 
-use crate::{scale::Scale, statistics::Outcome};
+use self::{
+    config::Writer,
+    fixed::Fixed,
+    recipe::{Basis, Description, Recipe, description},
+};
+use crate::{format::Format, scale::Scale, statistics::Outcome};
 
 /// How scales are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,58 +64,131 @@ pub enum Policy {
     Measured(Measured),
 }
 
+/// Does the same with the parameters of whichever policy it is: all that chooses between policies in this crate.
+macro_rules! with_recipe {
+    ($policy:expr, $recipe:ident => $does:expr) => {
+        match $policy {
+            Policy::Fixed(scale) => {
+                let $recipe = &Fixed(*scale);
+                $does
+            }
+            Policy::Backoff($recipe) => $does,
+            Policy::Normal($recipe) => $does,
+            Policy::Range($recipe) => $does,
+            Policy::Amax($recipe) => $does,
+            Policy::Measured($recipe) => $does,
+        }
+    };
+}
+
 impl Policy {
+    /// Every policy's [`name`](Self::name), at the place of its [`number`](Self::number).
+    pub const NAMES: [&'static str; 6] = [
+        Fixed::DESCRIPTION.name,
+        Backoff::DESCRIPTION.name,
+        Normal::DESCRIPTION.name,
+        Range::DESCRIPTION.name,
+        Amax::DESCRIPTION.name,
+        Measured::DESCRIPTION.name,
+    ];
+
+    /// Returns the policy of a name with the parameters that its source has by default, for gradients in
+    /// a format; `None` where no policy has this name, and of `fixed`, for which no scale is usual.
+    ///
+    /// `backoff` is [`Backoff::GRAD_SCALER`], `normal` tolerates 0.1 % and has no caps, `range` is
+    /// [`Range::new`], `amax` is [`Amax::DELAYED_SCALING`], `measured` is [`Measured::for_format`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use adaloss_core::{format::Format, policy::{Amax, Policy}};
+    /// let amax = Policy::named("amax", Format::E4M3);
+    /// assert_eq!(amax, Some(Policy::Amax(Amax::DELAYED_SCALING)));
+    /// assert_eq!(Policy::named("fixed", Format::E4M3), None);
+    /// ```
+    pub fn named(name: &str, format: Format) -> Option<Self> {
+        let usual = [
+            Fixed::usual(format).map(|Fixed(scale)| Self::Fixed(scale)),
+            Backoff::usual(format).map(Self::Backoff),
+            Normal::usual(format).map(Self::Normal),
+            Range::usual(format).map(Self::Range),
+            Amax::usual(format).map(Self::Amax),
+            Measured::usual(format).map(Self::Measured),
+        ];
+        usual.into_iter().flatten().find(|policy| policy.name() == name)
+    }
+
+    const fn description(&self) -> Description {
+        with_recipe!(self, recipe => description(recipe))
+    }
+
     /// Returns the method's name as reports print it.
     pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Fixed(_) => "fixed",
-            Self::Backoff(_) => "backoff",
-            Self::Normal(_) => "normal",
-            Self::Range(_) => "range",
-            Self::Amax(_) => "amax",
-            Self::Measured(_) => "measured",
-        }
+        self.description().name
+    }
+
+    /// Returns the number that stands for the policy in C and in the bytes of a configuration.
+    pub const fn number(&self) -> u8 {
+        self.description().number
     }
 
     /// Tells whether one scale serves the whole model, so that layers carry the loss's through.
     pub const fn is_whole_model(&self) -> bool {
-        matches!(self, Self::Fixed(_) | Self::Backoff(_))
+        matches!(self.description().basis, Basis::WholeModel)
     }
 
     /// Tells whether the scale follows the largest magnitudes of a tensor, step by step.
     pub const fn follows_maxima(&self) -> bool {
-        matches!(self, Self::Amax(_) | Self::Measured(_))
+        matches!(self.description().basis, Basis::Maxima)
     }
 
     /// Tells whether the policy decides from statistics of the operands.
     pub const fn wants_operands(&self) -> bool {
-        matches!(self, Self::Normal(_) | Self::Range(_))
+        matches!(self.description().basis, Basis::Operands)
     }
 
-    /// Tells whether a cell can be one of this policy's.
-    fn could_remember(&self, cell: &Cell) -> bool {
-        match self {
-            Self::Fixed(scale) => cell.scale == *scale,
-            Self::Backoff(backoff) => backoff.could_remember(cell),
-            Self::Normal(_) | Self::Range(_) => {
-                let factor = cell.real_scale();
-                factor.is_finite() && factor > 0.0
-            }
-            Self::Amax(_) | Self::Measured(_) if cell.has_no_memory() => {
-                cell.has_memory(Cell::new().memory)
-            }
-            Self::Amax(amax) => amax.could_remember(cell),
-            Self::Measured(measured) => measured.could_remember(cell),
-        }
+    const fn rule(&self) -> Rule {
+        self.description().rule
     }
 
-    /// Returns the cell that a tensor starts with.
+    const fn check(&self) -> Result<(), ConfigError> {
+        with_recipe!(self, recipe => recipe.check())
+    }
+
+    const fn tolerance(&self) -> Option<Fraction> {
+        with_recipe!(self, recipe => recipe.tolerance())
+    }
+
+    fn write(&self, to: &mut Writer) {
+        with_recipe!(self, recipe => recipe.write(to));
+    }
+
     fn cell(&self) -> Cell {
-        match self {
-            Self::Fixed(scale) => Cell::at(*scale),
-            Self::Backoff(backoff) => backoff.start(),
-            _ => Cell::new(),
-        }
+        with_recipe!(self, recipe => recipe.cell())
+    }
+
+    fn could_remember(&self, cell: &Cell) -> bool {
+        with_recipe!(self, recipe => recipe.could_remember(cell))
+    }
+
+    fn outgoing(&self, cell: &Cell, incoming: Scale) -> Scale {
+        with_recipe!(self, recipe => recipe.outgoing(cell, incoming))
+    }
+
+    fn step(&self, clean: bool, cell: &mut Cell) {
+        with_recipe!(self, recipe => recipe.step(clean, cell));
+    }
+
+    fn wanted_factor(&self, operands: &Operands) -> Option<f32> {
+        with_recipe!(self, recipe => recipe.wanted_factor(operands))
+    }
+
+    fn first_headroom(&self) -> u8 {
+        with_recipe!(self, recipe => recipe.first_headroom())
+    }
+
+    fn greatest_log2(&self, config: &Config, seen: Seen, cell: &mut Cell) -> i32 {
+        with_recipe!(self, recipe => recipe.greatest_log2(config, seen, cell))
     }
 }
 
@@ -136,6 +216,21 @@ pub enum Rule {
     Join = 8,
 }
 
+impl Rule {
+    /// Every rule, at the place of its number.
+    pub const ALL: [Self; 9] = [
+        Self::Empty,
+        Self::NonFinite,
+        Self::Unused,
+        Self::OtherFormat,
+        Self::Measured,
+        Self::Amax,
+        Self::Normal,
+        Self::Range,
+        Self::Join,
+    ];
+}
+
 /// Returns why a cell leaves a certificate at this visit, or decides; `None` where it does neither.
 pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
     let policy = config.policy();
@@ -151,12 +246,7 @@ pub const fn due(config: &Config, cell: &Cell) -> Option<Trigger> {
 
 /// Returns the scale that a tensor leaves with, when its values arrive at `incoming`.
 pub fn outgoing(config: &Config, cell: &Cell, incoming: Scale) -> Scale {
-    let factor = match config.policy() {
-        Policy::Normal(normal) => f64::from(normal.bounded(cell.real_scale() as f32, incoming)),
-        Policy::Range(_) => cell.real_scale(),
-        _ => return cell.scale,
-    };
-    Scale::saturating(incoming.log2() + backoff::floor_log2(factor))
+    config.policy().outgoing(cell, incoming)
 }
 
 /// Takes note of what narrowing to [`outgoing`] did at one visit; returns the scale to narrow the tensor to
@@ -200,22 +290,12 @@ pub fn outgoing(config: &Config, cell: &Cell, incoming: Scale) -> Scale {
 pub fn note(config: &Config, outcome: &Outcome, incoming: Scale, cell: &mut Cell) -> Option<Scale> {
     let policy = config.policy();
     if policy.is_whole_model() {
-        return None;
+        None
+    } else if policy.follows_maxima() {
+        track::note(config, outcome, incoming, cell)
+    } else {
+        operands::note(config, outcome, incoming, cell)
     }
-    if policy.follows_maxima() {
-        return track::note(config, outcome, incoming, cell);
-    }
-    cell.age = cell.age.saturating_add(1);
-    if outcome.nonfinite > 0 || outcome.overflow == 0 || config.recovery() == Recovery::Skip {
-        return None;
-    }
-    let scale = recover(config, outcome, incoming);
-    if let Some(scale) = scale {
-        cell.scale = scale;
-        cell.set_real(libm::ldexp(1.0, (scale / incoming).log2()));
-    }
-    cell.trigger = Trigger::Overflow;
-    scale.filter(|_| config.replays())
 }
 
 /// Ends a step of one cell: decides the next step's scale under `measured` and `amax`, and moves nothing under
@@ -232,7 +312,5 @@ pub fn finish(config: &Config, cell: &mut Cell) -> Record {
 /// A step is clean where every gradient is finite and none overflowed.  One in which values
 /// saturated is usable and not clean: infinities would have shown that the scale is too large.
 pub fn step(config: &Config, clean: bool, cell: &mut Cell) {
-    if let Policy::Backoff(backoff) = config.policy() {
-        backoff.step(clean, cell);
-    }
+    config.policy().step(clean, cell);
 }

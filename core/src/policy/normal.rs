@@ -10,7 +10,13 @@
 
 use core::f64::consts::SQRT_2;
 
-use super::{ConfigError, Operands, config::extremes, erfinv::erfinv};
+use super::{
+    Cell, ConfigError, Fraction, Operands, Rule,
+    config::{Writer, extremes},
+    erfinv::erfinv,
+    operands::{Factor, scaled},
+    recipe::{Basis, Description, Recipe},
+};
 use crate::{
     format::{Element, Format, f16},
     scale::Scale,
@@ -95,6 +101,11 @@ impl Normal {
             return Err(ConfigError::Share);
         }
         Ok(())
+    }
+
+    /// The tolerated share is the model's: no certificate promises it.
+    pub(super) const fn tolerance(&self) -> Option<Fraction> {
+        None
     }
 
     /// Returns the factor that the model asks for, before caps; 1 where there is nothing to model, as in zeros.
@@ -188,6 +199,38 @@ impl Normal {
     pub fn bounded(&self, factor: f32, incoming: Scale) -> f32 {
         let room = f64::from(self.accumulated_cap) / f64::from(incoming.factor());
         f64::from(self.layer_cap).min(room.min(f64::from(factor))) as f32
+    }
+}
+
+impl Recipe for Normal {
+    const DESCRIPTION: Description =
+        Description { name: "normal", number: 2, basis: Basis::Operands, rule: Rule::Normal };
+
+    /// The paper's tolerance of 0.1 %; caps are the authors' code's.
+    fn usual(format: Format) -> Option<Self> {
+        Some(Self::model(format, 1e-3))
+    }
+
+    fn write(&self, to: &mut Writer) {
+        for real in [self.gaussian_factor, self.log_normal_factor] {
+            to.put(&real.to_le_bytes());
+        }
+        for real in [self.smallest, self.largest, self.layer_cap, self.accumulated_cap] {
+            to.put(&real.to_le_bytes());
+        }
+    }
+
+    fn could_remember(&self, cell: &Cell) -> bool {
+        Factor::of(cell).is_possible()
+    }
+
+    fn outgoing(&self, cell: &Cell, incoming: Scale) -> Scale {
+        let factor = Factor::of(cell).factor as f32;
+        scaled(incoming, f64::from(self.bounded(factor, incoming)))
+    }
+
+    fn wanted_factor(&self, operands: &Operands) -> Option<f32> {
+        self.factor(operands)
     }
 }
 

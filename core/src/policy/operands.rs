@@ -1,6 +1,9 @@
 //! What `normal` and `range` have in common: they decide, from the operands of a layer, the factor that it adds.
 
-use super::{Cell, Certificate, Config, Policy, Rule, Terms, due, outgoing};
+use super::{
+    Cell, Certificate, Config, Recovery, Rule, Terms, Trigger, backoff::floor_log2, due, outgoing,
+    recover,
+};
 use crate::{
     scale::Scale,
     statistics::{LogStatistics, Outcome, Statistics},
@@ -39,6 +42,37 @@ impl Operands {
     }
 }
 
+/// What a cell of `normal` or `range` remembers; of a cell of another policy, numbers without a meaning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factor {
+    /// What the scale of arriving values is multiplied by, as it was decided: before caps, and before it is floored
+    /// to a power of two; 1 before there was a decision.
+    pub factor: f64,
+    /// Visits since it was decided.
+    pub visits: u32,
+}
+
+impl Factor {
+    /// Reads a cell.
+    pub const fn of(cell: &Cell) -> Self {
+        Self { factor: cell.real(), visits: cell.age }
+    }
+
+    /// Keeps a factor that is positive and finite.
+    const fn remember(factor: f64, cell: &mut Cell) {
+        cell.set_real(factor);
+    }
+
+    pub(super) fn is_possible(self) -> bool {
+        self.factor.is_finite() && self.factor > 0.0
+    }
+}
+
+/// Returns the scale that values leave with which arrive at `incoming`: the greatest power of two within a factor.
+pub(super) fn scaled(incoming: Scale, factor: f64) -> Scale {
+    Scale::saturating(incoming.log2() + floor_log2(factor))
+}
+
 /// Decides a cell's factor from the operands of its layer.
 ///
 /// Operands with non-finite elements leave the factor alone, and so do sums of no products, and
@@ -54,19 +88,18 @@ pub fn decide_from_operands(
     if operands.is_empty() {
         return Certificate::new(Rule::Empty, trigger, before, before);
     }
-    let (rule, factor) = match config.policy() {
-        Policy::Normal(normal) => (Rule::Normal, normal.factor(operands)),
-        Policy::Range(range) => (Rule::Range, range.factor(operands)),
-        _ => return Certificate::new(Rule::Unused, trigger, before, before),
-    };
-    let Some(factor) = factor else {
+    let policy = config.policy();
+    if !policy.wants_operands() {
+        return Certificate::new(Rule::Unused, trigger, before, before);
+    }
+    let Some(factor) = policy.wanted_factor(operands) else {
         return Certificate::new(Rule::NonFinite, trigger, before, before);
     };
     // A factor of zero (the products exceed f32) still has to be a factor.
-    cell.set_real(f64::from(factor.clamp(f32::MIN_POSITIVE, f32::MAX)));
+    Factor::remember(f64::from(factor.clamp(f32::MIN_POSITIVE, f32::MAX)), cell);
     let scale = outgoing(config, cell, incoming);
     cell.decided(scale);
-    Certificate::new(rule, trigger, before, scale)
+    Certificate::new(policy.rule(), trigger, before, scale)
 }
 
 /// Decides the scale of a join under `normal` and `range`, from what became of the sum when it was narrowed
@@ -91,4 +124,24 @@ pub fn decide_join(
     let scale = pick(&|scale| scale.log2() <= greatest).unwrap_or(incoming);
     cell.decided(scale);
     Certificate::new(Rule::Join, trigger, before, scale)
+}
+
+/// Takes note of a visit: what overflowed makes the cell recover at once, and decide at its next visit.
+pub(super) fn note(
+    config: &Config,
+    outcome: &Outcome,
+    incoming: Scale,
+    cell: &mut Cell,
+) -> Option<Scale> {
+    cell.grow_older();
+    if outcome.nonfinite > 0 || outcome.overflow == 0 || config.recovery() == Recovery::Skip {
+        return None;
+    }
+    let scale = recover(config, outcome, incoming);
+    if let Some(scale) = scale {
+        cell.scale = scale;
+        Factor::remember(libm::ldexp(1.0, (scale / incoming).log2()), cell);
+    }
+    cell.trigger = Trigger::Overflow;
+    scale.filter(|_| config.replays())
 }

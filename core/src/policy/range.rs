@@ -5,9 +5,15 @@
 
 use core::fmt;
 
-use super::{ConfigError, Operands, config::extremes};
+use super::{
+    Cell, ConfigError, Fraction, Operands, Rule,
+    config::{Writer, extremes},
+    operands::{Factor, scaled},
+    recipe::{Basis, Description, Recipe},
+};
 use crate::{
     format::{Element, Format},
+    scale::Scale,
     statistics::Statistics,
 };
 
@@ -126,6 +132,10 @@ impl Range {
         if legal { Ok(()) } else { Err(ConfigError::Extremes) }
     }
 
+    pub(super) const fn tolerance(&self) -> Option<Fraction> {
+        None
+    }
+
     /// Returns the factor that the extremes ask for; 1 where every product is zero.
     ///
     /// `None` where an operand has non-finite elements.
@@ -169,5 +179,32 @@ impl Range {
         }
         let wanted = (self.smallest / terms.min_abs).max(1.0);
         wanted.min(self.largest / terms.max_abs / terms.fan_in as f32)
+    }
+}
+
+impl Recipe for Range {
+    const DESCRIPTION: Description =
+        Description { name: "range", number: 3, basis: Basis::Operands, rule: Rule::Range };
+
+    fn usual(format: Format) -> Option<Self> {
+        Some(Self::new(format))
+    }
+
+    fn write(&self, to: &mut Writer) {
+        for real in [self.smallest, self.largest] {
+            to.put(&real.to_le_bytes());
+        }
+    }
+
+    fn could_remember(&self, cell: &Cell) -> bool {
+        Factor::of(cell).is_possible()
+    }
+
+    fn outgoing(&self, cell: &Cell, incoming: Scale) -> Scale {
+        scaled(incoming, Factor::of(cell).factor)
+    }
+
+    fn wanted_factor(&self, operands: &Operands) -> Option<f32> {
+        self.factor(operands)
     }
 }

@@ -5,7 +5,7 @@
 //! end, so that micro-batches, shared weights and any number of machines decide alike.
 
 use super::{
-    Cell, Config, Measured, Policy,
+    Cell, Config,
     cell::{CALIBRATED, NOTHING, OVERFLOWED, Seen, VISITED},
 };
 use crate::{format::Encoding, scale::Scale, statistics::Outcome};
@@ -109,7 +109,7 @@ const fn is_wide(encoding: Encoding) -> bool {
 ///
 /// In a format with f32's range, nothing is near either end of it: the scale is the one nearest to 2^0
 /// at which the largest magnitude is at 2^-100 or above.
-pub(super) fn placed(encoding: Encoding, greatest: i32) -> Scale {
+fn placed(encoding: Encoding, greatest: i32) -> Scale {
     let greatest = greatest + offset(encoding);
     Scale::saturating(if is_wide(encoding) {
         0.max(greatest - DEPTH).min(greatest)
@@ -138,11 +138,8 @@ pub(super) fn note(
     if cell.flags & CALIBRATED == 0 {
         cell.flags |= CALIBRATED;
         let before = cell.scale;
-        cell.scale = match config.policy() {
-            Policy::Measured(_) => Measured::first_scale(encoding, kept),
-            Policy::Amax(amax) => amax.first_scale(encoding, kept),
-            _ => before,
-        };
+        let headroom = config.policy().first_headroom();
+        cell.scale = placed(encoding, i32::from(kept) - i32::from(headroom));
         let scale = Scale::saturating(ceiling.min(cell.scale.log2()));
         return Some(scale).filter(|&scale| scale != before);
     }
@@ -160,16 +157,13 @@ pub(super) fn finish(config: &Config, cell: &mut Cell) -> Record {
     if !seen.visited || !config.policy().follows_maxima() {
         return record;
     }
-    cell.age = cell.age.saturating_add(1);
+    cell.grow_older();
     cell.limit.finish(seen.sums_overflowed, cell.scale, &mut cell.falls);
     if seen.ceiling != NOTHING {
         // Another machine may have seen the first values of all.
         cell.flags |= CALIBRATED;
-        cell.scale = match config.policy() {
-            Policy::Measured(measured) => measured.finish(config, seen, cell),
-            Policy::Amax(amax) => amax.finish(config, seen, cell),
-            _ => cell.scale,
-        };
+        let greatest = config.policy().greatest_log2(config, seen, cell);
+        cell.scale = placed(config.narrowing().format.encoding, greatest);
     }
     cell.scale = cell.scale.min(cell.limit.scale());
     record

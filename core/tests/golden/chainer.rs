@@ -1,7 +1,7 @@
 //! Chainer's dynamic and static loss scaling, step by step, against `backoff` and `fixed`.
 
 use adaloss_core::{
-    policy::{Backoff, Cell, Config, Policy, step},
+    policy::{Backoff, Cell, Config, Growth, Policy, step},
     scale::Scale,
 };
 
@@ -105,7 +105,7 @@ impl Run {
             let log2 = methods::floor_log2(recorded);
             return case.equal("the fixed scale", Some(self.cell.scale().log2()), log2);
         }
-        case.same("the real scale", self.cell.real_scale(), recorded)?;
+        case.same("the real scale", Growth::of(&self.cell).real_scale, recorded)?;
         torch::check_power(case, &self.cell)?;
         case.holds("the power of two is legal", Scale::new(self.cell.scale().log2()).is_ok())
     }

@@ -4,7 +4,8 @@ use adaloss_core::{
     apply::Apply,
     format::{Noise, f16},
     policy::{
-        Cell, Config, Normal, Operands, Policy, Rule, decide_from_operands, due, note, outgoing,
+        Cell, Config, Factor, Normal, Operands, Policy, Rule, decide_from_operands, due, note,
+        outgoing,
     },
     scale::Scale,
     statistics::Outcome,
@@ -112,7 +113,7 @@ impl Visits {
         incoming: Scale,
     ) -> Checked {
         let result = step.field("result")?.scalar()?;
-        let kept = self.cell.real_scale();
+        let kept = Factor::of(&self.cell).factor;
         let stages = match step.optional("stages") {
             Some(stages) => Stages::read(stages)?,
             None => {

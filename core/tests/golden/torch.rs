@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::Format,
-    policy::{Backoff, Cell, Config, Policy, step},
+    policy::{Backoff, Cell, Config, Growth, Policy, step},
     propagate::Scaled,
     unscale::unscale,
 };
@@ -53,16 +53,20 @@ pub(crate) fn check_state(
         let node = state.field(name)?;
         node.number().or_else(|_| node.scalar())
     };
-    case.same("scale", cell.real_scale(), number("scale")?)?;
+    case.same("scale", Growth::of(cell).real_scale, number("scale")?)?;
     case.same("growth_factor", backoff.growth, number("growth_factor")?)?;
     case.same("backoff_factor", backoff.shrink, number("backoff_factor")?)?;
     case.same("growth_interval", f64::from(backoff.interval), number("growth_interval")?)?;
-    case.same("_growth_tracker", f64::from(cell.age()), number("_growth_tracker")?)
+    case.same(
+        "_growth_tracker",
+        f64::from(Growth::of(cell).clean_steps),
+        number("_growth_tracker")?,
+    )
 }
 
 /// Checks that the power of two that is applied is the greatest below the real scale.
 pub(crate) fn check_power(case: &mut Case, cell: &Cell) -> Checked {
-    let log2 = methods::floor_log2(cell.real_scale());
+    let log2 = methods::floor_log2(Growth::of(cell).real_scale);
     case.equal("the power of two", Some(cell.scale().log2()), log2)
 }
 
@@ -100,10 +104,10 @@ impl Run {
 
         step(&self.config, usable, &mut self.cell);
         let tracker = recorded.field("growth_tracker_after")?.integer()?;
-        case.equal("the growth tracker", u64::from(self.cell.age()), tracker)?;
+        case.equal("the growth tracker", u64::from(Growth::of(&self.cell).clean_steps), tracker)?;
         self.follow(case, before, after)?;
         check_power(case, &self.cell)?;
-        if self.cell.real_scale() == after {
+        if Growth::of(&self.cell).real_scale == after {
             check_state(case, recorded.field("state_dict_after")?, &self.backoff, &self.cell)?;
         }
         Ok(())
@@ -111,7 +115,7 @@ impl Run {
 
     /// Checks the real scale, bit for bit; a scale that is not legal here is held at its bound.
     fn check_scale(&self, case: &mut Case, recorded: f64) -> Checked {
-        case.same("the real scale", self.cell.real_scale(), self.bounded(recorded))
+        case.same("the real scale", Growth::of(&self.cell).real_scale, self.bounded(recorded))
     }
 
     fn bounded(&self, scale: f64) -> f64 {
@@ -120,7 +124,7 @@ impl Run {
 
     /// Takes over what only PyTorch does to its scale: it is an f32, and may leave the legal range.
     fn follow(&mut self, case: &mut Case, before: f64, after: f64) -> Checked {
-        let ours = self.cell.real_scale();
+        let ours = Growth::of(&self.cell).real_scale;
         if ours == after {
             return Ok(());
         }
@@ -138,12 +142,12 @@ impl Run {
         self.restart(self.bounded(after))
     }
 
-    /// Puts a cell with the same age at another scale.
+    /// Puts a cell with as many clean steps at another scale.
     fn restart(&mut self, scale: f64) -> Checked {
-        let age = self.cell.age();
+        let clean_steps = Growth::of(&self.cell).clean_steps;
         let config = configure(Backoff { initial: scale, ..self.backoff })?;
         self.cell = config.cell();
-        (0..age).for_each(|_| step(&config, true, &mut self.cell));
+        (0..clean_steps).for_each(|_| step(&config, true, &mut self.cell));
         Ok(())
     }
 }

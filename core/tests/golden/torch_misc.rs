@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::Format,
-    policy::{Backoff, Cell, Config, ConfigError, Policy, step},
+    policy::{Backoff, Cell, Config, ConfigError, Growth, Policy, step},
     scale::Scale,
 };
 
@@ -33,7 +33,11 @@ fn error(record: Node<'_>, case: &mut Case) -> Checked {
             let config = configured(backoff).map_err(|error| error.to_string())?;
             let mut cell = config.cell();
             step(&config, true, &mut cell);
-            case.equal("the scale that does not grow", cell.real_scale(), backoff.initial)?;
+            case.equal(
+                "the scale that does not grow",
+                Growth::of(&cell).real_scale,
+                backoff.initial,
+            )?;
             case.except(GROWTH_OF_ONE);
             return Ok(());
         }

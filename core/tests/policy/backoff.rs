@@ -2,7 +2,7 @@
 
 use adaloss_core::{
     format::Format,
-    policy::{Backoff, Cell, Config, Policy, step},
+    policy::{Backoff, Cell, Config, Growth, Policy, step},
 };
 use adaloss_oracle::inputs::cases;
 use proptest::prelude::*;
@@ -57,9 +57,9 @@ proptest! {
         let config = Config::for_format(Format::BINARY16).with_policy(policy).expect("legal");
         let mut cell = config.cell();
         for clean in [None].into_iter().chain(steps.into_iter().map(Some)) {
-            let before = cell.real_scale();
+            let before = Growth::of(&cell).real_scale;
             clean.into_iter().for_each(|clean| step(&config, clean, &mut cell));
-            let real = cell.real_scale();
+            let real = Growth::of(&cell).real_scale;
             prop_assert!(backoff.floor <= real && real <= backoff.cap, "{real}");
             let applied = f64::from(cell.scale().factor());
             prop_assert!(applied <= real && real < 2.0 * applied);
@@ -68,7 +68,7 @@ proptest! {
                 Some(false) => prop_assert!(real <= before),
                 None => prop_assert_eq!(real, backoff.initial),
             }
-            prop_assert!(cell.age() < backoff.interval);
+            prop_assert!(Growth::of(&cell).clean_steps < backoff.interval);
             prop_assert_eq!(Cell::from_bytes(&cell.to_bytes()), Some(cell));
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use adaloss_core::{
     format::{Encoding, Format, Overflow, Rounding, Subnormals},
     policy::{
-        Amax, Backoff, Config, ConfigError, Fraction, Measured, Normal, Policy, Preset, Range,
-        Recovery, step,
+        Amax, Backoff, Config, ConfigError, Fraction, Growth, Measured, Normal, Policy, Preset,
+        Range, Recovery, step,
     },
     scale::Scale,
 };
@@ -258,8 +258,8 @@ fn backoff_by_hand() {
     let mut scales = Vec::new();
     for usable in [1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0] {
         step(&config, usable == 1, &mut cell);
-        scales.push(cell.real_scale());
-        assert_eq!(cell.scale().log2(), cell.real_scale().log2().floor() as i32);
+        scales.push(Growth::of(&cell).real_scale);
+        assert_eq!(cell.scale().log2(), Growth::of(&cell).real_scale.log2().floor() as i32);
     }
     let expected = [
         6.0, 12.0, 12.0, 6.0, 6.0, 12.0, 12.0, 24.0, 24.0, 40.0, 40.0, 40.0, 20.0, 10.0, 5.0, 2.5,

@@ -8,6 +8,7 @@ mod certificate;
 mod config;
 mod measured;
 mod moved;
+mod names;
 mod normal;
 mod range;
 mod recovery;

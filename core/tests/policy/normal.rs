@@ -3,7 +3,7 @@
 use adaloss_core::{
     format::{Fate, Format},
     policy::{
-        Backoff, Config, ConfigError, Normal, Operands, Policy, Range, Rule, Terms,
+        Backoff, Config, ConfigError, Growth, Normal, Operands, Policy, Range, Rule, Terms,
         decide_from_operands,
     },
     scale::Scale,
@@ -143,5 +143,8 @@ fn chainer_stops_at_binary16() {
     for _ in 0..40 {
         adaloss_core::policy::step(&config, true, &mut cell);
     }
-    assert_eq!((cell.real_scale(), cell.scale()), (65504.0, Scale::new(15).expect("legal")));
+    assert_eq!(
+        (Growth::of(&cell).real_scale, cell.scale()),
+        (65504.0, Scale::new(15).expect("legal"))
+    );
 }

@@ -3,8 +3,8 @@
 
 use adaloss_core::{
     policy::{
-        Backoff, Config, Operands, Policy, Recovery, Rule, Trigger, decide_from_operands, note,
-        outgoing, recover, step,
+        Backoff, Config, Factor, Growth, Operands, Policy, Recovery, Rule, Trigger,
+        decide_from_operands, note, outgoing, recover, step,
     },
     scale::Scale,
     statistics::{Outcome, Statistics},
@@ -20,7 +20,7 @@ use crate::{config::config, input};
 pub(super) fn check_whole_model(u: &mut Unstructured<'_>) -> Result<()> {
     let config = config(u, Capabilities::ALL)?;
     let mut cell = config.cell();
-    let (mut real, mut clean_in_a_row, mut was_bad) = (cell.real_scale(), 0_u32, false);
+    let (mut real, mut clean_in_a_row, mut was_bad) = (Growth::of(&cell).real_scale, 0_u32, false);
     for _ in 0..u.int_in_range(0..=64)? {
         let clean = u.ratio(3, 4)?;
         let before = cell;
@@ -41,8 +41,8 @@ pub(super) fn check_whole_model(u: &mut Unstructured<'_>) -> Result<()> {
             }
         }
         real = real.max(floor).min(cap);
-        assert_eq!(cell.real_scale(), real, "{config:?}");
-        assert!((floor..=cap).contains(&cell.real_scale()), "{config:?}");
+        assert_eq!(Growth::of(&cell).real_scale, real, "{config:?}");
+        assert!((floor..=cap).contains(&Growth::of(&cell).real_scale), "{config:?}");
         let k = cell.scale().log2();
         assert!(pow2(k) <= real && real < pow2(k + 1), "2^{k} is not below {real:e}");
         assert_eq!(outgoing(&config, &cell, input::scale(u)?), cell.scale());
@@ -68,9 +68,9 @@ pub(super) fn check_operands(u: &mut Unstructured<'_>) -> Result<()> {
     let left = outgoing(&config, &cell, incoming);
     assert_eq!((certificate.before, certificate.scale), (before.1, left), "{config:?}");
     let bad = gradient.iter().chain(&weight).any(|x| !x.is_finite());
-    let largest = match config.policy() {
-        Policy::Normal(model) => model.largest,
-        Policy::Range(range) => range.largest,
+    let (largest, caps) = match *config.policy() {
+        Policy::Normal(model) => (model.largest, [model.layer_cap, model.accumulated_cap]),
+        Policy::Range(range) => (range.largest, [f32::INFINITY; 2]),
         _ => {
             assert_eq!((certificate.rule, cell), (Rule::Unused, before.0));
             return Ok(());
@@ -80,7 +80,7 @@ pub(super) fn check_operands(u: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!((certificate.rule, cell), (Rule::NonFinite, before.0));
         return Ok(());
     }
-    let factor = cell.real_scale();
+    let factor = Factor::of(&cell).factor;
     assert!(factor.is_finite() && factor > 0.0);
     assert!(cell.is_calibrated() && cell.trigger() == Trigger::None);
     // The bound that wins: no sum of products of the extremes leaves the format, but for the rounding
@@ -93,7 +93,7 @@ pub(super) fn check_operands(u: &mut Unstructured<'_>) -> Result<()> {
         !is_modelled || CEILING.allows(excess),
         "{factor:e} * {most:e} exceeds {largest:e}, {config:?}"
     );
-    check_caps(&config, factor, incoming, left);
+    check_caps(&config, factor, caps, incoming, left);
     // An overflow lowers what was decided.
     let overflow = Outcome {
         elements: 1,
@@ -112,14 +112,11 @@ pub(super) fn check_operands(u: &mut Unstructured<'_>) -> Result<()> {
 }
 
 /// The scale that a tensor leaves with is the greatest power of two within factor and caps.
-fn check_caps(config: &Config, factor: f64, incoming: Scale, left: Scale) {
-    let bounded = match config.policy() {
-        Policy::Normal(model) => {
-            let room = f64::from(model.accumulated_cap) / f64::from(incoming.factor());
-            factor.min(f64::from(model.layer_cap)).min(room)
-        }
-        _ => factor,
-    };
+///
+/// The caps are that of a layer and that of the accumulated scale.
+fn check_caps(config: &Config, factor: f64, caps: [f32; 2], incoming: Scale, left: Scale) {
+    let [layer, accumulated] = caps.map(f64::from);
+    let bounded = factor.min(layer).min(accumulated / f64::from(incoming.factor()));
     if bounded < f64::from(f32::MIN_POSITIVE) {
         return; // f32 has no number for it
     }

@@ -1,7 +1,7 @@
 //! A cell as words say what it does: when it is due, what its steps show, where its scale goes.
 
 use adaloss_core::{
-    policy::{Cell, Certificate, Config, Measured, Policy, Recovery, Rule, Trigger, due, recover},
+    policy::{Cell, Certificate, Config, Fraction, Policy, Recovery, Rule, Trigger, due, recover},
     scale::Scale,
 };
 use adaloss_oracle::{
@@ -23,6 +23,12 @@ pub(super) struct Simulated {
     overflowed: bool,
     visited: bool,
     past: Past,
+    /// What certificates are signed with.
+    rule: Rule,
+    /// The share that a certificate lets underflow, where the policy promises one.
+    tolerance: Option<Fraction>,
+    /// Binades left free below the ceiling of a first visit.
+    first_headroom: i32,
 }
 
 /// The steps so far, as a policy looks at them.
@@ -34,12 +40,16 @@ enum Past {
 
 impl Simulated {
     pub(super) fn new(config: &Config) -> Self {
-        let past = match config.policy() {
+        let (past, rule, tolerance, first_headroom) = match *config.policy() {
             Policy::Measured(measured) => {
-                Past::Guesses(TwoGuesses::new(measured.most_headroom.into()))
+                let guesses = TwoGuesses::new(measured.most_headroom.into());
+                (Past::Guesses(guesses), Rule::Measured, Some(measured.tolerance), 1)
             }
-            Policy::Amax(amax) => Past::Window(Window::new(amax.window.into(), amax.margin.into())),
-            _ => Past::None,
+            Policy::Amax(amax) => {
+                let margin = amax.margin.into();
+                (Past::Window(Window::new(amax.window.into(), margin)), Rule::Amax, None, margin)
+            }
+            _ => (Past::None, Rule::Unused, None, 0),
         };
         Self {
             scale: config.cell().scale().log2(),
@@ -51,16 +61,19 @@ impl Simulated {
             overflowed: false,
             visited: false,
             past,
+            rule,
+            tolerance,
+            first_headroom,
         }
     }
 
     pub(super) fn due(&self, config: &Config) -> Option<Trigger> {
         let follows = !matches!(self.past, Past::None);
-        match (config.policy(), self.pulled) {
-            (Policy::Fixed(_) | Policy::Backoff(_), _) => None,
+        match self.pulled {
+            _ if config.policy().is_whole_model() => None,
             _ if follows && config.period() == Config::NEVER => None,
-            (_, Trigger::None) => (self.age >= config.period()).then_some(Trigger::Period),
-            (_, pulled) => Some(pulled),
+            Trigger::None => (self.age >= config.period()).then_some(Trigger::Period),
+            pulled => Some(pulled),
         }
     }
 
@@ -79,15 +92,14 @@ impl Simulated {
             return;
         }
         (self.age, self.pulled, self.promised) = (0, Trigger::None, found.promised);
-        let rule = match (visit.nonfinite, visit.nonzero(), config.policy()) {
-            (1.., _, _) => Rule::NonFinite,
-            (0, 0, _) => Rule::Empty,
-            (_, _, Policy::Amax(_)) => Rule::Amax,
-            _ => Rule::Measured,
+        let rule = match (visit.nonfinite, visit.nonzero()) {
+            (1.., _) => Rule::NonFinite,
+            (0, 0) => Rule::Empty,
+            _ => self.rule,
         };
         assert_eq!(found.rule, rule, "{config:?}");
-        match *config.policy() {
-            Policy::Measured(Measured { tolerance, .. }) if rule == Rule::Measured => {
+        match self.tolerance {
+            Some(tolerance) if rule == self.rule => {
                 let (narrowing, tensor) = (config.narrowing(), &visit.tensor);
                 let expected = Evidence::find(tolerance, narrowing, tensor, self.scale);
                 assert_eq!(Evidence::of(found), expected, "{config:?} {tensor:?}");
@@ -130,11 +142,7 @@ impl Simulated {
                 self.overflowed |= outcome.overflow > 0;
             } else {
                 self.is_calibrated = true;
-                let headroom = match config.policy() {
-                    Policy::Amax(amax) => amax.margin,
-                    _ => 1,
-                };
-                self.scale = placed(encoding, ceiling - i32::from(headroom));
+                self.scale = placed(encoding, ceiling - self.first_headroom);
             }
         }
         self.check(config, cell);
