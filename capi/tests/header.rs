@@ -305,12 +305,24 @@ fn constants_have_the_same_numbers() {
     }
 }
 
+/// Writes a name of Rust's as one of C's constants: `NON_FINITE` for `NonFinite`.
+fn in_capitals(name: &str) -> String {
+    let mut capitals = String::new();
+    for (at, letter) in name.char_indices() {
+        if at > 0 && letter.is_uppercase() {
+            capitals.push('_');
+        }
+        capitals.push(letter.to_ascii_uppercase());
+    }
+    capitals
+}
+
 /// The version, the range of scales and every enumeration are those of core.
 #[test]
 fn enumerations_are_those_of_core() {
     use adaloss_core::{
         format::{Encoding, Overflow, Rounding, Subnormals},
-        policy::{Config, Recovery, Rule, Trigger},
+        policy::{Config, Policy, Recovery, Rule, Trigger},
         scale::Scale,
         unscale::{Cause, Place, Verdict},
     };
@@ -342,15 +354,6 @@ fn enumerations_are_those_of_core() {
         ("ADALOSS_TRIGGER_FIRST", Trigger::First as i64),
         ("ADALOSS_TRIGGER_PERIOD", Trigger::Period as i64),
         ("ADALOSS_TRIGGER_OVERFLOW", Trigger::Overflow as i64),
-        ("ADALOSS_RULE_EMPTY", Rule::Empty as i64),
-        ("ADALOSS_RULE_NON_FINITE", Rule::NonFinite as i64),
-        ("ADALOSS_RULE_UNUSED", Rule::Unused as i64),
-        ("ADALOSS_RULE_OTHER_FORMAT", Rule::OtherFormat as i64),
-        ("ADALOSS_RULE_MEASURED", Rule::Measured as i64),
-        ("ADALOSS_RULE_AMAX", Rule::Amax as i64),
-        ("ADALOSS_RULE_NORMAL", Rule::Normal as i64),
-        ("ADALOSS_RULE_RANGE", Rule::Range as i64),
-        ("ADALOSS_RULE_JOIN", Rule::Join as i64),
         ("ADALOSS_CAUSE_NONE", adaloss::adaloss_verdict::from(Verdict::Apply).cause.into()),
         ("ADALOSS_CAUSE_NON_FINITE", cause(Cause::NonFinite)),
         ("ADALOSS_CAUSE_OVERFLOW", cause(Cause::Overflow)),
@@ -362,10 +365,18 @@ fn enumerations_are_those_of_core() {
     for (name, number) in enumerated {
         same(name, number);
     }
+    for (number, name) in Policy::NAMES.into_iter().enumerate() {
+        same(&format!("ADALOSS_{}", name.to_uppercase()), number as i64);
+    }
+    for (number, rule) in Rule::ALL.into_iter().enumerate() {
+        assert_eq!(rule as usize, number, "{rule:?}");
+        same(&format!("ADALOSS_RULE_{}", in_capitals(&format!("{rule:?}"))), number as i64);
+    }
     let in_header = |prefix: &str| header.keys().filter(|name| name.starts_with(prefix)).count();
     let listed =
         |prefix: &str| enumerated.iter().filter(|(name, _)| name.starts_with(prefix)).count();
-    for prefix in ["ADALOSS_TRIGGER_", "ADALOSS_RULE_", "ADALOSS_CAUSE_"] {
+    assert_eq!(in_header("ADALOSS_RULE_"), Rule::ALL.len(), "rules that core does not have");
+    for prefix in ["ADALOSS_TRIGGER_", "ADALOSS_CAUSE_"] {
         assert_eq!(in_header(prefix), listed(prefix), "{prefix}... that core does not have");
     }
     let version =

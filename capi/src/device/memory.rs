@@ -336,7 +336,7 @@ unsafe fn check<T: Plain>(value: *const T) -> Result<(), Refused> {
             is_trigger((*value.cast::<adaloss_cell>()).trigger)
         } else if this == TypeId::of::<Certificate>() {
             let certificate = &*value.cast::<adaloss_certificate>();
-            certificate.rule <= Rule::Join as u8
+            usize::from(certificate.rule) < Rule::ALL.len()
                 && is_trigger(certificate.trigger)
                 && certificate.promised <= 1
         } else if this == TypeId::of::<Histogram>() {

@@ -123,8 +123,29 @@ impl From<Backoff> for adaloss_backoff {
     }
 }
 
+impl From<adaloss_backoff> for Backoff {
+    fn from(backoff: adaloss_backoff) -> Self {
+        let adaloss_backoff { initial, growth, warm_up, shrink, floor, cap, interval, .. } =
+            backoff;
+        Self { initial, growth, warm_up, shrink, floor, cap, interval }
+    }
+}
+
 impl From<Normal> for adaloss_normal {
     fn from(normal: Normal) -> Self {
+        Self {
+            gaussian_factor: normal.gaussian_factor,
+            log_normal_factor: normal.log_normal_factor,
+            smallest: normal.smallest,
+            largest: normal.largest,
+            layer_cap: normal.layer_cap,
+            accumulated_cap: normal.accumulated_cap,
+        }
+    }
+}
+
+impl From<adaloss_normal> for Normal {
+    fn from(normal: adaloss_normal) -> Self {
         Self {
             gaussian_factor: normal.gaussian_factor,
             log_normal_factor: normal.log_normal_factor,
@@ -139,6 +160,38 @@ impl From<Normal> for adaloss_normal {
 impl From<Range> for adaloss_range {
     fn from(range: Range) -> Self {
         Self { smallest: range.smallest, largest: range.largest }
+    }
+}
+
+impl From<adaloss_range> for Range {
+    fn from(range: adaloss_range) -> Self {
+        Self { smallest: range.smallest, largest: range.largest }
+    }
+}
+
+impl From<Amax> for adaloss_amax {
+    fn from(amax: Amax) -> Self {
+        Self { window: amax.window, margin: amax.margin, reserved: 0 }
+    }
+}
+
+impl From<adaloss_amax> for Amax {
+    fn from(amax: adaloss_amax) -> Self {
+        Self { window: amax.window, margin: amax.margin }
+    }
+}
+
+impl From<Measured> for adaloss_measured {
+    fn from(measured: Measured) -> Self {
+        let Measured { tolerance, most_headroom } = measured;
+        Self { tolerance: tolerance.bits(), most_headroom, reserved: [0; 3] }
+    }
+}
+
+impl From<adaloss_measured> for Measured {
+    fn from(measured: adaloss_measured) -> Self {
+        let adaloss_measured { tolerance, most_headroom, .. } = measured;
+        Self { tolerance: Fraction::from_bits(tolerance), most_headroom }
     }
 }
 
@@ -168,51 +221,11 @@ impl adaloss_config {
         unsafe {
             Ok(match self.policy {
                 0 => Policy::Fixed(scale::parse(parameters.fixed_log2)?),
-                1 => {
-                    let adaloss_backoff {
-                        initial,
-                        growth,
-                        warm_up,
-                        shrink,
-                        floor,
-                        cap,
-                        interval,
-                        ..
-                    } = parameters.backoff;
-                    Policy::Backoff(Backoff {
-                        initial,
-                        growth,
-                        warm_up,
-                        shrink,
-                        floor,
-                        cap,
-                        interval,
-                    })
-                }
-                2 => {
-                    let normal = parameters.normal;
-                    Policy::Normal(Normal {
-                        gaussian_factor: normal.gaussian_factor,
-                        log_normal_factor: normal.log_normal_factor,
-                        smallest: normal.smallest,
-                        largest: normal.largest,
-                        layer_cap: normal.layer_cap,
-                        accumulated_cap: normal.accumulated_cap,
-                    })
-                }
-                3 => {
-                    let adaloss_range { smallest, largest } = parameters.range;
-                    Policy::Range(Range { smallest, largest })
-                }
-                4 => {
-                    let adaloss_amax { window, margin, .. } = parameters.amax;
-                    Policy::Amax(Amax { window, margin })
-                }
-                5 => {
-                    let adaloss_measured { tolerance, most_headroom, .. } = parameters.measured;
-                    let tolerance = Fraction::from_bits(tolerance);
-                    Policy::Measured(Measured { tolerance, most_headroom })
-                }
+                1 => Policy::Backoff(parameters.backoff.into()),
+                2 => Policy::Normal(parameters.normal.into()),
+                3 => Policy::Range(parameters.range.into()),
+                4 => Policy::Amax(parameters.amax.into()),
+                5 => Policy::Measured(parameters.measured.into()),
                 _ => return Err(Refused(ADALOSS_ERROR_POLICY)),
             })
         }
@@ -222,36 +235,16 @@ impl adaloss_config {
 impl From<Config> for adaloss_config {
     fn from(config: Config) -> Self {
         let mut parameters = adaloss_parameters::NONE;
-        let policy = match *config.policy() {
-            Policy::Fixed(scale) => {
-                parameters.fixed_log2 = scale.log2();
-                0
-            }
-            Policy::Backoff(backoff) => {
-                parameters.backoff = backoff.into();
-                1
-            }
-            Policy::Normal(normal) => {
-                parameters.normal = normal.into();
-                2
-            }
-            Policy::Range(range) => {
-                parameters.range = range.into();
-                3
-            }
-            Policy::Amax(Amax { window, margin }) => {
-                parameters.amax = adaloss_amax { window, margin, reserved: 0 };
-                4
-            }
-            Policy::Measured(Measured { tolerance, most_headroom }) => {
-                let tolerance = tolerance.bits();
-                parameters.measured =
-                    adaloss_measured { tolerance, most_headroom, reserved: [0; 3] };
-                5
-            }
-        };
+        match *config.policy() {
+            Policy::Fixed(scale) => parameters.fixed_log2 = scale.log2(),
+            Policy::Backoff(backoff) => parameters.backoff = backoff.into(),
+            Policy::Normal(normal) => parameters.normal = normal.into(),
+            Policy::Range(range) => parameters.range = range.into(),
+            Policy::Amax(amax) => parameters.amax = amax.into(),
+            Policy::Measured(measured) => parameters.measured = measured.into(),
+        }
         Self {
-            policy,
+            policy: config.policy().number().into(),
             narrowing: config.narrowing().into(),
             period: config.period(),
             max_skips: config.max_skips(),
