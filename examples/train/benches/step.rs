@@ -204,10 +204,10 @@ fn variants<'a>(cli: &Cli, task: &'a Task, dataset: &'a Noise) -> Result<Vec<Var
     let binary16 = FormatName(Format::BINARY16);
     let mixed = [
         (Method::None, Config::NEVER, "binary16 without scaling"),
-        (Method::Measured, Config::NEVER, "binary16 measured, no certificates"),
-        (Method::Measured, 100, "binary16 measured, certificates every 100 steps"),
-        (Method::Measured, 10, "binary16 measured, certificates every 10 steps"),
-        (Method::Measured, 1, "binary16 measured, certificates in every step"),
+        (Method::MEASURED, Config::NEVER, "binary16 measured, no certificates"),
+        (Method::MEASURED, 100, "binary16 measured, certificates every 100 steps"),
+        (Method::MEASURED, 10, "binary16 measured, certificates every 10 steps"),
+        (Method::MEASURED, 1, "binary16 measured, certificates in every step"),
     ];
     for (method, period, name) in mixed {
         let settings = settings(method, binary16, period);

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use adaloss_core::{
     format::{Encoding, Format, Overflow},
-    policy::{Amax, Backoff, Config, Normal, Policy, Range, Recovery},
+    policy::{Amax, Backoff, Config, Policy, Recovery},
     scale::Scale,
 };
 use anyhow::{Context, Result, bail};
@@ -36,12 +36,8 @@ pub enum Method {
         /// Binades left free.
         margin: u8,
     },
-    /// The paper's Gaussian model, without caps.
-    Normal,
-    /// The extremes of the products.
-    Range,
-    /// The largest magnitudes of a tensor's last steps: ours.
-    Measured,
+    /// Any other policy of the library, by its name, with the parameters that are usual: see [`Policy::named`].
+    Usual(&'static str),
 }
 
 impl Method {
@@ -54,17 +50,49 @@ impl Method {
         let Amax { window, margin } = Amax::DELAYED_SCALING;
         Self::Amax { window, margin }
     };
+    /// The paper's Gaussian model, without caps.
+    pub const NORMAL: Self = Self::Usual("normal");
+    /// The extremes of the products.
+    pub const RANGE: Self = Self::Usual("range");
+    /// The largest magnitudes of a tensor's last steps: ours.
+    pub const MEASURED: Self = Self::Usual("measured");
+
+    /// The methods that are more than a policy of the library by its name.
+    const NAMES: [&str; 11] = [
+        "f32",
+        "none",
+        "fixed:K",
+        "backoff",
+        "backoff:INTERVAL",
+        "backoff-skip",
+        "backoff-per-loss",
+        "backoff-per-loss:INTERVAL",
+        "mx",
+        "amax",
+        "amax:WINDOW:MARGIN",
+    ];
+
+    /// Returns the names of policies that need no parameters.
+    fn usual() -> impl Iterator<Item = &'static str> {
+        let has_parameters = |name| Policy::named(name, Format::BINARY16).is_some();
+        Policy::NAMES.into_iter().filter(move |name| has_parameters(name))
+    }
 
     /// Returns the period that is taken where none is asked for: a hundred steps from one certificate to
     /// the next, or ten visits from one decision to the next.
-    pub const fn usual_period(self) -> u32 {
+    pub fn usual_period(self) -> u32 {
         if self.decides_by_period() { 10 } else { 100 }
     }
 
     /// Tells whether a period lies between two decisions; it lies between two certificates of other
     /// methods that leave any, and moves no scale of theirs.
-    pub const fn decides_by_period(self) -> bool {
-        matches!(self, Self::Normal | Self::Range)
+    pub fn decides_by_period(self) -> bool {
+        match self {
+            Self::Usual(name) => {
+                Policy::named(name, Format::BINARY16).is_some_and(|policy| policy.wants_operands())
+            }
+            _ => false,
+        }
     }
 
     /// Tells whether each loss has a scaler of its own.
@@ -121,9 +149,10 @@ impl Method {
             Self::Amax { window, margin } => {
                 config.with_policy(Policy::Amax(Amax { window, margin }))?
             }
-            Self::Normal => config.with_policy(Policy::Normal(Normal::new(format, 1e-3)?))?,
-            Self::Range => config.with_policy(Policy::Range(Range::new(format)))?,
-            Self::Measured => config,
+            Self::Usual(name) => {
+                let policy = Policy::named(name, format);
+                config.with_policy(policy.with_context(|| format!("no policy \"{name}\""))?)?
+            }
         })
     }
 }
@@ -142,9 +171,7 @@ impl fmt::Display for Method {
             Self::Mx => f.pad("mx"),
             Self::AMAX => f.pad("amax"),
             Self::Amax { window, margin } => f.pad(&format!("amax:{window}:{margin}")),
-            Self::Normal => f.pad("normal"),
-            Self::Range => f.pad("range"),
-            Self::Measured => f.pad("measured"),
+            Self::Usual(name) => f.pad(name),
         }
     }
 }
@@ -161,9 +188,7 @@ impl FromStr for Method {
             "backoff-per-loss" => Self::BACKOFF_PER_LOSS,
             "mx" => Self::Mx,
             "amax" => Self::AMAX,
-            "normal" => Self::Normal,
-            "range" => Self::Range,
-            "measured" => Self::Measured,
+            _ if let Some(name) = Self::usual().find(|&usual| usual == name) => Self::Usual(name),
             _ => {
                 let number = |text: &str, what: &str| {
                     text.parse::<i32>()
@@ -181,11 +206,11 @@ impl FromStr for Method {
                         window: number(window, "window")?.try_into().unwrap_or(0),
                         margin: number(margin, "margin")?.try_into().unwrap_or(u8::MAX),
                     },
-                    _ => bail!(
-                        "unknown method \"{name}\": one of f32, none, fixed:K, backoff, \
-                         backoff:INTERVAL, backoff-skip, backoff-per-loss, backoff-per-loss:INTERVAL, mx, amax, \
-                         amax:WINDOW:MARGIN, normal, range, measured"
-                    ),
+                    _ => {
+                        let usual = Self::usual().filter(|name| !Self::NAMES.contains(name));
+                        let names: Vec<_> = Self::NAMES.into_iter().chain(usual).collect();
+                        bail!("unknown method \"{name}\": one of {}", names.join(", "))
+                    }
                 };
                 method.config(Format::BINARY16, 1).with_context(|| format!("\"{name}\""))?;
                 method
@@ -246,15 +271,15 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written() {
         let fixed = [-126, 0, 8, 126].map(Method::Fixed);
-        let others = [Method::F32, Method::None, Method::BACKOFF, Method::AMAX, Method::Normal];
+        let others = [Method::F32, Method::None, Method::BACKOFF, Method::AMAX, Method::NORMAL];
         let given = [
             Method::Backoff(10),
             Method::BackoffSkipping,
             Method::BACKOFF_PER_LOSS,
             Method::BackoffPerLoss(10),
             Method::Amax { window: 16, margin: 1 },
-            Method::Range,
-            Method::Measured,
+            Method::RANGE,
+            Method::MEASURED,
         ];
         for method in fixed.into_iter().chain(others).chain(given) {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
@@ -266,10 +291,23 @@ mod tests {
         }
     }
 
+    /// A policy of the library is a method without a word here; who asks for one that is none is told of them all.
+    #[test]
+    fn every_policy_is_a_method() {
+        let unknown = "no-such".parse::<Method>().unwrap_err().to_string();
+        for name in Policy::NAMES {
+            let spelled = if name == "fixed" { "fixed:0" } else { name };
+            let config = spelled.parse::<Method>().unwrap().config(Format::E5M2, 10).unwrap();
+            assert_eq!(config.policy().name(), name);
+            assert!(unknown.contains(&format!(" {name}")), "{unknown}");
+        }
+        assert!(Method::Usual("fixed").config(Format::E5M2, 10).is_err());
+    }
+
     #[test]
     fn what_overflows_saturates_in_8_bits_or_is_replayed() {
         let (decide, others) = (
-            [Method::Normal, Method::Range, Method::AMAX, Method::Measured],
+            [Method::NORMAL, Method::RANGE, Method::AMAX, Method::MEASURED],
             [Method::None, Method::Fixed(8), Method::BACKOFF, Method::BACKOFF_PER_LOSS],
         );
         for (name, format) in FormatName::TABLE {
@@ -293,11 +331,11 @@ mod tests {
 
     #[test]
     fn methods_that_decide_by_the_period_have_a_short_one() {
-        let periods = [Method::Normal, Method::Range, Method::Measured, Method::AMAX]
+        let periods = [Method::NORMAL, Method::RANGE, Method::MEASURED, Method::AMAX]
             .map(Method::usual_period);
         assert_eq!(periods, [10, 10, 100, 100]);
         let recommended = Config::for_format(Format::BINARY16);
-        assert_eq!(Method::Measured.config(Format::BINARY16, 100).unwrap(), recommended);
+        assert_eq!(Method::MEASURED.config(Format::BINARY16, 100).unwrap(), recommended);
     }
 
     /// Blocks are simulated in f32, where nothing is scaled and an infinity stays visible.
@@ -309,7 +347,7 @@ mod tests {
             let has_blocks = matches!(name, "e5m2" | "e4m3");
             assert_eq!(Method::Mx.config(format, 1).is_ok(), has_blocks, "{name}");
             assert_eq!(Method::Mx.blocks(format).is_ok(), has_blocks, "{name}");
-            assert_eq!(Method::Measured.held(format), format.encoding);
+            assert_eq!(Method::MEASURED.held(format), format.encoding);
         }
         let config = Method::Mx.config(Format::E4M3, 1).unwrap();
         assert_eq!(config, Method::F32.config(Format::BINARY32, 1).unwrap());
@@ -340,6 +378,6 @@ mod tests {
             assert!(name.parse::<Method>().is_err(), "{name} was taken for a method");
         }
         assert!("fp16".parse::<FormatName>().is_err());
-        assert!(Method::Measured.config(Format::E4M3, 0).is_err());
+        assert!(Method::MEASURED.config(Format::E4M3, 0).is_err());
     }
 }

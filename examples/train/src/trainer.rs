@@ -618,7 +618,7 @@ mod tests {
         let dataset = Source::Embedded(Default::default()).open().unwrap();
         let settings = Settings {
             format: "binary16".parse().unwrap(),
-            method: Method::Measured,
+            method: Method::MEASURED,
             seed: 0,
             period: 10,
         };

@@ -44,7 +44,7 @@ fn all_visits_of_a_run_are_counted() {
     let mut task: Task = "digits-mlp".parse().unwrap();
     task.schedule.epochs = 1;
     let dataset = Source::Embedded(Default::default()).open().unwrap();
-    for method in [Method::Measured, Method::AMAX, Method::BACKOFF] {
+    for method in [Method::MEASURED, Method::AMAX, Method::BACKOFF] {
         let mut sum = Sum::default();
         let mut own = trainer(&task, &*dataset, method);
         while own.step_count() < own.last_step() {
@@ -90,7 +90,7 @@ fn the_largest_magnitude_carries_the_incoming_scale() {
     let task: Task = "digits-resnet".parse().unwrap();
     let dataset = Source::Embedded(Default::default()).open().unwrap();
     let mut largest = Largest::default();
-    let mut own = trainer(&task, &*dataset, Method::Measured);
+    let mut own = trainer(&task, &*dataset, Method::MEASURED);
     for _ in 0..3 {
         let _ = own.train_step(&mut largest).unwrap();
     }

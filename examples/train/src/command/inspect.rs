@@ -66,7 +66,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn settings(&self) -> Settings {
-        self.args.run.settings(Method::Measured, Config::NEVER)
+        self.args.run.settings(Method::MEASURED, Config::NEVER)
     }
 }
 

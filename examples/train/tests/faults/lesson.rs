@@ -59,7 +59,7 @@ impl Lesson {
         task.schedule.epochs = epochs;
         let dataset = source.open().unwrap();
         let format = "binary16".parse().unwrap();
-        let settings = Settings { format, method: Method::Measured, seed: 0, period };
+        let settings = Settings { format, method: Method::MEASURED, seed: 0, period };
         Self { task, dataset, settings }
     }
 
