@@ -104,7 +104,7 @@ pub fn decide_from_operands(
 
 /// Decides the scale of a join under `normal` and `range`, from what became of the sum when it was narrowed
 /// to the scale `incoming` that the branches were brought to, and a way to pick among the branches'
-/// scales, such as [`join_target`]; where none fits, the sum keeps `incoming`.
+/// scales, such as [`join_target`](super::join_target); where none fits, the sum keeps `incoming`.
 ///
 /// Under other policies the sum keeps `incoming`, and so does the cell.  A sum of zeros fits every scale; one that is not finite fits those that its finite elements fit.
 pub fn decide_join(

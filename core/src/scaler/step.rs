@@ -63,7 +63,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Returns the first place that is not usable, be it one whose visit was left.
     pub(super) fn first_bad(&self) -> Option<(Place, Cause)> {
-        self.bad.or(self.open.map(|open| (open.place(), Cause::Failed)))
+        self.open.and_then(|open| open.left()).or(self.bad)
     }
 }
 
@@ -483,9 +483,8 @@ impl<'s> Step<'s> {
 
     /// Takes note of a visit that was opened and not finished.
     fn settle_open(&mut self) {
-        if let Some(open) = self.state.progress.open.take() {
-            self.reject(open.place(), Cause::Failed);
-        }
+        let progress = &mut self.state.progress;
+        (progress.bad, progress.open) = (progress.first_bad(), None);
     }
 
     /// Keeps what a visit leaves behind.

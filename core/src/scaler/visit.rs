@@ -96,6 +96,8 @@ pub(super) struct Open {
     /// The cell as the visit will leave it; the one in memory stays as it was until then.
     cell: Cell,
     certifies: bool,
+    /// Whether the step was usable before it: the first place that was not is the one that is named.
+    was_usable: bool,
     stage: Stage,
     /// The scale of the pass that stores, the last one of them in the end.
     outgoing: Scale,
@@ -154,6 +156,7 @@ impl Open {
             noise: Noise { seed: config.seed(), stream },
             cell,
             certifies: config.policy().follows_maxima() && due(&config, &cell).is_some(),
+            was_usable: state.progress.bad.is_none(),
             stage: Stage::Opened,
             outgoing: incoming,
             certificate: None,
@@ -167,6 +170,11 @@ impl Open {
 
     pub(super) const fn place(&self) -> Place {
         self.place
+    }
+
+    /// Returns what the step is told if the visit is left, unless a place before it was not usable.
+    pub(super) fn left(&self) -> Option<(Place, Cause)> {
+        self.was_usable.then_some((self.place, Cause::Failed))
     }
 
     fn wants_operands(&self, config: &Config) -> bool {
@@ -348,7 +356,7 @@ impl<'v> OpenVisit<'v> {
         if was_usable && matches!(self.step.first_bad(), Some((_, Cause::NonFinite))) {
             match self.origins {
                 Origins::One(origin) => {
-                    origin.into_iter().for_each(|at| self.step.sums_overflowed(at))
+                    origin.into_iter().for_each(|at| self.step.sums_overflowed(at));
                 }
                 Origins::Branches(branches) => branches
                     .iter()

@@ -85,6 +85,19 @@ fn a_visit_that_was_left_open_is_in_the_verdict() {
                 assert_eq!(step.finish(), Verdict::Apply);
             }
         }
+        // What is found while it is open comes after it, and what was found before stays first.
+        for (before, expected) in [(false, Place::Layer(0)), (true, Place::Weight(9))] {
+            let mut step = scaler.begin();
+            loss(&mut step, &[1.0e-3]).unwrap();
+            if before {
+                step.reject(Place::Weight(9), Cause::NonFinite);
+            }
+            let _left = step.layer(0, Scale::ONE).unwrap();
+            step.reject(Place::Weight(5), Cause::NonFinite);
+            assert_eq!(step.first_bad().unwrap().0, expected);
+            loss(&mut step, &[1.0e-3]).unwrap();
+            assert!(matches!(step.finish(), Verdict::Skip { layer, .. } if layer == expected));
+        }
         // A step that was dropped with a visit open is as if it had never been.
         let mut step = scaler.begin();
         let _left = step.loss();
