@@ -94,7 +94,9 @@ pub use device::{Capabilities, Device, Memory, Mut, Ref};
 pub use epilogue::Epilogue;
 pub use error::{Error, ErrorKind, Misfit, MisfitCause};
 #[cfg(feature = "alloc")]
+#[doc(inline)]
 pub use host::HostHeap;
+#[doc(inline)]
 pub use host::{HostError, HostMemory};
 pub use kind::OperationKind;
 pub use loss_sum::LossSum;

@@ -246,8 +246,8 @@ fn guide_for_devices() -> Result<(), Failed> {
     reader.types_for_cargo("", &shown(PORTING, "Bring a device", "sh").concat());
     let added = fs::read_to_string(reader.home.join("my-device/Cargo.toml"))?;
     let documented = reader.machine.folder("target/doc/adaloss_hal/trait.HostHeap.html").is_file();
-    let is_added =
-        ["adaloss-core", "adaloss-hal", "adaloss-fuzz"].iter().all(|name| added.contains(name));
+    let names = ["adaloss-core", "adaloss-hal", "adaloss-conformance", "adaloss-fuzz"];
+    let is_added = names.iter().all(|name| added.contains(name));
     if is_added && documented {
         Ok(())
     } else {
