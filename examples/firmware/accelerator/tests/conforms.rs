@@ -3,8 +3,8 @@
 use adaloss_accelerator::{
     Accelerator, AcceleratorError, Bus, Fault, Model, Pool, Register, command, option, status,
 };
-use adaloss_core::format::f16;
 use adaloss_conformance as conformance;
+use adaloss_core::format::f16;
 use adaloss_hal::Memory;
 
 const BLOCKS: usize = 2048;

@@ -1,8 +1,8 @@
 //! Whether the accelerator does what the suite asks.
 
 use adaloss_accelerator::{Accelerator, Model, Pool}; // yours here
-use adaloss_core::format::f16;
 use adaloss_conformance as conformance;
+use adaloss_core::format::f16;
 
 #[test]
 fn conforms() -> Result<(), Box<dyn std::error::Error>> {

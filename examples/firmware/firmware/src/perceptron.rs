@@ -12,9 +12,9 @@ use adaloss_core::{
     unscale::{Unscaled, Verdict},
 };
 use adaloss_hal::{
-    Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, Plain, Product, Run,
+    Epilogue, HostEpilogue, HostError, HostSpace, Matmul, Narrow, Plain, Product, Run,
     network::{LossSum, Relu, ReluInput, Sgd, SgdStep, SoftmaxCrossEntropy},
-    portable::Portable, HostError,
+    portable::Portable,
 };
 
 use crate::layers::{BATCH, GRADIENT, LAYERS, WIDTHS, first_input, first_weight};

@@ -7,8 +7,8 @@ use core::fmt::{self, Write as _};
 
 use adaloss_accelerator::{Accelerator, Model, Pool};
 use adaloss_board::{Lines, end};
-use adaloss_core::format::f16;
 use adaloss_conformance as conformance;
+use adaloss_core::format::f16;
 
 /// Blocks of 64 bytes that the accelerator has: the suite wants 128 KiB.
 const BLOCKS: usize = 2048;
