@@ -52,6 +52,7 @@
 //!
 //! The suite needs no heap on the host, less than 96 KiB of stack, and less than 128 KiB on the device.
 
+#![no_std]
 #![forbid(unsafe_code)]
 
 mod apply;
