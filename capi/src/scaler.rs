@@ -675,7 +675,7 @@ pub unsafe extern "C" fn adaloss_scaler_last(
         unsafe {
             let place = Place::new(visit)?;
             let (state, _) = lend(find_open(scaler)?);
-            place.set((*state.last().ok_or(Refused(ADALOSS_NONE))?).into());
+            place.set(state.last().ok_or(Refused(ADALOSS_NONE))?.into());
         }
         Ok(())
     })

@@ -55,7 +55,7 @@ entries! {
     "scaler::State::cell" => fn(&'static State, &'static [Cell], Place) -> Option<&'static Cell> =
         State::cell;
     "scaler::State::totals" => fn(&State) -> Totals = State::totals;
-    "scaler::State::last" => fn(&State) -> Option<&Visit> = State::last;
+    "scaler::State::last" => fn(&State) -> Option<Visit> = State::last;
     "scaler::State::histogram" => fn(&State) -> &Histogram = State::histogram;
     "scaler::State::digest" => fn(&State, &[Cell]) -> u32 = State::digest;
     "scaler::State::checkpoint_bytes" => fn(usize) -> usize = State::checkpoint_bytes;
@@ -85,7 +85,7 @@ entries! {
     "scaler::Step::sums_overflowed" => fn(&mut Step, Place) = Step::sums_overflowed;
     "scaler::Step::reject" => fn(&mut Step, Place, Cause) = Step::reject;
     "scaler::Step::micro_batch" => fn(&mut Step, u32) = Step::micro_batch;
-    "scaler::Step::last" => fn(&Step) -> Option<&Visit> = Step::last;
+    "scaler::Step::last" => fn(&Step) -> Option<Visit> = Step::last;
     "scaler::Step::histogram" => fn(&Step) -> &Histogram = Step::histogram;
     "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;
     "scaler::Step::tiny" => fn(&Step) -> u64 = Step::tiny;

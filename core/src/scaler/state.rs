@@ -3,7 +3,7 @@
 use super::{
     Decision, Step, StepError, Totals, checkpoint, count,
     step::{Log, Progress},
-    visit::Visit,
+    visit::{Visit, VisitState},
 };
 use crate::{
     policy::{self, Cell, Config, Seen},
@@ -77,8 +77,9 @@ impl State {
     }
 
     pub(super) fn begin_with<'s>(&'s mut self, cells: &'s mut [Cell], log: Log<'s>) -> Step<'s> {
-        let unfinished = core::mem::take(&mut self.progress);
-        if unfinished.has_seen {
+        let has_seen = self.progress.has_seen;
+        self.progress = Progress::default();
+        if has_seen {
             // A step that was dropped shows nothing.
             self.visited_mut(cells).for_each(|cell| cell.set_seen(Seen::NOTHING));
         }
@@ -105,8 +106,8 @@ impl State {
     }
 
     /// Returns what happened at the last visit of the step under way.
-    pub const fn last(&self) -> Option<&Visit> {
-        self.progress.last.as_ref()
+    pub fn last(&self) -> Option<Visit> {
+        self.progress.visit.as_ref().and_then(VisitState::visit)
     }
 
     /// Returns the histogram of the last visit that measured one.
@@ -163,7 +164,7 @@ impl State {
 
     /// Counts a visit; returns its line of the log, if it decided.
     pub(super) fn record(&mut self) -> Option<Decision> {
-        let visit = self.progress.last?;
+        let visit = self.last()?;
         count(&mut self.totals.recovered, visit.replayed);
         count(&mut self.totals.certificates, visit.certificate.is_some());
         count(&mut self.totals.broken, visit.broke_promise);
@@ -176,9 +177,9 @@ impl State {
 
     /// Ends a step: moves the scales, and counts.
     pub(super) fn finish(&mut self, cells: &mut [Cell]) -> Verdict {
-        let progress = core::mem::take(&mut self.progress);
-        let Progress { overflowed, has_visited, .. } = progress;
-        let mut bad = progress.first_bad();
+        let Progress { overflowed, has_visited, .. } = self.progress;
+        let mut bad = self.progress.first_bad();
+        self.progress = Progress::default();
         if !has_visited {
             bad.get_or_insert((Place::Loss, Cause::Nothing));
         }

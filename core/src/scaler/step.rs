@@ -6,7 +6,7 @@ use heapless::deque::DequeView;
 
 use super::{
     Decision, OpenVisit, State, Visit,
-    visit::{Kind, Open, Origins},
+    visit::{Kind, Origins, VisitState},
 };
 use crate::{
     apply::ApplyError,
@@ -54,16 +54,24 @@ pub(super) struct Progress {
     /// Whether cells hold what this step showed.
     pub(super) has_seen: bool,
     pub(super) tiny: u64,
-    pub(super) last: Option<Visit>,
     pub(super) streams: Streams,
-    /// The visit that was opened and not finished.
-    pub(super) open: Option<Open>,
+    /// The visit that is under way, or the last one.
+    pub(super) visit: Option<VisitState>,
 }
 
 impl Progress {
     /// Returns the first place that is not usable, be it one whose visit was left.
     pub(super) fn first_bad(&self) -> Option<(Place, Cause)> {
-        self.open.and_then(|open| open.left()).or(self.bad)
+        self.open().and_then(VisitState::left).or(self.bad)
+    }
+
+    /// Returns the visit that was opened and not finished.
+    pub(super) fn open(&self) -> Option<&VisitState> {
+        self.visit.as_ref().filter(|visit| visit.is_open())
+    }
+
+    pub(super) fn open_mut(&mut self) -> Option<&mut VisitState> {
+        self.visit.as_mut().filter(|visit| visit.is_open())
     }
 }
 
@@ -147,8 +155,8 @@ impl<'s> Step<'s> {
     pub fn loss(&mut self) -> OpenVisit<'_> {
         self.settle_open();
         // The loss has a cell in every scaler.
-        let open = Open::new(self.state, self.cells, Place::Loss, Scale::ONE, Kind::Loss);
-        self.state.progress.open = open.ok();
+        let open = VisitState::new(self.state, self.cells, Place::Loss, Scale::ONE, Kind::Loss);
+        self.state.progress.visit = open.ok();
         self.visit(Place::Loss, Origins::One(None))
     }
 
@@ -272,7 +280,7 @@ impl<'s> Step<'s> {
     ///
     /// It no longer knows where the gradients came from; see [`sums_overflowed`](Self::sums_overflowed).
     pub fn open_visit(&mut self) -> Option<OpenVisit<'_>> {
-        let place = self.state.progress.open.as_ref()?.place();
+        let place = self.state.progress.open()?.place();
         Some(self.visit(place, Origins::One(None)))
     }
 
@@ -385,7 +393,7 @@ impl<'s> Step<'s> {
     }
 
     /// Returns what happened at the last visit.
-    pub const fn last(&self) -> Option<&Visit> {
+    pub fn last(&self) -> Option<Visit> {
         self.state.last()
     }
 
@@ -458,8 +466,8 @@ impl<'s> Step<'s> {
     /// Opens a visit; takes note if that cannot be done.
     fn open(&mut self, place: Place, incoming: Scale, kind: Kind) -> Result<(), StepError> {
         self.settle_open();
-        let open = Open::new(self.state, self.cells, place, incoming, kind);
-        self.state.progress.open = Some(open.inspect_err(|_| self.reject(place, Cause::Failed))?);
+        let open = VisitState::new(self.state, self.cells, place, incoming, kind);
+        self.state.progress.visit = Some(open.inspect_err(|_| self.reject(place, Cause::Failed))?);
         Ok(())
     }
 
@@ -484,13 +492,12 @@ impl<'s> Step<'s> {
     /// Takes note of a visit that was opened and not finished.
     fn settle_open(&mut self) {
         let progress = &mut self.state.progress;
-        (progress.bad, progress.open) = (progress.first_bad(), None);
+        progress.bad = progress.first_bad();
+        progress.visit = progress.visit.filter(|visit| !visit.is_open());
     }
 
-    /// Keeps what a visit leaves behind.
-    pub(super) fn keep(&mut self, visit: Visit) {
-        self.state.progress.last = Some(visit);
-        self.state.progress.has_visited = true;
+    /// Counts the visit that was just finished, and keeps its certificate.
+    pub(super) fn log(&mut self) {
         if let (Some(decision), Some(log)) = (self.state.record(), &mut self.log) {
             if log.is_full() {
                 log.pop_front();

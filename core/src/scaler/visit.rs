@@ -86,9 +86,9 @@ pub(super) enum Origins<'v> {
     Branches(&'v [Scaled<()>]),
 }
 
-/// What a step keeps of a visit that is under way.
+/// What a step keeps of a visit: of the one that is under way, or of the last one that was finished.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
+pub(super) struct VisitState {
     place: Place,
     incoming: Scale,
     kind: Kind,
@@ -104,6 +104,7 @@ pub(super) struct Open {
     certificate: Option<Certificate>,
     replayed: bool,
     passes: u8,
+    broke_promise: bool,
     counts: Counts,
     /// How many values the passes were over.
     elements: Option<u64>,
@@ -136,9 +137,11 @@ enum Stage {
     Replaying,
     /// There are no more.
     Complete,
+    /// The visit is finished.
+    Finished,
 }
 
-impl Open {
+impl VisitState {
     pub(super) fn new(
         state: &mut State,
         cells: &[Cell],
@@ -162,14 +165,36 @@ impl Open {
             certificate: None,
             replayed: false,
             passes: 0,
+            broke_promise: false,
             counts: Counts::NONE,
             elements: None,
             mistake: None,
         })
     }
 
+    pub(super) const fn is_open(&self) -> bool {
+        !matches!(self.stage, Stage::Finished)
+    }
+
     pub(super) const fn place(&self) -> Place {
         self.place
+    }
+
+    /// Returns what happened, once the visit is finished.
+    pub(super) const fn visit(&self) -> Option<Visit> {
+        if self.is_open() {
+            return None;
+        }
+        Some(Visit {
+            place: self.place,
+            incoming: self.incoming,
+            outgoing: self.outgoing,
+            outcome: self.counts.outcome,
+            certificate: self.certificate,
+            replayed: self.replayed,
+            passes: self.passes,
+            broke_promise: self.broke_promise,
+        })
     }
 
     /// Returns what the step is told if the visit is left, unless a place before it was not usable.
@@ -205,7 +230,7 @@ impl Open {
     /// Takes note of what the pass counted that was handed out last.
     fn settle(&mut self, histogram: &Histogram) {
         let elements = match self.stage {
-            Stage::Opened | Stage::Complete => return,
+            Stage::Opened | Stage::Complete | Stage::Finished => return,
             Stage::Measuring => histogram.elements(),
             Stage::Storing | Stage::Joining | Stage::Replaying => self.counts.outcome.elements,
         };
@@ -232,7 +257,7 @@ impl Open {
                 _ => self.note(config),
             },
             Stage::Joining => self.note(config),
-            Stage::Replaying | Stage::Complete => Stage::Complete,
+            Stage::Replaying | Stage::Complete | Stage::Finished => Stage::Complete,
         }
     }
 
@@ -265,7 +290,7 @@ impl Open {
     fn pass<'a>(&'a mut self, config: &Config, histogram: &'a mut Histogram) -> Option<Pass<'a>> {
         let (narrowing, incoming) = (config.narrowing(), self.incoming);
         match self.stage {
-            Stage::Opened | Stage::Complete => None,
+            Stage::Opened | Stage::Complete | Stage::Finished => None,
             Stage::Measuring => {
                 Some(Pass::measuring(narrowing, incoming, &mut self.counts, histogram))
             }
@@ -289,14 +314,14 @@ impl<'v> OpenVisit<'v> {
     /// carries its scale through; a loss is then carried into the format as it is.
     pub fn wants_operands(&self) -> bool {
         let State { config, progress, .. } = &*self.step.state;
-        progress.open.as_ref().is_some_and(|open| open.wants_operands(config))
+        progress.open().is_some_and(|open| open.wants_operands(config))
     }
 
     /// Describes the operands of the layer, or the gradient of a loss; passed over where they are not
     /// [wanted](Self::wants_operands).
     pub fn describe(&mut self, operands: &Operands) {
         let State { config, progress, .. } = &mut *self.step.state;
-        if let Some(open) = &mut progress.open
+        if let Some(open) = progress.open_mut()
             && open.wants_operands(config)
         {
             let cell = &mut open.cell;
@@ -307,7 +332,7 @@ impl<'v> OpenVisit<'v> {
     /// Returns the next pass over the tensor; `None` where the last one has done what it was for.
     pub fn next_pass(&mut self) -> Option<Pass<'_>> {
         let State { config, loss, progress, histogram, .. } = &mut *self.step.state;
-        let open = progress.open.as_mut()?;
+        let open = progress.open_mut()?;
         open.settle(histogram);
         let stage = open.next_stage(config, loss.scale());
         open.stage = stage;
@@ -325,7 +350,7 @@ impl<'v> OpenVisit<'v> {
     /// before the first and after the last.
     pub fn pass(&mut self) -> Option<Pass<'_>> {
         let State { config, progress, histogram, .. } = &mut *self.step.state;
-        progress.open.as_mut()?.pass(config, histogram)
+        progress.open_mut()?.pass(config, histogram)
     }
 
     /// Does what the passes ask for with f32 values that are kept: measures them, and narrows them into `to`.
@@ -370,39 +395,30 @@ impl<'v> OpenVisit<'v> {
     /// Writes the cell back, and keeps what happened; returns whose scale the values carry.
     fn close(&mut self) -> Result<(Place, Scale), StepError> {
         let step = &mut self.step;
-        let config = step.state.config;
-        let progress = &mut step.state.progress;
-        let Some(mut open) = progress.open.take_if(|open| open.stage == Stage::Complete) else {
+        let State { config, progress, histogram, .. } = &mut *step.state;
+        let Some(open) = progress.open_mut().filter(|open| open.stage == Stage::Complete) else {
             return Err(StepError::Unfinished { place: self.place });
         };
-        let (outcome, place) = (open.counts.outcome, open.place);
-        let broke_promise = breaks_promise(&config, &outcome, &open.cell);
+        open.stage = Stage::Finished;
+        let (outcome, place, outgoing) = (open.counts.outcome, open.place, open.outgoing);
+        open.broke_promise = breaks_promise(config, &outcome, &open.cell);
         if open.certifies {
-            let histogram = &step.state.histogram;
-            let certificate = certify(&config, histogram, open.outgoing, &mut open.cell);
-            open.certificate = Some(certificate);
+            open.certificate = Some(certify(config, histogram, outgoing, &mut open.cell));
         }
-        step.state.progress.overflowed |= outcome.overflow > 0;
-        if let Some(cause) = open.mistake {
+        let (cell, mistake) = (open.cell, open.mistake);
+        let is_infinite = config.narrowing().overflow == Overflow::Infinity;
+        progress.overflowed |= outcome.overflow > 0;
+        (progress.has_seen, progress.has_visited) = (true, true);
+        if let Some(cause) = mistake {
             step.reject(place, cause);
         }
         if outcome.nonfinite > 0 {
             step.reject(place, Cause::NonFinite);
-        } else if outcome.overflow > 0 && config.narrowing().overflow == Overflow::Infinity {
+        } else if outcome.overflow > 0 && is_infinite {
             step.reject(place, Cause::Overflow);
         }
-        *step.state.cell_mut(step.cells, place)? = open.cell;
-        step.state.progress.has_seen = true;
-        step.keep(Visit {
-            place,
-            incoming: open.incoming,
-            outgoing: open.outgoing,
-            outcome,
-            certificate: open.certificate,
-            replayed: open.replayed,
-            passes: open.passes,
-            broke_promise,
-        });
-        Ok((place, open.outgoing))
+        *step.state.cell_mut(step.cells, place)? = cell;
+        step.log();
+        Ok((place, outgoing))
     }
 }

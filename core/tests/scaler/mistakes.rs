@@ -137,7 +137,7 @@ fn a_visit_goes_on_where_it_was_left() {
     let (mut whole, mut parted) = (lived(config), lived(config));
     let mut step = whole.begin();
     let expected = run(step.loss(), |pass| narrow(&values, pass)).unwrap();
-    let expected_visit = *step.last().unwrap();
+    let expected_visit = step.last().unwrap();
     let _verdict = step.finish();
 
     let mut step = parted.begin();
@@ -154,7 +154,7 @@ fn a_visit_goes_on_where_it_was_left() {
     }
     assert!(step.open_visit().unwrap().pass().is_none());
     assert_eq!(step.open_visit().unwrap().finish(stored).unwrap(), expected);
-    assert_eq!(step.last(), Some(&expected_visit));
+    assert_eq!(step.last(), Some(expected_visit));
     assert!(step.open_visit().is_none());
     assert_eq!(step.finish(), Verdict::Apply);
     assert_eq!(parted.digest(), whole.digest());

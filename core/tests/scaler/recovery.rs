@@ -34,7 +34,7 @@ fn an_overflow_is_replayed_in_one_move() {
                 narrow(&[largest, -1.0e-3], pass)
             })
             .unwrap();
-            let visit = *step.last().unwrap();
+            let visit = step.last().unwrap();
             let max = f64::from(format.widen(format.encoding.max_finite_bits()));
             let at = |scale: Scale| f64::from(largest) * f64::from(scale.factor());
             let fits = at(primed_scale) < max;
@@ -62,7 +62,7 @@ fn saturation_moves_the_scale_and_keeps_the_step() {
         let before = scaler.cell(Place::Loss).unwrap().scale();
         let mut step = scaler.begin();
         let gradient = loss(&mut step, &[1.0, -1.0e-9]).unwrap();
-        let visit = *step.last().unwrap();
+        let visit = step.last().unwrap();
         assert_eq!((visit.outcome.overflow, visit.replayed, visit.outgoing), (1, false, before));
         gradient.unscale(|bits, _| assert_eq!(bits[0], format.encoding.max_finite_bits()));
         assert_eq!(step.finish(), Verdict::Apply);

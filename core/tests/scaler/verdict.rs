@@ -41,7 +41,7 @@ fn a_tensor_that_is_lost_anyway_is_not_replayed() {
     for values in [[1.0e-9, 1.0e-9], [1.0, f32::NAN]] {
         let mut step = scaler.begin();
         loss(&mut step, &values).unwrap();
-        let visit = *step.last().unwrap();
+        let visit = step.last().unwrap();
         assert_eq!(visit.outcome.overflow, u64::from(visit.outcome.nonfinite > 0));
         assert!(!visit.replayed);
         let expected = if visit.outcome.nonfinite > 0 { NAN } else { Verdict::Apply };

@@ -174,7 +174,7 @@ fn a_zero_tensor_costs_one_pass_and_decides_nothing() {
         let gradient = loss(&mut step, &[1.0e-3, -3.0e-4]).unwrap();
         let weight = if visit < 3 { 0.0 } else { 1.0e-6 };
         layer(&mut step, 0, &gradient, weight).unwrap();
-        let last = *step.last().unwrap();
+        let last = step.last().unwrap();
         let certificate = last.certificate.map(|certificate| certificate.rule);
         // The certificate of the first visit says that there was nothing.
         assert_eq!(certificate, (visit == 0).then_some(Rule::Empty));

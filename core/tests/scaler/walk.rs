@@ -177,7 +177,7 @@ pub(crate) fn step(scaler: &mut Scaler, generator: &mut SplitMix64) -> Walk {
         }
         let values = tensor(generator);
         let (gradient, runs) = visit(&mut step, kind, &gradients, &values, generator);
-        let visit = *step.last().expect("a visit");
+        let visit = step.last().expect("a visit");
         let values = values.into_iter().map(f32::to_bits).collect();
         let (narrowed, scale) = gradient.clone().into_parts();
         events.push(Event::Visited { values, runs, narrowed, scale, visit });

@@ -96,7 +96,7 @@ impl<'a> Walk<'a> {
             let outcome = &visit.outcome;
             self.is_usable &= outcome.nonfinite == 0
                 && (outcome.overflow == 0 || self.overflow != Overflow::Infinity);
-            self.visits.push(*visit);
+            self.visits.push(visit);
         }
         Ok(narrowed)
     }

@@ -139,8 +139,9 @@ impl<'d, D: Memory + HasNarrow<f16>> Walk<'d, D> {
 
 /// Prints what happened at the last visit, and the bits that its tensor has now.
 fn print(step: &Step<'_>, checksum: u32, to: &mut impl fmt::Write) -> fmt::Result {
-    step.last()
-        .map_or(Ok(()), |visit| writeln!(to, "{}", Line { visit, checksum, tiny: step.tiny() }))
+    step.last().map_or(Ok(()), |visit| {
+        writeln!(to, "{}", Line { visit: &visit, checksum, tiny: step.tiny() })
+    })
 }
 
 impl<E> From<StepError> for WalkError<E> {

@@ -587,7 +587,7 @@ where
             Some(blocks) => Some(to.round_in_blocks(self.device, blocks)?),
             None => None,
         };
-        if let Some(&(mut visit)) = self.step.last() {
+        if let Some(mut visit) = self.step.last() {
             complete("results", visit.outcome.elements, to.shape().elements())?;
             let mut name = Cow::Borrowed(name);
             if self.turn == Turn::Second {

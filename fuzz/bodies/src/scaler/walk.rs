@@ -74,11 +74,11 @@ impl Passes {
     }
 
     /// Compares the calls, the visit, and what it left.
-    pub(super) fn check(&self, left: &Scaled<Bits>, visit: Option<&Visit>, walk: &Walk) {
+    pub(super) fn check(&self, left: &Scaled<Bits>, visit: Option<Visit>, walk: &Walk) {
         let expected = self.expected.as_ref().expect("a visit without a cell left nothing");
         let config = &walk.config;
         assert_eq!(self.calls, expected.calls, "{config:?}");
-        assert_eq!(visit, Some(&expected.visit), "{config:?}");
+        assert_eq!(visit, Some(expected.visit), "{config:?}");
         let (bits, scale) = left.as_ref().into_parts();
         assert_eq!((bits, scale), (&expected.bits, expected.visit.outgoing), "{config:?}");
     }
