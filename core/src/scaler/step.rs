@@ -6,7 +6,7 @@ use heapless::deque::DequeView;
 
 use super::{
     Decision, OpenVisit, State, Visit,
-    visit::{Kind, Origins, VisitState},
+    visit::{Join, Kind, Origins, VisitState},
 };
 use crate::{
     apply::ApplyError,
@@ -155,8 +155,7 @@ impl<'s> Step<'s> {
     pub fn loss(&mut self) -> OpenVisit<'_> {
         self.settle_open();
         // The loss has a cell in every scaler.
-        let open = VisitState::new(self.state, self.cells, Place::Loss, Scale::ONE, Kind::Loss);
-        self.state.progress.visit = open.ok();
+        let _ = VisitState::open(self.state, self.cells, Place::Loss, Scale::ONE, Kind::Loss);
         self.visit(Place::Loss, Origins::One(None))
     }
 
@@ -466,9 +465,8 @@ impl<'s> Step<'s> {
     /// Opens a visit; takes note if that cannot be done.
     fn open(&mut self, place: Place, incoming: Scale, kind: Kind) -> Result<(), StepError> {
         self.settle_open();
-        let open = VisitState::new(self.state, self.cells, place, incoming, kind);
-        self.state.progress.visit = Some(open.inspect_err(|_| self.reject(place, Cause::Failed))?);
-        Ok(())
+        VisitState::open(self.state, self.cells, place, incoming, kind)
+            .inspect_err(|_| self.reject(place, Cause::Failed))
     }
 
     fn open_join(
@@ -486,14 +484,16 @@ impl<'s> Step<'s> {
             self.reject(Place::Layer(id), Cause::Failed);
             return Err(StepError::Branches { id, count });
         }
-        self.open(Place::Layer(id), least, Kind::Join(set))
+        self.open(Place::Layer(id), least, Kind::Join(Join::of(set)))
     }
 
     /// Takes note of a visit that was opened and not finished.
     fn settle_open(&mut self) {
         let progress = &mut self.state.progress;
-        progress.bad = progress.first_bad();
-        progress.visit = progress.visit.filter(|visit| !visit.is_open());
+        if let Some(open) = progress.open() {
+            progress.bad = open.left().or(progress.bad);
+            progress.visit = None;
+        }
     }
 
     /// Counts the visit that was just finished, and keeps its certificate.

@@ -112,19 +112,34 @@ pub(super) struct VisitState {
 }
 
 /// Whose gradient a visit is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// A loss: the scale of the whole model, where there is one, is multiplied in here.
     Loss,
     /// A layer, of which operands may be described.
     Layer,
-    /// A join of branches with these scales, of which `normal` and `range` pick one.
-    Join(ScaleSet),
+    /// A join of branches.
+    Join(Join),
+}
+
+/// What is known of the branches of a join.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Join {
+    /// Their scales, of which `normal` and `range` pick one.
+    scales: ScaleSet,
+    /// Decides the scale of the join: here, so that programs without joins link nothing of it.
+    decide: fn(&mut VisitState, &Config, ScaleSet) -> Stage,
+}
+
+impl Join {
+    pub(super) fn of(scales: ScaleSet) -> Self {
+        Self { scales, decide: VisitState::decide_join }
+    }
 }
 
 /// The pass that was handed out last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// None so far.
     Opened,
     /// One that measures, for a certificate.
@@ -142,17 +157,18 @@ enum Stage {
 }
 
 impl VisitState {
-    pub(super) fn new(
+    /// Opens the visit of a place: written where the step keeps it, so that no copy of it lies on the stack.
+    pub(super) fn open(
         state: &mut State,
         cells: &[Cell],
         place: Place,
         incoming: Scale,
         kind: Kind,
-    ) -> Result<Self, StepError> {
+    ) -> Result<(), StepError> {
         let config = state.config;
         let cell = state.cell_before(cells, place)?;
         let stream = Streams::next(&mut state.progress.streams, state.totals.steps, place);
-        Ok(Self {
+        state.progress.visit = Some(Self {
             place,
             incoming,
             kind,
@@ -169,7 +185,8 @@ impl VisitState {
             counts: Counts::NONE,
             elements: None,
             mistake: None,
-        })
+        });
+        Ok(())
     }
 
     pub(super) const fn is_open(&self) -> bool {
@@ -216,7 +233,7 @@ impl VisitState {
         // A layer whose operands were never described carries its scale through, as the paper's
         // layers without weights do.
         let has_factor = self.certificate.is_some() || self.cell.is_calibrated();
-        if policy.is_whole_model() && self.kind == Kind::Loss {
+        if policy.is_whole_model() && matches!(self.kind, Kind::Loss) {
             whole_model
         } else if policy.follows_maxima()
             || policy.wants_operands() && !matches!(self.kind, Kind::Join(_)) && has_factor
@@ -251,8 +268,8 @@ impl VisitState {
                 Stage::Storing
             }
             Stage::Storing => match self.kind {
-                Kind::Join(scales) if config.policy().wants_operands() => {
-                    self.decide_join(config, scales)
+                Kind::Join(Join { scales, decide }) if config.policy().wants_operands() => {
+                    decide(self, config, scales)
                 }
                 _ => self.note(config),
             },
