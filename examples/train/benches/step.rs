@@ -27,7 +27,7 @@ use adaloss_cpu::Cpu;
 use adaloss_hal::Plain;
 use adaloss_train::{
     data::{Batch, Dataset, Input, Inputs, Judged, View},
-    layer::{Ignore, Machine},
+    layer::{Machine, NoObserver},
     method::{FormatName, Method},
     model::{Model, Resnet},
     schedule::ScheduleArgs,
@@ -126,16 +126,16 @@ impl Dataset for Noise {
 }
 
 /// Something that is timed in turns.
-trait Turn {
+trait TimedStep {
     fn step(&mut self) -> Result<()>;
 
     /// Returns what happened so far.
     fn totals(&self) -> Totals;
 }
 
-impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Turn for Trainer<'_, D, W, G> {
+impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> TimedStep for Trainer<'_, D, W, G> {
     fn step(&mut self) -> Result<()> {
-        let stepped = self.train_step(&mut Ignore)?;
+        let stepped = self.train_step(&mut NoObserver)?;
         ensure!(stepped.loss.is_finite(), "the network diverged: nothing to time");
         Ok(())
     }
@@ -148,7 +148,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Turn for Trainer<
 /// A variant and the times of its steps.
 struct Variant<'a> {
     name: &'static str,
-    turn: Box<dyn Turn + 'a>,
+    trainer: Box<dyn TimedStep + 'a>,
     times: Vec<Duration>,
     /// What happened before anything was timed.
     before: Totals,
@@ -179,14 +179,14 @@ fn main() -> Result<()> {
 
     let mut variants = variants(&cli, &task, &dataset)?;
     for variant in &mut variants {
-        variant.turn.step()?; // the first step allocates, and finds every cell its first scale
-        variant.before = variant.turn.totals();
+        variant.trainer.step()?; // the first step allocates, and finds every cell its first scale
+        variant.before = variant.trainer.totals();
     }
     for _ in 0..cli.steps / cli.turn {
         for variant in &mut variants {
             for _ in 0..cli.turn {
                 let start = Instant::now();
-                variant.turn.step()?;
+                variant.trainer.step()?;
                 variant.times.push(start.elapsed());
             }
         }
@@ -217,8 +217,8 @@ fn variants<'a>(cli: &Cli, task: &'a Task, dataset: &'a Noise) -> Result<Vec<Var
     Ok(variants)
 }
 
-fn variant<'a>(name: &'static str, turn: Box<dyn Turn + 'a>) -> Variant<'a> {
-    Variant { name, turn, times: Vec::new(), before: Totals::default() }
+fn variant<'a>(name: &'static str, trainer: Box<dyn TimedStep + 'a>) -> Variant<'a> {
+    Variant { name, trainer, times: Vec::new(), before: Totals::default() }
 }
 
 fn print(variants: &[Variant<'_>], cli: &Cli) -> Result<()> {
@@ -238,7 +238,7 @@ fn print(variants: &[Variant<'_>], cli: &Cli) -> Result<()> {
     let unscaled = variants[1].mean();
     for variant in variants {
         let extra = 100.0 * (variant.mean() / unscaled - 1.0);
-        let (before, after) = (variant.before, variant.turn.totals());
+        let (before, after) = (variant.before, variant.trainer.totals());
         table.add_row([
             variant.name.to_owned(),
             format!("{:.3}", variant.median()),

@@ -5,7 +5,7 @@
 //! `adaloss-hal`, on any device that has the operations.
 //!
 //! ```text
-//! data -> network (layers, on a device) -> loss -> Way: Step::loss, layer, join -> Verdict -> optimizer
+//! data -> network (layers, on a device) -> loss -> Backward: Step::loss, layer, join -> Verdict -> optimizer
 //!                                                   |
 //!                                                observe: asked against real, per tensor
 //!                                                probe: gradients against f32, per weight

@@ -17,8 +17,8 @@ use crate::{
     blocks::Blocks,
     data::{Batch, Input, Inputs},
     layer::{
-        Ends, Forward, Layer, Machine, Observer, Piece, Running, Shape, Tensor, Turn, Vector, Way,
-        complete, finite, refresh, squares,
+        Backward, EpilogueBuffers, Forward, Layer, LossPass, Machine, Observer, Piece, Running,
+        Shape, Tensor, Vector, complete, finite, refresh, squares,
     },
     model::{Layers, Model, quantities},
     optimizer::{Optimizer, Update},
@@ -28,7 +28,7 @@ use crate::{
 /// A network whose weights and activations are `W` and whose gradients are `G`.
 pub struct Network<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     device: D,
-    ends: Ends<D>,
+    buffers: EpilogueBuffers<D>,
     layers: Layers<D, W, G>,
     narrowing: Narrowing,
     input: Input,
@@ -80,9 +80,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         narrowing: Narrowing,
         generator: &mut ChaCha8Rng,
     ) -> Result<Self> {
-        let ends = Ends::new(&mut device)?;
+        let buffers = EpilogueBuffers::new(&mut device)?;
         let layers = model.layers(&mut device, generator, input, classes)?;
-        Ok(Self { device, ends, layers, narrowing, input, classes, blocks: None })
+        Ok(Self { device, buffers, layers, narrowing, input, classes, blocks: None })
     }
 
     /// Rounds gradients in blocks from now on, or not.
@@ -108,10 +108,10 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// which is [`Diverged`](crate::layer::Diverged); or the device failed.
     pub fn refresh(&mut self) -> Result<()> {
         let narrowing = self.narrowing;
-        let (device, ends, pieces) = self.split();
+        let (device, buffers, pieces) = self.split();
         for piece in pieces {
             match piece {
-                Piece::Parameter(parameter) => refresh(device, ends, narrowing, parameter)
+                Piece::Parameter(parameter) => refresh(device, buffers, narrowing, parameter)
                     .with_context(|| parameter.name.clone())?,
                 Piece::Running(running) => {
                     finite(device, &running.values).with_context(|| running.name.clone())?;
@@ -123,9 +123,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
 
     /// Computes the logits of some samples, and their quantities.
     pub fn forward(&mut self, inputs: &Inputs, mode: Mode) -> Result<Outputs<D>> {
-        let Self { device, ends, layers, narrowing, input, .. } = self;
+        let Self { device, buffers, layers, narrowing, input, .. } = self;
         let Mode { training, noise, nth } = mode;
-        let mut run = Forward { device, ends, narrowing: *narrowing, training, noise, nth };
+        let mut run = Forward { device, buffers, narrowing: *narrowing, training, noise, nth };
         let activation = match (inputs, *input, &mut layers.embedding) {
             (Inputs::Images(values), Input::Image { height, width, channels }, None) => {
                 let samples = values.len() / (height * width * channels);
@@ -251,18 +251,18 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         observer: &mut dyn Observer,
         nth: usize,
     ) -> Result<()> {
-        let Self { device, ends, layers, blocks, .. } = self;
-        let mut way = Way::new(device, ends, step, observer, nth).in_blocks(*blocks);
-        let gradient = way.loss::<G>(&gradients.logits).context("loss")?;
-        let classes = layers.head.backward(&mut way, &gradient).context("head")?;
+        let Self { device, buffers, layers, blocks, .. } = self;
+        let mut run = Backward::new(device, buffers, step, observer, nth).in_blocks(*blocks);
+        let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
+        let classes = layers.head.backward(&mut run, &gradient).context("head")?;
         let gradient = match (&mut layers.further, &gradients.quantity) {
-            (Some(further), Some(quantity)) => further.backward(&mut way, classes, quantity)?,
+            (Some(further), Some(quantity)) => further.backward(&mut run, classes, quantity)?,
             _ => Some(classes),
         };
         let Some(gradient) = gradient else { return Ok(()) };
-        let rest = layers.body.backward(&mut way, gradient)?;
+        let rest = layers.body.backward(&mut run, gradient)?;
         if let (Some(embedding), Some(gradient)) = (&mut layers.embedding, rest) {
-            embedding.backward(&mut way, &gradient).context("embedding")?;
+            embedding.backward(&mut run, &gradient).context("embedding")?;
         }
         Ok(())
     }
@@ -282,24 +282,24 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         observer: &mut dyn Observer,
         nth: usize,
     ) -> Result<()> {
-        let Self { device, ends, layers, blocks, .. } = self;
+        let Self { device, buffers, layers, blocks, .. } = self;
         let (Some(further), Some(quantity)) = (&mut layers.further, &gradients.quantity) else {
             bail!("a network with one loss has one way back");
         };
-        let mut way = Way::new(device, ends, first, observer, nth).in_blocks(*blocks);
-        let gradient = way.loss::<G>(&gradients.logits).context("loss")?;
-        let classes = layers.head.backward(&mut way, &gradient).context("head")?;
-        let classes = further.to_classes.backward(&mut way, classes)?;
-        let next = way.next_cell();
-        let mut way = Way::new(device, ends, second, observer, nth).in_blocks(*blocks);
-        way = way.part(next, Turn::Only);
-        let quantity = further.quantity_back(&mut way, quantity)?;
-        let next = way.next_cell() + 1; // behind the join
-        let turns = [(first, classes, Turn::First), (second, quantity, Turn::Second)];
-        for (step, gradient, turn) in turns {
+        let mut run = Backward::new(device, buffers, first, observer, nth).in_blocks(*blocks);
+        let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
+        let classes = layers.head.backward(&mut run, &gradient).context("head")?;
+        let classes = further.to_classes.backward(&mut run, classes)?;
+        let next = run.next_cell();
+        let mut run = Backward::new(device, buffers, second, observer, nth).in_blocks(*blocks);
+        run = run.part(next, LossPass::Only);
+        let quantity = further.quantity_back(&mut run, quantity)?;
+        let next = run.next_cell() + 1; // behind the join
+        let loss_passes = [(first, classes, LossPass::First), (second, quantity, LossPass::Second)];
+        for (step, gradient, loss_pass) in loss_passes {
             let Some(gradient) = gradient else { continue };
-            let way = Way::new(device, ends, step, observer, nth).in_blocks(*blocks);
-            layers.body.backward(&mut way.part(next, turn), gradient)?;
+            let run = Backward::new(device, buffers, step, observer, nth).in_blocks(*blocks);
+            layers.body.backward(&mut run.part(next, loss_pass), gradient)?;
         }
         Ok(())
     }
@@ -435,8 +435,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     }
 
     /// Returns the device, where results end, and everything that training changes.
-    fn split(&mut self) -> (&mut D, &mut Ends<D>, Vec<Piece<'_, D, W>>) {
-        let Self { device, ends, layers, .. } = self;
+    fn split(&mut self) -> (&mut D, &mut EpilogueBuffers<D>, Vec<Piece<'_, D, W>>) {
+        let Self { device, buffers, layers, .. } = self;
         let mut pieces = Vec::new();
         if let Some(embedding) = &mut layers.embedding {
             embedding.pieces(&mut pieces);
@@ -448,7 +448,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             further.quantity.pieces(&mut pieces);
         }
         layers.head.pieces(&mut pieces);
-        (device, ends, pieces)
+        (device, buffers, pieces)
     }
 }
 

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::{Batch, Dataset},
-    layer::{Ignore, Machine, Scaler},
+    layer::{Machine, NoObserver, Scaler},
     model::Model,
     network::{Mode, Network, Saved},
     results::WeightReport,
@@ -58,7 +58,7 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         for (nth, batch) in batches.iter().enumerate() {
             let outputs = self.network.forward(&batch.inputs, mode(nth))?;
             let (_, gradient) = self.network.loss(&outputs, batch, class_weights, units)?;
-            self.network.backward(&gradient, &mut step, &mut Ignore, nth)?;
+            self.network.backward(&gradient, &mut step, &mut NoObserver, nth)?;
         }
         let _usable = step.finish();
         self.network.gradients()

@@ -63,7 +63,7 @@ impl Settings {
 
 /// How closely a run is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Looks {
+pub struct Measurements {
     /// Steps whose visits are counted; evenly spread.
     pub samples: u64,
     /// Steps whose gradients are compared with f32; evenly spread.
@@ -408,7 +408,7 @@ where
     /// As [`train_step`](Self::train_step), or that of `before_step`.
     pub fn run(
         mut self,
-        looks: Looks,
+        measurements: Measurements,
         device: D,
         mut before_step: impl FnMut(u64) -> Result<()>,
     ) -> Result<RunReport> {
@@ -421,7 +421,7 @@ where
             let step = self.step;
             before_step(step)?;
             let batches = self.next_batches()?;
-            samples.watch(step, spread(step, last, looks.samples));
+            samples.watch(step, spread(step, last, measurements.samples));
             let start = Instant::now();
             let stepped = match self.back(&batches, &mut samples) {
                 Ok(stepped) => stepped,
@@ -433,7 +433,7 @@ where
             };
             report.seconds += start.elapsed().as_secs_f64();
             samples.ended(stepped.verdict == Verdict::Apply);
-            if spread(step, last, looks.probes) {
+            if spread(step, last, measurements.probes) {
                 let reference = match &mut reference {
                     Some(reference) => reference,
                     none => none.insert(self.reference(device.clone())?),
@@ -446,8 +446,8 @@ where
             report.seconds += start.elapsed().as_secs_f64();
             losses.push(stepped.loss);
             report.stopped = stop(stepped.verdict, step);
-            let is_due =
-                spread(step, last, looks.evaluations) || is_due_as_well(&report, step + 1, last);
+            let is_due = spread(step, last, measurements.evaluations)
+                || is_due_as_well(&report, step + 1, last);
             if is_due || report.stopped.is_some() {
                 let loss = losses.iter().sum::<f64>() / losses.len() as f64;
                 losses.clear();
@@ -628,8 +628,8 @@ mod tests {
                 Trainer::<_, f16, f16>::new(&task, &*dataset, settings, device.clone()).unwrap();
             let last = trainer.last_step();
             let mut asked = Vec::new();
-            let looks = Looks { samples: 1, probes: 0, evaluations: 1 };
-            let report = trainer.run(looks, device, |done| {
+            let measurements = Measurements { samples: 1, probes: 0, evaluations: 1 };
+            let report = trainer.run(measurements, device, |done| {
                 asked.push(done);
                 ensure!(done != end_at, "enough");
                 Ok(())

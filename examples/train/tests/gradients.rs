@@ -12,7 +12,7 @@ use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
     data::{Batch, Input, Inputs},
-    layer::{Ignore, Observer, Scaler},
+    layer::{NoObserver, Observer, Scaler},
     model::{Model, Resnet, Segnet, Shortcut, Transformer, Twin},
     network::{Mode, Network, Saved},
     unit::Units,
@@ -108,7 +108,7 @@ impl Case {
         let batch = self.batch();
         let (_, gradients) = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
         let mut step = scaler.begin();
-        self.network.backward(&gradients, &mut step, &mut Ignore, 0).unwrap();
+        self.network.backward(&gradients, &mut step, &mut NoObserver, 0).unwrap();
         assert_eq!(step.finish(), Verdict::Apply);
         self.network.gradients().unwrap()
     }
@@ -164,7 +164,7 @@ fn of_micro_batches_are_averaged() {
             let outputs = case.network.forward(&inputs, Mode { nth, ..MODE }).unwrap();
             let batch = batch(&inputs, labels);
             let (_, gradients) = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
-            case.network.backward(&gradients, &mut step, &mut Ignore, nth).unwrap();
+            case.network.backward(&gradients, &mut step, &mut NoObserver, nth).unwrap();
         }
         assert_eq!(step.finish(), Verdict::Apply);
         case.network.gradients().unwrap()
@@ -259,7 +259,7 @@ fn one_loss_has_one_way_back() {
     case.network.refresh().unwrap();
     let outputs = case.network.forward(&case.inputs, MODE).unwrap();
     let steps = [&mut first.begin(), &mut second.begin()];
-    let error = case.network.backward_each(&outputs, steps, &mut Ignore, 0).unwrap_err();
+    let error = case.network.backward_each(&outputs, steps, &mut NoObserver, 0).unwrap_err();
     assert!(error.to_string().contains("one loss"), "{error}");
 }
 

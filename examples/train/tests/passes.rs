@@ -10,7 +10,7 @@ use adaloss_train::{
     method::Method,
     results::RunReport,
     task::Task,
-    trainer::{Looks, Settings, Trainer},
+    trainer::{Measurements, Settings, Trainer},
 };
 
 /// Adds up what it is shown, at every step.
@@ -51,9 +51,9 @@ fn all_visits_of_a_run_are_counted() {
             let _ = own.train_step(&mut sum).unwrap();
         }
         let run = |samples: u64| -> RunReport {
-            let looks = Looks { samples, probes: 0, evaluations: 1 };
+            let measurements = Measurements { samples, probes: 0, evaluations: 1 };
             let device = Cpu::new(1).unwrap();
-            trainer(&task, &*dataset, method).run(looks, device, |_| Ok(())).unwrap()
+            trainer(&task, &*dataset, method).run(measurements, device, |_| Ok(())).unwrap()
         };
         for samples in [0, 1, 7, u64::MAX] {
             let report = run(samples);

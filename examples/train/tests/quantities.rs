@@ -8,7 +8,7 @@ use adaloss_train::{
     layer::Machine,
     results::{QuantityReport, RunReport},
     task::Task,
-    trainer::{Looks, Settings, Trainer},
+    trainer::{Measurements, Settings, Trainer},
 };
 
 fn run<W: Element + Plain>(
@@ -23,8 +23,8 @@ where
     let settings = Settings { format, method, seed: 1, period: 100 };
     let device = Cpu::new(1).unwrap();
     let trainer = Trainer::<_, W, W>::new(task, dataset, settings, device.clone()).unwrap();
-    let looks = Looks { samples: 4, probes: 1, evaluations: 2 };
-    trainer.run(looks, device, |_| Ok(())).unwrap()
+    let measurements = Measurements { samples: 4, probes: 1, evaluations: 2 };
+    trainer.run(measurements, device, |_| Ok(())).unwrap()
 }
 
 fn digits() -> Box<dyn Dataset> {

@@ -8,40 +8,42 @@ use adaloss_core::{
     unscale::{Cause, Place, Verdict},
 };
 use adaloss_hal::{Device, Matmul, Product, Run, portable::Portable};
-use adaloss_train::layer::{Ends, Gradient, Ignore, Parameter, Scaler, Shape, Tensor, Vector, Way};
+use adaloss_train::layer::{
+    Backward, EpilogueBuffers, Gradient, NoObserver, Parameter, Scaler, Shape, Tensor, Vector,
+};
 use anyhow::Result;
 
 const COUNT: usize = 4;
 const SHAPE: Shape = Shape { samples: COUNT, height: 1, width: 1, channels: 1 };
 
-type Back<'w, 's> = Way<'w, 's, Portable>;
+type Back<'w, 's> = Backward<'w, 's, Portable>;
 
 /// Takes a gradient of 2^120 back, which bfloat16 holds unscaled, and returns the verdict and the scale of the
 /// loss in the next step.
 fn step(operation: impl FnOnce(&mut Back<'_, '_>, Gradient<Portable, bf16>)) -> (Verdict, i32) {
     let mut scaler = Scaler::new(Config::for_format(Format::BFLOAT16));
-    let (mut device, mut ignore) = (Portable, Ignore);
-    let mut ends = Ends::new(&mut device).unwrap();
+    let (mut device, mut observer) = (Portable, NoObserver);
+    let mut buffers = EpilogueBuffers::new(&mut device).unwrap();
     let mut gradient = Tensor::zeroed(&mut device, SHAPE).unwrap();
     device.write(&[2.0_f32.powi(120); COUNT], gradient.view_mut()).unwrap();
     let mut step = scaler.begin();
-    let mut way = Way::new(&mut device, &mut ends, &mut step, &mut ignore, 0);
-    let narrowed = way.loss::<bf16>(&gradient).unwrap();
-    operation(&mut way, narrowed);
+    let mut run = Backward::new(&mut device, &mut buffers, &mut step, &mut observer, 0);
+    let narrowed = run.loss::<bf16>(&gradient).unwrap();
+    operation(&mut run, narrowed);
     let verdict = step.finish();
     (verdict, scaler.cell(Place::Loss).unwrap().scale().log2())
 }
 
 /// Fills the gradient of a weight: the sum of four products with activations of this size.
 fn weight_gradient(
-    way: &mut Back<'_, '_>,
+    run: &mut Back<'_, '_>,
     gradient: &Gradient<Portable, bf16>,
     activation: f32,
 ) -> Result<()> {
-    let input = Vector::of(way.device, &[bf16::from_f32(activation); COUNT])?;
-    let mut weight = Parameter::<_, bf16>::plain(way.device, "weight".into(), &[0.0])?;
+    let input = Vector::of(run.device, &[bf16::from_f32(activation); COUNT])?;
+    let mut weight = Parameter::<_, bf16>::plain(run.device, "weight".into(), &[0.0])?;
     let product = Product::new(1, COUNT, 1).transpose_a();
-    way.weight_gradient(&mut weight, gradient, |device, gradient, to, mut epilogue| {
+    run.weight_gradient(&mut weight, gradient, |device, gradient, to, mut epilogue| {
         let (a, b, epilogue) = (gradient, input.view(), epilogue.reborrow());
         device.run(Matmul { product, a, b, to, epilogue })
     })
@@ -52,20 +54,20 @@ const SKIPPED: Verdict = Verdict::Skip { layer: Place::Weight(0), cause: Cause::
 #[test]
 fn of_a_weight() {
     let of =
-        |activation| step(|way, gradient| weight_gradient(way, &gradient, activation).unwrap());
+        |activation| step(|run, gradient| weight_gradient(run, &gradient, activation).unwrap());
     assert_eq!(of(1.0), (Verdict::Apply, 0));
     assert_eq!(of(1024.0), (SKIPPED, -4));
 }
 
 #[test]
 fn of_a_weight_behind_what_was_carried() {
-    let carried = step(|way, gradient| {
-        let carried = way.carry(gradient, SHAPE, |device, from, to, _| {
+    let carried = step(|run, gradient| {
+        let carried = run.carry(gradient, SHAPE, |device, from, to, _| {
             let mut values = [bf16::ZERO; COUNT];
             device.read(from, &mut values)?;
             device.write(&values, to)
         });
-        weight_gradient(way, &carried.unwrap(), 1024.0).unwrap();
+        weight_gradient(run, &carried.unwrap(), 1024.0).unwrap();
     });
     assert_eq!(carried, (SKIPPED, -4));
 }
@@ -73,10 +75,10 @@ fn of_a_weight_behind_what_was_carried() {
 #[test]
 fn that_were_made_before_they_are_unscaled() {
     let of = |sum: f32| {
-        step(|way, gradient| {
-            let sums = Vector::of(way.device, &[sum]).unwrap();
-            let mut bias = Parameter::<_, bf16>::plain(way.device, "bias".into(), &[0.0]).unwrap();
-            way.unscale(&mut bias, &gradient.carry(|_: Rc<_>| sums)).unwrap();
+        step(|run, gradient| {
+            let sums = Vector::of(run.device, &[sum]).unwrap();
+            let mut bias = Parameter::<_, bf16>::plain(run.device, "bias".into(), &[0.0]).unwrap();
+            run.unscale(&mut bias, &gradient.carry(|_: Rc<_>| sums)).unwrap();
         })
     };
     assert_eq!(of(3.0e38), (Verdict::Apply, 0));

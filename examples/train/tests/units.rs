@@ -4,7 +4,7 @@ use adaloss_core::format::Format;
 use adaloss_cpu::Cpu;
 use adaloss_train::{
     data::{Dataset, Source, scenes},
-    layer::Ignore,
+    layer::NoObserver,
     method::{FormatName, Method},
     task::Task,
     trainer::{Settings, Trainer},
@@ -17,7 +17,7 @@ fn weights(task: &Task, dataset: &dyn Dataset, steps: u64) -> Vec<Vec<u32>> {
     let mut trainer: Trainer<'_, Cpu, f32, f32> =
         Trainer::new(task, dataset, settings, Cpu::new(1).unwrap()).unwrap();
     for _ in 0..steps {
-        trainer.train_step(&mut Ignore).unwrap();
+        trainer.train_step(&mut NoObserver).unwrap();
     }
     let pieces = trainer.checkpoint().unwrap().pieces;
     pieces.into_iter().map(|piece| piece.values.iter().map(|x| x.to_bits()).collect()).collect()

@@ -13,7 +13,7 @@ use adaloss_train::{
     results::{Results, RunReport},
     say,
     schedule::ScheduleArgs,
-    trainer::{Looks, Settings},
+    trainer::{Measurements, Settings},
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -188,8 +188,9 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     }
     let datasets = open(&comparisons, &args.data)?;
     let plan = Plan::of(args, &comparisons, &datasets);
-    let looks = Looks { samples: 60, probes: 4, evaluations: if args.full { 20 } else { 12 } };
-    let how = How { looks, jobs: args.jobs, store: store.as_ref(), again: args.again };
+    let measurements =
+        Measurements { samples: 60, probes: 4, evaluations: if args.full { 20 } else { 12 } };
+    let how = How { measurements, jobs: args.jobs, store: store.as_ref(), again: args.again };
     let tasks = describe(&comparisons, &datasets)?;
     let mut said = 0;
     let Done { runs, before } = run_all(&plan.runs, &how, |runs| {
@@ -318,8 +319,8 @@ pub(crate) fn calibrate(args: &CalibrateArgs) -> Result<()> {
         }
     }
     // Every step counts, and no accuracy is asked for.
-    let looks = Looks { samples: u64::MAX, probes: 0, evaluations: 1 };
-    let how = How { looks, jobs: args.jobs, store: None, again: false };
+    let measurements = Measurements { samples: u64::MAX, probes: 0, evaluations: 1 };
+    let how = How { measurements, jobs: args.jobs, store: None, again: false };
     let Done { runs, before } = run_all(&plan, &how, |_| None)?;
     let tasks = describe(&comparisons, &datasets)?;
     let seconds = start.elapsed().as_secs_f64();

@@ -10,7 +10,7 @@ use adaloss_core::{
 use adaloss_hal::Plain;
 use adaloss_train::{
     data::Dataset,
-    layer::{Ignore, Machine, Observer},
+    layer::{Machine, NoObserver, Observer},
     method::{FormatName, Method},
     say,
     task::Task,
@@ -118,7 +118,7 @@ impl Job for Look<'_> {
             trainer.last_step()
         );
         for _ in 0..args.steps {
-            let _verdict = trainer.train_step(&mut Ignore)?.verdict;
+            let _verdict = trainer.train_step(&mut NoObserver)?.verdict;
         }
         let mut keep = Keep::default();
         let verdict = trainer.train_step(&mut keep)?.verdict;

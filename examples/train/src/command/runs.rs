@@ -13,7 +13,7 @@ use adaloss_train::{
     layer::Machine,
     results::{Results, RunReport},
     task::Task,
-    trainer::{Looks, Settings, Trainer},
+    trainer::{Measurements, Settings, Trainer},
 };
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,7 +44,7 @@ impl Planned<'_> {
 
 /// How runs are done.
 pub(super) struct How<'a> {
-    pub(super) looks: Looks,
+    pub(super) measurements: Measurements,
     /// Runs at a time, if not one per core.
     pub(super) jobs: Option<usize>,
     /// Where runs are stored when they end.
@@ -140,8 +140,9 @@ impl Runner<'_> {
     /// Does a run, or finds it done before, which the second value tells; returns none after an interrupt.
     fn run(&self, planned: &Planned<'_>) -> Result<Option<(RunReport, bool)>> {
         let &Planned { task, dataset, settings } = planned;
-        let looks = self.how.looks;
-        let key = self.how.store.map(|store| (store, store.key(task, dataset, settings, looks)));
+        let measurements = self.how.measurements;
+        let key =
+            self.how.store.map(|store| (store, store.key(task, dataset, settings, measurements)));
         let before = key.as_ref().filter(|_| !self.how.again);
         if let Some(run) = before.and_then(|(store, key)| store.get(key)) {
             self.bar.inc(planned.steps());
@@ -151,7 +152,7 @@ impl Runner<'_> {
             return Ok(None);
         }
         // Runs side by side have one thread each; a run is the same with any number.
-        let job = WholeRun { planned, looks, bar: &self.bar, interrupt: &self.interrupt };
+        let job = WholeRun { planned, measurements, bar: &self.bar, interrupt: &self.interrupt };
         let run = match dispatch(DeviceName::Cpu, 1, &settings, job) {
             Err(error) if error.is::<Interrupted>() => return Ok(None),
             other => other.with_context(|| planned.name())?,
@@ -185,7 +186,7 @@ impl Runner<'_> {
 
 struct WholeRun<'a> {
     planned: &'a Planned<'a>,
-    looks: Looks,
+    measurements: Measurements,
     bar: &'a ProgressBar,
     interrupt: &'a Interrupt,
 }
@@ -206,7 +207,7 @@ impl Job for WholeRun<'_> {
             self.bar.inc(done - shown);
             shown = done;
         };
-        let report = trainer.run(self.looks, device, |done| {
+        let report = trainer.run(self.measurements, device, |done| {
             show(done);
             self.interrupt.check()
         })?;

@@ -12,7 +12,7 @@ use adaloss_train::{
     file::{check_folder, write_whole},
     results::RunReport,
     task::Task,
-    trainer::{Looks, Settings},
+    trainer::{Measurements, Settings},
 };
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -64,9 +64,9 @@ impl Store {
         task: &Task,
         dataset: &dyn Dataset,
         settings: Settings,
-        looks: Looks,
+        measurements: Measurements,
     ) -> String {
-        format!("{} {task:?} {} {settings:?} {looks:?}", self.program, dataset.describe())
+        format!("{} {task:?} {} {settings:?} {measurements:?}", self.program, dataset.describe())
     }
 
     /// Returns a run that was stored; a file that is damaged, or of another run, is none.

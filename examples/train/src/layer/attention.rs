@@ -7,7 +7,7 @@ use adaloss_hal::{
 };
 use anyhow::Result;
 
-use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Shape, Way, kept};
+use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, Shape, kept};
 
 /// The attention itself, between the linear layers that make queries, keys and values and that mix
 /// the heads.
@@ -59,12 +59,12 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
         let attention = self.shape_of(input.shape());
-        way.layer(&self.name, &gradient, input.shape(), |device, gradient, to, epilogue| {
+        run.layer(&self.name, &gradient, input.shape(), |device, gradient, to, epilogue| {
             let (gradient, input) = (D::Space::reborrow(gradient), input.view());
             device.run(AttendInput::<_, G, W> { attention, gradient, input, to, epilogue })
         })

@@ -69,7 +69,7 @@ pub trait Observer {
 
 /// Which losses a way back is of, where there are several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Turn {
+pub enum LossPass {
     /// All of them, or layers that one of them has for itself.
     #[default]
     Only,
@@ -81,9 +81,9 @@ pub enum Turn {
 
 /// Looks away.
 #[derive(Clone, Copy, Debug)]
-pub struct Ignore;
+pub struct NoObserver;
 
-impl Observer for Ignore {
+impl Observer for NoObserver {
     fn watches(&self) -> bool {
         false
     }
@@ -92,18 +92,18 @@ impl Observer for Ignore {
 }
 
 /// Where the results of operations end that no cell decides about.
-pub struct Ends<D: Memory> {
+pub struct EpilogueBuffers<D: Memory> {
     /// The scale 2^0.
     one: Vector<D, Cell>,
     /// The scale of the gradient at hand.
     carried: Vector<D, Cell>,
     outcome: Vector<D, Outcome>,
-    met: Vector<D, Unscaled>,
+    counts: Vector<D, Unscaled>,
     observed: Vector<D, Histogram>,
     epilogue: DeviceEpilogue<D>,
 }
 
-impl<D: Memory> Ends<D> {
+impl<D: Memory> EpilogueBuffers<D> {
     /// Allocates them.
     pub fn new(device: &mut D) -> Result<Self, D::Error> {
         let one = [Cell::at(Scale::ONE)];
@@ -111,7 +111,7 @@ impl<D: Memory> Ends<D> {
             one: Vector::of(device, &one)?,
             carried: Vector::of(device, &one)?,
             outcome: Vector::zeroed(device, 1)?,
-            met: Vector::zeroed(device, 1)?,
+            counts: Vector::zeroed(device, 1)?,
             observed: Vector::zeroed(device, 1)?,
             epilogue: DeviceEpilogue::new(device)?,
         })
@@ -157,12 +157,12 @@ impl<D: Memory> Ends<D> {
         &mut self,
         device: &mut D,
         pass: &mut Pass<'_>,
-        counted: Option<Counted>,
+        histogram_format: Option<HistogramFormat>,
         operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
     ) -> Result<Option<Histogram>, D::Error> {
         let Self { epilogue, observed, .. } = self;
-        let counted = counted.filter(|_| pass.stores());
-        let Some(Counted(narrowing)) = counted else {
+        let histogram_format = histogram_format.filter(|_| pass.stores());
+        let Some(HistogramFormat(narrowing)) = histogram_format else {
             return epilogue.run(device, pass, operation).map(|()| None);
         };
         let empty = Histogram::new(narrowing.unwrap_or(pass.narrowing()));
@@ -209,7 +209,7 @@ pub struct Forward<'a, D: Memory> {
     /// The device.
     pub device: &'a mut D,
     /// Where results end.
-    pub ends: &'a mut Ends<D>,
+    pub buffers: &'a mut EpilogueBuffers<D>,
     /// How activations are narrowed.
     pub narrowing: Narrowing,
     /// Whether layers behave as in training, and keep what their way back needs.
@@ -232,23 +232,23 @@ impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
         ) -> Result<(), D::Error>,
     ) -> Result<Activation<D, W>> {
         let mut to = Tensor::zeroed(self.device, shape)?;
-        operation(self.device, to.view_mut(), self.ends.forward(self.narrowing))?;
+        operation(self.device, to.view_mut(), self.buffers.forward(self.narrowing))?;
         Ok(Rc::new(to))
     }
 }
 
 /// The way back of one micro-batch: numbers the cells, and shows each visit to the observer.
-pub struct Way<'a, 's, D: Memory> {
+pub struct Backward<'a, 's, D: Memory> {
     /// The device.
     pub device: &'a mut D,
-    ends: &'a mut Ends<D>,
+    buffers: &'a mut EpilogueBuffers<D>,
     step: &'a mut Step<'s>,
     observer: &'a mut dyn Observer,
     /// Of the next cell.
     next: usize,
     /// The number of this micro-batch, from 0: gradients are averaged over them.
     nth: usize,
-    turn: Turn,
+    loss_pass: LossPass,
     /// How what was narrowed, in f32, is rounded in blocks, if it is.
     blocks: Option<Blocks>,
 }
@@ -264,25 +264,25 @@ pub type Narrowed<'a, D, G, F = G> = &'a dyn for<'w> Fn(
     Epilogue<'w, <D as Device>::Space>,
 ) -> Result<(), <D as Device>::Error>;
 
-impl<'a, 's, D> Way<'a, 's, D>
+impl<'a, 's, D> Backward<'a, 's, D>
 where
     D: Memory<Error: Send + Sync + 'static> + HasAccumulate + HasNarrow<f32>,
 {
     /// Begins the way back of a step's micro-batch `nth`.
     pub fn new(
         device: &'a mut D,
-        ends: &'a mut Ends<D>,
+        buffers: &'a mut EpilogueBuffers<D>,
         step: &'a mut Step<'s>,
         observer: &'a mut dyn Observer,
         nth: usize,
     ) -> Self {
-        let (turn, blocks) = (Turn::Only, None);
-        Self { device, ends, step, observer, next: 0, nth, turn, blocks }
+        let (loss_pass, blocks) = (LossPass::Only, None);
+        Self { device, buffers, step, observer, next: 0, nth, loss_pass, blocks }
     }
 
     /// Begins at another cell than the first, with the losses of a turn.
-    pub fn part(self, next: usize, turn: Turn) -> Self {
-        Self { next, turn, ..self }
+    pub fn part(self, next: usize, loss_pass: LossPass) -> Self {
+        Self { next, loss_pass, ..self }
     }
 
     /// Rounds all that is narrowed in blocks as well.
@@ -297,8 +297,8 @@ where
 
     /// Takes what the way forward kept, or refers to it where another loss comes back for it.
     pub fn kept<T>(&self, slot: &mut Option<Rc<T>>) -> Result<Rc<T>> {
-        match (self.turn, &*slot) {
-            (Turn::First, Some(kept)) => Ok(Rc::clone(kept)),
+        match (self.loss_pass, &*slot) {
+            (LossPass::First, Some(kept)) => Ok(Rc::clone(kept)),
             _ => kept(slot),
         }
     }
@@ -334,8 +334,8 @@ where
         D: HasNarrow<G>,
     {
         let mut to = Tensor::zeroed(self.device, gradient.shape())?;
-        let (counted, mut results) = (self.counted(), None);
-        let Self { device, ends, step, .. } = self;
+        let (histogram_format, mut results) = (self.histogram_format(), None);
+        let Self { device, buffers, step, .. } = self;
         let describe = |device: &mut D| statistics(device, gradient.view()).map(Operands::Cast);
         let mut visit = match id {
             Some(id) => step.loss_at(id)?,
@@ -345,14 +345,15 @@ where
             visit.describe(&describe(device)?);
         }
         while let Some(mut pass) = visit.next_pass() {
-            results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
-                let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                device.run(Narrow::<_, G> { input: gradient.view(), to, epilogue })
-            })?;
+            results =
+                buffers.pass(device, &mut pass, histogram_format, |device, mut epilogue| {
+                    let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+                    device.run(Narrow::<_, G> { input: gradient.view(), to, epilogue })
+                })?;
         }
         let scaled = visit.finish(())?;
         let operands = if self.shows_operands() { Some(describe(self.device)?) } else { None };
-        self.leave(name, Seen { results, operands }, scaled, to)
+        self.leave(name, Observation { results, operands }, scaled, to)
     }
 
     /// Takes a gradient back through an operation whose f32 results, of the given shape, are narrowed
@@ -410,8 +411,8 @@ where
         let id = self.take_cell();
         let mut to = Tensor::zeroed(self.device, shape)?;
         let mut kept: Option<Tensor<D, f32>> = None;
-        let (counted, mut results) = (self.counted(), None);
-        let Self { device, ends, step, .. } = self;
+        let (histogram_format, mut results) = (self.histogram_format(), None);
+        let Self { device, buffers, step, .. } = self;
         let (value, _) = gradient.as_ref().into_parts();
         let mut visit = step.layer(id, gradient)?;
         if let Some(describe) = describe
@@ -423,20 +424,30 @@ where
             match (keep, &kept) {
                 (Some(keep), _) if !pass.stores() => {
                     let kept = kept.insert(Tensor::zeroed(&mut **device, shape)?);
-                    ends.keep(device, &mut pass, |device, mut epilogue| {
+                    buffers.keep(device, &mut pass, |device, mut epilogue| {
                         keep(device, value.view(), kept.view_mut(), epilogue.reborrow())
                     })?;
                 }
                 (_, Some(kept)) => {
-                    results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
-                        let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                        device.run(Narrow::<_, G> { input: kept.view(), to, epilogue })
-                    })?;
+                    results = buffers.pass(
+                        device,
+                        &mut pass,
+                        histogram_format,
+                        |device, mut epilogue| {
+                            let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+                            device.run(Narrow::<_, G> { input: kept.view(), to, epilogue })
+                        },
+                    )?;
                 }
                 _ => {
-                    results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
-                        operation(device, value.view(), to.view_mut(), epilogue.reborrow())
-                    })?;
+                    results = buffers.pass(
+                        device,
+                        &mut pass,
+                        histogram_format,
+                        |device, mut epilogue| {
+                            operation(device, value.view(), to.view_mut(), epilogue.reborrow())
+                        },
+                    )?;
                 }
             }
         }
@@ -445,7 +456,7 @@ where
             Some(describe) if self.shows_operands() => Some(describe(self.device, value)?),
             _ => None,
         };
-        self.leave(name, Seen { results, operands }, scaled, to)
+        self.leave(name, Observation { results, operands }, scaled, to)
     }
 
     /// Sums the gradients of branches through the next cell, in the order given.
@@ -467,17 +478,18 @@ where
             Vector::of(self.device, &scales[1..])?, // as a device may align them
         ];
         let branches = [0, 1].map(|i| Branch { gradient: values[i].view(), cell: cells[i].view() });
-        let (counted, mut results) = (self.counted(), None);
-        let Self { device, ends, step, .. } = self;
+        let (histogram_format, mut results) = (self.histogram_format(), None);
+        let Self { device, buffers, step, .. } = self;
         let mut visit = step.join(id, &tags)?;
         while let Some(mut pass) = visit.next_pass() {
-            results = ends.pass(device, &mut pass, counted, |device, mut epilogue| {
-                let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                device.run(Propagate::<_, G> { branches: &branches, to, epilogue })
-            })?;
+            results =
+                buffers.pass(device, &mut pass, histogram_format, |device, mut epilogue| {
+                    let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+                    device.run(Propagate::<_, G> { branches: &branches, to, epilogue })
+                })?;
         }
         let scaled = visit.finish(())?;
-        self.leave(name, Seen { results, operands: None }, scaled, to)
+        self.leave(name, Observation { results, operands: None }, scaled, to)
     }
 
     /// Takes a gradient through an operation that moves its elements as they are: the scale is
@@ -495,7 +507,7 @@ where
     ) -> Result<Gradient<D, G>> {
         carried(gradient, |value| {
             let mut to = Tensor::zeroed(self.device, shape)?;
-            let epilogue = self.ends.forward(Narrowing::to(G::ENCODING.into()));
+            let epilogue = self.buffers.forward(Narrowing::to(G::ENCODING.into()));
             operation(self.device, value.view(), to.view_mut(), epilogue)?;
             Ok(to)
         })
@@ -515,13 +527,13 @@ where
         ) -> Result<(), D::Error>,
     ) -> Result<()> {
         let sum = self.sum();
-        let Self { device, ends, .. } = self;
+        let Self { device, buffers, .. } = self;
         let (value, scale) = gradient.as_ref().into_parts();
-        device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
-        let outcome = ends.counting(device, parameter.gradient.len(), |device, ends| {
+        device.write(&[Cell::at(scale)], buffers.carried.view_mut())?;
+        let outcome = buffers.counting(device, parameter.gradient.len(), |device, buffers| {
             summed(device, sum, &mut parameter.gradient, |device, mut to| {
                 let to = D::Space::reborrow_mut(&mut to);
-                operation(device, value.view(), to, ends.unscaling())
+                operation(device, value.view(), to, buffers.unscaling())
             })
         })?;
         parameter.cell = self.next;
@@ -536,28 +548,28 @@ where
         sums: &Scaled<Vector<D, f32>>,
     ) -> Result<()> {
         let sum = self.sum();
-        let Self { device, ends, .. } = self;
+        let Self { device, buffers, .. } = self;
         let (values, scale) = sums.as_ref().into_parts();
-        device.write(&[Cell::at(scale)], ends.carried.view_mut())?;
-        device.write(&[Unscaled::default()], ends.met.view_mut())?;
+        device.write(&[Cell::at(scale)], buffers.carried.view_mut())?;
+        device.write(&[Unscaled::default()], buffers.counts.view_mut())?;
         summed(&mut **device, sum, &mut parameter.gradient, |device, mut to| {
             device.run(Unscale::<D::Space, f32> {
                 gradient: values.view(),
-                cell: ends.carried.view(),
+                cell: buffers.carried.view(),
                 to: D::Space::reborrow_mut(&mut to),
-                counts: ends.met.view_mut(),
+                counts: buffers.counts.view_mut(),
             })
         })?;
-        let met = ends.met.read_one(device)?;
-        complete("results", met.elements, parameter.gradient.len())?;
+        let counts = buffers.counts.read_one(device)?;
+        complete("results", counts.elements, parameter.gradient.len())?;
         parameter.cell = self.next;
-        self.step.unscale(self.next, sums, |_, _| ((), met));
+        self.step.unscale(self.next, sums, |_, _| ((), counts));
         Ok(())
     }
 
     /// Returns what the f32 results of a visit are counted for, if its step is looked at.
-    fn counted(&self) -> Option<Counted> {
-        self.observer.watches().then(|| Counted(self.blocks.map(Blocks::narrowing)))
+    fn histogram_format(&self) -> Option<HistogramFormat> {
+        self.observer.watches().then(|| HistogramFormat(self.blocks.map(Blocks::narrowing)))
     }
 
     /// Tells whether the observer is shown operands.
@@ -572,14 +584,14 @@ where
 
     /// Returns how a gradient of this micro-batch goes to those before.
     fn sum(&self) -> Sum {
-        Sum { nth: self.nth, adds: self.turn == Turn::Second }
+        Sum { nth: self.nth, adds: self.loss_pass == LossPass::Second }
     }
 
     /// Shows a visit, and joins what was narrowed to the scale it left with.
     fn leave<G: Element + Plain>(
         &mut self,
         name: &str,
-        seen: Seen,
+        observation: Observation,
         scaled: Scaled<()>,
         mut to: Tensor<D, G>,
     ) -> Result<Gradient<D, G>> {
@@ -590,15 +602,15 @@ where
         if let Some(mut visit) = self.step.last() {
             complete("results", visit.outcome.elements, to.shape().elements())?;
             let mut name = Cow::Borrowed(name);
-            if self.turn == Turn::Second {
+            if self.loss_pass == LossPass::Second {
                 // One backward pass for all losses would not have come here twice.
                 visit.passes = visit.passes.saturating_add(1);
                 name.to_mut().push_str(" again");
             }
             self.observer.passed(&visit);
-            match (seen.results, rounded) {
+            match (observation.results, rounded) {
                 (Some(results), None) => {
-                    self.observer.visited(&name, &visit, &results, seen.operands.as_ref());
+                    self.observer.visited(&name, &visit, &results, observation.operands.as_ref());
                 }
                 (Some(results), Some(rounded)) => {
                     self.observer.visited_in_blocks(&name, &visit, &results, &rounded);
@@ -622,10 +634,10 @@ pub fn statistics<T: Element + Plain, D: Memory + HasNarrow<T>>(
 
 /// What f32 results are counted for: this, or what they are narrowed to.
 #[derive(Clone, Copy)]
-struct Counted(Option<Narrowing>);
+struct HistogramFormat(Option<Narrowing>);
 
 /// What a visit shows.
-struct Seen {
+struct Observation {
     results: Option<Histogram>,
     operands: Option<Operands>,
 }

@@ -8,7 +8,7 @@ use adaloss_hal::{
 use anyhow::{Context, Result};
 
 use super::{
-    Activation, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor, Way, kept,
+    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor, kept,
     statistics,
 };
 
@@ -68,12 +68,12 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
         let convolution = self.shape_of(input.shape());
-        way.weight_gradient(&mut self.weight, &gradient, |device, gradient, to, epilogue| {
+        run.weight_gradient(&mut self.weight, &gradient, |device, gradient, to, epilogue| {
             device.run(ConvolveWeight::<_, G, W, f32> {
                 convolution,
                 gradient: D::Space::reborrow(gradient),
@@ -95,7 +95,7 @@ where
         };
         let leaving = input.shape();
         drop(input); // not needed any more
-        way.product(
+        run.product(
             name,
             &gradient,
             leaving,

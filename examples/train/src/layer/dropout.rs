@@ -10,7 +10,7 @@ use adaloss_hal::{
 };
 use anyhow::Result;
 
-use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, kept};
+use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, kept};
 
 /// A layer that drops a share of the elements in training, and multiplies the others to make up.
 pub struct Dropping {
@@ -57,7 +57,7 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         if self.share == Fraction::ZERO {
@@ -65,7 +65,7 @@ where
         }
         let mask = kept(&mut self.mask)?;
         let shape = gradient.scaled().shape();
-        way.layer(&self.name, &gradient, shape, |device, input, to, epilogue| {
+        run.layer(&self.name, &gradient, shape, |device, input, to, epilogue| {
             device.run(Dropout { mask, input, to, epilogue })
         })
         .map(Some)

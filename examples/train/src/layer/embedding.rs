@@ -8,7 +8,7 @@ use adaloss_hal::{
 use anyhow::Result;
 
 use super::{
-    Activation, Forward, Gradient, Machine, Parameter, Piece, Shape, Tensor, Vector, Way, kept,
+    Activation, Backward, Forward, Gradient, Machine, Parameter, Piece, Shape, Tensor, Vector, kept,
 };
 
 /// The first layer of a network over tokens: the sum of a token's row and of its position's.
@@ -60,7 +60,7 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
     /// Fills the gradients of the tables.
     pub fn backward<G: Element + Plain>(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: &Gradient<D, G>,
     ) -> Result<()>
     where
@@ -69,14 +69,14 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
         let input = kept(&mut self.input)?;
         for (table, input) in [&mut self.tokens, &mut self.positions].into_iter().zip(&input) {
             let value = gradient.scaled();
-            let mut sums = Vector::zeroed(way.device, table.master.len())?;
-            way.device.run(EmbedTable::<_, G> {
+            let mut sums = Vector::zeroed(run.device, table.master.len())?;
+            run.device.run(EmbedTable::<_, G> {
                 width: self.width,
                 tokens: input.view(),
                 gradient: value.view(),
                 to: sums.view_mut(),
             })?;
-            way.unscale(table, &gradient.as_ref().carry(|_| sums))?;
+            run.unscale(table, &gradient.as_ref().carry(|_| sums))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use adaloss_hal::{Memory, Plain};
 use anyhow::Result;
 
-use super::{Activation, Forward, Gradient, Layer, Piece, Way, own};
+use super::{Activation, Backward, Forward, Gradient, Layer, Piece, own};
 
 /// Makes one row of features of each image, at the beginning of a network.
 pub struct Flatten;
@@ -28,7 +28,7 @@ impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Flatten {
 
     fn backward(
         &mut self,
-        _: &mut Way<'_, '_, D>,
+        _: &mut Backward<'_, '_, D>,
         _: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         Ok(None)

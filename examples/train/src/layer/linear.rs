@@ -11,8 +11,8 @@ use adaloss_hal::{
 use anyhow::Result;
 
 use super::{
-    Activation, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor, Vector, Way,
-    kept, statistics,
+    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor,
+    Vector, kept, statistics,
 };
 
 /// A linear layer without a bias, between layers.
@@ -64,16 +64,16 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let input = way.kept(&mut self.input)?;
+        let input = run.kept(&mut self.input)?;
         let sizes = [self.inputs, self.outputs];
-        fill(way, &mut self.weight, sizes, &gradient, &input)?;
+        fill(run, &mut self.weight, sizes, &gradient, &input)?;
         if self.is_first {
             return Ok(None);
         }
-        back(way, &self.weight, sizes, &gradient, input.shape()).map(Some)
+        back(run, &self.weight, sizes, &gradient, input.shape()).map(Some)
     }
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
@@ -113,7 +113,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         let shape = input.shape();
         let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
         let mut logits = Tensor::zeroed(run.device, shape.with_channels(self.outputs))?;
-        let epilogue = run.ends.forward(Narrowing::to(Format::BINARY32));
+        let epilogue = run.buffers.forward(Narrowing::to(Format::BINARY32));
         let (weight, to) = (self.weight.narrow()?, logits.view_mut());
         run.device.run(Matmul::<_, W, W, f32> {
             product,
@@ -131,7 +131,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
     /// Takes the narrowed gradient of the logits back.
     pub fn backward<G: Element + Plain>(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: &Gradient<D, G>,
     ) -> Result<Gradient<D, G>>
     where
@@ -140,9 +140,9 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         let input = kept(&mut self.input)?;
         let rows = input.shape().rows();
         // The bias gradient is the product with a column of ones.
-        let ones = ones::<W, D>(way.device, rows)?;
+        let ones = ones::<W, D>(run.device, rows)?;
         let product = Product::new(self.outputs, rows, 1).transpose_a();
-        way.weight_gradient(&mut self.bias, gradient, |device, gradient, to, epilogue| {
+        run.weight_gradient(&mut self.bias, gradient, |device, gradient, to, epilogue| {
             device.run(Matmul::<_, G, W, f32> {
                 product,
                 a: D::Space::reborrow(gradient),
@@ -152,8 +152,8 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
             })
         })?;
         let sizes = [self.inputs, self.outputs];
-        fill(way, &mut self.weight, sizes, gradient, &input)?;
-        back(way, &self.weight, sizes, gradient, input.shape())
+        fill(run, &mut self.weight, sizes, gradient, &input)?;
+        back(run, &self.weight, sizes, gradient, input.shape())
     }
 
     /// Appends weight and bias.
@@ -164,7 +164,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
 
 /// Fills the gradient of a weight.
 fn fill<W, G, D>(
-    way: &mut Way<'_, '_, D>,
+    run: &mut Backward<'_, '_, D>,
     weight: &mut Parameter<D, W>,
     [inputs, outputs]: [usize; 2],
     gradient: &Gradient<D, G>,
@@ -176,7 +176,7 @@ where
     D: Machine<W, G>,
 {
     let product = Product::new(outputs, input.shape().rows(), inputs).transpose_a();
-    way.weight_gradient(weight, gradient, |device, gradient, to, epilogue| {
+    run.weight_gradient(weight, gradient, |device, gradient, to, epilogue| {
         device.run(Matmul::<_, G, W, f32> {
             product,
             a: D::Space::reborrow(gradient),
@@ -189,7 +189,7 @@ where
 
 /// Takes a gradient back through a product with a weight.
 fn back<W, G, D>(
-    way: &mut Way<'_, '_, D>,
+    run: &mut Backward<'_, '_, D>,
     weight: &Parameter<D, W>,
     [inputs, outputs]: [usize; 2],
     gradient: &Gradient<D, G>,
@@ -209,7 +209,7 @@ where
             fan_in: outputs as u32,
         })
     };
-    way.product(
+    run.product(
         &weight.name,
         gradient,
         shape,

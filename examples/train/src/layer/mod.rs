@@ -3,7 +3,7 @@
 //!
 //! A layer keeps what its way back needs.  On the way back it fills the unscaled gradients of its
 //! parameters and takes the activation gradient on, which leaves through a cell wherever results are
-//! rounded ([`Way::layer`], [`Way::join`]) and carries its scale wherever elements are only moved.
+//! rounded ([`Backward::layer`], [`Backward::join`]) and carries its scale wherever elements are only moved.
 
 mod attention;
 mod context;
@@ -36,7 +36,8 @@ use anyhow::{Context, Result};
 
 pub use attention::SelfAttention;
 pub use context::{
-    CELLS, Describe, Ends, Forward, Ignore, Narrowed, Observer, Scaler, Turn, Way, statistics,
+    Backward, CELLS, Describe, EpilogueBuffers, Forward, LossPass, Narrowed, NoObserver, Observer,
+    Scaler, statistics,
 };
 pub use convolution::Convolutional;
 pub use dropout::Dropping;
@@ -74,7 +75,7 @@ pub trait Layer<D: Memory, W: Plain, G: Plain> {
     /// unless nobody wants it.
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>>;
 

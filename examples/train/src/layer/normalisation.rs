@@ -11,8 +11,8 @@ use adaloss_hal::{
 use anyhow::Result;
 
 use super::{
-    Activation, Forward, Gradient, Layer, Machine, Parameter, Piece, Running, Shape, Vector, Way,
-    kept,
+    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, Running, Shape,
+    Vector, kept,
 };
 
 /// How far running moments move per step, as in PyTorch.
@@ -132,14 +132,14 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (input, moments) = kept(&mut self.kept)?;
         let normalisation = self.shape_of(input.shape());
-        let mut sums = Vector::zeroed(way.device, normalisation.affine())?;
+        let mut sums = Vector::zeroed(run.device, normalisation.affine())?;
         let value = gradient.scaled();
-        way.device.run(NormaliseSums::<_, G, W> {
+        run.device.run(NormaliseSums::<_, G, W> {
             normalisation,
             gradient: value.view(),
             input: input.view(),
@@ -147,13 +147,13 @@ where
             to: sums.view_mut(),
         })?;
         let sums = gradient.as_ref().carry(|_| sums);
-        way.unscale(&mut self.affine, &sums)?;
+        run.unscale(&mut self.affine, &sums)?;
         if let Some(running) = &mut self.running {
             running.cell = self.affine.cell;
         }
         let (name, affine) = (&self.affine.name, &self.affine.master);
         let sums = sums.scaled();
-        way.layer(name, &gradient, input.shape(), |device, gradient, to, epilogue| {
+        run.layer(name, &gradient, input.shape(), |device, gradient, to, epilogue| {
             device.run(NormaliseInput::<_, G, W> {
                 normalisation,
                 gradient: D::Space::reborrow(gradient),

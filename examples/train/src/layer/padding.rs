@@ -7,7 +7,7 @@ use adaloss_hal::{
 };
 use anyhow::{Context, Result};
 
-use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Shape, Vector, Way, kept};
+use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, Shape, Vector, kept};
 
 /// Takes every second pixel and adds channels of zeros (He et al. 2016, option A).
 ///
@@ -63,12 +63,12 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
         let (convolution, weight) = (self.shape_of(input), self.identity.view());
-        way.carry(gradient, input, |device, gradient, to, epilogue| {
+        run.carry(gradient, input, |device, gradient, to, epilogue| {
             let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
             device.run(ConvolveInput::<_, G, W, G> { convolution, gradient, weight, to, epilogue })
         })

@@ -10,8 +10,8 @@ use adaloss_hal::{
 use anyhow::{Context, Result};
 
 use super::{
-    Activation, Forward, Gradient, Layer, Machine, Piece, Sequence, Shape, Tensor, Vector, Way,
-    carried, kept,
+    Activation, Backward, Forward, Gradient, Layer, Machine, Piece, Sequence, Shape, Tensor,
+    Vector, carried, kept,
 };
 
 /// The mean over each whole image.
@@ -56,11 +56,11 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
-        way.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
+        run.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
             let (pooling, gradient) = (whole(input), D::Space::reborrow(gradient));
             device.run(AveragePoolInput::<_, G> { pooling, gradient, to, epilogue })
         })
@@ -108,23 +108,23 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (input, places) = kept(&mut self.kept)?;
         let pooling = of_input(self.shape, input);
         if pooling.overlaps() {
             let summed =
-                way.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
+                run.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
                     let (gradient, places) = (D::Space::reborrow(gradient), places.view());
                     device.run(MaxPoolInput::<_, G> { pooling, gradient, places, to, epilogue })
                 });
             return summed.map(Some);
         }
         carried(gradient, |gradient| {
-            let mut to = Tensor::zeroed(way.device, input)?;
+            let mut to = Tensor::zeroed(run.device, input)?;
             let (input, places) = (gradient.view(), places.view());
-            way.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
+            run.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
             Ok(to)
         })
         .map(Some)
@@ -183,28 +183,28 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (large, places) = kept(&mut self.kept)?;
         let pooling = of_input(two_by_two(), large);
         let unwanted = "a decoder cannot begin the network";
-        let gradient = self.decoder.backward(way, gradient)?.context(unwanted)?;
+        let gradient = self.decoder.backward(run, gradient)?.context(unwanted)?;
         let [height, width] = pooling.output().context("an image of less than 2x2 pixels")?;
         let gradient = carried(gradient, |gradient| {
-            let mut to = Tensor::zeroed(way.device, large.with_extent([height, width]))?;
+            let mut to = Tensor::zeroed(run.device, large.with_extent([height, width]))?;
             let (input, places) = (gradient.view(), places.view());
-            way.device.run(Pick::<_, G> { pooling, input, places, to: to.view_mut() })?;
+            run.device.run(Pick::<_, G> { pooling, input, places, to: to.view_mut() })?;
             Ok(to)
         })?;
-        let gradient = self.inside.backward(way, gradient)?.context(unwanted)?;
+        let gradient = self.inside.backward(run, gradient)?.context(unwanted)?;
         let gradient = carried(gradient, |gradient| {
-            let mut to = Tensor::zeroed(way.device, large)?;
+            let mut to = Tensor::zeroed(run.device, large)?;
             let (input, places) = (gradient.view(), places.view());
-            way.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
+            run.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
             Ok(to)
         })?;
-        self.encoder.backward(way, gradient)
+        self.encoder.backward(run, gradient)
     }
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {

@@ -6,7 +6,7 @@ use adaloss_core::format::Element;
 use adaloss_hal::{Memory, Plain, network};
 use anyhow::Result;
 
-use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Way, carried, own};
+use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, carried, own};
 
 /// A rectifier; it rounds nothing and has no cell.
 pub struct Relu<D: Memory, W: Plain> {
@@ -50,14 +50,14 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let output = way.kept(&mut self.output)?;
+        let output = run.kept(&mut self.output)?;
         carried(gradient, |gradient| {
             let mut gradient = own(gradient)?;
             let (output, to) = (output.view(), gradient.view_mut());
-            way.device.run(network::ReluInput { output, gradient: to })?;
+            run.device.run(network::ReluInput { output, gradient: to })?;
             Ok(gradient)
         })
         .map(Some)

@@ -4,7 +4,7 @@ use adaloss_core::{format::Element, policy::Cell, scale::Scale};
 use adaloss_hal::{Branch, Plain, Propagate};
 use anyhow::{Context, Result};
 
-use super::{Activation, Forward, Gradient, Layer, Machine, Piece, Sequence, Vector, Way};
+use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, Sequence, Vector};
 
 /// The sum of a main branch and a shortcut, which is the identity unless it has layers.
 pub struct Residual<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
@@ -49,16 +49,16 @@ where
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let unwanted = "a branch that begins the network cannot be joined";
-        let main = self.main.backward(way, gradient.clone())?.context(unwanted)?;
+        let main = self.main.backward(run, gradient.clone())?.context(unwanted)?;
         let shortcut = match &mut self.shortcut {
-            Some(shortcut) => shortcut.backward(way, gradient)?.context(unwanted)?,
+            Some(shortcut) => shortcut.backward(run, gradient)?.context(unwanted)?,
             None => gradient,
         };
-        way.join(&self.name, [&main, &shortcut]).map(Some)
+        run.join(&self.name, [&main, &shortcut]).map(Some)
     }
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {

@@ -3,7 +3,7 @@
 use adaloss_hal::{Memory, Plain};
 use anyhow::{Context, Result};
 
-use super::{Activation, AnyLayer, Forward, Gradient, Layer, Piece, Way};
+use super::{Activation, AnyLayer, Backward, Forward, Gradient, Layer, Piece};
 
 /// Layers one after the other.
 pub struct Sequence<D: Memory, W: Plain, G: Plain> {
@@ -34,13 +34,13 @@ impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Sequence<D, W, G> {
 
     fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let mut gradient = Some(gradient);
         for layer in self.layers.iter_mut().rev() {
             let Some(arriving) = gradient.take() else { break };
-            let leaving = layer.backward(way, arriving);
+            let leaving = layer.backward(run, arriving);
             gradient = leaving.with_context(|| layer.name().to_owned())?;
         }
         Ok(gradient)

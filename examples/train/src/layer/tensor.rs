@@ -9,7 +9,7 @@ use adaloss_core::{
 use adaloss_hal::{HasNarrow, Memory, Mut, Narrow, Plain, Ref, network::HasUpdate};
 use anyhow::{Result, ensure};
 
-use super::{Diverged, Ends, finite};
+use super::{Diverged, EpilogueBuffers, finite};
 use crate::blocks::{Blocks, Rounded};
 
 /// The shape of a batch: images, or sequences as images of one column.
@@ -242,7 +242,7 @@ pub enum Piece<'a, D: Memory, W: Plain> {
 /// the device failed.
 pub fn refresh<W, D>(
     device: &mut D,
-    ends: &mut Ends<D>,
+    buffers: &mut EpilogueBuffers<D>,
     narrowing: Narrowing,
     parameter: &mut Parameter<D, W>,
 ) -> Result<()>
@@ -252,8 +252,8 @@ where
 {
     let Parameter { master, narrow, .. } = parameter;
     let Some(narrow) = narrow else { return finite(device, master) };
-    let outcome = ends.counting(device, master.len(), |device, ends| {
-        let (to, epilogue) = (narrow.view_mut(), ends.forward(narrowing));
+    let outcome = buffers.counting(device, master.len(), |device, buffers| {
+        let (to, epilogue) = (narrow.view_mut(), buffers.forward(narrowing));
         device.run(Narrow::<_, W> { input: master.view(), to, epilogue })
     })?;
     ensure!(outcome.nonfinite == 0, Diverged(Cause::NonFinite));

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::Input,
-    layer::{Embedding, Gradient, Head, Layer, Machine, Sequence, Tensor, Way},
+    layer::{Backward, Embedding, Gradient, Head, Layer, Machine, Sequence, Tensor},
 };
 
 pub use build::Build;
@@ -73,14 +73,14 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Further<D, W, G> 
     /// nothing is left where each task begins at the input.
     pub fn backward(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         classes: Gradient<D, G>,
         quantity: &Tensor<D, f32>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let classes = self.to_classes.backward(way, classes)?;
-        match (classes, self.quantity_back(way, quantity)?) {
+        let classes = self.to_classes.backward(run, classes)?;
+        match (classes, self.quantity_back(run, quantity)?) {
             (Some(classes), Some(quantity)) => {
-                way.join("trunk", [&classes, &quantity]).context("trunk").map(Some)
+                run.join("trunk", [&classes, &quantity]).context("trunk").map(Some)
             }
             _ => Ok(None),
         }
@@ -90,12 +90,12 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Further<D, W, G> 
     /// the input.
     pub fn quantity_back(
         &mut self,
-        way: &mut Way<'_, '_, D>,
+        run: &mut Backward<'_, '_, D>,
         quantity: &Tensor<D, f32>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let quantity = way.further_loss::<G>("quantity.loss", quantity)?;
-        let quantity = self.quantity.backward(way, &quantity).context("quantity.head")?;
-        self.to_quantity.backward(way, quantity)
+        let quantity = run.further_loss::<G>("quantity.loss", quantity)?;
+        let quantity = self.quantity.backward(run, &quantity).context("quantity.head")?;
+        self.to_quantity.backward(run, quantity)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use adaloss_core::unscale::Verdict;
 use adaloss_hal::{ErrorKind, OperationKind, fault::Injection};
 use adaloss_oracle::tolerance::{FAULTS_ACCURACY, FAULTS_SPOILT};
-use adaloss_train::layer::{Diverged, Ignore};
+use adaloss_train::layer::{Diverged, NoObserver};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -169,7 +169,7 @@ fn train(lesson: &Lesson, storm: Storm, seed: u64, of: Operations, bar: f64) -> 
     let mut end = None;
     while end.is_none() && run.step_count() < run.last_step() {
         seen.step.set(run.step_count());
-        end = match run.train_step(&mut Ignore) {
+        end = match run.train_step(&mut NoObserver) {
             Err(error) => Some(End::Said(format!("{error:#}"))),
             Ok(stepped) => match stepped.verdict {
                 Verdict::Apply if stepped.loss.is_finite() => None,

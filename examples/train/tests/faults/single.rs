@@ -9,7 +9,7 @@ use adaloss_core::{
 use adaloss_hal::{ErrorKind, OperationKind, fault::Injection};
 use adaloss_train::{
     checkpoint::Checkpoint,
-    layer::{Diverged, Ignore},
+    layer::{Diverged, NoObserver},
     trainer::Stepped,
 };
 use anyhow::Result;
@@ -39,7 +39,7 @@ impl Subject {
         let breaks = Breaks::default();
         let mut run = lesson.begin(&breaks);
         while run.step_count() < steps {
-            assert_eq!(run.train_step(&mut Ignore).unwrap().verdict, Verdict::Apply);
+            assert_eq!(run.train_step(&mut NoObserver).unwrap().verdict, Verdict::Apply);
         }
         let before = run.checkpoint().unwrap();
         let asked = Rc::new(RefCell::new(Vec::new()));
@@ -48,7 +48,7 @@ impl Subject {
             to.borrow_mut().push((operation, elements));
             None
         });
-        assert_eq!(run.train_step(&mut Ignore).unwrap().verdict, Verdict::Apply);
+        assert_eq!(run.train_step(&mut NoObserver).unwrap().verdict, Verdict::Apply);
         breaks.never();
         let after = bits(&run.checkpoint().unwrap().pieces);
         drop(run);
@@ -67,7 +67,7 @@ impl Subject {
         let mut run = self.lesson.resume(&breaks, &self.before);
         let mut calls = 0..;
         breaks.by(move |_, _| (calls.next() == Some(nth)).then_some(injection));
-        let stepped = run.train_step(&mut Ignore);
+        let stepped = run.train_step(&mut NoObserver);
         breaks.never();
         check(run, stepped);
     }
@@ -140,8 +140,8 @@ fn nothing_that_is_not_finite_passes(subject: &Subject, injections: fn(usize) ->
                         assert!(run.checkpoint().unwrap_err().is::<Diverged>(), "{said}");
                         // The state of the optimizer reaches the weight with the next update.
                         let error = run
-                            .train_step(&mut Ignore)
-                            .and_then(|_| run.train_step(&mut Ignore))
+                            .train_step(&mut NoObserver)
+                            .and_then(|_| run.train_step(&mut NoObserver))
                             .expect_err(&said);
                         assert!(error.is::<Diverged>(), "{said}: {error:#}");
                     }
@@ -332,7 +332,7 @@ fn a_loss_that_is_not_finite_skips_the_step() {
     let bias = before.pieces.iter_mut().find(|piece| piece.name == "head.bias").unwrap();
     (bias.values[0], bias.values[1]) = (3.0e38, -3.0e38);
     let mut run = lesson.resume(&breaks, &before);
-    let stepped = run.train_step(&mut Ignore).unwrap();
+    let stepped = run.train_step(&mut NoObserver).unwrap();
     assert_eq!((stepped.loss, stepped.square_norm.is_finite()), (f64::INFINITY, true));
     let expected = Verdict::Skip { layer: Place::Loss, cause: Cause::NonFinite };
     assert_eq!(stepped.verdict, expected);
