@@ -125,7 +125,7 @@ impl Dataset for Noise {
     }
 }
 
-/// Something that is timed in turns.
+/// A trainer whose steps are timed in turn with those of other variants.
 trait TimedStep {
     fn step(&mut self) -> Result<()>;
 

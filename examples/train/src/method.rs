@@ -24,7 +24,7 @@ pub enum Method {
     Backoff(u32),
     /// The same in 8 bits, skipping a step in which something overflowed, as PyTorch does, instead of saturating.
     BackoffSkipping,
-    /// A scaler for each loss, as [`Backoff`](Self::Backoff), and a way back for each: where there is one loss, the
+    /// A scaler for each loss, as [`Backoff`](Self::Backoff), and a backward pass for each: where there is one loss, the
     /// same as that.
     BackoffPerLoss(u32),
     /// A shared scale in each block of 32 elements, as OCP Microscaling has it: see [`Blocks`].

@@ -40,7 +40,7 @@ pub struct Network<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
 /// How a network goes forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mode {
-    /// Whether layers behave as in training, and keep what their way back needs.
+    /// Whether layers behave as in training, and keep what their backward pass needs.
     pub training: bool,
     /// The random words of this pass.
     pub noise: Noise,
@@ -270,7 +270,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// Takes the gradients of two losses back one after the other, each in a step of its own and through its own
     /// layers only, and adds the weight gradients of those that are shared, in f32 and unscaled.
     ///
-    /// Cells have the numbers that they have on one way back for both; none joins the two.
+    /// Cells have the numbers that they have in one backward pass for both losses; the join of the two has none.
     ///
     /// # Errors
     ///
@@ -284,7 +284,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
         let (Some(further), Some(quantity)) = (&mut layers.further, &gradients.quantity) else {
-            bail!("a network with one loss has one way back");
+            bail!(
+                "two backward passes need a network and gradients of two losses: use `backward` for one loss"
+            );
         };
         let mut run = Backward::new(device, buffers, first, observer, nth).in_blocks(*blocks);
         let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
@@ -364,7 +366,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
-    /// Returns the gradients of the last way back, with the names of their weights.
+    /// Returns the gradients of the last backward pass, with the names of their weights.
     pub fn gradients(&mut self) -> Result<Vec<(String, Vec<f32>)>> {
         let (device, _, pieces) = self.split();
         let parameters = pieces.into_iter().filter_map(|piece| match piece {

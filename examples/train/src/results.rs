@@ -109,7 +109,7 @@ pub struct RunReport {
     /// What of the gradients did not arrive at those of them that reached the weights; none where that is not known.
     #[serde(default)]
     pub gone: Option<Gone>,
-    /// One per gradient tensor, in the order of the way back: the loss first.
+    /// One per gradient tensor, in the order of the backward pass: the loss first.
     pub cells: Vec<CellReport>,
     /// The steps at which weight gradients were compared with those of f32.
     pub probed_steps: Vec<u64>,

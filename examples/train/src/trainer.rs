@@ -2,14 +2,14 @@
 //!
 //! # What a step notices
 //!
-//! A step reaches the weights if its loss is finite, if every operation on the way back counted all of
+//! A step reaches the weights if its loss is finite, if every operation in the backward pass counted all of
 //! its results and none of them was infinite or NaN, and if the gradients are finite still when the
 //! optimizer is about to read them.  A weight or a running mean that is not finite, or becomes infinite
 //! in the format of weights, ends the run before the next step uses it; so does an operation that
 //! counted other results than it has, because it was left out.  Both name what they found.
 //!
 //! A value that is wrong and finite cannot be noticed: a bit that flipped in one, the scale of another
-//! tensor, an operation that counts nothing and was left out, on the way forward or in the optimizer.
+//! tensor, an operation that counts nothing and was left out, in the forward pass or in the optimizer.
 //! At most the loss and the metric tell.
 
 use std::{iter, time::Instant};
@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// How closely a run is looked at.
+/// How often a run is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measurements {
     /// Steps whose visits are counted; evenly spread.

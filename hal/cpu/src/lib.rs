@@ -9,7 +9,7 @@
 //! Vector instructions are those of `pulp`, which picks the widest that the machine has; the
 //! elementwise loops are plain code that the compiler turns into them.
 //!
-//! The sums of a product, of a convolution and of its way back to the input run in the order of the
+//! The sums of a product, of a convolution and of its backward pass to the input run in the order of the
 //! index, with fused multiplications: where the product of two elements of 16 or 8 bits is a normal
 //! f32 it is exact, and the sums are bit for bit those of the portable device.  Products of f32 are
 //! not exact, and the gradient of a weight is summed in parts, so that

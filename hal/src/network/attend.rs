@@ -16,7 +16,7 @@ use crate::{
 
 /// Computes the attention, of activations in `W`.
 ///
-/// Scores, probabilities and their gradients are f32 and are not kept: the way back computes them again from the input.
+/// Scores, probabilities and their gradients are f32 and are not kept: the backward pass computes them again from the input.
 pub struct Attend<'r, 'w, S: AddressSpace, W: Plain> {
     /// The shape.
     pub attention: Attention,

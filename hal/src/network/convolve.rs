@@ -17,7 +17,7 @@ use crate::{
 /// Convolves input and weight, accumulates in f32 and narrows to `F`.
 ///
 /// Sums start at +0; terms outside the image add nothing.  A device with
-/// [sequential sums](crate::Capabilities::sequential_sums) adds the terms, here and on the way back, in the order of their
+/// [sequential sums](crate::Capabilities::sequential_sums) adds the terms, here and in the backward pass, in the order of their
 /// elements in the first operand, the one in `A`.
 pub struct Convolve<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
     /// The shape.
@@ -137,7 +137,7 @@ where
 has! {
     /// A device that convolves `A` and `B` into `F`.
     ///
-    /// Forward, `A` is the input's format and `B` the weight's; on the way back `A` is the gradient's and `B` that of the other
+    /// Forward, `A` is the input's format and `B` the weight's; in the backward pass `A` is the gradient's and `B` that of the other
     /// operand.
     pub trait HasConvolve<A, B, F>:
         HasNarrow<F>

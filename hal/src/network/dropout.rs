@@ -37,7 +37,7 @@ impl Mask {
     }
 }
 
-/// Drops elements, and multiplies the others by the gain; forward, or on the way back with the same noise.
+/// Drops elements, and multiplies the others by the gain; forward, or in the backward pass with the same noise.
 ///
 /// A dropped element is +0, whatever it was.
 pub struct Dropout<'r, 'w, S: AddressSpace, E: Plain> {

@@ -114,7 +114,7 @@ impl<S: AddressSpace, E: Element + Plain> Operation for Pick<'_, '_, S, E> {
 /// Computes the mean of each window, with one division of an f32 sum; padding counts as zeros.
 ///
 /// Sums start at +0.  A device with [sequential sums](crate::Capabilities::sequential_sums) adds elements in the order of
-/// their index, here and on the way back.
+/// their index, here and in the backward pass.
 pub struct AveragePool<'r, 'w, S: AddressSpace, E: Plain> {
     /// The shape.
     pub pooling: Pooling,

@@ -91,7 +91,7 @@ impl Convolution {
         elements([self.kernel[0], self.kernel[1], self.channels / groups])
     }
 
-    /// Returns the terms of one sum of the input's gradient, at most: the fan-in of the way back.
+    /// Returns the terms of one sum of the input's gradient, at most: the fan-in of the backward pass.
     pub const fn fan_out(self) -> usize {
         let groups = if self.groups == 0 { 1 } else { self.groups };
         elements([self.kernel[0], self.kernel[1], self.filters / groups])

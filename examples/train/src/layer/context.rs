@@ -1,4 +1,4 @@
-//! The way forward and the way back: what layers are handed.
+//! The forward and the backward pass of a micro-batch: what layers are handed.
 
 use std::{borrow::Cow, rc::Rc};
 
@@ -30,9 +30,9 @@ pub const CELLS: usize = 384;
 /// The scaler of a run.
 pub type Scaler = LossScaler<CELLS>;
 
-/// Watches what becomes of each gradient tensor.
+/// Receives the visit of each gradient tensor and the histogram of its f32 results.
 pub trait Observer {
-    /// Tells whether this step is looked at; counting costs time.
+    /// Tells whether the visits of this step are counted and shown; counting costs time.
     fn watches(&self) -> bool {
         true
     }
@@ -42,11 +42,11 @@ pub trait Observer {
         false
     }
 
-    /// Is called after each visit of a cell, whether its step is looked at or not.
+    /// Is called after each visit of a cell, in every step.
     fn passed(&mut self, _visit: &Visit) {}
 
-    /// Is called after each visit of a cell of a step that is looked at, with the histogram of the
-    /// f32 results.
+    /// Is called after each visit of a cell of a step that is [watched](Self::watches), with the
+    /// histogram of the f32 results.
     fn visited(
         &mut self,
         name: &str,
@@ -67,19 +67,19 @@ pub trait Observer {
     }
 }
 
-/// Which losses a way back is of, where there are several.
+/// Which of a network's losses a backward pass propagates, where there are several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LossPass {
-    /// All of them, or layers that one of them has for itself.
+    /// All of them together, or one of them through layers that only it depends on.
     #[default]
     Only,
-    /// The first of two, through layers that the other one will come back through.
+    /// The first of two, through shared layers: these keep their activations for the second.
     First,
-    /// The other one, through the same layers: their gradients add to those of the first.
+    /// The second of two, through the same layers: their weight gradients add to those of the first.
     Second,
 }
 
-/// Looks away.
+/// Receives nothing: visits are neither counted nor shown.
 #[derive(Clone, Copy, Debug)]
 pub struct NoObserver;
 
@@ -91,7 +91,8 @@ impl Observer for NoObserver {
     fn visited(&mut self, _: &str, _: &Visit, _: &Histogram, _: Option<&Operands>) {}
 }
 
-/// Where the results of operations end that no cell decides about.
+/// The scales and counters, in device memory, that epilogues refer to where no cell chooses the scale: activations,
+/// weight gradients and elements that are moved as they are.
 pub struct EpilogueBuffers<D: Memory> {
     /// The scale 2^0.
     one: Vector<D, Cell>,
@@ -104,7 +105,7 @@ pub struct EpilogueBuffers<D: Memory> {
 }
 
 impl<D: Memory> EpilogueBuffers<D> {
-    /// Allocates them.
+    /// Allocates the scales, 2^0 each, and the counters.
     pub fn new(device: &mut D) -> Result<Self, D::Error> {
         let one = [Cell::at(Scale::ONE)];
         Ok(Self {
@@ -117,7 +118,7 @@ impl<D: Memory> EpilogueBuffers<D> {
         })
     }
 
-    /// Returns the epilogue of an operation on the way forward, where nothing is scaled.
+    /// Returns the epilogue of an operation of the forward pass, where nothing is scaled.
     pub fn forward(&mut self, narrowing: Narrowing) -> Epilogue<'_, D::Space> {
         Epilogue {
             from: self.one.view(),
@@ -130,7 +131,7 @@ impl<D: Memory> EpilogueBuffers<D> {
         }
     }
 
-    /// Runs an operation that ends here, and returns its counts.
+    /// Runs an operation whose epilogue counts in these buffers, and returns its counts.
     ///
     /// # Errors
     ///
@@ -151,8 +152,8 @@ impl<D: Memory> EpilogueBuffers<D> {
         Ok(outcome)
     }
 
-    /// Runs an operation for a pass; returns the counts of its f32 results for the observer, where the pass stores and
-    /// its step is looked at.
+    /// Runs an operation for a pass; returns the histogram of its f32 results for the observer, where the pass stores
+    /// and a format to count for is given.
     fn pass(
         &mut self,
         device: &mut D,
@@ -204,15 +205,15 @@ impl<D: Memory> EpilogueBuffers<D> {
     }
 }
 
-/// The way forward.
+/// The forward pass of one micro-batch.
 pub struct Forward<'a, D: Memory> {
     /// The device.
     pub device: &'a mut D,
-    /// Where results end.
+    /// Scales and counters of the epilogues.
     pub buffers: &'a mut EpilogueBuffers<D>,
     /// How activations are narrowed.
     pub narrowing: Narrowing,
-    /// Whether layers behave as in training, and keep what their way back needs.
+    /// Whether layers behave as in training, and keep what their backward pass needs.
     pub training: bool,
     /// The random words of this pass; each layer that drops makes words of its own from them.
     pub noise: Noise,
@@ -237,14 +238,14 @@ impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
     }
 }
 
-/// The way back of one micro-batch: numbers the cells, and shows each visit to the observer.
+/// The backward pass of one micro-batch: numbers the cells in the order of visits, and shows each visit to the observer.
 pub struct Backward<'a, 's, D: Memory> {
     /// The device.
     pub device: &'a mut D,
     buffers: &'a mut EpilogueBuffers<D>,
     step: &'a mut Step<'s>,
     observer: &'a mut dyn Observer,
-    /// Of the next cell.
+    /// The number of the next cell.
     next: usize,
     /// The number of this micro-batch, from 0: gradients are averaged over them.
     nth: usize,
@@ -268,7 +269,7 @@ impl<'a, 's, D> Backward<'a, 's, D>
 where
     D: Memory<Error: Send + Sync + 'static> + HasAccumulate + HasNarrow<f32>,
 {
-    /// Begins the way back of a step's micro-batch `nth`.
+    /// Begins the backward pass of a step's micro-batch `nth`.
     pub fn new(
         device: &'a mut D,
         buffers: &'a mut EpilogueBuffers<D>,
@@ -280,12 +281,12 @@ where
         Self { device, buffers, step, observer, next: 0, nth, loss_pass, blocks }
     }
 
-    /// Begins at another cell than the first, with the losses of a turn.
+    /// Begins at cell `next` instead of the first, with the losses of `loss_pass`.
     pub fn part(self, next: usize, loss_pass: LossPass) -> Self {
         Self { next, loss_pass, ..self }
     }
 
-    /// Rounds all that is narrowed in blocks as well.
+    /// Rounds every narrowed gradient in blocks as well.
     pub fn in_blocks(self, blocks: Option<Blocks>) -> Self {
         Self { blocks, ..self }
     }
@@ -295,7 +296,7 @@ where
         self.next
     }
 
-    /// Takes what the way forward kept, or refers to it where another loss comes back for it.
+    /// Takes what the forward pass kept, or shares it where a second loss needs it too.
     pub fn kept<T>(&self, slot: &mut Option<Rc<T>>) -> Result<Rc<T>> {
         match (self.loss_pass, &*slot) {
             (LossPass::First, Some(kept)) => Ok(Rc::clone(kept)),
@@ -376,8 +377,8 @@ where
         self.through(name, gradient, shape, None, &operation, None)
     }
 
-    /// Takes a gradient back through a product with a weight: a layer at which the paper decides, and
-    /// whose f32 results cost more to compute twice than to keep.
+    /// Takes a gradient back through a product with a weight: an operation for which the paper's policy chooses a
+    /// scale, and whose f32 results cost more to compute twice than to keep.
     ///
     /// `keep` is the same product, stored in f32: where a certificate is due, it is computed once, counted
     /// and then narrowed.
@@ -470,7 +471,7 @@ where
     {
         let id = self.take_cell();
         let tags = branches.map(Scaled::tag);
-        let values = branches.map(|branch| branch.scaled());
+        let values = branches.map(Scaled::scaled);
         let mut to = Tensor::zeroed(self.device, values[0].shape())?;
         let scales = tags.map(|tag| Cell::at(tag.scale()));
         let cells = [
@@ -567,7 +568,7 @@ where
         Ok(())
     }
 
-    /// Returns what the f32 results of a visit are counted for, if its step is looked at.
+    /// Returns the format that the f32 results of a visit are counted for, if its step is watched.
     fn histogram_format(&self) -> Option<HistogramFormat> {
         self.observer.watches().then(|| HistogramFormat(self.blocks.map(Blocks::narrowing)))
     }
@@ -582,12 +583,12 @@ where
         self.next - 1
     }
 
-    /// Returns how a gradient of this micro-batch goes to those before.
+    /// Returns how a gradient of this micro-batch adds to those of earlier ones.
     fn sum(&self) -> Sum {
         Sum { nth: self.nth, adds: self.loss_pass == LossPass::Second }
     }
 
-    /// Shows a visit, and joins what was narrowed to the scale it left with.
+    /// Shows a visit to the observer, and returns the narrowed gradient with its outgoing scale.
     fn leave<G: Element + Plain>(
         &mut self,
         name: &str,
@@ -603,7 +604,7 @@ where
             complete("results", visit.outcome.elements, to.shape().elements())?;
             let mut name = Cow::Borrowed(name);
             if self.loss_pass == LossPass::Second {
-                // One backward pass for all losses would not have come here twice.
+                // One backward pass for all losses together visits a layer once: the second visit is an extra pass.
                 visit.passes = visit.passes.saturating_add(1);
                 name.to_mut().push_str(" again");
             }
@@ -632,11 +633,11 @@ pub fn statistics<T: Element + Plain, D: Memory + HasNarrow<T>>(
     statistics.read_one(device)
 }
 
-/// What f32 results are counted for: this, or what they are narrowed to.
+/// The format that f32 results are counted for: this one, or that of the pass if none is given.
 #[derive(Clone, Copy)]
 struct HistogramFormat(Option<Narrowing>);
 
-/// What a visit shows.
+/// What the observer is shown of a visit.
 struct Observation {
     results: Option<Histogram>,
     operands: Option<Operands>,

@@ -1,7 +1,7 @@
 //! Layers in mixed precision, on any device: f32 masters, activations and weights in `W`, gradients
 //! in `G`.
 //!
-//! A layer keeps what its way back needs.  On the way back it fills the unscaled gradients of its
+//! A layer keeps what its backward pass needs.  In the backward pass it fills the unscaled gradients of its
 //! parameters and takes the activation gradient on, which leaves through a cell wherever results are
 //! rounded ([`Backward::layer`], [`Backward::join`]) and carries its scale wherever elements are only moved.
 
@@ -53,7 +53,7 @@ pub use residual::Residual;
 pub use sequence::Sequence;
 pub use tensor::{Parameter, Piece, Running, Shape, Tensor, Vector, refresh};
 
-/// An activation; whoever needs it on the way back keeps a reference.
+/// An activation; a layer that needs it in the backward pass keeps a reference.
 pub type Activation<D, W> = Rc<Tensor<D, W>>;
 
 /// An activation gradient and its scale.
@@ -72,7 +72,7 @@ pub trait Layer<D: Memory, W: Plain, G: Plain> {
     ) -> Result<Activation<D, W>>;
 
     /// Takes a gradient back: fills the gradients of the parameters, and returns that of the input,
-    /// unless nobody wants it.
+    /// or none where it is not needed, as at the input of the network.
     fn backward(
         &mut self,
         run: &mut Backward<'_, '_, D>,
@@ -86,7 +86,7 @@ pub trait Layer<D: Memory, W: Plain, G: Plain> {
 /// A boxed layer.
 pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
 
-/// A device that has every operation of these layers; another one says so in one line.
+/// A device that has every operation of these layers; another device implements it in one line.
 pub trait Machine<W: Element + Plain, G: Element + Plain>:
     Memory<Error: Send + Sync + 'static>
     + HasNetwork<W, G>
@@ -102,7 +102,7 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
 impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Cpu {}
 impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Portable {}
 
-/// A device that is wrapped has what it has.
+/// A wrapped device has the operations of the device inside.
 impl<W, G, D, H> Machine<W, G> for Wrapped<D, H>
 where
     W: Element + Plain,
@@ -112,9 +112,12 @@ where
 {
 }
 
-/// Takes what the way forward kept.
+/// Takes what the forward pass kept.
 fn kept<T>(slot: &mut Option<T>) -> Result<T> {
-    slot.take().context("a layer was taken back that had not been taken forward in training")
+    slot.take().context(
+        "the backward pass of a layer needs what its forward pass kept: run the forward pass with \
+        `training` first",
+    )
 }
 
 /// Carries a gradient through an operation that rounds nothing.
@@ -131,7 +134,9 @@ fn carried<D: Memory, G: Plain>(
     })
 }
 
-/// Returns a tensor that nobody else refers to.
+/// Returns a tensor, to be changed in place, that has no other reference.
 fn own<T>(shared: Rc<T>) -> Result<T> {
-    Rc::try_unwrap(shared).ok().context("a layer changes a tensor in place that others need")
+    Rc::try_unwrap(shared).ok().context(
+        "a layer cannot change a tensor in place while another layer refers to it: copy the tensor first",
+    )
 }

@@ -178,7 +178,7 @@ pub struct Parameter<D: Memory, W: Plain> {
     pub narrow: Option<Vector<D, W>>,
     /// Whether weight decay applies.
     pub decays: bool,
-    /// The number of its layer's cell, as the last way back counted: where verdicts place it.
+    /// The number of its layer's cell, as the last backward pass counted: where verdicts place it.
     pub cell: usize,
 }
 
@@ -222,7 +222,7 @@ pub struct Running<D: Memory> {
     pub pending: Vector<D, f32>,
     /// How far they move.
     pub share: f32,
-    /// The number of its layer's cell, as the last way back counted.
+    /// The number of its layer's cell, as the last backward pass counted.
     pub cell: usize,
 }
 

@@ -95,7 +95,7 @@ struct Grid {
 }
 
 impl Grid {
-    /// Takes means over seeds, and layers in the order of the way back.
+    /// Takes means over seeds, and layers in the order of the backward pass.
     fn of_cells(
         comparison: &Comparison<'_>,
         format: &str,
@@ -109,7 +109,7 @@ impl Grid {
         Self::of(comparison, format, &names, value)
     }
 
-    /// Takes medians over steps and seeds, and the last layer first, as the way back does.
+    /// Takes medians over steps and seeds, and the last layer first, as the backward pass does.
     fn of_weights(
         comparison: &Comparison<'_>,
         format: &str,

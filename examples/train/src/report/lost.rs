@@ -1,4 +1,4 @@
-//! Accuracy over what is lost on the way back: a mark for every run of every place.
+//! Accuracy over what is lost in the backward pass: a mark for every run of every place.
 
 use maud::{Markup, html};
 

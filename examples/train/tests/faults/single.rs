@@ -179,7 +179,7 @@ fn nothing_that_is_not_finite_passes_in_a_transformer() {
     nothing_that_is_not_finite_passes(&subject, nan_inside);
 }
 
-/// What a fault on the way back of the perceptron is named by, operation by operation; nothing where
+/// What a fault in the backward pass of the perceptron is named by, operation by operation; nothing where
 /// the result is measured and dropped.
 #[test]
 fn the_layer_that_was_struck_is_named() {

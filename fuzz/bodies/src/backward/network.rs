@@ -1,4 +1,4 @@
-//! The network, and the one way back through it, whatever computes.
+//! The network, and its backward pass, the same for every device.
 
 use adaloss_core::format::Element;
 use arbitrary::{Result, Unstructured};

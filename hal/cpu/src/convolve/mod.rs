@@ -2,7 +2,7 @@
 //!
 //! A sum runs over a window of the source, which is a few runs of neighbouring elements.  The
 //! kernel reads them where they lie in a widened part of the source (`window`): this is the matrix
-//! product that lowering leads to, without the matrix.  The way back to the input is a convolution
+//! product that lowering leads to, without the matrix.  The backward pass to the input is a convolution
 //! again (`walk`); the gradient of the weight is a sum of outer products over the pixels.
 
 mod bands;

@@ -17,7 +17,7 @@ use super::{
 };
 use adaloss_hal::{HostError, host::filled, network::Convolution};
 
-/// The weight as the targets see it: forward they are the filters, on the way back the channels.
+/// The weight as the targets see it: forward they are the filters, in the backward pass the channels.
 #[derive(Clone, Copy, Debug)]
 struct Sides {
     groups: usize,

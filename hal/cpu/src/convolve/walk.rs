@@ -1,4 +1,4 @@
-//! How the windows of a convolution, or of its way back, move along one axis.
+//! How the windows of a convolution, or of its backward pass, move along one axis.
 
 use core::ops::Range;
 
@@ -6,9 +6,9 @@ use adaloss_hal::network::Convolution;
 
 /// Targets at equal distances along one axis, and the taps that each of them sums.
 ///
-/// Forward, the targets are the pixels of the output, and one walk meets them all.  On the way back
+/// Forward, the targets are the pixels of the output, and one walk meets them all.  In the backward pass
 /// they are the pixels of the input; those which the same taps of the kernel reach lie one stride
-/// apart, and each such set is a walk of its own.  Thereby the way back is a convolution of the
+/// apart, and each such set is a walk of its own.  Thereby the backward pass is a convolution of the
 /// gradient with a part of the mirrored kernel for every stride, without a zero to multiply by and
 /// without adding to one pixel from many places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -168,7 +168,7 @@ fn back<W: Element, G: Element>(
     }
 }
 
-/// One head on the way back.
+/// One head in the backward pass.
 struct Back {
     shape: Attention,
     head: Head,

@@ -186,7 +186,7 @@ impl Softmax {
     }
 }
 
-/// One head on the way back.
+/// One head in the backward pass.
 #[derive(Clone, Copy)]
 struct Back<'a, W, G> {
     head: Head<'a, W>,

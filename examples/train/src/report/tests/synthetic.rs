@@ -110,7 +110,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Returns the tensors on the way back: the loss first.
+    /// Returns the tensors in the backward pass: the loss first.
     fn names(&self) -> Vec<String> {
         let blocks = (0..self.blocks).rev().flat_map(|block| {
             ["conv2", "conv1"].map(|conv| format!("stage{}.block{block}.{conv}", 1 + block / 8))
@@ -133,7 +133,7 @@ impl Maker<'_> {
         let cells = names.into_iter().enumerate().map(|(index, name)| {
             let depth = index as f64 / layers as f64;
             let real = underflow(method, format, depth) * random.random_range(0.6..1.4);
-            // The ideal exponent grows on the way back.
+            // The ideal exponent grows in the backward pass.
             let ideal = 8 + (16.0 * depth) as i32;
             let scale = |column: usize| match method {
                 "none" => 0,
