@@ -52,13 +52,13 @@ fn zeros<T: Plain>(elements: usize) -> Vec<T> {
 }
 
 /// Cells and counters of an epilogue that narrows to f32.
-struct Ends {
+struct EpilogueOperands {
     cells: [Vec<Cell>; 2],
     outcome: Vec<Outcome>,
     histogram: Vec<Histogram>,
 }
 
-impl Ends {
+impl EpilogueOperands {
     fn new() -> Self {
         Self::of([1; 4])
     }
@@ -93,7 +93,7 @@ fn a_product() {
             a: &zeros::<f32>(a)[..],
             b: &zeros::<f32>(b)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     });
 }
@@ -113,7 +113,7 @@ fn dropout_and_the_parts_of_an_epilogue() {
             mask,
             input: &zeros::<f32>(3)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::of([from_cell, to_cell, outcome, histogram]).epilogue(),
+            epilogue: EpilogueOperands::of([from_cell, to_cell, outcome, histogram]).epilogue(),
         })
     });
 }
@@ -129,7 +129,7 @@ fn convolutions() {
             input: &zeros::<f32>(input)[..],
             weight: &zeros::<f32>(weight)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     };
     let operands = [("the input", images), ("the weight", weights), ("the output", outputs)];
@@ -146,7 +146,7 @@ fn convolutions() {
             gradient: &zeros::<f32>(gradient)[..],
             weight: &zeros::<f32>(weight)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     });
     let operands =
@@ -157,7 +157,7 @@ fn convolutions() {
             gradient: &zeros::<f32>(gradient)[..],
             input: &zeros::<f32>(input)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     });
 }
@@ -181,7 +181,7 @@ fn normalisations() {
                 moments: &zeros::<f32>(moments)[..],
                 affine: &zeros::<f32>(affine)[..],
                 to: &mut zeros::<f32>(to)[..],
-                epilogue: Ends::new().epilogue(),
+                epilogue: EpilogueOperands::new().epilogue(),
             })
         });
         let (gradient, sums) = (("the gradient", 15), ("the gradients of gains and offsets", 6));
@@ -209,7 +209,7 @@ fn normalisations() {
                     affine: &zeros::<f32>(affine)[..],
                     sums: &zeros::<f32>(sums)[..],
                     to: &mut zeros::<f32>(to)[..],
-                    epilogue: Ends::new().epilogue(),
+                    epilogue: EpilogueOperands::new().epilogue(),
                 })
             },
         );
@@ -263,7 +263,7 @@ fn poolings_that_sum() {
             pooling,
             input: &zeros::<f32>(input)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     };
     let operands = [("the input", images), ("the output", outputs)];
@@ -276,7 +276,7 @@ fn poolings_that_sum() {
             pooling,
             gradient: &zeros::<f32>(gradient)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     });
     let [gradient, to] = operands;
@@ -287,7 +287,7 @@ fn poolings_that_sum() {
             gradient: &zeros::<f32>(gradient)[..],
             places: &zeros::<u32>(places)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     });
 }
@@ -302,7 +302,7 @@ fn attentions() {
             attention,
             input: &zeros::<f32>(input)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     });
     let operands =
@@ -313,7 +313,7 @@ fn attentions() {
             gradient: &zeros::<f32>(gradient)[..],
             input: &zeros::<f32>(input)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::new().epilogue(),
+            epilogue: EpilogueOperands::new().epilogue(),
         })
     });
 }
@@ -439,7 +439,7 @@ fn narrowing_and_its_way_back() {
         Portable.run(Narrow {
             input: &zeros::<f32>(3)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: Ends::of([from_cell, to_cell, outcome, histogram]).epilogue(),
+            epilogue: EpilogueOperands::of([from_cell, to_cell, outcome, histogram]).epilogue(),
         })
     });
     let operands =
@@ -461,8 +461,8 @@ fn joins() {
         let memory: Vec<_> = memory.collect();
         let branches: Vec<_> =
             memory.iter().map(|(of, cell)| Branch { gradient: &of[..], cell: &cell[..] }).collect();
-        let (to, mut ends) = (&mut zeros::<f32>(3)[..], Ends::new());
-        Portable.run(Propagate { branches: &branches, to, epilogue: ends.epilogue() })
+        let (to, mut operands) = (&mut zeros::<f32>(3)[..], EpilogueOperands::new());
+        Portable.run(Propagate { branches: &branches, to, epilogue: operands.epilogue() })
     };
     for place in 0..3 {
         for (operand, index, expected) in [("a branch", 0, 3), ("the cell of a branch", 1, 1)] {
@@ -480,9 +480,9 @@ fn joins() {
 /// An epilogue is for the encoding of the elements.
 #[test]
 fn encodings() {
-    let mut ends = Ends::new();
+    let mut operands = EpilogueOperands::new();
     let (input, to) = (&[1.0][..], &mut [f16::ZERO][..]);
-    let found = Portable.run(Narrow { input, to, epilogue: ends.epilogue() });
+    let found = Portable.run(Narrow { input, to, epilogue: operands.epilogue() });
     let cause = MisfitCause::Encoding {
         asked: Format::BINARY32.encoding,
         given: Format::BINARY16.encoding,

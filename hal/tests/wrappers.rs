@@ -381,13 +381,13 @@ fn a_log_of_layers_reads_like_this() -> Result<(), HostError> {
     })?;
     device.run(Accumulate { input: &[2.0, -2.0][..], to: &mut gradient[..] })?;
     device.run(Blend { share: 0.5, input: &[0.0; 4][..], to: &mut gradient[..] })?;
-    let mut norm = [0.0];
-    device.run(SquareNorm { gradient: &[3.0, 4.0][..], to: &mut norm[..] })?;
+    let mut square_norm = [0.0];
+    device.run(SquareNorm { gradient: &[3.0, 4.0][..], to: &mut square_norm[..] })?;
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, max_norm: None };
     let (mut weight, mut momentum) = ([0.0; 2], [0.0; 2]);
     let mut step = |gradient| {
         let (weight, momentum) = (&mut weight[..], &mut momentum[..]);
-        device.run(SgdStep { sgd, gradient, square_norm: &norm[..], weight, momentum })
+        device.run(SgdStep { sgd, gradient, square_norm: &square_norm[..], weight, momentum })
     };
     step(&[3.0, 4.0][..])?;
     assert!(step(&[3.0][..]).is_err());

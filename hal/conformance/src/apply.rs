@@ -88,7 +88,7 @@ fn check_refusals<F: Element + Plain, D: Memory + HasNarrow<F>>(
     let values = Tensor::filled(case, bench.device, 33, |_| 1.0_f32)?;
     let input = values.view(case)?;
     let mut to = Tensor::filled(case, bench.device, 33, |_| F::from_bits(0))?;
-    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
-        device.run(spoil.of(Narrow::<_, F> { input, to, epilogue }))
+    bench.refuses_mutated(case, &mut to, &|device, to, epilogue, mutation| {
+        device.run(mutation.apply(Narrow::<_, F> { input, to, epilogue }))
     })
 }

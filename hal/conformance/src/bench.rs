@@ -10,7 +10,7 @@ use adaloss_core::{
 
 use super::{
     Case, Discrepancy, Failure, Report, compare,
-    refusal::Spoil,
+    refusal::Mutation,
     tensor::{Tensor, download, read_one, upload},
 };
 use adaloss_hal::{AddressSpace, Device, Epilogue, Error, ErrorKind, Memory, Mut, Plain};
@@ -71,7 +71,7 @@ pub(super) type Ending<'o, D, F> =
     dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epilogue<'w, <D as Device>::Space>) -> Done<D> + 'o;
 
 /// An operation that is made wrong before it is run.
-pub(super) type Spoilable<'o, D, F> = dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epilogue<'w, <D as Device>::Space>, &Spoil) -> Done<D>
+pub(super) type MutatedEnding<'o, D, F> = dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epilogue<'w, <D as Device>::Space>, &Mutation) -> Done<D>
     + 'o;
 
 /// Whether a device did something.
@@ -155,16 +155,20 @@ impl<'d, D: Memory> Bench<'d, D> {
 
     /// Runs an operation without a tensor of results made wrong in every way that its operands give; the caller compares that
     /// nothing was written.
-    pub(super) fn refuses_every_way(
+    pub(super) fn refuses_every_mutation(
         &mut self,
         case: Case,
-        operation: &mut dyn FnMut(&mut D, &Spoil) -> Done<D>,
+        operation: &mut dyn FnMut(&mut D, &Mutation) -> Done<D>,
     ) -> Result<(), Failure> {
         for nth in 0.. {
-            let spoil = Spoil::new(self.report.capabilities, nth);
-            let result = operation(self.device, &spoil);
-            self.refused(Case { epilogue: spoil.what(), ..case }, spoil.kind(), result)?;
-            if nth + 1 == spoil.ways() {
+            let mutation = Mutation::new(self.report.capabilities, nth);
+            let result = operation(self.device, &mutation);
+            self.refused(
+                Case { epilogue: mutation.description(), ..case },
+                mutation.kind(),
+                result,
+            )?;
+            if nth + 1 == mutation.count() {
                 break;
             }
         }
@@ -172,23 +176,23 @@ impl<'d, D: Memory> Bench<'d, D> {
     }
 
     /// Runs an operation made wrong in every way that its operands give, and compares that nothing was written.
-    pub(super) fn refuses_misfits<F: Element + Plain>(
+    pub(super) fn refuses_mutated<F: Element + Plain>(
         &mut self,
         case: Case,
         to: &mut Tensor<D, F>,
-        operation: &Spoilable<'_, D, F>,
+        operation: &MutatedEnding<'_, D, F>,
     ) -> Result<(), Failure> {
         let nothing = Pass { stores: false, measures: false, nan_bits: true };
         for nth in 0.. {
-            let spoil = Spoil::new(self.report.capabilities, nth);
+            let mutation = Mutation::new(self.report.capabilities, nth);
             let start = self.start(case, to)?;
-            let spoilt: &Ending<'_, D, F> =
-                &|device, to, epilogue| operation(device, to, epilogue, &spoil);
-            let result = self.launch(case, Pass::BOTH, &start, to, spoilt)?;
-            let case = Case { epilogue: spoil.what(), ..case };
-            self.refused(case, spoil.kind(), result)?;
+            let mutated: &Ending<'_, D, F> =
+                &|device, to, epilogue| operation(device, to, epilogue, &mutation);
+            let result = self.launch(case, Pass::BOTH, &start, to, mutated)?;
+            let case = Case { epilogue: mutation.description(), ..case };
+            self.refused(case, mutation.kind(), result)?;
             self.compare(case, nothing, &start, to, &|_| 0.0)?;
-            if nth + 1 == spoil.ways() {
+            if nth + 1 == mutation.count() {
                 break;
             }
         }

@@ -348,16 +348,16 @@ fn check_refusals<D: Memory + HasDecide>(bench: &mut Bench<'_, D>) -> Result<(),
     histogram.observe(&[1.0e-6, 1.0e-4], Scale::ONE);
     case.succeeds(device.write(&[histogram], D::view_mut(&mut memory.histogram)))?;
     case.succeeds(device.write(&[Cell::new()], D::view_mut(&mut memory.cell)))?;
-    bench.refuses_every_way(case, &mut |device, spoil| {
-        device.run(spoil.of(Certify::<D::Space> {
+    bench.refuses_every_mutation(case, &mut |device, mutation| {
+        device.run(mutation.apply(Certify::<D::Space> {
             config,
             histogram: D::view(&memory.histogram),
             cell: D::view_mut(&mut memory.cell),
             certificate: D::view_mut(&mut memory.certificate),
         }))
     })?;
-    bench.refuses_every_way(case, &mut |device, spoil| {
-        device.run(spoil.of(Note::<D::Space> {
+    bench.refuses_every_mutation(case, &mut |device, mutation| {
+        device.run(mutation.apply(Note::<D::Space> {
             config,
             outcome: D::view(&memory.outcome),
             from: D::view(&memory.from),

@@ -40,7 +40,8 @@ where
 {
     for (nth, shape) in SHAPES.into_iter().enumerate() {
         for transposed in 0..4 {
-            let (product, stream) = (turned(shape, transposed), 4 * nth as u32 + transposed);
+            let (product, stream) =
+                (transposed_product(shape, transposed), 4 * nth as u32 + transposed);
             let integers = Operands::new(bench, product, Kind::Integers, stream)?;
             check_exact::<A, B, F, D>(bench, "matmul of small integers", &integers)?;
             let reals = Operands::new(bench, product, Kind::Reals, stream)?;
@@ -52,14 +53,14 @@ where
         }
     }
     for transposed in 0..4 {
-        let product = turned([5, 9, 7], transposed);
+        let product = transposed_product([5, 9, 7], transposed);
         let operands = Operands::new(bench, product, Kind::NonFinite, transposed)?;
         check_exact::<A, B, F, D>(bench, "matmul with NaN and infinity", &operands)?;
     }
     check_refusals::<A, B, F, D>(bench)
 }
 
-fn turned([rows, inner, columns]: [usize; 3], transposed: u32) -> Product {
+fn transposed_product([rows, inner, columns]: [usize; 3], transposed: u32) -> Product {
     let (transpose_a, transpose_b) = (transposed & 1 == 1, transposed & 2 == 2);
     Product { rows, inner, columns, transpose_a, transpose_b }
 }
@@ -177,14 +178,14 @@ where
     let scales = (Scale::ONE, Scale::ONE);
     let shapes = Case::narrowing("matmul with other shapes", 15, narrowing, scales);
     let operands: Operands<D, A, B> =
-        Operands::new(bench, turned([3, 4, 5], 0), Kind::Integers, 0)?;
+        Operands::new(bench, transposed_product([3, 4, 5], 0), Kind::Integers, 0)?;
     let mut to = Tensor::filled(shapes, bench.device, 15, |_| F::from_bits(0))?;
     let (a, b) = (operands.a.view(shapes)?, operands.b.view(shapes)?);
     let half = 1 << (usize::BITS - 1);
     let wrong = [[3, 4, 4], [3, 5, 5], [2, 4, 5], [4, 3, 5], [5, 4, 3], [half, 2, 5], [3, half, 2]];
     for shape in wrong {
         for transposed in 0..4 {
-            let product = turned(shape, transposed);
+            let product = transposed_product(shape, transposed);
             let shapes = shapes.of(product);
             bench.refuses(shapes, ErrorKind::Shape, &mut to, &|device, to, epilogue| {
                 device.run(Matmul { product, a, b, to, epilogue })
@@ -193,7 +194,7 @@ where
     }
     let case = Case::narrowing("matmul refused", 15, narrowing, scales);
     let product = operands.product;
-    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
-        device.run(spoil.of(Matmul { product, a, b, to, epilogue }))
+    bench.refuses_mutated(case, &mut to, &|device, to, epilogue, mutation| {
+        device.run(mutation.apply(Matmul { product, a, b, to, epilogue }))
     })
 }

@@ -161,7 +161,7 @@ fn check_refusals<F: Element + Plain, D: Memory + HasNarrow<F>>(
         })?;
     }
     let (case, branches) = (case("propagate refused"), &views[..2]);
-    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
-        device.run(spoil.of(Propagate::<_, F> { branches, to, epilogue }))
+    bench.refuses_mutated(case, &mut to, &|device, to, epilogue, mutation| {
+        device.run(mutation.apply(Propagate::<_, F> { branches, to, epilogue }))
     })
 }

@@ -13,41 +13,41 @@ use adaloss_hal::{
 
 /// Makes an operation wrong in one of the ways that its operands give: an element fewer in one of them, or an epilogue
 /// that asks for another encoding or for what the device cannot do.
-pub(super) struct Spoil {
+pub(super) struct Mutation {
     capabilities: Capabilities,
     /// Which of the ways.
     nth: usize,
-    ways: Cell<usize>,
-    what: Cell<&'static str>,
+    count: Cell<usize>,
+    description: Cell<&'static str>,
     kind: Cell<ErrorKind>,
 }
 
-impl Spoil {
+impl Mutation {
     pub(super) const fn new(capabilities: Capabilities, nth: usize) -> Self {
-        let (ways, what, kind) = (Cell::new(0), Cell::new(""), Cell::new(ErrorKind::Other));
-        Self { capabilities, nth, ways, what, kind }
+        let (count, description, kind) = (Cell::new(0), Cell::new(""), Cell::new(ErrorKind::Other));
+        Self { capabilities, nth, count, description, kind }
     }
 
     /// Makes nothing wrong.
-    pub(super) const fn nothing() -> Self {
+    pub(super) const fn none() -> Self {
         Self::new(Capabilities::ALL, usize::MAX)
     }
 
     /// Returns the operation made wrong.
-    pub(super) fn of<O: Operation>(&self, mut operation: O) -> O {
-        self.ways.set(0);
+    pub(super) fn apply<O: Operation>(&self, mut operation: O) -> O {
+        self.count.set(0);
         operation.operands(&mut &*self);
         operation
     }
 
     /// Returns how many ways there are.
-    pub(super) fn ways(&self) -> usize {
-        self.ways.get()
+    pub(super) fn count(&self) -> usize {
+        self.count.get()
     }
 
     /// Says what is wrong.
-    pub(super) fn what(&self) -> &'static str {
-        self.what.get()
+    pub(super) fn description(&self) -> &'static str {
+        self.description.get()
     }
 
     /// Returns the kind of the error that is due.
@@ -56,14 +56,14 @@ impl Spoil {
     }
 
     /// Tells whether the next way is the one that is taken.
-    fn is_next(&self, what: &'static str, kind: ErrorKind) -> bool {
-        let way = self.ways.get();
-        self.ways.set(way + 1);
-        if way == self.nth {
-            self.what.set(what);
+    fn is_next(&self, description: &'static str, kind: ErrorKind) -> bool {
+        let number = self.count.get();
+        self.count.set(number + 1);
+        if number == self.nth {
+            self.description.set(description);
             self.kind.set(kind);
         }
-        way == self.nth
+        number == self.nth
     }
 
     /// Returns what is left of the elements of an operand.
@@ -86,7 +86,7 @@ impl Spoil {
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl<S: AddressSpace> Visitor<S> for &Spoil {
+impl<S: AddressSpace> Visitor<S> for &Mutation {
     // A condition that is no length is the business of whoever checks the operation.
     fn needs(&mut self, _: &'static str, _: bool) {}
 

@@ -6,7 +6,7 @@ use super::{
     Case, Discrepancy, Failure,
     bench::{Bench, Ending, Pass, pattern},
     near::Near,
-    refusal::Spoil,
+    refusal::Mutation,
     tensor::{Tensor, download, upload},
     values,
 };
@@ -28,8 +28,8 @@ pub(super) enum Expected {
 }
 
 /// An operation without an epilogue that is made wrong before it is run.
-type Sparing<'o, D, F> =
-    dyn for<'w> FnMut(&mut D, Mut<'w, D, F>, &Spoil) -> Result<(), <D as Device>::Error> + 'o;
+type MutatedWrite<'o, D, F> =
+    dyn for<'w> FnMut(&mut D, Mut<'w, D, F>, &Mutation) -> Result<(), <D as Device>::Error> + 'o;
 
 impl<D: Memory> Bench<'_, D> {
     /// Runs an operation in some of the narrowings, scales and passes there are, and compares what
@@ -181,7 +181,7 @@ impl<D: Memory> Bench<'_, D> {
 
     /// Runs an operation without an epilogue that has to be refused for its shapes, and compares
     /// that it wrote nothing.
-    pub(super) fn spares<F: Element + Plain>(
+    pub(super) fn refuses_write<F: Element + Plain>(
         &mut self,
         case: Case,
         to: &mut Tensor<D, F>,
@@ -189,31 +189,31 @@ impl<D: Memory> Bench<'_, D> {
     ) -> Result<(), Failure> {
         upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
         let result = operation(self.device, to.view_mut(case)?);
-        self.spared(case, to, result)
+        self.not_written(case, to, result)
     }
 
     /// Runs an operation without an epilogue made wrong in every way that its operands give, and compares that nothing was
     /// written.
-    pub(super) fn spares_misfits<F: Element + Plain>(
+    pub(super) fn refuses_mutated_writes<F: Element + Plain>(
         &mut self,
         case: Case,
         to: &mut Tensor<D, F>,
-        operation: &mut Sparing<'_, D, F>,
+        operation: &mut MutatedWrite<'_, D, F>,
     ) -> Result<(), Failure> {
         for nth in 0.. {
-            let spoil = Spoil::new(self.report.capabilities, nth);
+            let mutation = Mutation::new(self.report.capabilities, nth);
             upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
-            let result = operation(self.device, to.view_mut(case)?, &spoil);
-            self.spared(Case { epilogue: spoil.what(), ..case }, to, result)?;
-            if nth + 1 == spoil.ways() {
+            let result = operation(self.device, to.view_mut(case)?, &mutation);
+            self.not_written(Case { epilogue: mutation.description(), ..case }, to, result)?;
+            if nth + 1 == mutation.count() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// What [`spares`](Self::spares) does after the operation.
-    fn spared<F: Element + Plain>(
+    /// What [`refuses_write`](Self::refuses_write) does after the operation.
+    fn not_written<F: Element + Plain>(
         &mut self,
         case: Case,
         to: &Tensor<D, F>,

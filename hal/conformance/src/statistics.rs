@@ -28,8 +28,8 @@ pub(super) fn check<F: Element + Plain, D: Memory + HasNarrow<F>>(
     let values = Tensor::<D, F>::filled(case, bench.device, 1, |_| F::from_bits(0))?;
     let mut to = case.succeeds(bench.device.zeroed::<Statistics>(1))?;
     let input = values.view(case)?;
-    bench.refuses_every_way(case, &mut |device, spoil| {
-        device.run(spoil.of(Summarise::<D::Space, F> { input, to: D::view_mut(&mut to) }))
+    bench.refuses_every_mutation(case, &mut |device, mutation| {
+        device.run(mutation.apply(Summarise::<D::Space, F> { input, to: D::view_mut(&mut to) }))
     })
 }
 

@@ -39,7 +39,7 @@ fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
     let gradient = Tensor::<D, F>::filled(setup, bench.device, length, value)?;
     let mut to = Tensor::<D, f32>::filled(setup, bench.device, length, pattern)?;
     let mut cell = setup.succeeds(bench.device.zeroed::<Cell>(1))?;
-    let mut met = setup.succeeds(bench.device.zeroed::<Unscaled>(1))?;
+    let mut unscale_counts = setup.succeeds(bench.device.zeroed::<Unscaled>(1))?;
     let format = values::native(F::ENCODING, bench.report.capabilities);
     for scale in scales.iter().copied().map(Scale::saturating) {
         let case = Case { from: scale, ..Case::new("unscale", length) };
@@ -48,12 +48,12 @@ fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
             Unscaled { elements: (6 << 32) - 1, nonfinite: (3 << 32) - 1, tiny: (2 << 32) - 1 };
         upload(case, bench.device, to.whole_mut(), &pattern)?;
         case.succeeds(bench.device.write(&[Cell::at(scale)], D::view_mut(&mut cell)))?;
-        case.succeeds(bench.device.write(&[expected], D::view_mut(&mut met)))?;
+        case.succeeds(bench.device.write(&[expected], D::view_mut(&mut unscale_counts)))?;
         case.succeeds(bench.device.run(Unscale::<D::Space, F> {
             gradient: gradient.view(case)?,
             cell: D::view(&cell),
             to: to.view_mut(case)?,
-            counts: D::view_mut(&mut met),
+            counts: D::view_mut(&mut unscale_counts),
         }))?;
 
         let flushes = !bench.report.capabilities.subnormals;
@@ -90,7 +90,7 @@ fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
                 found: found.to_bits(),
             }))
         })?;
-        let found = read_one(case, bench.device, D::view(&met))?;
+        let found = read_one(case, bench.device, D::view(&unscale_counts))?;
         let number =
             |what, expected: u64, found: u64| case.number(what, expected as i64, found as i64);
         number("the count of elements met", expected.elements, found.elements)?;
@@ -112,10 +112,10 @@ fn check_refusals<F: Element + Plain, D: Memory + HasNarrow<F>>(
     let mut to = Tensor::<D, f32>::filled(case, bench.device, 33, |_| 1.0)?;
     let mut counts = case.succeeds(bench.device.zeroed::<Unscaled>(1))?;
     let (gradient, cell) = (gradient.view(case)?, D::view(&cell));
-    bench.spares_misfits(case, &mut to, &mut |device, mut to, spoil| {
+    bench.refuses_mutated_writes(case, &mut to, &mut |device, mut to, mutation| {
         let to = D::Space::reborrow_mut(&mut to);
         let counts = D::view_mut(&mut counts);
-        device.run(spoil.of(Unscale::<D::Space, F> { gradient, cell, to, counts }))
+        device.run(mutation.apply(Unscale::<D::Space, F> { gradient, cell, to, counts }))
     })?;
     let found = read_one(case, bench.device, D::view(&counts))?;
     case.whole("what an operation met that failed", &Unscaled::default(), &found)

@@ -133,12 +133,12 @@ fn elementwise<F: Element + Plain>(cpu: &mut Cpu, name: &str) -> Result<(), Host
     });
     let (narrow, measure, both) = (narrow?, measure?, both?);
     assert_eq!(outcome.max_bits, end.outcome[0].max_bits);
-    let (cell, mut met) = ([Cell::at(Scale::saturating(3))], [Unscaled::default()]);
+    let (cell, mut unscale_counts) = ([Cell::at(Scale::saturating(3))], [Unscaled::default()]);
     let unscale = median(|| {
-        let (cell, counts) = (&cell[..], &mut met[..]);
+        let (cell, counts) = (&cell[..], &mut unscale_counts[..]);
         cpu.run(Unscale { gradient: &to[..], cell, to: &mut wide[..], counts })
     })?;
-    assert_eq!(met[0].nonfinite, 0);
+    assert_eq!(unscale_counts[0].nonfinite, 0);
     let [copy, core, narrow, measure, both, unscale] =
         [copy, core, narrow, measure, both, unscale].map(nanoseconds);
     println!(

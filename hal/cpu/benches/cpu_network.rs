@@ -199,7 +199,7 @@ fn elementwise(cpu: &mut Cpu) -> Done {
     let elements = 1 << 20;
     println!("{elements} elements of binary32");
     let (bias, from, mut to) = (random(16), random(elements), random(elements));
-    let (mut state, mut norm) = (random(2 * elements), [0.0]);
+    let (mut state, mut square_norm) = (random(2 * elements), [0.0]);
     measure("accumulate a bias", elements, || {
         cpu.run(Accumulate { input: &bias[..], to: &mut to[..] })
     })?;
@@ -208,14 +208,14 @@ fn elementwise(cpu: &mut Cpu) -> Done {
         cpu.run(Blend { share: 0.1, input: &from[..], to: &mut to[..] })
     })?;
     measure("square_norm", elements, || {
-        cpu.run(SquareNorm { gradient: &from[..], to: &mut norm[..] })
+        cpu.run(SquareNorm { gradient: &from[..], to: &mut square_norm[..] })
     })?;
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4, max_norm: Some(1.0) };
     measure("sgd", elements, || {
         cpu.run(SgdStep {
             sgd,
             gradient: &from[..],
-            square_norm: &norm[..],
+            square_norm: &square_norm[..],
             weight: &mut to[..],
             momentum: &mut state[..elements],
         })
@@ -233,7 +233,7 @@ fn elementwise(cpu: &mut Cpu) -> Done {
         cpu.run(AdamWStep {
             adamw,
             gradient: &from[..],
-            square_norm: &norm[..],
+            square_norm: &square_norm[..],
             weight: &mut to[..],
             moments: &mut state[..],
         })

@@ -126,9 +126,9 @@ impl<F: Element> WithSimd for UnscaleChunk<'_, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Unscaled {
         let scaled = Scaled::new(self.gradient, self.scale);
-        let met = unscale(F::ENCODING.into(), scaled, self.to);
-        debug_assert!(met.is_ok(), "the lengths are those of one chunk");
-        met.unwrap_or_default()
+        let counts = unscale(F::ENCODING.into(), scaled, self.to);
+        debug_assert!(counts.is_ok(), "the lengths are those of one chunk");
+        counts.unwrap_or_default()
     }
 }
 

@@ -16,13 +16,13 @@
 //!     OperationKind::Unscale => Some(Injection::Infinity { index: elements - 1 }),
 //!     _ => None,
 //! });
-//! let (mut unscaled, mut met) = ([0.0; 2], [Unscaled::default()]);
+//! let (mut unscaled, mut counts) = ([0.0; 2], [Unscaled::default()]);
 //! let cell = [Cell::at(Scale::ONE)];
 //! device.run(Unscale {
 //!     gradient: &[f16::ONE, f16::ONE][..],
 //!     cell: &cell[..],
 //!     to: &mut unscaled[..],
-//!     counts: &mut met[..],
+//!     counts: &mut counts[..],
 //! })?;
 //! assert_eq!(unscaled, [1.0, f32::INFINITY]);
 //! # Ok::<(), adaloss_hal::fault::FaultError<adaloss_hal::HostError>>(())

@@ -95,7 +95,7 @@ struct Network<D: Memory> {
     weight_gradients: Vec<Visited<D>>,
     join: Visited<D>,
     unscaled: Vec<D::Buffer<f32>>,
-    met: D::Buffer<Unscaled>,
+    unscale_counts: D::Buffer<Unscaled>,
 }
 
 /// Everything that is looked at, once, after the last step.
@@ -104,7 +104,7 @@ struct Seen {
     unscaled: Vec<Vec<u32>>,
     outcomes: Vec<Outcome>,
     certificates: Vec<Certificate>,
-    met: Unscaled,
+    unscale_counts: Unscaled,
 }
 
 impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
@@ -134,7 +134,7 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
         }
         let mut unscaled_cell = device.zeroed(1)?;
         device.write(&[Cell::new()], D::view_mut(&mut unscaled_cell))?;
-        let (loss_gradient, met) = (device.zeroed(BATCH * WIDTH)?, device.zeroed(1)?);
+        let (loss_gradient, unscale_counts) = (device.zeroed(BATCH * WIDTH)?, device.zeroed(1)?);
         Ok(Self {
             loss_gradient,
             weights,
@@ -145,7 +145,7 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
             weight_gradients,
             join,
             unscaled,
-            met,
+            unscale_counts,
         })
     }
 
@@ -175,7 +175,7 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
                 gradient: D::view(&weight_gradient.gradient),
                 cell: D::view(&weight_gradient.cell),
                 to: D::view_mut(&mut self.unscaled[index]),
-                counts: D::view_mut(&mut self.met),
+                counts: D::view_mut(&mut self.unscale_counts),
             })?;
             let weight = D::view(&self.weights[index]);
             let product = Product::new(BATCH, WIDTH, WIDTH);
@@ -213,8 +213,8 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
             outcomes.extend(fetch(device, D::view(&visited.outcome))?);
             certificates.extend(fetch(device, D::view(&visited.certificate))?);
         }
-        let met = fetch(device, D::view(&self.met))?[0];
-        Ok(Seen { unscaled, outcomes, certificates, met })
+        let unscale_counts = fetch(device, D::view(&self.unscale_counts))?[0];
+        Ok(Seen { unscaled, outcomes, certificates, unscale_counts })
     }
 }
 
@@ -255,7 +255,7 @@ fn a_backward_pass_waits_for_nothing() {
     assert!(device.device().executed() > 0);
     assert_eq!(seen, run(&mut Portable, |_| ()).expect("no error"));
 
-    assert_eq!(seen.met.nonfinite, 0);
+    assert_eq!(seen.unscale_counts.nonfinite, 0);
     assert!(seen.outcomes.iter().all(|outcome| outcome.underflow + outcome.overflow == 0));
     assert!(seen.outcomes.iter().all(|outcome| outcome.nonzero() > 0));
     // The loss gradient reaches up to 6 * 2^-45 in the last step, and the scale lags behind.

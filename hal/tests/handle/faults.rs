@@ -84,14 +84,14 @@ impl<D: Memory + HasMatmul<f16, f16, f16>> Training<D> {
             let product = Product::new(BATCH, WIDTH, WIDTH);
             let visit = step.layer(layer, &gradient).expect(CELL);
             let next = multiply(device, epilogue, visit, product, &gradient, &weights[layer])?;
-            let (unscaled, met) = unscale(device, &weight_gradient)?;
-            step.unscaled(LAYERS + layer, &met);
+            let (unscaled, unscale_counts) = unscale(device, &weight_gradient)?;
+            step.unscaled(LAYERS + layer, &unscale_counts);
             weight_gradients.push(unscaled);
             gradient = next;
         }
         // Somebody wants the gradient of the input as well.
-        let (unscaled, met) = unscale(device, &gradient)?;
-        step.unscaled(0, &met);
+        let (unscaled, unscale_counts) = unscale(device, &gradient)?;
+        step.unscaled(0, &unscale_counts);
         weight_gradients.push(unscaled);
         Ok(Done { verdict: step.finish(), weight_gradients })
     }
@@ -125,17 +125,17 @@ fn unscale<D: Memory + HasNarrow<f16>>(
     let (buffer, scale) = gradient.as_ref().into_parts();
     let mut values = vec![0.0; D::Space::len(D::view(buffer))];
     let mut to = device.zeroed(values.len())?;
-    let (mut cell, mut met) = (device.zeroed(1)?, device.zeroed(1)?);
+    let (mut cell, mut unscale_counts) = (device.zeroed(1)?, device.zeroed(1)?);
     device.write(&[Cell::at(scale)], D::view_mut(&mut cell))?;
     device.run(Unscale::<D::Space, f16> {
         gradient: D::view(buffer),
         cell: D::view(&cell),
         to: D::view_mut(&mut to),
-        counts: D::view_mut(&mut met),
+        counts: D::view_mut(&mut unscale_counts),
     })?;
     device.read(D::view(&to), &mut values)?;
     let mut counts = [Unscaled::default()];
-    device.read(D::view(&met), &mut counts)?;
+    device.read(D::view(&unscale_counts), &mut counts)?;
     Ok((values, counts[0]))
 }
 

@@ -102,12 +102,12 @@ impl Run<Unscale<'_, '_, AcceleratorSpace, f16>> for Accelerator {
     ) -> Result<(), AcceleratorError> {
         let Unscale { gradient, cell, to, counts } = operation.into_inner();
         let (gradient, cell) = (gradient.queued(), cell.queued());
-        let (to, met) = (to.queued(), counts.queued());
+        let (to, unscale_counts) = (to.queued(), counts.queued());
         let (sabotage, flushes) = (self.sabotage, self.flushes);
         self.enqueue(move |memory| {
             let scale = memory.load_one(cell)?.scale();
             let turn = if sabotage == Sabotage::UnscalesTheWrongWay { 1 } else { -1 };
-            let mut counts = memory.load_one(met)?;
+            let mut counts = memory.load_one(unscale_counts)?;
             let before = counts;
             let gradient: Vec<f32> =
                 memory.load(gradient)?.into_iter().map(|x| read(x, flushes)).collect();
@@ -121,7 +121,7 @@ impl Run<Unscale<'_, '_, AcceleratorSpace, f16>> for Accelerator {
                 counts.tiny = without_carry(before.tiny, counts.tiny);
             }
             memory.store(&unscaled, to)?;
-            memory.store(&[counts], met)
+            memory.store(&[counts], unscale_counts)
         });
         Ok(())
     }

@@ -384,7 +384,7 @@ mod tests {
     }
 
     /// Changes one file and returns its path.
-    fn spoil(folder: &TempDir, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    fn corrupted(folder: &TempDir, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
         let path = folder.path().join(name);
         let mut bytes = fs::read(&path).unwrap();
         change(&mut bytes);
@@ -396,19 +396,19 @@ mod tests {
     fn a_file_that_ends_within_an_image_is_an_error() {
         for cut in [1, 3072, 3073 + 5] {
             let folder = folder(&CIFAR_10, 2);
-            spoil(&folder, "data_batch_2.bin", |bytes| bytes.truncate(bytes.len() - cut));
+            corrupted(&folder, "data_batch_2.bin", |bytes| bytes.truncate(bytes.len() - cut));
             let error = error(folder.path());
             assert!(error.contains("data_batch_2.bin") && error.contains("of another"), "{error}");
         }
         let folder = folder(&CIFAR_100, 1);
-        spoil(&folder, "test.bin", |bytes| bytes.push(0));
+        corrupted(&folder, "test.bin", |bytes| bytes.push(0));
         assert!(error(folder.path()).contains("3075 bytes are 1 images of 3074 bytes and 1 bytes"));
     }
 
     #[test]
     fn an_empty_file_is_an_error() {
         let folder = folder(&CIFAR_10, 1);
-        spoil(&folder, "test_batch.bin", Vec::clear);
+        corrupted(&folder, "test_batch.bin", Vec::clear);
         assert!(
             error(folder.path())
                 .contains("test_batch.bin is no file of CIFAR-10: the file is empty")
@@ -418,14 +418,14 @@ mod tests {
     #[test]
     fn a_file_that_is_cut_between_images_is_an_error() {
         let ten = folder(&CIFAR_10, 2);
-        spoil(&ten, "data_batch_5.bin", |bytes| bytes.truncate(3073));
+        corrupted(&ten, "data_batch_5.bin", |bytes| bytes.truncate(3073));
         let error_10 = error(ten.path());
         assert!(
             error_10.contains("data_batch_5.bin has 1 images, and 2 belong to the 2"),
             "{error_10}"
         );
         let hundred = folder(&CIFAR_100, 2);
-        spoil(&hundred, "test.bin", |bytes| bytes.truncate(3074));
+        corrupted(&hundred, "test.bin", |bytes| bytes.truncate(3074));
         let error_100 = error(hundred.path());
         assert!(
             error_100.contains("train.bin has 10 images, and 5 belong to the 1"),
@@ -436,11 +436,11 @@ mod tests {
     #[test]
     fn a_label_out_of_range_is_an_error() {
         let ten = folder(&CIFAR_10, 3);
-        spoil(&ten, "data_batch_1.bin", |bytes| bytes[2 * 3073] = 10);
+        corrupted(&ten, "data_batch_1.bin", |bytes| bytes[2 * 3073] = 10);
         assert!(error(ten.path()).contains("image 2 has label 10, and there are 10 from 0"));
         for (place, what) in [(0, "coarse label 100"), (1, "fine label 100")] {
             let hundred = folder(&CIFAR_100, 1);
-            spoil(&hundred, "train.bin", |bytes| bytes[place] = 100);
+            corrupted(&hundred, "train.bin", |bytes| bytes[place] = 100);
             let error = error(hundred.path());
             assert!(error.contains(&format!("image 0 has {what}")), "{error}");
         }
@@ -450,7 +450,7 @@ mod tests {
     fn images_without_contrast_are_an_error() {
         let folder = folder(&CIFAR_10, 1);
         for name in CIFAR_10.train {
-            spoil(&folder, name, |bytes| bytes.fill(0));
+            corrupted(&folder, name, |bytes| bytes.fill(0));
         }
         assert!(error(folder.path()).contains("every pixel"));
     }

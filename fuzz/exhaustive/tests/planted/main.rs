@@ -19,7 +19,7 @@ use adaloss_exhaustive::{BLOCK, References, Subject, Tally, jobs};
 type Narrow = fn(Narrowing, f32, i32, u32) -> Narrowed;
 
 /// What is done to the bits and the counts of a narrowed slice, given its operands.
-type Spoil = fn(&Apply, &[f32], &mut [u32], &mut Outcome);
+type Defect = fn(&Apply, &[f32], &mut [u32], &mut Outcome);
 
 /// Core, with a mistake in what is not `None`.
 #[derive(Default)]
@@ -28,7 +28,7 @@ struct Planted {
     narrow: Option<Narrow>,
     /// The place of a slice's first element instead of the one given.
     first: Option<fn(u64) -> u64>,
-    slice: Option<Spoil>,
+    slice: Option<Defect>,
     shifts: Option<fn(Narrowing, f32) -> Option<Shifts>>,
     observe: Option<fn(&mut Histogram, &[f32], Scale)>,
     /// What is done to a slice that was unscaled, and to its counts.

@@ -2,9 +2,9 @@
 
 use adaloss_exhaustive::BLOCK;
 
-use super::{Planted, Spoil, block_of};
+use super::{Defect, Planted, block_of};
 
-fn planted(slice: Spoil) -> Planted {
+fn planted(slice: Defect) -> Planted {
     Planted { slice: Some(slice), ..Planted::default() }
 }
 

@@ -91,11 +91,11 @@ fn check_refusals<D: Memory + HasAccumulate>(bench: &mut Bench<'_, D>) -> Result
     let mut to = Tensor::<D, f32>::filled(case, bench.device, 12, pattern)?;
     for length in [0, 5, 8, 13, 24] {
         let input = case.finds(D::Space::part(from.view(case)?, 0..length))?;
-        bench.spares(case, &mut to, |device, to| device.run(Accumulate { input, to }))?;
+        bench.refuses_write(case, &mut to, |device, to| device.run(Accumulate { input, to }))?;
     }
     let case = Case { check: "blend refused", ..case };
     let input = case.finds(D::Space::part(from.view(case)?, 0..12))?;
-    bench.spares_misfits(case, &mut to, &mut |device, to, spoil| {
-        device.run(spoil.of(Blend { share: 0.5, input, to }))
+    bench.refuses_mutated_writes(case, &mut to, &mut |device, to, mutation| {
+        device.run(mutation.apply(Blend { share: 0.5, input, to }))
     })
 }

@@ -277,10 +277,10 @@ where
         })?;
     }
     let attention = typical;
-    bench.refuses_misfits(to_w, &mut forward, &|device, to, epilogue, spoil| {
-        device.run(spoil.of(Attend { attention, input, to, epilogue }))
+    bench.refuses_mutated(to_w, &mut forward, &|device, to, epilogue, mutation| {
+        device.run(mutation.apply(Attend { attention, input, to, epilogue }))
     })?;
-    bench.refuses_misfits(to_g, &mut back, &|device, to, epilogue, spoil| {
-        device.run(spoil.of(AttendInput { attention, gradient, input, to, epilogue }))
+    bench.refuses_mutated(to_g, &mut back, &|device, to, epilogue, mutation| {
+        device.run(mutation.apply(AttendInput { attention, gradient, input, to, epilogue }))
     })
 }

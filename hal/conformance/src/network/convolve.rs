@@ -6,7 +6,7 @@ use crate::{
     Case, Failure,
     bench::{Bench, Ending},
     near::{Near, Sum},
-    refusal::Spoil,
+    refusal::Mutation,
     tensor::Tensor,
     values::{self, Kind},
 };
@@ -101,7 +101,7 @@ impl Method {
         (a, b): (Ref<'r, D, A>, Ref<'r, D, B>),
         to: Mut<'w, D, F>,
         epilogue: Epilogue<'w, D::Space>,
-        spoil: &Spoil,
+        mutation: &Mutation,
     ) -> Result<(), D::Error>
     where
         A: Element + Plain,
@@ -112,15 +112,27 @@ impl Method {
         match self {
             Self::Forward => {
                 let (input, weight) = (a, b);
-                device.run(spoil.of(Convolve { convolution, input, weight, to, epilogue }))
+                device.run(mutation.apply(Convolve { convolution, input, weight, to, epilogue }))
             }
             Self::Input => {
                 let (gradient, weight) = (a, b);
-                device.run(spoil.of(ConvolveInput { convolution, gradient, weight, to, epilogue }))
+                device.run(mutation.apply(ConvolveInput {
+                    convolution,
+                    gradient,
+                    weight,
+                    to,
+                    epilogue,
+                }))
             }
             Self::Weight => {
                 let (gradient, input) = (a, b);
-                device.run(spoil.of(ConvolveWeight { convolution, gradient, input, to, epilogue }))
+                device.run(mutation.apply(ConvolveWeight {
+                    convolution,
+                    gradient,
+                    input,
+                    to,
+                    epilogue,
+                }))
             }
         }
     }
@@ -257,9 +269,9 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
         let case = Case::new(method.check(self.kind, in_order), length).of(shape);
         let operands = (self.a.view(case)?, self.b.view(case)?);
         let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
-        let nothing = Spoil::nothing();
+        let unchanged = Mutation::none();
         let run: &Ending<'_, D, F> =
-            &|device, to, epilogue| method.run(device, shape, operands, to, epilogue, &nothing);
+            &|device, to, epilogue| method.run(device, shape, operands, to, epilogue, &unchanged);
         if in_order || !matches!(self.kind, Kind::Reals) {
             bench.exactly(case, self.stream, &mut to, run, &|index| self.sum(index))
         } else {
@@ -304,13 +316,13 @@ where
     let sums = Sums::<D, A, B>::new(bench, method, TYPICAL, Kind::Integers, 0)?;
     let operands = (sums.a.view(case)?, sums.b.view(case)?);
     let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
-    let nothing = Spoil::nothing();
+    let unchanged = Mutation::none();
     for shape in IMPOSSIBLE {
         bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            method.run(device, shape, operands, to, epilogue, &nothing)
+            method.run(device, shape, operands, to, epilogue, &unchanged)
         })?;
     }
-    bench.refuses_misfits(case.of(TYPICAL), &mut to, &|device, to, epilogue, spoil| {
-        method.run(device, TYPICAL, operands, to, epilogue, spoil)
+    bench.refuses_mutated(case.of(TYPICAL), &mut to, &|device, to, epilogue, mutation| {
+        method.run(device, TYPICAL, operands, to, epilogue, mutation)
     })
 }

@@ -74,7 +74,7 @@ where
     let input = Tensor::<D, E>::filled(case, bench.device, 33, |_| E::from_bits(0))?;
     let input = input.view(case)?;
     let mut to = Tensor::filled(case, bench.device, 33, |_| E::from_bits(0))?;
-    bench.refuses_misfits(case, &mut to, &|device, to, epilogue, spoil| {
-        device.run(spoil.of(Dropout { mask, input, to, epilogue }))
+    bench.refuses_mutated(case, &mut to, &|device, to, epilogue, mutation| {
+        device.run(mutation.apply(Dropout { mask, input, to, epilogue }))
     })
 }

@@ -143,19 +143,20 @@ where
     // The width, and the elements of the table.
     for [width, elements] in [[0, 15], [3, 14], [2, 14], [4, 15], [usize::MAX, 15]] {
         let table = case.finds(D::Space::part(table.view(case)?, 0..elements))?;
-        bench
-            .spares(case, &mut rows, |device, to| device.run(Embed { width, tokens, table, to }))?;
+        bench.refuses_write(case, &mut rows, |device, to| {
+            device.run(Embed { width, tokens, table, to })
+        })?;
         let mut sums = Tensor::<D, f32>::filled(case, bench.device, elements, pattern)?;
-        bench.spares(case, &mut sums, |device, to| {
+        bench.refuses_write(case, &mut sums, |device, to| {
             device.run(EmbedTable { width, tokens, gradient, to })
         })?;
     }
     let table = table.view(case)?;
-    bench.spares_misfits(case, &mut rows, &mut |device, to, spoil| {
-        device.run(spoil.of(Embed { width: 3, tokens, table, to }))
+    bench.refuses_mutated_writes(case, &mut rows, &mut |device, to, mutation| {
+        device.run(mutation.apply(Embed { width: 3, tokens, table, to }))
     })?;
     let mut sums = Tensor::<D, f32>::filled(case, bench.device, 15, pattern)?;
-    bench.spares_misfits(case, &mut sums, &mut |device, to, spoil| {
-        device.run(spoil.of(EmbedTable { width: 3, tokens, gradient, to }))
+    bench.refuses_mutated_writes(case, &mut sums, &mut |device, to, mutation| {
+        device.run(mutation.apply(EmbedTable { width: 3, tokens, gradient, to }))
     })
 }

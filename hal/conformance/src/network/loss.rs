@@ -203,18 +203,18 @@ fn check_refusals<D: Memory + HasLoss>(bench: &mut Bench<'_, D>) -> Result<(), F
     // Classes that there are not, or too many of, and more than one sum.
     for (classes, of_sums) in [(0, 1), (1 << (usize::BITS - 1), 1), (3, 2)] {
         let mut sum = case.finds(D::Space::part_mut(D::view_mut(&mut sums), 0..of_sums))?;
-        bench.spares(case, &mut gradient, move |device, mut gradient| {
+        bench.refuses_write(case, &mut gradient, move |device, mut gradient| {
             let gradient = D::Space::reborrow_mut(&mut gradient);
             let (weights, sum) = (None, D::Space::reborrow_mut(&mut sum));
             device.run(SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum })
         })?;
     }
     let mut sum = case.finds(D::Space::part_mut(D::view_mut(&mut sums), 0..1))?;
-    bench.spares_misfits(case, &mut gradient, &mut |device, mut gradient, spoil| {
+    bench.refuses_mutated_writes(case, &mut gradient, &mut |device, mut gradient, mutation| {
         let gradient = D::Space::reborrow_mut(&mut gradient);
         let (classes, weights, sum) = (3, Some(weights), D::Space::reborrow_mut(&mut sum));
         let loss = SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum };
-        device.run(spoil.of(loss))
+        device.run(mutation.apply(loss))
     })?;
     drop(sum);
     let mut found = [BEFORE; 2];

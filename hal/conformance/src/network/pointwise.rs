@@ -94,7 +94,7 @@ where
     let output = Tensor::<D, W>::filled(case, bench.device, 33, |_| W::from_bits(0))?;
     let output = output.view(case)?;
     let mut to = Tensor::<D, G>::filled(case, bench.device, 33, pattern)?;
-    bench.spares_misfits(case, &mut to, &mut |device, gradient, spoil| {
-        device.run(spoil.of(ReluInput { output, gradient }))
+    bench.refuses_mutated_writes(case, &mut to, &mut |device, gradient, mutation| {
+        device.run(mutation.apply(ReluInput { output, gradient }))
     })
 }

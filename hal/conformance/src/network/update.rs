@@ -29,24 +29,26 @@ const CLIPS: [(Option<f32>, f64); 6] = [
 
 pub(super) fn check<D: Memory + HasUpdate>(bench: &mut Bench<'_, D>) -> Result<(), Failure> {
     for (turn, length) in (0..).zip(LENGTHS) {
-        check_norm(bench, "square_norm of integers", length, |index| {
+        check_square_norm(bench, "square_norm of integers", length, |index| {
             values::integer::<f32>(turn, index)
         })?;
-        check_norm(bench, "square_norm", length, |index| values::random(turn, index, -70, 80))?;
-        for (nth, (max_norm, norm)) in (0..).zip(CLIPS) {
-            check_sgd(bench, length, 6 * turn + nth, max_norm, norm)?;
-            check_adamw(bench, length, 6 * turn + nth, max_norm, norm)?;
+        check_square_norm(bench, "square_norm", length, |index| {
+            values::random(turn, index, -70, 80)
+        })?;
+        for (nth, (max_norm, square_norm)) in (0..).zip(CLIPS) {
+            check_sgd(bench, length, 6 * turn + nth, max_norm, square_norm)?;
+            check_adamw(bench, length, 6 * turn + nth, max_norm, square_norm)?;
         }
     }
     for x in [f32::NAN, f32::INFINITY] {
         let value = |index| if index == 17 { x } else { 1.0 };
-        check_norm(bench, "square_norm of what is not finite", 33, value)?;
+        check_square_norm(bench, "square_norm of what is not finite", 33, value)?;
     }
     check_refusals(bench)
 }
 
 /// The sum of the squares, in f64: a sum of `n` terms may be wrong by `n` times [`UNIT_F64`] of itself.
-fn check_norm<D: Memory + HasUpdate>(
+fn check_square_norm<D: Memory + HasUpdate>(
     bench: &mut Bench<'_, D>,
     check: &'static str,
     length: usize,
@@ -69,12 +71,12 @@ fn check_norm<D: Memory + HasUpdate>(
 }
 
 /// The factor that gradients are clipped with.
-fn clip(max_norm: Option<f32>, norm: f64) -> Near {
-    let root = libm::sqrt(norm);
+fn clip(max_norm: Option<f32>, square_norm: f64) -> Near {
+    let norm = libm::sqrt(square_norm);
     match max_norm {
-        Some(_) if root == f64::INFINITY => Near::exact(0.0),
-        Some(max_norm) if root > f64::from(max_norm) => {
-            Near::exact(max_norm) / (Near::exact(1.0) * Near::exact(root + 1.0e-6))
+        Some(_) if norm == f64::INFINITY => Near::exact(0.0),
+        Some(max_norm) if norm > f64::from(max_norm) => {
+            Near::exact(max_norm) / (Near::exact(1.0) * Near::exact(norm + 1.0e-6))
         }
         _ => Near::exact(1.0),
     }
@@ -112,7 +114,7 @@ fn check_sgd<D: Memory + HasUpdate>(
     length: usize,
     turn: u32,
     max_norm: Option<f32>,
-    norm: f64,
+    square_norm: f64,
 ) -> Result<(), Failure> {
     let case = Case::new("sgd", length);
     let (momentum, weight_decay) =
@@ -120,18 +122,18 @@ fn check_sgd<D: Memory + HasUpdate>(
     let sgd = Sgd { learning_rate: 0.1, momentum, weight_decay, max_norm };
     let of = Weight { stream: turn };
     let gradient = Tensor::<D, f32>::filled(case, bench.device, length, |i| of.gradient(i))?;
-    let norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| norm)?;
+    let square_norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| square_norm)?;
     let mut weight = Tensor::<D, f32>::filled(case, bench.device, length, |i| of.weight(i))?;
     let mut state = Tensor::<D, f32>::filled(case, bench.device, length, pattern)?;
     bench.prepare(case, &mut state, &|index| of.moment(index))?;
     let updated = |index| {
         let w = Near::exact(of.weight(index));
-        let g = clip(max_norm, norm) * Near::exact(of.gradient(index))
+        let g = clip(max_norm, square_norm) * Near::exact(of.gradient(index))
             + Near::exact(sgd.weight_decay) * w;
         let m = Near::exact(sgd.momentum) * Near::exact(of.moment(index)) + g;
         [w - Near::exact(sgd.learning_rate) * m, m]
     };
-    let (gradient, square_norm) = (gradient.view(case)?, norms.view(case)?);
+    let (gradient, square_norm) = (gradient.view(case)?, square_norms.view(case)?);
     let mut moved = state.view_mut(case)?;
     bench.writes(
         case,
@@ -153,7 +155,7 @@ fn check_adamw<D: Memory + HasUpdate>(
     length: usize,
     turn: u32,
     max_norm: Option<f32>,
-    norm: f64,
+    square_norm: f64,
 ) -> Result<(), Failure> {
     let case = Case::new("adamw", length);
     let (step, epsilon, weight_decay) =
@@ -163,7 +165,7 @@ fn check_adamw<D: Memory + HasUpdate>(
     let adamw = AdamW { learning_rate: 0.05, betas, epsilon, weight_decay, step, max_norm };
     let of = Weight { stream: turn };
     let gradient = Tensor::<D, f32>::filled(case, bench.device, length, |i| of.gradient(i))?;
-    let norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| norm)?;
+    let square_norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| square_norm)?;
     let mut weight = Tensor::<D, f32>::filled(case, bench.device, length, |i| of.weight(i))?;
     let mut state = Tensor::<D, f32>::filled(case, bench.device, 2 * length, pattern)?;
     let before = |index: usize| match index.checked_sub(length) {
@@ -172,10 +174,10 @@ fn check_adamw<D: Memory + HasUpdate>(
     };
     bench.prepare(case, &mut state, &before)?;
     let updated = |index| {
-        let g = clip(max_norm, norm) * Near::exact(of.gradient(index));
+        let g = clip(max_norm, square_norm) * Near::exact(of.gradient(index));
         adam(&adamw, of.weight(index), g, [before(index), before(length + index)])
     };
-    let (gradient, square_norm) = (gradient.view(case)?, norms.view(case)?);
+    let (gradient, square_norm) = (gradient.view(case)?, square_norms.view(case)?);
     let mut moved = state.view_mut(case)?;
     bench.writes(
         case,
@@ -208,8 +210,8 @@ fn adam(adamw: &AdamW, w: f32, g: Near, moments: [f32; 2]) -> [Near; 3] {
         .map(|beta| one * Near::exact(1.0 - libm::pow(f64::from(beta), f64::from(adamw.step))));
     let rate = Near::exact(adamw.learning_rate);
     let decayed = (one - rate * Near::exact(adamw.weight_decay)) * Near::exact(w);
-    let root = (v / second).sqrt() + Near::exact(adamw.epsilon);
-    [decayed - rate * (m / first) / root, m, v]
+    let denominator = (v / second).sqrt() + Near::exact(adamw.epsilon);
+    [decayed - rate * (m / first) / denominator, m, v]
 }
 
 /// Lengths that do not fit.
@@ -225,33 +227,33 @@ fn check_refusals<D: Memory + HasUpdate>(bench: &mut Bench<'_, D>) -> Result<(),
         max_norm: None,
     };
     let gradient = Tensor::<D, f32>::filled(case, bench.device, 9, |_| 1.0)?;
-    let norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| 1.0)?;
-    let (gradient, square_norm) = (gradient.view(case)?, norms.view(case)?);
+    let square_norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| 1.0)?;
+    let (gradient, square_norm) = (gradient.view(case)?, square_norms.view(case)?);
     let mut weight = Tensor::<D, f32>::filled(case, bench.device, 9, pattern)?;
     let mut state = Tensor::<D, f32>::filled(case, bench.device, 18, pattern)?;
     upload(case, bench.device, state.whole_mut(), &pattern::<f32>)?;
     let mut moments = state.view_mut(case)?;
-    bench.spares_misfits(case, &mut weight, &mut |device, mut weight, spoil| {
+    bench.refuses_mutated_writes(case, &mut weight, &mut |device, mut weight, mutation| {
         let weight = D::Space::reborrow_mut(&mut weight);
         let moments = D::Space::reborrow_mut(&mut moments);
-        device.run(spoil.of(AdamWStep { adamw, gradient, square_norm, weight, moments }))
+        device.run(mutation.apply(AdamWStep { adamw, gradient, square_norm, weight, moments }))
     })?;
     D::Space::truncate(&mut moments, 9);
-    bench.spares_misfits(case, &mut weight, &mut |device, mut weight, spoil| {
+    bench.refuses_mutated_writes(case, &mut weight, &mut |device, mut weight, mutation| {
         let weight = D::Space::reborrow_mut(&mut weight);
         let momentum = D::Space::reborrow_mut(&mut moments);
-        device.run(spoil.of(SgdStep { sgd, gradient, square_norm, weight, momentum }))
+        device.run(mutation.apply(SgdStep { sgd, gradient, square_norm, weight, momentum }))
     })?;
     drop(moments);
     let case = Case { check: "the state of a refused update", ..case };
     bench.agrees(case, &state, &|index| Expected::Bits(pattern::<f32>(index + 1).to_bits()))?;
-    let mut norms = case.succeeds(bench.device.zeroed::<f64>(2))?;
+    let mut square_norms = case.succeeds(bench.device.zeroed::<f64>(2))?;
     for length in [0, 2] {
-        let to = case.finds(D::Space::part_mut(D::view_mut(&mut norms), 0..length))?;
+        let to = case.finds(D::Space::part_mut(D::view_mut(&mut square_norms), 0..length))?;
         let result = bench.device.run(SquareNorm::<D::Space> { gradient, to });
         bench.refused(case, ErrorKind::Shape, result)?;
     }
     let mut found = [1.0; 2];
-    case.succeeds(bench.device.read(D::view(&norms), &mut found))?;
+    case.succeeds(bench.device.read(D::view(&square_norms), &mut found))?;
     case.whole("the sum of a refused norm", &[0.0; 2], &found)
 }

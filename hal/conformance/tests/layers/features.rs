@@ -23,7 +23,7 @@ impl Mistaken {
     }
 
     /// Spoils moments that were right.
-    fn spoil<W: Element>(&self, shape: Normalisation, input: &[W], moments: &mut [f32]) {
+    fn replace<W: Element>(&self, shape: Normalisation, input: &[W], moments: &mut [f32]) {
         let count = match shape.axis {
             Axis::Rows => shape.rows,
             Axis::Columns => shape.columns,
@@ -57,7 +57,7 @@ impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Mistaken {
         let Moments { normalisation, input, to } = operation.into_inner();
         let (normalisation, input) = (*normalisation, *input);
         Portable.run(Moments { normalisation, input, to: &mut **to })?;
-        self.spoil(normalisation, input, to);
+        self.replace(normalisation, input, to);
         Ok(())
     }
 }

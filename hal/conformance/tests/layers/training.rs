@@ -63,12 +63,12 @@ impl Mistaken {
         &self,
         max_norm: Option<f32>,
         gradient: &[f32],
-        norm: &[f64],
+        square_norm: &[f64],
     ) -> (Option<f32>, Vec<f32>) {
-        match (self.mistake, max_norm, norm) {
+        match (self.mistake, max_norm, square_norm) {
             (Mistake::IgnoresClipping, ..) => (None, gradient.to_vec()),
-            (Mistake::AlwaysClips, Some(max_norm), [norm]) => {
-                let factor = (f64::from(max_norm) / (norm.sqrt() + 1.0e-6)) as f32;
+            (Mistake::AlwaysClips, Some(max_norm), [square_norm]) => {
+                let factor = (f64::from(max_norm) / (square_norm.sqrt() + 1.0e-6)) as f32;
                 (None, gradient.iter().map(|x| x * factor).collect())
             }
             _ => (max_norm, gradient.to_vec()),

@@ -124,10 +124,17 @@ fn updates() {
     for length in [0, 1, 10_001] {
         let [gradient, weight] = [21, 22].map(|seed| random::<f32>(seed, length));
         let moments: Vec<_> = random::<f32>(23, 2 * length).iter().map(|x| x.abs()).collect();
-        for norm in [0.0, 0.25, 2.0, f64::NAN] {
-            assert_equal!(|device| update(device, &gradient, &weight, &moments, &[norm], true));
+        for square_norm in [0.0, 0.25, 2.0, f64::NAN] {
+            assert_equal!(|device| update(
+                device,
+                &gradient,
+                &weight,
+                &moments,
+                &[square_norm],
+                true
+            ));
             assert_equal!(|device| {
-                update(device, &gradient, &weight, &moments[length..], &[norm], false)
+                update(device, &gradient, &weight, &moments[length..], &[square_norm], false)
             });
         }
         assert_refused!(|device| update(device, &gradient, &weight, &moments, &[], true));
@@ -139,10 +146,10 @@ fn updates() {
 fn squares_norms() {
     fn square<D: Host>(device: &mut D, gradient: &[f32], count: usize) -> Outcomes {
         let gradient = upload(device, gradient);
-        let norm = in_place(device, &vec![1.0_f64; count], |device, to| {
+        let square_norm = in_place(device, &vec![1.0_f64; count], |device, to| {
             device.run(SquareNorm::<D::Space> { gradient: D::view(&gradient), to })
         })?;
-        Ok(norm.iter().map(|&x| x as f32).collect())
+        Ok(square_norm.iter().map(|&x| x as f32).collect())
     }
     for length in [0, 1, 100, 20_000] {
         let gradient = random::<f32>(24, length);

@@ -5,7 +5,7 @@ use adaloss_core::format::Element;
 use crate::{
     Case, Failure,
     bench::{Bench, pattern},
-    refusal::Spoil,
+    refusal::Mutation,
     tensor::Tensor,
     values,
 };
@@ -38,33 +38,35 @@ where
     let case = Case::new("normalise refused", 15).of(shape);
     let to_w = Case { narrowing: Some(values::plain(W::ENCODING, capabilities)), ..case };
     let to_g = Case { narrowing: Some(values::plain(G::ENCODING, capabilities)), ..case };
-    let nothing = Spoil::nothing();
+    let unchanged = Mutation::none();
 
     let mut to = Tensor::filled(case, bench.device, shape.moments(), pattern)?;
-    bench.spares(case.of(huge), &mut to, |device, to| {
-        operands.moments(device, huge, to, &nothing)
+    bench.refuses_write(case.of(huge), &mut to, |device, to| {
+        operands.moments(device, huge, to, &unchanged)
     })?;
-    bench.spares_misfits(case, &mut to, &mut |device, to, spoil| {
-        operands.moments(device, shape, to, spoil)
+    bench.refuses_mutated_writes(case, &mut to, &mut |device, to, mutation| {
+        operands.moments(device, shape, to, mutation)
     })?;
     let mut to = Tensor::filled(case, bench.device, 6, pattern)?;
-    bench.spares(case.of(huge), &mut to, |device, to| operands.sums(device, huge, to, &nothing))?;
-    bench.spares_misfits(case, &mut to, &mut |device, to, spoil| {
-        operands.sums(device, shape, to, spoil)
+    bench.refuses_write(case.of(huge), &mut to, |device, to| {
+        operands.sums(device, huge, to, &unchanged)
+    })?;
+    bench.refuses_mutated_writes(case, &mut to, &mut |device, to, mutation| {
+        operands.sums(device, shape, to, mutation)
     })?;
     let mut to = Tensor::filled(case, bench.device, 15, pattern)?;
     bench.refuses(to_w.of(huge), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-        operands.forward(device, huge, to, epilogue, &nothing)
+        operands.forward(device, huge, to, epilogue, &unchanged)
     })?;
-    bench.refuses_misfits(to_w, &mut to, &|device, to, epilogue, spoil| {
-        operands.forward(device, shape, to, epilogue, spoil)
+    bench.refuses_mutated(to_w, &mut to, &|device, to, epilogue, mutation| {
+        operands.forward(device, shape, to, epilogue, mutation)
     })?;
     let mut to = Tensor::filled(case, bench.device, 15, pattern)?;
     bench.refuses(to_g.of(huge), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-        operands.back(device, huge, to, epilogue, &nothing)
+        operands.back(device, huge, to, epilogue, &unchanged)
     })?;
-    bench.refuses_misfits(to_g, &mut to, &|device, to, epilogue, spoil| {
-        operands.back(device, shape, to, epilogue, spoil)
+    bench.refuses_mutated(to_g, &mut to, &|device, to, epilogue, mutation| {
+        operands.back(device, shape, to, epilogue, mutation)
     })
 }
 
@@ -87,9 +89,9 @@ where
         device: &mut D,
         normalisation: Normalisation,
         to: Mut<'_, D, f32>,
-        spoil: &Spoil,
+        mutation: &Mutation,
     ) -> Result<(), D::Error> {
-        device.run(spoil.of(Moments { normalisation, input: self.input, to }))
+        device.run(mutation.apply(Moments { normalisation, input: self.input, to }))
     }
 
     fn forward<'w>(
@@ -98,10 +100,17 @@ where
         normalisation: Normalisation,
         to: Mut<'w, D, W>,
         epilogue: Epilogue<'w, D::Space>,
-        spoil: &Spoil,
+        mutation: &Mutation,
     ) -> Result<(), D::Error> {
         let &Self { input, moments, affine, .. } = self;
-        device.run(spoil.of(Normalise { normalisation, input, moments, affine, to, epilogue }))
+        device.run(mutation.apply(Normalise {
+            normalisation,
+            input,
+            moments,
+            affine,
+            to,
+            epilogue,
+        }))
     }
 
     fn sums(
@@ -109,10 +118,10 @@ where
         device: &mut D,
         normalisation: Normalisation,
         to: Mut<'_, D, f32>,
-        spoil: &Spoil,
+        mutation: &Mutation,
     ) -> Result<(), D::Error> {
         let &Self { gradient, input, moments, .. } = self;
-        device.run(spoil.of(NormaliseSums { normalisation, gradient, input, moments, to }))
+        device.run(mutation.apply(NormaliseSums { normalisation, gradient, input, moments, to }))
     }
 
     fn back<'w>(
@@ -121,10 +130,10 @@ where
         normalisation: Normalisation,
         to: Mut<'w, D, G>,
         epilogue: Epilogue<'w, D::Space>,
-        spoil: &Spoil,
+        mutation: &Mutation,
     ) -> Result<(), D::Error> {
         let &Self { gradient, input, moments, affine } = self;
-        device.run(spoil.of(NormaliseInput {
+        device.run(mutation.apply(NormaliseInput {
             normalisation,
             gradient,
             input,

@@ -6,7 +6,7 @@ use super::{IMPOSSIBLE, SHAPES, TYPICAL, each_pair, greatest, placed};
 use crate::{
     Case, Failure,
     bench::{Bench, pattern},
-    refusal::Spoil,
+    refusal::Mutation,
     results::Expected,
     tensor::{Tensor, download, upload},
     values,
@@ -147,7 +147,7 @@ where
         device.run(Unpool { pooling: shape, input, places, to })
     };
     if shape.overlaps() {
-        return bench.spares(case, &mut to, unpool);
+        return bench.refuses_write(case, &mut to, unpool);
     }
     bench.writes(case, &mut to, &pattern, unpool, &|index| {
         let mut put = 0;
@@ -176,31 +176,33 @@ where
     let mut to_large = Tensor::<D, E>::filled(case, bench.device, of_input, pattern)?;
     let mut written = self::places(case, bench.device, of_output)?;
     let mut taken = written.view_mut(case)?;
-    let mut max = |pooling, spoil: &Spoil, device: &mut D, mut to: Mut<'_, D, E>| {
+    let mut max = |pooling, mutation: &Mutation, device: &mut D, mut to: Mut<'_, D, E>| {
         let to = D::Space::reborrow_mut(&mut to);
         let places = D::Space::reborrow_mut(&mut taken);
-        device.run(spoil.of(MaxPool { pooling, input: large, to, places }))
+        device.run(mutation.apply(MaxPool { pooling, input: large, to, places }))
     };
     for pooling in IMPOSSIBLE {
         let case = case.of(pooling);
-        let nothing = Spoil::nothing();
-        bench.spares(case, &mut to_small, |device, to| max(pooling, &nothing, device, to))?;
-        bench.spares(case, &mut to_small, |device, to| {
+        let unchanged = Mutation::none();
+        bench.refuses_write(case, &mut to_small, |device, to| {
+            max(pooling, &unchanged, device, to)
+        })?;
+        bench.refuses_write(case, &mut to_small, |device, to| {
             device.run(Pick { pooling, input: large, places, to })
         })?;
-        bench.spares(case, &mut to_large, |device, to| {
+        bench.refuses_write(case, &mut to_large, |device, to| {
             device.run(Unpool { pooling, input: small, places, to })
         })?;
     }
     let (pooling, case) = (TYPICAL, case.of(TYPICAL));
-    bench.spares_misfits(case, &mut to_small, &mut |device, to, spoil| {
-        max(pooling, spoil, device, to)
+    bench.refuses_mutated_writes(case, &mut to_small, &mut |device, to, mutation| {
+        max(pooling, mutation, device, to)
     })?;
-    bench.spares_misfits(case, &mut to_small, &mut |device, to, spoil| {
-        device.run(spoil.of(Pick { pooling, input: large, places, to }))
+    bench.refuses_mutated_writes(case, &mut to_small, &mut |device, to, mutation| {
+        device.run(mutation.apply(Pick { pooling, input: large, places, to }))
     })?;
-    bench.spares_misfits(case, &mut to_large, &mut |device, to, spoil| {
-        device.run(spoil.of(Unpool { pooling, input: small, places, to }))
+    bench.refuses_mutated_writes(case, &mut to_large, &mut |device, to, mutation| {
+        device.run(mutation.apply(Unpool { pooling, input: small, places, to }))
     })?;
     drop(taken);
     compare_places(case, bench.device, &written, |_| GUARD)

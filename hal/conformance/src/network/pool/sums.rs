@@ -7,7 +7,7 @@ use crate::{
     Case, Failure,
     bench::{Bench, Ending},
     near::{Near, Sum},
-    refusal::Spoil,
+    refusal::Mutation,
     tensor::Tensor,
     values::{self, Kind},
 };
@@ -67,18 +67,25 @@ impl Method {
         (from, places): (Ref<'r, D, E>, Ref<'r, D, u32>),
         to: Mut<'w, D, E>,
         epilogue: Epilogue<'w, D::Space>,
-        spoil: &Spoil,
+        mutation: &Mutation,
     ) -> Result<(), D::Error> {
         match self {
             Self::Average => {
-                device.run(spoil.of(AveragePool { pooling, input: from, to, epilogue }))
+                device.run(mutation.apply(AveragePool { pooling, input: from, to, epilogue }))
             }
-            Self::AverageInput => {
-                device.run(spoil.of(AveragePoolInput { pooling, gradient: from, to, epilogue }))
-            }
-            Self::MaxInput => {
-                device.run(spoil.of(MaxPoolInput { pooling, gradient: from, places, to, epilogue }))
-            }
+            Self::AverageInput => device.run(mutation.apply(AveragePoolInput {
+                pooling,
+                gradient: from,
+                to,
+                epilogue,
+            })),
+            Self::MaxInput => device.run(mutation.apply(MaxPoolInput {
+                pooling,
+                gradient: from,
+                places,
+                to,
+                epilogue,
+            })),
         }
     }
 }
@@ -135,9 +142,9 @@ impl<E: Element + Plain, D: Memory + HasPool<E>> Sums<E, D> {
         let case = Case::new(method.check(), length).of(shape);
         let operands = (self.from.view(case)?, self.places.view(case)?);
         let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-        let nothing = Spoil::nothing();
+        let unchanged = Mutation::none();
         let run: &Ending<'_, D, E> =
-            &|device, to, epilogue| method.run(device, shape, operands, to, epilogue, &nothing);
+            &|device, to, epilogue| method.run(device, shape, operands, to, epilogue, &unchanged);
         let in_order = bench.report.capabilities.sequential_sums;
         if in_order || !matches!(self.kind, Kind::Reals) {
             return bench.exactly(case, self.stream, &mut to, run, &|index| {
@@ -166,13 +173,13 @@ where
     let sums = Sums::<E, D>::new(bench, method, TYPICAL, Kind::Integers, 0)?;
     let operands = (sums.from.view(case)?, sums.places.view(case)?);
     let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
-    let nothing = Spoil::nothing();
+    let unchanged = Mutation::none();
     for shape in IMPOSSIBLE {
         bench.refuses(case.of(shape), ErrorKind::Shape, &mut to, &|device, to, epilogue| {
-            method.run(device, shape, operands, to, epilogue, &nothing)
+            method.run(device, shape, operands, to, epilogue, &unchanged)
         })?;
     }
-    bench.refuses_misfits(case.of(TYPICAL), &mut to, &|device, to, epilogue, spoil| {
-        method.run(device, TYPICAL, operands, to, epilogue, spoil)
+    bench.refuses_mutated(case.of(TYPICAL), &mut to, &|device, to, epilogue, mutation| {
+        method.run(device, TYPICAL, operands, to, epilogue, mutation)
     })
 }
