@@ -221,34 +221,34 @@ fn poolings_that_move() {
     let pooling = Pooling::new(2, [4, 6], 3, [2, 3]);
     // 2 x 4 x 6 x 3 and 2 x 2 x 2 x 3.
     let (images, outputs) = (144, 24);
-    let operands = [("the input", images), ("the output", outputs), ("the places", outputs)];
-    needs(OperationKind::MaxPool, operands, |[input, to, places]| {
+    let operands = [("the input", images), ("the output", outputs), ("the indices", outputs)];
+    needs(OperationKind::MaxPool, operands, |[input, to, indices]| {
         Portable.run(MaxPool {
             pooling,
             input: &zeros::<f32>(input)[..],
             to: &mut zeros::<f32>(to)[..],
-            places: &mut zeros::<u32>(places)[..],
+            indices: &mut zeros::<u32>(indices)[..],
         })
     });
-    let unpool = |pooling, [input, places, to]: [usize; 3]| {
+    let unpool = |pooling, [input, indices, to]: [usize; 3]| {
         Portable.run(Unpool {
             pooling,
             input: &zeros::<f32>(input)[..],
-            places: &zeros::<u32>(places)[..],
+            indices: &zeros::<u32>(indices)[..],
             to: &mut zeros::<f32>(to)[..],
         })
     };
-    let operands = [("the input", outputs), ("the places", outputs), ("the result", images)];
+    let operands = [("the input", outputs), ("the indices", outputs), ("the result", images)];
     needs(OperationKind::Unpool, operands, |lengths| unpool(pooling, lengths));
     let found = unpool(Pooling::new(1, [3, 3], 1, [2, 2]).stride([1, 1]), [4, 4, 9]);
     let cause = MisfitCause::Missing("windows that do not overlap");
     assert_eq!(found, refusal(OperationKind::Unpool, cause));
-    let operands = [("the input", images), ("the places", outputs), ("the result", outputs)];
-    needs(OperationKind::Pick, operands, |[input, places, to]| {
+    let operands = [("the input", images), ("the indices", outputs), ("the result", outputs)];
+    needs(OperationKind::Pick, operands, |[input, indices, to]| {
         Portable.run(Pick {
             pooling,
             input: &zeros::<f32>(input)[..],
-            places: &zeros::<u32>(places)[..],
+            indices: &zeros::<u32>(indices)[..],
             to: &mut zeros::<f32>(to)[..],
         })
     });
@@ -280,12 +280,12 @@ fn poolings_that_sum() {
         })
     });
     let [gradient, to] = operands;
-    let operands = [gradient, ("the places", outputs), to];
-    needs(OperationKind::MaxPoolInput, operands, |[gradient, places, to]| {
+    let operands = [gradient, ("the indices", outputs), to];
+    needs(OperationKind::MaxPoolInput, operands, |[gradient, indices, to]| {
         Portable.run(MaxPoolInput {
             pooling,
             gradient: &zeros::<f32>(gradient)[..],
-            places: &zeros::<u32>(places)[..],
+            indices: &zeros::<u32>(indices)[..],
             to: &mut zeros::<f32>(to)[..],
             epilogue: EpilogueOperands::new().epilogue(),
         })

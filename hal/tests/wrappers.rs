@@ -353,8 +353,8 @@ fn a_log_of_layers_reads_like_this() -> Result<(), HostError> {
     })?;
     device.run(Relu { values: &mut output[..] })?;
     let pooling = Pooling::new(1, [2, 2], 2, [2, 2]);
-    let (to, places) = (&mut [f16::ZERO; 2][..], &mut [0; 2][..]);
-    device.run(MaxPool { pooling, input: &output[..], to, places })?;
+    let (to, indices) = (&mut [f16::ZERO; 2][..], &mut [0; 2][..]);
+    device.run(MaxPool { pooling, input: &output[..], to, indices })?;
     let mask = Mask { share: Fraction::from_bits(1 << 31), noise: Noise::default() };
     let epilogue = ending(&cell, std::slice::from_mut(dropped), binary16);
     device.run(Dropout { mask, input: &ones[..8], to: &mut output[..], epilogue })?;

@@ -151,16 +151,16 @@ fn pooling(cpu: &mut Cpu, pooling: Pooling) -> Done {
     println!("{pooling}");
     let [elements, outputs] = pooling.lengths();
     let (input, mut pooled, mut to) = (narrowed(elements), narrowed(outputs), narrowed(elements));
-    let (mut places, mut end) = (vec![0; outputs], Ending::new());
+    let (mut indices, mut end) = (vec![0; outputs], Ending::new());
     measure("max_pool", elements, || {
-        let (input, to, places) = (&input[..], &mut pooled[..], &mut places[..]);
-        cpu.run(MaxPool { pooling, input, to, places })
+        let (input, to, indices) = (&input[..], &mut pooled[..], &mut indices[..]);
+        cpu.run(MaxPool { pooling, input, to, indices })
     })?;
     measure("unpool", elements, || {
-        cpu.run(Unpool { pooling, input: &pooled[..], places: &places[..], to: &mut to[..] })
+        cpu.run(Unpool { pooling, input: &pooled[..], indices: &indices[..], to: &mut to[..] })
     })?;
     measure("pick", elements, || {
-        cpu.run(Pick { pooling, input: &input[..], places: &places[..], to: &mut pooled[..] })
+        cpu.run(Pick { pooling, input: &input[..], indices: &indices[..], to: &mut pooled[..] })
     })?;
     measure("average_pool", elements, || {
         let (input, to, epilogue) = (&input[..], &mut pooled[..], end.epilogue());
@@ -171,9 +171,9 @@ fn pooling(cpu: &mut Cpu, pooling: Pooling) -> Done {
         cpu.run(AveragePoolInput { pooling, gradient, to, epilogue })
     })?;
     measure("max_pool_input", elements, || {
-        let (gradient, places) = (&pooled[..], &places[..]);
+        let (gradient, indices) = (&pooled[..], &indices[..]);
         let (to, epilogue) = (&mut to[..], end.epilogue());
-        cpu.run(MaxPoolInput { pooling, gradient, places, to, epilogue })
+        cpu.run(MaxPoolInput { pooling, gradient, indices, to, epilogue })
     })
 }
 

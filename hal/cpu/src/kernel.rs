@@ -33,7 +33,7 @@ pub(super) struct Row {
 
 /// A part of every stream that lies in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct Segment {
     /// Its place from the beginning of the stream.
     pub(super) from: usize,
     /// The first of its terms in the panels.
@@ -45,7 +45,7 @@ pub(super) struct Run {
 pub(super) struct Streams<'a> {
     pub(super) left: &'a [f32],
     pub(super) rows: &'a [Row],
-    pub(super) runs: &'a [Run],
+    pub(super) segments: &'a [Segment],
     /// One panel of `terms` lines for each line of columns.
     pub(super) panels: &'a [f32],
     pub(super) terms: usize,
@@ -95,12 +95,12 @@ impl Streams<'_> {
     ) -> [[[S::f32s; V]; L]; R] {
         let mut sums: [[[S::f32s; V]; L]; R] =
             array::from_fn(|r| load::<S, V, L>(&self.to[rows[r].to + column..], LANES));
-        for run in self.runs {
+        for segment in self.segments {
             let left: [&[f32]; R] =
-                array::from_fn(|r| &self.left[rows[r].from + run.from..][..run.length]);
+                array::from_fn(|r| &self.left[rows[r].from + segment.from..][..segment.length]);
             let right: [&[[f32; LANES]]; L] =
-                array::from_fn(|l| &panels[l][run.term..][..run.length]);
-            for term in 0..run.length {
+                array::from_fn(|l| &panels[l][segment.term..][..segment.length]);
+            for term in 0..segment.length {
                 let right: [[S::f32s; V]; L] = array::from_fn(|l| line::<S, V>(&right[l][term]));
                 for (sums, left) in sums.iter_mut().zip(&left) {
                     add_term(simd, sums, left[term], &right);

@@ -119,7 +119,7 @@ fn sums<A: Element>(
             Streams {
                 left: &left,
                 rows: &rows,
-                runs: &[kernel::Run { from: 0, term: 0, length: depth }],
+                segments: &[kernel::Segment { from: 0, term: 0, length: depth }],
                 panels,
                 terms: depth,
                 to: &mut sums,

@@ -16,7 +16,7 @@ use crate::{
 /// reads the elements has to find them.  After `unscale`, or a product that unscales, that is the
 /// optimizer.
 ///
-/// Nothing else can be struck: copies, new memory, statistics, counts, cells, certificates, the places
+/// Nothing else can be struck: copies, new memory, statistics, counts, cells, certificates, the indices
 /// of a max pooling, norms and sums of losses.  Any operation can fail, and any but an allocation can
 /// be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ pub struct MaxPool<'r, 'w, S: AddressSpace, E: Plain> {
     /// What the windows took.
     pub to: S::Mut<'w, E>,
     /// Where they took it from.
-    pub places: S::Mut<'w, u32>,
+    pub indices: S::Mut<'w, u32>,
 }
 
 impl<S: AddressSpace, E: Element + Plain> Operation for MaxPool<'_, '_, S, E> {
@@ -43,11 +43,11 @@ impl<S: AddressSpace, E: Element + Plain> Operation for MaxPool<'_, '_, S, E> {
         let [input, output] = self.pooling.lengths();
         visitor.input("the input", Some(input), &mut self.input);
         visitor.output("the output", Some(output), &mut self.to);
-        visitor.written("the places", output, &mut self.places);
+        visitor.written("the indices", output, &mut self.indices);
     }
 }
 
-/// Puts pooled elements back to their places and +0 everywhere else: unpooling, and the gradient of a pooling whose
+/// Puts pooled elements back at their indices and +0 everywhere else: unpooling, and the gradient of a pooling whose
 /// windows do not overlap.
 ///
 /// Nothing is rounded: a scale is carried.
@@ -56,8 +56,8 @@ pub struct Unpool<'r, 'w, S: AddressSpace, E: Plain> {
     pub pooling: Pooling,
     /// What is put back; of the shape of the output.
     pub input: S::Ref<'r, E>,
-    /// The places of a max pooling of this shape; those outside the image are left out.
-    pub places: S::Ref<'r, u32>,
+    /// The indices of a max pooling of this shape; those outside the image are left out.
+    pub indices: S::Ref<'r, u32>,
     /// The images; no two windows see a pixel of them.
     pub to: S::Mut<'w, E>,
 }
@@ -74,13 +74,13 @@ impl<S: AddressSpace, E: Element + Plain> Operation for Unpool<'_, '_, S, E> {
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         let [input, output] = self.pooling.lengths();
         visitor.input("the input", Some(output), &mut self.input);
-        visitor.input("the places", Some(output), &mut self.places);
+        visitor.input("the indices", Some(output), &mut self.indices);
         visitor.output("the result", Some(input), &mut self.to);
         visitor.needs("windows that do not overlap", !self.pooling.overlaps());
     }
 }
 
-/// Takes the elements at the places: the gradient of unpooling.
+/// Takes the elements at the indices: the gradient of unpooling.
 ///
 /// Nothing is rounded: a scale is carried.
 pub struct Pick<'r, 'w, S: AddressSpace, E: Plain> {
@@ -88,9 +88,9 @@ pub struct Pick<'r, 'w, S: AddressSpace, E: Plain> {
     pub pooling: Pooling,
     /// The images.
     pub input: S::Ref<'r, E>,
-    /// The places of a max pooling of this shape; one outside the image gives +0.
-    pub places: S::Ref<'r, u32>,
-    /// What was at the places.
+    /// The indices of a max pooling of this shape; one outside the image gives +0.
+    pub indices: S::Ref<'r, u32>,
+    /// The elements at the indices.
     pub to: S::Mut<'w, E>,
 }
 
@@ -106,7 +106,7 @@ impl<S: AddressSpace, E: Element + Plain> Operation for Pick<'_, '_, S, E> {
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         let [input, output] = self.pooling.lengths();
         visitor.input("the input", Some(input), &mut self.input);
-        visitor.input("the places", Some(output), &mut self.places);
+        visitor.input("the indices", Some(output), &mut self.indices);
         visitor.output("the result", Some(output), &mut self.to);
     }
 }
@@ -180,8 +180,8 @@ pub struct MaxPoolInput<'r, 'w, S: AddressSpace, E: Plain> {
     pub pooling: Pooling,
     /// The gradient of the output.
     pub gradient: S::Ref<'r, E>,
-    /// The places of a max pooling of this shape; those outside the image are left out.
-    pub places: S::Ref<'r, u32>,
+    /// The indices of a max pooling of this shape; those outside the image are left out.
+    pub indices: S::Ref<'r, u32>,
     /// The gradient of the input.
     pub to: S::Mut<'w, E>,
     /// Where the results go.
@@ -200,7 +200,7 @@ impl<S: AddressSpace, E: Element + Plain> Operation for MaxPoolInput<'_, '_, S, 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         let [input, output] = self.pooling.lengths();
         visitor.input("the gradient", Some(output), &mut self.gradient);
-        visitor.input("the places", Some(output), &mut self.places);
+        visitor.input("the indices", Some(output), &mut self.indices);
         visitor.output("the gradient of the input", Some(input), &mut self.to);
         visitor.epilogue::<E>(&mut self.epilogue);
     }

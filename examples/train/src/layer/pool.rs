@@ -101,8 +101,8 @@ where
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
         let shape = of_input(self.shape, input.shape());
-        let (output, places) = max_pool::<W, G, D>(run, shape, &input)?;
-        self.kept = run.training.then_some((input.shape(), places));
+        let (output, indices) = max_pool::<W, G, D>(run, shape, &input)?;
+        self.kept = run.training.then_some((input.shape(), indices));
         Ok(Rc::new(output))
     }
 
@@ -111,20 +111,20 @@ where
         run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let (input, places) = kept(&mut self.kept)?;
+        let (input, indices) = kept(&mut self.kept)?;
         let pooling = of_input(self.shape, input);
         if pooling.overlaps() {
             let summed =
                 run.layer(&self.name, &gradient, input, |device, gradient, to, epilogue| {
-                    let (gradient, places) = (D::Space::reborrow(gradient), places.view());
-                    device.run(MaxPoolInput::<_, G> { pooling, gradient, places, to, epilogue })
+                    let (gradient, indices) = (D::Space::reborrow(gradient), indices.view());
+                    device.run(MaxPoolInput::<_, G> { pooling, gradient, indices, to, epilogue })
                 });
             return summed.map(Some);
         }
         carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(run.device, input)?;
-            let (input, places) = (gradient.view(), places.view());
-            run.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
+            let (input, indices) = (gradient.view(), indices.view());
+            run.device.run(Unpool::<_, G> { pooling, input, indices, to: to.view_mut() })?;
             Ok(to)
         })
         .map(Some)
@@ -134,7 +134,7 @@ where
 }
 
 /// One level of an encoder and decoder: pools what the encoder made, goes through the levels inside,
-/// and unpools to the places that the maxima came from (Badrinarayanan et al. 2017).
+/// and unpools to the indices that the maxima came from (Badrinarayanan et al. 2017).
 pub struct Level<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     encoder: Sequence<D, W, G>,
     inside: Sequence<D, W, G>,
@@ -171,13 +171,13 @@ where
         let encoded = self.encoder.forward(run, input)?;
         let large = encoded.shape();
         let pooling = of_input(two_by_two(), large);
-        let (pooled, places) = max_pool::<W, G, D>(run, pooling, &encoded)?;
+        let (pooled, indices) = max_pool::<W, G, D>(run, pooling, &encoded)?;
         drop(encoded);
         let inner = self.inside.forward(run, Rc::new(pooled))?;
         let mut unpooled = Tensor::zeroed(run.device, large)?;
-        let (input, at, to) = (inner.view(), places.view(), unpooled.view_mut());
-        run.device.run(Unpool::<_, W> { pooling, input, places: at, to })?;
-        self.kept = run.training.then_some((large, places));
+        let (input, at, to) = (inner.view(), indices.view(), unpooled.view_mut());
+        run.device.run(Unpool::<_, W> { pooling, input, indices: at, to })?;
+        self.kept = run.training.then_some((large, indices));
         self.decoder.forward(run, Rc::new(unpooled))
     }
 
@@ -186,22 +186,22 @@ where
         run: &mut Backward<'_, '_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
-        let (large, places) = kept(&mut self.kept)?;
+        let (large, indices) = kept(&mut self.kept)?;
         let pooling = of_input(two_by_two(), large);
         let unwanted = "a decoder cannot begin the network";
         let gradient = self.decoder.backward(run, gradient)?.context(unwanted)?;
         let [height, width] = pooling.output().context("an image of less than 2x2 pixels")?;
         let gradient = carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(run.device, large.with_extent([height, width]))?;
-            let (input, places) = (gradient.view(), places.view());
-            run.device.run(Pick::<_, G> { pooling, input, places, to: to.view_mut() })?;
+            let (input, indices) = (gradient.view(), indices.view());
+            run.device.run(Pick::<_, G> { pooling, input, indices, to: to.view_mut() })?;
             Ok(to)
         })?;
         let gradient = self.inside.backward(run, gradient)?.context(unwanted)?;
         let gradient = carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(run.device, large)?;
-            let (input, places) = (gradient.view(), places.view());
-            run.device.run(Unpool::<_, G> { pooling, input, places, to: to.view_mut() })?;
+            let (input, indices) = (gradient.view(), indices.view());
+            run.device.run(Unpool::<_, G> { pooling, input, indices, to: to.view_mut() })?;
             Ok(to)
         })?;
         self.encoder.backward(run, gradient)
@@ -223,7 +223,7 @@ fn of_input(shape: network::Pooling, input: Shape) -> network::Pooling {
     network::Pooling { batch, input: input.extent(), channels, ..shape }
 }
 
-/// Pools, and returns the places as well.
+/// Pools, and returns the indices as well.
 fn max_pool<W, G, D>(
     run: &mut Forward<'_, D>,
     pooling: network::Pooling,
@@ -236,12 +236,12 @@ where
 {
     let extent = pooling.output().with_context(|| format!("there is no pooling of {pooling}"))?;
     let mut output = Tensor::zeroed(run.device, input.shape().with_extent(extent))?;
-    let mut places = Vector::zeroed(run.device, output.shape().elements())?;
+    let mut indices = Vector::zeroed(run.device, output.shape().elements())?;
     run.device.run(MaxPool::<_, W> {
         pooling,
         input: input.view(),
         to: output.view_mut(),
-        places: places.view_mut(),
+        indices: indices.view_mut(),
     })?;
-    Ok((output, places))
+    Ok((output, indices))
 }

@@ -168,14 +168,14 @@ where
     }
 }
 
-/// Finds the places that the portable device takes, of elements as a mistaken one sees them.
+/// Finds the indices that the portable device takes, of elements as a mistaken one sees them.
 fn take<E: Element + Plain>(
     pooling: Pooling,
     input: &[E],
-    places: &mut [u32],
+    indices: &mut [u32],
 ) -> Result<(), HostError> {
-    let mut to = vec![E::from_bits(0); places.len()];
-    Portable.run(MaxPool { pooling, input, to: &mut to[..], places })
+    let mut to = vec![E::from_bits(0); indices.len()];
+    Portable.run(MaxPool { pooling, input, to: &mut to[..], indices })
 }
 
 impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Mistaken {
@@ -183,7 +183,7 @@ impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Mistaken {
         &mut self,
         operation: Fitting<'_, MaxPool<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let MaxPool { pooling, input, to, places } = operation.into_inner();
+        let MaxPool { pooling, input, to, indices } = operation.into_inner();
         let (pooling, input) = (*pooling, *input);
         // The order in which this device compares, as patterns that the portable one compares.
         match self.mistake {
@@ -191,7 +191,7 @@ impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Mistaken {
                 let least = -f32::INFINITY;
                 let seen = |x: &E| if x.widen().is_nan() { least } else { x.widen() };
                 let seen: Vec<f32> = input.iter().map(seen).collect();
-                take(pooling, &seen, places)?;
+                take(pooling, &seen, indices)?;
             }
             Mistake::TakesTheLast => {
                 // Later elements are a little greater.
@@ -199,11 +199,11 @@ impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Mistaken {
                     f32::from_bits((x.widen() + 1000.0).to_bits() + (at / pooling.channels) as u32)
                 };
                 let seen: Vec<f32> = input.iter().enumerate().map(seen).collect();
-                take(pooling, &seen, places)?;
+                take(pooling, &seen, indices)?;
             }
-            _ => take(pooling, input, places)?,
+            _ => take(pooling, input, indices)?,
         }
-        Portable.run(Pick { pooling, input, places: &places[..], to: &mut **to })?;
+        Portable.run(Pick { pooling, input, indices: &indices[..], to: &mut **to })?;
         if self.makes(Mistake::SeesPadding) && pooling.padding != [0, 0] {
             let below = |x: &&mut E| x.widen() < 0.0;
             to.iter_mut().filter(below).for_each(|x| *x = E::from_bits(0));
@@ -280,8 +280,8 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Mistaken {
         &mut self,
         operation: Fitting<'_, MaxPoolInput<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let MaxPoolInput { pooling, gradient, places, to, epilogue } = operation.into_inner();
-        let (pooling, places) = (*pooling, *places);
+        let MaxPoolInput { pooling, gradient, indices, to, epilogue } = operation.into_inner();
+        let (pooling, indices) = (*pooling, *indices);
         let mut gradient = gradient.to_vec();
         if self.makes(Mistake::OverwritesGradients) {
             let of_image = gradient.len().checked_div(pooling.batch).unwrap_or(0).max(1);
@@ -289,7 +289,7 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Mistaken {
                 let is_same = |&other: &usize| {
                     other % pooling.channels == index % pooling.channels
                         && other / of_image == index / of_image
-                        && places[other] == places[index]
+                        && indices[other] == indices[index]
                 };
                 if (index + 1..gradient.len()).any(|other| is_same(&other)) {
                     gradient[index] = E::from_bits(0);
@@ -297,6 +297,6 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Mistaken {
             }
         }
         let (gradient, to, epilogue) = (&gradient[..], &mut **to, epilogue.reborrow());
-        Portable.run(MaxPoolInput { pooling, gradient, places, to, epilogue })
+        Portable.run(MaxPoolInput { pooling, gradient, indices, to, epilogue })
     }
 }

@@ -8,7 +8,7 @@ use adaloss_core::format::Element;
 use super::{
     super::{
         Cpu, Scratch, Sink,
-        kernel::{LANES, Row, Run, Streams, lines},
+        kernel::{LANES, Row, Segment, Streams, lines},
         widen,
     },
     bands::{Band, Bands},
@@ -235,17 +235,17 @@ impl Sweep {
         let terms = self.sides.terms(&phase.walks);
         let left = &window.values;
         if is_finite {
-            let runs = self.sides.runs(&phase.walks, [0..down.taps, 0..right.taps], window);
-            Streams { left, rows: pixels, runs: &runs, panels, terms, to }.add();
+            let segments = self.sides.segments(&phase.walks, [0..down.taps, 0..right.taps], window);
+            Streams { left, rows: pixels, segments: &segments, panels, terms, to }.add();
             return;
         }
         let rows = (0..band.images.len()).flat_map(|_| down.within(&band.rows));
         let numbers = rows.flat_map(|row| (0..right.count).map(move |column| (row, column)));
         for (pixel, (row, column)) in pixels.iter().zip(numbers) {
             let taps = [down.inside(row, self.source[0]), right.inside(column, self.source[1])];
-            let runs = self.sides.runs(&phase.walks, taps, window);
+            let segments = self.sides.segments(&phase.walks, taps, window);
             let rows = core::slice::from_ref(pixel);
-            Streams { left, rows, runs: &runs, panels, terms, to: &mut *to }.add();
+            Streams { left, rows, segments: &segments, panels, terms, to: &mut *to }.add();
         }
     }
 }
@@ -283,26 +283,26 @@ impl Sides {
         }
     }
 
-    /// Returns the runs of some taps, down and right.
-    fn runs(
+    /// Returns the segments of some taps, down and right.
+    fn segments(
         &self,
         walks: &[Walk; 2],
         [down, right]: [Range<usize>; 2],
         window: &Window,
-    ) -> Vec<Run> {
-        let mut runs = Vec::new();
+    ) -> Vec<Segment> {
+        let mut segments = Vec::new();
         for y in down {
-            let run = |x: usize, taps: usize| Run {
+            let segment = |x: usize, taps: usize| Segment {
                 from: y * window.pitch[1] + x * window.channels,
                 term: (y * walks[1].taps + x) * self.sources,
                 length: taps * self.sources,
             };
             if self.groups == 1 {
-                runs.push(run(right.start, right.len()));
+                segments.push(segment(right.start, right.len()));
             } else {
-                runs.extend(right.clone().map(|x| run(x, 1)));
+                segments.extend(right.clone().map(|x| segment(x, 1)));
             }
         }
-        runs
+        segments
     }
 }

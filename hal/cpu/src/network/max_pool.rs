@@ -20,15 +20,15 @@ impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Cpu {
         &mut self,
         operation: Fitting<'_, MaxPool<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let MaxPool { pooling, input, to, places } = operation.into_inner();
+        let MaxPool { pooling, input, to, indices } = operation.into_inner();
         let input = *input;
         let windows = Windows::of_output(*pooling);
         let size = windows.chunk(CHUNK);
-        let chunks = to.chunks_mut(size.max(1)).zip(places.chunks_mut(size.max(1)));
-        self.each(chunks.collect::<Vec<_>>(), |nth, (to, places)| {
+        let chunks = to.chunks_mut(size.max(1)).zip(indices.chunks_mut(size.max(1)));
+        self.each(chunks.collect::<Vec<_>>(), |nth, (to, indices)| {
             vectors(
                 #[inline(always)]
-                || windows.run(nth * size, to.len(), &mut Greatest { input, to, places }),
+                || windows.run(nth * size, to.len(), &mut Greatest { input, to, indices }),
             );
         });
         Ok(())
@@ -40,14 +40,14 @@ impl<E: Element + Plain> Run<Unpool<'_, '_, HostSpace, E>> for Cpu {
         &mut self,
         operation: Fitting<'_, Unpool<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let Unpool { pooling, input, places, to } = operation.into_inner();
-        let (from, places) = (*input, *places);
+        let Unpool { pooling, input, indices, to } = operation.into_inner();
+        let (from, indices) = (*input, *indices);
         let windows = Windows::of_input(*pooling);
         let size = windows.chunk(CHUNK);
         self.each_chunk(to, size, |nth, to| {
             vectors(
                 #[inline(always)]
-                || windows.run(nth * size, to.len(), &mut Unpooled { from, places, to }),
+                || windows.run(nth * size, to.len(), &mut Unpooled { from, indices, to }),
             );
         });
         Ok(())
@@ -59,27 +59,27 @@ impl<E: Element + Plain> Run<Pick<'_, '_, HostSpace, E>> for Cpu {
         &mut self,
         operation: Fitting<'_, Pick<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let Pick { pooling, input, places, to } = operation.into_inner();
-        let (from, places) = (*input, *places);
+        let Pick { pooling, input, indices, to } = operation.into_inner();
+        let (from, indices) = (*input, *indices);
         let windows = Windows::of_output(*pooling);
         let size = windows.chunk(CHUNK);
         self.each_chunk(to, size, |nth, to| {
-            let places = &places[nth * size..][..to.len()];
+            let indices = &indices[nth * size..][..to.len()];
             vectors(
                 #[inline(always)]
-                || windows.run(nth * size, to.len(), &mut Picked { from, places, to }),
+                || windows.run(nth * size, to.len(), &mut Picked { from, indices, to }),
             );
         });
         Ok(())
     }
 }
 
-/// The greatest elements and their places.
+/// The greatest elements and their indices.
 struct Greatest<'a, E> {
     input: &'a [E],
     /// The chunk's.
     to: &'a mut [E],
-    places: &'a mut [u32],
+    indices: &'a mut [u32],
 }
 
 impl<E: Element> Pool for Greatest<'_, E> {
@@ -88,23 +88,23 @@ impl<E: Element> Pool for Greatest<'_, E> {
 
     #[inline(always)]
     fn lanes<const N: usize>(&mut self, window: &Window<'_>, channel: usize, first: usize) {
-        let (mut ranks, mut greatest, mut places) = ([i32::MIN; N], [0; N], [0; N]);
+        let (mut ranks, mut greatest, mut indices) = ([i32::MIN; N], [0; N], [0; N]);
         window.each(
             channel,
             #[inline(always)]
-            |element, place| {
+            |element, position| {
                 let elements = neighbours::<_, N>(self.input, element);
                 for i in 0..N {
                     let rank = rank(elements[i]);
                     let is_greater = rank > ranks[i];
                     ranks[i] = if is_greater { rank } else { ranks[i] };
                     greatest[i] = if is_greater { elements[i].to_bits() } else { greatest[i] };
-                    places[i] = if is_greater { place } else { places[i] };
+                    indices[i] = if is_greater { position } else { indices[i] };
                 }
             },
         );
         self.to[first..first + N].copy_from_slice(&greatest.map(E::from_bits));
-        self.places[first..first + N].copy_from_slice(&places);
+        self.indices[first..first + N].copy_from_slice(&indices);
     }
 }
 
@@ -120,7 +120,7 @@ fn rank<E: Element>(x: E) -> i32 {
 /// The elements of windows that took a pixel.
 struct Unpooled<'a, E> {
     from: &'a [E],
-    places: &'a [u32],
+    indices: &'a [u32],
     /// The chunk's.
     to: &'a mut [E],
 }
@@ -134,10 +134,10 @@ impl<E: Element> Pool for Unpooled<'_, E> {
             #[inline(always)]
             |element, _| {
                 let from = neighbours::<_, N>(self.from, element);
-                let places = neighbours::<_, N>(self.places, element);
+                let indices = neighbours::<_, N>(self.indices, element);
                 for i in 0..N {
                     let x = from[i].to_bits();
-                    bits[i] = if places[i] == window.place { x } else { bits[i] };
+                    bits[i] = if indices[i] == window.position { x } else { bits[i] };
                 }
             },
         );
@@ -145,27 +145,27 @@ impl<E: Element> Pool for Unpooled<'_, E> {
     }
 }
 
-/// The elements at places.
+/// The elements at indices.
 struct Picked<'a, E> {
     from: &'a [E],
     /// The chunk's.
-    places: &'a [u32],
+    indices: &'a [u32],
     to: &'a mut [E],
 }
 
 impl<E: Element> Pool for Picked<'_, E> {
     #[inline(always)]
     fn lanes<const N: usize>(&mut self, window: &Window<'_>, channel: usize, first: usize) {
-        let places = *neighbours::<_, N>(self.places, first);
+        let indices = *neighbours::<_, N>(self.indices, first);
         let mut bits = [0; N];
         window.each(
             channel,
             #[inline(always)]
-            |element, place| {
+            |element, position| {
                 let from = neighbours::<_, N>(self.from, element);
                 for i in 0..N {
                     let x = from[i].to_bits();
-                    bits[i] = if places[i] == place { x } else { bits[i] };
+                    bits[i] = if indices[i] == position { x } else { bits[i] };
                 }
             },
         );

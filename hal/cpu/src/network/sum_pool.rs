@@ -19,7 +19,7 @@ impl<E: Element + Plain> Run<AveragePool<'_, '_, HostSpace, E>> for Cpu {
         let AveragePool { pooling, input, to, epilogue } = operation.into_inner();
         let sink = Sink::open(epilogue.reborrow())?;
         let windows = Windows::of_output(*pooling);
-        let sums = Sums { windows, from: input, places: None, area: area(*pooling) };
+        let sums = Sums { windows, from: input, indices: None, area: area(*pooling) };
         sums.put(self, to, &sink);
         Ok(())
     }
@@ -33,7 +33,7 @@ impl<E: Element + Plain> Run<AveragePoolInput<'_, '_, HostSpace, E>> for Cpu {
         let AveragePoolInput { pooling, gradient, to, epilogue } = operation.into_inner();
         let sink = Sink::open(epilogue.reborrow())?;
         let windows = Windows::of_input(*pooling);
-        let sums = Sums { windows, from: gradient, places: None, area: area(*pooling) };
+        let sums = Sums { windows, from: gradient, indices: None, area: area(*pooling) };
         sums.put(self, to, &sink);
         Ok(())
     }
@@ -44,10 +44,10 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Cpu {
         &mut self,
         operation: Fitting<'_, MaxPoolInput<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let MaxPoolInput { pooling, gradient, places, to, epilogue } = operation.into_inner();
+        let MaxPoolInput { pooling, gradient, indices, to, epilogue } = operation.into_inner();
         let sink = Sink::open(epilogue.reborrow())?;
         let windows = Windows::of_input(*pooling);
-        let sums = Sums { windows, from: gradient, places: Some(*places), area: 1.0 };
+        let sums = Sums { windows, from: gradient, indices: Some(*indices), area: 1.0 };
         sums.put(self, to, &sink);
         Ok(())
     }
@@ -63,7 +63,7 @@ struct Sums<'a, E> {
     windows: Windows,
     from: &'a [E],
     /// Which pixel each element belongs to, if it is not all that see it.
-    places: Option<&'a [u32]>,
+    indices: Option<&'a [u32]>,
     area: f32,
 }
 
@@ -75,13 +75,13 @@ impl<E: Element> Sums<'_, E> {
             let (from, area) = (self.from, self.area);
             vectors(
                 #[inline(always)]
-                || match self.places {
+                || match self.indices {
                     None => {
                         let mut pool = Mean { from, area, to: &mut sums };
                         self.windows.run(first, to.len(), &mut pool);
                     }
-                    Some(places) => {
-                        let mut pool = Taken { from, places, to: &mut sums };
+                    Some(indices) => {
+                        let mut pool = Taken { from, indices, to: &mut sums };
                         self.windows.run(first, to.len(), &mut pool);
                     }
                 },
@@ -119,7 +119,7 @@ impl<E: Element> Pool for Mean<'_, E> {
 /// Sums of the elements whose place is the pixel.
 struct Taken<'a, E> {
     from: &'a [E],
-    places: &'a [u32],
+    indices: &'a [u32],
     to: &'a mut [f32],
 }
 
@@ -132,11 +132,11 @@ impl<E: Element> Pool for Taken<'_, E> {
             #[inline(always)]
             |element, _| {
                 let from = neighbours::<_, N>(self.from, element);
-                let places = neighbours::<_, N>(self.places, element);
+                let indices = neighbours::<_, N>(self.indices, element);
                 for i in 0..N {
                     let x = from[i].widen();
                     // Sums begin at +0 and so never are -0: another +0 changes none.
-                    sums[i] += if places[i] == window.place { x } else { 0.0 };
+                    sums[i] += if indices[i] == window.position { x } else { 0.0 };
                 }
             },
         );

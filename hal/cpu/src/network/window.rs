@@ -20,7 +20,7 @@ pub(super) struct Windows {
 /// columns.
 pub(super) struct Window<'a> {
     /// The place of the result's pixel in its image.
-    pub(super) place: u32,
+    pub(super) position: u32,
     /// The first pixel of the source's image.
     image: usize,
     rows: &'a Range<usize>,
@@ -72,7 +72,7 @@ impl Windows {
         let mut image = first / columns.len() / rows.len();
         for first in (0..length).step_by(self.channels) {
             let window = Window {
-                place: (row * columns.len() + column) as u32,
+                position: (row * columns.len() + column) as u32,
                 image: image * self.source[0] * self.source[1],
                 rows: &rows[row],
                 columns: &columns[column],
@@ -123,8 +123,8 @@ impl Window<'_> {
     pub(super) fn each(&self, channel: usize, mut each: impl FnMut(usize, u32)) {
         for row in self.rows.clone() {
             for column in self.columns.clone() {
-                let place = row * self.width + column;
-                each((self.image + place) * self.channels + channel, place as u32);
+                let position = row * self.width + column;
+                each((self.image + position) * self.channels + channel, position as u32);
             }
         }
     }

@@ -34,12 +34,12 @@ fn max_pool<D: Host + HasPool<F>, F: Element + Plain>(
 ) -> (Outcomes, Vec<u32>) {
     let [_, length] = shape.lengths();
     let input = upload(device, input);
-    let mut places = device.zeroed::<u32>(length).unwrap();
+    let mut indices = device.zeroed::<u32>(length).unwrap();
     let to = in_place(device, &vec![F::from_bits(1); length], |device, mut to| {
-        let (to, places) = (D::Space::reborrow_mut(&mut to), D::view_mut(&mut places));
-        device.run(MaxPool { pooling: shape, input: D::view(&input), to, places })
+        let (to, indices) = (D::Space::reborrow_mut(&mut to), D::view_mut(&mut indices));
+        device.run(MaxPool { pooling: shape, input: D::view(&input), to, indices })
     });
-    (to.map(|to| widened(&to).collect()), download(device, &places))
+    (to.map(|to| widened(&to).collect()), download(device, &indices))
 }
 
 fn check_max_pool<F: Element + Plain>()
@@ -50,36 +50,36 @@ where
     for shape in poolings() {
         let [of_input, of_output] = shape.lengths();
         let input = with_specials(random::<F>(5, of_input));
-        let (_, mut places) = max_pool(&mut Portable, shape, &input);
+        let (_, mut indices) = max_pool(&mut Portable, shape, &input);
         assert_equal!(|device| max_pool(device, shape, &input).0);
         assert_equal!(|device| {
-            Ok(max_pool(device, shape, &input).1.iter().map(|&place| place as f32).collect())
+            Ok(max_pool(device, shape, &input).1.iter().map(|&position| position as f32).collect())
         });
-        places.iter_mut().step_by(9).for_each(|place| *place = u32::MAX);
+        indices.iter_mut().step_by(9).for_each(|position| *position = u32::MAX);
         fn moved<D: Host + HasPool<F>, F: Element + Plain>(
             device: &mut D,
             shape: Pooling,
             from: &[F],
-            places: &[u32],
+            indices: &[u32],
             picks: bool,
         ) -> Outcomes {
             let length = shape.lengths()[usize::from(picks)];
-            let (from, places) = (upload(device, from), upload(device, places));
+            let (from, indices) = (upload(device, from), upload(device, indices));
             let to = in_place(device, &vec![F::from_bits(1); length], |device, to| {
-                let (pooling, input, places) = (shape, D::view(&from), D::view(&places));
+                let (pooling, input, indices) = (shape, D::view(&from), D::view(&indices));
                 match picks {
-                    true => device.run(Pick { pooling, input, places, to }),
-                    false => device.run(Unpool { pooling, input, places, to }),
+                    true => device.run(Pick { pooling, input, indices, to }),
+                    false => device.run(Unpool { pooling, input, indices, to }),
                 }
             })?;
             Ok(widened(&to).collect())
         }
         let from = with_specials(random::<F>(6, of_output));
         match shape.overlaps() {
-            false => assert_equal!(|device| moved(device, shape, &from, &places, false)),
-            true => drop(assert_refused!(|device| moved(device, shape, &from, &places, false))),
+            false => assert_equal!(|device| moved(device, shape, &from, &indices, false)),
+            true => drop(assert_refused!(|device| moved(device, shape, &from, &indices, false))),
         }
-        assert_equal!(|device| moved(device, shape, &input, &places, true));
+        assert_equal!(|device| moved(device, shape, &input, &indices, true));
     }
 }
 
@@ -95,34 +95,34 @@ fn pools_sums() {
         let [of_input, of_output] = shape.lengths();
         let input = with_specials(random::<f16>(7, of_input));
         let gradient = with_specials(random::<f16>(8, of_output));
-        let (_, mut places) = max_pool(&mut Portable, shape, &input);
-        places.iter_mut().step_by(9).for_each(|place| *place = u32::MAX);
+        let (_, mut indices) = max_pool(&mut Portable, shape, &input);
+        indices.iter_mut().step_by(9).for_each(|position| *position = u32::MAX);
         fn pooled<D: Host>(
             device: &mut D,
             shape: Pooling,
             from: &[f16],
-            places: &[u32],
+            indices: &[u32],
             which: usize,
         ) -> Outcomes {
-            let (from, places) = (upload(device, from), upload(device, places));
+            let (from, indices) = (upload(device, from), upload(device, indices));
             let length = shape.lengths()[usize::from(which == 0)];
             ending::<D, f16>(device, length, |device, to, epilogue| {
-                let (pooling, from, places) = (shape, D::view(&from), D::view(&places));
+                let (pooling, from, indices) = (shape, D::view(&from), D::view(&indices));
                 match which {
                     0 => device.run(AveragePool { pooling, input: from, to, epilogue }),
                     1 => device.run(AveragePoolInput { pooling, gradient: from, to, epilogue }),
                     _ => {
                         let gradient = from;
-                        device.run(MaxPoolInput { pooling, gradient, places, to, epilogue })
+                        device.run(MaxPoolInput { pooling, gradient, indices, to, epilogue })
                     }
                 }
             })
         }
-        assert_equal!(|device| pooled(device, shape, &input, &places, 0));
-        assert_equal!(|device| pooled(device, shape, &gradient, &places, 1));
-        assert_equal!(|device| pooled(device, shape, &gradient, &places, 2));
+        assert_equal!(|device| pooled(device, shape, &input, &indices, 0));
+        assert_equal!(|device| pooled(device, shape, &gradient, &indices, 1));
+        assert_equal!(|device| pooled(device, shape, &gradient, &indices, 2));
         if let Some((_, input)) = input.split_first() {
-            assert_refused!(|device| pooled(device, shape, input, &places, 0));
+            assert_refused!(|device| pooled(device, shape, input, &indices, 0));
         }
     }
 }
@@ -132,21 +132,21 @@ fn refuses_poolings_that_there_are_none_of() {
     let mut cpu = Cpu::new(2).unwrap();
     let none = Pooling::new(1, [2, 2], 1, [3, 3]);
     let overlapping = Pooling::new(1, [3, 3], 1, [2, 2]).stride([1, 1]);
-    let (mut to, mut places) = ([f16::from_f32(7.0); 9], [7; 4]);
+    let (mut to, mut indices) = ([f16::from_f32(7.0); 9], [7; 4]);
     let [one, four] = [1, 4].map(|length| vec![f16::ONE; length]);
     let misfit = |operation, cause| Err(HostError::Misfit(Misfit { operation, cause }));
     let found = cpu.run(MaxPool {
         pooling: none,
         input: &four[..],
         to: &mut to[..1],
-        places: &mut places[..1],
+        indices: &mut indices[..1],
     });
     assert_eq!(found, misfit(OperationKind::MaxPool, MisfitCause::Shape));
     let (pooling, input) = (overlapping, &four[..]);
-    let found = cpu.run(Unpool { pooling, input, places: &places[..], to: &mut to[..] });
+    let found = cpu.run(Unpool { pooling, input, indices: &indices[..], to: &mut to[..] });
     let cause = MisfitCause::Missing("windows that do not overlap");
     assert_eq!(found, misfit(OperationKind::Unpool, cause));
     let (input, to_pick) = (&one[..], &mut to[..4]);
-    assert!(cpu.run(Pick { pooling, input, places: &places[..], to: to_pick }).is_err());
-    assert_eq!((to, places), ([f16::from_f32(7.0); 9], [7; 4]));
+    assert!(cpu.run(Pick { pooling, input, indices: &indices[..], to: to_pick }).is_err());
+    assert_eq!((to, indices), ([f16::from_f32(7.0); 9], [7; 4]));
 }

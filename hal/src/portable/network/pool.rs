@@ -19,9 +19,9 @@ impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Portable {
         &mut self,
         operation: Fitting<'_, MaxPool<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let MaxPool { pooling, input, to, places } = operation.into_inner();
+        let MaxPool { pooling, input, to, indices } = operation.into_inner();
         let windows = Windows::of(*pooling);
-        for (index, (to, place)) in to.iter_mut().zip(places.iter_mut()).enumerate() {
+        for (index, (to, position)) in to.iter_mut().zip(indices.iter_mut()).enumerate() {
             let mut pixels = windows.pixels(index);
             let Some(mut greatest) = pixels.next() else { continue };
             for pixel in pixels {
@@ -30,7 +30,7 @@ impl<E: Element + Plain> Run<MaxPool<'_, '_, HostSpace, E>> for Portable {
                 }
             }
             *to = input[greatest];
-            *place = windows.place(greatest) as u32;
+            *position = windows.position(greatest) as u32;
         }
         Ok(())
     }
@@ -41,11 +41,11 @@ impl<E: Element + Plain> Run<Unpool<'_, '_, HostSpace, E>> for Portable {
         &mut self,
         operation: Fitting<'_, Unpool<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let Unpool { pooling, input, places, to } = operation.into_inner();
+        let Unpool { pooling, input, indices, to } = operation.into_inner();
         let windows = Windows::of(*pooling);
         to.fill(E::from_bits(0));
-        for (index, (&x, &place)) in input.iter().zip(*places).enumerate() {
-            if let Some(pixel) = windows.at(index, place) {
+        for (index, (&x, &position)) in input.iter().zip(*indices).enumerate() {
+            if let Some(pixel) = windows.at(index, position) {
                 to[pixel] = x;
             }
         }
@@ -58,10 +58,10 @@ impl<E: Element + Plain> Run<Pick<'_, '_, HostSpace, E>> for Portable {
         &mut self,
         operation: Fitting<'_, Pick<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let Pick { pooling, input, places, to } = operation.into_inner();
+        let Pick { pooling, input, indices, to } = operation.into_inner();
         let windows = Windows::of(*pooling);
-        for (index, (to, &place)) in to.iter_mut().zip(*places).enumerate() {
-            *to = windows.at(index, place).map_or(E::from_bits(0), |pixel| input[pixel]);
+        for (index, (to, &position)) in to.iter_mut().zip(*indices).enumerate() {
+            *to = windows.at(index, position).map_or(E::from_bits(0), |pixel| input[pixel]);
         }
         Ok(())
     }
@@ -100,11 +100,11 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Portable {
         &mut self,
         operation: Fitting<'_, MaxPoolInput<'_, '_, HostSpace, E>>,
     ) -> Result<(), HostError> {
-        let MaxPoolInput { pooling, gradient, places, to, epilogue } = operation.into_inner();
+        let MaxPoolInput { pooling, gradient, indices, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*pooling);
         Sink::open(epilogue.reborrow())?.each(0, to, |pixel| {
-            let place = windows.place(pixel);
-            let took = windows.over(pixel).filter(|&index| places[index] as usize == place);
+            let position = windows.position(pixel);
+            let took = windows.over(pixel).filter(|&index| indices[index] as usize == position);
             took.fold(0.0, |sum, index| sum + gradient[index].widen())
         })
     }
@@ -165,15 +165,15 @@ impl Windows {
     }
 
     /// Returns the place of an element of the input in its image and channel.
-    fn place(&self, pixel: usize) -> usize {
+    fn position(&self, pixel: usize) -> usize {
         pixel / self.shape.channels % (self.shape.input[0] * self.shape.input[1])
     }
 
     /// Returns the element of the input that a window's place names, if it is in the image.
-    fn at(&self, index: usize, place: u32) -> Option<usize> {
+    fn at(&self, index: usize, position: u32) -> Option<usize> {
         let Pooling { input: [height, width], channels, .. } = self.shape;
         let image = index / (self.output[0] * self.output[1] * channels);
-        let place = Some(place as usize).filter(|&place| place < height * width)?;
-        Some((image * height * width + place) * channels + index % channels)
+        let position = Some(position as usize).filter(|&position| position < height * width)?;
+        Some((image * height * width + position) * channels + index % channels)
     }
 }

@@ -1,4 +1,4 @@
-//! `max_pool` and what brings elements back to their places, bit for bit.
+//! `max_pool` and what brings elements back to their indices, bit for bit.
 
 use adaloss_core::format::Element;
 
@@ -60,57 +60,57 @@ where
     let value = |index| value(stream, index);
     let input = Tensor::<D, E>::filled(case, bench.device, of_input, value)?;
     let mut to = Tensor::<D, E>::filled(case, bench.device, of_output, pattern)?;
-    let mut places = places(case, bench.device, of_output)?;
-    let (input, mut taken) = (input.view(case)?, places.view_mut(case)?);
+    let mut indices = indices(case, bench.device, of_output)?;
+    let (input, mut taken) = (input.view(case)?, indices.view_mut(case)?);
     bench.writes(
         case,
         &mut to,
         &|_| E::from_bits(0),
         move |device, mut to| {
             let to = D::Space::reborrow_mut(&mut to);
-            let places = D::Space::reborrow_mut(&mut taken);
-            device.run(MaxPool { pooling: shape, input, to, places })
+            let indices = D::Space::reborrow_mut(&mut taken);
+            device.run(MaxPool { pooling: shape, input, to, indices })
         },
         &|index| {
             let taken = greatest(shape, index, value);
             Expected::Bits(taken.map_or(0, |(x, _)| x.to_bits()))
         },
     )?;
-    compare_places(case, bench.device, &places, |index| {
-        greatest(shape, index, value).map_or(0, |(_, place)| place)
+    compare_indices(case, bench.device, &indices, |index| {
+        greatest(shape, index, value).map_or(0, |(_, position)| position)
     })
 }
 
-/// Makes room for places, with guards that say so.
-fn places<D: Memory>(
+/// Makes room for indices, with guards that say so.
+fn indices<D: Memory>(
     case: Case,
     device: &mut D,
     elements: usize,
 ) -> Result<Tensor<D, u32>, Failure> {
-    let mut places = Tensor::filled(case, device, elements, |_| 0)?;
-    upload(case, device, places.whole_mut(), &|_| GUARD)?;
-    Ok(places)
+    let mut indices = Tensor::filled(case, device, elements, |_| 0)?;
+    upload(case, device, indices.whole_mut(), &|_| GUARD)?;
+    Ok(indices)
 }
 
 const GUARD: u32 = 0x5a5a_5a5a;
 
-fn compare_places<D: Memory>(
+fn compare_indices<D: Memory>(
     case: Case,
     device: &mut D,
-    places: &Tensor<D, u32>,
+    indices: &Tensor<D, u32>,
     expected: impl Fn(usize) -> u32,
 ) -> Result<(), Failure> {
-    download(case, device, places.whole(), &mut |at, found: u32| {
+    download(case, device, indices.whole(), &mut |at, found: u32| {
         let index = at.wrapping_sub(1);
-        if index < places.elements() {
-            case.number("a place", expected(index).into(), found.into())
+        if index < indices.elements() {
+            case.number("an index", expected(index).into(), found.into())
         } else {
-            case.number("what lies beside the places", GUARD.into(), found.into())
+            case.number("what lies beside the indices", GUARD.into(), found.into())
         }
     })
 }
 
-/// Elements that go back to their places, and those that are picked from them.
+/// Elements that go back to their indices, and those that are picked from them.
 fn check_places<E, D>(bench: &mut Bench<'_, D>, shape: Pooling, stream: u32) -> Result<(), Failure>
 where
     E: Element + Plain,
@@ -118,21 +118,21 @@ where
 {
     let [of_input, of_output] = shape.lengths();
     let case = Case::new("pick", of_output).of(shape);
-    let place = |index| placed(shape, stream, index);
-    let places = Tensor::<D, u32>::filled(case, bench.device, of_output, place)?;
+    let position = |index| placed(shape, stream, index);
+    let indices = Tensor::<D, u32>::filled(case, bench.device, of_output, position)?;
     let large = Tensor::<D, E>::filled(case, bench.device, of_input, |i| value(stream, i))?;
     let small = Tensor::<D, E>::filled(case, bench.device, of_output, |i| value(!stream, i))?;
-    let (places, input) = (places.view(case)?, large.view(case)?);
+    let (indices, input) = (indices.view(case)?, large.view(case)?);
     let mut to = Tensor::<D, E>::filled(case, bench.device, of_output, pattern)?;
     bench.writes(
         case,
         &mut to,
         &pattern,
-        |device, to| device.run(Pick { pooling: shape, input, places, to }),
+        |device, to| device.run(Pick { pooling: shape, input, indices, to }),
         &|index| {
             let mut picked = 0;
             each_pair(shape, index, false, |element, at| {
-                if at as u32 == place(index) {
+                if at as u32 == position(index) {
                     picked = value::<E>(stream, element).to_bits();
                 }
             });
@@ -144,7 +144,7 @@ where
     let input = small.view(case)?;
     let mut to = Tensor::<D, E>::filled(case, bench.device, of_input, pattern)?;
     let unpool = |device: &mut D, to: Mut<'_, D, E>| {
-        device.run(Unpool { pooling: shape, input, places, to })
+        device.run(Unpool { pooling: shape, input, indices, to })
     };
     if shape.overlaps() {
         return bench.refuses_write(case, &mut to, unpool);
@@ -152,7 +152,7 @@ where
     bench.writes(case, &mut to, &pattern, unpool, &|index| {
         let mut put = 0;
         each_pair(shape, index, true, |window, at| {
-            if at as u32 == place(window) {
+            if at as u32 == position(window) {
                 put = value::<E>(!stream, window).to_bits();
             }
         });
@@ -171,15 +171,15 @@ where
     let large = Tensor::<D, E>::filled(case, bench.device, of_input, |_| E::from_bits(0))?;
     let small = Tensor::<D, E>::filled(case, bench.device, of_output, |_| E::from_bits(0))?;
     let zeros = Tensor::<D, u32>::filled(case, bench.device, of_output, |_| 0)?;
-    let (large, small, places) = (large.view(case)?, small.view(case)?, zeros.view(case)?);
+    let (large, small, indices) = (large.view(case)?, small.view(case)?, zeros.view(case)?);
     let mut to_small = Tensor::<D, E>::filled(case, bench.device, of_output, pattern)?;
     let mut to_large = Tensor::<D, E>::filled(case, bench.device, of_input, pattern)?;
-    let mut written = self::places(case, bench.device, of_output)?;
+    let mut written = self::indices(case, bench.device, of_output)?;
     let mut taken = written.view_mut(case)?;
     let mut max = |pooling, mutation: &Mutation, device: &mut D, mut to: Mut<'_, D, E>| {
         let to = D::Space::reborrow_mut(&mut to);
-        let places = D::Space::reborrow_mut(&mut taken);
-        device.run(mutation.apply(MaxPool { pooling, input: large, to, places }))
+        let indices = D::Space::reborrow_mut(&mut taken);
+        device.run(mutation.apply(MaxPool { pooling, input: large, to, indices }))
     };
     for pooling in IMPOSSIBLE {
         let case = case.of(pooling);
@@ -188,10 +188,10 @@ where
             max(pooling, &unchanged, device, to)
         })?;
         bench.refuses_write(case, &mut to_small, |device, to| {
-            device.run(Pick { pooling, input: large, places, to })
+            device.run(Pick { pooling, input: large, indices, to })
         })?;
         bench.refuses_write(case, &mut to_large, |device, to| {
-            device.run(Unpool { pooling, input: small, places, to })
+            device.run(Unpool { pooling, input: small, indices, to })
         })?;
     }
     let (pooling, case) = (TYPICAL, case.of(TYPICAL));
@@ -199,11 +199,11 @@ where
         max(pooling, mutation, device, to)
     })?;
     bench.refuses_mutated_writes(case, &mut to_small, &mut |device, to, mutation| {
-        device.run(mutation.apply(Pick { pooling, input: large, places, to }))
+        device.run(mutation.apply(Pick { pooling, input: large, indices, to }))
     })?;
     bench.refuses_mutated_writes(case, &mut to_large, &mut |device, to, mutation| {
-        device.run(mutation.apply(Unpool { pooling, input: small, places, to }))
+        device.run(mutation.apply(Unpool { pooling, input: small, indices, to }))
     })?;
     drop(taken);
-    compare_places(case, bench.device, &written, |_| GUARD)
+    compare_indices(case, bench.device, &written, |_| GUARD)
 }

@@ -75,14 +75,14 @@ fn greatest<E: Element>(
     value: impl Fn(usize) -> E,
 ) -> Option<(E, u32)> {
     let mut taken: Option<(E, u32)> = None;
-    each_pair(shape, index, false, |element, place| {
+    each_pair(shape, index, false, |element, position| {
         let x = value(element);
         let is_taken = taken.is_none_or(|(greatest, _)| {
             let (x, greatest) = (x.widen(), greatest.widen());
             !greatest.is_nan() && (x.is_nan() || x > greatest)
         });
         if is_taken {
-            taken = Some((x, place as u32));
+            taken = Some((x, position as u32));
         }
     });
     taken

@@ -64,7 +64,7 @@ impl Method {
         self,
         device: &mut D,
         pooling: Pooling,
-        (from, places): (Ref<'r, D, E>, Ref<'r, D, u32>),
+        (from, indices): (Ref<'r, D, E>, Ref<'r, D, u32>),
         to: Mut<'w, D, E>,
         epilogue: Epilogue<'w, D::Space>,
         mutation: &Mutation,
@@ -82,7 +82,7 @@ impl Method {
             Self::MaxInput => device.run(mutation.apply(MaxPoolInput {
                 pooling,
                 gradient: from,
-                places,
+                indices,
                 to,
                 epilogue,
             })),
@@ -97,7 +97,7 @@ struct Sums<E: Plain, D: Memory> {
     kind: Kind,
     stream: u32,
     from: Tensor<D, E>,
-    places: Tensor<D, u32>,
+    indices: Tensor<D, u32>,
 }
 
 impl<E: Element + Plain, D: Memory + HasPool<E>> Sums<E, D> {
@@ -111,18 +111,18 @@ impl<E: Element + Plain, D: Memory + HasPool<E>> Sums<E, D> {
         let [length, _] = method.lengths(shape);
         let [_, windows] = shape.lengths();
         let case = Case::new("average_pool (setup)", length).of(shape);
-        let place = |index| placed(shape, stream, index);
+        let position = |index| placed(shape, stream, index);
         let from = Tensor::filled(case, bench.device, length, |i| kind.left(stream, i))?;
-        let places = Tensor::filled(case, bench.device, windows, place)?;
-        Ok(Self { method, shape, kind, stream, from, places })
+        let indices = Tensor::filled(case, bench.device, windows, position)?;
+        Ok(Self { method, shape, kind, stream, from, indices })
     }
 
     /// Calls `take` with the terms of one sum, in their order.
     fn each_term(&self, index: usize, mut take: impl FnMut(E)) {
         let by_pixel = self.method != Method::Average;
-        each_pair(self.shape, index, by_pixel, |element, place| {
+        each_pair(self.shape, index, by_pixel, |element, position| {
             let takes = self.method != Method::MaxInput
-                || placed(self.shape, self.stream, element) == place as u32;
+                || placed(self.shape, self.stream, element) == position as u32;
             if takes {
                 take(self.kind.left(self.stream, element));
             }
@@ -140,7 +140,7 @@ impl<E: Element + Plain, D: Memory + HasPool<E>> Sums<E, D> {
         let (method, shape) = (self.method, self.shape);
         let [_, length] = method.lengths(shape);
         let case = Case::new(method.check(), length).of(shape);
-        let operands = (self.from.view(case)?, self.places.view(case)?);
+        let operands = (self.from.view(case)?, self.indices.view(case)?);
         let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
         let unchanged = Mutation::none();
         let run: &Ending<'_, D, E> =
@@ -171,7 +171,7 @@ where
     let [_, length] = method.lengths(TYPICAL);
     let case = Case { narrowing: Some(narrowing), ..Case::new("average_pool refused", length) };
     let sums = Sums::<E, D>::new(bench, method, TYPICAL, Kind::Integers, 0)?;
-    let operands = (sums.from.view(case)?, sums.places.view(case)?);
+    let operands = (sums.from.view(case)?, sums.indices.view(case)?);
     let mut to = Tensor::filled(case, bench.device, length, |_| E::from_bits(0))?;
     let unchanged = Mutation::none();
     for shape in IMPOSSIBLE {
