@@ -1,22 +1,65 @@
-//! The two loops that all products and convolutions are made of.
+//! The two loops behind all products and convolutions: register-tiled matrix products.
 //!
-//! Both keep a tile of sums in registers: some rows, and columns in lines of [`LANES`], which is one
-//! to sixteen vectors.  A term takes one element of the left operand for each row, broadcast, and a
-//! line of the right operand.  They differ in how the left operand lies: [`Streams`] reads a stream
-//! of its own for each row, as a product or a convolution does, and [`Outer`] reads the elements of
-//! all rows next to one another, as a sum of outer products does.
+//! Both keep a tile of sums in vector registers: some rows, times columns in lines of [`LANES`].  A
+//! line is one vector of 16 f32, two of 8, four of 4, or 16 scalars.  For each term the loop
+//! broadcasts one element of the left operand per row, loads one line of the right operand per line
+//! of the tile, and does one fused multiply-add per row and vector.  The sums are loaded from memory
+//! before the first term of a call and stored after the last.
 //!
-//! A sum adds its terms in their order with fused multiplications, whatever the width of the
-//! vectors and the size of the tile.
+//! The loops differ in how the left operand lies.  [`Streams`] reads a stream of its own for each
+//! row, as a product or a convolution does: the elements of one row are neighbours.  [`Outer`] reads
+//! the elements of all rows side by side, as a sum of outer products does: the elements of one term
+//! are neighbours.
+//!
+//! # Example
+//!
+//! A convolution of a 1x4x4x1 input with one 3x3 kernel, without padding, has an output of 2x2: four
+//! rows of [`Streams`], one for each output pixel.  With the input row-major as `left[0..16]` a row's
+//! stream begins at its window's upper left element, and the three rows of a window are three segments:
+//!
+//! ```text
+//! left:  0  1  2  3      rows (output pixel: from)     segments (from, term, length)
+//!        4  5  6  7      (0,0): 0     (0,1): 1         (0, 0, 3)  kernel row 0
+//!        8  9 10 11      (1,0): 4     (1,1): 5         (4, 3, 3)  kernel row 1
+//!       12 13 14 15                                    (8, 6, 3)  kernel row 2
+//! ```
+//!
+//! Term `t` of the panel is the line of the 16 filters' weights number `t`; here one lane is used.
+//! The sum of pixel (1,0) is, in this order, `left[4..7]` times terms 0 to 2, `left[8..11]` times
+//! terms 3 to 5 and `left[12..15]` times terms 6 to 8.  With vectors of 8 lanes one tile holds the
+//! four pixels times one line, which is 4 x 2 registers; with vectors of 16 lanes a tile has eight
+//! rows, and the last four repeat pixel (1,1), whose sums are stored once.
+//!
+//! # Order
+//!
+//! A sum adds its terms one after the other, in their order, with fused multiplications.  The width
+//! of the vectors and the size of the tile decide only which sums are computed at the same time, so
+//! that they change no bit.
+//!
+//! # Tile sizes
+//!
+//! They are chosen for the number of vector registers, by count and not by benchmark:
+//!
+//! | lanes of a vector | registers | `Streams`, rows x lines | registers in use | `Outer`, rows x lines | registers in use |
+//! |---|---|---|---|---|---|
+//! | 16 (AVX-512) | 32 | 8 x 2, rest 8 x 1 | 16 sums, 2 right, 1 left | 8 x 3, rest 8 x 2, 8 x 1 | 24 sums, 3 right, 1 left |
+//! | 8 (AVX2) | 16 | 4 x 1 | 8 sums, 2 right, 1 left | 4 x 1 | the same |
+//! | 4 (NEON) | 32 | 4 x 1 | 16 sums, 4 right, 1 left | 4 x 1 | the same |
+//! | 1 (no vectors) | | 1 x 1 | 16 sums | 1 x 1 | the same |
+//!
+//! Eight independent sums or more keep two pipelines of fused multiply-adds busy at a latency of four
+//! cycles.  `Outer` reads its left operand as one piece of eight neighbours and needs no pointer per
+//! row, which leaves room for a third line.
 
 use core::{array, ops::Range};
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Columns of a line.
+/// Columns of a line: the f32 values of the widest vector, AVX-512, and of a cache line of 64 bytes.
 pub(super) const LANES: usize = 16;
 
-/// Rows that a tile has at most; what [`Outer`] reads from the left operand is a multiple of these.
+/// Rows of the tallest tile, that of AVX-512.  [`Outer`] has a multiple of these, padded with zeros or with sums that
+/// nothing reads, so that its tiles are whole.
 pub(super) const ROWS: usize = 8;
 
 /// Returns the lines that hold some columns.
@@ -24,19 +67,19 @@ pub(super) const fn lines(columns: usize) -> usize {
     columns.div_ceil(LANES)
 }
 
-/// Where the stream of one row begins and where its sums are.
+/// Where in `left` the stream of one row begins, and where in `to` its sums are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) from: usize,
     pub(super) to: usize,
 }
 
-/// A part of every stream that lies in one piece.
+/// A part of every stream whose elements are neighbours in memory, such as one row of a convolution's window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// Its place from the beginning of the stream.
+    /// Its offset from the beginning of the stream.
     pub(super) from: usize,
-    /// The first of its terms in the panels.
+    /// The number of its first term in the panels.
     pub(super) term: usize,
     pub(super) length: usize,
 }
@@ -46,7 +89,7 @@ pub(super) struct Streams<'a> {
     pub(super) left: &'a [f32],
     pub(super) rows: &'a [Row],
     pub(super) segments: &'a [Segment],
-    /// One panel of `terms` lines for each line of columns.
+    /// One panel of `terms` lines for each line of columns: element `(line * terms + term) * LANES + lane`.
     pub(super) panels: &'a [f32],
     pub(super) terms: usize,
     pub(super) to: &'a mut [f32],
@@ -73,7 +116,7 @@ impl Streams<'_> {
             let panels: [&[[f32; LANES]]; L] =
                 array::from_fn(|l| self.panels[(line + l) * panel..][..panel].as_chunks().0);
             for rows in self.rows.chunks(R) {
-                // The last tile computes its last row several times and keeps it once.
+                // Whole tiles only, so that the loop has no branch: the last one repeats its last row and stores it once.
                 let rows_of_tile: [Row; R] = array::from_fn(|r| rows[r.min(rows.len() - 1)]);
                 let sums = self.tile::<S, V, L, R>(simd, rows_of_tile, line * LANES, panels);
                 for (row, sums) in rows.iter().zip(&sums) {

@@ -32,6 +32,6 @@ pub use device::Cpu;
 
 pub(crate) use {scratch::Scratch, sink::Sink, widen::widen};
 
-/// Elements of one chunk of an elementwise operation; f32 and narrowed ones fit a first-level cache
-/// together with what they are computed from.
+/// Elements of one chunk of an elementwise operation: 16 KiB as f32, which fit a first-level cache of 32 KiB or more
+/// together with their narrowed results and an operand of 16 bits.
 pub(crate) const CHUNK: usize = 4096;

@@ -1,9 +1,25 @@
-//! How a batch of images is divided into chunks.
+//! How a batch of images is divided into chunks: the units of work that threads share.
+//!
+//! A chunk is several whole images, or a band of neighbouring rows of one image.  The division
+//! depends on the shape alone, never on the number of threads, so that it changes no bit where
+//! chunks are partial sums.
+//!
+//! # Example
+//!
+//! One 1x4x4x1 image is one chunk: rows `0..4` of image 0.  An image of 100 rows of 1,024 elements
+//! each (32 pixels of 32 channels) has more than [`ELEMENTS`] elements.  At most 16 of its rows fit,
+//! which makes seven bands; of equal height these have 15 rows: `0..15`, `15..30`, ..., `90..100`.  A 3x3
+//! kernel with a padding of 1 reads rows `-1..16`, `14..31`, ..., `89..101` for them, so that neighbouring
+//! bands read two rows twice.  64 images of 784 elements are sixteen chunks of four images: twenty
+//! would fit.
 
 use core::ops::Range;
 use std::vec::Vec;
 
-/// Elements that the larger side of a chunk has, if it can be.
+/// Elements of a chunk on its larger side, source or target, where a row has no more: 64 KiB as f32.
+///
+/// The widened source and the sums of a chunk, 128 KiB together, are to stay in a second-level cache, of which CPUs have
+/// 256 KiB or more per core, while each panel of weights passes over them.
 const ELEMENTS: usize = 16 * 1024;
 
 /// The chunks that images are divided into: several whole ones, or some rows of one.
@@ -35,7 +51,7 @@ impl Bands {
             let bands = height.div_ceil(rows);
             return Self { batch, height, images: 1, rows: height.div_ceil(bands) };
         }
-        // Sixteen chunks are enough for the threads there are, and fewer are not.
+        // A small batch is divided as well: into sixteen chunks, so that up to sixteen threads have work.
         let images = (ELEMENTS / image).min(batch.div_ceil(16)).max(1);
         Self { batch, height, images, rows: height.max(1) }
     }

@@ -1,4 +1,28 @@
-//! Forward and back to the input: every target is a sum over a window of the source.
+//! A convolution, and its gradient by the input: every target is a sum over a window of the source.
+//!
+//! Forward, the targets are the output's pixels and the source is the input; backward, the targets
+//! are the input's pixels and the source is the gradient of the output.  Both take the same steps:
+//!
+//! 1. The weight is widened and arranged in panels (`panels`): for each phase, group and line of 16 target
+//!    channels a matrix of terms and lanes.  A phase is a pair of a walk down and a walk right
+//!    (`walk`); forward there is one, backward one for each pair of remainders of the strides.
+//! 2. The target is divided into chunks (`bands`), which threads take.
+//! 3. A chunk copies the part of the source that its windows cover (`window`).
+//! 4. For each phase and group the kernel (`kernel::Streams`) adds the terms in the order of kernel row,
+//!    kernel column and source channel.  A row of the kernel's tile is a target pixel; a segment is a row of the window,
+//!    as the channels of neighbouring pixels are neighbours, or one pixel where there are several groups.
+//! 5. The sums, still in the cache, pass the epilogue (`Sink::put`): counted, narrowed, stored.
+//!
+//! # Example
+//!
+//! A 1x4x4x1 input, one 3x3 filter, a padding of 1: the output is 4x4, one chunk has all of it, and
+//! the window is 6x6 with a pitch of 6 (`window`).  Output pixel (y, x) begins to read at `6 y + x`; the
+//! segments are `(from, term, length)` = `(0, 0, 3)`, `(6, 3, 3)` and `(12, 6, 3)`.  With vectors of 16
+//! lanes the first register tile has the first eight pixels, rows 0 and 1 of the output, whose streams
+//! begin at 0, 1, 2, 3, 6, 7, 8 and 9; its line has the one filter in lane 0 and fifteen unused lanes.
+//!
+//! With 32 filters a pixel has two whole lines, and the tile adds to the sums where they belong;
+//! with one filter, or 20, it adds to lines of 16 set aside, whose used lanes are copied.
 
 use core::ops::Range;
 use std::vec::Vec;
@@ -17,17 +41,18 @@ use super::{
 };
 use adaloss_hal::{HostError, host::filled, network::Convolution};
 
-/// The weight as the targets see it: forward they are the filters, in the backward pass the channels.
+/// How the weight `[filter, kernel row, kernel column, channel]` is indexed: forward, a target channel is a filter and a
+/// source channel an input channel; backward it is the other way round.
 #[derive(Clone, Copy, Debug)]
 struct Sides {
     groups: usize,
-    /// Elements of a target pixel in one group.
+    /// Target channels of one group.
     targets: usize,
-    /// Elements of a source pixel in one group.
+    /// Source channels of one group.
     sources: usize,
-    /// From one target, and from one source, to the next in the weight.
+    /// Distances in the weight: from one target channel to the next, and from one source channel to the next.
     steps: [usize; 2],
-    /// From one group, and from one place of the kernel, to the next in the weight.
+    /// Distances in the weight: from one group to the next, and from one tap of the kernel to the next.
     group: usize,
     place: usize,
 }
@@ -103,7 +128,8 @@ impl Sweep {
         let mut wide = filled(weight.len(), 0.0)?;
         widen(weight, &mut wide);
         let panels = self.panels(cpu, &wide)?;
-        // Zero times such an element is not zero: then the taps outside the source are left out.
+        // Padding is multiplied as zero, and 0 times infinity is NaN: with such a weight the taps outside the source
+        // are left out, pixel by pixel.
         let is_finite = wide.iter().all(|x| x.is_finite());
         cpu.each(bands.divide(to, row), |nth, to| {
             let band = bands.band(nth);
@@ -171,7 +197,7 @@ impl Sweep {
         let sides = self.sides;
         let width = lines(sides.targets) * LANES;
         let pixel = sides.targets * sides.groups;
-        // Whole lines are summed where they belong, others aside.
+        // The kernel adds whole lines.  Pixels of whole lines are summed in the chunk itself, others in lines set aside.
         let is_direct = sides.groups == 1 && width == sides.targets;
         for phase in self.phases(panels) {
             let terms = sides.terms(&phase.walks);

@@ -1,4 +1,21 @@
-//! How the windows of a convolution, or of its backward pass, move along one axis.
+//! How the windows of a convolution, or of its gradient by the input, move along one axis.
+//!
+//! Rows and columns are independent: a two-dimensional convolution has a walk down and a walk to the
+//! right.
+//!
+//! # Example
+//!
+//! Forward, an axis of 4 pixels with a kernel of 3, a stride of 1 and a padding of 1 has one walk:
+//! target `o` reads source pixels `o - 1`, `o` and `o + 1` with taps 0, 1 and 2 of the kernel, so that
+//! `source` is `[-1, 1]`, `kernel` is `[0, 1]`, and target 2 reads `1..4`.
+//!
+//! Backward, an axis of 4 pixels with a kernel of 3, a stride of 2 and a padding of 1 has an output
+//! of 2, and output `o` used input `2 o - 1 + k` with tap `k`.  The input pixels fall into two walks:
+//!
+//! | walk | targets | reads of the gradient | taps of the kernel |
+//! |---|---|---|---|
+//! | even | 0, 2 | `0`, `1` | 1 |
+//! | odd | 1, 3 | `0..2`, `1..3` (2 is outside: zero) | 2, then 0 |
 
 use core::ops::Range;
 
@@ -6,22 +23,23 @@ use adaloss_hal::network::Convolution;
 
 /// Targets at equal distances along one axis, and the taps that each of them sums.
 ///
-/// Forward, the targets are the pixels of the output, and one walk meets them all.  In the backward pass
-/// they are the pixels of the input; those which the same taps of the kernel reach lie one stride
-/// apart, and each such set is a walk of its own.  Thereby the backward pass is a convolution of the
-/// gradient with a part of the mirrored kernel for every stride, without a zero to multiply by and
-/// without adding to one pixel from many places.
+/// Forward, the targets are the pixels of the output, and one walk has them all.  Backward they are
+/// the pixels of the input: pixels that the same taps of the kernel contribute to are one stride
+/// apart, and each such set is a walk of its own.  So the gradient by the input is a convolution of
+/// the output's gradient with a part of the mirrored kernel, one for each remainder of the stride.
+/// Unlike a convolution of a gradient dilated with zeros it multiplies by no zeros but those of the padding; unlike a
+/// scatter-add it writes every pixel once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Walk {
     /// The first target, and the distance to the next.
     pub(super) target: [usize; 2],
     /// How many there are.
     pub(super) count: usize,
-    /// Where the first tap of the first target is in the source, and how far on that of the next.
+    /// Where in the source the first tap of the first target reads, and the distance to that of the next target.
     pub(super) source: [isize; 2],
-    /// The taps of each target: one next to the other in the source.
+    /// The number of taps of each target; they read neighbours in the source.
     pub(super) taps: usize,
-    /// The place in the kernel of the first of them, and the distance to that of the next.
+    /// The index in the kernel of the first tap, and the distance to that of the next.
     pub(super) kernel: [isize; 2],
 }
 
@@ -42,7 +60,7 @@ impl Walk {
         let (input, kernel) = (shape.input[axis], shape.kernel[axis]);
         let (stride, padding) = (shape.stride[axis], shape.padding[axis]);
         (0..stride.min(input)).map(move |first| {
-            // Tap k reaches this pixel from row (first + padding - k) / stride of the gradient.
+            // Tap k contributes to this pixel from gradient (first + padding - k) / stride, where that is whole.
             let least = (first + padding) % stride;
             let taps = if least < kernel { (kernel - 1 - least) / stride + 1 } else { 0 };
             let last = (first + padding) / stride;

@@ -1,4 +1,27 @@
-//! The gradient of the weight: outer products of gradient and input, summed over all pixels.
+//! The gradient of the weight: outer products of gradient and input, summed over all output pixels.
+//!
+//! `to[filter][y][x][channel]` is the sum over images and output pixels `p` of `gradient[p][filter]`
+//! times the input element under tap `(y, x)` at `p`.  That is a matrix product whose inner index is
+//! the pixel: the left operand's elements of one term, the filters, are neighbours, as
+//! `kernel::Outer` wants them.
+//!
+//! 1. A filter is divided into pieces (`layout`) whose elements are neighbours in the input as well: a row of
+//!    the kernel, or one tap where there are several groups or terms are left out.
+//! 2. The pixels are divided into chunks (`bands`); some consecutive chunks add to one partial sum, which has
+//!    the size of the weight.  Threads take partial sums.
+//! 3. The partial sums are added in their order, and pass the epilogue.  How many there are depends on the
+//!    shape alone, so that the number of threads changes no bit.
+//!
+//! # Example
+//!
+//! A 1x4x4x1 input, one 3x3 filter, a padding of 1, an output of 4x4: the filter has three pieces, its rows, at
+//! columns 0, 16 and 32 of the partial sums, which are 8 rows (one of a filter) by 48 columns.  The
+//! window is 6x6 (`window`).  Piece 1, the middle row of the kernel, has four strides, one for each
+//! row of output pixels: `(left, right, length)` = `(0, 6, 4)`, `(4, 12, 4)`, `(8, 18, 4)`, `(12, 24, 4)`.
+//! Term `t` of the first multiplies the gradient of output pixel (0, t) by the line of the window from
+//! `6 + t` on, whose first three values are the input under the taps; the other thirteen lanes have
+//! products that no filter uses.  A register tile has eight filters times the lines of a piece: with
+//! 16 channels a row of the kernel is 48 values, which are the three lines of an AVX-512 tile.
 
 use core::ops::Range;
 use std::vec::Vec;
@@ -17,10 +40,10 @@ use super::{
 };
 use adaloss_hal::{HostError, network::Convolution};
 
-/// Partial sums that are kept at a time, at most: each is as large as the weight.
+/// Partial sums, at most: the unit of work of a thread here, so that up to sixteen threads have work.
 const PARTIALS: usize = 16;
 
-/// Elements that all partial sums have together, if it can be.
+/// Elements of all partial sums together, 64 MiB as f32, where four of them are not more: each is as large as the weight.
 const PARTIAL_ELEMENTS: usize = 1 << 24;
 
 /// A gradient of the weight to be computed.
@@ -30,15 +53,15 @@ pub(super) struct WeightSums {
     walks: [Walk; 2],
 }
 
-/// Neighbouring elements of a filter that are neighbours in the input as well.
+/// Neighbouring elements of a filter that multiply neighbouring elements of the input.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
-    /// The place in the kernel of the first.
+    /// The row and column in the kernel of the first.
     place: [usize; 2],
-    /// Its place in the filter.
+    /// The index of the first in the filter.
     first: usize,
     length: usize,
-    /// Its place in a row of partial sums, where pieces begin at lines.
+    /// The column of the first in a row of partial sums, where each piece begins at a line.
     column: usize,
 }
 
@@ -47,7 +70,7 @@ struct Layout {
     pieces: Vec<Piece>,
     /// Columns of a row of partial sums.
     columns: usize,
-    /// Rows of one group, of which only the first are those of filters.
+    /// Rows of one group: its filters, and further ones up to a multiple of the kernel's tile, which nothing reads.
     rows: usize,
     /// Whether terms outside the image are left out instead of being multiplied by zero.
     clips: bool,
@@ -80,8 +103,8 @@ impl WeightSums {
         }
         let mut layout = self.layout(false);
         let mut partials = self.partials(cpu, gradient, input, &layout);
-        // A gradient that is not finite makes every sum it is a term of not finite, also where its
-        // factor is a zero outside the image: such terms have to be left out, which takes longer.
+        // Padding is multiplied as zero, and infinity or NaN times 0 is NaN.  So if any sum is not finite, all are
+        // computed again without the terms outside the image, tap by tap, which takes longer.
         if self.shape.padding != [0, 0] && !partials.iter().all(|x| x.is_finite()) {
             layout = self.layout(true);
             partials = self.partials(cpu, gradient, input, &layout);
@@ -129,7 +152,7 @@ impl WeightSums {
         Layout { pieces, columns, rows: (filters / groups).next_multiple_of(ROWS), clips }
     }
 
-    /// Sums over parts of the batch that depend on the shape alone: one after the other.
+    /// Returns the partial sums, one after the other, each over some consecutive chunks.
     fn partials<A: Element, B: Element>(
         &self,
         cpu: &Cpu,
@@ -142,6 +165,7 @@ impl WeightSums {
         let source_row = self.shape.input[1] * channels * self.shape.input[0] / height;
         let bands = Bands::new(batch, height, (width * filters).max(source_row));
         let length = layout.length(&self.shape);
+        // At least four, so that four threads have work whatever the weight takes.
         let most = (PARTIAL_ELEMENTS / length).clamp(4, PARTIALS);
         let size = bands.count().div_ceil(most).max(1);
         let mut partials = Scratch::zeroed(length * bands.count().div_ceil(size));
@@ -194,7 +218,7 @@ impl WeightSums {
         }
     }
 
-    /// Returns the rows of pixels that a piece of the filters meets.
+    /// Returns the terms of a piece: a stride for each row of output pixels.
     fn strides(
         &self,
         band: &Band,

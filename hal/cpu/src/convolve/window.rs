@@ -1,4 +1,24 @@
-//! The part of some images that a chunk reads, widened and with zeros around it.
+//! The part of some images that a chunk reads, widened to f32 and with zeros around it.
+//!
+//! This takes the place of lowering (im2col).  The rows and columns that any window of the chunk
+//! covers are copied once, with explicit zeros for the padding; windows then are offsets into the
+//! copy, and overlapping windows share its elements.
+//!
+//! # Example
+//!
+//! A 1x4x4x1 input `a`, a 3x3 kernel, a padding of 1, and the chunk of output rows `0..2`: its windows
+//! cover rows `-1..3` and columns `-1..5`.  The copy has 4 rows of 6 values, `pitch` is `[24, 6]`, and
+//! the pixel of row 0, column 0 is at `1 * 6 + 1 = 7`:
+//!
+//! ```text
+//! row -1:  0   0   0   0   0   0
+//! row  0:  0  a00 a01 a02 a03  0
+//! row  1:  0  a10 a11 a12 a13  0
+//! row  2:  0  a20 a21 a22 a23  0
+//! ```
+//!
+//! The window of output pixel (0, 1) begins at row -1, column 0, which is offset 1, and its three rows
+//! are at 1, 7 and 13.
 
 use core::ops::Range;
 
@@ -6,7 +26,8 @@ use adaloss_core::format::Element;
 
 use super::super::{Scratch, kernel::LANES, widen};
 
-/// Values behind the last one that a kernel may read and does not use.
+/// Zeros behind the last value.  The kernel reads whole lines of [`LANES`] values, and uses only those inside the window:
+/// the longest read is a tile of three lines, wherever it begins.
 const SLACK: usize = 4 * LANES;
 
 /// Images with the channels last, as they lie in a tensor.

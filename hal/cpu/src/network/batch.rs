@@ -1,4 +1,18 @@
-//! Normalisation over the rows: every column has its own parameters, repeated in tiles.
+//! Batch normalisation: mean and variance of every column, over the rows.
+//!
+//! A row is a pixel or a sample, a column a channel.  Rows may have as few as one column, so that all
+//! loops run over tiles of rows (`tile`), with what there is per column repeated for a whole tile.
+//!
+//! With `x̂ = (x - mean) / sqrt(variance + epsilon)`, the forward pass is `gain x̂ + offset`.  With
+//! `h = gain g` for a gradient `g` of the result, and means over the rows, the gradient of the input is
+//! `(h - mean(h) - x̂ mean(h x̂)) / sqrt(variance + epsilon)`.  The two means are those of the gradients
+//! of offset and gain, times the gain: `sums` computes these once for both.
+//!
+//! # Example
+//!
+//! Rows (1, 10), (3, 10), (5, 20), (7, 20): the means are 4 and 15, the variances 5 and 25.  With two
+//! columns a tile has 128 rows, so that `means` is repeated to `4 15 4 15 ...`, 256 values, and these four rows are
+//! the first eight elements of the only tile.
 
 use std::vec::Vec;
 
@@ -7,9 +21,10 @@ use adaloss_core::format::Element;
 use super::{CHUNK, Cpu, Scratch, Sink, tile::Tile, vectors};
 use adaloss_hal::network::Normalisation;
 
-/// Computes means and variances of the columns, one after the other.
+/// Computes the means of the columns, and then their variances in a second pass.
 ///
-/// With the mean known a sum of squares loses nothing, wherever the column lies.
+/// The second pass sums squares of distances from the mean.  The mean of the squares less the square
+/// of the mean would take one pass, and cancels where a mean is large beside its deviation.
 pub(super) fn moments<W: Element>(
     cpu: &Cpu,
     shape: Normalisation,
@@ -36,7 +51,7 @@ pub(super) fn moments<W: Element>(
     variances.iter_mut().zip(sums).for_each(|(to, sum)| *to = mean(sum));
 }
 
-/// The moments of a batch, repeated in tiles.
+/// The moments of a batch, repeated for a tile.
 pub(super) struct Batch {
     shape: Normalisation,
     tile: Tile,
@@ -107,7 +122,7 @@ impl Batch {
         sink: &Sink<'_, G>,
     ) {
         let gains = &affine[..self.shape.columns];
-        // The means of h x̂ and of h are those of the column's sums.
+        // The means over the rows of h x̂ and of h: the gain is constant in a column.
         let (of_gains, of_offsets) = sums.split_at(self.shape.columns);
         let means = |sums: &[f32]| {
             let terms = gains.iter().zip(sums);

@@ -1,4 +1,18 @@
-//! Normalisation over the columns: every row has its own moments, and sums along it run in lanes.
+//! Layer normalisation: mean and variance of every row, over its columns.
+//!
+//! A row is a token, and its columns are features: moments belong to the row, gains and offsets to
+//! the columns.  Forward and backward pass are those of batch normalisation with rows and columns exchanged
+//! in the means; see `batch` for the formulas.
+//!
+//! Sums along a row run in 64 lanes (`lanes`), whatever the vectors are, so that their order is the same
+//! on every machine.  Gradients of gains and offsets are sums over the rows, column by column, as for
+//! a tile of one row (`tile`): 64 rows in f32, then in f64.
+//!
+//! # Example
+//!
+//! A row of 130 columns: lanes 0 and 1 add three elements each (0, 64, 128 and 1, 65, 129), the other
+//! lanes two; then the upper 32 lanes are added to the lower 32, and so on down to one.  A chunk has
+//! 4096 / 130 = 31 rows.
 
 use std::vec::Vec;
 
@@ -41,7 +55,8 @@ pub(super) fn moments<W: Element>(
     });
 }
 
-/// Returns the rows of a chunk.
+/// Returns the rows of a chunk: about [`CHUNK`] elements, so that a chunk stays in the first-level cache between the loops
+/// over its rows and the epilogue.
 fn rows(columns: usize) -> usize {
     (CHUNK / columns.max(1)).max(1)
 }

@@ -1,4 +1,17 @@
-//! Rows of few columns, taken several at a time.
+//! Rows of few columns, taken several at a time, so that loops per column run in whole vectors.
+//!
+//! A matrix of `n` columns is read as tiles of `r` rows, and each tile as one long row of `r n`
+//! elements.  Element `i` of a tile belongs to column `i % n`, whichever tile it is.  What there is per
+//! column (means, gains) is repeated `r` times, and then meets its elements by index: no remainder is
+//! computed in the loop.
+//!
+//! # Example
+//!
+//! With 3 columns a tile needs 86 rows to have [`LEAST`](Tile::LEAST) elements, and a multiple of 64 rows to be
+//! whole blocks of 64: 128 rows, 384 elements.  The means of the columns are repeated to
+//! `m0 m1 m2 m0 m1 m2 ...`.  A sum per column first adds tile to tile, element by element in f32, so that
+//! sum `i` of the 384 is of column `i % 3`; then `fold` adds sums 0, 3, 6, ... to that of column 0, in f64, and
+//! likewise for columns 1 and 2.
 
 use core::ops::Range;
 use std::{vec, vec::Vec};
@@ -14,13 +27,15 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// Elements of the widest vectors that a loop takes at a time.
+    /// Elements that a tile of narrow rows is a multiple of: four vectors of 16 f32, the widest that there are, which is
+    /// what a loop that the compiler unrolls takes at a time.
     const VECTORS: usize = 64;
 
-    /// Elements from which on the beginning and the end of a loop do not count.
+    /// Elements of a tile, at least: four blocks of 64, so that the entry and the end of a loop are a small part of it.
     const LEAST: usize = 256;
 
-    /// Tiles that are summed in f32.
+    /// Tiles that are summed in f32 before f64 takes over: an f32 sum has 64 terms at most, whose relative error is within
+    /// 63 times 2^-24 of the sum of their magnitudes.  It is also the unit of work of a thread.
     const TILES: usize = 64;
 
     /// Returns a tile of one row.
@@ -31,7 +46,7 @@ impl Tile {
     /// Returns the tile for rows of some columns.
     pub(super) fn of(columns: usize) -> Self {
         let least = Self::LEAST.div_ceil(columns.max(1));
-        // With so many rows a tile is whole vectors, as 64 is a power of two.
+        // The least number of rows that makes `columns * rows` a multiple of 64: 64 without the factors 2 of `columns`.
         let whole = Self::VECTORS >> columns.trailing_zeros().min(6);
         let rows = match columns {
             Self::LEAST.. => 1,
