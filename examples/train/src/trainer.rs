@@ -368,8 +368,8 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             let outputs = self.network.forward(&batch.inputs, Mode::default())?;
             let logits = self.network.read(&outputs.logits)?;
             is_lost &= logits.iter().all(|x| !x.is_finite());
-            if let Some((found, truth)) = self.network.quantities(&outputs, &batch)? {
-                quantities.add(&found, &truth);
+            if let Some((found, target)) = self.network.quantities(&outputs, &batch)? {
+                quantities.add(&found, &target);
             }
             if self.dataset.judged() != Judged::Quantity {
                 score.add(&logits, &batch.labels);

@@ -1,4 +1,4 @@
-//! How well predictions of a quantity meet the truth.
+//! How well predictions of a quantity agree with their targets.
 
 use crate::results::QuantityReport;
 
@@ -13,10 +13,10 @@ impl Quantities {
     ///
     /// # Panics
     ///
-    /// If there are not as many predictions as truths.
-    pub fn add(&mut self, predicted: &[f32], truth: &[f32]) {
-        assert_eq!(predicted.len(), truth.len(), "one prediction per truth");
-        let pairs = predicted.iter().zip(truth).map(|(&p, &t)| [p, t].map(f64::from));
+    /// If there are not as many predictions as targets.
+    pub fn add(&mut self, predicted: &[f32], target: &[f32]) {
+        assert_eq!(predicted.len(), target.len(), "one prediction per target");
+        let pairs = predicted.iter().zip(target).map(|(&p, &t)| [p, t].map(f64::from));
         self.pairs.extend(pairs);
     }
 
@@ -24,13 +24,13 @@ impl Quantities {
     pub fn report(&self) -> Option<QuantityReport> {
         let count = self.pairs.len() as f64;
         let mean = |of: &dyn Fn(&[f64; 2]) -> f64| self.pairs.iter().map(of).sum::<f64>() / count;
-        let truth = mean(&|&[_, t]| t);
-        let variance = mean(&|&[_, t]| (t - truth) * (t - truth));
+        let target = mean(&|&[_, t]| t);
+        let variance = mean(&|&[_, t]| (t - target) * (t - target));
         let error = mean(&|&[p, t]| (p - t) * (p - t));
         let difference = mean(&|&[p, t]| p - t);
         let is_positive = self.pairs.iter().all(|&[_, t]| t > 0.0);
         let (unit, relative_to) = match is_positive {
-            true => (truth, QuantityReport::MEAN),
+            true => (target, QuantityReport::MEAN),
             false => (variance.sqrt(), QuantityReport::DEVIATION),
         };
         let finite = |x: f64| Some(x).filter(|x| x.is_finite());
@@ -46,9 +46,9 @@ impl Quantities {
 mod tests {
     use super::*;
 
-    fn report(predicted: &[f32], truth: &[f32]) -> QuantityReport {
+    fn report(predicted: &[f32], target: &[f32]) -> QuantityReport {
         let mut quantities = Quantities::default();
-        quantities.add(predicted, truth);
+        quantities.add(predicted, target);
         quantities.report().unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! Whole runs on a device that breaks at random.
+//! Whole runs on a device with random faults: each ends trained, or with an error that names step and layer.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,7 +18,7 @@ use crate::lesson::{Breaks, Lesson};
 
 /// How many faults of each kind a run meets on average, if nothing ends it before.
 #[derive(Clone, Copy)]
-struct Storm {
+struct FaultRates {
     name: &'static str,
     flips: f64,
     nans: f64,
@@ -29,7 +29,7 @@ struct Storm {
     strikes: fn(OperationKind) -> bool,
 }
 
-const CALM: Storm = Storm {
+const NO_FAULTS: FaultRates = FaultRates {
     name: "no faults",
     flips: 0.0,
     nans: 0.0,
@@ -39,25 +39,25 @@ const CALM: Storm = Storm {
     strikes: |_| true,
 };
 
-const STORMS: [Storm; 5] = [
-    Storm { name: "bits that flip", flips: 10.0, ..CALM },
-    Storm { name: "values from nowhere", nans: 3.0, infinities: 3.0, ..CALM },
-    Storm { name: "operations left out", drops: 2.0, ..CALM },
+const FAULT_RATES: [FaultRates; 5] = [
+    FaultRates { name: "bits that flip", flips: 10.0, ..NO_FAULTS },
+    FaultRates { name: "values that are not finite", nans: 3.0, infinities: 3.0, ..NO_FAULTS },
+    FaultRates { name: "operations left out", drops: 2.0, ..NO_FAULTS },
     // Of the optimizer, and of the running means.
-    Storm {
+    FaultRates {
         name: "updates left out",
         drops: 20.0,
         strikes: |operation| matches!(operation, OperationKind::Sgd | OperationKind::Blend),
-        ..CALM
+        ..NO_FAULTS
     },
-    Storm {
+    FaultRates {
         name: "everything",
         flips: 3.0,
         nans: 0.5,
         infinities: 0.5,
         drops: 0.25,
         failures: 0.25,
-        ..CALM
+        ..NO_FAULTS
     },
 ];
 
@@ -68,7 +68,7 @@ struct Operations {
     writing: u64,
 }
 
-impl Storm {
+impl FaultRates {
     /// Draws what goes wrong with an operation of a run of so many, if anything.
     fn draw(
         &self,
@@ -150,19 +150,19 @@ struct Seen {
     faults: RefCell<Vec<Fault>>,
 }
 
-/// Trains in a storm, on a device that makes about so many operations in a run.
-fn train(lesson: &Lesson, storm: Storm, seed: u64, of: Operations, bar: f64) -> Ended {
+/// Trains at some rates of faults, on a device that makes about so many operations in a run.
+fn train(lesson: &Lesson, rates: FaultRates, seed: u64, of: Operations, bar: f64) -> Ended {
     let (breaks, seen) = (Breaks::default(), Rc::new(Seen::default()));
     let mut run = lesson.begin(&breaks);
     let (mut generator, at) = (ChaCha8Rng::seed_from_u64(seed), seen.clone());
     breaks.by(move |operation, elements| {
-        if !(storm.strikes)(operation) {
+        if !(rates.strikes)(operation) {
             return None;
         }
         let Operations { all, writing } = at.operations.get();
         let writing = writing + u64::from(elements > 0);
         at.operations.set(Operations { all: all + 1, writing });
-        let injection = storm.draw(&mut generator, operation, elements, of)?;
+        let injection = rates.draw(&mut generator, operation, elements, of)?;
         at.faults.borrow_mut().push((at.step.get(), operation, injection));
         Some(injection)
     });
@@ -193,27 +193,29 @@ fn train(lesson: &Lesson, storm: Storm, seed: u64, of: Operations, bar: f64) -> 
     Ended { end, operations: seen.operations.get(), faults: seen.faults.take() }
 }
 
-/// Trains in every storm, once with each seed; the storms side by side.
-fn survive(lesson: &Lesson, seeds: u64) {
+/// Trains at the rates of each kind of fault, in threads of their own.
+fn train_at_all_rates(lesson: &Lesson, seeds: u64) {
     thread::scope(|scope| {
-        for storm in STORMS {
-            scope.spawn(move || survive_storm(lesson, storm, seeds));
+        for rates in FAULT_RATES {
+            scope.spawn(move || train_with_each_seed(lesson, rates, seeds));
         }
     });
 }
 
-/// Trains in a storm, once with each seed.
-fn survive_storm(lesson: &Lesson, storm: Storm, seeds: u64) {
+/// Trains at the rates of one kind of fault, once with each seed.
+fn train_with_each_seed(lesson: &Lesson, rates: FaultRates, seeds: u64) {
     let never = Operations { all: u64::MAX, writing: u64::MAX };
-    let calm = train(lesson, Storm { strikes: storm.strikes, ..CALM }, 0, never, 0.0);
-    let End::Trained(accuracy) = calm.end else { panic!("{}", calm.end) };
+    let undisturbed =
+        train(lesson, FaultRates { strikes: rates.strikes, ..NO_FAULTS }, 0, never, 0.0);
+    let End::Trained(accuracy) = undisturbed.end else { panic!("{}", undisturbed.end) };
     let (mut trained, mut said, mut spoilt, mut struck) = (0, 0, 0, 0);
     for seed in 0..seeds {
         let bar = accuracy - FAULTS_ACCURACY.most;
-        let Ended { end, operations, faults } = train(lesson, storm, seed, calm.operations, bar);
-        let said_of = format!("{}, seed {seed}: {end} after {faults:?}", storm.name);
+        let Ended { end, operations, faults } =
+            train(lesson, rates, seed, undisturbed.operations, bar);
+        let said_of = format!("{}, seed {seed}: {end} after {faults:?}", rates.name);
         // A tensor is replayed once at most.
-        assert!(operations.all <= 2 * calm.operations.all, "{said_of}");
+        assert!(operations.all <= 2 * undisturbed.operations.all, "{said_of}");
         let leaves_finite = |(_, _, injection): &Fault| {
             matches!(injection, Injection::Flip { .. } | Injection::Drop)
         };
@@ -230,22 +232,22 @@ fn survive_storm(lesson: &Lesson, storm: Storm, seeds: u64) {
     }
     let ends = format!(
         "{}: {struck} faults, {trained} trained, {said} said why not, {spoilt} spoilt",
-        storm.name
+        rates.name
     );
     println!("{ends}");
     assert!(struck as u64 >= seeds / 2 && trained > 0, "{ends}");
     assert!(FAULTS_SPOILT.allows(f64::from(spoilt) / seeds as f64), "{ends}");
-    assert!(storm.name != "updates left out" || trained == seeds, "{ends}");
+    assert!(rates.name != "updates left out" || trained == seeds, "{ends}");
 }
 
 #[test]
 fn a_perceptron_is_trained_or_says_why_not() {
-    survive(&Lesson::perceptron(5, 10), 48);
+    train_at_all_rates(&Lesson::perceptron(5, 10), 48);
     FAULTS_ACCURACY.assert_needed();
     FAULTS_SPOILT.assert_needed();
 }
 
 #[test]
 fn a_residual_network_is_trained_or_says_why_not() {
-    survive(&Lesson::residual(3), 6);
+    train_at_all_rates(&Lesson::residual(3), 6);
 }
