@@ -68,9 +68,9 @@ pub enum MisfitCause {
         /// The elements that it has.
         found: usize,
     },
-    /// There is no operation of that shape.
+    /// The shape is impossible: it has no output, or more elements than a `usize` counts.
     Shape,
-    /// Something that the operation needs is not there.
+    /// A condition of the operation that is not a length is not met.
     Missing(&'static str),
     /// The epilogue narrows to another encoding than that of the elements.
     Encoding {
@@ -103,15 +103,24 @@ impl fmt::Display for Misfit {
                 write!(f, "{operation}: {operand} needs {expected} elements and has {found}")
             }
             MisfitCause::Shape => {
-                write!(f, "{operation}: there is no such operation of that shape")
+                write!(
+                    f,
+                    "{operation}: this shape has no result; check its extents, kernel, stride, padding and \
+                     groups"
+                )
             }
             MisfitCause::Missing(what) => write!(f, "{operation} needs {what}"),
             MisfitCause::Encoding { asked, given } => write!(
                 f,
-                "{operation}: the epilogue narrows to {asked:?}, and the elements are {given:?}"
+                "{operation}: the epilogue narrows to {asked:?} and the elements are {given:?}; set the \
+                 narrowing's format to that of the elements"
             ),
             MisfitCause::Unsupported(what) => {
-                write!(f, "{operation}: this device does not have {what}")
+                write!(
+                    f,
+                    "{operation}: this device does not have {what}; choose a narrowing within its \
+                     capabilities"
+                )
             }
         }
     }

@@ -116,7 +116,11 @@ impl fmt::Display for ScalerError {
                  show: use measured, amax, backoff or fixed"
             ),
             Self::NoLayer { id, layers } => {
-                write!(f, "layer {id} was marked and the scaler was made for {layers} layers")
+                write!(
+                    f,
+                    "layer {id} was marked and the scaler was made for {layers} layers: number layers \
+                     from 0, or make it for more"
+                )
             }
             Self::MarkedTwice { place: Place::Loss } => f.write_str(
                 "the network's output was marked twice in one step: mark another one as a layer, \
@@ -129,7 +133,8 @@ impl fmt::Display for ScalerError {
             ),
             Self::DType { place, dtype, format } => write!(
                 f,
-                "{place}: tensors of type {} cannot hold gradients in {:?}",
+                "{place}: tensors of type {} cannot hold gradients in {:?}: make the Config for the \
+                 format of the tensors",
                 dtype.as_str(),
                 format.encoding
             ),
@@ -137,7 +142,10 @@ impl fmt::Display for ScalerError {
                 "a step was begun while another one is under way: finish or drop that one first",
             ),
             Self::LossShape { elements } => {
-                write!(f, "a loss is one number, and this one has {elements} elements")
+                write!(
+                    f,
+                    "a loss is one number, and this one has {elements} elements: take their sum or mean"
+                )
             }
             Self::Unreached { marks } => {
                 write!(
@@ -175,21 +183,28 @@ impl fmt::Display for ScalerError {
             ),
             Self::NoOutput { layer, dtype } => write!(
                 f,
-                "the loss was computed from {layer} in {}: Scaler::output has to stand before it",
+                "the loss was computed from {layer} in {}: pass the network's output through \
+                 Scaler::output first",
                 dtype.as_str()
             ),
             Self::Weight { layer, dtype, shape } => write!(
                 f,
-                "a weight of shape {shape:?} in {layer} is kept in {}: masters are f32 and cast \
-                 in the forward pass",
+                "a weight of shape {shape:?} in {layer} is kept in {}: keep an f32 master, \
+                 and cast it in the forward pass",
                 dtype.as_str()
             ),
             Self::Step(error) => error.fmt(f),
             Self::Checkpoint(error) => error.fmt(f),
             Self::CheckpointLength { expected, length } => {
-                write!(f, "a checkpoint of this scaler has {expected} bytes, not {length}")
+                write!(
+                    f,
+                    "a checkpoint of this scaler has {expected} bytes, not {length}: restore it into a \
+                     scaler with the layers that it was saved with"
+                )
             }
-            Self::CheckpointLimits => f.write_str("the end of the checkpoint is damaged"),
+            Self::CheckpointLimits => {
+                f.write_str("the checkpoint is damaged behind its cells: restore an earlier one")
+            }
         }
     }
 }

@@ -82,9 +82,15 @@ impl fmt::Display for RestoreError {
         match self {
             Self::State(error) => error.fmt(f),
             Self::Length { expected, length } => {
-                write!(f, "a checkpoint of this scaler has {expected} bytes, not {length}")
+                write!(
+                    f,
+                    "a checkpoint of this scaler has {expected} bytes, not {length}; restore it into a scaler \
+                     with the layers that it was saved with"
+                )
             }
-            Self::Limits => f.write_str("the end of the checkpoint is damaged"),
+            Self::Limits => {
+                f.write_str("the checkpoint is damaged behind its cells; restore an earlier one")
+            }
         }
     }
 }

@@ -57,21 +57,24 @@ impl Checkpoint {
 
     fn parse(bytes: &[u8], run: &str) -> Result<Self> {
         let Some(rest) = bytes.strip_prefix(MAGIC) else {
-            bail!("it is no checkpoint of a training run");
+            bail!("it is no checkpoint of a training run: --resume takes a file that --save wrote");
         };
         let (version, _) = rest.split_first_chunk().context("it ends within its header")?;
         let version = u32::from_le_bytes(*version);
-        ensure!(version == VERSION, "it is of version {version}, and only {VERSION} can be read");
+        ensure!(
+            version == VERSION,
+            "it is of version {version}, and only {VERSION} can be read: begin anew"
+        );
         let (body, checksum) = bytes.split_last_chunk().context("it ends within its header")?;
         ensure!(
             crc32fast::hash(body) == u32::from_le_bytes(*checksum),
-            "it is truncated or damaged: its checksum does not match"
+            "it is truncated or damaged: its checksum does not match; resume from another copy"
         );
         let body = &body[(MAGIC.len() + 4).min(body.len())..];
         let checkpoint: Self = postcard::from_bytes(body).context("its contents are malformed")?;
         ensure!(
             checkpoint.run == run,
-            "it belongs to another run:\n  saved:  {}\n  wanted: {run}",
+            "it belongs to another run; resume with the settings of that one:\n  saved:  {}\n  wanted: {run}",
             checkpoint.run
         );
         Ok(checkpoint)

@@ -35,7 +35,7 @@ impl Target {
             let metadata = match fs::symlink_metadata(&path) {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    ensure!(!names_a_folder(&path), "there is no such folder");
+                    ensure!(!names_a_folder(&path), "there is no such folder: make it first");
                     return Ok(Self::File(path, None));
                 }
                 Err(error) => return Err(error.into()),
@@ -51,7 +51,7 @@ impl Target {
             OpenOptions::new().append(true).open(&path)?;
             return Ok(Self::File(path, Some(metadata.permissions())));
         }
-        bail!("it leads from one symbolic link to the next")
+        bail!("its symbolic links lead in a circle")
     }
 
     fn write(&self, bytes: &[u8]) -> Result<()> {
@@ -108,7 +108,10 @@ pub fn check_folder(folder: &Path, files: &[&str]) -> Result<()> {
             check_room(folder)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            ensure!(fs::symlink_metadata(folder).is_err(), "it is a symbolic link to nothing");
+            ensure!(
+                fs::symlink_metadata(folder).is_err(),
+                "it is a symbolic link whose target does not exist"
+            );
             check_room(folder_of(folder))
         }
         Err(error) => Err(error.into()),
@@ -173,7 +176,7 @@ mod tests {
         let round = folder.path().join("round");
         symlink("round", &round).unwrap();
         let error = format!("{:#}", write_whole(&round, b"three").unwrap_err());
-        assert!(error.contains("from one symbolic link to the next"), "{error}");
+        assert!(error.contains("symbolic links lead in a circle"), "{error}");
     }
 
     #[test]

@@ -31,7 +31,10 @@ pub(crate) fn first_sizes(task: &Task, dataset: &dyn Dataset, seed: u64) -> Resu
     batch.check(dataset)?;
     network.refresh()?;
     let Outputs { logits, quantity } = network.forward(&batch.inputs, Mode::default())?;
-    ensure!(quantity.is_some(), "the network has one loss, and two are divided by their sizes");
+    ensure!(
+        quantity.is_some(),
+        "losses are divided by their first values where a network has two, and this one has one"
+    );
     let weights = dataset.class_weights();
     let mut size = |outputs: &Outputs<Portable>| {
         let (sum, _) = network.loss(outputs, &batch, &weights, Units::default())?;

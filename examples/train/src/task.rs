@@ -62,7 +62,7 @@ impl Task {
         let is_mlp = matches!(model, Model::Mlp { .. });
         ensure!(
             wanted(&model) == self.wanted || self.wanted == Wanted::Customers && is_mlp,
-            "{model} does not learn what {} is about",
+            "{model} cannot learn {}: its inputs or targets are of another kind",
             self.name
         );
         self.model = model;
@@ -200,7 +200,7 @@ impl FromStr for Task {
                 // Momentum, and no clipping: what divides gradients by their size or clips them takes the largest
                 // customers for less than they are, in f32 as well.
                 let schedule = Schedule {
-                    // Nobody is met twice: there is nothing to learn by heart.
+                    // Each customer is drawn once, so that none can be memorised.
                     epochs: 1,
                     batch: 32,
                     learning_rate: 3e-4,

@@ -104,7 +104,10 @@ fn an_impossible_shape_is_said_to_be_one() {
     let (a, b, to) = (&[f16::ONE][..], &[f16::ONE][..], &mut [f16::ONE][..]);
     let error = Portable.run(Matmul { product, a, b, to, epilogue });
     let text = error.expect_err("no tensor has so many elements").to_string();
-    assert_eq!(text, "matmul: there is no such operation of that shape");
+    assert_eq!(
+        text,
+        "matmul: this shape has no result; check its extents, kernel, stride, padding and groups"
+    );
 }
 
 /// A product without elements ends, however many rows it has none of.

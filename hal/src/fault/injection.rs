@@ -1,4 +1,4 @@
-//! What goes wrong, and how a device says so.
+//! The faults that can be injected, and the error of a device that injects them.
 
 use core::fmt;
 
@@ -38,14 +38,14 @@ pub enum Injection {
         /// The element.
         index: usize,
     },
-    /// The operation is never made: results and counters keep what they held, and a read leaves the
+    /// The operation is left out: results and counters keep what they held, and a read leaves the
     /// host's memory as it was.
     Drop,
-    /// The operation is not made, and the device says so.
+    /// The operation is left out, and returns an error of this kind.
     Fail(ErrorKind),
 }
 
-/// What a device that breaks on purpose reports.
+/// The error of a device into which faults are injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultError<E> {
     /// The device itself failed.
@@ -73,7 +73,10 @@ impl<E: fmt::Display> fmt::Display for FaultError<E> {
             Self::Device(error) => error.fmt(f),
             Self::Injected { operation, kind } => write!(f, "injected into {operation}: {kind}"),
             Self::Impossible { operation, injection } => {
-                write!(f, "{injection:?} cannot be injected into {operation}")
+                write!(
+                    f,
+                    "{injection:?} cannot be injected into {operation}: it has no such element or bit"
+                )
             }
         }
     }

@@ -17,8 +17,8 @@ pub use sink::Sink;
 
 /// A device whose memory is the host's: it names elements by `&[T]` and `&mut [T]`.
 ///
-/// Whoever implements it has [`Device`].  `HostHeap`, with the feature `alloc`, brings
-/// [`Memory`](crate::Memory) as well.
+/// An implementation is a [`Device`] as well.  `HostHeap`, with the feature `alloc`, makes it a
+/// [`Memory`](crate::Memory) too.
 ///
 /// # Examples
 ///
@@ -76,7 +76,7 @@ fn copy<T: Plain, E: From<HostError>>(
 
 /// A device in host memory whose buffers are vectors.
 ///
-/// Whoever implements it has [`Memory`](crate::Memory); there is nothing to write.
+/// An implementation is a [`Memory`](crate::Memory) as well; there is no method to write.
 #[cfg(feature = "alloc")]
 pub trait HostHeap: HostMemory {}
 
@@ -129,7 +129,9 @@ impl fmt::Display for HostError {
             }
             Self::Misfit(misfit) => misfit.fmt(f),
             Self::Apply(error) => error.fmt(f),
-            Self::Memory { elements } => write!(f, "no memory for {elements} elements"),
+            Self::Memory { elements } => {
+                write!(f, "the heap has no memory for {elements} elements; free or shrink tensors")
+            }
         }
     }
 }

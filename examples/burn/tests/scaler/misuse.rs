@@ -110,7 +110,8 @@ fn a_loss_that_depends_on_no_mark() {
 #[test]
 fn a_loss_without_an_output() {
     let scaler = scaler(1);
-    let expected = "computed from layer 0 in f16: Scaler::output has to stand before it";
+    let expected =
+        "computed from layer 0 in f16: pass the network's output through Scaler::output first";
     assert_says(&scaler, expected, |x| scaler.layer(0, x).cast(DType::F32).sum());
 }
 

@@ -92,7 +92,7 @@ fn a_loss_of_a_step_that_was_dropped_has_no_gradients() -> Result<()> {
     Ok(())
 }
 
-/// As the state of a recurrent network is that nobody detached.
+/// An example is the state of a recurrent network that was not detached.
 #[test]
 fn a_tensor_of_one_step_in_another_one_is_detached_or_an_error() -> Result<()> {
     let (net, scaler) = (Net::new()?, scaler(1));
@@ -127,7 +127,7 @@ fn a_loss_beside_the_output_that_was_marked_is_an_error() -> Result<()> {
     let _output = scaler.output(&hidden)?;
     let hidden = hidden.to_dtype(DType::F32)?;
     // A loss of 16-bit tensors is another mistake.
-    assert_says(step.backward(&hidden.sum_all()?), "Scaler::output has to stand before it");
+    assert_says(step.backward(&hidden.sum_all()?), "through Scaler::output first");
     let step = scaler.begin()?;
     let hidden = scaler.layer(0, &net.first)?;
     let _output = scaler.output(&hidden.matmul(&net.second)?)?;

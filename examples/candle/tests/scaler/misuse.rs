@@ -87,7 +87,8 @@ fn a_loss_without_an_output() -> Result<()> {
     let step = scaler.begin()?;
     let x = scaler.layer(0, &half()?)?;
     let loss = x.to_dtype(DType::F32)?.sum_all()?;
-    let expected = "computed from layer 0 in f16: Scaler::output has to stand before it";
+    let expected =
+        "computed from layer 0 in f16: pass the network's output through Scaler::output first";
     assert_says(step.backward(&loss), expected);
     Ok(())
 }

@@ -174,7 +174,7 @@ fn is_another(method: Method, comparison: &Comparison, methods: &[Method]) -> bo
 /// Something asked for is impossible, which is found before anything is run; or a run failed.
 pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     let start = Instant::now();
-    ensure!(args.seeds > 0, "at least one seed is needed");
+    ensure!(args.seeds > 0, "at least one seed is needed: --seeds 1 or more");
     ensure!(args.seeds <= MOST_SEEDS, "{} seeds are more than {MOST_SEEDS}", args.seeds);
     report::check_folder(&args.out)?;
     let store = Store::beside(&args.out, &args.data)?;

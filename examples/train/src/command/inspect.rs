@@ -50,7 +50,7 @@ pub(crate) struct InspectArgs {
 pub(crate) fn inspect(args: &InspectArgs) -> Result<()> {
     ensure!(
         !args.methods.contains(&Method::Mx),
-        "mx chooses a scale for each block of a tensor, and none for a tensor that could be shown"
+        "inspect shows one scale for each tensor, and mx has one for each block: leave it out"
     );
     let task = args.run.task()?;
     let dataset = task.open(&args.run.data)?;

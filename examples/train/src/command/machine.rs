@@ -79,7 +79,9 @@ fn on_portable<J: Job>(settings: &Settings, job: J) -> Result<J::Output> {
     match settings.held() {
         [Encoding::Binary16, Encoding::Binary16] => job.run::<Portable, f16, f16>(Portable),
         [Encoding::Binary32, Encoding::Binary32] => job.run::<Portable, f32, f32>(Portable),
-        _ => bail!("on the portable device networks compute in binary16 and f32, not in {format}"),
+        _ => bail!(
+            "the portable device trains in binary16 and f32, not in {format}: use --device cpu"
+        ),
     }
 }
 
@@ -93,7 +95,9 @@ fn on_cpu<J: Job>(cpu: Cpu, held: [Encoding; 2], job: J) -> Result<J::Output> {
         // Blocks of 8 bits, simulated.
         [Encoding::Binary16, Encoding::Binary32] => job.run::<Cpu, f16, f32>(cpu),
         [forward, gradient] => {
-            bail!("no network computes {forward:?} forward and {gradient:?} back")
+            bail!(
+                "no network is compiled with activations in {forward:?} and gradients in {gradient:?}"
+            )
         }
     }
 }

@@ -50,9 +50,9 @@ impl Comparison {
         };
         let mut task: Task = name.parse()?;
         if let Some(epochs) = epochs {
-            task.schedule.epochs = epochs
-                .parse()
-                .with_context(|| format!("the epochs of \"{text}\" are no whole number"))?;
+            task.schedule.epochs = epochs.parse().with_context(|| {
+                format!("the epochs of \"{text}\" are no whole number, as in digits-mlp@4")
+            })?;
         }
         Ok(Self { task, formats: once(formats) })
     }

@@ -73,7 +73,7 @@ pub(super) fn run_all(
     how: &How<'_>,
     mut ended: impl FnMut(&[Option<RunReport>]) -> Option<String> + Send,
 ) -> Result<Done> {
-    ensure!(!plan.is_empty(), "there is nothing to run");
+    ensure!(!plan.is_empty(), "no run is planned: give at least one task, method and seed");
     ensure!(
         how.jobs.is_none_or(|jobs| (1..=MOST_THREADS).contains(&jobs)),
         "runs at a time have to be 1 to {MOST_THREADS}"

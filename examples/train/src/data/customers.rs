@@ -13,7 +13,7 @@ use super::{Batch, Dataset, Input, Inputs, Judged, View, view::generator};
 /// variance grows with every customer more. Published ones of wealth, claims and sales lie between 1 and 2.
 const TAIL_INDEX: f64 = 1.5;
 
-/// The most that a customer spent, in units of the least: nobody has more credit, and no contract is larger.
+/// The most that a customer spent, in units of the least: the tail is cut there, as credit limits do.
 const LIMIT: f64 = 512.0;
 
 /// The deviation of the logarithm of what no feature tells.
@@ -44,11 +44,11 @@ impl Default for Plan {
 }
 
 /// Customers with features and a value, each drawn when it is asked for: what a customer spent so far, times what the
-/// further features tell, times what nobody knows; in units of the mean.
+/// further features tell, times an unobserved factor; in units of the mean.
 ///
-/// A network learns from values as they happen to be, and is judged by those to be expected, which a generator knows: as if
-/// each customer that tests were met many times. A handful of the largest values decides what is said otherwise, and what
-/// leaves out the largest batches can come out ahead by chance.
+/// A network is trained with values that contain the unobserved factor, and tested against their expectation, as if each
+/// test customer were drawn many times. Without that a handful of the largest values would decide the metric, and a
+/// method that skips the largest batches could come out ahead by chance.
 #[derive(Clone, Debug)]
 pub struct Customers {
     plan: Plan,
@@ -71,10 +71,10 @@ impl Customers {
     ///
     /// # Errors
     ///
-    /// There is none to learn from, or none to be judged by.
+    /// There are no customers to train with, or none to test with.
     pub fn generate(plan: Plan) -> Result<Self> {
-        ensure!(plan.train > 0, "there is nothing to learn from: no customer trains");
-        ensure!(plan.test > 0, "there is nothing to be judged by: no customer tests");
+        ensure!(plan.train > 0, "there are no customers to train with: give at least one");
+        ensure!(plan.test > 0, "there are no customers to test with: give at least one");
         let mut generator = generator(b"weights-", [plan.seed, 0, 0]);
         let weights: Vec<f64> =
             normal(&mut generator).take(FEATURES - 2).map(|weight| WEIGHT * weight).collect();
@@ -211,7 +211,7 @@ mod tests {
         assert!((sum / f64::from(steps) - mean_spent()).abs() < 1e-3, "{sum}");
     }
 
-    /// What nobody knows has mean 1 and deviation sqrt(exp(0.5^2) - 1) = 0.53: that of the mean is 0.004.
+    /// The unobserved factor has mean 1 and deviation sqrt(exp(0.5^2) - 1) = 0.53: that of the mean is 0.004.
     #[test]
     fn what_is_expected_is_the_mean_of_what_happens() {
         let customers = Customers::generate(Plan::default()).unwrap();
@@ -243,9 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_an_error() {
+    fn a_plan_without_customers_is_an_error() {
         let error = |plan| Customers::generate(plan).unwrap_err().to_string();
-        assert!(error(Plan { train: 0, ..Plan::default() }).contains("no customer trains"));
-        assert!(error(Plan { test: 0, ..Plan::default() }).contains("no customer tests"));
+        assert!(error(Plan { train: 0, ..Plan::default() }).contains("no customers to train with"));
+        assert!(error(Plan { test: 0, ..Plan::default() }).contains("no customers to test with"));
     }
 }

@@ -47,8 +47,14 @@ impl Sheet {
         };
         let is_picture = dataset.judged() != Judged::Quantity;
         ensure!(is_picture, "only images can be drawn, and not {}", dataset.describe());
-        ensure!(channels == 1 || channels == 3, "{channels} channels have no colours");
-        ensure!(batch.samples > 0 && columns > 0, "there is nothing to draw");
+        ensure!(
+            channels == 1 || channels == 3,
+            "images of 1 or 3 channels can be drawn, and these have {channels}"
+        );
+        ensure!(
+            batch.samples > 0 && columns > 0,
+            "there is nothing to draw: give at least one sample and one column"
+        );
         let mut tiles: Vec<_> = values.chunks_exact(height * width * channels).map(tones).collect();
         if channels == 1 {
             tiles.iter_mut().for_each(|tile| *tile = tile.iter().flat_map(|&x| [x; 3]).collect());

@@ -17,7 +17,7 @@ pub struct Convolutional<D: Memory, W: Plain> {
     weight: Parameter<D, W>,
     /// For one image of any size.
     shape: Convolution,
-    /// Nobody wants the gradient of the network's input.
+    /// Whether it is the first layer: the gradient of its input is not computed.
     is_first: bool,
     input: Option<Activation<D, W>>,
 }
@@ -28,7 +28,7 @@ impl<D: Memory, W: Plain> Convolutional<D, W> {
         Self { weight, shape, is_first: false, input: None }
     }
 
-    /// Makes the layer the first one, whose input's gradient nobody wants.
+    /// Makes the layer the first one, for whose input no gradient is computed.
     pub fn first(self) -> Self {
         Self { is_first: true, ..self }
     }
@@ -55,7 +55,11 @@ where
     ) -> Result<Activation<D, W>> {
         let convolution = self.shape_of(input.shape());
         let extent = convolution.output();
-        let extent = extent.with_context(|| format!("there is no convolution {convolution}"))?;
+        let extent = extent.with_context(|| {
+            format!(
+                "the convolution {convolution} has no output: its kernel exceeds the padded image"
+            )
+        })?;
         let leaving = input.shape().with_extent(extent).with_channels(convolution.filters);
         let weight = self.weight.narrow()?;
         let output = run.activation(leaving, |device, to, epilogue| {

@@ -20,7 +20,7 @@ pub struct Linear<D: Memory, W: Plain> {
     weight: Parameter<D, W>,
     inputs: usize,
     outputs: usize,
-    /// Nobody wants the gradient of the network's input.
+    /// Whether it is the first layer: the gradient of its input is not computed.
     is_first: bool,
     input: Option<Activation<D, W>>,
 }
@@ -31,7 +31,7 @@ impl<D: Memory, W: Plain> Linear<D, W> {
         Self { weight, inputs, outputs, is_first: false, input: None }
     }
 
-    /// Makes the layer the first one, whose input's gradient nobody wants.
+    /// Makes the layer the first one, for whose input no gradient is computed.
     pub fn first(self) -> Self {
         Self { is_first: true, ..self }
     }

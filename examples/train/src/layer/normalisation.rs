@@ -113,7 +113,9 @@ where
         let moments = match (&own, &self.running) {
             (Some(own), _) => own.view(),
             (None, Some(running)) => running.values.view(),
-            (None, None) => anyhow::bail!("a normalisation without moments"),
+            (None, None) => {
+                anyhow::bail!("a normalisation without running moments needs those of its batch")
+            }
         };
         let affine = self.affine.master.view();
         let output = run.activation(input.shape(), |device, to, epilogue| {

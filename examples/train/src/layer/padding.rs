@@ -52,7 +52,9 @@ where
     ) -> Result<Activation<D, W>> {
         let convolution = self.shape_of(input.shape());
         let extent = convolution.output();
-        let extent = extent.with_context(|| format!("there is no shortcut {convolution}"))?;
+        let extent = extent.with_context(|| {
+            format!("the shortcut {convolution} has no output: its kernel exceeds the padded image")
+        })?;
         self.input = run.training.then_some(input.shape());
         let leaving = input.shape().with_extent(extent).with_channels(convolution.filters);
         run.activation(leaving, |device, to, epilogue| {

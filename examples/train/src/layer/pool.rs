@@ -190,7 +190,9 @@ where
         let pooling = of_input(two_by_two(), large);
         let unwanted = "a decoder cannot begin the network";
         let gradient = self.decoder.backward(run, gradient)?.context(unwanted)?;
-        let [height, width] = pooling.output().context("an image of less than 2x2 pixels")?;
+        let [height, width] = pooling
+            .output()
+            .context("a level of an encoder needs an image of at least 2x2 pixels")?;
         let gradient = carried(gradient, |gradient| {
             let mut to = Tensor::zeroed(run.device, large.with_extent([height, width]))?;
             let (input, indices) = (gradient.view(), indices.view());
@@ -234,7 +236,9 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
-    let extent = pooling.output().with_context(|| format!("there is no pooling of {pooling}"))?;
+    let extent = pooling.output().with_context(|| {
+        format!("the pooling {pooling} has no output: its window exceeds the image")
+    })?;
     let mut output = Tensor::zeroed(run.device, input.shape().with_extent(extent))?;
     let mut indices = Vector::zeroed(run.device, output.shape().elements())?;
     run.device.run(MaxPool::<_, W> {

@@ -115,7 +115,7 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
 /// Where in a network a layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// At the input, whose gradient nobody wants.
+    /// At the input, whose gradient is not computed.
     First,
     /// Anywhere else.
     Inside,

@@ -140,8 +140,10 @@ impl Model {
             (Self::Transformer(transformer), Input::Tokens { length, vocabulary }) => {
                 transformer.layers(&mut build, vocabulary, length, classes)
             }
-            (_, Input::Image { .. }) => bail!("{self} is no network for images"),
-            (_, Input::Tokens { .. }) => bail!("{self} is no network for tokens"),
+            (_, Input::Image { .. }) => {
+                bail!("{self} does not take images: use mlp, twin, a resnet or segnet")
+            }
+            (_, Input::Tokens { .. }) => bail!("{self} does not take tokens: use transformer"),
         }
     }
 
@@ -181,7 +183,7 @@ impl FromStr for Model {
         let mut model = Self::named(name)?;
         for part in parts {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            // In one sentence: whoever prints it, as `clap` does, may print no causes.
+            // In one sentence: `clap` prints an error without its causes.
             model.set(key, value).map_err(|error| anyhow!("\"{part}\" of {name}: {error:#}"))?;
         }
         Ok(model)
@@ -210,7 +212,10 @@ impl Model {
                 let depth = depth.with_context(|| {
                     format!("the depth of \"{name}\" is not 6m + 2: one of 8, 14, 20, ... 110, ...")
                 })?;
-                ensure!(depth <= 140, "{name} has more layers than the scaler has cells for");
+                ensure!(
+                    depth <= 140,
+                    "{name} has more layers than the scaler has cells for: 140 is the deepest"
+                );
                 Self::Resnet(Resnet { preactivation, ..Resnet::new(depth) })
             }
         })
@@ -234,7 +239,10 @@ impl Model {
             (Self::Segnet(segnet), "widths") => segnet.widths = widths(value)?,
             (Self::Segnet(segnet), "kernel") => {
                 segnet.kernel = number()?;
-                ensure!(!segnet.kernel.is_multiple_of(2), "kernels have a middle: they are odd");
+                ensure!(
+                    !segnet.kernel.is_multiple_of(2),
+                    "a kernel has an odd number of rows and columns, as 3"
+                );
             }
             (Self::Segnet(segnet), "convolutions") => segnet.convolutions = number()?,
             (Self::Segnet(segnet), "rectified") if value.is_empty() => segnet.rectified = true,
@@ -242,13 +250,13 @@ impl Model {
             (Self::Transformer(transformer), "heads") => transformer.heads = number()?,
             (Self::Transformer(transformer), "width") => transformer.width = number()?,
             (Self::Transformer(transformer), "dropout") => {
-                transformer.dropout = value.parse().context("a share is a number")?;
+                transformer.dropout = value.parse().context("dropout is a number, as 0.1")?;
                 ensure!(
                     (0.0..1.0).contains(&transformer.dropout),
-                    "a share is at least 0 and below 1"
+                    "dropout is at least 0 and below 1"
                 );
             }
-            _ => bail!("there is nothing of that name"),
+            _ => bail!("this network has no such setting; --help lists those of each"),
         }
         Ok(())
     }
@@ -294,7 +302,10 @@ mod tests {
     #[test]
     fn an_error_says_why() {
         let error = "segnet:kernel=2".parse::<Model>().unwrap_err().to_string();
-        assert_eq!(error, "\"kernel=2\" of segnet: kernels have a middle: they are odd");
+        assert_eq!(
+            error,
+            "\"kernel=2\" of segnet: a kernel has an odd number of rows and columns, as 3"
+        );
     }
 
     #[test]
