@@ -45,8 +45,8 @@ impl<S: AddressSpace> Operation for Certify<'_, '_, S> {
 /// At a first visit it gives the cell its first scale; the tensor has to be narrowed once more before anything reads it at
 /// that scale.
 ///
-/// The scale to which `note` wants an overflow to be replayed is kept nowhere: a host that replays reads the outcome and asks
-/// the core itself.  A loop that waits for nothing replays nothing, and says so in its configuration
+/// The scale at which `note` would replay an overflow is not stored: a host that replays reads the outcome and calls the
+/// core itself.  A loop that does not wait for the device cannot replay, and sets that in its configuration
 /// ([`Config::replays`]): `measured` then keeps a binade of headroom below the least ceiling of late.
 pub struct Note<'r, 'w, S: AddressSpace> {
     /// The configuration of the cell.

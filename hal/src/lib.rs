@@ -1,4 +1,4 @@
-//! What a machine has to do for adaptive loss scaling, as operations that it runs.
+//! The hardware abstraction layer (HAL) of adaptive loss scaling: traits of a device, and its operations as values.
 //!
 //! A device holds tensors and runs operations on them, each a value that names its operands: those of
 //! `adaloss-core` where a tensor lives ([`Narrow`], [`Propagate`], [`Unscale`]) and where its scale does
@@ -16,7 +16,7 @@
 //!
 //! [`portable`] is the readable reference that others are compared with, and the package `adaloss-conformance` is the
 //! suite that compares them: any device's tests call it in five lines.  `adaloss-cpu` is the fast device for the CPU.  [`fault`] and [`record`]
-//! are devices that wrap devices, to break them and to watch them, each a hook of [`wrap`].
+//! are devices that wrap devices, to inject faults and to log operations, each a hook of [`wrap`].
 //!
 //! A `LossScaler` on the host drives a device that works in host memory through [`HostEpilogue`],
 //! and one with memory of its own through [`DeviceEpilogue`].

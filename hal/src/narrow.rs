@@ -88,7 +88,7 @@ impl<S: AddressSpace, F: Element + Plain> Operation for Propagate<'_, '_, S, F> 
     }
 }
 
-/// Widens a gradient that carries the scale of a cell and multiplies it by the inverse; adds what was met to the counts.
+/// Widens a gradient that carries the scale of a cell and multiplies it by the inverse; adds to the counts of elements.
 pub struct Unscale<'r, 'w, S: AddressSpace, F: Plain> {
     /// The gradient; any number of elements.
     pub gradient: S::Ref<'r, F>,
@@ -96,7 +96,7 @@ pub struct Unscale<'r, 'w, S: AddressSpace, F: Plain> {
     pub cell: S::Ref<'r, Cell>,
     /// The unscaled gradient; as many elements.
     pub to: S::Mut<'w, f32>,
-    /// What was met; one element.
+    /// The counts of elements and of non-finite ones; one element.
     pub counts: S::Mut<'w, Unscaled>,
 }
 

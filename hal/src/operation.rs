@@ -1,4 +1,4 @@
-//! Operations as values: what each says of its operands.
+//! Operations as values, which describe their operands to a visitor.
 
 use adaloss_core::{format::Element, policy::Cell};
 
@@ -9,11 +9,11 @@ use crate::{
 
 /// An operation of a device, as a value: its operands by name, and where its results go.
 ///
-/// [`operands`](Self::operands) is the one place that says what it takes.  The check in front of every device, the errors
+/// [`operands`](Self::operands) is the only description of the operands and their lengths.  The check in front of every device, the errors
 /// and their text, the devices that wrap others, and what the conformance suite expects to be refused follow from it.
 ///
-/// What an operation reads is named for one lifetime, and what it writes for another.  On a device that is known this goes by
-/// itself.  On a generic one, names of another lifetime are shortened with [`AddressSpace::reborrow`],
+/// Operands that are read have one lifetime, and operands that are written another.  On a concrete device the compiler
+/// finds them.  On a generic one, operands of longer lifetimes are shortened with [`AddressSpace::reborrow`],
 /// [`reborrow_mut`](AddressSpace::reborrow_mut) and [`Epilogue::reborrow`]; where a device has an operation for several formats,
 /// they are named, as in `Matmul::<_, A, B, F> { .. }`.
 pub trait Operation {
@@ -28,12 +28,12 @@ pub trait Operation {
         None
     }
 
-    /// Shows each operand to a visitor, with the elements that the operation needs of it; `usize::MAX` elements,
-    /// which no tensor has, where there is no operation of that shape.
+    /// Shows each operand to a visitor, with the number of elements that it has to have; `usize::MAX`, which no tensor has,
+    /// where the shape is impossible.
     fn operands(&mut self, visitor: &mut impl Visitor<Self::Space>);
 }
 
-/// What looks at the operands of an operation, one after the other; a method that is left out looks at none.
+/// Visits the operands of an operation, one after the other.  The default of each method does nothing.
 ///
 /// An operand whose elements are `None` may have any number of them.
 pub trait Visitor<S: AddressSpace>: Sized {

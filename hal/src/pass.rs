@@ -71,8 +71,8 @@ impl<'a> HostEpilogue<'a> {
 /// It turns a [`Pass`] of a visit of a `LossScaler` on the host into an epilogue in the device's memory, and brings back what was counted.  One serves any number of tensors, one
 /// after the other.
 ///
-/// Each pass ends in a read, and so waits for the device: the scaler on the host looks at every
-/// outcome.  A loop that waits for nothing keeps cells, outcomes and histograms on the device and
+/// Each pass ends in a read, and so waits for the device: the scaler on the host needs every
+/// outcome.  A loop that is not to wait keeps cells, outcomes and histograms on the device and
 /// runs [`Note`](crate::Note), [`Certify`](crate::Certify) and [`Finish`](crate::Finish) instead.
 ///
 /// # Examples

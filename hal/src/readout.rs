@@ -29,7 +29,7 @@ pub enum Readout<'a> {
     },
     /// `statistics`.
     Statistics(&'a Statistics),
-    /// `unscale`: what was met.
+    /// `unscale`: the counts of elements and of non-finite ones.
     Unscaled(&'a Unscaled),
     /// `certify`.
     Certificate(&'a Certificate),

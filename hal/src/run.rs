@@ -81,7 +81,7 @@ impl<'o, O> Fitting<'o, O> {
     ///
     /// # Examples
     ///
-    /// Nobody but the author of an operation says what fits it:
+    /// What fits an operation is stated once, with the operation, and cannot be stated again:
     ///
     /// ```compile_fail,E0119
     /// use adaloss_core::format::f16;
@@ -112,7 +112,7 @@ impl<'o, O> Fitting<'o, O> {
     }
 }
 
-/// Looks for the first operand that does not fit.
+/// Finds the first operand that does not fit.
 struct Check {
     kind: OperationKind,
     capabilities: Capabilities,
@@ -135,7 +135,7 @@ impl Check {
     }
 }
 
-// What it does not look at is checked nowhere.
+// An operand that it does not visit is checked nowhere.
 #[deny(clippy::missing_trait_methods)]
 impl<S: AddressSpace> Visitor<S> for Check {
     fn needs(&mut self, what: &'static str, is_met: bool) {

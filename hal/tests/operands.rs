@@ -1,5 +1,5 @@
-//! What each operation needs, in numbers: neither the check in front of a device nor the suite can know better than the
-//! operation itself, which says both what is needed.
+//! The lengths that each operation needs, as numbers: the check in front of a device and the suite both take them from the
+//! operation itself, so that neither would find a mistake in them.
 
 #![forbid(unsafe_code)]
 

@@ -187,7 +187,7 @@ fn a_failing_device_fails_the_suite() {
     assert_eq!(failure.to_string(), said);
 }
 
-/// Returns the check that an operation is the business of.
+/// Returns the check of the suite that runs an operation.
 fn check_of(operation: OperationKind) -> fn(&mut Broken) -> Result<Report, Failure> {
     use OperationKind as O;
     match operation {

@@ -99,7 +99,7 @@ impl<const D: usize> Mark for Cut<D> {
     fn backward(self: Box<Self>, gradient: Vec<f32>) -> Result<Gradients, ScalerError> {
         let data = TensorData::new(gradient, self.end.shape());
         let gradient = Tensor::from_data(data, (&self.end.device(), DType::F32));
-        // Burn begins with ones, which the product makes ours and the cast narrows; nobody reads its value.
+        // Burn begins with ones, which the product makes ours and the cast narrows; its value is not used.
         backward(&(self.end.cast(DType::F32) * gradient))
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn cut(
     place: Place,
     gate: &Arc<Gate>,
 ) -> Result<Tensor> {
-    // Candle keeps track of what depends on a variable: of this one, whose value nobody reads.
+    // Candle keeps track of what depends on a variable: of this one, whose value is not used.
     let anchor = Var::zeros((), DType::F32, values.device())?;
     values.apply_op2(anchor.as_tensor(), Cut { number, place, gate: Arc::clone(gate) })
 }

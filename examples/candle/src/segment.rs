@@ -52,7 +52,7 @@ fn read(gradient: &Tensor) -> Result<Vec<f32>> {
 struct Seed(Tensor);
 
 impl Seed {
-    /// Returns one number of the same type; nobody reads it.
+    /// Returns one number of the same type, which is not used.
     fn forward<S: BackendStorage>(storage: &S) -> Result<(S, Shape)>
     where
         S::Device: BackendDevice<Storage = S>,

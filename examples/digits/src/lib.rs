@@ -1,5 +1,5 @@
 //! The digits, learnt by a framework in 16 bits: without scaling, with one fixed scale, and with a
-//! scale per layer that nobody chose.
+//! scale per layer that is chosen while it trains.
 //!
 //! A framework brings a [`Learner`] and calls [`compare`]; the command line, the digits, their order,
 //! the rate of learning and the table are the same for all.

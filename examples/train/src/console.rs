@@ -1,7 +1,7 @@
 //! What the program says on standard output.
 //!
-//! A reader that goes away, as `head` does, or a full disk behind a redirection, must cost nobody the run:
-//! files are written all the same, and what could not be said is said at the end.
+//! A reader that goes away, as `head` does, or a full disk behind a redirection, does not end the run:
+//! files are written all the same, and the failure is an error at the end.
 
 use std::{
     fmt,
@@ -31,7 +31,7 @@ pub fn say(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Says a line on standard error, whose failure is nobody's loss.
+/// Prints a line on standard error; a failure to do so is ignored.
 pub fn note(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }

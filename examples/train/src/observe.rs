@@ -1,4 +1,4 @@
-//! What reports say of each cell: asked against real, at the steps that are looked at.
+//! What reports say of each cell: asked against real, at the steps that are watched.
 
 use std::mem;
 
@@ -59,7 +59,7 @@ impl Samples {
         }
     }
 
-    /// Looks at the coming step, or does not.
+    /// Sets whether the coming step is counted and shown.
     pub fn watch(&mut self, step: u64, watches: bool) {
         self.watches = watches;
         if watches {

@@ -132,7 +132,7 @@ impl Case {
         assert!(!gradients.is_empty());
         for (name, gradient) in &gradients {
             let piece = saved.iter().position(|saved| saved.name == *name).unwrap();
-            // Along the gradient itself the slope is its norm: a wrong one is shorter, or turned.
+            // Along the gradient itself the slope is its norm: a wrong one is shorter, or has another direction.
             let norm = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
             assert!(norm > 1e-5, "{name} has no gradient");
             let along: Vec<f32> = gradient.iter().map(|g| g / norm).collect();
@@ -252,7 +252,7 @@ fn of_two_losses_one_by_one_are_those_of_both() {
 }
 
 #[test]
-fn one_loss_has_one_way_back() {
+fn separate_backward_passes_need_two_losses() {
     let mut case = Case::images(Model::Mlp { hidden: 9 }, [3, 4, 1], 4);
     let mut scalers = [(); 2].map(|()| Box::new(Scaler::new(Config::for_format(Format::BINARY32))));
     let [first, second] = &mut scalers;

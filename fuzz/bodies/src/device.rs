@@ -49,8 +49,8 @@ pub(crate) struct Readout<F> {
 }
 
 impl Ending {
-    /// Runs an operation on a result of `length` elements with one on either side of it that nobody
-    /// may touch.
+    /// Runs an operation on a result of `length` elements with a guard on either side of it that has
+    /// to keep its value.
     pub(crate) fn run<F: Element + Plain, D: Memory>(
         &self,
         device: &mut D,

@@ -12,8 +12,8 @@
 //!
 //! # Your own device
 //!
-//! Targets named `check_on` take a device.  Whoever wonders whether an accelerator rounds as it
-//! should implements the traits of `adaloss-hal` and writes
+//! Targets named `check_on` take a device.  To test whether an accelerator rounds as it
+//! should, implement the traits of `adaloss-hal` for it and write
 //!
 //! ```
 //! # use adaloss_core::format::f16;

@@ -5,7 +5,7 @@
 //! reaches the quarter by itself, in any order and on any number of threads.  So none stays wider
 //! than its reason, and none outlives it.
 //!
-//! What a device's arithmetic may be off is a promise to whoever implements one and stands in
+//! The tolerances of a device's arithmetic are part of what its author is promised, and stand in
 //! `adaloss_hal::conformance`, as `UNIT`, `TINY` and `UNIT_F64`.
 
 use std::sync::atomic::{AtomicU64, Ordering};

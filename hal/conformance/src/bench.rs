@@ -70,7 +70,7 @@ pub(super) struct Start {
 pub(super) type Ending<'o, D, F> =
     dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epilogue<'w, <D as Device>::Space>) -> Done<D> + 'o;
 
-/// An operation that is made wrong before it is run.
+/// An operation that ends in an epilogue, to which a mutation is applied before it is run.
 pub(super) type MutatedEnding<'o, D, F> = dyn for<'w> Fn(&mut D, Mut<'w, D, F>, Epilogue<'w, <D as Device>::Space>, &Mutation) -> Done<D>
     + 'o;
 
@@ -153,8 +153,8 @@ impl<'d, D: Memory> Bench<'d, D> {
         Ok(())
     }
 
-    /// Runs an operation without a tensor of results made wrong in every way that its operands give; the caller compares that
-    /// nothing was written.
+    /// Runs an operation without a tensor of results with each mutation of its operands, and checks that it is refused; the
+    /// caller compares that nothing was written.
     pub(super) fn refuses_every_mutation(
         &mut self,
         case: Case,
@@ -175,7 +175,7 @@ impl<'d, D: Memory> Bench<'d, D> {
         Ok(())
     }
 
-    /// Runs an operation made wrong in every way that its operands give, and compares that nothing was written.
+    /// Runs an operation with each mutation of its operands, and checks that it is refused and wrote nothing.
     pub(super) fn refuses_mutated<F: Element + Plain>(
         &mut self,
         case: Case,

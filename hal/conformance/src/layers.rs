@@ -78,7 +78,7 @@ where
             let tensor = decide::Tensor::new(stream, step);
             // A half of them where a device may read several elements at a time.
             let odd = values::word(!stream, step as usize) as usize % 32;
-            // Whether it is a first visit is the cell's to say, which nobody reads.
+            // The cell knows whether it is a first visit, and is not read: so `again` is given.
             let again = step == 0 || values::word(!stream, step as usize) >> 30 == 0;
             Layer { tensor, first: layer * ROOM + odd.saturating_sub(16), again }
         });

@@ -60,6 +60,7 @@ where
     check_refusals::<A, B, F, D>(bench)
 }
 
+/// Returns a product in which bit 0 of `transposed` transposes the left operand, and bit 1 the right one.
 fn transposed_product([rows, inner, columns]: [usize; 3], transposed: u32) -> Product {
     let (transpose_a, transpose_b) = (transposed & 1 == 1, transposed & 2 == 2);
     Product { rows, inner, columns, transpose_a, transpose_b }

@@ -1,4 +1,4 @@
-//! Operations that do not fit, in every way there is: what a device has to refuse.
+//! Operations whose operands do not fit, one mutation at a time: what a device has to refuse.
 
 use core::cell::Cell;
 
@@ -11,11 +11,14 @@ use adaloss_hal::{
     AddressSpace, Capabilities, Epilogue, ErrorKind, HasReadout, Operation, Plain, Visitor,
 };
 
-/// Makes an operation wrong in one of the ways that its operands give: an element fewer in one of them, or an epilogue
-/// that asks for another encoding or for what the device cannot do.
+/// Makes an operation invalid in one way: one element fewer in an operand, or an epilogue that asks for another encoding
+/// or for what the device cannot do.
+///
+/// An operation lists its operands to a visitor, so that the mutations of each follow from it: number 0 shortens the first operand, and
+/// so on.  [`count`](Self::count) tells how many there are once one was applied.
 pub(super) struct Mutation {
     capabilities: Capabilities,
-    /// Which of the ways.
+    /// The number of the mutation that is applied.
     nth: usize,
     count: Cell<usize>,
     description: Cell<&'static str>,
@@ -28,34 +31,34 @@ impl Mutation {
         Self { capabilities, nth, count, description, kind }
     }
 
-    /// Makes nothing wrong.
+    /// Changes nothing.
     pub(super) const fn none() -> Self {
         Self::new(Capabilities::ALL, usize::MAX)
     }
 
-    /// Returns the operation made wrong.
+    /// Returns the operation with the mutation applied.
     pub(super) fn apply<O: Operation>(&self, mut operation: O) -> O {
         self.count.set(0);
         operation.operands(&mut &*self);
         operation
     }
 
-    /// Returns how many ways there are.
+    /// Returns how many mutations the operation has.
     pub(super) fn count(&self) -> usize {
         self.count.get()
     }
 
-    /// Says what is wrong.
+    /// Returns what is wrong, for the text of a failure.
     pub(super) fn description(&self) -> &'static str {
         self.description.get()
     }
 
-    /// Returns the kind of the error that is due.
+    /// Returns the kind of the error that the device has to return.
     pub(super) fn kind(&self) -> ErrorKind {
         self.kind.get()
     }
 
-    /// Tells whether the next way is the one that is taken.
+    /// Counts a mutation, and tells whether it is the one to apply.
     fn is_next(&self, description: &'static str, kind: ErrorKind) -> bool {
         let number = self.count.get();
         self.count.set(number + 1);
@@ -66,7 +69,7 @@ impl Mutation {
         number == self.nth
     }
 
-    /// Returns what is left of the elements of an operand.
+    /// Returns the length of an operand, one fewer if that is the mutation.
     fn rest(&self, name: &'static str, elements: usize) -> usize {
         match elements.checked_sub(1) {
             Some(fewer) if self.is_next(name, ErrorKind::Shape) => fewer,
@@ -87,7 +90,7 @@ impl Mutation {
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: AddressSpace> Visitor<S> for &Mutation {
-    // A condition that is no length is the business of whoever checks the operation.
+    // A condition that is no length is tested by the checks of the operation.
     fn needs(&mut self, _: &'static str, _: bool) {}
 
     fn input<T: Plain>(
@@ -101,7 +104,7 @@ impl<S: AddressSpace> Visitor<S> for &Mutation {
         }
     }
 
-    // The list is shared: whoever checks the operation makes another one.
+    // The list is shared and cannot be shortened here; the checks of the operation pass another one.
     fn listed<T: Plain>(&mut self, _: &'static str, _: usize, _: S::Ref<'_, T>) {}
 
     fn output<F: Element + Plain>(
@@ -123,7 +126,7 @@ impl<S: AddressSpace> Visitor<S> for &Mutation {
         self.truncate::<S, C>(name, operand);
     }
 
-    // There is no wrong number of them.
+    // Any number of cells is valid.
     fn cells(&mut self, _: &'static str, _: &mut S::Mut<'_, policy::Cell>) {}
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {

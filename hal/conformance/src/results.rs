@@ -27,7 +27,7 @@ pub(super) enum Expected {
     Near(Near),
 }
 
-/// An operation without an epilogue that is made wrong before it is run.
+/// An operation without an epilogue, to which a mutation is applied before it is run.
 type MutatedWrite<'o, D, F> =
     dyn for<'w> FnMut(&mut D, Mut<'w, D, F>, &Mutation) -> Result<(), <D as Device>::Error> + 'o;
 
@@ -179,8 +179,8 @@ impl<D: Memory> Bench<'_, D> {
         self.agrees(case, to, expected)
     }
 
-    /// Runs an operation without an epilogue that has to be refused for its shapes, and compares
-    /// that it wrote nothing.
+    /// Runs an operation without an epilogue whose shape is invalid, and checks that it is refused
+    /// and wrote nothing.
     pub(super) fn refuses_write<F: Element + Plain>(
         &mut self,
         case: Case,
@@ -192,8 +192,8 @@ impl<D: Memory> Bench<'_, D> {
         self.not_written(case, to, result)
     }
 
-    /// Runs an operation without an epilogue made wrong in every way that its operands give, and compares that nothing was
-    /// written.
+    /// Runs an operation without an epilogue with each mutation of its operands, and checks that it is refused and wrote
+    /// nothing.
     pub(super) fn refuses_mutated_writes<F: Element + Plain>(
         &mut self,
         case: Case,

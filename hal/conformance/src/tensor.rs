@@ -6,7 +6,7 @@ use adaloss_hal::{AddressSpace, Device, Memory, Mut, Plain, Ref};
 /// Elements that the host holds at a time.
 const CHUNK: usize = 128;
 
-/// A tensor with an element before and one after it that nobody may touch.
+/// A tensor with a guard element before and after it, which no operation may write.
 pub(super) struct Tensor<D: Memory, T: Plain> {
     buffer: D::Buffer<T>,
     elements: usize,

@@ -93,8 +93,8 @@ fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
         let found = read_one(case, bench.device, D::view(&unscale_counts))?;
         let number =
             |what, expected: u64, found: u64| case.number(what, expected as i64, found as i64);
-        number("the count of elements met", expected.elements, found.elements)?;
-        number("the count of non-finite elements met", expected.nonfinite, found.nonfinite)?;
+        number("the count of elements", expected.elements, found.elements)?;
+        number("the count of non-finite elements", expected.nonfinite, found.nonfinite)?;
         number("the count of tiny results", expected.tiny, found.tiny)?;
         bench.report.operations += 1;
         bench.report.elements += length as u64;
@@ -118,5 +118,5 @@ fn check_refusals<F: Element + Plain, D: Memory + HasNarrow<F>>(
         device.run(mutation.apply(Unscale::<D::Space, F> { gradient, cell, to, counts }))
     })?;
     let found = read_one(case, bench.device, D::view(&counts))?;
-    case.whole("what an operation met that failed", &Unscaled::default(), &found)
+    case.whole("the counts of an operation that was refused", &Unscaled::default(), &found)
 }

@@ -1,4 +1,15 @@
 //! The product: chunks of rows, and panels of the right operand that all of them share.
+//!
+//! The right operand is widened once into panels: for each [`DEPTH`] terms and each line of 16 columns a
+//! matrix of terms and lanes.  The rows of the result are divided into chunks, which threads take.  A
+//! chunk widens its rows of the left operand, [`DEPTH`] terms at a time, and adds them with
+//! `kernel::Streams`, or with `kernel::Outer` where the left operand is transposed.
+//!
+//! # Example
+//!
+//! A product of 100 x 1,000 with 1,000 x 20 has two blocks of terms, of 512 and 488, and two lines of
+//! columns, 20 of whose 32 lanes are used: panel (block 1, line 1) has 488 lines.  100 / 16 rows, rounded
+//! up to a multiple of the tile's eight, are chunks of eight rows: thirteen, of which the last has four.
 
 use std::vec::Vec;
 
@@ -11,10 +22,11 @@ use super::{
 };
 use adaloss_hal::{Fitting, HostError, HostSpace, Matmul, Plain, Product, Run, host::filled};
 
-/// Rows of a chunk, at most.
+/// Rows of a chunk, at most: eight tiles of [`ROWS`] rows pass over a panel before the next is read.
 const CHUNK_ROWS: usize = 64;
 
-/// Terms that are added before the next panel is read, so that panels stay in the cache.
+/// Terms that are added before the next panel is read: a panel of one line has 32 KiB, about a first-level cache, and a
+/// chunk's rows 128 KiB, within a second-level one.
 const DEPTH: usize = 512;
 
 impl<A, B, F> Run<Matmul<'_, '_, HostSpace, A, B, F>> for Cpu
@@ -35,7 +47,7 @@ where
             return Ok(());
         }
         let panels = self.panels(product, b)?;
-        // Small products are divided as well; sixteen parts are enough for the threads there are.
+        // Small products are divided as well: into sixteen chunks, so that up to sixteen threads have work.
         let height = rows.div_ceil(16).next_multiple_of(ROWS).min(CHUNK_ROWS);
         self.each_chunk(to, height * columns, |nth, to| {
             let row = nth * height;

@@ -42,13 +42,13 @@ use crate::{
     wrap::{Call, Hook, Results, Wrapped},
 };
 
-/// A device whose operations go wrong where a plan says so.
+/// A device into whose operations a plan injects faults.
 ///
-/// The plan is asked before each operation, with the number of elements of its result that can be
-/// struck; see [`Injection`].
+/// The plan is called before each operation, with the number of elements of its result that a fault
+/// can change, and returns the fault to inject, if any; see [`Injection`].
 pub type Fault<D, P> = Wrapped<D, Faults<P>>;
 
-/// Lets operations go wrong where a plan says so.
+/// The hook that injects the faults of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults<P> {
     plan: P,
@@ -67,7 +67,7 @@ impl<D, P: FnMut(OperationKind, usize) -> Option<Injection>> Fault<D, P> {
     }
 }
 
-/// What is left to do about an operation once the plan was asked.
+/// What is done with an operation after the plan was called.
 enum Course {
     Run,
     Drop,

@@ -14,8 +14,8 @@ use crate::{
     space::AddressSpace,
 };
 
-/// Takes the greatest element of each window, and its place: the row times the width plus the column, in its image and
-/// channel.
+/// Takes the greatest element of each window, and its index: the row times the width plus the column, in its image and
+/// channel, as PyTorch's `return_indices` gives it.
 ///
 /// The first of equal ones is taken, +0 equal to -0, and a NaN before every number.  A window does not see its padding.
 /// Nothing is rounded: a scale is carried.
@@ -24,9 +24,9 @@ pub struct MaxPool<'r, 'w, S: AddressSpace, E: Plain> {
     pub pooling: Pooling,
     /// The images.
     pub input: S::Ref<'r, E>,
-    /// What the windows took.
+    /// The greatest element of each window.
     pub to: S::Mut<'w, E>,
-    /// Where they took it from.
+    /// The index of each of these elements.
     pub indices: S::Mut<'w, u32>,
 }
 

@@ -1,4 +1,4 @@
-//! The readable truth: every operation in plain, sequential Rust, over the caller's slices.
+//! The reference device: every operation in plain, sequential Rust, over the caller's slices.
 //!
 //! Other devices are compared with this one.  It needs no heap and no `std`; sums run in the order
 //! of their index, each product and each sum rounded to f32.

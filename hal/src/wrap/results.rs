@@ -4,7 +4,7 @@ use adaloss_core::format::Encoding;
 
 use crate::{device::Device, readout::Readout};
 
-/// What an operation writes: elements, counts, both, or nothing that anybody but the caller looks at.
+/// What an operation writes: elements, counts, both, or neither (a cell, for example).
 ///
 /// The elements are those of all tensors that it writes, one tensor after the other.
 pub trait Results<D: Device> {

@@ -228,7 +228,7 @@ fn run<D: Memory + HasMatmul<f16, f16, f16> + HasDecide>(
     device: &mut D,
     before_reading: impl FnOnce(&D),
 ) -> Result<Seen, D::Error> {
-    // Nothing can be replayed where nobody waits.
+    // A replay needs a read, and this chain has none.
     let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
     let mut network = Network::new(device, &config)?;
     for step in 0..STEPS {

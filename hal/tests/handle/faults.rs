@@ -89,7 +89,7 @@ impl<D: Memory + HasMatmul<f16, f16, f16>> Training<D> {
             weight_gradients.push(unscaled);
             gradient = next;
         }
-        // Somebody wants the gradient of the input as well.
+        // The gradient of the input is unscaled as well.
         let (unscaled, unscale_counts) = unscale(device, &gradient)?;
         step.unscaled(0, &unscale_counts);
         weight_gradients.push(unscaled);
@@ -190,7 +190,7 @@ fn what_is_not_finite_is_named_by_the_layer_that_meets_it() {
     // What the passes of a step write: the loss, then weight and input gradient of each layer.
     let place = |nth: usize| match nth / 3 {
         tensor if tensor % 2 == 1 => Place::Weight(CELLS - 1 - tensor / 2),
-        tensor if tensor == 2 * LAYERS => Place::Weight(0), // nobody but the caller
+        tensor if tensor == 2 * LAYERS => Place::Weight(0), // the caller alone uses it
         tensor => Place::Layer(CELLS - 1 - tensor / 2), // the weight gradient of the layer below
     };
     let injections: [fn(usize) -> Injection; 2] = [

@@ -1,5 +1,5 @@
 //! The digits, learnt by candle in 16 bits: without scaling, with one fixed scale, and with a scale per layer
-//! that nobody chose.
+//! that is chosen while it trains.
 
 mod learner;
 mod model;

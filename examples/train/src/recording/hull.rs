@@ -1,6 +1,6 @@
-//! What lies between points of which less is better both ways: their lower left hull.
+//! The lower left convex hull of points whose coordinates are both to be small.
 //!
-//! Whoever has two policies can have all that is between them: one for some tensors, the other for the rest.  So the hull is
+//! Two policies give every mixture between them: one for some tensors, the other for the rest.  So the hull is
 //! made of straight lines, whatever the axes that it is drawn on.
 
 /// Returns the corners of the lower left hull, from left to right and falling.

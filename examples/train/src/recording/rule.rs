@@ -88,7 +88,7 @@ impl Rule {
         Self { name: format!("fixed 2^{}, the best", scale.log2()), kind: Kind::Fixed(scale) }
     }
 
-    /// Tells whether it knows the run before it: nobody can have it, but others can be held against it.
+    /// Tells whether it is chosen with the whole run at hand: no policy can be it, but policies are compared with it.
     pub fn is_oracle(&self) -> bool {
         matches!(self.kind, Kind::Fixed(_))
     }

@@ -12,7 +12,7 @@ use super::group::extremes;
 const STEPS: f64 = 10.0;
 
 /// The greatest magnitude of an axis, and one over the least of a logarithmic one, so that the ratio of its ends is a number:
-/// else `plotters` looks for ticks for ever.
+/// else `plotters` searches for ticks without end.
 const FARTHEST: f64 = 1.0e150;
 
 /// A range of values, linear or logarithmic.

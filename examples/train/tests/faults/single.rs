@@ -107,8 +107,8 @@ fn values(elements: usize) -> impl Iterator<Item = Injection> {
         .flat_map(|index| [Injection::Nan { index }, Injection::Infinity { index }])
 }
 
-/// Whatever is struck in whatever result: the step is skipped and nothing has changed, or what was
-/// struck mattered to nobody; and a weight that is struck itself is found before it is used.
+/// A NaN or an infinity in any result: the step is skipped and nothing has changed, or no later operation
+/// reads the element; one in a weight itself is found before the weight is used.
 fn nothing_that_is_not_finite_passes(subject: &Subject, injections: fn(usize) -> Vec<Injection>) {
     let before = bits(&subject.before.pieces);
     let mut skipped = 0;
@@ -123,12 +123,12 @@ fn nothing_that_is_not_finite_passes(subject: &Subject, injections: fn(usize) ->
                         assert_eq!(bits(&run.checkpoint().unwrap().pieces), before, "{said}");
                         skipped += 1;
                     }
-                    // Behind a rectifier, nobody sees an infinity that is negative.
+                    // The rectifier makes a negative infinity zero.
                     (Verdict::Apply, Part::Forward) => {
                         assert!(stepped.loss.is_finite(), "{said}");
                         assert!(run.checkpoint().is_ok(), "{said}");
                     }
-                    // Nobody wants the gradient of what the rectifier set to zero.
+                    // The rectifier drops the gradient of elements that it set to zero.
                     (Verdict::Apply, Part::Back) => {
                         assert_eq!(
                             bits(&run.checkpoint().unwrap().pieces),
@@ -291,8 +291,7 @@ fn a_failure_is_an_error_that_names_its_place() {
     );
 }
 
-/// An operation that never happens leaves something finite, or is missed by whoever counts its
-/// results.
+/// An operation that is left out leaves finite values, or its results are missing from the counts, which is an error.
 #[test]
 fn an_operation_that_is_left_out_loses_no_network() {
     let perceptrons = [1, 10].map(|period| Lesson::perceptron(2, period));

@@ -188,7 +188,7 @@ impl Simulated {
     }
 }
 
-/// A certificate tells the truth of its scale and of the two beside it.
+/// The counts of a certificate are exact, at its scale and at the two beside it.
 fn check_counts(config: &Config, visit: &Visit, found: &Certificate) {
     let [below, at, above] = found.expected;
     for (expected, step) in [(below, -1), (at, 0), (above, 1)] {

@@ -1,6 +1,6 @@
 //! The room `scaler`: whole steps, visit by visit, against a walk that does one thing after another.
 //!
-//! Whatever enters, NaN storms included: scales stay legal, every non-finite value is in the verdict
+//! Whatever enters, many NaN in a row included: scales stay legal, every non-finite value is in the verdict
 //! of its step with the first place in backward order, an accepted step has no such value, rows of
 //! skipped steps end, and a scaler that was saved and restored goes on as the other.
 

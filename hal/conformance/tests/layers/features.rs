@@ -22,7 +22,7 @@ impl Mistaken {
         Normalisation { epsilon, ..shape }
     }
 
-    /// Spoils moments that were right.
+    /// Replaces correct moments by those of the mistake.
     fn replace<W: Element>(&self, shape: Normalisation, input: &[W], moments: &mut [f32]) {
         let count = match shape.axis {
             Axis::Rows => shape.rows,
