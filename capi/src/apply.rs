@@ -5,13 +5,13 @@ use core::ffi::c_void;
 use adaloss_core::{
     apply::{Apply, Pass},
     scale::{Scale, Shift},
+    with_element,
 };
 
 use crate::{
     ADALOSS_ERROR_SCALE, adaloss_code, adaloss_histogram, adaloss_narrowing, adaloss_noise,
     adaloss_outcome, adaloss_scaler,
     code::{Refused, code},
-    format::with_element,
     memory::{Place, any_bytes, array, array_mut, exclusive},
     statistics::{Mirror, has_room},
 };

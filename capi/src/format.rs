@@ -2,9 +2,12 @@
 
 use core::ffi::c_void;
 
-use adaloss_core::format::{
-    Element, Encoding, Fate, Format, Narrowed, Narrowing, Noise, Overflow, Rounding, Shifts,
-    Subnormals,
+use adaloss_core::{
+    format::{
+        Element, Encoding, Fate, Format, Narrowed, Narrowing, Noise, Overflow, Rounding, Shifts,
+        Subnormals,
+    },
+    with_element,
 };
 
 use crate::{
@@ -121,35 +124,6 @@ impl From<Noise> for adaloss_noise {
         Self { seed: noise.seed, stream: noise.stream }
     }
 }
-
-/// Runs an expression with the element type of an encoding as `$element`.
-macro_rules! with_element {
-    ($encoding:expr, $element:ident => $body:expr) => {
-        match $encoding {
-            adaloss_core::format::Encoding::Binary16 => {
-                type $element = adaloss_core::format::f16;
-                $body
-            }
-            adaloss_core::format::Encoding::BFloat16 => {
-                type $element = adaloss_core::format::bf16;
-                $body
-            }
-            adaloss_core::format::Encoding::E5M2 => {
-                type $element = adaloss_core::format::E5M2;
-                $body
-            }
-            adaloss_core::format::Encoding::E4M3 => {
-                type $element = adaloss_core::format::E4M3;
-                $body
-            }
-            adaloss_core::format::Encoding::Binary32 => {
-                type $element = f32;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use with_element;
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn adaloss_format_limits(

@@ -2,12 +2,14 @@
 
 use core::ffi::c_void;
 
-use adaloss_core::propagate::{common_scale, sum_at};
+use adaloss_core::{
+    propagate::{common_scale, sum_at},
+    with_element,
+};
 
 use crate::{
     ADALOSS_ERROR_BRANCHES, adaloss_code, adaloss_format,
     code::{Refused, code},
-    format::with_element,
     memory::{Place, any_bytes, array, array_mut},
     scale,
 };

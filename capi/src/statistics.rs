@@ -8,13 +8,13 @@ use core::ffi::c_void;
 use adaloss_core::{
     format::Element,
     statistics::{Histogram, LogStatistics, Moments, Outcome, Statistics},
+    with_element,
 };
 
 use crate::{
     ADALOSS_ERROR_FORMAT, ADALOSS_ERROR_FULL, ADALOSS_ERROR_HISTOGRAM, ADALOSS_ERROR_OUTCOME,
     ADALOSS_ERROR_STATISTICS, ADALOSS_NONE, adaloss_code, adaloss_format, adaloss_narrowing,
     code::{Refused, code},
-    format::with_element,
     memory::{Place, any_bytes, array, exclusive, shared},
     scale,
 };

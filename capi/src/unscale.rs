@@ -8,12 +8,12 @@ use core::{
 use adaloss_core::{
     propagate::Scaled,
     unscale::{Cause, Place as CorePlace, Unscaled, Verdict, unscale},
+    with_element,
 };
 
 use crate::{
     ADALOSS_ERROR_ENUM, ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_OUTCOME, adaloss_code, adaloss_format,
     code::{Refused, code},
-    format::with_element,
     memory::{any_bytes, array, array_mut, exclusive, shared},
     scale,
     statistics::has_room,

@@ -6,7 +6,10 @@ use core::{
 };
 
 use ::adaloss_conformance::{self as conformance, Failure, Report};
-use adaloss_core::format::{E4M3, E5M2, Encoding, bf16, f16};
+use adaloss_core::{
+    format::{E4M3, E5M2, Encoding, bf16, f16},
+    with_element,
+};
 
 use super::{
     adaloss_device,
@@ -15,7 +18,7 @@ use super::{
 use crate::{
     ADALOSS_ERROR_DIFFERS, ADALOSS_ERROR_FORMAT, adaloss_code,
     code::{Refused, code},
-    format::{parse_encoding, with_element},
+    format::parse_encoding,
     memory::{Place, any_bytes},
 };
 

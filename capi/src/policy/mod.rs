@@ -11,6 +11,7 @@ use adaloss_core::{
         join_target, note, outgoing, recover, repeat,
     },
     scale::Scale,
+    with_element,
 };
 
 pub use config::*;
@@ -20,7 +21,7 @@ use crate::{
     ADALOSS_ERROR_SHAPE, ADALOSS_ERROR_STATISTICS, ADALOSS_NONE, adaloss_code, adaloss_histogram,
     adaloss_log_statistics, adaloss_outcome, adaloss_statistics,
     code::{Refused, code},
-    format::{parse_encoding, with_element},
+    format::parse_encoding,
     memory::{Place, any_bytes, array, exclusive, shared},
     scale,
     statistics::Mirror,

@@ -20,6 +20,7 @@ use adaloss_core::{
     scaler::LossScaler,
     statistics::{Histogram, Outcome, Statistics},
     unscale::{Unscaled, unscale as unscaled},
+    with_element,
 };
 use adaloss_hal::{
     Branch, Epilogue, HostEpilogue, HostSpace, Matmul, Narrow, OperationKind, Plain, Product,
@@ -136,34 +137,6 @@ unsafe fn epilogue<'a>(from: *const adaloss_epilogue) -> Epilogue<'a, HostSpace>
     }
 }
 
-/// Runs an expression with the element type of an encoding.
-macro_rules! with {
-    ($encoding:expr, $element:ident => $body:expr) => {
-        match $encoding {
-            Encoding::Binary16 => {
-                type $element = f16;
-                $body
-            }
-            Encoding::BFloat16 => {
-                type $element = bf16;
-                $body
-            }
-            Encoding::E5M2 => {
-                type $element = E5M2;
-                $body
-            }
-            Encoding::E4M3 => {
-                type $element = E4M3;
-                $body
-            }
-            Encoding::Binary32 => {
-                type $element = f32;
-                $body
-            }
-        }
-    };
-}
-
 unsafe extern "C" fn statistics(
     context: *mut c_void,
     as_read: adaloss_format,
@@ -175,7 +148,7 @@ unsafe extern "C" fn statistics(
     unsafe {
         if !made(context).drops(OperationKind::Statistics) {
             let to = &mut of_mut::<Statistics>(to, 1)[0];
-            with!(format.encoding, F => {
+            with_element!(format.encoding, F => {
                 of::<F>(values, count).iter().for_each(|x| to.observe(format.widen(Element::to_bits(*x))));
             });
         }
@@ -193,7 +166,7 @@ unsafe extern "C" fn apply(
     unsafe {
         if !made(context).drops(OperationKind::Apply) {
             let ending = epilogue(ending);
-            with!(ending.narrowing.format.encoding, F => {
+            with_element!(ending.narrowing.format.encoding, F => {
                 let (input, to) = (of(values, count), of_mut::<F>(to, count));
                 Portable.run(Narrow { input, to, epilogue: ending }).unwrap();
             });
@@ -213,7 +186,7 @@ unsafe extern "C" fn propagate(
     unsafe {
         if !made(context).drops(OperationKind::Propagate) {
             let ending = epilogue(ending);
-            with!(ending.narrowing.format.encoding, F => {
+            with_element!(ending.narrowing.format.encoding, F => {
                 let named = slice::from_raw_parts(branches, branch_count).iter();
                 let branches: Vec<_> = named
                     .map(|branch| Branch { gradient: of::<F>(branch.gradient, count), cell: of(branch.cell, 1) })
@@ -239,7 +212,7 @@ unsafe extern "C" fn unscale(
     unsafe {
         if !made(context).drops(OperationKind::Unscale) {
             let scale = of::<Cell>(cell, 1)[0].scale();
-            with!(format.encoding, F => {
+            with_element!(format.encoding, F => {
                 let gradient = Scaled::new(of::<F>(gradient, count), scale);
                 let found = unscaled(format, gradient, of_mut(to, count)).unwrap();
                 of_mut::<Unscaled>(met, 1)[0].merge(&found);
@@ -323,8 +296,8 @@ unsafe extern "C" fn matmul(
                 transpose_b: shape.transpose_b == 1,
             };
             let [left, right, result] = product.lengths();
-            with!(format(shape.a).encoding, A => with!(format(shape.b).encoding, B => {
-                with!(ending.narrowing.format.encoding, F => {
+            with_element!(format(shape.a).encoding, A => with_element!(format(shape.b).encoding, B => {
+                with_element!(ending.narrowing.format.encoding, F => {
                     let (a, b) = (of::<A>(a, left), of::<B>(b, right));
                     let (to, epilogue) = (of_mut::<F>(to, result), ending);
                     Portable.run(Matmul { product, a, b, to, epilogue }).unwrap();

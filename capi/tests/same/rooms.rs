@@ -5,9 +5,7 @@ use std::ptr::null_mut;
 use adaloss::*;
 use adaloss_core::{
     apply::Apply,
-    format::{
-        E4M3, E5M2, Element, Encoding, Format, Narrowing, Noise, Overflow, Rounding, bf16, f16,
-    },
+    format::{Element, Encoding, Format, Narrowing, Noise, Overflow, Rounding},
     policy::{
         self, Amax, Cell, Config, Operands, Policy, Record, Seen, Terms, breaks_promise, certify,
         due, note, outgoing, recover, repeat,
@@ -16,6 +14,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, LogStatistics, Outcome, Statistics},
     unscale::{Unscaled, unscale},
+    with_element,
 };
 use adaloss_oracle::inputs::{SplitMix64, adversarial};
 
@@ -64,19 +63,6 @@ fn values(narrowing: Narrowing, seed: u64) -> Vec<f32> {
     let mut values = adversarial(narrowing.format, 500, seed);
     values.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN]);
     values
-}
-
-/// Calls a generic function for the element type of an encoding.
-macro_rules! for_element {
-    ($encoding:expr, $function:ident($($argument:expr),*)) => {
-        match $encoding {
-            Encoding::Binary16 => $function::<f16>($($argument),*),
-            Encoding::BFloat16 => $function::<bf16>($($argument),*),
-            Encoding::E5M2 => $function::<E5M2>($($argument),*),
-            Encoding::E4M3 => $function::<E4M3>($($argument),*),
-            Encoding::Binary32 => $function::<f32>($($argument),*),
-        }
-    };
 }
 
 #[test]
@@ -258,7 +244,7 @@ fn elements<F: Element>(narrowing: Narrowing) {
 #[test]
 fn tensors() {
     for narrowing in narrowings() {
-        for_element!(narrowing.format.encoding, elements(narrowing));
+        with_element!(narrowing.format.encoding, F => elements::<F>(narrowing));
     }
 }
 

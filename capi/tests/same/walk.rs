@@ -5,11 +5,12 @@ use std::ptr::null_mut;
 use adaloss::*;
 use adaloss_core::{
     apply::{ApplyError, Pass},
-    format::{E4M3, E5M2, Element, Encoding, bf16, f16},
+    format::Element,
     policy::{Config, Operands, Seen},
     scaler::{LossScaler, Step, StepError, Totals},
     statistics::{LogStatistics, Statistics},
     unscale::{Cause, Place, Unscaled},
+    with_element,
 };
 use adaloss_oracle::inputs::SplitMix64;
 
@@ -65,13 +66,7 @@ fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<u32>, ApplyError> {
         pass.apply(values, &mut narrowed)?;
         Ok(narrowed.into_iter().map(F::to_bits).collect())
     }
-    match pass.narrowing().format.encoding {
-        Encoding::Binary16 => into::<f16>(values, pass),
-        Encoding::BFloat16 => into::<bf16>(values, pass),
-        Encoding::E5M2 => into::<E5M2>(values, pass),
-        Encoding::E4M3 => into::<E4M3>(values, pass),
-        Encoding::Binary32 => into::<f32>(values, pass),
-    }
+    with_element!(pass.narrowing().format.encoding, F => into::<F>(values, pass))
 }
 
 /// Visits a tensor with core; `None` where the visit is left.

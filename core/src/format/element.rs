@@ -104,6 +104,45 @@ pub fn dot<A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
     a.iter().zip(b).fold(0.0, |sum, (&a, &b)| a.mul_add(b, sum))
 }
 
+/// Runs an expression for an encoding that is known when the program runs, with its element type.
+///
+/// Of what is generic over the [`Element`](crate::format::Element), each encoding has a copy of its own.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::{Element, Encoding}, with_element};
+/// let bits_of_one = |encoding: Encoding| with_element!(encoding, F => Element::to_bits(F::nearest(1.0)));
+/// assert_eq!(bits_of_one(Encoding::E4M3), 0x38);
+/// ```
+#[macro_export]
+macro_rules! with_element {
+    ($encoding:expr, $element:ident => $body:expr) => {
+        match $encoding {
+            $crate::format::Encoding::Binary16 => {
+                type $element = $crate::format::f16;
+                $body
+            }
+            $crate::format::Encoding::BFloat16 => {
+                type $element = $crate::format::bf16;
+                $body
+            }
+            $crate::format::Encoding::E5M2 => {
+                type $element = $crate::format::E5M2;
+                $body
+            }
+            $crate::format::Encoding::E4M3 => {
+                type $element = $crate::format::E4M3;
+                $body
+            }
+            $crate::format::Encoding::Binary32 => {
+                type $element = f32;
+                $body
+            }
+        }
+    };
+}
+
 macro_rules! element {
     ($name:ty, $encoding:expr, $bits:ty, $to:expr, $from:expr) => {
         impl Element for $name {

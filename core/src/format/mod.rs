@@ -6,7 +6,8 @@
 //! the two differ, because the multiplication rounds a first time where its result is subnormal.
 //!
 //! The [`Element`] trait is the typed side: storage that widens to f32, narrows with a stated
-//! rounding, and multiplies into an f32 accumulator.
+//! rounding, and multiplies into an f32 accumulator.  [`with_element!`](crate::with_element) goes from
+//! an encoding to it.
 //!
 //! `f16` and `bf16` are those of the `half` crate.  Their own `from_f64` looks at the upper half of the f64
 //! alone, so that what lies just above a tie rounds down; [`Element::nearest`] rounds once.

@@ -1,8 +1,11 @@
 //! The typed side: every element type, and the single rounding of multiply and add.
 
-use adaloss_core::format::{
-    E4M3, E5M2, Element, Encoding, Format, Narrowing, Overflow, Rounding, Subnormals, bf16, dot,
-    f16,
+use adaloss_core::{
+    format::{
+        E4M3, E5M2, Element, Encoding, Format, Narrowing, Overflow, Rounding, Subnormals, bf16,
+        dot, f16,
+    },
+    with_element,
 };
 use adaloss_oracle::{Grid, Limits, apfloat, inputs::SplitMix64};
 use num_traits::{Bounded, ToPrimitive};
@@ -10,11 +13,9 @@ use num_traits::{Bounded, ToPrimitive};
 /// Runs a generic check for each element type.
 macro_rules! for_each_element {
     ($check:ident) => {
-        $check::<f16>();
-        $check::<bf16>();
-        $check::<E5M2>();
-        $check::<E4M3>();
-        $check::<f32>();
+        for encoding in Encoding::ALL {
+            with_element!(encoding, F => $check::<F>());
+        }
     };
 }
 

@@ -12,12 +12,13 @@ mod walk;
 
 use adaloss_core::{
     apply::{ApplyError, Pass},
-    format::{E4M3, E5M2, Element, Encoding, Format, bf16, f16},
+    format::{Element, Format},
     policy::{Amax, Backoff, Config, Normal, Operands, Policy, Preset, Range},
     propagate::Scaled,
     scale::Scale,
     scaler::{LossScaler, OpenVisit, Step, StepError},
     statistics::Statistics,
+    with_element,
 };
 
 type Scaler = LossScaler<8>;
@@ -51,13 +52,7 @@ fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, ApplyError> {
     fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Bits, ApplyError> {
         Ok(narrow_as::<F>(values, pass)?.into_iter().map(F::to_bits).collect())
     }
-    match pass.narrowing().format.encoding {
-        Encoding::Binary16 => into::<f16>(values, pass),
-        Encoding::BFloat16 => into::<bf16>(values, pass),
-        Encoding::E5M2 => into::<E5M2>(values, pass),
-        Encoding::E4M3 => into::<E4M3>(values, pass),
-        Encoding::Binary32 => into::<f32>(values, pass),
-    }
+    with_element!(pass.narrowing().format.encoding, F => into::<F>(values, pass))
 }
 
 fn widen(format: Format, bits: &[u32]) -> Vec<f32> {

@@ -2,7 +2,8 @@
 
 use adaloss_core::{
     apply::{ApplyError, Pass},
-    format::{E4M3, E5M2, Element, Encoding, bf16, f16},
+    format::{Element, Encoding},
+    with_element,
 };
 
 /// Does what a pass asks for; returns the narrowed values, widened again, if it stores.
@@ -11,13 +12,7 @@ use adaloss_core::{
 ///
 /// Core refuses the pass, whose encoding and lengths fit.
 pub fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<f32>, ApplyError> {
-    match pass.narrowing().format.encoding {
-        Encoding::Binary16 => narrow_to::<f16>(values, pass),
-        Encoding::BFloat16 => narrow_to::<bf16>(values, pass),
-        Encoding::E5M2 => narrow_to::<E5M2>(values, pass),
-        Encoding::E4M3 => narrow_to::<E4M3>(values, pass),
-        Encoding::Binary32 => narrow_to::<f32>(values, pass),
-    }
+    with_element!(pass.narrowing().format.encoding, F => narrow_to::<F>(values, pass))
 }
 
 fn narrow_to<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<f32>, ApplyError> {

@@ -1,8 +1,8 @@
 //! The room `format`: one value, one narrowing, one shift; against the definition and LLVM.
 
-use adaloss_core::format::{
-    E4M3, E5M2, Element, Encoding, Fate, Format, Narrowing, Rounding, Shifts, Subnormals, bf16,
-    dot, f16,
+use adaloss_core::{
+    format::{Element, Encoding, Fate, Format, Narrowing, Rounding, Shifts, Subnormals, dot},
+    with_element,
 };
 use adaloss_hal::Capabilities;
 use adaloss_oracle::{
@@ -27,13 +27,7 @@ pub fn check(bytes: &[u8]) {
         check_narrow(u, narrowing, x, shift)?;
         check_shifts(narrowing, x);
         check_widen(narrowing.format, u.arbitrary()?);
-        match encoding {
-            Encoding::Binary16 => check_arithmetic::<f16>(u),
-            Encoding::BFloat16 => check_arithmetic::<bf16>(u),
-            Encoding::E5M2 => check_arithmetic::<E5M2>(u),
-            Encoding::E4M3 => check_arithmetic::<E4M3>(u),
-            Encoding::Binary32 => check_arithmetic::<f32>(u),
-        }
+        with_element!(encoding, F => check_arithmetic::<F>(u))
     });
 }
 

@@ -85,19 +85,11 @@ macro_rules! on_our_devices {
     ($bytes:expr, $check:ident) => {{
         let Some((&first, rest)) = $bytes.split_first() else { return };
         let (mut portable, mut cpu) = (adaloss_hal::portable::Portable, $crate::cpu());
-        macro_rules! on_both {
-            ($name:ty) => {{
-                $check::<$name, _>(&mut portable, rest);
-                $check::<$name, _>(&mut cpu, rest);
-            }};
-        }
-        match first % 5 {
-            0 => on_both!(adaloss_core::format::f16),
-            1 => on_both!(adaloss_core::format::bf16),
-            2 => on_both!(adaloss_core::format::E5M2),
-            3 => on_both!(adaloss_core::format::E4M3),
-            _ => on_both!(f32),
-        }
+        let encodings = adaloss_core::format::Encoding::ALL;
+        adaloss_core::with_element!(encodings[usize::from(first) % encodings.len()], F => {
+            $check::<F, _>(&mut portable, rest);
+            $check::<F, _>(&mut cpu, rest);
+        });
     }};
 }
 use on_our_devices;

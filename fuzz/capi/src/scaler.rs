@@ -10,11 +10,12 @@ use std::{
 use adaloss::*;
 use adaloss_core::{
     apply::Pass,
-    format::{E4M3, E5M2, Element, Encoding, Format, Overflow, Subnormals, bf16, f16},
+    format::{Element, Encoding, Format, Overflow, Subnormals},
     policy::{Amax, Cell, Config, Policy, Seen},
     scale::Scale,
     scaler::{State, Step, StepError},
     unscale::{Cause, Place, Unscaled, Verdict},
+    with_element,
 };
 use adaloss_fuzz::damage::damage;
 use arbitrary::{Result, Unstructured};
@@ -127,13 +128,7 @@ fn narrow(values: &[f32], pass: &mut Pass<'_>) {
         pass.apply(values, &mut vec![F::from_bits(0); values.len()])
             .expect("the format's encoding");
     }
-    match pass.narrowing().format.encoding {
-        Encoding::Binary16 => into::<f16>(values, pass),
-        Encoding::BFloat16 => into::<bf16>(values, pass),
-        Encoding::E5M2 => into::<E5M2>(values, pass),
-        Encoding::E4M3 => into::<E4M3>(values, pass),
-        Encoding::Binary32 => into::<f32>(values, pass),
-    }
+    with_element!(pass.narrowing().format.encoding, F => into::<F>(values, pass))
 }
 
 /// A visit, as the library and core are asked for it.

@@ -3,11 +3,11 @@
 use adaloss_core::{
     apply::Apply,
     format::{
-        E4M3, E5M2, Element, Encoding, Fate, Format, Narrowed, Narrowing, Noise, Overflow,
-        Rounding, Shifts, Subnormals, bf16, f16,
+        Element, Fate, Format, Narrowed, Narrowing, Noise, Overflow, Rounding, Shifts, Subnormals,
     },
     scale::{Scale, Shift},
     statistics::Outcome,
+    with_element,
 };
 use adaloss_oracle::{Reference, Rounded};
 
@@ -68,13 +68,7 @@ pub(crate) fn check<S: Subject>(
     let words = Words::new(rounding, &rounded, noise);
     let values =
         Values { subject, reference, rounding, shift_log2, block, values, rounded, noise, words };
-    match reference.encoding() {
-        Encoding::Binary16 => values.check::<f16>(),
-        Encoding::BFloat16 => values.check::<bf16>(),
-        Encoding::E5M2 => values.check::<E5M2>(),
-        Encoding::E4M3 => values.check::<E4M3>(),
-        Encoding::Binary32 => values.check::<f32>(),
-    }
+    with_element!(reference.encoding(), F => values.check::<F>())
 }
 
 /// Returns the shift `2^log2`, which is a quotient of legal scales up to 252.

@@ -1,10 +1,11 @@
 //! From low precision to f32: widened, unscaled, shifted.
 
 use adaloss_core::{
-    format::{E4M3, E5M2, Element, Encoding, Format, Subnormals, bf16, f16},
+    format::{Element, Encoding, Format, Subnormals},
     propagate::Scaled,
     scale::Scale,
     unscale::Unscaled,
+    with_element,
 };
 use adaloss_oracle::{
     apfloat::{self, Round},
@@ -50,15 +51,9 @@ pub(crate) fn widened<S: Subject>(subject: &S, encoding: Encoding) -> Tally {
     tally
 }
 
-/// Checks every pattern of an encoding at one scale, gradual and flushed.
+/// Checks every pattern of an encoding of 8 or 16 bits at one scale, gradual and flushed.
 pub(crate) fn unscaled<S: Subject>(subject: &S, encoding: Encoding, scale: Scale) -> Tally {
-    match encoding {
-        Encoding::Binary16 => unscaled_from::<S, f16>(subject, scale),
-        Encoding::BFloat16 => unscaled_from::<S, bf16>(subject, scale),
-        Encoding::E5M2 => unscaled_from::<S, E5M2>(subject, scale),
-        Encoding::E4M3 => unscaled_from::<S, E4M3>(subject, scale),
-        Encoding::Binary32 => unreachable!("an encoding of 8 or 16 bits"),
-    }
+    with_element!(encoding, F => unscaled_from::<S, F>(subject, scale))
 }
 
 fn unscaled_from<S: Subject, F: Element>(subject: &S, scale: Scale) -> Tally {

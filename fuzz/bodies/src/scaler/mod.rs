@@ -8,13 +8,14 @@ mod walk;
 
 use adaloss_core::{
     apply::Pass,
-    format::{E4M3, E5M2, Element, Encoding, Format, bf16, f16},
+    format::{Element, Format},
     policy::Operands,
     propagate::{Scaled, shifted},
     scale::Scale,
     scaler::{LossScaler, OpenVisit, Step, StepError},
     statistics::Statistics,
     unscale::{Place, Unscaled},
+    with_element,
 };
 use adaloss_hal::Capabilities;
 use arbitrary::{Result, Unstructured};
@@ -209,11 +210,5 @@ fn narrow(values: &[f32], pass: &mut Pass<'_>) -> Bits {
         pass.apply(values, &mut narrowed).expect("the format of the pass, and room");
         narrowed.into_iter().map(F::to_bits).collect()
     }
-    match pass.narrowing().format.encoding {
-        Encoding::Binary16 => into::<f16>(values, pass),
-        Encoding::BFloat16 => into::<bf16>(values, pass),
-        Encoding::E5M2 => into::<E5M2>(values, pass),
-        Encoding::E4M3 => into::<E4M3>(values, pass),
-        Encoding::Binary32 => into::<f32>(values, pass),
-    }
+    with_element!(pass.narrowing().format.encoding, F => into::<F>(values, pass))
 }
