@@ -37,7 +37,7 @@ pub(crate) struct Kernel {
 }
 
 /// An entry point per encoding, in the order of [`Encoding::ALL`].
-pub(crate) type PerEncoding = [Kernel; Encoding::ALL.len()];
+pub(crate) type PerEncoding = Vec<Kernel>;
 
 /// The entry points.
 #[derive(Debug)]
@@ -134,18 +134,8 @@ fn kernel(module: &Arc<CudaModule>, name: &str, shared_bytes: u32) -> Result<Ker
 }
 
 fn per_encoding(module: &Arc<CudaModule>, room: &str) -> Result<PerEncoding, GpuError> {
-    let of = |encoding| {
-        let name = match encoding {
-            Encoding::Binary16 => "f16",
-            Encoding::BFloat16 => "bf16",
-            Encoding::E5M2 => "e5m2",
-            Encoding::E4M3 => "e4m3",
-            Encoding::Binary32 => "f32",
-        };
-        kernel(module, &format!("adaloss_{room}_{name}"), 0)
-    };
-    let [a, b, c, d, e] = Encoding::ALL.map(of);
-    Ok([a?, b?, c?, d?, e?])
+    let name = |encoding: Encoding| format!("adaloss_{room}_{}", encoding.short_name());
+    Encoding::ALL.into_iter().map(|encoding| kernel(module, &name(encoding), 0)).collect()
 }
 
 /// A parameter that is passed by value.

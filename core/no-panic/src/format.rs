@@ -7,6 +7,8 @@ use num_traits::{Bounded, ToPrimitive};
 use crate::{each_element, entries};
 
 entries! {
+    "format::Encoding::name" => fn(Encoding) -> &'static str = Encoding::name;
+    "format::Encoding::short_name" => fn(Encoding) -> &'static str = Encoding::short_name;
     "format::Encoding::bits" => fn(Encoding) -> u32 = Encoding::bits;
     "format::Encoding::precision" => fn(Encoding) -> u32 = Encoding::precision;
     "format::Encoding::min_normal_log2" => fn(Encoding) -> i32 = Encoding::min_normal_log2;

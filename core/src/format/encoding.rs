@@ -1,94 +1,110 @@
 //! What a bit pattern means: a low-precision encoding is a handful of constants.
 
-/// The layout of a floating-point bit pattern.
-///
-/// An encoding is fixed by four numbers: the precision `p` (significand bits, the implicit one
-/// included), the exponents of the smallest and the largest normal binade, and whether the pattern
-/// after the largest finite one is infinity.  Everything else in this crate is derived from them.
-///
-/// | | bits | `p` | exponents | largest finite | after it |
-/// |---|---|---|---|---|---|
-/// | `Binary16` | 16 | 11 | -14..=15 | 65504 | infinity |
-/// | `BFloat16` | 16 | 8 | -126..=127 | 3.39e38 | infinity |
-/// | `E5M2` | 8 | 3 | -14..=15 | 57344 | infinity |
-/// | `E4M3` | 8 | 4 | -6..=8 | 448 | NaN |
-/// | `Binary32` | 32 | 24 | -126..=127 | 3.40e38 | infinity |
-///
-/// Sources: IEEE 754-2019 clause 3.6 (binary16, binary32), Intel's bfloat16 white paper (2018), and
-/// Micikevicius et al., "FP8 Formats for Deep Learning" (2022); `E4M3` is the variant without
-/// infinity that is also called E4M3FN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Encoding {
-    /// IEEE 754 binary16 (half precision, fp16).
-    Binary16 = 0,
-    /// bfloat16: the upper half of a binary32.
-    BFloat16 = 1,
-    /// FP8 with five exponent bits, a truncated binary16.
-    E5M2 = 2,
-    /// FP8 with four exponent bits, no infinity, and one NaN per sign.
-    E4M3 = 3,
-    /// IEEE 754 binary32: the baseline, and what weight gradients are kept in.
-    Binary32 = 4,
+/// Makes [`Encoding`] of a table: a row for each, below the exponents that it shares with others.
+macro_rules! encodings {
+    ($(
+        exponents $min_normal_log2:literal..=$max_log2:literal, has_infinity: $has_infinity:literal {$(
+            $(#[doc = $doc:literal])+
+            $encoding:ident = $number:literal {
+                bits: $bits:literal, precision: $precision:literal, names: $name:literal, $short_name:literal
+            }
+        )+}
+    )+) => {
+        /// The layout of a floating-point bit pattern.
+        ///
+        /// An encoding is fixed by four numbers: the precision `p` (significand bits, the implicit one
+        /// included), the exponents of the smallest and the largest normal binade, and whether the pattern
+        /// after the largest finite one is infinity.  Everything else in this crate is derived from them.
+        ///
+        /// Sources: IEEE 754-2019 clause 3.6 (binary16, binary32), Intel's bfloat16 white paper (2018), and
+        /// Micikevicius et al., "FP8 Formats for Deep Learning" (2022); `E4M3` is the variant without
+        /// infinity that is also called E4M3FN.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Encoding {$($(
+            $(#[doc = $doc])+
+            #[doc = concat!(
+                "\n\n", $bits, " bits, `p` = ", $precision, ", exponents ", $min_normal_log2, " to ", $max_log2, "."
+            )]
+            $encoding = $number,
+        )+)+}
+
+        impl Encoding {
+            /// Every encoding, in the order of their discriminants.
+            pub const ALL: [Self; [$($($number),+),+].len()] =
+                in_order([$($(Self::$encoding),+),+]);
+
+            /// Returns the name as its source writes it: `binary16`, `bfloat16`, `E5M2`.
+            #[inline]
+            pub const fn name(self) -> &'static str {
+                match self {$($(Self::$encoding => $name,)+)+}
+            }
+
+            /// Returns the name of the element type in lower case: `f16`, `bf16`, `e5m2`.
+            #[inline]
+            pub const fn short_name(self) -> &'static str {
+                match self {$($(Self::$encoding => $short_name,)+)+}
+            }
+
+            /// Returns the width of a bit pattern.
+            #[inline]
+            pub const fn bits(self) -> u32 {
+                match self {$($(Self::$encoding => $bits,)+)+}
+            }
+
+            /// Returns the number of significand bits, the implicit one included.
+            #[inline]
+            pub const fn precision(self) -> u32 {
+                match self {$($(Self::$encoding => $precision,)+)+}
+            }
+
+            /// Returns the exponent `m` of the smallest normal number, `2^m`.
+            #[inline]
+            pub const fn min_normal_log2(self) -> i32 {
+                match self {$($(Self::$encoding)|+ => $min_normal_log2,)+}
+            }
+
+            /// Returns the exponent `E` of the binade that holds the largest finite number.
+            #[inline]
+            pub const fn max_log2(self) -> i32 {
+                match self {$($(Self::$encoding)|+ => $max_log2,)+}
+            }
+
+            /// Tells whether the encoding has infinities; without them, overflow becomes NaN.
+            #[inline]
+            pub const fn has_infinity(self) -> bool {
+                // Not a branch for each encoding: one comparison is left of it.
+                true $(& ($has_infinity | !matches!(self, $(Self::$encoding)|+)))+
+            }
+        }
+    };
+}
+
+encodings! {
+    exponents -14..=15, has_infinity: true {
+        /// IEEE 754 binary16 (half precision, fp16); the largest finite number is 65504.
+        Binary16 = 0 { bits: 16, precision: 11, names: "binary16", "f16" }
+        /// FP8 with five exponent bits, a truncated binary16; the largest finite number is 57344.
+        E5M2 = 2 { bits: 8, precision: 3, names: "E5M2", "e5m2" }
+    }
+    exponents -6..=8, has_infinity: false {
+        /// FP8 with four exponent bits, no infinity, and one NaN per sign; the largest finite number is 448.
+        E4M3 = 3 { bits: 8, precision: 4, names: "E4M3", "e4m3" }
+    }
+    exponents -126..=127, has_infinity: true {
+        /// bfloat16: the upper half of a binary32; the largest finite number is 3.39e38.
+        BFloat16 = 1 { bits: 16, precision: 8, names: "bfloat16", "bf16" }
+        /// IEEE 754 binary32: the baseline, and what weight gradients are kept in; the largest finite
+        /// number is 3.40e38.
+        Binary32 = 4 { bits: 32, precision: 24, names: "binary32", "f32" }
+    }
 }
 
 impl Encoding {
-    /// Every encoding, in the order of their discriminants.
-    pub const ALL: [Self; 5] =
-        [Self::Binary16, Self::BFloat16, Self::E5M2, Self::E4M3, Self::Binary32];
-
-    /// Returns the width of a bit pattern.
-    #[inline]
-    pub const fn bits(self) -> u32 {
-        match self {
-            Self::Binary16 | Self::BFloat16 => 16,
-            Self::E5M2 | Self::E4M3 => 8,
-            Self::Binary32 => 32,
-        }
-    }
-
-    /// Returns the number of significand bits, the implicit one included.
-    #[inline]
-    pub const fn precision(self) -> u32 {
-        match self {
-            Self::Binary16 => 11,
-            Self::BFloat16 => 8,
-            Self::E5M2 => 3,
-            Self::E4M3 => 4,
-            Self::Binary32 => 24,
-        }
-    }
-
-    /// Returns the exponent `m` of the smallest normal number, `2^m`.
-    #[inline]
-    pub const fn min_normal_log2(self) -> i32 {
-        match self {
-            Self::Binary16 | Self::E5M2 => -14,
-            Self::E4M3 => -6,
-            Self::BFloat16 | Self::Binary32 => -126,
-        }
-    }
-
     /// Returns the exponent `s` of the smallest subnormal number, `2^s`.
     #[inline]
     pub const fn min_subnormal_log2(self) -> i32 {
         self.min_normal_log2() + 1 - self.precision() as i32
-    }
-
-    /// Returns the exponent `E` of the binade that holds the largest finite number.
-    #[inline]
-    pub const fn max_log2(self) -> i32 {
-        match self {
-            Self::Binary16 | Self::E5M2 => 15,
-            Self::E4M3 => 8,
-            Self::BFloat16 | Self::Binary32 => 127,
-        }
-    }
-
-    /// Tells whether the encoding has infinities; without them, overflow becomes NaN.
-    #[inline]
-    pub const fn has_infinity(self) -> bool {
-        !matches!(self, Self::E4M3)
     }
 
     /// Returns the bits of the largest finite number.
@@ -162,6 +178,17 @@ impl Encoding {
         let widened = if magnitude > self.max_finite_bits() { special } else { finite };
         f32::from_bits(sign | widened)
     }
+}
+
+/// Returns encodings in the order of their discriminants, each of which is the index of one.
+const fn in_order<const N: usize>(listed: [Encoding; N]) -> [Encoding; N] {
+    let mut ordered = listed;
+    let mut nth = 0;
+    while nth < N {
+        ordered[listed[nth] as usize] = listed[nth];
+        nth += 1;
+    }
+    ordered
 }
 
 /// Returns `2^log2` for every binade of normal f32.

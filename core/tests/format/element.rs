@@ -194,6 +194,20 @@ fn eight_bit_storage_compares_bits_and_prints_values() {
     assert_eq!((f32::from(E5M2(0x3c)), E4M3::default()), (1.0, E4M3(0)));
 }
 
+#[test]
+fn encodings_are_listed_by_their_numbers_and_named() {
+    let listed =
+        Encoding::ALL.map(|encoding| (encoding as usize, encoding.name(), encoding.short_name()));
+    let expected = [
+        (0, "binary16", "f16"),
+        (1, "bfloat16", "bf16"),
+        (2, "E5M2", "e5m2"),
+        (3, "E4M3", "e4m3"),
+        (4, "binary32", "f32"),
+    ];
+    assert_eq!(listed, expected);
+}
+
 /// Rounding from f64 in one go: at each number, at each middle between two and right beside it, as far beside as f64
 /// can tell.
 fn check_nearest<F: Element>() {

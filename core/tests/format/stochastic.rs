@@ -100,7 +100,7 @@ fn words_that_round_up(up: impl Fn(u32) -> bool) -> u64 {
 #[test]
 fn results_are_neighbours_and_numbers_stay() {
     let mut generator = SplitMix64(23);
-    for encoding in [Encoding::Binary16, Encoding::BFloat16, Encoding::E5M2, Encoding::E4M3] {
+    for encoding in Encoding::ALL.into_iter().filter(|encoding| encoding.bits() < 32) {
         let grid = Grid::new(encoding);
         let narrowing = Narrowing::to(encoding.into()).with_rounding(Rounding::Stochastic);
         for (bits, &number) in grid.numbers.iter().enumerate() {

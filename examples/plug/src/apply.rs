@@ -27,13 +27,7 @@ fn narrow_to<F: Element>(values: &[f32], pass: &mut Pass<'_>) -> Result<Vec<f32>
 
 /// Tells whether every number of a gradient's encoding is one of a tensor's.
 pub const fn holds(tensor: Encoding, gradient: Encoding) -> bool {
-    use Encoding::{BFloat16, Binary16, Binary32, E4M3, E5M2};
-    matches!(
-        (tensor, gradient),
-        (Binary32, _)
-            | (Binary16, Binary16 | E5M2 | E4M3)
-            | (BFloat16, BFloat16 | E5M2 | E4M3)
-            | (E5M2, E5M2)
-            | (E4M3, E4M3)
-    )
+    tensor.precision() >= gradient.precision()
+        && tensor.min_subnormal_log2() <= gradient.min_subnormal_log2()
+        && tensor.widen(tensor.max_finite_bits()) >= gradient.widen(gradient.max_finite_bits())
 }

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use adaloss_core::{
-    format::{Encoding, Format, Overflow},
+    format::{Encoding, Format, Overflow, Subnormals},
     policy::{Amax, Backoff, Config, Policy, Recovery},
     scale::Scale,
 };
@@ -224,16 +224,14 @@ impl FromStr for Method {
 pub struct FormatName(pub Format);
 
 impl FormatName {
-    /// Every name, with its format.
-    const TABLE: [(&'static str, Format); 7] = [
-        ("binary16", Format::BINARY16),
-        ("binary16-flushing", Format::BINARY16.flushing()),
-        ("bfloat16", Format::BFLOAT16),
-        ("bfloat16-flushing", Format::BFLOAT16.flushing()),
-        ("e5m2", Format::E5M2),
-        ("e4m3", Format::E4M3),
-        ("f32", Format::BINARY32),
-    ];
+    /// Every format that has a name: each encoding, and those of 16 bits with flushing too.
+    fn all() -> impl Iterator<Item = Self> {
+        Encoding::ALL.into_iter().flat_map(|encoding| {
+            let format = Format::from(encoding);
+            let flushing = (encoding.bits() == 16).then(|| format.flushing());
+            [Some(format), flushing].into_iter().flatten().map(Self)
+        })
+    }
 
     /// Returns the format of activations and weights that goes with a gradient format: its own for
     /// 16 and 32 bits, binary16 for 8.
@@ -244,9 +242,12 @@ impl FormatName {
 
 impl fmt::Display for FormatName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Self::TABLE.iter().find(|(_, format)| *format == self.0) {
-            Some((name, _)) => f.pad(name),
-            None => f.pad(&format!("{:?}", self.0)),
+        let encoding = self.0.encoding;
+        // binary32 is f32, as the method that is the baseline.
+        let name = if encoding.bits() == 16 { encoding.name() } else { encoding.short_name() };
+        match self.0.subnormals {
+            Subnormals::Gradual => f.pad(name),
+            Subnormals::Flush => f.pad(&format!("{name}-flushing")),
         }
     }
 }
@@ -255,12 +256,10 @@ impl FromStr for FormatName {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let found = Self::TABLE.iter().find(|(known, _)| *known == name);
-        let (_, format) = found.with_context(|| {
-            let names = Self::TABLE.map(|(name, _)| name).join(", ");
-            format!("unknown format \"{name}\": one of {names}")
-        })?;
-        Ok(Self(*format))
+        Self::all().find(|known| known.to_string() == name).with_context(|| {
+            let names: Vec<_> = Self::all().map(|known| known.to_string()).collect();
+            format!("unknown format \"{name}\": one of {}", names.join(", "))
+        })
     }
 }
 
@@ -285,10 +284,20 @@ mod tests {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
             assert!(method.config(Format::BINARY16, 10).is_ok());
         }
-        for (name, format) in FormatName::TABLE {
+        let names = [
+            ("binary16", Format::BINARY16),
+            ("binary16-flushing", Format::BINARY16.flushing()),
+            ("bfloat16", Format::BFLOAT16),
+            ("bfloat16-flushing", Format::BFLOAT16.flushing()),
+            ("e5m2", Format::E5M2),
+            ("e4m3", Format::E4M3),
+            ("f32", Format::BINARY32),
+        ];
+        for (name, format) in names {
             assert_eq!(name.parse::<FormatName>().unwrap().0, format);
             assert_eq!(FormatName(format).to_string(), name);
         }
+        assert!("e4m3-flushing".parse::<FormatName>().is_err());
     }
 
     /// A policy of the library is a method without a word here; who asks for one that is none is told of them all.
@@ -310,22 +319,22 @@ mod tests {
             [Method::NORMAL, Method::RANGE, Method::AMAX, Method::MEASURED],
             [Method::None, Method::Fixed(8), Method::BACKOFF, Method::BACKOFF_PER_LOSS],
         );
-        for (name, format) in FormatName::TABLE {
+        for name in FormatName::all() {
+            let format = name.0;
             for method in decide {
                 assert!(method.config(format, 1).unwrap().replays(), "{method} in {name}");
             }
             for method in others {
                 let overflow = method.config(format, 1).unwrap().narrowing().overflow;
-                let expected = match name {
-                    "e5m2" | "e4m3" => Overflow::Saturate,
+                let expected = match format.encoding.bits() {
+                    8 => Overflow::Saturate,
                     _ => Overflow::Infinity,
                 };
                 assert_eq!(overflow, expected, "{method} in {name}");
             }
             let skipping = Method::BackoffSkipping.config(format, 1).unwrap();
             assert_eq!(skipping.narrowing().overflow, Overflow::Infinity, "{name}");
-            let is_for_8_bits = matches!(name, "e5m2" | "e4m3");
-            assert_eq!(Method::BackoffSkipping.is_for(FormatName(format)), is_for_8_bits);
+            assert_eq!(Method::BackoffSkipping.is_for(name), format.encoding.bits() == 8);
         }
     }
 
@@ -343,8 +352,9 @@ mod tests {
     fn mx_is_for_elements_of_8_bits() {
         assert_eq!("mx".parse::<Method>().unwrap(), Method::Mx);
         assert_eq!(Method::Mx.to_string(), "mx");
-        for (name, format) in FormatName::TABLE {
-            let has_blocks = matches!(name, "e5m2" | "e4m3");
+        for name in FormatName::all() {
+            let format = name.0;
+            let has_blocks = format == Format::E5M2 || format == Format::E4M3;
             assert_eq!(Method::Mx.config(format, 1).is_ok(), has_blocks, "{name}");
             assert_eq!(Method::Mx.blocks(format).is_ok(), has_blocks, "{name}");
             assert_eq!(Method::MEASURED.held(format), format.encoding);

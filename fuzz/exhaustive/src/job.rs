@@ -42,7 +42,7 @@ impl<'a> Job<'a> {
 }
 
 /// APFloat's rounding to every encoding, which every job needs.
-pub struct References([Reference; 5]);
+pub struct References([Reference; Encoding::ALL.len()]);
 
 impl References {
     /// Decodes the numbers of every encoding.
@@ -63,8 +63,10 @@ const ROUNDINGS: [(Rounding, &str); 3] = [
     (Rounding::Stochastic, "stochastic"),
 ];
 
-const SMALL: [Encoding; 4] =
-    [Encoding::Binary16, Encoding::BFloat16, Encoding::E5M2, Encoding::E4M3];
+/// Returns the encodings all of whose patterns are looked at: those of 8 and 16 bits.
+fn small() -> impl Iterator<Item = Encoding> {
+    Encoding::ALL.into_iter().filter(|encoding| encoding.bits() < 32)
+}
 
 /// The greatest difference of two legal scales.
 const MAX_SHIFT: i32 = Scale::MAX.log2() - Scale::MIN.log2();
@@ -78,9 +80,9 @@ pub fn jobs<'a, S: Subject>(subject: &'a S, references: &'a References) -> Vec<J
         }
     }
     jobs.extend(references.0.iter().map(|reference| from_small_f32(subject, reference)));
-    jobs.extend(SMALL.map(|encoding| rescaled(subject, references, encoding)));
-    for encoding in SMALL {
-        let name = name(encoding);
+    jobs.extend(small().map(|encoding| rescaled(subject, references, encoding)));
+    for encoding in small() {
+        let name = encoding.name();
         let check = move |_| widen::widened(subject, encoding);
         jobs.push(Job::new(format!("{name} widened"), 1, check));
         let check =
@@ -93,23 +95,13 @@ pub fn jobs<'a, S: Subject>(subject: &'a S, references: &'a References) -> Vec<J
     jobs
 }
 
-fn name(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Binary16 => "binary16",
-        Encoding::BFloat16 => "bfloat16",
-        Encoding::E5M2 => "E5M2",
-        Encoding::E4M3 => "E4M3",
-        Encoding::Binary32 => "binary32",
-    }
-}
-
 /// Every f32, narrowed without a shift.
 fn from_f32<'a, S: Subject>(
     subject: &'a S,
     reference: &'a Reference,
     (rounding, rounding_name): (Rounding, &str),
 ) -> Job<'a> {
-    let name = format!("{} {rounding_name} from f32", name(reference.encoding()));
+    let name = format!("{} {rounding_name} from f32", reference.encoding().name());
     Job::new(name, (1 << 31) / u64::from(BLOCK), move |block| {
         narrow::check(subject, reference, (rounding, 0), block, &magnitudes(block))
     })
@@ -124,7 +116,7 @@ fn from_small_f32<'a, S: Subject>(subject: &'a S, reference: &'a Reference) -> J
     let encoding = reference.encoding();
     // All are below 2^-126, and a product below half the smallest number rounds to zero.
     let last = encoding.min_subnormal_log2() - 1 + 126;
-    let name = format!("{} from small f32 at 2^{last} and 2^{}", name(encoding), last + 1);
+    let name = format!("{} from small f32 at 2^{last} and 2^{}", encoding.name(), last + 1);
     Job::new(name, MAGNITUDES / u64::from(BLOCK), move |block| {
         let deterministic = [Rounding::NearestEven, Rounding::TowardZero];
         let ways = deterministic.into_iter().flat_map(|r| [(r, last), (r, last + 1)]);
@@ -148,7 +140,7 @@ fn rescaled<'a, S: Subject>(
     let length = all.min(BLOCK);
     let parts = u64::from(all / length);
     let shifts = 2 * MAX_SHIFT as u64 + 1;
-    let name = format!("{} into every encoding by every shift", name(encoding));
+    let name = format!("{} into every encoding by every shift", encoding.name());
     Job::new(name, parts * shifts, move |block| {
         let (part, k) = ((block / shifts) as u32, (block % shifts) as i32 - MAX_SHIFT);
         let patterns = part * length..(part + 1) * length;

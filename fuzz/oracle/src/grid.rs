@@ -32,7 +32,8 @@ pub struct Neighbours {
 impl Grid {
     /// Returns the numbers of an encoding, decoded once.
     pub fn of(encoding: Encoding) -> &'static Self {
-        static GRIDS: [OnceLock<Grid>; Encoding::ALL.len()] = [const { OnceLock::new() }; 5];
+        static GRIDS: [OnceLock<Grid>; Encoding::ALL.len()] =
+            [const { OnceLock::new() }; Encoding::ALL.len()];
         GRIDS[encoding as usize].get_or_init(|| Self::new(encoding))
     }
 

@@ -33,15 +33,8 @@ pub fn is_same(a: f32, b: f32) -> bool {
 
 /// Every encoding, each with gradual underflow and with flushing.
 pub fn formats() -> Vec<Format> {
-    let encodings = [
-        Encoding::Binary16,
-        Encoding::BFloat16,
-        Encoding::E5M2,
-        Encoding::E4M3,
-        Encoding::Binary32,
-    ];
     let both = [Subnormals::Gradual, Subnormals::Flush];
-    let pairs = encodings.into_iter().flat_map(|e| both.map(|s| Format::new(e, s)));
+    let pairs = Encoding::ALL.into_iter().flat_map(|e| both.map(|s| Format::new(e, s)));
     pairs.collect()
 }
 
