@@ -121,10 +121,10 @@ fn a_slice_within_its_format_is_its_elements() {
 
 /// A few values in straight-line code are each of them, or refused: exactly where one is not finite or
 /// does not stay within what is rounded here, which begins at `least` and ends before `beyond`.
-fn straight<F: Element>(least: f32, beyond: f32) {
+fn fast<F: Element>(least: f32, beyond: f32) {
     for log2 in [-20, 0, 9] {
         let apply = apply(Narrowing::to(F::ENCODING.into()), log2);
-        let straight = apply.straight::<F>().unwrap();
+        let fast = apply.fast_narrowing::<F>().unwrap();
         let factor = 2.0_f32.powi(log2);
         let numbers = (0..1 << F::ENCODING.bits()).map(|bits| F::from_bits(bits).widen() / factor);
         let edges = [least, beyond, f32::MIN_POSITIVE, f32::MAX].map(|x| x / factor);
@@ -138,7 +138,7 @@ fn straight<F: Element>(least: f32, beyond: f32) {
                 let rounded = F::from_bits(apply.element(x, 0, &mut Outcome::default())).widen();
                 !rounded.is_finite() || rounded.abs() >= beyond || x != 0.0 && product < least
             };
-            match straight.narrow([last, x]) {
+            match fast.narrow([last, x]) {
                 Some((narrowed, outcome)) => {
                     assert!(!is_refused(x), "{x:e} by {apply:?}");
                     assert_eq!((narrowed.map(Element::to_bits), outcome), (bits, alone));
@@ -152,24 +152,24 @@ fn straight<F: Element>(least: f32, beyond: f32) {
 
 #[test]
 fn a_few_values_in_straight_line_code_are_each_of_them() {
-    straight::<f16>(0.0, 65520.0);
-    straight::<E5M2>(0.0, 61440.0);
-    straight::<E4M3>(0.0, 464.0);
-    straight::<bf16>(f32::MIN_POSITIVE, 2.0_f32.powi(111));
+    fast::<f16>(0.0, 65520.0);
+    fast::<E5M2>(0.0, 61440.0);
+    fast::<E4M3>(0.0, 464.0);
+    fast::<bf16>(f32::MIN_POSITIVE, 2.0_f32.powi(111));
 }
 
 #[test]
 fn what_has_no_straight_line_code() {
     let to = |narrowing| apply(narrowing, 0);
     let nearest = Narrowing::to(Format::BINARY16);
-    assert!(to(nearest).straight::<f16>().is_some());
-    assert!(to(nearest).straight::<bf16>().is_none());
-    assert!(to(nearest.with_rounding(Rounding::Stochastic)).straight::<f16>().is_none());
-    assert!(to(nearest.with_rounding(Rounding::TowardZero)).straight::<f16>().is_none());
-    assert!(to(Narrowing::to(Format::BINARY16.flushing())).straight::<f16>().is_none());
-    assert!(to(Narrowing::to(Format::BINARY32)).straight::<f32>().is_none());
+    assert!(to(nearest).fast_narrowing::<f16>().is_some());
+    assert!(to(nearest).fast_narrowing::<bf16>().is_none());
+    assert!(to(nearest.with_rounding(Rounding::Stochastic)).fast_narrowing::<f16>().is_none());
+    assert!(to(nearest.with_rounding(Rounding::TowardZero)).fast_narrowing::<f16>().is_none());
+    assert!(to(Narrowing::to(Format::BINARY16.flushing())).fast_narrowing::<f16>().is_none());
+    assert!(to(Narrowing::to(Format::BINARY32)).fast_narrowing::<f32>().is_none());
     let far = Apply { shift: scale(126) / scale(-126), ..to(nearest) };
-    assert!(far.straight::<f16>().is_none());
+    assert!(far.fast_narrowing::<f16>().is_none());
 }
 
 #[test]

@@ -55,17 +55,17 @@ fn slices_are_narrowed_the_same() {
                 (0..).zip(&values).map(|(i, &x)| apply.element(x, i, &mut alone)).collect();
             let mut narrowed = vec![f16::ZERO; values.len()];
             let mut outcome = Outcome::EMPTY;
-            let straight = {
+            let fast = {
                 let _mode = Mode::set(mode);
                 apply.slice(&values, &mut narrowed, 0, &mut outcome).unwrap();
-                apply.straight::<f16>().is_some()
+                apply.fast_narrowing::<f16>().is_some()
             };
             assert!(
                 narrowed.iter().map(|x| Element::to_bits(*x)).eq(expected),
                 "{mode:#x}, 2^{log2}"
             );
             assert_eq!(outcome, alone, "{mode:#x}, 2^{log2}");
-            assert_eq!(straight, mode == 0x1f80);
+            assert_eq!(fast, mode == 0x1f80);
         }
     }
 }

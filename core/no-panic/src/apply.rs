@@ -1,5 +1,5 @@
 use adaloss_core::{
-    apply::{self, Apply, ApplyError, Counts, Straight},
+    apply::{self, Apply, ApplyError, Counts, FastNarrowing},
     format::{E4M3, E5M2, Narrowing, Noise, bf16, f16},
     scale::{Scale, Shift},
     statistics::{Histogram, Outcome},
@@ -46,9 +46,9 @@ each_element! {
         u64,
         &mut Outcome,
     ) -> Result<(), ApplyError> = Apply::slice;
-    "apply::Apply::straight" => fn(&Apply) -> Option<Straight<F>> = Apply::straight;
-    "apply::Straight::narrow" => fn(&Straight<F>, [f32; 8]) -> Option<([F; 8], Outcome)> =
-        Straight::narrow;
+    "apply::Apply::fast_narrowing" => fn(&Apply) -> Option<FastNarrowing<F>> = Apply::fast_narrowing;
+    "apply::FastNarrowing::narrow" => fn(&FastNarrowing<F>, [f32; 8]) -> Option<([F; 8], Outcome)> =
+        FastNarrowing::narrow;
     "apply::Pass::apply" => fn(&mut Pass, &[f32], &mut [F]) -> Result<(), ApplyError> =
         Pass::apply;
 }

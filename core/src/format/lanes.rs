@@ -128,9 +128,14 @@ impl Lanes {
 }
 
 /// The commonest narrowing with half the work: to nearest even, with gradual underflow, into a
-/// format of 16 or 8 bits, of values that stay within it.
+/// format of 16 or 8 bits, of values that stay within its range, which is checked afterwards.
+///
+/// f32's own addition does the rounding, so that [`arithmetic_is_default`] has to hold.  A result above
+/// [`limit`](Self::limit) is of a value that is not finite or beyond the format; or, in bfloat16, of one that is
+/// subnormal or too large for a power of two to be added.  It is wrong, and the value one for
+/// [`Narrowing::narrow`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Within {
+pub(crate) struct RangeCheckedNarrowing {
     factor: f32,
     /// The smallest normal number of the format.
     least: f32,
@@ -146,7 +151,7 @@ pub(crate) struct Within {
     pub(crate) limit: u32,
 }
 
-impl Within {
+impl RangeCheckedNarrowing {
     /// Settles what is the same for every value, given the shift as a factor; `None` for another
     /// narrowing.
     pub(crate) const fn new(narrowing: Narrowing, factor: f32) -> Option<Self> {

@@ -26,7 +26,7 @@ pub use fp8::{E4M3, E5M2};
 ///
 /// From an f64, [`Element::nearest`] rounds as IEEE 754 does; their own `from_f64` does not.
 pub use half::{bf16, f16};
-pub(crate) use lanes::{Lane, Lanes, Within, arithmetic_is_default};
+pub(crate) use lanes::{Lane, Lanes, RangeCheckedNarrowing, arithmetic_is_default};
 pub use narrowing::{Fate, Narrowed, Narrowing, Overflow, Rounding, Shifts};
 pub use noise::Noise;
 

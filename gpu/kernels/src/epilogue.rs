@@ -3,7 +3,7 @@
 use core::{array, mem::offset_of};
 
 use adaloss_core::{
-    apply::{Apply, Straight},
+    apply::{Apply, FastNarrowing},
     format::{Element, Narrowing, Noise},
     policy::Cell,
     scale::Scale,
@@ -43,7 +43,7 @@ pub struct Epilogue {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sink<'a, F> {
     apply: Apply,
-    straight: Option<Straight<F>>,
+    fast: Option<FastNarrowing<F>>,
     incoming: Scale,
     stores: bool,
     classes: Classes,
@@ -118,7 +118,7 @@ impl<F: Element> Sink<'_, F> {
         let apply = Apply { narrowing, shift: to / from, noise: epilogue.noise };
         Self {
             apply,
-            straight: apply.straight(),
+            fast: apply.fast_narrowing(),
             incoming: from,
             stores: epilogue.stores,
             classes: Classes::new(narrowing),
@@ -206,8 +206,8 @@ impl<F: Element> Sink<'_, F> {
         if !self.stores {
             return;
         }
-        if let Some(straight) = self.straight
-            && let Some((narrowed, outcome)) = straight.narrow(values)
+        if let Some(fast) = self.fast
+            && let Some((narrowed, outcome)) = fast.narrow(values)
         {
             tally.add(&outcome);
             // SAFETY: the caller's promise.
