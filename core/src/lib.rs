@@ -11,7 +11,7 @@
 //! order, the *corridor*, of which each module is a *room*; each imports only modules before it:
 //!
 //! ```text
-//!         what it looks like   what it deserves    2^K      into low precision  on to the next layer   back to f32    whole model
+//!         counts exponents     chooses a scale     2^K      into low precision  on to the next layer   back to f32    whole model
 //! tensor -> [ statistics ] ----> [ policy ] ----> [ scale ] ---> [ apply ] -----> [ propagate ] ------> [ unscale ] -> [ scaler ]
 //!            Histogram,           Config, Cell,    Scale          fills Outcome    Scaled<T>             Verdict        LossScaler,
 //!            Statistics,          note, finish,                                                                         replay,

@@ -256,7 +256,9 @@ pub enum JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Branches { count } => write!(f, "a join of {count} branches is none"),
+            Self::Branches { count } => {
+                write!(f, "a join needs two branches or more, and has {count}")
+            }
             Self::Length { index, length, expected } => {
                 write!(f, "branch {index} of a join has {length} elements instead of {expected}")
             }

@@ -92,7 +92,7 @@ fn a_join_of_less_than_two_or_of_other_lengths_is_refused() {
     let single = [Scaled::new(&one[..], Scale::ONE)];
     let error = join(Format::BINARY16, &single, &mut sum).unwrap_err();
     assert_eq!(error, JoinError::Branches { count: 1 });
-    assert_eq!(error.to_string(), "a join of 1 branches is none");
+    assert_eq!(error.to_string(), "a join needs two branches or more, and has 1");
     let error = join::<f16>(Format::BINARY16, &[], &mut sum).unwrap_err();
     assert_eq!(error, JoinError::Branches { count: 0 });
     let uneven = [Scaled::new(&one[..], Scale::ONE), Scaled::new(&two[..], Scale::ONE)];

@@ -1,4 +1,4 @@
-//! What a tensor deserves.
+//! How a scale is decided.
 
 mod config;
 

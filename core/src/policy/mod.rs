@@ -1,4 +1,4 @@
-//! What a tensor deserves: from what its steps showed to a scale, evidence, and recovery.
+//! How a scale is decided: from what the steps of a tensor showed to its scale, evidence, and recovery.
 //!
 //! `measured` and `amax` follow the largest magnitude of each step: [`note`] takes down what narrowing did at
 //! a visit and says whether the tensor has to be narrowed once more, [`finish`] ends the step and

@@ -383,7 +383,7 @@ impl<'s> Step<'s> {
     /// Without this all visits belong to micro-batch 0.  Two visits of a place in one micro-batch, as a shared weight has
     /// them, round with different words.  No other rounding depends on it.
     ///
-    /// The [stream](Noise::stream) of a visit is `h(h(h(h(step) + place) + index) + again)`, modulo 2^32: `step` counts
+    /// The [stream](crate::format::Noise::stream) of a visit is `h(h(h(h(step) + place) + index) + again)`, modulo 2^32: `step` counts
     /// finished steps, `place` is 0 for the loss and 1 more than its number for a cell, and `again` is 0 unless
     /// the place was visited in this micro-batch before, and then counts such visits from 1.  Places 256 apart
     /// are one in this.  `h` is `fmix32` of MurmurHash3.

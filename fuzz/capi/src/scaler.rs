@@ -128,7 +128,7 @@ fn narrow(values: &[f32], pass: &mut Pass<'_>) {
         pass.apply(values, &mut vec![F::from_bits(0); values.len()])
             .expect("the format's encoding");
     }
-    with_element!(pass.narrowing().format.encoding, F => into::<F>(values, pass))
+    with_element!(pass.narrowing().format.encoding, F => into::<F>(values, pass));
 }
 
 /// A visit, as the library and core are asked for it.

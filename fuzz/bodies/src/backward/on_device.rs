@@ -132,7 +132,7 @@ where
 
     fn join(&mut self, id: usize, branches: [&Self::Gradient; 2]) -> Self::Gradient {
         let cells = branches.map(|branch| upload(self.device, &[Cell::at(branch.scale())]));
-        let (values, tags) = (branches.map(|branch| branch.scaled()), branches.map(Scaled::tag));
+        let (values, tags) = (branches.map(Scaled::scaled), branches.map(Scaled::tag));
         let Self { device, step, epilogue, .. } = self;
         let mut to = succeeds(device.zeroed::<G>(D::Space::len(D::view(values[0]))));
         let views =
