@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use adaloss_conformance as conformance;
 use adaloss_core::{
     format::{Element, Format, Narrowing, Noise, f16},
     policy::Cell,
@@ -12,7 +13,6 @@ use adaloss_core::{
 };
 use adaloss_cust::{elements, elements_mut, on};
 use adaloss_gpu::{GpuSpace, Gradient, Into};
-use adaloss_conformance as conformance;
 use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, Run};
 use cust::{
     context::Context,
