@@ -3,7 +3,6 @@
 use std::fmt;
 
 use adaloss_core::{
-    apply::ApplyError,
     format::Format,
     scaler::{CheckpointError, StepError},
     unscale::Place,
