@@ -5,7 +5,7 @@ use core::{ffi::c_void, slice};
 use adaloss_core::{
     apply::Pass,
     format::{Narrowing, Overflow},
-    policy::{self, Cell, Seen},
+    policy::{Cell, Seen},
     scaler::{State, Step, Totals, Visit},
     statistics::Histogram,
     unscale::Place as CorePlace,
@@ -731,12 +731,7 @@ pub unsafe extern "C" fn adaloss_scaler_record(
         unsafe {
             let (to, place) = (Place::new(record)?, place.parse()?);
             let (state, cells) = lend(find_open(scaler)?);
-            // As `Step::record`, but of a scaler that others may read meanwhile.
-            let mut cell = *state.cell(cells, place).ok_or(Refused(ADALOSS_NONE))?;
-            if !(state.config().policy().follows_maxima() && cell.seen().visited) {
-                return Err(Refused(ADALOSS_NONE));
-            }
-            to.set(policy::finish(state.config(), &mut cell).into());
+            to.set(state.record(cells, place).ok_or(Refused(ADALOSS_NONE))?.into());
         }
         Ok(())
     })

@@ -56,6 +56,7 @@ entries! {
         State::cell;
     "scaler::State::totals" => fn(&State) -> Totals = State::totals;
     "scaler::State::last" => fn(&State) -> Option<Visit> = State::last;
+    "scaler::State::record" => fn(&State, &[Cell], Place) -> Option<Record> = State::record;
     "scaler::State::histogram" => fn(&State) -> &Histogram = State::histogram;
     "scaler::State::digest" => fn(&State, &[Cell]) -> u32 = State::digest;
     "scaler::State::checkpoint_bytes" => fn(usize) -> usize = State::checkpoint_bytes;

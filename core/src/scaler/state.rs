@@ -6,7 +6,7 @@ use super::{
     visit::{Visit, VisitState},
 };
 use crate::{
-    policy::{self, Cell, Config, Seen},
+    policy::{self, Cell, Config, Record, Seen},
     statistics::Histogram,
     unscale::{Cause, Place, Verdict},
 };
@@ -110,6 +110,13 @@ impl State {
         self.progress.visit.as_ref().and_then(VisitState::visit)
     }
 
+    /// Returns what finishing the step under way now leaves behind in a cell; see [`Step::record`].
+    pub fn record(&self, cells: &[Cell], place: Place) -> Option<Record> {
+        let mut cell = *self.cell(cells, place)?;
+        let is_recorded = self.config.policy().follows_maxima() && cell.seen().visited;
+        is_recorded.then(|| policy::finish(&self.config, &mut cell))
+    }
+
     /// Returns the histogram of the last visit that measured one.
     pub const fn histogram(&self) -> &Histogram {
         &self.histogram
@@ -163,7 +170,7 @@ impl State {
     }
 
     /// Counts a visit; returns its line of the log, if it decided.
-    pub(super) fn record(&mut self) -> Option<Decision> {
+    pub(super) fn count_visit(&mut self) -> Option<Decision> {
         let visit = self.last()?;
         count(&mut self.totals.recovered, visit.replayed);
         count(&mut self.totals.certificates, visit.certificate.is_some());

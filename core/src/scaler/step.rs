@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     apply::ApplyError,
-    policy::{self, Cell, Record, Seen},
+    policy::{Cell, Record, Seen},
     propagate::Scaled,
     scale::Scale,
     statistics::Histogram,
@@ -423,10 +423,7 @@ impl<'s> Step<'s> {
     ///
     /// `None` of a tensor that was not visited, and under policies that do not follow maxima.
     pub fn record(&self, place: Place) -> Option<Record> {
-        let config = &self.state.config;
-        let mut cell = *self.state.cell(self.cells, place)?;
-        let is_recorded = config.policy().follows_maxima() && cell.seen().visited;
-        is_recorded.then(|| policy::finish(config, &mut cell))
+        self.state.record(self.cells, place)
     }
 
     /// Returns what a tensor showed in this step so far; [`Seen::NOTHING`] of one that was not visited.
@@ -498,7 +495,7 @@ impl<'s> Step<'s> {
 
     /// Counts the visit that was just finished, and keeps its certificate.
     pub(super) fn log(&mut self) {
-        if let (Some(decision), Some(log)) = (self.state.record(), &mut self.log) {
+        if let (Some(decision), Some(log)) = (self.state.count_visit(), &mut self.log) {
             if log.is_full() {
                 log.pop_front();
             }
