@@ -294,17 +294,24 @@ pub struct Pass<'a> {
 
 /// What a pass has counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Counts {
     /// What became of the values, where the pass stores.
     pub outcome: Outcome,
     /// The index in the tensor of the value that comes next, for stochastic rounding.
     next: u64,
     is_counted: bool,
+    reserved: [u8; 7],
 }
 
 impl Counts {
     /// What a pass has counted that has not begun.
-    pub const NONE: Self = Self { outcome: Outcome::EMPTY, next: 0, is_counted: false };
+    pub const NONE: Self = Self::of(Outcome::EMPTY, false);
+
+    /// What a pass has counted that was made elsewhere; `is_counted` as [`is_counted`](Self::is_counted) tells it.
+    pub(crate) const fn of(outcome: Outcome, is_counted: bool) -> Self {
+        Self { outcome, next: 0, is_counted, reserved: [0; 7] }
+    }
 
     /// Tells whether the pass was told of any values; see [`Pass::is_counted`].
     pub const fn is_counted(&self) -> bool {

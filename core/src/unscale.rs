@@ -159,6 +159,7 @@ const fn least_bits(scale: Scale) -> u32 {
 
 /// Why a step is not usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Cause {
     /// Values were infinite or NaN before they were narrowed: no scale cures that.
     NonFinite,
@@ -176,8 +177,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause, in the order of their discriminants.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::NonFinite,
+        Self::Overflow,
+        Self::Failed,
+        Self::Uncounted,
+        Self::Length,
+        Self::Nothing,
+    ];
+
     /// Tells whether a scale that is too large can be the cause, as opposed to a mistake of the caller's.
-    pub(crate) const fn is_numeric(self) -> bool {
+    pub const fn is_numeric(self) -> bool {
         matches!(self, Self::NonFinite | Self::Overflow)
     }
 }
@@ -192,6 +203,33 @@ impl fmt::Display for Cause {
             Self::Length => "passes over different numbers of values",
             Self::Nothing => "no gradient was visited",
         })
+    }
+}
+
+/// What a loss adds up to.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+#[repr(C)]
+pub struct LossSum {
+    /// The sum of the rows' losses, each times the weight of its class; NaN where a logit of a row
+    /// that counts is not finite.
+    pub loss: f64,
+    /// The sum of the weights.
+    pub weight: f64,
+    /// Rows with a label among the classes.
+    pub rows: u64,
+    /// Rows whose greatest logit is, alone, at the label.
+    pub correct: u64,
+}
+
+impl LossSum {
+    /// Returns the weighted mean; NaN of no rows.
+    pub const fn mean(&self) -> f64 {
+        self.loss / self.weight
+    }
+
+    /// Returns the share of the rows that are classified rightly; NaN of no rows.
+    pub const fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.rows as f64
     }
 }
 

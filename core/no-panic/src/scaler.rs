@@ -4,9 +4,12 @@ use adaloss_core::{
     policy::{Cell, Config, Operands, Record, Seen},
     propagate::Scaled,
     scale::Scale,
-    scaler::{self, CheckpointError, Decision, LossScaler, State, StepError, Totals, Visit},
-    statistics::Histogram,
-    unscale::{Cause, Place, Unscaled, Verdict},
+    scaler::{
+        self, CheckpointError, Decision, LossScaler, State, StepError, Streams, Totals, Visit,
+        device::{Asked, Conclusion, DeviceState, Entry, Evidence, Line},
+    },
+    statistics::{Histogram, Outcome},
+    unscale::{Cause, LossSum, Place, Unscaled, Verdict},
 };
 
 use crate::entries;
@@ -47,6 +50,67 @@ entries! {
         OpenVisit::apply;
     "scaler::OpenVisit::finish" => fn(OpenVisit, Tensor) -> Result<Scaled<Tensor>, StepError> =
         OpenVisit::finish;
+
+    "scaler::Streams::of_micro_batch" => fn(u32) -> Streams = Streams::of_micro_batch;
+    "scaler::Streams::next" => fn(&mut Streams, u64, Place) -> u32 = Streams::next;
+
+    "scaler::DeviceState::new" => fn(&Config) -> DeviceState = DeviceState::new;
+    "scaler::DeviceState::of" => fn(&State, u32, u64) -> DeviceState = DeviceState::of;
+    "scaler::DeviceState::to_state" => fn(&DeviceState, Config) -> State = DeviceState::to_state;
+    "scaler::DeviceState::updates" => fn(&DeviceState) -> u32 = DeviceState::updates;
+    "scaler::DeviceState::halted" => fn(&DeviceState) -> Option<(Place, Cause)> =
+        DeviceState::halted;
+    "scaler::DeviceState::go_on" => fn(&mut DeviceState, u64) = DeviceState::go_on;
+    "scaler::DeviceState::numbered" => fn(&'static mut DeviceState, u64) -> &'static mut DeviceState =
+        DeviceState::numbered;
+    "scaler::DeviceState::begin" => fn(&mut DeviceState, &mut [Cell]) = DeviceState::begin;
+    "scaler::DeviceState::advance" => fn(
+        &mut DeviceState,
+        &Config,
+        &[Cell],
+        &Asked,
+        &[Scale],
+        &mut Outcome,
+        &mut Histogram,
+    ) -> Option<[Scale; 2]> = |state, config, cells, asked, sources, outcome, histogram| {
+        state.advance(config, cells, asked, sources.iter().copied(), outcome, histogram)
+    };
+    "scaler::DeviceState::describe" => fn(&mut DeviceState, &Config, &Operands) =
+        DeviceState::describe;
+    "scaler::DeviceState::close" => fn(
+        &mut DeviceState,
+        &Config,
+        &mut [Cell],
+        &[Place],
+        &mut Outcome,
+        &Histogram,
+        (u64, &mut Line),
+    ) -> Scale = |state, config, cells, origins, outcome, histogram, line| {
+        state.close(config, cells, origins.iter().copied(), outcome, histogram, line)
+    };
+    "scaler::DeviceState::judge" => fn(
+        &mut DeviceState,
+        &Config,
+        &mut [Cell],
+        &Evidence,
+        Option<&DeviceState>,
+    ) = DeviceState::judge;
+    "scaler::DeviceState::judge_loss" => fn(
+        &mut DeviceState,
+        u64,
+        &LossSum,
+        Option<&DeviceState>,
+        (u64, &mut Line),
+    ) = DeviceState::judge_loss;
+    "scaler::DeviceState::finish" => fn(
+        &mut DeviceState,
+        &Config,
+        &mut [Cell],
+        bool,
+        (u64, &mut Line),
+    ) -> Conclusion = DeviceState::finish;
+    "scaler::Line::entry" => fn(&Line, u64) -> Option<Entry> = Line::entry;
+    "scaler::Line::default" => fn() -> Line = Line::default;
 
     "scaler::State::new" => fn(Config) -> State = State::new;
     "scaler::State::begin" => fn(&'static mut State, &'static mut [Cell]) -> Step = State::begin;

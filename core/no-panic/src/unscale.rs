@@ -3,7 +3,7 @@ use adaloss_core::{
     format::{E4M3, E5M2, Format, bf16, f16},
     propagate::Scaled,
     statistics::Outcome,
-    unscale::{Unscaled, unscale},
+    unscale::{Cause, LossSum, Unscaled, unscale},
 };
 
 use crate::{each_element, entries};
@@ -13,6 +13,9 @@ entries! {
     "unscale::Unscaled::from_outcome" => fn(&Outcome) -> Unscaled = Unscaled::from_outcome;
     "unscale::Unscaled::record" => fn(&mut Unscaled, f32, f32) = Unscaled::record;
     "unscale::Unscaled::merge" => fn(&mut Unscaled, &Unscaled) = Unscaled::merge;
+    "unscale::Cause::is_numeric" => fn(Cause) -> bool = Cause::is_numeric;
+    "unscale::LossSum::mean" => fn(&LossSum) -> f64 = LossSum::mean;
+    "unscale::LossSum::accuracy" => fn(&LossSum) -> f64 = LossSum::accuracy;
 }
 
 each_element! {

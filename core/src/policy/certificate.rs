@@ -110,6 +110,9 @@ pub struct Certificate {
 const _: () = assert!(size_of::<Certificate>() == 80);
 
 impl Certificate {
+    /// Where no certificate is.
+    pub(crate) const NONE: Self = Self::new(Rule::Empty, Trigger::None, Scale::ONE, Scale::ONE);
+
     /// Makes the record of a decision that used no histogram.
     pub(super) const fn new(rule: Rule, trigger: Trigger, before: Scale, scale: Scale) -> Self {
         Self {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 
-use super::{LossScaler, State, Totals, step::Progress};
+use super::{LossScaler, State, Streams, Totals};
 use crate::policy::{Cell, Config};
 
 /// The checksum of zlib and Ethernet, without a table: checkpoints are rare and flash is scarce.
@@ -77,8 +77,8 @@ impl State {
         if length != expected {
             return Err(CheckpointError::Length { expected, length });
         }
-        let Totals { steps, skipped, recovered, certificates, broken } = self.totals;
-        let in_use = self.in_use(cells);
+        let Totals { steps, skipped, recovered, certificates, broken } = self.run.totals;
+        let in_use = self.run.in_use(cells);
         let config = config_digest(&self.config);
         let words = [VERSION, cells.len() as u32, in_use.len() as u32, config];
         let counters = [steps, skipped, recovered, certificates, broken];
@@ -87,8 +87,8 @@ impl State {
             .into_iter()
             .chain(words.into_iter().flat_map(u32::to_le_bytes))
             .chain(counters.into_iter().flat_map(u64::to_le_bytes))
-            .chain(self.skipped_in_row.to_le_bytes())
-            .chain(self.loss.to_bytes())
+            .chain(self.run.skipped_in_row.to_le_bytes())
+            .chain(self.run.loss.to_bytes())
             .chain(in_use.iter().flat_map(Cell::to_bytes))
             .chain(unused.flatten());
         body.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
@@ -176,10 +176,8 @@ impl State {
             *to = reader.cell(&self.config, index)?;
         }
         self.histogram.clear();
-        (self.loss, self.totals) = (loss, totals);
-        (self.skipped_in_row, self.in_use) = (skipped_in_row, in_use);
-        // What a step under way had shown is of no use without the step.
-        self.progress = Progress { has_seen: true, ..Progress::default() };
+        self.run.restore(totals, skipped_in_row, in_use, loss);
+        self.streams = Streams::default();
         Ok(())
     }
 }

@@ -5,16 +5,24 @@
 //! before them: nothing is decided twice.
 
 mod checkpoint;
+pub mod device;
+mod finding;
+mod line;
+mod open_visit;
+mod run;
 mod state;
 mod step;
+mod streams;
 mod visit;
 
 use core::fmt;
 
 pub use checkpoint::CheckpointError;
+pub use open_visit::OpenVisit;
 pub use state::State;
 pub use step::{Step, StepError};
-pub use visit::{OpenVisit, Visit};
+pub use streams::Streams;
+pub use visit::{Purpose, Visit};
 
 use crate::{
     policy::{Cell, Certificate, Config},
@@ -71,6 +79,12 @@ pub struct Decision {
     pub place: Place,
     /// The decision.
     pub certificate: Certificate,
+}
+
+impl Totals {
+    /// Nothing happened yet.
+    pub(crate) const NONE: Self =
+        Self { steps: 0, skipped: 0, recovered: 0, certificates: 0, broken: 0 };
 }
 
 impl fmt::Display for Decision {

@@ -1,14 +1,10 @@
 //! What a scaler keeps of a run, apart from the memory of its cells.
 
-use super::{
-    Decision, Step, StepError, Totals, checkpoint, count,
-    step::{Log, Progress},
-    visit::{Visit, VisitState},
-};
+use super::{Step, Streams, Totals, Visit, checkpoint, run::RunState, step::Log};
 use crate::{
-    policy::{self, Cell, Config, Record, Seen},
+    policy::{Cell, Config, Record},
     statistics::Histogram,
-    unscale::{Cause, Place, Verdict},
+    unscale::{Place, Verdict},
 };
 
 /// A loss scaler whose cells lie in memory of the caller: for a model whose number of tensors is
@@ -34,12 +30,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct State {
     pub(super) config: Config,
-    pub(super) loss: Cell,
-    pub(super) totals: Totals,
-    pub(super) skipped_in_row: u32,
-    /// Cells that were visited, and those before them.
-    pub(super) in_use: usize,
-    pub(super) progress: Progress,
+    pub(super) run: RunState,
+    pub(super) streams: Streams,
     pub(super) histogram: Histogram,
 }
 
@@ -51,11 +43,8 @@ impl State {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            loss: config.cell(),
-            totals: Totals::default(),
-            skipped_in_row: 0,
-            in_use: 0,
-            progress: Progress::default(),
+            run: RunState::new(&config),
+            streams: Streams::default(),
             histogram: Histogram::new(config.narrowing()),
         }
     }
@@ -77,12 +66,8 @@ impl State {
     }
 
     pub(super) fn begin_with<'s>(&'s mut self, cells: &'s mut [Cell], log: Log<'s>) -> Step<'s> {
-        let has_seen = self.progress.has_seen;
-        self.progress = Progress::default();
-        if has_seen {
-            // A step that was dropped shows nothing.
-            self.visited_mut(cells).for_each(|cell| cell.set_seen(Seen::NOTHING));
-        }
+        self.run.begin(cells);
+        self.streams = Streams::default();
         Step::new(self, cells, log)
     }
 
@@ -93,28 +78,22 @@ impl State {
 
     /// Returns the cell of the loss gradient, or of a layer that was visited.
     pub fn cell<'c>(&'c self, cells: &'c [Cell], place: Place) -> Option<&'c Cell> {
-        match place {
-            Place::Loss => Some(&self.loss),
-            Place::Layer(id) => self.in_use(cells).get(id),
-            Place::Weight(_) => None,
-        }
+        self.run.cell(cells, place)
     }
 
     /// Returns what happened since the run began.
     pub const fn totals(&self) -> Totals {
-        self.totals
+        self.run.totals
     }
 
     /// Returns what happened at the last visit of the step under way.
     pub fn last(&self) -> Option<Visit> {
-        self.progress.visit.as_ref().and_then(VisitState::visit)
+        self.run.visit.visit()
     }
 
     /// Returns what finishing the step under way now leaves behind in a cell; see [`Step::record`].
     pub fn record(&self, cells: &[Cell], place: Place) -> Option<Record> {
-        let mut cell = *self.cell(cells, place)?;
-        let is_recorded = self.config.policy().follows_maxima() && cell.seen().visited;
-        is_recorded.then(|| policy::finish(&self.config, &mut cell))
+        self.run.record(&self.config, cells, place)
     }
 
     /// Returns the histogram of the last visit that measured one.
@@ -127,93 +106,14 @@ impl State {
     pub fn digest(&self, cells: &[Cell]) -> u32 {
         let mut digest = checkpoint::CRC.digest();
         digest.update(&self.config.to_bytes());
-        digest.update(&self.loss.to_bytes());
-        self.in_use(cells).iter().for_each(|cell| digest.update(&cell.to_bytes()));
+        digest.update(&self.run.loss.to_bytes());
+        self.run.in_use(cells).iter().for_each(|cell| digest.update(&cell.to_bytes()));
         digest.finalize()
-    }
-
-    /// Returns the cells that were visited, and those before them.
-    pub(super) fn in_use<'c>(&self, cells: &'c [Cell]) -> &'c [Cell] {
-        cells.get(..self.in_use).unwrap_or(cells)
-    }
-
-    /// Returns the loss's cell and those of layers that were visited, and those before them.
-    fn visited_mut<'c>(&'c mut self, cells: &'c mut [Cell]) -> impl Iterator<Item = &'c mut Cell> {
-        core::iter::once(&mut self.loss).chain(cells.iter_mut().take(self.in_use))
-    }
-
-    /// Returns the cell of a place as a visit finds it, the new one of a run before its first.
-    pub(super) fn cell_before(&self, cells: &[Cell], place: Place) -> Result<Cell, StepError> {
-        let (Place::Layer(id) | Place::Weight(id)) = place else { return Ok(self.loss) };
-        let cell = cells.get(id).ok_or(StepError::NoCell { id, cells: cells.len() })?;
-        Ok(if id < self.in_use { *cell } else { self.config.cell() })
-    }
-
-    /// Returns the cell of a place, made at its first visit.
-    pub(super) fn cell_mut<'c>(
-        &'c mut self,
-        cells: &'c mut [Cell],
-        place: Place,
-    ) -> Result<&'c mut Cell, StepError> {
-        let id = match place {
-            Place::Loss => return Ok(&mut self.loss),
-            Place::Layer(id) | Place::Weight(id) => id,
-        };
-        let capacity = cells.len();
-        if id >= self.in_use
-            && let Some(new) = cells.get_mut(self.in_use..=id)
-        {
-            new.fill(self.config.cell());
-            self.in_use = id + 1;
-        }
-        cells.get_mut(id).ok_or(StepError::NoCell { id, cells: capacity })
-    }
-
-    /// Counts a visit; returns its line of the log, if it decided.
-    pub(super) fn count_visit(&mut self) -> Option<Decision> {
-        let visit = self.last()?;
-        count(&mut self.totals.recovered, visit.replayed);
-        count(&mut self.totals.certificates, visit.certificate.is_some());
-        count(&mut self.totals.broken, visit.broke_promise);
-        visit.certificate.map(|certificate| Decision {
-            step: self.totals.steps,
-            place: visit.place,
-            certificate,
-        })
     }
 
     /// Ends a step: moves the scales, and counts.
     pub(super) fn finish(&mut self, cells: &mut [Cell]) -> Verdict {
-        let Progress { overflowed, has_visited, .. } = self.progress;
-        let mut bad = self.progress.first_bad();
-        self.progress = Progress::default();
-        if !has_visited {
-            bad.get_or_insert((Place::Loss, Cause::Nothing));
-        }
-        if self.config.policy().follows_maxima() {
-            let config = self.config;
-            for cell in self.visited_mut(cells) {
-                if cell.seen() != Seen::NOTHING {
-                    policy::finish(&config, cell);
-                }
-            }
-        }
-        // A mistake of the caller's says nothing of the scale.
-        if overflowed || bad.is_none() {
-            policy::step(&self.config, !overflowed, &mut self.loss);
-        }
-        count(&mut self.totals.steps, true);
-        let Some((layer, cause)) = bad else {
-            self.skipped_in_row = 0;
-            return Verdict::Apply;
-        };
-        count(&mut self.totals.skipped, true);
-        self.skipped_in_row += 1;
-        if self.skipped_in_row < self.config.max_skips() {
-            Verdict::Skip { layer, cause }
-        } else {
-            let skipped = core::mem::take(&mut self.skipped_in_row);
-            Verdict::Stop { layer, cause, skipped }
-        }
+        self.streams = Streams::default();
+        self.run.finish(&self.config, cells)
     }
 }

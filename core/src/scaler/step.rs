@@ -5,8 +5,9 @@ use core::fmt;
 use heapless::deque::DequeView;
 
 use super::{
-    Decision, OpenVisit, State, Visit,
-    visit::{Join, Kind, Origins, VisitState},
+    Decision, OpenVisit, State, Streams, Visit,
+    open_visit::Origins,
+    visit::{Kind, ScaleSet},
 };
 use crate::{
     apply::ApplyError,
@@ -43,106 +44,6 @@ pub struct Step<'s> {
 /// Where certificates go, if anyone keeps them.
 pub(super) type Log<'s> = Option<&'s mut DequeView<Decision>>;
 
-/// What is known of a step before it is finished.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    pub(super) bad: Option<(Place, Cause)>,
-    /// Whether values or sums overflowed or were not finite, as they are where a scale is too large.
-    pub(super) overflowed: bool,
-    /// Whether there was a visit, here or on a machine that shares the step, or a weight gradient.
-    pub(super) has_visited: bool,
-    /// Whether cells hold what this step showed.
-    pub(super) has_seen: bool,
-    pub(super) tiny: u64,
-    pub(super) streams: Streams,
-    /// The visit that is under way, or the last one.
-    pub(super) visit: Option<VisitState>,
-}
-
-impl Progress {
-    /// Returns the first place that is not usable, be it one whose visit was left.
-    pub(super) fn first_bad(&self) -> Option<(Place, Cause)> {
-        self.open().and_then(VisitState::left).or(self.bad)
-    }
-
-    /// Returns the visit that was opened and not finished.
-    pub(super) fn open(&self) -> Option<&VisitState> {
-        self.visit.as_ref().filter(|visit| visit.is_open())
-    }
-
-    pub(super) fn open_mut(&mut self) -> Option<&mut VisitState> {
-        self.visit.as_mut().filter(|visit| visit.is_open())
-    }
-}
-
-/// Which words stochastic rounding takes: those of a step, a place, a micro-batch, and of the visits of one place in
-/// one micro-batch.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Streams {
-    micro_batch: u32,
-    /// Places that this micro-batch visited, each a bit that those share which are 256 apart.
-    visited: [u64; 4],
-    /// Visits of this micro-batch at a place that was visited before.
-    again: u32,
-}
-
-impl Streams {
-    /// Returns the stream of the next visit.
-    pub(super) fn next(&mut self, step: u64, place: Place) -> u32 {
-        let place = match place {
-            Place::Loss => 0,
-            Place::Layer(id) | Place::Weight(id) => (id as u32).wrapping_add(1),
-        };
-        let bit = 1 << (place % 64);
-        let visited = &mut self.visited[(place / 64 % 4) as usize];
-        let mut again = 0;
-        if *visited & bit != 0 {
-            self.again = self.again.wrapping_add(1);
-            again = self.again;
-        }
-        *visited |= bit;
-        let parts = [step as u32, place, self.micro_batch, again];
-        parts.into_iter().fold(0, |stream: u32, part| fmix32(stream.wrapping_add(part)))
-    }
-}
-
-/// The last lines of MurmurHash3 (Austin Appleby, public domain): different words become different words.
-const fn fmix32(mut word: u32) -> u32 {
-    word ^= word >> 16;
-    word = word.wrapping_mul(0x85eb_ca6b);
-    word ^= word >> 13;
-    word = word.wrapping_mul(0xc2b2_ae35);
-    word ^ (word >> 16)
-}
-
-/// A set of scales, such as those of a join's branches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ScaleSet([u64; 4]);
-
-impl ScaleSet {
-    /// Returns the word and the bit of a scale: there are 253 of them.
-    const fn bit(scale: Scale) -> (usize, u64) {
-        let index = (scale.log2() - Scale::MIN.log2()) as usize;
-        (index / 64 % 4, 1 << (index % 64))
-    }
-
-    fn insert(&mut self, scale: Scale) {
-        let (word, bit) = Self::bit(scale);
-        self.0[word] |= bit;
-    }
-
-    const fn contains(&self, scale: Scale) -> bool {
-        let (word, bit) = Self::bit(scale);
-        self.0[word] & bit != 0
-    }
-
-    /// Returns the scales, the least first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Scale> + Clone + '_ {
-        let all = Scale::MIN.log2()..=Scale::MAX.log2();
-        all.map(Scale::saturating).filter(|&scale| self.contains(scale))
-    }
-}
-
 impl<'s> Step<'s> {
     pub(super) const fn new(state: &'s mut State, cells: &'s mut [Cell], log: Log<'s>) -> Self {
         Self { state, cells, log }
@@ -153,9 +54,8 @@ impl<'s> Step<'s> {
     /// Under `normal` and `range` the gradient is only carried into the format, unless it is
     /// [described](OpenVisit::describe).
     pub fn loss(&mut self) -> OpenVisit<'_> {
-        self.settle_open();
         // The loss has a cell in every scaler.
-        let _ = VisitState::open(self.state, self.cells, Place::Loss, Scale::ONE, Kind::Loss);
+        let _ = self.open(Place::Loss, Kind::Loss, (Scale::ONE, ScaleSet::NONE));
         self.visit(Place::Loss, Origins::One(None))
     }
 
@@ -183,7 +83,7 @@ impl<'s> Step<'s> {
     /// # Ok::<(), adaloss_core::scaler::StepError>(())
     /// ```
     pub fn loss_at(&mut self, id: usize) -> Result<OpenVisit<'_>, StepError> {
-        self.open(Place::Layer(id), Scale::ONE, Kind::Loss)?;
+        self.open(Place::Layer(id), Kind::Loss, (Scale::ONE, ScaleSet::NONE))?;
         Ok(self.visit(Place::Layer(id), Origins::One(None)))
     }
 
@@ -202,7 +102,7 @@ impl<'s> Step<'s> {
         gradient: impl Into<Scaled<()>>,
     ) -> Result<OpenVisit<'_>, StepError> {
         let gradient = gradient.into();
-        self.open(Place::Layer(id), gradient.scale(), Kind::Layer)?;
+        self.open(Place::Layer(id), Kind::Layer, (gradient.scale(), ScaleSet::NONE))?;
         Ok(self.visit(Place::Layer(id), Origins::One(gradient.origin())))
     }
 
@@ -257,7 +157,7 @@ impl<'s> Step<'s> {
         branches: &'v [Scaled<()>],
     ) -> Result<OpenVisit<'v>, StepError> {
         self.open_join(id, branches.iter().map(Scaled::scale))?;
-        Ok(self.visit(Place::Layer(id), Origins::Branches(branches)))
+        Ok(self.visit(Place::Layer(id), Origins::Branches(branches)).of_join())
     }
 
     /// Like [`join`](Self::join), for runtimes that keep the branches' scales alone.
@@ -271,7 +171,7 @@ impl<'s> Step<'s> {
         scales: impl Iterator<Item = Scale>,
     ) -> Result<OpenVisit<'_>, StepError> {
         self.open_join(id, scales)?;
-        Ok(self.visit(Place::Layer(id), Origins::One(None)))
+        Ok(self.visit(Place::Layer(id), Origins::One(None)).of_join())
     }
 
     /// Returns the visit that was opened and not finished, for callers that cannot hold an [`OpenVisit`] from one
@@ -279,8 +179,10 @@ impl<'s> Step<'s> {
     ///
     /// It no longer knows where the gradients came from; see [`sums_overflowed`](Self::sums_overflowed).
     pub fn open_visit(&mut self) -> Option<OpenVisit<'_>> {
-        let place = self.state.progress.open()?.place();
-        Some(self.visit(place, Origins::One(None)))
+        let visit = &self.state.run.visit;
+        let (place, is_join) = (visit.is_open().then_some(visit.place())?, visit.is_join());
+        let open = self.visit(place, Origins::One(None));
+        Some(if is_join { open.of_join() } else { open })
     }
 
     /// Computes the weight gradient of layer `id` from a scaled gradient, in f32 and unscaled, and takes note of
@@ -319,23 +221,10 @@ impl<'s> Step<'s> {
         operation: impl FnOnce(&T, f32) -> (U, Unscaled),
     ) -> U {
         let (weight_gradient, met) = gradient.unscale(operation);
-        self.tracing(gradient.origin(), |step| step.unscaled(id, &met));
+        let State { config, run, .. } = &mut *self.state;
+        let origin = gradient.origin();
+        run.tracing(config, self.cells, origin, |run| run.unscaled(id, &met));
         weight_gradient
-    }
-
-    /// Does something with gradients that left the cells of `origins`, and takes note if its f32 sums are the first
-    /// values of the step that are not finite.
-    fn tracing<R>(
-        &mut self,
-        origins: impl IntoIterator<Item = Place>,
-        operation: impl FnOnce(&mut Self) -> R,
-    ) -> R {
-        let was_usable = self.first_bad().is_none();
-        let result = operation(self);
-        if was_usable && matches!(self.first_bad(), Some((_, Cause::NonFinite))) {
-            origins.into_iter().for_each(|origin| self.sums_overflowed(origin));
-        }
-        result
     }
 
     /// Takes note that f32 sums of values that left the cell of `origin` overflowed, although the values are
@@ -345,26 +234,14 @@ impl<'s> Step<'s> {
     /// whose [`origin`](Scaled::origin) is known.  A place without a cell is passed over, and so are all under policies
     /// that do not follow maxima.
     pub fn sums_overflowed(&mut self, origin: Place) {
-        let follows = self.state.config.policy().follows_maxima();
-        let is_in_use = self.state.cell(self.cells, origin).is_some();
-        if follows
-            && is_in_use
-            && let Ok(cell) = self.state.cell_mut(self.cells, origin)
-        {
-            cell.sums_overflowed();
-            self.state.progress.has_seen = true;
-        }
+        let State { config, run, .. } = &mut *self.state;
+        run.sums_overflowed(config, self.cells, origin);
     }
 
     /// Takes note of what unscaling the weight gradient of layer `id` met, as [`unscale`](Self::unscale) does:
     /// for a weight gradient that is computed elsewhere.
     pub fn unscaled(&mut self, id: usize, met: &Unscaled) {
-        let progress = &mut self.state.progress;
-        progress.tiny = progress.tiny.saturating_add(met.tiny);
-        progress.has_visited |= met.elements > 0;
-        if met.nonfinite > 0 {
-            self.reject(Place::Weight(id), Cause::NonFinite);
-        }
+        self.state.run.unscaled(id, met);
     }
 
     /// Takes note of something unusable that the caller found: a loss that is not finite, or a
@@ -372,9 +249,7 @@ impl<'s> Step<'s> {
     ///
     /// The first place that was not usable stays the one that is named.
     pub fn reject(&mut self, place: Place, cause: Cause) {
-        let progress = &mut self.state.progress;
-        progress.bad.get_or_insert((place, cause));
-        progress.overflowed |= cause.is_numeric();
+        self.state.run.reject(place, cause);
     }
 
     /// Says which micro-batch of the step the next visits belong to, for stochastic rounding: then a micro-batch
@@ -388,7 +263,7 @@ impl<'s> Step<'s> {
     /// the place was visited in this micro-batch before, and then counts such visits from 1.  Places 256 apart
     /// are one in this.  `h` is `fmix32` of MurmurHash3.
     pub fn micro_batch(&mut self, index: u32) {
-        self.state.progress.streams = Streams { micro_batch: index, ..Streams::default() };
+        self.state.streams = Streams::of_micro_batch(index);
     }
 
     /// Returns what happened at the last visit.
@@ -405,12 +280,12 @@ impl<'s> Step<'s> {
     ///
     /// That is also where a visit was left before it was finished.
     pub fn first_bad(&self) -> Option<(Place, Cause)> {
-        self.state.progress.first_bad()
+        self.state.run.first_bad()
     }
 
     /// Returns how many weight gradients so far were rounded because they are below 2^-126.
     pub const fn tiny(&self) -> u64 {
-        self.state.progress.tiny
+        self.state.run.tiny
     }
 
     /// Ends the step: decides the scales of the next one, and judges this one.
@@ -440,17 +315,8 @@ impl<'s> Step<'s> {
     ///
     /// The place is no cell of this scaler.  Under policies that do not follow maxima nothing happens.
     pub fn set_seen(&mut self, place: Place, seen: Seen) -> Result<(), StepError> {
-        if let Place::Weight(id) = place {
-            return Err(StepError::NoCell { id, cells: self.cells.len() });
-        }
-        let follows = self.state.config.policy().follows_maxima();
-        let cell = self.state.cell_mut(self.cells, place)?;
-        if follows {
-            cell.set_seen(seen);
-            self.state.progress.has_seen = true;
-            self.state.progress.has_visited |= seen.visited;
-        }
-        Ok(())
+        let State { config, run, .. } = &mut *self.state;
+        run.set_seen(config, self.cells, place, seen)
     }
 
     /// Lends the step to the visit that was just opened.
@@ -460,10 +326,18 @@ impl<'s> Step<'s> {
     }
 
     /// Opens a visit; takes note if that cannot be done.
-    fn open(&mut self, place: Place, incoming: Scale, kind: Kind) -> Result<(), StepError> {
-        self.settle_open();
-        VisitState::open(self.state, self.cells, place, incoming, kind)
-            .inspect_err(|_| self.reject(place, Cause::Failed))
+    fn open(
+        &mut self,
+        place: Place,
+        kind: Kind,
+        scales: (Scale, ScaleSet),
+    ) -> Result<(), StepError> {
+        let State { config, run, streams, .. } = &mut *self.state;
+        let mut next = *streams;
+        let stream = next.next(run.totals.steps, place);
+        run.open(config, self.cells, (place, kind), scales, stream)?;
+        *streams = next;
+        Ok(())
     }
 
     fn open_join(
@@ -477,25 +351,16 @@ impl<'s> Step<'s> {
             (count, least) = (count + 1, least.min(scale));
         }
         if count < 2 {
-            self.settle_open();
+            self.state.run.settle_open();
             self.reject(Place::Layer(id), Cause::Failed);
             return Err(StepError::Branches { id, count });
         }
-        self.open(Place::Layer(id), least, Kind::Join(Join::of(set)))
+        self.open(Place::Layer(id), Kind::Join, (least, set))
     }
 
-    /// Takes note of a visit that was opened and not finished.
-    fn settle_open(&mut self) {
-        let progress = &mut self.state.progress;
-        if let Some(open) = progress.open() {
-            progress.bad = open.left().or(progress.bad);
-            progress.visit = None;
-        }
-    }
-
-    /// Counts the visit that was just finished, and keeps its certificate.
+    /// Keeps the certificate of the visit that was just finished.
     pub(super) fn log(&mut self) {
-        if let (Some(decision), Some(log)) = (self.state.count_visit(), &mut self.log) {
+        if let (Some(log), Some(decision)) = (&mut self.log, self.state.run.decision()) {
             if log.is_full() {
                 log.pop_front();
             }

@@ -1,17 +1,13 @@
-//! One visit of a tensor: its passes are pulled, one after another, until none is left.
+//! One visit of a tensor as plain data: what each pass is for, and what follows from what it counted.
 
-use super::{
-    State, Step, StepError,
-    step::{ScaleSet, Streams},
-};
+use super::finding::Finding;
 use crate::{
     apply::{Counts, Pass},
-    format::{Element, Noise, Overflow},
+    format::Noise,
     policy::{
         Cell, Certificate, Config, Operands, breaks_promise, certify, decide_from_operands,
         decide_join, due, join_target, note, outgoing,
     },
-    propagate::Scaled,
     scale::Scale,
     statistics::{Histogram, Outcome},
     unscale::{Cause, Place},
@@ -38,176 +34,207 @@ pub struct Visit {
     pub broke_promise: bool,
 }
 
-/// A visit under way: hands out the passes over one tensor.
-///
-/// [`next_pass`](Self::next_pass) is called until it returns `None`, and each pass is applied to the same f32
-/// values: one pass, and one more where a certificate is due, at a first visit, and where the values overflow.
-/// [`finish`](Self::finish) then ties what was narrowed to its scale.
-///
-/// A visit that is left before that, because a kernel failed, say, stays open: the next visit of the step, and its
-/// finish, find it and reject the step with the place and [`Cause::Failed`]; the cell is as it was.  So does a pass that was handed out and
-/// not applied, with [`Cause::Uncounted`], and one over another number of values, with [`Cause::Length`].
-///
-/// # Examples
-///
-/// A kernel that computes its f32 results, twice the gradient, again in each pass, so that no copy of them is kept:
-///
-/// ```
-/// use adaloss_core::{format::{Element, Format, f16}, policy::Config, scaler::LossScaler};
-///
-/// let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
-/// let mut step = scaler.begin();
-/// let mut narrowed = [[f16::ZERO; 2]; 2];
-/// let [first, second] = &mut narrowed;
-/// let gradient = step.loss().apply(&[2.0e-8, -1.0e-6], first)?;
-///
-/// let mut visit = step.layer(0, &gradient)?;
-/// while let Some(mut pass) = visit.next_pass() {
-///     for (g, to) in gradient.scaled().iter().zip(second.chunks_mut(1)) {
-///         pass.apply(&[2.0 * g.widen()], to)?;
-///     }
-/// }
-/// let gradient = visit.finish(&second[..])?;
-/// assert!((gradient.unscale(|g, inverse| g[1].widen() * inverse) + 2.0e-6).abs() < 1.0e-9);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "a visit that is not finished makes the step unusable"]
-pub struct OpenVisit<'v> {
-    step: Step<'v>,
-    place: Place,
-    origins: Origins<'v>,
-}
-
-/// The cells whose gradients the values were computed from, as far as they are known.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Origins<'v> {
-    One(Option<Place>),
-    Branches(&'v [Scaled<()>]),
-}
-
-/// What a step keeps of a visit: of the one that is under way, or of the last one that was finished.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct VisitState {
-    place: Place,
-    incoming: Scale,
-    kind: Kind,
-    noise: Noise,
-    /// The cell as the visit will leave it; the one in memory stays as it was until then.
-    cell: Cell,
-    certifies: bool,
-    /// Whether the step was usable before it: the first place that was not is the one that is named.
-    was_usable: bool,
-    stage: Stage,
-    /// The scale of the pass that stores, the last one of them in the end.
-    outgoing: Scale,
-    certificate: Option<Certificate>,
-    replayed: bool,
-    passes: u8,
-    broke_promise: bool,
-    counts: Counts,
-    /// How many values the passes were over.
-    elements: Option<u64>,
-    mistake: Option<Cause>,
+/// What a pass over a tensor is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Purpose {
+    /// To measure, for a certificate.
+    Measure = 0,
+    /// To store at the scale that the cell had.
+    Store = 1,
+    /// To store a join at the scale that it fits.
+    Join = 2,
+    /// To store at the scale that the outcome of the pass before asks for.
+    Replay = 3,
 }
 
 /// Whose gradient a visit is of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Kind {
     /// A loss: the scale of the whole model, where there is one, is multiplied in here.
-    Loss,
+    Loss = 0,
     /// A layer, of which operands may be described.
-    Layer,
+    Layer = 1,
     /// A join of branches.
-    Join(Join),
+    Join = 2,
 }
 
-/// What is known of the branches of a join.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Join {
-    /// Their scales, of which `normal` and `range` pick one.
-    scales: ScaleSet,
-    /// Decides the scale of the join: here, so that programs without joins link nothing of it.
-    decide: fn(&mut VisitState, &Config, ScaleSet) -> Stage,
+/// How far a visit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Stage {
+    /// There is none.
+    Absent = 0,
+    /// No pass was handed out so far.
+    Opened = 1,
+    /// A pass of this purpose is the next one, or was handed out last.
+    Measuring = 2,
+    Storing = 3,
+    Joining = 4,
+    Replaying = 5,
+    /// There are no more.
+    Complete = 6,
+    /// The visit is finished.
+    Finished = 7,
 }
 
-impl Join {
-    pub(super) fn of(scales: ScaleSet) -> Self {
-        Self { scales, decide: VisitState::decide_join }
+impl Stage {
+    const fn of(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Measure => Self::Measuring,
+            Purpose::Store => Self::Storing,
+            Purpose::Join => Self::Joining,
+            Purpose::Replay => Self::Replaying,
+        }
     }
 }
 
-/// The pass that was handed out last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// None so far.
-    Opened,
-    /// One that measures, for a certificate.
-    Measuring,
-    /// One that stores at the scale that the cell had.
-    Storing,
-    /// One that stores a join at the scale that it fits.
-    Joining,
-    /// One that stores at the scale that the outcome of the one before asks for.
-    Replaying,
-    /// There are no more.
-    Complete,
-    /// The visit is finished.
-    Finished,
+/// Decides the scale of a join; a parameter, so that programs without joins link nothing of it.
+pub(super) type DecideJoin = fn(&mut VisitState, &Config) -> Stage;
+
+/// What is kept of a visit: of the one that is under way, or of the last one that was finished.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct VisitState {
+    counts: Counts,
+    /// How many values the passes are over, where that is known.
+    elements: u64,
+    certificate: Certificate,
+    /// The scales of a join's branches, of which `normal` and `range` pick one.
+    scales: ScaleSet,
+    /// The place, and a mistake at it if there was one.
+    at: Finding,
+    /// The cell as the visit will leave it; the one in memory stays as it was until then.
+    cell: Cell,
+    stream: u32,
+    incoming: Scale,
+    /// The scale of the pass that stores, the last one of them in the end.
+    outgoing: Scale,
+    kind: Kind,
+    stage: Stage,
+    passes: u8,
+    /// Whether the pass of this stage was handed out.
+    is_handed_out: bool,
+    knows_elements: bool,
+    certifies: bool,
+    /// Whether the step was usable before it: the first place that was not is the one that is named.
+    was_usable: bool,
+    has_certificate: bool,
+    replayed: bool,
+    broke_promise: bool,
+    reserved: [u8; 2],
 }
+
+/// What a visit begins with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opened {
+    pub(super) place: Place,
+    pub(super) kind: Kind,
+    pub(super) incoming: Scale,
+    /// The scales of a join's branches.
+    pub(super) scales: ScaleSet,
+    pub(super) stream: u32,
+    /// The cell as the visit finds it.
+    pub(super) cell: Cell,
+    /// Whether the step is usable so far.
+    pub(super) is_usable: bool,
+}
+
+/// Counts, a number, a certificate, a set of scales, a finding, a cell, the stream, two scales, and bytes; no gap between them.
+const _: () = assert!(size_of::<VisitState>() == VisitState::BYTES);
 
 impl VisitState {
-    /// Opens the visit of a place: written where the step keeps it, so that no copy of it lies on the stack.
-    pub(super) fn open(
-        state: &mut State,
-        cells: &[Cell],
-        place: Place,
-        incoming: Scale,
-        kind: Kind,
-    ) -> Result<(), StepError> {
-        let config = state.config;
-        let cell = state.cell_before(cells, place)?;
-        let stream = Streams::next(&mut state.progress.streams, state.totals.steps, place);
-        state.progress.visit = Some(Self {
-            place,
-            incoming,
-            kind,
-            noise: Noise { seed: config.seed(), stream },
+    /// The size in memory.
+    pub(super) const BYTES: usize =
+        size_of::<Counts>() + 8 + size_of::<Certificate>() + 32 + 16 + Cell::BYTES + 4 + 2 * 2 + 12;
+
+    /// There is no visit.
+    pub(super) const ABSENT: Self = Self {
+        counts: Counts::NONE,
+        elements: 0,
+        certificate: Certificate::NONE,
+        scales: ScaleSet::NONE,
+        at: Finding::NOTHING,
+        cell: Cell::new(),
+        stream: 0,
+        incoming: Scale::ONE,
+        outgoing: Scale::ONE,
+        kind: Kind::Loss,
+        stage: Stage::Absent,
+        passes: 0,
+        is_handed_out: false,
+        knows_elements: false,
+        certifies: false,
+        was_usable: false,
+        has_certificate: false,
+        replayed: false,
+        broke_promise: false,
+        reserved: [0; 2],
+    };
+
+    /// Opens a visit where this one is, so that no copy of it lies on the stack.
+    pub(super) fn open(&mut self, config: &Config, opened: &Opened) {
+        let Opened { place, kind, incoming, scales, stream, cell, is_usable } = *opened;
+        *self = Self {
+            scales,
+            at: Finding::at(place),
             cell,
-            certifies: config.policy().follows_maxima() && due(&config, &cell).is_some(),
-            was_usable: state.progress.bad.is_none(),
-            stage: Stage::Opened,
+            stream,
+            incoming,
             outgoing: incoming,
-            certificate: None,
-            replayed: false,
-            passes: 0,
-            broke_promise: false,
-            counts: Counts::NONE,
-            elements: None,
-            mistake: None,
-        });
-        Ok(())
+            kind,
+            stage: Stage::Opened,
+            is_handed_out: true,
+            certifies: config.policy().follows_maxima() && due(config, &cell).is_some(),
+            was_usable: is_usable,
+            ..Self::ABSENT
+        };
     }
 
+    /// Says beforehand how many values the passes are over.
+    pub(super) const fn expect(&mut self, elements: u64) {
+        (self.elements, self.knows_elements) = (elements, true);
+    }
+
+    /// Tells whether there is a visit that was not finished.
     pub(super) const fn is_open(&self) -> bool {
-        !matches!(self.stage, Stage::Finished)
+        !matches!(self.stage, Stage::Absent | Stage::Finished)
+    }
+
+    /// Tells whether all passes were made.
+    pub(super) const fn is_complete(&self) -> bool {
+        matches!(self.stage, Stage::Complete)
+    }
+
+    pub(super) const fn is_join(&self) -> bool {
+        matches!(self.kind, Kind::Join)
     }
 
     pub(super) const fn place(&self) -> Place {
-        self.place
+        self.at.place()
+    }
+
+    pub(super) const fn cell(&self) -> &Cell {
+        &self.cell
+    }
+
+    /// Returns the scales that the values of the pass at hand arrive and leave with.
+    pub(super) const fn scales(&self) -> [Scale; 2] {
+        match self.stage {
+            Stage::Opened | Stage::Measuring => [self.incoming; 2],
+            _ => [self.incoming, self.outgoing],
+        }
     }
 
     /// Returns what happened, once the visit is finished.
-    pub(super) const fn visit(&self) -> Option<Visit> {
-        if self.is_open() {
-            return None;
-        }
-        Some(Visit {
-            place: self.place,
+    pub(super) fn visit(&self) -> Option<Visit> {
+        matches!(self.stage, Stage::Finished).then(|| Visit {
+            place: self.place(),
             incoming: self.incoming,
             outgoing: self.outgoing,
             outcome: self.counts.outcome,
-            certificate: self.certificate,
+            certificate: self.has_certificate.then_some(self.certificate),
             replayed: self.replayed,
             passes: self.passes,
             broke_promise: self.broke_promise,
@@ -216,15 +243,22 @@ impl VisitState {
 
     /// Returns what the step is told if the visit is left, unless a place before it was not usable.
     pub(super) fn left(&self) -> Option<(Place, Cause)> {
-        self.was_usable.then_some((self.place, Cause::Failed))
+        (self.is_open() && self.was_usable).then(|| (self.place(), Cause::Failed))
     }
 
-    fn wants_operands(&self, config: &Config) -> bool {
+    pub(super) fn wants_operands(&self, config: &Config) -> bool {
         config.policy().wants_operands()
-            && !matches!(self.kind, Kind::Join(_))
+            && !self.is_join()
             && self.stage == Stage::Opened
-            && self.certificate.is_none()
+            && !self.has_certificate
             && due(config, &self.cell).is_some()
+    }
+
+    pub(super) fn describe(&mut self, config: &Config, operands: &Operands) {
+        if self.wants_operands(config) {
+            let decision = decide_from_operands(config, operands, self.incoming, &mut self.cell);
+            (self.certificate, self.has_certificate) = (decision, true);
+        }
     }
 
     /// Returns the scale of the first pass that stores; `whole_model` is that of the loss's cell.
@@ -232,11 +266,11 @@ impl VisitState {
         let policy = config.policy();
         // A layer whose operands were never described carries its scale through, as the paper's
         // layers without weights do.
-        let has_factor = self.certificate.is_some() || self.cell.is_calibrated();
+        let has_factor = self.has_certificate || self.cell.is_calibrated();
         if policy.is_whole_model() && matches!(self.kind, Kind::Loss) {
             whole_model
         } else if policy.follows_maxima()
-            || policy.wants_operands() && !matches!(self.kind, Kind::Join(_)) && has_factor
+            || policy.wants_operands() && !self.is_join() && has_factor
         {
             outgoing(config, &self.cell, self.incoming)
         } else {
@@ -244,45 +278,99 @@ impl VisitState {
         }
     }
 
+    /// Takes what a device counted in the pass that was handed out last, if it was not moved on from.
+    pub(super) const fn take_counts(&mut self, outcome: &Outcome, histogram: &Histogram) {
+        if !self.is_open() || !self.is_handed_out {
+            return;
+        }
+        let counted = if self.measures() { histogram.elements() } else { outcome.elements };
+        self.counts = Counts::of(*outcome, counted > 0 || self.elements == 0);
+    }
+
+    /// Takes note of what the pass counted that was handed out last, and decides what the next one is for.
+    pub(super) fn move_on(
+        &mut self,
+        config: &Config,
+        histogram: &Histogram,
+        whole_model: Scale,
+        decide_join: DecideJoin,
+    ) {
+        if self.is_handed_out {
+            self.settle(histogram);
+            self.stage = self.next_stage(config, whole_model, decide_join);
+            self.is_handed_out = false;
+        }
+    }
+
+    /// Hands out the pass that is next if it is for this; tells whether it is.
+    pub(super) fn hand_out_for(&mut self, purpose: Purpose) -> bool {
+        let is_next = self.stage == Stage::of(purpose) && !self.is_handed_out;
+        if is_next {
+            self.hand_out();
+        }
+        is_next
+    }
+
+    /// Hands out the pass that is next, whatever it is for, if there is one.
+    pub(super) const fn hand_out(&mut self) {
+        if self.is_open() && !self.is_complete() {
+            self.is_handed_out = true;
+            self.counts = Counts::NONE;
+            self.passes = self.passes.saturating_add(1);
+        }
+    }
+
+    /// Tells whether the pass at hand measures.
+    pub(super) const fn measures(&self) -> bool {
+        matches!(self.stage, Stage::Measuring)
+    }
+
     /// Takes note of what the pass counted that was handed out last.
     fn settle(&mut self, histogram: &Histogram) {
         let elements = match self.stage {
-            Stage::Opened | Stage::Complete | Stage::Finished => return,
+            Stage::Absent | Stage::Opened | Stage::Complete | Stage::Finished => return,
             Stage::Measuring => histogram.elements(),
             Stage::Storing | Stage::Joining | Stage::Replaying => self.counts.outcome.elements,
         };
-        let is_same = *self.elements.get_or_insert(elements) == elements;
+        if !self.knows_elements {
+            self.expect(elements);
+        }
         if !self.counts.is_counted() {
-            self.mistake.get_or_insert(Cause::Uncounted);
-        } else if !is_same {
-            self.mistake.get_or_insert(Cause::Length);
+            self.at.get_or_insert(Cause::Uncounted);
+        } else if elements != self.elements {
+            self.at.get_or_insert(Cause::Length);
         }
     }
 
     /// Returns what the next pass is for.
-    fn next_stage(&mut self, config: &Config, whole_model: Scale) -> Stage {
+    fn next_stage(
+        &mut self,
+        config: &Config,
+        whole_model: Scale,
+        decide_join: DecideJoin,
+    ) -> Stage {
         match self.stage {
             Stage::Opened if self.certifies => Stage::Measuring,
             Stage::Opened | Stage::Measuring => {
                 self.outgoing = self.first_scale(config, whole_model);
                 Stage::Storing
             }
-            Stage::Storing => match self.kind {
-                Kind::Join(Join { scales, decide }) if config.policy().wants_operands() => {
-                    decide(self, config, scales)
-                }
-                _ => self.note(config),
-            },
-            Stage::Joining => self.note(config),
-            Stage::Replaying | Stage::Complete | Stage::Finished => Stage::Complete,
+            Stage::Storing if self.is_join() && config.policy().wants_operands() => {
+                decide_join(self, config)
+            }
+            Stage::Storing | Stage::Joining => self.note(config),
+            Stage::Replaying | Stage::Complete => Stage::Complete,
+            stage @ (Stage::Absent | Stage::Finished) => stage,
         }
     }
 
-    fn decide_join(&mut self, config: &Config, scales: ScaleSet) -> Stage {
+    /// Decides the scale of a join.
+    pub(super) fn decide_join(&mut self, config: &Config) -> Stage {
+        let scales = self.scales;
         let pick = |fits: &dyn Fn(Scale) -> bool| join_target(scales.iter(), fits);
         let outcome = &self.counts.outcome;
         let decision = decide_join(config, outcome, self.incoming, pick, &mut self.cell);
-        self.certificate = Some(decision);
+        (self.certificate, self.has_certificate) = (decision, true);
         if decision.scale == self.outgoing {
             return self.note(config);
         }
@@ -291,7 +379,7 @@ impl VisitState {
     }
 
     /// Takes note of what narrowing did, in the cell; narrows once more if that is needed.
-    fn note(&mut self, config: &Config) -> Stage {
+    pub(super) fn note(&mut self, config: &Config) -> Stage {
         let was_calibrated = self.cell.is_calibrated();
         match note(config, &self.counts.outcome, self.incoming, &mut self.cell) {
             Some(scale) => {
@@ -304,138 +392,69 @@ impl VisitState {
     }
 
     /// Returns the pass that was handed out last, to go on with.
-    fn pass<'a>(&'a mut self, config: &Config, histogram: &'a mut Histogram) -> Option<Pass<'a>> {
+    pub(super) fn pass<'a>(
+        &'a mut self,
+        config: &Config,
+        histogram: &'a mut Histogram,
+    ) -> Option<Pass<'a>> {
         let (narrowing, incoming) = (config.narrowing(), self.incoming);
         match self.stage {
-            Stage::Opened | Stage::Complete | Stage::Finished => None,
+            Stage::Absent | Stage::Opened | Stage::Complete | Stage::Finished => None,
             Stage::Measuring => {
                 Some(Pass::measuring(narrowing, incoming, &mut self.counts, histogram))
             }
             Stage::Storing | Stage::Joining | Stage::Replaying => {
+                let noise = Noise { seed: config.seed(), stream: self.stream };
                 let counts = &mut self.counts;
-                Some(Pass::storing(narrowing, self.noise, incoming, self.outgoing, counts))
+                Some(Pass::storing(narrowing, noise, incoming, self.outgoing, counts))
             }
         }
+    }
+
+    /// Finishes a visit that is complete; returns what narrowing did, and a mistake if there was one.
+    pub(super) fn finish(
+        &mut self,
+        config: &Config,
+        histogram: &Histogram,
+    ) -> (Outcome, Option<Cause>) {
+        self.stage = Stage::Finished;
+        let outcome = self.counts.outcome;
+        self.broke_promise = breaks_promise(config, &outcome, &self.cell);
+        if self.certifies {
+            self.certificate = certify(config, histogram, self.outgoing, &mut self.cell);
+            self.has_certificate = true;
+        }
+        (outcome, self.at.cause())
     }
 }
 
-impl<'v> OpenVisit<'v> {
-    pub(super) const fn new(step: Step<'v>, place: Place, origins: Origins<'v>) -> Self {
-        Self { step, place, origins }
+/// A set of scales, such as those of a join's branches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct ScaleSet([u64; 4]);
+
+impl ScaleSet {
+    pub(super) const NONE: Self = Self([0; 4]);
+
+    /// Returns the word and the bit of a scale: there are 253 of them.
+    const fn bit(scale: Scale) -> (usize, u64) {
+        let index = (scale.log2() - Scale::MIN.log2()) as usize;
+        (index / 64 % 4, 1 << (index % 64))
     }
 
-    /// Tells whether the policy decides now from the operands of the layer, so that they are to be
-    /// [described](Self::describe) before the first pass.
-    ///
-    /// Only `normal` and `range` do, and only where a decision is due.  A layer whose operands are never described
-    /// carries its scale through; a loss is then carried into the format as it is.
-    pub fn wants_operands(&self) -> bool {
-        let State { config, progress, .. } = &*self.step.state;
-        progress.open().is_some_and(|open| open.wants_operands(config))
+    pub(super) fn insert(&mut self, scale: Scale) {
+        let (word, bit) = Self::bit(scale);
+        self.0[word] |= bit;
     }
 
-    /// Describes the operands of the layer, or the gradient of a loss; passed over where they are not
-    /// [wanted](Self::wants_operands).
-    pub fn describe(&mut self, operands: &Operands) {
-        let State { config, progress, .. } = &mut *self.step.state;
-        if let Some(open) = progress.open_mut()
-            && open.wants_operands(config)
-        {
-            let cell = &mut open.cell;
-            open.certificate = Some(decide_from_operands(config, operands, open.incoming, cell));
-        }
+    const fn contains(&self, scale: Scale) -> bool {
+        let (word, bit) = Self::bit(scale);
+        self.0[word] & bit != 0
     }
 
-    /// Returns the next pass over the tensor; `None` where the last one has done what it was for.
-    pub fn next_pass(&mut self) -> Option<Pass<'_>> {
-        let State { config, loss, progress, histogram, .. } = &mut *self.step.state;
-        let open = progress.open_mut()?;
-        open.settle(histogram);
-        let stage = open.next_stage(config, loss.scale());
-        open.stage = stage;
-        match stage {
-            Stage::Complete => return None,
-            Stage::Measuring => histogram.clear(),
-            _ => {}
-        }
-        open.counts = Counts::NONE;
-        open.passes = open.passes.saturating_add(1);
-        open.pass(config, histogram)
-    }
-
-    /// Returns the pass under way, for callers that cannot hold one from one part of a tensor to the next; `None`
-    /// before the first and after the last.
-    pub fn pass(&mut self) -> Option<Pass<'_>> {
-        let State { config, progress, histogram, .. } = &mut *self.step.state;
-        progress.open_mut()?.pass(config, histogram)
-    }
-
-    /// Does what the passes ask for with f32 values that are kept: measures them, and narrows them into `to`.
-    ///
-    /// # Errors
-    ///
-    /// The slices differ in length, or `F` is not the encoding of the gradient format.  The cell is as it was, and
-    /// the step is not usable.
-    pub fn apply<'t, F: Element>(
-        mut self,
-        from: &[f32],
-        to: &'t mut [F],
-    ) -> Result<Scaled<&'t [F]>, StepError> {
-        while let Some(mut pass) = self.next_pass() {
-            pass.apply(from, to).map_err(StepError::Apply)?;
-        }
-        self.finish(to)
-    }
-
-    /// Ends the visit: ties `value`, which the passes stored, to the scale that it carries.
-    ///
-    /// # Errors
-    ///
-    /// [`next_pass`](Self::next_pass) did not return `None` yet.  The cell is as it was, and the step is not usable.
-    pub fn finish<U>(mut self, value: U) -> Result<Scaled<U>, StepError> {
-        let was_usable = self.step.state.progress.bad.is_none();
-        let (place, scale) = self.close()?;
-        if was_usable && matches!(self.step.first_bad(), Some((_, Cause::NonFinite))) {
-            match self.origins {
-                Origins::One(origin) => {
-                    origin.into_iter().for_each(|at| self.step.sums_overflowed(at));
-                }
-                Origins::Branches(branches) => branches
-                    .iter()
-                    .filter_map(Scaled::origin)
-                    .for_each(|origin| self.step.sums_overflowed(origin)),
-            }
-        }
-        Ok(Scaled::from_cell(value, scale, place))
-    }
-
-    /// Writes the cell back, and keeps what happened; returns whose scale the values carry.
-    fn close(&mut self) -> Result<(Place, Scale), StepError> {
-        let step = &mut self.step;
-        let State { config, progress, histogram, .. } = &mut *step.state;
-        let Some(open) = progress.open_mut().filter(|open| open.stage == Stage::Complete) else {
-            return Err(StepError::Unfinished { place: self.place });
-        };
-        open.stage = Stage::Finished;
-        let (outcome, place, outgoing) = (open.counts.outcome, open.place, open.outgoing);
-        open.broke_promise = breaks_promise(config, &outcome, &open.cell);
-        if open.certifies {
-            open.certificate = Some(certify(config, histogram, outgoing, &mut open.cell));
-        }
-        let (cell, mistake) = (open.cell, open.mistake);
-        let is_infinite = config.narrowing().overflow == Overflow::Infinity;
-        progress.overflowed |= outcome.overflow > 0;
-        (progress.has_seen, progress.has_visited) = (true, true);
-        if let Some(cause) = mistake {
-            step.reject(place, cause);
-        }
-        if outcome.nonfinite > 0 {
-            step.reject(place, Cause::NonFinite);
-        } else if outcome.overflow > 0 && is_infinite {
-            step.reject(place, Cause::Overflow);
-        }
-        *step.state.cell_mut(step.cells, place)? = cell;
-        step.log();
-        Ok((place, outgoing))
+    /// Returns the scales, the least first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Scale> + Clone + '_ {
+        let all = Scale::MIN.log2()..=Scale::MAX.log2();
+        all.map(Scale::saturating).filter(|&scale| self.contains(scale))
     }
 }
