@@ -869,11 +869,14 @@ adaloss_code adaloss_scaler_restore(adaloss_scaler *scaler, const void *from, si
 /*
  * A device is a table of functions over memory of its own.  Memory is named by addresses of bytes; an address plus a
  * number of bytes names what lies behind it.  Values there have the bytes that they have here: elements of an encoding,
- * floats, adaloss_cell, adaloss_outcome, adaloss_histogram, adaloss_statistics, adaloss_unscaled, adaloss_certificate.
+ * floats, adaloss_cell, adaloss_outcome, adaloss_histogram, adaloss_statistics, adaloss_unscaled.
  *
  * Functions of the table are called with shapes and formats that fit, from the thread that called this library.  They
  * return ADALOSS_OK, or a code that is handed on.  They may return before their work is done: work is done in the order
  * of the calls, and only `read` waits for it.
+ *
+ * The scaler stays on the host: adaloss_device_write_pass and adaloss_device_read_pass take the scales and counts of each
+ * of its passes to the device and back.
  */
 
 enum { /* capabilities, added up */
@@ -948,20 +951,6 @@ typedef adaloss_code (*adaloss_device_propagate_function)(void *context, const a
 typedef adaloss_code (*adaloss_device_unscale_function)(void *context, adaloss_format format, uint64_t gradient,
                                                         size_t count, uint64_t cell, uint64_t to, uint64_t met);
 
-/* Does what adaloss_policy_certify does at the scale that the cell has. */
-typedef adaloss_code (*adaloss_device_certify_function)(void *context, const adaloss_config *config, uint64_t histogram,
-                                                        uint64_t cell, uint64_t certificate);
-
-/* Does what adaloss_policy_note does, and returns ADALOSS_OK where that returns ADALOSS_NONE; `from` is the cell whose
- * scale the float results carried.  The scale to narrow to once more is kept nowhere but in a first visit's cell: who
- * replays asks adaloss_policy_recover. */
-typedef adaloss_code (*adaloss_device_note_function)(void *context, const adaloss_config *config, uint64_t outcome,
-                                                     uint64_t from, uint64_t cell);
-
-/* Does what adaloss_policy_finish does to each of `count` cells, which lie one after the other; `count` may be 0. */
-typedef adaloss_code (*adaloss_device_finish_function)(void *context, const adaloss_config *config, uint64_t cells,
-                                                       size_t count);
-
 /* Multiplies matrices, with sums in float that begin at 0, and narrows the sums as the epilogue says. */
 typedef adaloss_code (*adaloss_device_matmul_function)(void *context, const adaloss_product *product, uint64_t a,
                                                        uint64_t b, uint64_t to, const adaloss_epilogue *epilogue);
@@ -979,9 +968,6 @@ typedef struct adaloss_device {
     adaloss_device_apply_function apply;
     adaloss_device_propagate_function propagate;
     adaloss_device_unscale_function unscale;
-    adaloss_device_certify_function certify;
-    adaloss_device_note_function note;
-    adaloss_device_finish_function finish;
     adaloss_device_matmul_function matmul;
 } adaloss_device;
 
@@ -1027,10 +1013,6 @@ adaloss_code adaloss_device_conform_memory(const adaloss_device *device, adaloss
  * ADALOSS_ERROR_OPERATION where one of the four functions is NULL. */
 adaloss_code adaloss_device_conform_narrow(const adaloss_device *device, uint32_t encoding,
                                            adaloss_conformance *report);
-
-/* Checks certify, note and finish: every policy, over steps of histograms and outcomes, and over arrays of cells whose
- * step ends; ADALOSS_ERROR_OPERATION where one of the three functions is NULL. */
-adaloss_code adaloss_device_conform_decide(const adaloss_device *device, adaloss_conformance *report);
 
 /* Checks products of two encodings of one width, narrowed to one of them or to binary32; ADALOSS_ERROR_FORMAT for
  * others. */

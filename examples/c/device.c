@@ -23,7 +23,6 @@ typedef enum mistake {
     STORES_ANYWAY,   /* a pass that only measures stores too */
     HISTOGRAM_LOST,  /* a pass that stores does not measure */
     BRANCH_UNSCALED, /* a join that sums branches as they are */
-    CELL_LEFT_OUT,   /* the end of a step that begins with the second cell */
     BUS_FAILS,       /* one copy in a thousand fails, and the code says so */
     CODE_IGNORED,    /* the same, and nobody looks at the code */
     MISTAKES
@@ -32,7 +31,7 @@ typedef enum mistake {
 static const char *const NAMES[MISTAKES] = {
     "nothing is wrong",   "ties away from zero",       "NaN is dropped",      "2^d as a float factor",
     "one element too far", "a measuring pass stores", "a histogram is lost", "branches keep their scales",
-    "a cell is left out", "the bus fails",            "the bus fails in silence",
+    "the bus fails",      "the bus fails in silence",
 };
 
 typedef struct block {
@@ -270,31 +269,6 @@ static adaloss_code unscale(void *context, adaloss_format format, uint64_t gradi
     return adaloss_unscale_values(format, at(of, gradient), count, scale_at(of, cell), at(of, to), at(of, met));
 }
 
-static adaloss_code certify(void *context, const adaloss_config *config, uint64_t histogram, uint64_t cell,
-                            uint64_t certificate)
-{
-    const accelerator *of = context;
-    return adaloss_policy_certify(config, at(of, histogram), scale_at(of, cell), at(of, cell), at(of, certificate));
-}
-
-static adaloss_code note(void *context, const adaloss_config *config, uint64_t outcome, uint64_t from, uint64_t cell)
-{
-    const accelerator *of = context;
-    const adaloss_code code = adaloss_policy_note(config, at(of, outcome), scale_at(of, from), at(of, cell), NULL);
-    return code == ADALOSS_NONE ? ADALOSS_OK : code; /* whether to narrow once more is for the host to ask */
-}
-
-static adaloss_code end_step(void *context, const adaloss_config *config, uint64_t cells, size_t count)
-{
-    const accelerator *of = context;
-    adaloss_cell *of_tensors = at(of, cells);
-    adaloss_code code = ADALOSS_OK;
-    for (size_t i = of->made == CELL_LEFT_OUT; i < count && code == ADALOSS_OK; i++) {
-        code = adaloss_policy_finish(config, &of_tensors[i], NULL);
-    }
-    return code;
-}
-
 static adaloss_code matmul(void *context, const adaloss_product *product, uint64_t a, uint64_t b, uint64_t to,
                            const adaloss_epilogue *epilogue)
 {
@@ -334,9 +308,6 @@ static adaloss_device table_of(accelerator *of)
     device.apply = apply;
     device.propagate = propagate;
     device.unscale = unscale;
-    device.certify = certify;
-    device.note = note;
-    device.finish = end_step;
     device.matmul = matmul;
     return device;
 }
@@ -346,13 +317,12 @@ static adaloss_device table_of(accelerator *of)
 /* Asks everything of a device; stops at the first difference. */
 static adaloss_code conform(const adaloss_device *device, int prints, adaloss_conformance *report)
 {
-    static const char *const parts[] = {"memory", "narrow", "decide", "matmul"};
+    static const char *const parts[] = {"memory", "narrow", "matmul"};
     adaloss_code code = ADALOSS_OK;
-    for (int part = 0; part < 4 && code == ADALOSS_OK; part++) {
+    for (int part = 0; part < 3 && code == ADALOSS_OK; part++) {
         switch (part) {
         case 0: code = adaloss_device_conform_memory(device, report); break;
         case 1: code = adaloss_device_conform_narrow(device, ADALOSS_BINARY16, report); break;
-        case 2: code = adaloss_device_conform_decide(device, report); break;
         default:
             code = adaloss_device_conform_matmul(device, ADALOSS_BINARY16, ADALOSS_BINARY16, ADALOSS_BINARY16, report);
         }

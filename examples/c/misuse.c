@@ -1015,7 +1015,6 @@ static void devices(void)
     device = right;
     EXPECT(ADALOSS_ERROR_FORMAT, adaloss_device_conform_narrow(&device, 5, &report));
     EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_narrow(&device, ADALOSS_BINARY16, &report));
-    EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_decide(&device, &report));
     EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_matmul(&device, ADALOSS_E4M3, ADALOSS_E5M2,
                                                                   ADALOSS_BINARY32, &report));
     EXPECT(ADALOSS_ERROR_FORMAT, adaloss_device_conform_matmul(&device, ADALOSS_E4M3, ADALOSS_BINARY16,

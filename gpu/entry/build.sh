@@ -23,8 +23,9 @@ export CARGO_TARGET_DIR=${PTX_TARGET_DIR:-$PWD/../../target/ptx}/$architecture
 export CARGO_TARGET_NVPTX64_NVIDIA_CUDA_LINKER=true
 # Jump threading, of rustc and of LLVM, leads threads around conditions that they have tested before, and so parts them in
 # front of barriers and shuffles (rust-lang/rust#137086). It is off as far as there are options for it; LLVM still does it where
-# nothing stands between two tests, so that adaloss-audit looks at the result.
-export RUSTFLAGS="-Ctarget-cpu=$architecture -Zmir-enable-passes=-JumpThreading -Cllvm-args=-simplifycfg-max-small-block-size=0"
+# nothing stands between two tests, so that adaloss-audit looks at the result. It follows branches to labels, not to
+# tables of them, of which there are none, and no function is called: whatever a kernel does is inlined.
+export RUSTFLAGS="-Ctarget-cpu=$architecture -Zmir-enable-passes=-JumpThreading -Cllvm-args=-simplifycfg-max-small-block-size=0 -Cllvm-args=-min-jump-table-entries=1000 -Cllvm-args=-inline-threshold=10000"
 unset CARGO_ENCODED_RUSTFLAGS RUSTUP_TOOLCHAIN
 "$cargo" rustc --quiet --profile ptx --locked -Zbuild-std=core --target nvptx64-nvidia-cuda -- --emit=asm
 # What is left of Rust's names depends on where the sources lie. A product's sums take half the registers there are; two

@@ -175,7 +175,7 @@ impl Cuda {
         let bytes = config.to_bytes();
         if let Some(tables) = &mut self.captured {
             // A graph may outlive the device and its configurations.
-            return tables.add(slice::from_ref(config));
+            return tables.config(config);
         }
         if let Some((_, known)) = self.configs.iter().find(|(of, _)| of.to_bytes() == bytes) {
             return Ok(known.view().address());
@@ -306,6 +306,11 @@ impl Device for Cuda {
         capabilities
     }
 
+    /// Returns false, and waits for nothing: kernels look at the word.
+    fn is_off(&mut self, _: Elements<'_, u32>) -> Result<bool, GpuError> {
+        Ok(false)
+    }
+
     fn read<T: Plain>(&mut self, from: Elements<'_, T>, to: &mut [T]) -> Result<(), GpuError> {
         GpuError::length("what is read", from.count(), to.len())?;
         if size_of_val(to) == 0 {
@@ -320,6 +325,11 @@ impl Device for Cuda {
 
     fn write<T: Plain>(&mut self, from: &[T], to: ElementsMut<'_, T>) -> Result<(), GpuError> {
         GpuError::length("what is written", to.shared().count(), from.len())?;
+        if let Some(tables) = &mut self.captured {
+            // SAFETY: a table of so many elements, initialised when the graph is complete.
+            let from = unsafe { Elements::from_raw(tables.add(from)?, from.len()) };
+            return self.copy(from, to);
+        }
         self.refuse_capture("to write")?;
         // SAFETY: so many elements are there.
         unsafe { self.upload(from, to.shared().address(), "to write") }

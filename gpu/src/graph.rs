@@ -1,7 +1,8 @@
 //! Steps that are captured once and launched as one.
 
-use std::{fmt, mem::MaybeUninit};
+use std::{fmt, mem::MaybeUninit, slice};
 
+use adaloss_core::policy::Config;
 use cudarc::driver::{
     CudaFunction, CudaGraph,
     sys::{
@@ -12,7 +13,7 @@ use cudarc::driver::{
 
 use crate::{Buffer, Cuda, GpuError, device::allocate};
 
-/// Bytes of the tables that all launches of a graph may bring: some thousands of certificates and notes.
+/// Bytes of the tables that all launches of a graph may bring: some thousands of joins.
 const TABLES_BYTES: usize = 1 << 20;
 
 /// What the address of a table, and of a configuration, has to be a multiple of.
@@ -58,6 +59,8 @@ pub(crate) struct Tables {
     on_device: Buffer<u8>,
     /// Structures have bytes between their fields that are nothing.
     bytes: Vec<MaybeUninit<u8>>,
+    /// Configurations that are among them, and their addresses.
+    configs: Vec<(Config, u64)>,
 }
 
 impl Tables {
@@ -74,6 +77,18 @@ impl Tables {
             to.copy_from_nonoverlapping(table.as_ptr().cast(), size_of_val(table));
         }
         Ok(self.on_device.view().address() + begin as u64)
+    }
+
+    /// Adds a configuration, unless it is there.
+    pub(crate) fn config(&mut self, config: &Config) -> Result<u64, GpuError> {
+        // By their bytes, as a device knows its own.
+        let bytes = config.to_bytes();
+        if let Some(&(_, known)) = self.configs.iter().find(|(of, _)| of.to_bytes() == bytes) {
+            return Ok(known);
+        }
+        let address = self.add(slice::from_ref(config))?;
+        self.configs.push((*config, address));
+        Ok(address)
     }
 }
 
@@ -113,40 +128,47 @@ impl Cuda {
     /// Captures operations into a graph: they are not done, but done whenever it is launched.
     ///
     /// Only operations that wait for nothing can be captured: those of the corridor and products, and the methods of
-    /// this type.  What they are given by value (formats, configurations, learning rates) is what it was
+    /// this type.  What they are given by value (formats, configurations, learning rates, what is written) is what it was
     /// when they were captured; what is in the device's memory is what it is when the graph is launched.
     /// Meanwhile no other thread can open the same GPU or wait for all of its work: the driver would refuse
     /// it, and this graph.
     ///
+    /// An [`Engine`](adaloss_hal::scaler::Engine) decides on the device, so that a graph of its step is any step: first visits are
+    /// narrowed once more, overflows replayed and steps skipped without the host.  What the host counts stays what it
+    /// was: lines come with the same numbers, and stochastic rounding takes the same words.
+    ///
     /// ```no_run
-    /// # use adaloss_core::{format::{Format, Overflow}, policy::{Cell, Certificate, Config}};
-    /// # use adaloss_core::statistics::{Histogram, Outcome};
+    /// # use adaloss_core::{format::{Format, f16}, policy::Config, scaler::device::Line};
     /// # use adaloss_gpu::{Cuda, GpuError};
-    /// # use adaloss_hal::{Certify, Finish, Memory, Note, Run};
+    /// # use adaloss_hal::{Memory, Narrow, Run, scaler::{Carried, Engine, EngineError}};
     /// # let mut cuda = Cuda::new(0)?;
-    /// // Nobody waits for an overflow, and so nobody replays.
-    /// let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
-    /// let (histogram, outcome) = (cuda.zeroed::<Histogram>(1)?, cuda.zeroed::<Outcome>(1)?);
-    /// let (one, mut cell) = (cuda.zeroed::<Cell>(1)?, cuda.zeroed::<Cell>(1)?);
-    /// let mut certificate = cuda.zeroed::<Certificate>(1)?;
+    /// let mut engine = Engine::new(&mut cuda, Config::for_format(Format::BINARY16), 1, 2)?;
+    /// let (gradient, mut narrowed) = (cuda.zeroed::<f32>(1000)?, cuda.zeroed::<f16>(1000)?);
+    /// let mut carried = Carried::new(&mut cuda)?; // nothing is allocated in a graph
     /// let graph = cuda.capture(|cuda| {
-    ///     // ... the backward pass measures, narrows and unscales ...
-    ///     let (config, from) = (&config, one.view());
-    ///     cuda.run(Note { config, outcome: outcome.view(), from, cell: cell.view_mut() })?;
-    ///     let (histogram, certificate) = (histogram.view(), certificate.view_mut());
-    ///     cuda.run(Certify { config, histogram, cell: cell.view_mut(), certificate })?;
-    ///     cuda.run(Finish { config, cells: cell.view_mut() })
+    ///     let mut visit = engine.loss(cuda, 1000)?;
+    ///     while let Some(mut pass) = visit.next_pass(cuda)? {
+    ///         let (input, to, epilogue) = (gradient.view(), narrowed.view_mut(), pass.epilogue());
+    ///         cuda.run(Narrow { input, to, epilogue })?;
+    ///     }
+    ///     visit.finish_into(cuda, &mut carried)?;
+    ///     // ... layers, weight gradients ...
+    ///     engine.conclude(cuda, None)
     /// })?;
+    /// let lines = engine.written();
     /// for _step in 0..1000 {
-    ///     // SAFETY: the five buffers are there.
+    ///     // SAFETY: the engine and the buffers are there.
     ///     unsafe { graph.launch()? };
+    ///     engine.set_written(lines);
     /// }
-    /// # Ok::<(), GpuError>(())
+    /// let mut room = [Line::EMPTY; 2];
+    /// engine.read(&mut cuda, &mut room)?.for_each(|of| println!("{of:?}")); // of the last step
+    /// # Ok::<(), EngineError<GpuError>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// An operation returned an error, which a read, a write and an allocation do here; a buffer was
+    /// An operation returned an error, which a read and an allocation do here; a buffer was
     /// dropped, whose memory is then lost; or the driver refused.  The device can be used afterwards,
     /// whatever happened.
     pub fn capture<E: From<GpuError>>(
@@ -154,8 +176,8 @@ impl Cuda {
         work: impl FnOnce(&mut Self) -> Result<(), E>,
     ) -> Result<Graph, E> {
         self.refuse_capture("another graph")?;
-        let tables =
-            Tables { on_device: allocate(self.stream(), TABLES_BYTES)?, bytes: Vec::new() };
+        let on_device = allocate(self.stream(), TABLES_BYTES)?;
+        let tables = Tables { on_device, bytes: Vec::new(), configs: Vec::new() };
         let mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream().begin_capture(mode).map_err(GpuError::of("to capture"))?;
         self.captured = Some(tables);
@@ -165,9 +187,9 @@ impl Cuda {
         };
         // Its own error says more than that the capture came to nothing.
         worked?;
-        let (graph, Tables { on_device, bytes }) = ended?;
+        let (graph, Tables { on_device, bytes, .. }) = ended?;
         // SAFETY: no table was added for which there is no room.
         unsafe { self.upload(&bytes, on_device.view().address(), "to copy a graph's tables")? };
-        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.certify.function.clone() })
+        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.advance.function.clone() })
     }
 }

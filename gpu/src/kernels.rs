@@ -50,9 +50,10 @@ pub(crate) struct Kernels {
     pub(crate) sgd: PerEncoding,
     pub(crate) widen: PerEncoding,
     pub(crate) narrow: PerEncoding,
-    pub(crate) certify: Kernel,
-    pub(crate) note: Kernel,
-    pub(crate) finish: Kernel,
+    pub(crate) advance: Kernel,
+    pub(crate) close: Kernel,
+    pub(crate) judge: Kernel,
+    pub(crate) conclude: Kernel,
     /// Products of binary16 and of bfloat16.
     pub(crate) products: [Products; 2],
 }
@@ -87,9 +88,10 @@ impl Kernels {
             sgd: per_encoding(&module, "sgd")?,
             widen: per_encoding(&module, "widen")?,
             narrow: per_encoding(&module, "narrow")?,
-            certify: kernel(&module, "adaloss_certify", 0)?,
-            note: kernel(&module, "adaloss_note", 0)?,
-            finish: kernel(&module, "adaloss_finish", 0)?,
+            advance: kernel(&module, "adaloss_advance", 0)?,
+            close: kernel(&module, "adaloss_close", 0)?,
+            judge: kernel(&module, "adaloss_judge", 0)?,
+            conclude: kernel(&module, "adaloss_conclude", 0)?,
             products: [products(&module, "f16")?, products(&module, "bf16")?],
         })
     }
@@ -102,8 +104,8 @@ impl Kernels {
             self;
         let per_encoding = [statistics, apply, propagate, unscale, unscale_all, sgd, widen, narrow];
         let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
-        let of_cells = [&self.certify, &self.note, &self.finish];
-        per_encoding.into_iter().flatten().chain(of_cells).chain(products)
+        let of_scalers = [&self.advance, &self.close, &self.judge, &self.conclude];
+        per_encoding.into_iter().flatten().chain(of_scalers).chain(products)
     }
 }
 

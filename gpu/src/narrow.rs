@@ -19,13 +19,14 @@ pub(crate) const GRADUAL: u32 = 0;
 
 /// Names the memory of the epilogue of an operation that fits as kernels do.
 pub(crate) fn named_epilogue(of: Epilogue<'_, GpuSpace>) -> Parameter<epilogue::Epilogue> {
-    let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
+    let Epilogue { from, to, narrowing, noise, stores, when, outcome, histogram } = of;
     Parameter(epilogue::Epilogue {
         from: from.address() as *const Cell,
         to: to.address() as *const Cell,
         narrowing,
         noise,
         stores,
+        when: when.map_or(0, Elements::address) as *const u32,
         outcome: outcome.shared().address() as *mut _,
         histogram: histogram.map_or(0, |histogram| histogram.shared().address()) as *mut _,
     })
@@ -90,14 +91,15 @@ impl<F: Element + Plain> Run<Summarise<'_, '_, GpuSpace, F>> for Cuda {
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, GpuSpace, F>>,
     ) -> Result<(), GpuError> {
-        let Summarise { input, to } = operation.into_inner();
+        let Summarise { input, to, when } = operation.into_inner();
         let (first, count, to) = (input.address(), input.count(), to.shared().address());
+        let when = when.map_or(0, Elements::address);
         let kernel = of::<F>(&self.kernels.statistics);
         // SAFETY: the parameters are the entry point's; both are borrowed, and the statistics are one element: the operation
         // fits.
         unsafe {
             self.launch(kernel, self.shape(kernel, count), |launch| {
-                launch.arg(&GRADUAL).arg(&first).arg(&count).arg(&to);
+                launch.arg(&GRADUAL).arg(&first).arg(&count).arg(&to).arg(&when);
             })
         }
     }

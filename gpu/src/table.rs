@@ -214,8 +214,10 @@ impl Cuda {
     /// Takes a step of gradient descent with momentum on all weights of a table, from scaled
     /// gradients, in one launch.
     ///
-    /// Where `bad` (one element) is not zero, nothing is written: weights, momenta and `steps` keep every
-    /// bit.  Else `steps` (one element) is increased by one.  The device decides, and no host waits.
+    /// Where `bad` (one element) is not zero, or the predicate `when` (one element) is there and 0, nothing is written:
+    /// weights, momenta and `steps` keep every bit.  Else `steps` (one element) is increased by one.  The device
+    /// decides, and no host waits: what an [`Engine`](adaloss_hal::scaler::Engine) decided is its
+    /// [`applies`](adaloss_hal::scaler::Engine::applies).
     ///
     /// ```no_run
     /// use adaloss_core::{format::f16, policy::Cell, unscale::Unscaled};
@@ -247,24 +249,26 @@ impl Cuda {
     ///     // ... the backward pass writes the gradients ...
     ///     cuda.clear(bad.view_mut())?;
     ///     cuda.unscale_all(&checked, gradients!(), Into::Nothing, bad.view_mut())?;
-    ///     cuda.sgd(&updated, weights!(), sgd, bad.view(), steps.view_mut())?;
+    ///     cuda.sgd(&updated, weights!(), sgd, bad.view(), None, steps.view_mut())?;
     /// }
     /// # Ok::<(), GpuError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// A tensor is not that of the table's row, or `bad` or `steps` is not one element.
+    /// A tensor is not that of the table's row, or `bad`, `when` or `steps` is not one element.
     pub fn sgd<'a, F: Element + Plain>(
         &mut self,
         table: &Weights<F>,
         weights: impl IntoIterator<Item = Weight<'a, F>>,
         sgd: Sgd,
         bad: Elements<'_, u64>,
+        when: Option<Elements<'_, u32>>,
         steps: ElementsMut<'_, u64>,
     ) -> Result<(), GpuError> {
         table.0.check(weights.into_iter().map(Weight::row))?;
         let bad = bad.one("the number of elements that are not finite")?;
+        let when = when.map_or(Ok(0), |when| when.one("the predicate"))?;
         let steps = steps.shared().one("the number of steps")?;
         let (rows, row_count, parts, part_count) = table.0.named();
         let (sgd, kernel) = (Parameter(sgd), of::<F>(&self.kernels.sgd));
@@ -272,7 +276,7 @@ impl Cuda {
         unsafe {
             self.launch(kernel, self.shape_of_parts(kernel, part_count), |launch| {
                 launch.arg(&GRADUAL).arg(&sgd).arg(&rows).arg(&row_count);
-                launch.arg(&parts).arg(&part_count).arg(&bad).arg(&steps);
+                launch.arg(&parts).arg(&part_count).arg(&bad).arg(&when).arg(&steps);
             })
         }
     }

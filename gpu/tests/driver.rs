@@ -8,8 +8,12 @@ use adaloss_on_device::conformance;
 fn a_gpu_conforms_or_is_said_to_be_missing() {
     match Cuda::new(0) {
         Ok(mut device) => {
-            for (part, result) in conformance::run(&mut device, 100) {
+            for (part, result) in conformance::run(&mut device) {
                 result.unwrap_or_else(|failure| panic!("{part}: {failure}"));
+            }
+            for seed in 0..28 {
+                let agreed = conformance::steps(&mut device, 40, seed);
+                agreed.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
             }
         }
         Err(error @ (GpuError::NoDriver | GpuError::NoDevice { .. })) => {

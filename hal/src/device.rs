@@ -25,6 +25,21 @@ pub trait Device {
     /// The lengths differ, or work that was begun earlier failed.
     fn read<T: Plain>(&mut self, from: Ref<'_, Self, T>, to: &mut [T]) -> Result<(), Self::Error>;
 
+    /// Tells whether the host can see that an operation with this predicate is to do nothing, so that
+    /// [`execute`](crate::Run::execute) is not called.
+    ///
+    /// A device whose own operations look at the predicate returns false and does not wait; one that has no override
+    /// reads it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    fn is_off(&mut self, when: Ref<'_, Self, u32>) -> Result<bool, Self::Error> {
+        let mut word = [0];
+        self.read(when, &mut word)?;
+        Ok(word == [0])
+    }
+
     /// Copies from the host; `from` may be changed again when this returns.
     ///
     /// # Errors

@@ -26,6 +26,9 @@ pub struct Epilogue<'a, S: AddressSpace> {
     pub noise: Noise,
     /// Whether results are narrowed and stored; a pass that only measures does neither.
     pub stores: bool,
+    /// The predicate, if there is one: a word in the device's memory, which is 0 where the operation is to do nothing; one
+    /// element.
+    pub when: Option<S::Ref<'a, u32>>,
     /// Takes the counts of what became of the results; one element.
     pub outcome: S::Mut<'a, Outcome>,
     /// Takes the counts of the results themselves; one element.
@@ -41,6 +44,7 @@ impl<'a, S: AddressSpace> Epilogue<'a, S> {
             narrowing: self.narrowing,
             noise: self.noise,
             stores: self.stores,
+            when: self.when.map(S::reborrow),
             outcome: S::reborrow_mut(&mut self.outcome),
             histogram: self.histogram.as_mut().map(S::reborrow_mut),
         }

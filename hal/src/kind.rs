@@ -41,12 +41,16 @@ kinds! {
     Propagate = "propagate",
     /// [`Unscale`](crate::Unscale).
     Unscale = "unscale",
-    /// [`Certify`](crate::Certify).
-    Certify = "certify",
-    /// [`Note`](crate::Note).
-    Note = "note",
-    /// [`Finish`](crate::Finish).
-    Finish = "finish",
+    /// [`Advance`](crate::scaler::Advance).
+    Advance = "advance",
+    /// [`Describe`](crate::scaler::Describe).
+    Describe = "describe",
+    /// [`Close`](crate::scaler::Close).
+    Close = "close",
+    /// [`Judge`](crate::scaler::Judge).
+    Judge = "judge",
+    /// [`Conclude`](crate::scaler::Conclude).
+    Conclude = "conclude",
     /// [`Matmul`](crate::Matmul).
     Matmul = "matmul",
     /// [`Convolve`](crate::network::Convolve).

@@ -1,15 +1,17 @@
 //! The hardware abstraction layer (HAL) of adaptive loss scaling: traits of a device, and its operations as values.
 //!
 //! A device holds tensors and runs operations on them, each a value that names its operands: those of
-//! `adaloss-core` where a tensor lives ([`Narrow`], [`Propagate`], [`Unscale`]) and where its scale does
-//! ([`Note`], [`Certify`], [`Finish`]), products ([`Matmul`]), and what layers need ([`network`]).  Each that
-//! computes f32 results ends in an [`Epilogue`], which says where they go.  Nothing but [`Device::read`]
-//! waits for the device.
+//! `adaloss-core` where a tensor lives ([`Narrow`], [`Propagate`], [`Unscale`]), products ([`Matmul`]), what
+//! layers need ([`network`]), and decisions where the scales live ([`scaler`]).  Each that computes f32 results
+//! ends in an [`Epilogue`], which says where they go, at which scales, and whether there is anything to be done
+//! at all.  Nothing but [`Device::read`] waits for the device.
 //!
 //! ```text
-//! Matmul ----\                   +-> outcome --> Note, Finish --> cell
+//!            .--- scales, whether to do anything <--- a scaler <---.
+//!            v                                                     |
+//! Matmul ----\                   +-> outcome, histogram -----------'
 //! Propagate --> f32 results -----+-> narrowed --> next layer, Unscale --> f32
-//! Narrow ----/                   +-> histogram --> Certify --> certificate
+//! Narrow ----/
 //! ```
 //!
 //! A program calls [`Run::run`]; what it needs of a device are traits of several operations, such as [`HasNarrow`].
@@ -18,8 +20,11 @@
 //! suite that compares them: any device's tests call it in five lines.  `adaloss-cpu` is the fast device for the CPU.  [`fault`] and [`record`]
 //! are devices that wrap devices, to inject faults and to log operations, each a hook of [`wrap`].
 //!
-//! A `LossScaler` on the host drives a device that works in host memory through [`HostEpilogue`],
-//! and one with memory of its own through [`DeviceEpilogue`].
+//! The scaler is one of two, and decides the same in either place.  A `LossScaler` on the host drives a device
+//! that works in host memory through [`HostEpilogue`], and one with memory of its own through
+//! [`DeviceEpilogue`], which waits in each pass.  A [`scaler::Engine`] lives in the device's memory and waits
+//! when the host wants to know what happened: every device in host memory has its operations
+//! ([`HostMemory`]), and one with memory of its own implements them, or leaves them out.
 //!
 //! # Examples
 //!
@@ -37,6 +42,7 @@
 //!         narrowing: Narrowing::to(Format::BINARY16),
 //!         noise: Noise::default(),
 //!         stores: true,
+//!         when: None,
 //!         outcome: &mut outcome[..],
 //!         histogram: None,
 //!     };
@@ -62,7 +68,6 @@ extern crate alloc;
 
 // In this order, a module imports only modules before it.
 mod kind;
-mod loss_sum;
 #[allow(unsafe_code, reason = "the only unsafe items are the proofs that types are plain")]
 mod plain;
 mod space;
@@ -76,10 +81,10 @@ mod epilogue;
 mod operation;
 mod run;
 
-mod decide;
 mod matmul;
 mod narrow;
 pub mod network;
+pub mod scaler;
 
 pub mod host;
 mod pass;
@@ -89,7 +94,6 @@ pub mod fault;
 pub mod record;
 pub mod wrap;
 
-pub use decide::{Certify, Finish, HasDecide, Note};
 pub use device::{Capabilities, Device, Memory, Mut, Ref};
 pub use epilogue::Epilogue;
 pub use error::{Error, ErrorKind, Misfit, MisfitCause};
@@ -99,7 +103,6 @@ pub use host::HostHeap;
 #[doc(inline)]
 pub use host::{HostError, HostMemory};
 pub use kind::OperationKind;
-pub use loss_sum::LossSum;
 pub use matmul::{HasMatmul, Matmul};
 pub use narrow::{Branch, BranchOf, HasNarrow, Narrow, Propagate, Summarise, Unscale};
 pub use operation::{Operation, Visitor};

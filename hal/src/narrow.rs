@@ -18,6 +18,8 @@ pub struct Summarise<'r, 'w, S: AddressSpace, F: Plain> {
     pub input: S::Ref<'r, F>,
     /// The statistics; one element.
     pub to: S::Mut<'w, Statistics>,
+    /// The predicate, if there is one; see [`Epilogue::when`].
+    pub when: Option<S::Ref<'r, u32>>,
 }
 
 impl<S: AddressSpace, F: Element + Plain> Operation for Summarise<'_, '_, S, F> {
@@ -28,6 +30,7 @@ impl<S: AddressSpace, F: Element + Plain> Operation for Summarise<'_, '_, S, F> 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
         visitor.input("the input", None, &mut self.input);
         visitor.readout("the statistics", &mut self.to);
+        visitor.predicate("the predicate", &mut self.when);
     }
 }
 

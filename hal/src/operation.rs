@@ -1,6 +1,6 @@
 //! Operations as values, which describe their operands to a visitor.
 
-use adaloss_core::{format::Element, policy::Cell};
+use adaloss_core::format::Element;
 
 use crate::{
     epilogue::Epilogue, kind::OperationKind, plain::Plain, readout::HasReadout, shape::Shape,
@@ -68,7 +68,7 @@ pub trait Visitor<S: AddressSpace>: Sized {
     fn written<T: Plain>(
         &mut self,
         _name: &'static str,
-        _elements: usize,
+        _elements: Option<usize>,
         _operand: &mut S::Mut<'_, T>,
     ) {
     }
@@ -76,8 +76,10 @@ pub trait Visitor<S: AddressSpace>: Sized {
     /// Takes one element that the operation leaves something in besides tensors.
     fn readout<C: HasReadout>(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, C>) {}
 
-    /// Takes any number of cells whose step ends.
-    fn cells(&mut self, _name: &'static str, _operand: &mut S::Mut<'_, Cell>) {}
+    /// Takes the predicate of an operation: a word that is 0 where nothing is to be done.
+    ///
+    /// That of an epilogue is the epilogue's.
+    fn predicate(&mut self, _name: &'static str, _when: &mut Option<S::Ref<'_, u32>>) {}
 
     /// Takes the epilogue of results in `F`.
     fn epilogue<F: Element>(&mut self, _epilogue: &mut Epilogue<'_, S>) {}

@@ -60,6 +60,7 @@ impl<'a> HostEpilogue<'a> {
             narrowing: self.narrowing,
             noise: self.noise,
             stores: self.stores,
+            when: None,
             outcome: slice::from_mut(self.outcome),
             histogram: self.histogram.as_deref_mut().map(slice::from_mut),
         }
@@ -72,8 +73,8 @@ impl<'a> HostEpilogue<'a> {
 /// after the other.
 ///
 /// Each pass ends in a read, and so waits for the device: the scaler on the host needs every
-/// outcome.  A loop that is not to wait keeps cells, outcomes and histograms on the device and
-/// runs [`Note`](crate::Note), [`Certify`](crate::Certify) and [`Finish`](crate::Finish) instead.
+/// outcome.  A loop that is not to wait keeps the scaler on the device, if that has the operations of
+/// [`scaler`](crate::scaler), and drives it with an [`Engine`](crate::scaler::Engine).
 ///
 /// # Examples
 ///
@@ -157,6 +158,7 @@ impl<D: Memory> DeviceEpilogue<D> {
             narrowing,
             noise,
             stores,
+            when: None,
             outcome: D::view_mut(&mut self.outcome),
             histogram: measures.then(|| D::view_mut(&mut self.histogram)),
         };

@@ -1,11 +1,11 @@
 //! Values that a device's memory can hold.
 
-use crate::loss_sum::LossSum;
 use adaloss_core::{
     format::{E4M3, E5M2, bf16, f16},
     policy::{Cell, Certificate},
+    scaler::device::{DeviceState, Line},
     statistics::{Histogram, LogStatistics, Outcome, Statistics},
-    unscale::Unscaled,
+    unscale::{LossSum, Unscaled},
 };
 
 /// A value that host and device exchange as bytes.
@@ -61,4 +61,7 @@ plain! {
     Certificate: 4 + 2 * 2 + 2 * 2 + 4 + 2 * 8 + 6 * 8,
     Unscaled: 3 * 8,
     LossSum: 4 * 8,
+    Line: Line::BYTES,
+    // a visit, eight counters, three findings, a cell, two counters; see the assertions below
+    DeviceState: DeviceState::BYTES,
 }

@@ -3,13 +3,12 @@
 use core::fmt;
 
 use adaloss_core::{
-    policy::{Cell, Certificate},
-    scale::Scale,
+    scaler::device::Line,
     statistics::{Histogram, Outcome, Statistics},
-    unscale::Unscaled,
+    unscale::{LossSum, Unscaled},
 };
 
-use crate::{loss_sum::LossSum, plain::Plain};
+use crate::plain::Plain;
 
 /// What an operation left behind besides elements, in the memory that the caller named.
 ///
@@ -31,16 +30,14 @@ pub enum Readout<'a> {
     Statistics(&'a Statistics),
     /// `unscale`: the counts of elements and of non-finite ones.
     Unscaled(&'a Unscaled),
-    /// `certify`.
-    Certificate(&'a Certificate),
-    /// `note`: the cell after it.
-    Cell(&'a Cell),
-    /// `finish`, of one cell or more: the least and the greatest scale of the next step.
-    Scales([Scale; 2]),
     /// `softmax_cross_entropy`: what the rows add up to.
     Loss(&'a LossSum),
     /// `square_norm`: the sum of the squares.
     SquareNorm(&'a f64),
+    /// `advance`: whether the pass is to be made.
+    Predicate(bool),
+    /// `close`, `conclude`, and `judge` of a loss: what was written down.
+    Line(&'a Line),
 }
 
 impl fmt::Display for Readout<'_> {
@@ -65,16 +62,13 @@ impl fmt::Display for Readout<'_> {
             Self::Unscaled(Unscaled { elements, nonfinite, tiny }) => {
                 write!(f, ": of {elements} unscaled {nonfinite} non-finite, {tiny} tiny")
             }
-            Self::Certificate(certificate) => write!(f, ": {certificate}"),
-            Self::Cell(cell) => {
-                let (scale, age, trigger) = (cell.scale(), cell.age(), cell.trigger());
-                write!(f, ": {scale}, age {age}, trigger {trigger:?}")
-            }
-            Self::Scales([least, greatest]) => write!(f, ": scales from {least} to {greatest}"),
             Self::Loss(LossSum { loss, weight, rows, correct }) => {
                 write!(f, ": loss {loss} of weight {weight}, {correct} of {rows} rows right")
             }
             Self::SquareNorm(sum) => write!(f, ": {sum}"),
+            Self::Predicate(true) => f.write_str(": to be made"),
+            Self::Predicate(false) => f.write_str(": not to be made"),
+            Self::Line(line) => write!(f, ": {line}"),
         }
     }
 }
@@ -97,21 +91,21 @@ impl HasReadout for Unscaled {
     }
 }
 
-impl HasReadout for Certificate {
-    fn readout(&self) -> Readout<'_> {
-        Readout::Certificate(self)
-    }
-}
-
-impl HasReadout for Cell {
-    fn readout(&self) -> Readout<'_> {
-        Readout::Cell(self)
-    }
-}
-
 impl HasReadout for LossSum {
     fn readout(&self) -> Readout<'_> {
         Readout::Loss(self)
+    }
+}
+
+impl HasReadout for u32 {
+    fn readout(&self) -> Readout<'_> {
+        Readout::Predicate(*self != 0)
+    }
+}
+
+impl HasReadout for Line {
+    fn readout(&self) -> Readout<'_> {
+        Readout::Line(self)
     }
 }
 

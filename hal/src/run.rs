@@ -1,12 +1,9 @@
 //! Running an operation: its operands are checked first, for every device alike.
 
-use adaloss_core::{
-    format::{Element, Narrowing, Rounding, Subnormals},
-    policy::Cell,
-};
+use adaloss_core::format::{Element, Narrowing, Rounding, Subnormals};
 
 use crate::{
-    device::{Capabilities, Device},
+    device::{Capabilities, Device, Ref},
     epilogue::Epilogue,
     error::{Error, Misfit, MisfitCause},
     kind::OperationKind,
@@ -27,7 +24,7 @@ pub trait Run<O: Operation<Space = Self::Space>>: Device {
     /// The device failed, or does not have this operation with these operands.
     fn execute(&mut self, operation: Fitting<'_, O>) -> Result<(), Self::Error>;
 
-    /// Checks the operands of an operation and runs it, and leaves them to the caller.
+    /// Checks the operands of an operation and runs it unless its predicate says no, and leaves them to the caller.
     ///
     /// A device that wraps another hands the operation to this one's, which checks it.
     ///
@@ -36,7 +33,9 @@ pub trait Run<O: Operation<Space = Self::Space>>: Device {
     /// As [`run`](Self::run).
     fn submit(&mut self, operation: &mut O) -> Result<(), Self::Error> {
         let fitting = Fitting::of(operation, self).map_err(Self::Error::misfit)?;
-        self.execute(fitting)
+        let mut predicate = Predicate { device: &mut *self, is_off: Ok(false) };
+        fitting.0.operands(&mut predicate);
+        if predicate.is_off? { Ok(()) } else { self.execute(fitting) }
     }
 
     /// Checks the operands of an operation and runs it.
@@ -112,6 +111,24 @@ impl<'o, O> Fitting<'o, O> {
     }
 }
 
+/// Finds out whether an operation is not to be done.
+struct Predicate<'d, D: Device + ?Sized> {
+    device: &'d mut D,
+    is_off: Result<bool, D::Error>,
+}
+
+impl<D: Device + ?Sized> Visitor<D::Space> for Predicate<'_, D> {
+    fn predicate(&mut self, _: &'static str, when: &mut Option<Ref<'_, D, u32>>) {
+        if let Some(when) = *when {
+            self.is_off = self.device.is_off(when);
+        }
+    }
+
+    fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, D::Space>) {
+        self.predicate("the predicate", &mut epilogue.when);
+    }
+}
+
 /// Finds the first operand that does not fit.
 struct Check {
     kind: OperationKind,
@@ -169,17 +186,21 @@ impl<S: AddressSpace> Visitor<S> for Check {
     fn written<T: Plain>(
         &mut self,
         name: &'static str,
-        elements: usize,
+        elements: Option<usize>,
         operand: &mut S::Mut<'_, T>,
     ) {
-        self.length(name, Some(elements), S::len(S::shared(operand)));
+        self.length(name, elements, S::len(S::shared(operand)));
     }
 
     fn readout<C: HasReadout>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
         self.length(name, Some(1), S::len(S::shared(operand)));
     }
 
-    fn cells(&mut self, _: &'static str, _: &mut S::Mut<'_, Cell>) {}
+    fn predicate(&mut self, name: &'static str, when: &mut Option<S::Ref<'_, u32>>) {
+        if let Some(when) = *when {
+            self.length(name, Some(1), S::len(when));
+        }
+    }
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {
         let Narrowing { format, rounding, .. } = epilogue.narrowing;
@@ -194,6 +215,7 @@ impl<S: AddressSpace> Visitor<S> for Check {
         }
         self.length("the cell that results come from", Some(1), S::len(epilogue.from));
         self.length("the cell that results go to", Some(1), S::len(epilogue.to));
+        Visitor::<S>::predicate(self, "the predicate", &mut epilogue.when);
         self.length("the outcome", Some(1), S::len(S::shared(&epilogue.outcome)));
         if let Some(histogram) = &epilogue.histogram {
             self.length("the histogram", Some(1), S::len(S::shared(histogram)));

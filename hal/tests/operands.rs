@@ -5,13 +5,17 @@
 
 use adaloss_core::{
     format::{Format, Narrowing, Noise, f16},
-    policy::{Cell, Certificate, Config, Fraction},
+    policy::{Cell, Config, Fraction},
+    scaler::{
+        Purpose,
+        device::{Asked, DeviceState, Line, Opening},
+    },
     statistics::{Histogram, Outcome, Statistics},
-    unscale::Unscaled,
+    unscale::{Place, Unscaled},
 };
 use adaloss_hal::{
-    Branch, Certify, Epilogue, Finish, HostError, HostSpace, Matmul, Misfit, MisfitCause, Narrow,
-    Note, OperationKind, Plain, Product, Propagate, Run, Summarise, Unscale,
+    Branch, Epilogue, HostError, HostSpace, Matmul, Misfit, MisfitCause, Narrow, OperationKind,
+    Plain, Product, Propagate, Run, Summarise, Unscale,
     network::{
         Accumulate, AdamW, AdamWStep, Attend, AttendInput, Attention, AveragePool,
         AveragePoolInput, Axis, Blend, Convolution, Convolve, ConvolveInput, ConvolveWeight,
@@ -20,6 +24,7 @@ use adaloss_hal::{
         SoftmaxCrossEntropy, SquareNorm, Unpool,
     },
     portable::Portable,
+    scaler::{Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, Judge},
 };
 
 type Done = Result<(), HostError>;
@@ -54,18 +59,20 @@ fn zeros<T: Plain>(elements: usize) -> Vec<T> {
 /// Cells and counters of an epilogue that narrows to f32.
 struct EpilogueOperands {
     cells: [Vec<Cell>; 2],
+    when: Vec<u32>,
     outcome: Vec<Outcome>,
     histogram: Vec<Histogram>,
 }
 
 impl EpilogueOperands {
     fn new() -> Self {
-        Self::of([1; 4])
+        Self::of([1; 5])
     }
 
-    fn of([from, to, outcome, histogram]: [usize; 4]) -> Self {
+    fn of([from, to, when, outcome, histogram]: [usize; 5]) -> Self {
         Self {
             cells: [from, to].map(|elements| vec![Cell::new(); elements]),
+            when: vec![1; when],
             outcome: vec![Outcome::EMPTY; outcome],
             histogram: vec![Histogram::new(Narrowing::to(Format::BINARY32)); histogram],
         }
@@ -78,6 +85,7 @@ impl EpilogueOperands {
             narrowing: Narrowing::to(Format::BINARY32),
             noise: Noise::default(),
             stores: true,
+            when: Some(&self.when),
             outcome: &mut self.outcome,
             histogram: Some(&mut self.histogram),
         }
@@ -105,17 +113,23 @@ fn dropout_and_the_parts_of_an_epilogue() {
         ("the result", 3),
         ("the cell that results come from", 1),
         ("the cell that results go to", 1),
+        ("the predicate", 1),
         ("the outcome", 1),
         ("the histogram", 1),
     ];
-    needs(OperationKind::Dropout, operands, |[to, from_cell, to_cell, outcome, histogram]| {
-        Portable.run(Dropout {
-            mask,
-            input: &zeros::<f32>(3)[..],
-            to: &mut zeros::<f32>(to)[..],
-            epilogue: EpilogueOperands::of([from_cell, to_cell, outcome, histogram]).epilogue(),
-        })
-    });
+    needs(
+        OperationKind::Dropout,
+        operands,
+        |[to, from_cell, to_cell, when, outcome, histogram]| {
+            Portable.run(Dropout {
+                mask,
+                input: &zeros::<f32>(3)[..],
+                to: &mut zeros::<f32>(to)[..],
+                epilogue: EpilogueOperands::of([from_cell, to_cell, when, outcome, histogram])
+                    .epilogue(),
+            })
+        },
+    );
 }
 
 #[test]
@@ -324,9 +338,9 @@ fn rectifiers_and_sums() {
         let (output, gradient) = (&zeros::<f32>(3)[..], &mut zeros::<f32>(gradient)[..]);
         Portable.run(ReluInput { output, gradient })
     });
-    needs(OperationKind::Blend, [("the mean", 3)], |[to]| {
+    needs(OperationKind::Blend, [("the mean", 3), ("the predicate", 1)], |[to, when]| {
         let (input, to) = (&zeros::<f32>(3)[..], &mut zeros::<f32>(to)[..]);
-        Portable.run(Blend { share: 0.5, input, to })
+        Portable.run(Blend { share: 0.5, input, to, when: Some(&zeros::<u32>(when)[..]) })
     });
     for (columns, elements, fits) in
         [(3, 6, true), (3, 0, true), (0, 0, true), (3, 7, false), (6, 3, false), (0, 3, false)]
@@ -391,14 +405,16 @@ fn updates() {
     });
     let [gradient, square_norm] = [("the gradient", 9), ("the sum of the squares", 1)];
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.5, weight_decay: 0.0, max_norm: None };
-    let operands = [gradient, square_norm, ("the momentum", 9)];
-    needs(OperationKind::Sgd, operands, |[gradient, square_norm, momentum]| {
+    let [momentum, when] = [("the momentum", 9), ("the predicate", 1)];
+    let operands = [gradient, square_norm, momentum, when];
+    needs(OperationKind::Sgd, operands, |[gradient, square_norm, momentum, when]| {
         Portable.run(SgdStep {
             sgd,
             gradient: &zeros::<f32>(gradient)[..],
             square_norm: &zeros::<f64>(square_norm)[..],
             weight: &mut zeros::<f32>(9)[..],
             momentum: &mut zeros::<f32>(momentum)[..],
+            when: Some(&zeros::<u32>(when)[..]),
         })
     });
     let adamw = AdamW {
@@ -406,40 +422,44 @@ fn updates() {
         betas: [0.5; 2],
         epsilon: 1.0,
         weight_decay: 0.0,
-        step: 1,
         max_norm: None,
     };
-    let operands = [gradient, square_norm, ("the moments", 18)];
-    needs(OperationKind::AdamW, operands, |[gradient, square_norm, moments]| {
+    let [update, moments] = [("the number of the update", 1), ("the moments", 18)];
+    let operands = [gradient, square_norm, update, moments, when];
+    needs(OperationKind::AdamW, operands, |[gradient, square_norm, update, moments, when]| {
         Portable.run(AdamWStep {
             adamw,
             gradient: &zeros::<f32>(gradient)[..],
             square_norm: &zeros::<f64>(square_norm)[..],
+            update: &zeros::<u32>(update)[..],
             weight: &mut zeros::<f32>(9)[..],
             moments: &mut zeros::<f32>(moments)[..],
+            when: Some(&zeros::<u32>(when)[..]),
         })
     });
 }
 
 #[test]
 fn narrowing_and_its_way_back() {
-    let operands = [("the statistics", 1)];
-    needs(OperationKind::Statistics, operands, |[to]| {
+    let operands = [("the statistics", 1), ("the predicate", 1)];
+    needs(OperationKind::Statistics, operands, |[to, when]| {
         let (input, to) = (&zeros::<f32>(3)[..], &mut zeros::<Statistics>(to)[..]);
-        Portable.run(Summarise { input, to })
+        Portable.run(Summarise { input, to, when: Some(&zeros::<u32>(when)[..]) })
     });
     let operands = [
         ("the result", 3),
         ("the cell that results come from", 1),
         ("the cell that results go to", 1),
+        ("the predicate", 1),
         ("the outcome", 1),
         ("the histogram", 1),
     ];
-    needs(OperationKind::Apply, operands, |[to, from_cell, to_cell, outcome, histogram]| {
+    needs(OperationKind::Apply, operands, |[to, from_cell, to_cell, when, outcome, histogram]| {
         Portable.run(Narrow {
             input: &zeros::<f32>(3)[..],
             to: &mut zeros::<f32>(to)[..],
-            epilogue: EpilogueOperands::of([from_cell, to_cell, outcome, histogram]).epilogue(),
+            epilogue: EpilogueOperands::of([from_cell, to_cell, when, outcome, histogram])
+                .epilogue(),
         })
     });
     let operands =
@@ -490,38 +510,177 @@ fn encodings() {
     assert_eq!(found, refusal(OperationKind::Apply, cause));
 }
 
-#[test]
-fn decisions() {
-    let config = &Config::for_format(Format::BINARY16);
-    let operands = [("the histogram", 1), ("the cell", 1), ("the certificate", 1)];
-    needs(OperationKind::Certify, operands, |[histogram, cell, certificate]| {
-        Portable.run(Certify {
-            config,
-            histogram: &vec![Histogram::new(config.narrowing()); histogram][..],
-            cell: &mut zeros::<Cell>(cell)[..],
-            certificate: &mut zeros::<Certificate>(certificate)[..],
-        })
-    });
-    let operands = [("the outcome", 1), ("the cell that results come from", 1), ("the cell", 1)];
-    needs(OperationKind::Note, operands, |[outcome, from, cell]| {
-        Portable.run(Note {
-            config,
-            outcome: &zeros::<Outcome>(outcome)[..],
-            from: &zeros::<Cell>(from)[..],
-            cell: &mut zeros::<Cell>(cell)[..],
-        })
-    });
-    for cells in [0, 1, 3] {
-        let cells = &mut zeros::<Cell>(cells)[..];
-        assert_eq!(Portable.run(Finish { config, cells }), Ok(()));
+/// A scaler, and what its operations read and write.
+struct ScalerOperands {
+    config: Config,
+    state: Vec<DeviceState>,
+    cells: Vec<Cell>,
+}
+
+impl ScalerOperands {
+    fn of(states: usize) -> Self {
+        let config = Config::for_format(Format::BINARY16);
+        // Any number of cells is legal.
+        Self { config, state: vec![DeviceState::new(&config); states], cells: zeros(states + 1) }
+    }
+
+    fn scaler(&mut self) -> DeviceScaler<'_, '_, HostSpace> {
+        let Self { config, state, cells } = self;
+        DeviceScaler { config, state: &mut state[..], cells: &mut cells[..], nth: 1 }
     }
 }
 
-/// No operation is left out above, but for two that take any number of elements.
+fn histograms(elements: usize) -> Vec<Histogram> {
+    vec![Histogram::new(Narrowing::to(Format::BINARY16)); elements]
+}
+
+#[test]
+fn the_passes_of_a_visit() {
+    let operands = [
+        ("a scale that values are computed from", 1),
+        ("the state", 1),
+        ("the outcome", 1),
+        ("the histogram", 1),
+        ("the scale of what arrives", 1),
+        ("the scale of what leaves", 1),
+        ("the predicate", 1),
+    ];
+    let opening = Some(Opening { place: Place::Layer(0), elements: 2, stream: 0 });
+    let lengths = |[source, state, outcome, histogram, from, to, when]: [usize; 7]| {
+        let sources = [zeros::<Cell>(1), zeros::<Cell>(source)];
+        Portable.run(Advance {
+            asked: Asked { opening, purpose: Some(Purpose::Measure) },
+            sources: &[&sources[0][..], &sources[1][..]],
+            scaler: ScalerOperands::of(state).scaler(),
+            outcome: &mut zeros::<Outcome>(outcome)[..],
+            histogram: &mut histograms(histogram)[..],
+            from: &mut zeros::<Cell>(from)[..],
+            to: &mut zeros::<Cell>(to)[..],
+            when: &mut zeros::<u32>(when)[..],
+        })
+    };
+    needs(OperationKind::Advance, operands, lengths);
+    let operands = [
+        ("the state", 1),
+        ("the outcome", 1),
+        ("the histogram", 1),
+        ("the scale of the values", 1),
+        ("the line", 1),
+    ];
+    needs(OperationKind::Close, operands, |[state, outcome, histogram, scale, line]| {
+        Portable.run(Close {
+            origins: &[Some(Place::Loss), None],
+            scaler: ScalerOperands::of(state).scaler(),
+            outcome: &mut zeros::<Outcome>(outcome)[..],
+            histogram: &histograms(histogram)[..],
+            scale: &mut zeros::<Cell>(scale)[..],
+            serial: 1,
+            line: &mut zeros::<Line>(line)[..],
+        })
+    });
+}
+
+fn describe<'a>(described: Described<'a, HostSpace>, scaler: &'a mut ScalerOperands) -> Done {
+    Portable.run(Describe { described, scaler: scaler.scaler() })
+}
+
+#[test]
+fn descriptions_of_operands() {
+    let operands = [
+        ("the statistics of the gradient", 1),
+        ("the statistics of the weight", 1),
+        ("the state", 1),
+    ];
+    needs(OperationKind::Describe, operands, |[gradient, weight, state]| {
+        let (gradient, weight) = (zeros(gradient), zeros(weight));
+        let (gradient, weight) = (&gradient[..], &weight[..]);
+        let described = Described::Product { gradient, weight, fan_in: 3 };
+        describe(described, &mut ScalerOperands::of(state))
+    });
+    let operands = [("the statistics of the gradient", 1), ("the state", 1)];
+    needs(OperationKind::Describe, operands, |[gradient, state]| {
+        let described = Described::Cast(&zeros::<Statistics>(gradient)[..]);
+        describe(described, &mut ScalerOperands::of(state))
+    });
+}
+
+fn judge<'a>(
+    evidence: Evidence<'a, 'a, HostSpace>,
+    scaler: &'a mut ScalerOperands,
+    other: &'a ScalerOperands,
+) -> Done {
+    let other = Some(&other.state[..]);
+    Portable.run(Judge { evidence, scaler: scaler.scaler(), other })
+}
+
+#[test]
+fn evidence() {
+    let of = ScalerOperands::of;
+    let (id, origin, elements) = (3, Some(Place::Loss), 2);
+    let [state, other] = [("the state", 1), ("the state of the other scaler", 1)];
+    let kind = OperationKind::Judge;
+    needs(kind, [state, other, ("the outcome", 1)], |[state, other, counted]| {
+        let outcome = &mut zeros::<Outcome>(counted)[..];
+        judge(Evidence::Gradient { id, origin, elements, outcome }, &mut of(state), &of(other))
+    });
+    needs(kind, [state, other, ("the counts", 1)], |[state, other, counted]| {
+        let counts = &mut zeros::<Unscaled>(counted)[..];
+        judge(Evidence::Unscaled { id, origin, elements, counts }, &mut of(state), &of(other))
+    });
+    needs(kind, [state, other, ("the sum of the squares", 1)], |[state, other, counted]| {
+        let sum = &zeros::<f64>(counted)[..];
+        judge(Evidence::Squares { id, is_gradient: true, sum }, &mut of(state), &of(other))
+    });
+    needs(kind, [state, other, ("the outcome", 1)], |[state, other, counted]| {
+        let outcome = &zeros::<Outcome>(counted)[..];
+        judge(
+            Evidence::Weight { id, elements, saturates: true, outcome },
+            &mut of(state),
+            &of(other),
+        )
+    });
+    needs(kind, [state, other, ("the sum of the squares", 1)], |[state, other, counted]| {
+        judge(
+            Evidence::WeightSquares { id, sum: &zeros::<f64>(counted)[..] },
+            &mut of(state),
+            &of(other),
+        )
+    });
+    let operands = [state, other, ("the sum of the loss", 1), ("the line", 1)];
+    needs(OperationKind::Judge, operands, |[state, other, sum, line]| {
+        let (sum, line) = (&zeros::<LossSum>(sum)[..], &mut zeros::<Line>(line)[..]);
+        judge(Evidence::Loss { rows: 2, sum, serial: 1, line }, &mut of(state), &of(other))
+    });
+}
+
+#[test]
+fn the_end_of_a_step() {
+    let operands = [
+        ("the state", 1),
+        ("what the other scaler said", 1),
+        ("whether the step applies", 1),
+        ("the number of updates", 1),
+        ("the sum of the squares", 1),
+        ("the line", 1),
+    ];
+    needs(OperationKind::Conclude, operands, |[state, requires, applies, updates, sum, line]| {
+        Portable.run(Conclude {
+            scaler: ScalerOperands::of(state).scaler(),
+            requires: Some(&zeros::<u32>(requires)[..]),
+            applies: &mut zeros::<u32>(applies)[..],
+            updates: &mut zeros::<u32>(updates)[..],
+            square_norm: &mut zeros::<f64>(sum)[..],
+            serial: 1,
+            line: &mut zeros::<Line>(line)[..],
+        })
+    });
+}
+
+/// No operation is left out above, but for one that takes any number of elements.
 #[test]
 fn all_operations_are_here() {
     let copies = [OperationKind::Read, OperationKind::Write, OperationKind::Zeroed];
-    let any_number = [OperationKind::Relu, OperationKind::Finish];
+    let any_number = [OperationKind::Relu];
     let (above, _) = include_str!("operands.rs").split_once("fn all_operations").expect("itself");
     for kind in OperationKind::ALL {
         let is_here = above.contains(&format!("OperationKind::{kind:?},"));

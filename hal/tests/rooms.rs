@@ -6,9 +6,8 @@ mod imports;
 use std::{fs, path::Path};
 
 /// From what needs nothing to what needs most.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 20] = [
     "kind",
-    "loss_sum",
     "plain",
     "space",
     "shape",
@@ -19,9 +18,9 @@ const MODULES: [&str; 21] = [
     "operation",
     "run",
     "narrow",
-    "decide",
     "matmul",
     "network",
+    "scaler",
     "pass",
     "host",
     "portable",

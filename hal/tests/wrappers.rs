@@ -8,13 +8,15 @@ use adaloss_conformance as conformance;
 use adaloss_conformance::{Failure, Report};
 use adaloss_core::{
     format::{E5M2, Format, Narrowing, Noise, bf16, f16},
-    policy::{Cell, Certificate, Config, Fraction, Rule, Seen},
+    policy::{Cell, Config, Fraction, Policy, Preset, Recovery, Rule},
     scale::Scale,
-    statistics::{Histogram, Outcome},
+    scaler::device::{Entry, Line},
+    statistics::Outcome,
+    unscale::{Unscaled, Verdict},
 };
 use adaloss_hal::{
-    Certify, Device, Epilogue, Error, ErrorKind, Finish, HostError, HostSpace, Matmul, Memory,
-    Misfit, MisfitCause, Narrow, Note, OperationKind, Plain, Product, Run,
+    Device, Epilogue, Error, ErrorKind, HostError, HostSpace, Matmul, Memory, Misfit, MisfitCause,
+    Narrow, OperationKind, Product, Run,
     fault::{Fault, FaultError, Injection},
     network::{
         Accumulate, Attend, Attention, Axis, Blend, Convolution, Convolve, ConvolveWeight, Dropout,
@@ -23,6 +25,7 @@ use adaloss_hal::{
     },
     portable::Portable,
     record::{Event, Readout, Record},
+    scaler::{Carried, Engine, EngineError, Evidence, OpenVisit},
 };
 
 type Plan = Box<dyn FnMut(OperationKind, usize) -> Option<Injection>>;
@@ -39,56 +42,85 @@ fn a_device_without_faults_conforms() -> Result<(), Failure> {
     let mut device = broken(|_, _| None);
     conformance::memory(&mut device)?;
     conformance::narrow::<bf16, _>(&mut device)?;
-    conformance::decide(&mut device)?;
+    conformance::scaler::<bf16, _>(&mut device)?;
+    conformance::described::<f16, _>(&mut device)?;
     conformance::matmul::<bf16, f16, bf16, _>(&mut device)?;
     conformance::network::<f16, E5M2, _>(&mut device)?;
     assert_eq!(device.injected(), 0);
     Ok(())
 }
 
+/// What the lines of a scaler said, as far as the suite is to meet it.
+#[derive(Debug, Default)]
+struct Met {
+    certified: BTreeSet<(u8, bool)>,
+    triggers: BTreeSet<u8>,
+    passes: BTreeSet<u8>,
+    replayed: u32,
+    skipped: u32,
+    stopped: u32,
+    halted: u32,
+    refused: u32,
+    losses: u32,
+}
+
+impl Met {
+    fn take(&mut self, line: &Line) {
+        // Only an engine knows the number.
+        let entry = (0..2000).find_map(|serial| line.entry(serial));
+        match entry.expect("a line that was written") {
+            Entry::Visit(visit) => {
+                if let Some(certificate) = visit.certificate {
+                    self.certified.insert((certificate.rule as u8, certificate.promised));
+                    self.triggers.insert(certificate.trigger as u8);
+                }
+                self.passes.insert(visit.passes);
+                self.replayed += u32::from(visit.replayed);
+            }
+            Entry::Refused => self.refused += 1,
+            Entry::Loss(_) => self.losses += 1,
+            Entry::Step(end) => match end.verdict {
+                Verdict::Apply => {}
+                Verdict::Skip { .. } => self.skipped += 1,
+                Verdict::Stop { .. } => self.stopped += 1,
+            },
+            Entry::Halted { .. } => self.halted += 1,
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn a_logged_device_conforms_and_is_told_what_the_suite_saw() -> Result<(), Failure> {
-    let (mut narrowed, mut decided) = (0, 0);
-    let (mut certified, mut triggers, mut seen) =
-        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut narrowed, mut made, mut met) = (0, [0, 0], Met::default());
     let mut device = Record::logging(Portable, |event: &Event<'_>| match event.left {
         Readout::Counts { outcome, .. } => narrowed += u64::from(outcome.elements >= 1000),
-        Readout::Certificate(certificate) => {
-            certified.insert((certificate.rule as u8, certificate.promised));
-            triggers.insert(certificate.trigger as u8);
-            decided += 1;
-        }
-        Readout::Cell(cell) => {
-            triggers.insert(cell.trigger() as u8);
-            let Seen { overflowed, sums_overflowed, visited, .. } = cell.seen();
-            seen.insert((overflowed, sums_overflowed, visited, cell.is_calibrated()));
-            decided += 1;
-        }
-        Readout::Scales(_) => decided += 1,
+        Readout::Predicate(is_made) => made[usize::from(is_made)] += 1,
+        Readout::Line(line) => met.take(line),
         _ => {}
     });
     conformance::memory(&mut device)?;
     let narrow = conformance::narrow::<bf16, _>(&mut device)?;
-    let decide = conformance::decide(&mut device)?;
     let matmul = conformance::matmul::<bf16, f16, bf16, _>(&mut device)?;
     let counts = *device.counts();
     let epilogues = [OperationKind::Apply, OperationKind::Propagate, OperationKind::Matmul];
     let ended: u64 = epilogues.into_iter().map(|operation| counts.of(operation)).sum();
+    conformance::scaler::<f16, _>(&mut device)?;
+    conformance::described::<f16, _>(&mut device)?;
     assert!(narrow.operations + matmul.operations <= counts.computations());
     assert!(narrowed > 0 && narrowed < ended); // refusals are told without counts
-    // Every rule that a certificate can name; a promise that is kept and one that is not; every trigger.
-    use Rule::{Amax, Empty, Measured, NonFinite, OtherFormat, Unused};
-    let promises = [(Measured, true), (Measured, false)];
-    let other = [Empty, NonFinite, Unused, OtherFormat, Amax].map(|rule| (rule, false));
-    let every = promises.into_iter().chain(other).map(|(rule, promised)| (rule as u8, promised));
-    assert_eq!(certified, every.collect());
-    assert_eq!(triggers, (0..4).collect());
-    // A first visit and later ones, with overflow and without.
-    let visited = [(false, true), (true, true), (false, false)];
-    assert!(visited.iter().all(|&(overflowed, is)| seen.contains(&(overflowed, false, true, is))));
-    // Slices of no cells leave nothing.
-    let empty = decide.operations - decided;
-    assert!((1..20).contains(&empty), "{empty}");
+    // Passes that were made, and ones that might have been needed.
+    assert!(made.iter().all(|&passes| passes > 1000), "{made:?}");
+    // Rules of every policy, a promise that is kept and one that is not, and every trigger.
+    use Rule::{Amax, Empty, Measured, NonFinite};
+    let every = [(Measured, true), (Measured, false), (Amax, false), (Empty, false)];
+    for (rule, promised) in every.into_iter().chain([(NonFinite, false)]) {
+        assert!(met.certified.contains(&(rule as u8, promised)), "{rule:?}: {met:?}");
+    }
+    assert!(met.triggers.len() > 2 && met.passes.is_superset(&[1, 2, 3].into()), "{met:?}");
+    let Met { replayed, skipped, stopped, halted, refused, losses, .. } = met;
+    let all = [replayed, skipped, stopped, halted, refused, losses];
+    assert!(all.iter().all(|&happened| happened > 10), "{all:?}");
     Ok(())
 }
 
@@ -107,8 +139,9 @@ fn a_logged_device_computes_layers_and_tells_what_they_left() -> Result<(), Fail
     let report = conformance::network::<f16, E5M2, _>(&mut device)?;
     let counts = *device.counts();
     assert!(report.operations <= counts.computations());
-    let of_layers = &OperationKind::ALL[11..];
-    assert!(of_layers.iter().all(|&operation| counts.of(operation) > 0));
+    let of_layers = OperationKind::ALL.iter().skip_while(|&&kind| kind != OperationKind::Convolve);
+    assert!(of_layers.clone().count() > 20);
+    assert!(of_layers.into_iter().all(|&operation| counts.of(operation) > 0));
     assert!(narrowed > 1000 && narrowed < shapes && shapes < counts.computations());
     let told = |of: u64, operation| of > 0 && of < counts.of(operation); // but for refusals
     assert!(
@@ -117,49 +150,89 @@ fn a_logged_device_computes_layers_and_tells_what_they_left() -> Result<(), Fail
     Ok(())
 }
 
-/// The steps of the suite wait for nothing on the way: what a device can capture.
-#[test]
-fn a_step_of_layers_reads_nothing_on_the_way() -> Result<(), Failure> {
-    use OperationKind as O;
-    let asked = Rc::new(RefCell::new(Vec::new()));
-    let log = Rc::clone(&asked);
-    let mut device = broken(move |operation, _| {
-        log.borrow_mut().push(operation);
-        None
-    });
-    conformance::layers::<f16, _>(&mut device, 5, 1)?;
-    let asked = asked.borrow();
-    let copies = |operation: &O| matches!(operation, O::Zeroed | O::Write | O::Read);
-    let steps: Vec<_> = asked.split(copies).filter(|run| !run.is_empty()).collect();
-    assert_eq!(steps.len(), 5);
-    let mut narrowed_again = 0;
-    for (nth, mut step) in steps.into_iter().enumerate() {
-        for _ in 0..16 {
-            step =
-                step.strip_prefix(&[O::Apply, O::Apply, O::Note]).expect("measured, stored, noted");
-            let again = step.strip_prefix(&[O::Apply]);
-            assert!(again.is_some() || nth > 0, "a first visit is narrowed once more");
-            narrowed_again += u32::from(again.is_some());
-            step = again.unwrap_or(step).strip_prefix(&[O::Certify]).expect("certified");
-        }
-        // Thirteen configurations, and the first one's again, of the last three layers together.
-        assert_eq!(step, [O::Finish; 14]);
+type Failed = EngineError<FaultError<HostError>>;
+
+/// Makes the passes of a visit of two elements.
+fn visited<const N: usize>(
+    device: &mut Broken,
+    mut visit: OpenVisit<'_, Broken, N>,
+) -> Result<Carried<Broken>, Failed> {
+    let mut to = [f16::ZERO; 2];
+    while let Some(mut pass) = visit.next_pass(device)? {
+        let (to, epilogue) = (&mut to[..], pass.epilogue());
+        device.run(Narrow { input: &[1.0e-6, 2.0e-6][..], to, epilogue })?;
     }
-    assert!((17..5 * 16).contains(&narrowed_again));
+    visit.finish(device)
+}
+
+/// Takes a step of a model with a loss, a layer and a join, and reads how it ended.
+fn step(device: &mut Broken, engine: &mut Engine<Broken>) -> Result<Verdict, Failed> {
+    let loss = engine.loss(device, 2)?;
+    let loss = visited(device, loss)?;
+    let layer = engine.layer(device, 0, 2, &loss)?;
+    let layer = visited(device, layer)?;
+    let join = engine.join(device, 1, 2, [&layer, &loss])?;
+    visited(device, join)?;
+    let mut counts = [Unscaled { elements: 4, nonfinite: 0, tiny: 0 }];
+    let (id, origin, counts) = (0, Some(layer.origin()), &mut counts[..]);
+    engine.judge(device, Evidence::Unscaled { id, origin, elements: 4, counts }, None)?;
+    engine.conclude(device, None)?;
+    let mut room = [Line::EMPTY; 4];
+    match engine.read(device, &mut room)?.next_back() {
+        Some(Ok(Entry::Step(end))) => Ok(end.verdict),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a device is asked for depends on the policy alone, so that it can be captured; the host waits once.
+#[test]
+fn a_step_asks_for_the_same_operations_each_time_and_reads_once() -> Result<(), Failed> {
+    use OperationKind as O;
+    let measured = Config::for_format(Format::BINARY16);
+    let fixed = measured.with_policy(Policy::Fixed(Scale::ONE)).expect("a policy");
+    let paper = Config::preset(Preset::Paper, Format::BINARY16);
+    let replays = paper.with_recovery(Recovery::Replay);
+    // How many passes a loss or a layer may need, and a join; and how many questions of operands there are.
+    for (config, passes, of_a_join, questions) in
+        [(measured, 3, 3, 0), (fixed, 1, 1, 0), (paper, 1, 2, 1), (replays, 2, 3, 1)]
+    {
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let log = Rc::clone(&asked);
+        let mut device = broken(move |operation, _| {
+            log.borrow_mut().push(operation);
+            None
+        });
+        let mut engine = Engine::new(&mut device, config, 2, 4)?;
+        let visit = |passes, questions| {
+            let mut asked = vec![O::Advance; questions];
+            (0..passes).for_each(|_| asked.extend([O::Advance, O::Apply]));
+            asked.extend([O::Zeroed, O::Close]);
+            asked
+        };
+        let (tensor, join) = (visit(passes, questions), visit(of_a_join, 0));
+        let end = vec![O::Judge, O::Write, O::Conclude, O::Read];
+        let expected = [tensor.clone(), tensor, join, end].concat();
+        for _ in 0..3 {
+            asked.borrow_mut().clear();
+            assert_eq!(step(&mut device, &mut engine)?, Verdict::Apply);
+            assert_eq!(*asked.borrow(), expected, "{}", config.policy().name());
+        }
+    }
     Ok(())
 }
 
 /// From the nine hundredth call on, an operation is dropped, or strikes an element.
 #[test]
-fn a_step_of_layers_finds_what_goes_wrong() {
+fn a_scaler_finds_what_goes_wrong() {
     use OperationKind as O;
     let flip = Injection::Flip { index: 0, bit: 3 };
     let wrong = [
         (O::Apply, flip),
         (O::Apply, Injection::Drop),
-        (O::Certify, Injection::Drop),
-        (O::Note, Injection::Drop),
-        (O::Finish, Injection::Drop),
+        (O::Advance, Injection::Drop),
+        (O::Close, Injection::Drop),
+        (O::Judge, Injection::Drop),
+        (O::Conclude, Injection::Drop),
     ];
     for (operation, injection) in wrong {
         let mut calls = 0;
@@ -168,8 +241,7 @@ fn a_step_of_layers_finds_what_goes_wrong() {
             let has_some = asked != O::Apply || elements > 0;
             (asked == operation && calls >= 900 && has_some).then_some(injection)
         });
-        assert!(conformance::layers::<f16, _>(&mut device, 20, 7).is_ok());
-        let result = conformance::layers::<f16, _>(&mut device, 50, 8);
+        let result = conformance::scaler::<f16, _>(&mut device);
         assert!(result.is_err() && device.injected() > 0, "{operation} {injection:?}");
     }
 }
@@ -193,7 +265,8 @@ fn check_of(operation: OperationKind) -> fn(&mut Broken) -> Result<Report, Failu
     match operation {
         O::Read | O::Write | O::Zeroed => conformance::memory,
         O::Statistics | O::Apply | O::Propagate | O::Unscale => conformance::narrow::<bf16, _>,
-        O::Certify | O::Note | O::Finish => conformance::decide,
+        O::Advance | O::Close | O::Judge | O::Conclude => conformance::scaler::<bf16, _>,
+        O::Describe => conformance::described::<f16, _>,
         O::Matmul => conformance::matmul::<bf16, f16, bf16, _>,
         O::Convolve | O::ConvolveInput | O::ConvolveWeight => {
             conformance::convolve::<E5M2, f16, E5M2, _>
@@ -237,57 +310,53 @@ fn an_element_that_is_struck_is_found_by_the_suite() {
         assert_eq!(result.is_err(), device.injected() > 0, "{operation}: {result:?}");
         struck += u32::from(device.injected() > 0);
     }
-    // All but the three of memory, statistics, certify, note, finish and square_norm.
-    assert_eq!(struck as usize, OperationKind::ALL.len() - 8);
+    // All but the three of memory, statistics, the five of a scaler, and square_norm.
+    assert_eq!(struck as usize, OperationKind::ALL.len() - 10);
 }
 
-/// The log of a calibration, line by line.
+/// The log of a first visit and a step, line by line.
 #[test]
-fn a_log_reads_like_this() -> Result<(), HostError> {
+fn a_log_reads_like_this() -> Result<(), EngineError<HostError>> {
     let mut lines = Vec::new();
     let mut device = Record::logging(Portable, |event: &Event<'_>| lines.push(event.to_string()));
     let config = Config::for_format(Format::BINARY16);
+    let mut engine = Engine::new(&mut device, config, 1, 3)?;
     let (a, b) = ([f16::ONE; 6], [f16::from_f32(0.125); 6]);
     let mut to = device.zeroed::<f16>(4)?;
-    let from = [Cell::at(Scale::saturating(10))];
-    let (mut cell, mut outcome) = ([config.cell()], [Outcome::EMPTY]);
-    let mut histogram = [Histogram::new(config.narrowing())];
-    let mut certificate = [Certificate::zeroed()];
     let product = Product::new(2, 3, 2).transpose_b();
-    for stores in [false, true] {
-        let epilogue = Epilogue {
-            from: &from[..],
-            to: &cell[..],
-            narrowing: config.narrowing(),
-            noise: Noise::default(),
-            stores,
-            outcome: &mut outcome[..],
-            histogram: (!stores).then_some(&mut histogram[..]),
-        };
+    let mut visit = engine.loss(&mut device, 4)?;
+    while let Some(mut pass) = visit.next_pass(&mut device)? {
+        let epilogue = pass.epilogue();
         device.run(Matmul { product, a: &a[..], b: &b[..], to: &mut to[..], epilogue })?;
     }
-    let (config, from) = (&config, &from[..]);
-    device.run(Note { config, outcome: &outcome[..], from, cell: &mut cell[..] })?;
-    let (histogram, certificate) = (&histogram[..], &mut certificate[..]);
-    device.run(Certify { config, histogram, cell: &mut cell[..], certificate })?;
-    let mut cells = [cell[0], Cell::at(Scale::saturating(-3))];
-    device.run(Finish { config, cells: &mut cells[..] })?;
-    device.run(Finish { config, cells: &mut cells[..0] })?;
+    visit.finish(&mut device)?;
+    let sum = [f64::INFINITY];
+    let evidence = Evidence::Squares { id: 3, is_gradient: true, sum: &sum[..] };
+    engine.judge(&mut device, evidence, None)?;
+    engine.conclude(&mut device, None)?;
     let mut short = [f16::ZERO; 3];
     assert_eq!(device.read(&to, &mut short).map_err(|e| e.kind()), Err(ErrorKind::Shape));
     assert_eq!(device.counts().of(OperationKind::Read), 1);
+    // The engine's own memory comes first.
+    let own = lines.iter().position(|line| line == "zeroed of 4");
     assert_eq!(
-        lines,
+        lines[own.expect("a line")..],
         [
             "zeroed of 4",
+            "advance of 1: to be made",
             "matmul of 4, (2 x 3) (2 x 3)^T: of 0 narrowed 0 underflow, 0 overflow, 0 non-finite; \
              4 measured",
+            "advance of 1: to be made",
             "matmul of 4, (2 x 3) (2 x 3)^T: of 4 narrowed 0 underflow, 0 overflow, 0 non-finite",
-            "note of 1: 2^26, age 0, trigger First",
-            "certify of 1: 2^26 -> 2^26 by Measured on First, expecting 0 of 4 to underflow and 0 to \
-             overflow",
-            "finish of 2: scales from 2^-3 to 2^27",
-            "finish of 0",
+            "advance of 1: to be made",
+            "matmul of 4, (2 x 3) (2 x 3)^T: of 4 narrowed 0 underflow, 0 overflow, 0 non-finite",
+            "zeroed of 1",
+            "close of 1: the loss gradient from 2^0 to 2^16 in 3 passes: of 4 0 underflow, 0 overflow, \
+             0 non-finite",
+            "judge of 1",
+            "write of 1",
+            "conclude of 1: step 1: the step has to be skipped: non-finite values in the weight gradient \
+             of layer 3",
             "read of 3: shape mismatch",
         ]
     );
@@ -319,7 +388,16 @@ fn ending<'a>(
     format: Format,
 ) -> Epilogue<'a, HostSpace> {
     let (narrowing, noise) = (Narrowing::to(format), Noise::default());
-    Epilogue { from: cell, to: cell, narrowing, noise, stores: true, outcome, histogram: None }
+    Epilogue {
+        from: cell,
+        to: cell,
+        narrowing,
+        noise,
+        stores: true,
+        when: None,
+        outcome,
+        histogram: None,
+    }
 }
 
 /// The log of a few operations of layers, line by line.
@@ -380,14 +458,15 @@ fn a_log_of_layers_reads_like_this() -> Result<(), HostError> {
         sum: &mut sum[..],
     })?;
     device.run(Accumulate { input: &[2.0, -2.0][..], to: &mut gradient[..] })?;
-    device.run(Blend { share: 0.5, input: &[0.0; 4][..], to: &mut gradient[..] })?;
+    device.run(Blend { share: 0.5, input: &[0.0; 4][..], to: &mut gradient[..], when: None })?;
     let mut square_norm = [0.0];
     device.run(SquareNorm { gradient: &[3.0, 4.0][..], to: &mut square_norm[..] })?;
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0, max_norm: None };
     let (mut weight, mut momentum) = ([0.0; 2], [0.0; 2]);
     let mut step = |gradient| {
         let (weight, momentum) = (&mut weight[..], &mut momentum[..]);
-        device.run(SgdStep { sgd, gradient, square_norm: &square_norm[..], weight, momentum })
+        let square_norm = &square_norm[..];
+        device.run(SgdStep { sgd, gradient, square_norm, weight, momentum, when: None })
     };
     step(&[3.0, 4.0][..])?;
     assert!(step(&[3.0][..]).is_err());
@@ -437,6 +516,7 @@ fn a_trace_tells_shapes_and_reads_nothing() -> Result<(), HostError> {
         narrowing: Narrowing::to(Format::BINARY16),
         noise: Noise::default(),
         stores: true,
+        when: None,
         outcome: &mut outcome[..],
         histogram: None,
     };

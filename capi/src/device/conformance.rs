@@ -125,20 +125,6 @@ pub unsafe extern "C" fn adaloss_device_conform_narrow(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn adaloss_device_conform_decide(
-    device: *const adaloss_device,
-    report: *mut adaloss_conformance,
-) -> adaloss_code {
-    let decides = |table: &adaloss_device| {
-        function(table.certify)?;
-        function(table.note)?;
-        function(table.finish).map(drop)
-    };
-    // SAFETY: as above.
-    code(|| unsafe { conform(device, report, decides, conformance::decide) })
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn adaloss_device_conform_matmul(
     device: *const adaloss_device,
     a_encoding: u32,

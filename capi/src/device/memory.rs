@@ -3,7 +3,7 @@
 use core::{any::TypeId, ffi::c_void, fmt, marker::PhantomData, ops::Range};
 
 use adaloss_core::{
-    policy::{Cell, Certificate, Rule, Trigger},
+    policy::{Cell, Trigger},
     statistics::Histogram,
 };
 use adaloss_hal::{
@@ -17,8 +17,7 @@ use super::{
 use crate::{
     ADALOSS_ERROR_ALIGNMENT, ADALOSS_ERROR_BRANCHES, ADALOSS_ERROR_DEVICE, ADALOSS_ERROR_FORMAT,
     ADALOSS_ERROR_HARDWARE, ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_MEMORY, ADALOSS_ERROR_OPERATION,
-    ADALOSS_ERROR_SHAPE, ADALOSS_OK, adaloss_cell, adaloss_certificate, adaloss_code,
-    adaloss_histogram,
+    ADALOSS_ERROR_SHAPE, ADALOSS_OK, adaloss_cell, adaloss_code, adaloss_histogram,
     code::{Refused, text},
     memory::shared,
 };
@@ -334,11 +333,6 @@ unsafe fn check<T: Plain>(value: *const T) -> Result<(), Refused> {
     let is_possible = unsafe {
         if this == TypeId::of::<Cell>() {
             is_trigger((*value.cast::<adaloss_cell>()).trigger)
-        } else if this == TypeId::of::<Certificate>() {
-            let certificate = &*value.cast::<adaloss_certificate>();
-            usize::from(certificate.rule) < Rule::ALL.len()
-                && is_trigger(certificate.trigger)
-                && certificate.promised <= 1
         } else if this == TypeId::of::<Histogram>() {
             (*value.cast::<adaloss_histogram>()).narrowing.parse().is_ok()
         } else {

@@ -13,8 +13,8 @@ pub use pass::*;
 use memory::Foreign;
 
 use crate::{
-    ADALOSS_ERROR_ENUM, ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_NULL, adaloss_code, adaloss_config,
-    adaloss_format, adaloss_narrowing, adaloss_noise,
+    ADALOSS_ERROR_ENUM, ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_NULL, adaloss_code, adaloss_format,
+    adaloss_narrowing, adaloss_noise,
     code::{Refused, code},
     memory::any_bytes,
 };
@@ -144,38 +144,6 @@ pub type adaloss_device_unscale_function = Option<
     ) -> adaloss_code,
 >;
 
-/// Certifies what becomes of a tensor at a cell's scale.
-pub type adaloss_device_certify_function = Option<
-    unsafe extern "C" fn(
-        context: *mut c_void,
-        config: *const adaloss_config,
-        histogram: u64,
-        cell: u64,
-        certificate: u64,
-    ) -> adaloss_code,
->;
-
-/// Takes note of what narrowing did.
-pub type adaloss_device_note_function = Option<
-    unsafe extern "C" fn(
-        context: *mut c_void,
-        config: *const adaloss_config,
-        outcome: u64,
-        from: u64,
-        cell: u64,
-    ) -> adaloss_code,
->;
-
-/// Ends a step of cells.
-pub type adaloss_device_finish_function = Option<
-    unsafe extern "C" fn(
-        context: *mut c_void,
-        config: *const adaloss_config,
-        cells: u64,
-        count: usize,
-    ) -> adaloss_code,
->;
-
 /// Multiplies matrices, and narrows the product.
 pub type adaloss_device_matmul_function = Option<
     unsafe extern "C" fn(
@@ -203,9 +171,6 @@ pub struct adaloss_device {
     pub apply: adaloss_device_apply_function,
     pub propagate: adaloss_device_propagate_function,
     pub unscale: adaloss_device_unscale_function,
-    pub certify: adaloss_device_certify_function,
-    pub note: adaloss_device_note_function,
-    pub finish: adaloss_device_finish_function,
     pub matmul: adaloss_device_matmul_function,
 }
 

@@ -7,15 +7,15 @@ use core::array;
 
 use adaloss_core::format::{Element, Encoding, Subnormals};
 use adaloss_hal::{
-    Branch, Certify, Device, Epilogue, Finish, Fitting, Matmul, Narrow, Note, Plain, Product,
-    Propagate, Run, Summarise, Unscale,
+    Branch, Device, Epilogue, Fitting, Matmul, Narrow, Plain, Product, Propagate, Run, Summarise,
+    Unscale,
 };
 
 use super::{
     ADALOSS_DEVICE_BRANCHES, adaloss_device_branch, adaloss_epilogue, adaloss_product,
     memory::{ElementsMut, Foreign, ForeignSpace, done, function},
 };
-use crate::{ADALOSS_ERROR_BRANCHES, adaloss_config, adaloss_format, code::Refused};
+use crate::{ADALOSS_ERROR_BRANCHES, adaloss_format, code::Refused};
 
 impl Foreign {
     /// Returns the format as this device reads it.
@@ -28,7 +28,7 @@ impl Foreign {
 
 /// Writes the epilogue of an operation that fits for C.
 fn named(epilogue: Epilogue<'_, ForeignSpace>) -> adaloss_epilogue {
-    let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
+    let Epilogue { from, to, narrowing, noise, stores, outcome, histogram, when: _ } = epilogue;
     adaloss_epilogue {
         from: from.address(),
         to: to.address(),
@@ -47,7 +47,7 @@ impl<F: Element + Plain> Run<Summarise<'_, '_, ForeignSpace, F>> for Foreign {
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, ForeignSpace, F>>,
     ) -> Result<(), Refused> {
-        let Summarise { input, to } = operation.into_inner();
+        let Summarise { input, to, .. } = operation.into_inner();
         let (statistics, context) = (function(self.table.statistics)?, self.table.context);
         let (format, count) = (self.format(F::ENCODING), input.count());
         let (input, to) = (input.address(), to.address());
@@ -105,50 +105,6 @@ impl<F: Element + Plain> Run<Unscale<'_, '_, ForeignSpace, F>> for Foreign {
         let (cell, counts) = (cell.address(), counts.address());
         // SAFETY: as in `Summarise`.
         done(unsafe { unscale(context, format, gradient, count, cell, to, counts) })
-    }
-}
-
-impl Run<Certify<'_, '_, ForeignSpace>> for Foreign {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Certify<'_, '_, ForeignSpace>>,
-    ) -> Result<(), Refused> {
-        let Certify { config, histogram, cell, certificate } = operation.into_inner();
-        let (certify, context) = (function(self.table.certify)?, self.table.context);
-        let config = adaloss_config::from(**config);
-        let (histogram, cell) = (histogram.address(), cell.address());
-        let certificate = certificate.address();
-        // SAFETY: the promise given to `Foreign::new`; the addresses name one element each, since the operation fits, and
-        // the configuration lives as long as the call.
-        done(unsafe { certify(context, &config, histogram, cell, certificate) })
-    }
-}
-
-impl Run<Note<'_, '_, ForeignSpace>> for Foreign {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Note<'_, '_, ForeignSpace>>,
-    ) -> Result<(), Refused> {
-        let Note { config, outcome, from, cell } = operation.into_inner();
-        let (note, context) = (function(self.table.note)?, self.table.context);
-        let config = adaloss_config::from(**config);
-        let (outcome, from, cell) = (outcome.address(), from.address(), cell.address());
-        // SAFETY: as in `Certify`.
-        done(unsafe { note(context, &config, outcome, from, cell) })
-    }
-}
-
-impl Run<Finish<'_, '_, ForeignSpace>> for Foreign {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Finish<'_, '_, ForeignSpace>>,
-    ) -> Result<(), Refused> {
-        let Finish { config, cells } = operation.into_inner();
-        let (finish, context) = (function(self.table.finish)?, self.table.context);
-        let config = adaloss_config::from(**config);
-        let (cells, count) = (cells.address(), cells.count());
-        // SAFETY: as in `Certify`; there are so many cells.
-        done(unsafe { finish(context, &config, cells, count) })
     }
 }
 

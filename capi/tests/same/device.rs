@@ -4,7 +4,7 @@
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
     ffi::{CStr, c_void},
-    ptr::{copy_nonoverlapping, null_mut},
+    ptr::copy_nonoverlapping,
     slice,
 };
 
@@ -15,7 +15,7 @@ use adaloss_core::{
         E4M3, E5M2, Element, Encoding, Format, Narrowing, Noise, Overflow, Rounding, Subnormals,
         bf16, f16,
     },
-    policy::{Cell, Certificate, Config},
+    policy::{Cell, Config},
     propagate::Scaled,
     scaler::LossScaler,
     statistics::{Histogram, Outcome, Statistics},
@@ -37,8 +37,8 @@ struct Made {
     drops: Option<OperationKind>,
     /// The address of everything that is allocated.
     always: Option<u64>,
-    /// Bytes that certificates are full of.
-    certificates: Option<u8>,
+    /// Bytes that histograms are full of.
+    histograms: Option<u8>,
     allocated: u64,
 }
 
@@ -89,8 +89,7 @@ unsafe extern "C" fn read(
 ) -> adaloss_code {
     unsafe {
         copy_nonoverlapping(from as *const u8, to.cast(), bytes);
-        if let (Some(byte), true) = (made(context).certificates, bytes == size_of::<Certificate>())
-        {
+        if let (Some(byte), true) = (made(context).histograms, bytes == size_of::<Histogram>()) {
             to.cast::<u8>().write_bytes(byte, bytes);
         }
     }
@@ -131,6 +130,7 @@ unsafe fn epilogue<'a>(from: *const adaloss_epilogue) -> Epilogue<'a, HostSpace>
             narrowing: narrowing(from.narrowing),
             noise: Noise { seed: from.noise.seed, stream: from.noise.stream },
             stores: from.stores == 1,
+            when: None,
             outcome: of_mut::<Outcome>(from.outcome, 1),
             histogram: (from.measures == 1).then(|| of_mut::<Histogram>(from.histogram, 1)),
         }
@@ -222,61 +222,6 @@ unsafe extern "C" fn unscale(
     ADALOSS_OK
 }
 
-unsafe extern "C" fn certify(
-    context: *mut c_void,
-    config: *const adaloss_config,
-    histogram: u64,
-    cell: u64,
-    certificate: u64,
-) -> adaloss_code {
-    unsafe {
-        if made(context).drops(OperationKind::Certify) {
-            return ADALOSS_OK;
-        }
-        let scale = of::<Cell>(cell, 1)[0].scale();
-        adaloss_policy_certify(config, histogram as _, scale.log2(), cell as _, certificate as _)
-    }
-}
-
-unsafe extern "C" fn note(
-    context: *mut c_void,
-    config: *const adaloss_config,
-    outcome: u64,
-    from: u64,
-    cell: u64,
-) -> adaloss_code {
-    unsafe {
-        if made(context).drops(OperationKind::Note) {
-            return ADALOSS_OK;
-        }
-        let from = of::<Cell>(from, 1)[0].scale().log2();
-        match adaloss_policy_note(config, outcome as _, from, cell as _, null_mut()) {
-            ADALOSS_NONE => ADALOSS_OK,
-            code => code,
-        }
-    }
-}
-
-unsafe extern "C" fn finish(
-    context: *mut c_void,
-    config: *const adaloss_config,
-    cells: u64,
-    count: usize,
-) -> adaloss_code {
-    unsafe {
-        if made(context).drops(OperationKind::Finish) {
-            return ADALOSS_OK;
-        }
-        for cell in of_mut::<adaloss_cell>(cells, count) {
-            let code = adaloss_policy_finish(config, cell, null_mut());
-            if code != ADALOSS_OK {
-                return code;
-            }
-        }
-    }
-    ADALOSS_OK
-}
-
 unsafe extern "C" fn matmul(
     context: *mut c_void,
     product: *const adaloss_product,
@@ -321,9 +266,6 @@ fn table(made: &mut Made, capabilities: u32) -> adaloss_device {
         apply: Some(apply),
         propagate: Some(propagate),
         unscale: Some(unscale),
-        certify: Some(certify),
-        note: Some(note),
-        finish: Some(finish),
         matmul: Some(matmul),
     }
 }
@@ -382,10 +324,6 @@ fn the_table_conforms_as_the_device_does() {
         adaloss_device_conform_memory(device, report)
     });
     same_report(found, conformance::memory(&mut Portable).unwrap());
-    let found = conforms(&mut Made::default(), ALL, |device, report| unsafe {
-        adaloss_device_conform_decide(device, report)
-    });
-    same_report(found, conformance::decide(&mut Portable).unwrap());
     narrows::<f16>();
     narrows::<bf16>();
     narrows::<E5M2>();
@@ -423,15 +361,6 @@ fn what_is_left_out_is_found() {
         (OperationKind::Apply, narrow),
         (OperationKind::Propagate, narrow),
         (OperationKind::Unscale, narrow),
-        (OperationKind::Certify, |device, report| unsafe {
-            adaloss_device_conform_decide(device, report)
-        }),
-        (OperationKind::Note, |device, report| unsafe {
-            adaloss_device_conform_decide(device, report)
-        }),
-        (OperationKind::Finish, |device, report| unsafe {
-            adaloss_device_conform_decide(device, report)
-        }),
         (OperationKind::Matmul, |device, report| unsafe {
             let (half, float) = (Encoding::Binary16 as u32, Encoding::Binary32 as u32);
             adaloss_device_conform_matmul(device, half, half, float, report)
@@ -443,17 +372,17 @@ fn what_is_left_out_is_found() {
     }
 }
 
-/// Bytes that no certificate has, and addresses that no memory has.
+/// Bytes that no histogram has, and addresses that no memory has.
 #[test]
 fn what_a_device_cannot_mean_is_an_error_of_its_own() {
     for made in [
-        Made { certificates: Some(0xee), ..Made::default() },
+        Made { histograms: Some(0xee), ..Made::default() },
         Made { always: Some(4), ..Made::default() },
         Made { always: Some(u64::MAX - 7), ..Made::default() },
     ] {
         let mut made = made;
         let found = conforms(&mut made, ALL, |device, report| unsafe {
-            adaloss_device_conform_decide(device, report)
+            adaloss_device_conform_narrow(device, Encoding::Binary16 as u32, report)
         });
         let difference = found.unwrap_err();
         assert!(difference.ends_with("should not fail: device error"), "{difference}");

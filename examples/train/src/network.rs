@@ -359,7 +359,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 Piece::Running(running) => {
                     let Running { share, pending, values, .. } = running;
                     let (share, input, to) = (*share, pending.view(), values.view_mut());
-                    device.run(Blend { share, input, to }).with_context(|| running.name.clone())?;
+                    let blend = Blend { share, input, to, when: None };
+                    device.run(blend).with_context(|| running.name.clone())?;
                 }
             }
         }

@@ -74,13 +74,27 @@ impl Optimizer {
             Self::Sgd { momentum, weight_decay } => {
                 let weight_decay = decay(weight_decay);
                 let sgd = Sgd { learning_rate, momentum, weight_decay, max_norm };
-                device.run(SgdStep { sgd, gradient, square_norm, weight, momentum: state })
+                device.run(SgdStep {
+                    sgd,
+                    gradient,
+                    square_norm,
+                    weight,
+                    momentum: state,
+                    when: None,
+                })
             }
             Self::AdamW { betas, weight_decay } => {
-                let (weight_decay, step) = (decay(weight_decay), number);
-                let adamw =
-                    AdamW { learning_rate, betas, epsilon: 1e-8, weight_decay, step, max_norm };
-                device.run(AdamWStep { adamw, gradient, square_norm, weight, moments: state })
+                let (weight_decay, number) = (decay(weight_decay), Vector::of(device, &[number])?);
+                let adamw = AdamW { learning_rate, betas, epsilon: 1e-8, weight_decay, max_norm };
+                device.run(AdamWStep {
+                    adamw,
+                    gradient,
+                    square_norm,
+                    update: number.view(),
+                    weight,
+                    moments: state,
+                    when: None,
+                })
             }
         }
     }

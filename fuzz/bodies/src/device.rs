@@ -72,6 +72,7 @@ impl Ending {
             narrowing: self.narrowing,
             noise: self.noise,
             stores: self.stores,
+            when: None,
             outcome: D::view_mut(&mut outcome),
             histogram: self.measures.then(|| D::view_mut(&mut histogram)),
         };

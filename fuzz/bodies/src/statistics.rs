@@ -50,7 +50,7 @@ pub fn check_on<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D, by
         for part in &parts {
             let values = upload(device, part);
             let (input, to) = (D::view(&values), D::view_mut(&mut to));
-            succeeds(device.run(Summarise::<D::Space, F> { input, to }));
+            succeeds(device.run(Summarise::<D::Space, F> { input, to, when: None }));
         }
         let found = download(device, D::view(&to))[0];
         let values = parts.iter().flatten();

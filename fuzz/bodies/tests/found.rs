@@ -52,9 +52,9 @@ fn mistakes_are_found() {
     }
     let drop = Injection::Drop;
     assert!(finds(OperationKind::Statistics, drop, statistics::check_on::<f16, _>));
-    assert!(finds(OperationKind::Certify, drop, policy::check_on));
-    assert!(finds(OperationKind::Finish, drop, policy::check_on));
-    assert!(finds(OperationKind::Note, drop, policy::check_on));
+    assert!(finds(OperationKind::Advance, drop, policy::check_on));
+    assert!(finds(OperationKind::Close, drop, policy::check_on));
+    assert!(finds(OperationKind::Conclude, drop, policy::check_on));
 }
 
 /// A sum that is far off; the last bit of one is within what f32 may round.
@@ -65,6 +65,16 @@ fn a_wrong_sum_is_found_from_its_derivatives() {
     };
     for injection in [Injection::Drop, Injection::Flip { index: 0, bit: 14 }] {
         assert!(finds(OperationKind::Matmul, injection, backward), "{injection:?}");
+    }
+}
+
+/// An operation of a scaler that is left out, in the middle of a backward pass.
+#[test]
+fn a_scaler_that_is_wrong_on_a_device_is_found_from_one_on_the_host() {
+    use OperationKind as O;
+    for operation in [O::Advance, O::Close, O::Judge, O::Conclude] {
+        let found = finds(operation, Injection::Drop, backward::check_scaler_on::<f16, _>);
+        assert!(found, "{operation}");
     }
 }
 
@@ -79,6 +89,7 @@ fn nothing_is_found_where_nothing_is_wrong() {
         statistics::check_on::<f16, _>(device, bytes);
         unscale::check_on::<f16, _>(device, bytes);
         backward::check_on::<f16, _, _>(device, &mut Portable, bytes);
+        backward::check_scaler_on::<f16, _>(device, bytes);
     };
     assert!(!finds(OperationKind::Zeroed, never, |_, bytes| {
         target(&mut Fault::new(Portable, Box::new(|_, _| None)), bytes);

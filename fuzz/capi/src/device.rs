@@ -83,9 +83,6 @@ impl Device {
             apply: Some(apply),
             propagate: Some(propagate),
             unscale: Some(unscale),
-            certify: Some(certify),
-            note: Some(note),
-            finish: Some(finish),
             matmul: Some(matmul),
         }
     }
@@ -361,62 +358,6 @@ unsafe extern "C" fn unscale(
     }
 }
 
-unsafe extern "C" fn certify(
-    context: *mut c_void,
-    config: *const adaloss_config,
-    histogram: u64,
-    cell: u64,
-    certificate: u64,
-) -> adaloss_code {
-    unsafe {
-        operate(context, |device| {
-            let (histogram, cell) = (device.one(histogram)?, device.one::<adaloss_cell>(cell)?);
-            let (certificate, log2) = (device.one(certificate)?, (*cell).scale_log2.into());
-            let code = adaloss_policy_certify(config, histogram, log2, cell, certificate);
-            assert!(code == ADALOSS_OK || device.has_erred, "{code}");
-            Some(())
-        })
-    }
-}
-
-unsafe extern "C" fn note(
-    context: *mut c_void,
-    config: *const adaloss_config,
-    outcome: u64,
-    from: u64,
-    cell: u64,
-) -> adaloss_code {
-    unsafe {
-        operate(context, |device| {
-            let log2 = (*device.one::<adaloss_cell>(from)?).scale_log2.into();
-            let (outcome, cell) = (device.one(outcome)?, device.one(cell)?);
-            let code = adaloss_policy_note(config, outcome, log2, cell, ptr::null_mut());
-            let is_noted = code == ADALOSS_OK || code == ADALOSS_NONE;
-            assert!(is_noted || device.has_erred, "{code}");
-            Some(())
-        })
-    }
-}
-
-unsafe extern "C" fn finish(
-    context: *mut c_void,
-    config: *const adaloss_config,
-    cells: u64,
-    count: usize,
-) -> adaloss_code {
-    unsafe {
-        operate(context, |device| {
-            let bytes = (count * size_of::<adaloss_cell>()) as u64;
-            let cells = device.at(cells, bytes)?.cast::<adaloss_cell>();
-            for nth in 0..count {
-                let code = adaloss_policy_finish(config, cells.add(nth), ptr::null_mut());
-                assert!(code == ADALOSS_OK || device.has_erred, "{code}");
-            }
-            Some(())
-        })
-    }
-}
-
 unsafe extern "C" fn matmul(
     context: *mut c_void,
     product: *const adaloss_product,
@@ -532,7 +473,6 @@ pub(crate) fn conform(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<(
             // No operation at all: the suite that needs one says so.
             (table.statistics, table.apply, table.propagate) = (None, None, None);
             (table.unscale, table.matmul) = (None, None);
-            (table.certify, table.note, table.finish) = (None, None, None);
             operation = ADALOSS_ERROR_OPERATION;
         }
         _ => table.capabilities = u.int_in_range(0..=7)?,
@@ -551,8 +491,7 @@ pub(crate) fn conform(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<(
     let code = memory.call(|_| unsafe {
         match suite {
             0 => adaloss_device_conform_memory(named, to),
-            1 => adaloss_device_conform_narrow(named, encoding, to),
-            2 => adaloss_device_conform_decide(named, to),
+            1 | 2 => adaloss_device_conform_narrow(named, encoding, to),
             _ => adaloss_device_conform_matmul(named, a, b, encoding, to),
         }
     });

@@ -51,7 +51,7 @@ pub enum SassError {
         /// The line of the branch, from 1.
         line: usize,
     },
-    /// An instruction that is not followed: an indirect branch, or what moves or guards a region.
+    /// An instruction that is not followed: an indirect branch whose targets are not listed, or what moves or guards a region.
     Unknown {
         /// The line of the instruction, from 1.
         line: usize,
@@ -175,6 +175,13 @@ impl<'a> Instruction<'a> {
         rest.split(')').next()
     }
 
+    /// Returns the labels that an indirect branch leads to, as `nvdisasm` lists them from the branch's table:
+    /// `BRX R4 -0x23c0 (*"BRANCH_TARGETS .L_x_1,.L_x_2"*)`.
+    fn targets(&self) -> Option<impl Iterator<Item = &'a str> + use<'a>> {
+        let (_, rest) = self.text.split_once("BRANCH_TARGETS ")?;
+        rest.split('"').next().map(|labels| labels.split(',').map(str::trim))
+    }
+
     /// A predicate of a branch that stands among its operands, as in `BRA !P3, L`.
     fn condition(&self) -> Option<&'a str> {
         let (_, operands) = self.text.split_once(' ')?;
@@ -275,9 +282,19 @@ impl Kernel<'_> {
     ) -> Result<(), SassError> {
         let on = Way { next: way.next + 1, ..way };
         match of.head() {
-            "BRX" | "BRXU" | "JMX" | "JMXU" | "BMOV" => {
-                return Err(SassError::Unknown { line: of.line });
+            "BRX" | "BRXU" => {
+                let targets = of.targets().ok_or(SassError::Unknown { line: of.line })?;
+                // Threads go where their own number says; only one of the warp leads all of them to one place.
+                let parted = if of.head() == "BRX" { u16::MAX } else { way.parted };
+                for label in targets {
+                    let to = self.labels.get(label).ok_or(SassError::Label { line: of.line })?;
+                    ways.push(Way { next: *to, parted, known: None, ..on });
+                }
+                if of.guard.is_some() {
+                    ways.push(Way { parted: u16::MAX, known: None, ..on });
+                }
             }
+            "JMX" | "JMXU" | "BMOV" => return Err(SassError::Unknown { line: of.line }),
             "BSSY" | "BSYNC" if of.is_for_some() => {
                 return Err(SassError::Unknown { line: of.line });
             }

@@ -182,6 +182,30 @@ fn a_barrier_under_a_predicate() {
     assert_eq!(found(&text.replace("@P0", "@UP0")), Ok(vec![]));
 }
 
+/// A branch by a table of labels parts threads, and leads to each of them.
+#[test]
+fn a_branch_by_a_table() {
+    let listed = r#"BRX R4 -0x10 (*"BRANCH_TARGETS .L_others,.L_barrier"*)"#;
+    let text = EARLY.replace("BRA `(.L_barrier)", listed);
+    assert_eq!(found(&text).map(|found| found.len()), Ok(2));
+    assert_eq!(found(&text.replace(",.L_barrier", "")), Ok(vec![]));
+    let nowhere = text.replace(",.L_barrier", ",.L_nowhere");
+    assert_eq!(found(&nowhere), Err(SassError::Label { line: 6 }));
+    // Nothing else parts the threads of this one.
+    let open = "
+        /*0000*/                   BSSY B0, `(.L_met) ;
+        /*0010*/                   BRX R4 -0x10 (*\"BRANCH_TARGETS .L_barrier\"*) ;
+.L_barrier:
+        /*0020*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*0030*/                   BSYNC B0 ;
+.L_met:
+        /*0040*/                   EXIT ;
+";
+    assert_eq!(found(open).map(|found| found.len()), Ok(1));
+    assert_eq!(found(&open.replace("BRX R4", "BRXU UR4")), Ok(vec![]));
+    assert_eq!(found(&open.replace("BRX R4", "@P0 BRXU UR4")).map(|found| found.len()), Ok(1));
+}
+
 #[test]
 fn what_is_not_followed_is_refused() {
     for (from, to) in [

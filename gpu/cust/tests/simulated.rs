@@ -5,15 +5,20 @@ use std::error::Error;
 use adaloss_conformance as conformance;
 use adaloss_core::{
     format::{Element, Format, Narrowing, Noise, f16},
-    policy::Cell,
+    policy::{Cell, Config},
     propagate::Scaled,
     scale::Scale,
+    scaler::device::{Entry, Line},
     statistics::{Histogram, Outcome},
     unscale::{Unscaled, unscale},
 };
 use adaloss_cust::{elements, elements_mut, on};
 use adaloss_gpu::{GpuSpace, Gradient, Into};
-use adaloss_hal::{AddressSpace, Device, Epilogue, Memory, Narrow, Run};
+use adaloss_hal::{
+    AddressSpace, Device, Epilogue, HasNarrow, Memory, Narrow, Run,
+    portable::Portable,
+    scaler::{Engine, HasScaler},
+};
 use cust::{
     context::Context,
     memory::{CopyDestination, DeviceBuffer},
@@ -34,8 +39,31 @@ fn a_device_on_a_stream_of_custs_conforms() -> Result<(), Box<dyn Error>> {
     let mut device = unsafe { on(&stream)? };
     conformance::memory(&mut device)?;
     conformance::narrow::<f16, _>(&mut device)?;
-    conformance::decide(&mut device)?;
+    assert_eq!(entries(&mut device)?, entries(&mut Portable)?);
     Ok(())
+}
+
+/// Takes a step of a scaler that lives on the device, and returns what it wrote down.
+fn entries<D: Memory + HasNarrow<f16> + HasScaler>(
+    device: &mut D,
+) -> Result<Vec<Entry>, Box<dyn Error>>
+where
+    D::Error: 'static,
+{
+    let mut engine = Engine::new(device, Config::for_format(Format::BINARY16), 1, 3)?;
+    let mut gradient = device.zeroed::<f32>(3)?;
+    device.write(&[1.0e-9, -7.0e-9, 3.0e-8], D::view_mut(&mut gradient))?;
+    let mut narrowed = device.zeroed::<f16>(3)?;
+    let mut visit = engine.loss(device, 3)?;
+    while let Some(mut pass) = visit.next_pass(device)? {
+        let (input, to) = (D::view(&gradient), D::view_mut(&mut narrowed));
+        device.run(Narrow::<D::Space, f16> { input, to, epilogue: pass.epilogue() })?;
+    }
+    let carried = visit.finish(device)?;
+    engine.layer(device, 0, 0, &carried)?.finish(device)?;
+    engine.conclude(device, None)?;
+    let mut room = [Line::EMPTY; 3];
+    Ok(engine.read(device, &mut room)?.collect::<Result<_, _>>()?)
 }
 
 /// Values in a buffer of cust's are narrowed into another and unscaled into a third, which cust reads.
@@ -66,6 +94,7 @@ fn buffers_stay_custs() -> Result<(), Box<dyn Error>> {
         narrowing,
         noise: Noise::default(),
         stores: true,
+        when: None,
         outcome: outcome.view_mut(),
         histogram: Some(histogram.view_mut()),
     };

@@ -14,6 +14,7 @@ use adaloss_kernels::{
     block::{MOST_THREADS, WARP},
     entries::*,
     grid::{Grid, SimulatedBlock},
+    scaler::{Evidence, List, Scaler},
 };
 
 use crate::{
@@ -238,9 +239,10 @@ impl<T> Argument for *mut T {
 
 impl Argument for Epilogue {
     fn is_named(self, memory: &Memory) -> bool {
-        let Self { from, to, outcome, histogram, .. } = self;
+        let Self { from, to, when, outcome, histogram, .. } = self;
         from.is_named(memory)
             && to.is_named(memory)
+            && when.is_named(memory)
             && outcome.is_named(memory)
             && histogram.is_named(memory)
     }
@@ -249,6 +251,89 @@ impl Argument for Epilogue {
 impl<E> Argument for Product<E> {
     fn is_named(self, memory: &Memory) -> bool {
         self.a.is_named(memory) && self.b.is_named(memory)
+    }
+}
+
+impl Argument for Scaler {
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { config, state, cells, .. } = self;
+        config.is_named(memory) && state.is_named(memory) && cells.is_named(memory)
+    }
+}
+
+impl<T> Argument for List<*const T> {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.first.is_named(memory) && self.others.is_named(memory)
+    }
+}
+
+impl Argument for Advance {
+    fn written(self) -> usize {
+        self.when.written()
+    }
+
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { scaler, sources, outcome, histogram, from, to, when, .. } = self;
+        scaler.is_named(memory)
+            && sources.is_named(memory)
+            && outcome.is_named(memory)
+            && histogram.is_named(memory)
+            && from.is_named(memory)
+            && to.is_named(memory)
+            && when.is_named(memory)
+    }
+}
+
+impl Argument for Close {
+    fn written(self) -> usize {
+        self.line.written()
+    }
+
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { scaler, origins, outcome, histogram, scale, line, .. } = self;
+        scaler.is_named(memory)
+            && origins.others.is_named(memory)
+            && outcome.is_named(memory)
+            && histogram.is_named(memory)
+            && scale.is_named(memory)
+            && line.is_named(memory)
+    }
+}
+
+impl Argument for Judge {
+    fn written(self) -> usize {
+        self.scaler.state.written()
+    }
+
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { scaler, other, evidence } = self;
+        scaler.is_named(memory)
+            && other.is_named(memory)
+            && match evidence {
+                Evidence::Gradient { outcome, .. } => outcome.is_named(memory),
+                Evidence::Unscaled { counts, .. } => counts.is_named(memory),
+                Evidence::Loss { sum, line, .. } => sum.is_named(memory) && line.is_named(memory),
+                Evidence::Squares { sum, .. } | Evidence::WeightSquares { sum, .. } => {
+                    sum.is_named(memory)
+                }
+                Evidence::Weight { outcome, .. } => outcome.is_named(memory),
+            }
+    }
+}
+
+impl Argument for Conclude {
+    fn written(self) -> usize {
+        self.line.written()
+    }
+
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { scaler, requires, applies, updates, square_norm, line, .. } = self;
+        scaler.is_named(memory)
+            && requires.is_named(memory)
+            && applies.is_named(memory)
+            && updates.is_named(memory)
+            && square_norm.is_named(memory)
+            && line.is_named(memory)
     }
 }
 

@@ -13,14 +13,18 @@ use crate::{
 /// # Safety
 ///
 /// There are as many values as results.  The cells of the epilogue are there and nobody writes them
-/// during the launch; outcome and histogram are NULL or structures that nobody else reads or writes
-/// meanwhile.
+/// during the launch, nor the predicate, which may be NULL; outcome and histogram are NULL or structures that
+/// nobody else reads or writes meanwhile.
 pub unsafe fn apply<B: Block, F: Element>(
     block: &mut B,
     values: &[f32],
     to: Out<'_, F>,
     epilogue: &Epilogue,
 ) {
+    // SAFETY: the caller's promise.
+    if unsafe { epilogue.is_off() } {
+        return;
+    }
     let first = values.as_ptr();
     // SAFETY: the caller's promise; chunks are within the tensor.
     unsafe {

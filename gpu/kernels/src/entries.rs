@@ -11,7 +11,6 @@ use adaloss_core::format::{Element, Format};
 #[doc(no_inline)]
 pub use adaloss_core::{
     format::{E4M3, E5M2, Narrowing, Noise, bf16, f16},
-    policy::{Cell, Config},
     statistics::Statistics,
 };
 
@@ -20,8 +19,8 @@ pub use crate::{
     epilogue::Epilogue,
     matmul::Product,
     memory::Out,
-    policy::{Evidence, Note},
     propagate::Branch,
+    scaler::{Advance, Close, Conclude, Judge},
     unscale::{Gradient, Into, Part},
     update::{Sgd, Weight},
 };
@@ -71,7 +70,7 @@ pub fn into(how: u32) -> Into {
 ///     };
 /// }
 /// adaloss_kernels::entries!(name);
-/// assert!(names.contains(&("adaloss_certify", 16)));
+/// assert!(names.contains(&("adaloss_widen_f16", 28)));
 /// ```
 #[macro_export]
 macro_rules! entries {
@@ -137,18 +136,23 @@ macro_rules! entries {
             adaloss_sgd_f32
         );
         $entry! {
-            fn adaloss_certify(block, evidence: *const Evidence, count: usize) {
-                $crate::policy::certify(block, tensor(evidence, count));
+            fn adaloss_advance(block, advance: Advance) {
+                $crate::scaler::advance(block, &advance);
             }
         }
         $entry! {
-            fn adaloss_note(block, notes: *const Note, count: usize) {
-                $crate::policy::note(block, tensor(notes, count));
+            fn adaloss_close(block, close: Close) {
+                $crate::scaler::close(block, &close);
             }
         }
         $entry! {
-            fn adaloss_finish(block, config: *const Config, cells: *mut Cell, count: usize) {
-                $crate::policy::finish(block, config, cells, count);
+            fn adaloss_judge(block, judge: Judge) {
+                $crate::scaler::judge(block, &judge);
+            }
+        }
+        $entry! {
+            fn adaloss_conclude(block, conclude: Conclude) {
+                $crate::scaler::conclude(block, &conclude);
             }
         }
     };
@@ -246,10 +250,15 @@ macro_rules! entries_of_elements {
         }
         $entry! {
             fn $statistics(
-                block, flushes: u32, values: *const $element, count: usize, to: *mut Statistics
+                block,
+                flushes: u32,
+                values: *const $element,
+                count: usize,
+                to: *mut Statistics,
+                when: *const u32
             ) {
                 let format = format::<$element>(flushes);
-                $crate::statistics::statistics(block, format, tensor(values, count), to);
+                $crate::statistics::statistics(block, format, tensor(values, count), to, when);
             }
         }
         $entry! {
@@ -308,12 +317,13 @@ macro_rules! entries_of_elements {
                 parts: *const Part,
                 part_count: usize,
                 bad: *const u64,
+                when: *const u32,
                 steps: *mut u64
             ) {
                 let format = format::<$element>(flushes);
                 let weights = tensor(weights, weight_count as usize);
                 let parts = tensor(parts, part_count);
-                $crate::update::sgd(block, format, sgd, weights, parts, bad, steps);
+                $crate::update::sgd(block, format, sgd, weights, parts, (bad, when), steps);
             }
         }
     };

@@ -13,13 +13,14 @@ use adaloss_core::{
 use crate::{
     Block, Shared,
     block::{WARP, fold_warp, share, sum_warp},
-    memory::{CHUNK, Counters, Out},
+    memory::{CHUNK, Counters, Out, is_off},
 };
 
 /// Where results go; what `adaloss_hal::Epilogue` is to a device, in its memory.
 ///
 /// Results carry the scale of the cell `from`; what is stored carries that of `to`.  A histogram
-/// that is NULL is none, and a pass that does not store narrows nothing and counts no outcome.
+/// that is NULL is none, and a pass that does not store narrows nothing and counts no outcome.  Where the
+/// predicate is there and 0, the kernel does nothing at all.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Epilogue {
@@ -33,10 +34,25 @@ pub struct Epilogue {
     pub noise: Noise,
     /// Whether results are narrowed and stored.
     pub stores: bool,
+    /// The predicate, or NULL: a word that is 0 where nothing is to be done.
+    pub when: *const u32,
     /// Takes the counts of what became of the results.
     pub outcome: *mut Outcome,
     /// Takes the counts of the results themselves, for the same format and rounding.
     pub histogram: *mut Histogram,
+}
+
+impl Epilogue {
+    /// Tells whether the kernel is to do nothing; see [`is_off`].
+    ///
+    /// # Safety
+    ///
+    /// As there, for `when`.
+    #[inline(always)]
+    pub(crate) unsafe fn is_off(&self) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { is_off(self.when) }
+    }
 }
 
 /// An epilogue at work in one block.

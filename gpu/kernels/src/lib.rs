@@ -21,6 +21,7 @@
 //!     narrowing: Narrowing::to(Format::BINARY16),
 //!     noise: Noise::default(),
 //!     stores: true,
+//!     when: core::ptr::null(),
 //!     outcome: &mut outcome,
 //!     histogram: core::ptr::null_mut(),
 //! };
@@ -49,8 +50,8 @@ pub mod grid;
 pub mod matmul;
 pub mod memory;
 mod moments;
-pub mod policy;
 pub mod propagate;
+pub mod scaler;
 pub mod statistics;
 pub mod unscale;
 pub mod update;

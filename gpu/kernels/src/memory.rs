@@ -12,6 +12,19 @@ pub const CHUNK: usize = 8;
 /// What changes no f32 that it is added to.
 pub(crate) const NOTHING: f32 = -0.0;
 
+/// Tells whether a predicate is there and 0.
+///
+/// It is the same for all threads of the grid, so that a kernel may return on it before its first barrier.
+///
+/// # Safety
+///
+/// It is NULL, or a word that nobody writes during the launch.
+#[inline(always)]
+pub(crate) unsafe fn is_off(when: *const u32) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { when.as_ref() }.is_some_and(|&when| when == 0)
+}
+
 /// Bytes that one instruction moves.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]

@@ -44,6 +44,10 @@ pub unsafe fn propagate<B: Block, F: Element>(
     epilogue: &Epilogue,
 ) {
     // SAFETY: the caller's promise.
+    if unsafe { epilogue.is_off() } {
+        return;
+    }
+    // SAFETY: the caller's promise.
     let sink = unsafe { Sink::<F>::open(block, epilogue) };
     let (incoming, format) = (sink.incoming(), epilogue.narrowing.format);
     let format = Format { encoding: F::ENCODING, ..format };

@@ -13,24 +13,29 @@ use adaloss_core::{
 use crate::{
     Block, Shared,
     block::{WARP, fold_warp, sum_warp},
-    memory::{CHUNK, Chunks, Counters},
+    memory::{CHUNK, Chunks, Counters, is_off},
     moments::{LIMBS, Limbs, MOST_TERMS, Sums, Window, magnitude},
 };
 
 /// Chunks that a thread takes before its sums are gathered, so that there is room for one more element.
 const STRETCH: usize = MOST_TERMS / CHUNK - 1;
 
-/// Adds the statistics of a tensor, with moments that are exact in any order.
+/// Adds the statistics of a tensor, with moments that are exact in any order, unless the predicate `when` is there and 0.
 ///
 /// # Safety
 ///
-/// `to` is what [`Counters::new`] asks for.
+/// `to` is what [`Counters::new`] asks for; `when` is NULL, or a word that nobody writes during the launch.
 pub unsafe fn statistics<B: Block, F: Element>(
     block: &mut B,
     format: Format,
     values: &[F],
     to: *mut Statistics,
+    when: *const u32,
 ) {
+    // SAFETY: the caller's promise.
+    if unsafe { is_off(when) } {
+        return;
+    }
     // SAFETY: the caller's promise.
     let Some(to) = (unsafe { Counters::new(to) }) else { return };
     let floor = match format.subnormals {

@@ -9,7 +9,7 @@ use adaloss_core::{
 
 use crate::{
     Block,
-    memory::{Out, has_chunks, read_chunk},
+    memory::{Out, has_chunks, is_off, read_chunk},
     unscale::{Part, each_part},
 };
 
@@ -51,26 +51,26 @@ impl<F> Copy for Weight<F> {}
 
 /// Unscales gradients and updates weights in one pass, if nothing was found to be wrong with them.
 ///
-/// `bad` is what [`unscale`](crate::unscale::unscale) counted before: where it is not zero, nothing is
-/// written, and weights, momenta and `steps` stay as they were, bit for bit.  Else `steps` is
+/// `bad` is what [`unscale`](crate::unscale::unscale) counted before: where it is not zero, or the predicate `when` is there
+/// and 0, nothing is written, and weights, momenta and `steps` stay as they were, bit for bit.  Else `steps` is
 /// increased by one.  No host has to know which.
 ///
 /// # Safety
 ///
 /// Everything that the parts name is there and initialised, and `bad`; nobody else reads or writes
-/// weights, momenta and `steps` during the launch, or writes `bad`; each part is named once.
-/// `steps` may be NULL.
+/// weights, momenta and `steps` during the launch, or writes `bad` or `when`; each part is named once.
+/// `when` and `steps` may be NULL.
 pub unsafe fn sgd<B: Block, F: Element>(
     block: &mut B,
     format: Format,
     sgd: Sgd,
     weights: &[Weight<F>],
     parts: &[Part],
-    bad: *const u64,
+    (bad, when): (*const u64, *const u32),
     steps: *mut u64,
 ) {
     // SAFETY: the caller's promise.
-    if unsafe { *bad } > 0 {
+    if unsafe { *bad > 0 || is_off(when) } {
         return;
     }
     let format = Format { encoding: F::ENCODING, ..format };

@@ -4,17 +4,22 @@ use std::fmt::Debug;
 
 use adaloss_core::{
     format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16},
-    policy::{self, Amax, Cell, Certificate, Config, Policy},
+    policy::{Amax, Cell, Config, Policy},
     propagate::Scaled,
     scale::Scale,
+    scaler::{
+        Purpose,
+        device::{Asked, DeviceState, Line, Opening},
+    },
     statistics::{Histogram, Outcome, Statistics},
-    unscale::{Unscaled, unscale},
+    unscale::{LossSum, Place, Unscaled, unscale},
 };
 use adaloss_gpu::{Cuda, Gradient, Into, Weight};
 use adaloss_hal::{
-    AddressSpace, Branch, Certify, Epilogue, Finish, HasDecide, HasMatmul, HasNarrow, Matmul,
-    Memory, Mut, Narrow, Note, Plain, Product, Propagate, Run, Summarise, Unscale, network,
+    AddressSpace, Branch, Epilogue, HasMatmul, HasNarrow, Matmul, Memory, Mut, Narrow, Plain,
+    Product, Propagate, Run, Summarise, Unscale, network,
     portable::Portable,
+    scaler::{Advance, Close, Conclude, DeviceScaler, Evidence, HasScaler, Judge},
 };
 use serde_json::{Value, json};
 
@@ -35,9 +40,10 @@ pub(crate) fn run(rows: &mut Rows, device: &mut Cuda) -> anyhow::Result<()> {
     of_elements::<f32>(rows, device, "f32")?;
     products::<f16>(rows, device, "f16")?;
     products::<bf16>(rows, device, "bf16")?;
-    rows.row("adaloss_certify", || compare(certified(device)?, certified(&mut Portable)?))?;
-    rows.row("adaloss_note", || compare(noted(device)?, noted(&mut Portable)?))?;
-    rows.row("adaloss_finish", || compare(finished(device)?, finished(&mut Portable)?))
+    rows.row("adaloss_advance", || compare(advanced(device)?, advanced(&mut Portable)?))?;
+    rows.row("adaloss_close", || compare(closed(device)?, closed(&mut Portable)?))?;
+    rows.row("adaloss_judge", || compare(judged(device)?, judged(&mut Portable)?))?;
+    rows.row("adaloss_conclude", || compare(concluded(device)?, concluded(&mut Portable)?))
 }
 
 /// Runs the entry points of one element type.
@@ -192,7 +198,8 @@ fn statistics<F: Element + Plain, D: Memory + HasNarrow<F>>(
 ) -> anyhow::Result<Readout> {
     let from = put(device, &elements::<F>(2))?;
     let mut to = put(device, &[Statistics::EMPTY])?;
-    let summarise = Summarise::<D::Space, F> { input: D::view(&from), to: D::view_mut(&mut to) };
+    let summarise =
+        Summarise::<D::Space, F> { input: D::view(&from), to: D::view_mut(&mut to), when: None };
     device.run(summarise).map_err(failed)?;
     Ok(vec![("statistics", format!("{:?}", take(device, &to, Statistics::EMPTY)?))])
 }
@@ -220,6 +227,7 @@ fn end<F: Element + Plain, D: Memory>(
         narrowing: narrowing::<F>(),
         noise: Noise::default(),
         stores: true,
+        when: None,
         outcome: D::view_mut(&mut outcome),
         histogram: Some(D::view_mut(&mut histogram)),
     };
@@ -325,7 +333,7 @@ fn updated<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
         };
     }
     let table = device.weights(named!())?;
-    device.sgd(&table, named!(), SGD, bad.view(), steps.view_mut())?;
+    device.sgd(&table, named!(), SGD, bad.view(), None, steps.view_mut())?;
     Ok(vec![
         ("weights", bits(&take(device, &weight, 0.0)?)),
         ("momenta", bits(&take(device, &momentum, 0.0)?)),
@@ -350,6 +358,7 @@ fn updated_by_core<F: Element>() -> anyhow::Result<Readout> {
         square_norm: &[1.0][..],
         weight: &mut weight[..],
         momentum: &mut momentum[..],
+        when: None,
     };
     Portable.run(step).map_err(failed)?;
     Ok(vec![
@@ -379,74 +388,238 @@ where
     })
 }
 
-fn certified<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Readout> {
-    let config = Config::for_format(Format::BINARY16);
-    let mut histogram = Histogram::new(config.narrowing());
-    values(9, ELEMENTS).into_iter().for_each(|x| histogram.observe_one(x * 1.0e-6, Scale::ONE));
-    let seen = put(device, &[histogram])?;
-    let mut cell = put(device, &[Cell::at(Scale::new(30)?)])?;
-    let mut certificate = device.zeroed::<Certificate>(1).map_err(failed)?;
-    let certify = Certify::<D::Space> {
-        config: &config,
-        histogram: D::view(&seen),
-        cell: D::view_mut(&mut cell),
-        certificate: D::view_mut(&mut certificate),
-    };
-    device.run(certify).map_err(failed)?;
-    let certificate = take(device, &certificate, Certificate::zeroed())?;
-    Ok(vec![
-        ("cell", format!("{:?}", take(device, &cell, Cell::new())?)),
-        ("certificate", format!("{certificate:?}")),
-    ])
+/// Elements of a visit.
+const VISITED: u64 = 1000;
+
+/// The scaler of an entry point, on a device.
+struct Scaler<D: Memory> {
+    config: Config,
+    state: D::Buffer<DeviceState>,
+    cells: D::Buffer<Cell>,
+    outcome: D::Buffer<Outcome>,
+    histogram: D::Buffer<Histogram>,
+    /// Operations so far.
+    nth: u64,
 }
 
-/// An outcome with overflow.
-fn overflowed(largest: f32) -> Outcome {
-    Outcome { elements: 1000, overflow: 3, max_bits: largest.to_bits(), ..Outcome::EMPTY }
+/// A scaler on the host, after so many passes of a visit.
+struct Host {
+    config: Config,
+    state: DeviceState,
+    cells: [Cell; 4],
+    outcome: Outcome,
+    histogram: Histogram,
 }
 
-fn noted<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Readout> {
-    let config = Config::for_format(Format::BINARY16);
-    let outcome = put(device, &[overflowed(3.0e7)])?;
-    let from = put(device, &[Cell::new()])?;
-    let mut cell = put(device, &[Cell::at(Scale::new(10)?)])?;
-    let mut after = Vec::new();
-    // The first visit chooses a scale, the second one overflows.
-    for _ in 0..2 {
-        let note = Note::<D::Space> {
-            config: &config,
-            outcome: D::view(&outcome),
-            from: D::view(&from),
-            cell: D::view_mut(&mut cell),
-        };
-        device.run(note).map_err(failed)?;
-        after.extend(take(device, &cell, Cell::new())?);
+/// What a visit of a layer's gradient asks for at its first pass, and then.
+fn asks() -> [Asked; 3] {
+    let opening = Some(Opening { place: Place::Layer(2), elements: VISITED, stream: 7 });
+    [
+        Asked { opening, purpose: Some(Purpose::Measure) },
+        Asked { opening: None, purpose: Some(Purpose::Store) },
+        Asked { opening: None, purpose: Some(Purpose::Replay) },
+    ]
+}
+
+/// What a pass counts: with overflow.
+fn overflowed() -> Outcome {
+    let max_bits = 3.0e7_f32.to_bits();
+    Outcome { elements: VISITED, overflow: 3, max_bits, ..Outcome::EMPTY }
+}
+
+impl Host {
+    fn new(config: Config) -> Self {
+        let mut histogram = Histogram::new(config.narrowing());
+        let observe = |x: f32| histogram.observe_one(x * 1.0e-6, Scale::ONE);
+        values(9, VISITED as usize).into_iter().for_each(observe);
+        let (state, cells) = (DeviceState::new(&config), [Cell::new(); 4]);
+        Self { config, state, cells, outcome: Outcome::EMPTY, histogram }
     }
-    Ok(vec![("cell", format!("{after:?}"))])
+
+    /// Makes the passes of a visit.
+    fn visited(config: Config) -> Self {
+        let mut this = Self::new(config);
+        let measured = this.histogram;
+        for asked in asks() {
+            let Self { config, state, cells, outcome, histogram } = &mut this;
+            let _ = state.advance(config, cells, &asked, [Scale::ONE], outcome, histogram);
+            (*outcome, *histogram) = (overflowed(), measured);
+        }
+        // The replay has none.
+        this.outcome.overflow = 0;
+        this
+    }
+
+    /// Ends the visit, too.
+    fn closed(config: Config) -> Self {
+        let mut this = Self::visited(config);
+        let Self { config, state, cells, outcome, histogram } = &mut this;
+        let _ = state.close(config, cells, [], outcome, histogram, (1, &mut Line::EMPTY.clone()));
+        this
+    }
+
+    fn put<D: Memory>(self, device: &mut D) -> anyhow::Result<Scaler<D>> {
+        let Self { config, state, cells, outcome, histogram } = self;
+        Ok(Scaler {
+            config,
+            state: put(device, &[state])?,
+            cells: put(device, &cells)?,
+            outcome: put(device, &[outcome])?,
+            histogram: put(device, &[histogram])?,
+            nth: 0,
+        })
+    }
 }
 
-/// Ends a step of cells that have up to twenty steps behind them, under either policy that remembers steps.
-fn finished<D: Memory + HasDecide>(device: &mut D) -> anyhow::Result<Readout> {
-    let measured = Config::for_format(Format::BINARY16);
-    let amax = measured.with_policy(Policy::Amax(Amax { window: 16, margin: 1 }));
-    let mut after = Vec::new();
-    for config in [measured, amax.map_err(failed)?] {
-        let before = |(nth, largest): (usize, f32)| {
-            let mut cell = config.cell();
-            for step in 0..=nth % 20 {
-                let largest = if step % 3 == 0 { largest.abs() } else { 1.0e-3 };
-                let _ = policy::note(&config, &overflowed(largest), Scale::ONE, &mut cell);
-                if step < nth % 20 {
-                    policy::finish(&config, &mut cell);
-                }
-            }
-            cell
+impl<D: Memory + HasScaler> Scaler<D> {
+    /// Names the scaler for its next operation, and what its passes count and measure.
+    #[allow(clippy::type_complexity, reason = "three operands of an operation")]
+    fn named(
+        &mut self,
+    ) -> (DeviceScaler<'_, '_, D::Space>, Mut<'_, D, Outcome>, Mut<'_, D, Histogram>) {
+        let Self { config, state, cells, outcome, histogram, nth } = self;
+        *nth += 1;
+        let (state, cells) = (D::view_mut(state), D::view_mut(cells));
+        let scaler = DeviceScaler { config, state, cells, nth: *nth };
+        (scaler, D::view_mut(outcome), D::view_mut(histogram))
+    }
+
+    fn left(&self, device: &mut D) -> anyhow::Result<Readout> {
+        let Self { config, state, cells, outcome, histogram, .. } = self;
+        let empty = Histogram::new(config.narrowing());
+        Ok(vec![
+            ("state", format!("{:?}", take(device, state, DeviceState::new(config))?)),
+            ("cells", format!("{:?}", take(device, cells, Cell::new())?)),
+            ("outcome", format!("{:?}", take(device, outcome, Outcome::EMPTY)?)),
+            ("histogram", format!("{:?}", take(device, histogram, empty)?)),
+        ])
+    }
+}
+
+fn measured() -> Config {
+    Config::for_format(Format::BINARY16)
+}
+
+fn advanced<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<Readout> {
+    let host = Host::new(measured());
+    let measured = host.histogram;
+    let mut scaler = host.put(device)?;
+    let source = put(device, &[Cell::at(Scale::new(3)?)])?;
+    let (mut from, mut to) = (put(device, &[Cell::new()])?, put(device, &[Cell::new()])?);
+    let (mut when, mut after) = (put(device, &[7_u32])?, Vec::new());
+    for asked in asks() {
+        let source = [D::view(&source)];
+        let (named, outcome, histogram) = scaler.named();
+        let advance = Advance::<D::Space> {
+            asked,
+            sources: if asked.opening.is_some() { &source } else { &[] },
+            scaler: named,
+            outcome,
+            histogram,
+            from: D::view_mut(&mut from),
+            to: D::view_mut(&mut to),
+            when: D::view_mut(&mut when),
         };
-        let cells: Vec<_> = values(10, 200).into_iter().enumerate().map(before).collect();
-        let mut cells = put(device, &cells)?;
-        let finish = Finish::<D::Space> { config: &config, cells: D::view_mut(&mut cells) };
-        device.run(finish).map_err(failed)?;
-        after.push(("cells", format!("{:?}", take(device, &cells, Cell::new())?)));
+        device.run(advance).map_err(failed)?;
+        after.extend(scaler.left(device)?);
+        let scales = [take(device, &from, Cell::new())?, take(device, &to, Cell::new())?];
+        after.push(("scales", format!("{scales:?}")));
+        after.push(("whether to make the pass", format!("{:?}", take(device, &when, 0)?)));
+        device.write(&[overflowed()], D::view_mut(&mut scaler.outcome)).map_err(failed)?;
+        device.write(&[measured], D::view_mut(&mut scaler.histogram)).map_err(failed)?;
+    }
+    Ok(after)
+}
+
+fn closed<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<Readout> {
+    let mut scaler = Host::visited(measured()).put(device)?;
+    let (mut scale, mut line) = (put(device, &[Cell::new()])?, put(device, &[Line::EMPTY])?);
+    let Scaler { config, state, cells, outcome, histogram, .. } = &mut scaler;
+    let (state, cells) = (D::view_mut(state), D::view_mut(cells));
+    let close = Close::<D::Space> {
+        origins: &[Some(Place::Layer(3)), None, Some(Place::Loss)],
+        scaler: DeviceScaler { config, state, cells, nth: 1 },
+        outcome: D::view_mut(outcome),
+        histogram: D::view(histogram),
+        scale: D::view_mut(&mut scale),
+        serial: 41,
+        line: D::view_mut(&mut line),
+    };
+    device.run(close).map_err(failed)?;
+    let mut after = scaler.left(device)?;
+    after.push(("scale", format!("{:?}", take(device, &scale, Cell::new())?)));
+    after.push(("line", format!("{:?}", take(device, &line, Line::EMPTY)?)));
+    Ok(after)
+}
+
+/// Shows a scaler each kind of evidence: what is fine, and then a weight that is not.
+fn judged<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<Readout> {
+    let mut scaler = Host::closed(measured()).put(device)?;
+    let other = put(device, &[DeviceState::new(&measured())])?;
+    let bad = Outcome { nonfinite: 1, ..overflowed() };
+    let mut outcome = put(device, &[bad])?;
+    let mut counts = put(device, &[Unscaled { elements: VISITED, nonfinite: 0, tiny: 5 }])?;
+    let sum = put(device, &[LossSum { loss: 1.5, weight: 2.0, rows: 3, correct: 1 }])?;
+    let (squares, weight) = (put(device, &[2.25_f64])?, put(device, &[bad])?);
+    let (mut line, mut after) = (put(device, &[Line::EMPTY])?, Vec::new());
+    let (elements, origin) = (VISITED, Some(Place::Layer(2)));
+    for nth in 0..6 {
+        let evidence = match nth {
+            0 => Evidence::Squares { id: 5, is_gradient: true, sum: D::view(&squares) },
+            1 => Evidence::WeightSquares { id: 6, sum: D::view(&squares) },
+            2 => {
+                let (sum, line) = (D::view(&sum), D::view_mut(&mut line));
+                Evidence::Loss { rows: 3, sum, serial: 42, line }
+            }
+            3 => {
+                let counts = D::view_mut(&mut counts);
+                Evidence::Unscaled { id: 3, origin, elements, counts }
+            }
+            4 => {
+                let outcome = D::view_mut(&mut outcome);
+                Evidence::Gradient { id: 4, origin, elements, outcome }
+            }
+            _ => {
+                let outcome = D::view(&weight);
+                Evidence::Weight { id: 7, elements, saturates: false, outcome }
+            }
+        };
+        let (named, ..) = scaler.named();
+        let other = (nth % 2 == 0).then(|| D::view(&other));
+        device.run(Judge::<D::Space> { evidence, scaler: named, other }).map_err(failed)?;
+        after.extend(scaler.left(device)?);
+        after.push(("line", format!("{:?}", take(device, &line, Line::EMPTY)?)));
+        after.push(("counts", format!("{:?}", take(device, &counts, Unscaled::default())?)));
+        after.push(("outcome", format!("{:?}", take(device, &outcome, Outcome::EMPTY)?)));
+    }
+    Ok(after)
+}
+
+/// Ends steps, under either policy that remembers steps, as another scaler allows it or not.
+fn concluded<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<Readout> {
+    let amax = measured().with_policy(Policy::Amax(Amax { window: 16, margin: 1 }));
+    let mut after = Vec::new();
+    for (config, allows) in [(measured(), None), (amax.map_err(failed)?, Some([0_u32]))] {
+        let mut scaler = Host::closed(config).put(device)?;
+        let requires = allows.map(|word| put(device, &word)).transpose()?;
+        let (mut applies, mut updates) = (put(device, &[7_u32])?, put(device, &[7_u32])?);
+        let (mut norm, mut line) = (put(device, &[0.5_f64])?, put(device, &[Line::EMPTY])?);
+        let (named, ..) = scaler.named();
+        let conclude = Conclude::<D::Space> {
+            scaler: named,
+            requires: requires.as_ref().map(D::view),
+            applies: D::view_mut(&mut applies),
+            updates: D::view_mut(&mut updates),
+            square_norm: D::view_mut(&mut norm),
+            serial: 43,
+            line: D::view_mut(&mut line),
+        };
+        device.run(conclude).map_err(failed)?;
+        after.extend(scaler.left(device)?);
+        after.push(("whether it applies", format!("{:?}", take(device, &applies, 0)?)));
+        after.push(("updates", format!("{:?}", take(device, &updates, 0)?)));
+        after.push(("squares", format!("{:?}", take(device, &norm, 0.0)?)));
+        after.push(("line", format!("{:?}", take(device, &line, Line::EMPTY)?)));
     }
     Ok(after)
 }

@@ -114,7 +114,7 @@ pub(crate) fn run(rows: &mut Rows, device: &mut Cuda, width: usize) -> anyhow::R
     rows.row("unscale and update", || {
         let timed = time(device, |device, _| {
             let updated = updated(&mut tensors, &cell);
-            Ok(device.sgd(&weights, updated, SGD, bad.view(), steps.view_mut())?)
+            Ok(device.sgd(&weights, updated, SGD, bad.view(), None, steps.view_mut())?)
         })?;
         let mut taken = [0_u64];
         device.read(steps.view(), &mut taken)?;

@@ -34,7 +34,7 @@ pub(crate) enum Part {
     Synccheck,
     /// Every entry point under compute-sanitizer: races in shared memory
     Racecheck,
-    /// The conformance suite, and a thousand layers
+    /// The conformance suite, and a thousand visits
     Conformance,
     /// Kernels that stream through memory
     Streams,
@@ -48,7 +48,7 @@ pub(crate) enum Part {
     Peers,
     /// Six kernels under ncu
     Profile,
-    /// A million layers
+    /// A million visits of scalers
     Layers,
     /// Whether a tool can work with this GPU
     #[value(hide = true)]
@@ -160,8 +160,8 @@ impl Part {
             Self::Products => products::run(rows, &mut Cuda::new(0)?, options.trial),
             Self::Kernels => kernels(rows, &mut Cuda::new(0)?, elements.min(1 << 26)),
             Self::Layers => {
-                let (layers, per_row) = if options.trial { (64, 32) } else { (1_000_000, 20_000) };
-                suites::layers(rows, &mut Cuda::new(0)?, layers, per_row)
+                let (visits, per_row) = if options.trial { (64, 32) } else { (1_000_000, 20_000) };
+                suites::layers(rows, &mut Cuda::new(0)?, visits, per_row)
             }
             Self::Memcheck | Self::Synccheck | Self::Racecheck | Self::Peers | Self::Profile => {
                 anyhow::bail!("{} is another program's", self.name())

@@ -61,6 +61,7 @@ impl End {
             narrowing: Narrowing::to(F::ENCODING.into()),
             noise: Noise::default(),
             stores,
+            when: None,
             outcome: self.outcome.view_mut(),
             histogram: measures.then(|| self.histogram.view_mut()),
         }

@@ -178,10 +178,10 @@ impl Streams {
             }
             Pass::Statistics => {
                 let (input, to) = (self.narrowed.view(), self.moments.view_mut());
-                device.run(Summarise { input, to })?;
+                device.run(Summarise { input, to, when: None })?;
             }
             Pass::StatisticsF32 => {
-                device.run(Summarise { input: values, to: self.moments.view_mut() })?;
+                device.run(Summarise { input: values, to: self.moments.view_mut(), when: None })?;
             }
             Pass::Update => {
                 let weight = Weight {
@@ -190,7 +190,14 @@ impl Streams {
                     weight: self.other.view_mut(),
                     momentum: self.momentum.view_mut(),
                 };
-                device.sgd(&self.weights, [weight], SGD, self.bad.view(), self.steps.view_mut())?;
+                device.sgd(
+                    &self.weights,
+                    [weight],
+                    SGD,
+                    self.bad.view(),
+                    None,
+                    self.steps.view_mut(),
+                )?;
             }
         }
         Ok(())

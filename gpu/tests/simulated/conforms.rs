@@ -9,8 +9,12 @@ fn a_simulated_gpu_conforms() {
     for ordinal in [0, 1] {
         let mut device = open(ordinal).expect("two devices are new enough");
         assert_eq!(device.name().expect("a name"), "simulated grid");
-        for (part, result) in conformance::run(&mut device, 10) {
+        for (part, result) in conformance::run(&mut device) {
             result.unwrap_or_else(|failure| panic!("device {ordinal}, {part}: {failure}"));
+        }
+        for seed in 0..28 {
+            let agreed = conformance::steps(&mut device, 8, seed);
+            agreed.unwrap_or_else(|what| panic!("device {ordinal}, seed {seed}: {what}"));
         }
     }
 }

@@ -4,11 +4,14 @@ use std::num::NonZero;
 
 use adaloss_core::{
     format::{E4M3, E5M2, Element, Format, Narrowing, Noise, Rounding, bf16, f16},
-    policy::{Cell, Config},
+    policy::Config,
     statistics::Statistics,
 };
 use adaloss_gpu::{GpuError, GpuSpace};
-use adaloss_hal::{AddressSpace, Device, Finish, Memory, Plain, Run, Summarise};
+use adaloss_hal::{
+    AddressSpace, Device, Memory, Plain, Run, Summarise,
+    scaler::{Carried, Engine},
+};
 
 use crate::{DRIVER, cuda};
 
@@ -20,7 +23,7 @@ const MULTIPROCESSORS: u32 = 2;
 fn a_grid_is_as_large_as_runs_at_a_time() {
     let device = &mut cuda();
     let resident: Vec<_> = device.resident().collect();
-    assert_eq!(resident.len(), 59);
+    assert_eq!(resident.len(), 60);
     assert!(resident.contains(&("adaloss_statistics_f16", 6)));
     assert!(resident.contains(&("adaloss_matmul_nt_bf16_f32", 1)));
     let values = device.zeroed::<f16>(100_000).expect("memory");
@@ -28,29 +31,36 @@ fn a_grid_is_as_large_as_runs_at_a_time() {
     for (limit, blocks) in [(None, 6), (NonZero::new(1), 1), (NonZero::new(9), 9), (None, 6)] {
         device.limit_blocks(limit);
         let (input, to) = (values.view(), statistics.view_mut());
-        device.run(Summarise { input, to }).expect("lengths");
+        device.run(Summarise { input, to, when: None }).expect("lengths");
         assert_eq!(DRIVER.last_blocks(), MULTIPROCESSORS * blocks, "{limit:?}");
     }
     // No more than have something to do.
     let few = GpuSpace::part(values.view(), 0..1500).expect("a part");
-    device.run(Summarise { input: few, to: statistics.view_mut() }).expect("lengths");
+    device.run(Summarise { input: few, to: statistics.view_mut(), when: None }).expect("lengths");
     assert_eq!(DRIVER.last_blocks(), 2);
 }
 
-/// The end of a step takes a thread for each cell, and nothing where there is none.
+/// What decides is one block, and brings nothing but a table for what is computed from more than one tensor.
 #[test]
-fn a_step_of_many_cells_ends_in_one_launch() {
+fn a_decision_is_one_block() {
     let device = &mut cuda();
     let config = Config::for_format(Format::BINARY16);
-    let mut cells = device.zeroed::<Cell>(1000).expect("memory");
-    for (count, launches, blocks) in [(1, 1, 1), (256, 1, 1), (257, 1, 2), (1000, 1, 4), (0, 0, 4)]
-    {
-        let before = DRIVER.calls("cuLaunchKernel");
-        let part = GpuSpace::part_mut(cells.view_mut(), 0..count).expect("a part");
-        device.run(Finish { config: &config, cells: part }).expect("any number");
-        let found = (DRIVER.calls("cuLaunchKernel") - before, DRIVER.last_blocks());
-        assert_eq!(found, (launches, blocks), "{count} cells");
-    }
+    let engine = &mut Engine::new(device, config, 1000, 8).expect("memory");
+    let mut carried = [(); 3].map(|()| Carried::new(device).expect("memory"));
+    let launches = || ["cuLaunchKernel", "cuMemcpyHtoDAsync_v2"].map(|name| DRIVER.calls(name));
+    let visit = engine.loss(device, 0).expect("room");
+    visit.finish_into(device, &mut carried[0]).expect("room");
+    let before = launches();
+    let [loss, left, right] = &mut carried;
+    let visit = engine.layer(device, 999, 0, loss).expect("room");
+    visit.finish_into(device, left).expect("room");
+    assert_eq!(launches(), [before[0] + 2, before[1]]);
+    let visit = engine.join(device, 998, 0, [loss, left]).expect("room");
+    visit.finish_into(device, right).expect("room");
+    assert_eq!(launches(), [before[0] + 4, before[1] + 2]);
+    // An engine writes a word before it concludes.
+    engine.conclude(device, None).expect("room");
+    assert_eq!((launches(), DRIVER.last_blocks()), ([before[0] + 5, before[1] + 3], 1));
 }
 
 fn converts<F: Element + Plain>(rounding: Rounding) {

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod conforms;
+mod engine;
 mod errors;
 mod launch;
 mod product;

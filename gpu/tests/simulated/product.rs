@@ -26,6 +26,7 @@ fn ending<'a>(
         narrowing: Narrowing::to(Format::BINARY32),
         noise: Noise::default(),
         stores: true,
+        when: None,
         outcome: outcome.view_mut(),
         histogram: None,
     }
@@ -47,6 +48,7 @@ fn portable(a: &[f16], b: &[f16], carried: Scale) -> [f32; 6] {
         narrowing: Narrowing::to(Format::BINARY32),
         noise: Noise::default(),
         stores: true,
+        when: None,
         outcome: &mut outcome[..],
         histogram: None,
     };

@@ -1,11 +1,12 @@
 //! Many tensors in one launch, and whole steps as graphs: what single calls and core give, bit for bit.
 
 use adaloss_core::{
-    format::{E5M2, Element, Format, Narrowing, Noise, Overflow, bf16, f16},
-    policy::{Cell, Certificate, Config, Trigger, certify},
+    format::{E5M2, Element, Format, Narrowing, Noise, bf16, f16},
+    policy::{Cell, Config},
     propagate::Scaled,
     scale::Scale,
-    statistics::{Histogram, Outcome, Statistics},
+    scaler::device::Line,
+    statistics::{Outcome, Statistics},
     unscale::{Unscaled, unscale},
 };
 use adaloss_gpu::{
@@ -13,8 +14,10 @@ use adaloss_gpu::{
     Weight, Weights,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Certify, Device, Epilogue, Error, ErrorKind, Finish, Memory, Narrow,
-    Note, Plain, Propagate, Run, Summarise, network, portable::Portable,
+    AddressSpace, Branch, Device, Epilogue, Error, ErrorKind, Memory, Narrow, Plain, Propagate,
+    Run, Summarise, network,
+    portable::Portable,
+    scaler::{Carried, Engine, EngineError, Evidence},
 };
 
 use crate::{DRIVER, alone, cuda};
@@ -73,7 +76,7 @@ fn cell_of_mut(cells: &mut Buffer<Cell>, nth: usize) -> ElementsMut<'_, Cell> {
 /// A model's tensors, on the device.
 struct Model<F> {
     gradients: Vec<Buffer<F>>,
-    /// One for each gradient, side by side, so that one launch ends a step.
+    /// One for each gradient.
     cells: Buffer<Cell>,
     unscaled: Vec<Buffer<f32>>,
     met: Vec<Buffer<Unscaled>>,
@@ -137,13 +140,32 @@ impl<F: Element + Plain> Model<F> {
     fn step(
         &mut self,
         device: &mut Cuda,
-        (gradients, weights): &(Gradients<F>, Weights<F>),
+        tables: &(Gradients<F>, Weights<F>),
+    ) -> Result<(), GpuError> {
+        self.check(device, tables)?;
+        self.update(device, tables, None)
+    }
+
+    /// Counts what is not finite in the gradients.
+    fn check(
+        &mut self,
+        device: &mut Cuda,
+        (table, _): &(Gradients<F>, Weights<F>),
     ) -> Result<(), GpuError> {
         device.clear(self.bad.view_mut())?;
         let (named, bad) = self.gradients(false);
-        device.unscale_all(gradients, named, Into::Nothing, bad.view_mut())?;
+        device.unscale_all(table, named, Into::Nothing, bad.view_mut())
+    }
+
+    /// Takes a step if nothing was found, and a predicate says so where there is one.
+    fn update(
+        &mut self,
+        device: &mut Cuda,
+        (_, table): &(Gradients<F>, Weights<F>),
+        when: Option<Elements<'_, u32>>,
+    ) -> Result<(), GpuError> {
         let (named, bad, steps) = self.weights();
-        device.sgd(weights, named, SGD, bad.view(), steps.view_mut())
+        device.sgd(table, named, SGD, bad.view(), when, steps.view_mut())
     }
 
     /// Returns the bits of weights and momenta.
@@ -231,6 +253,7 @@ fn steps_as_core<F: Element + Plain>(counts: &[usize]) {
             square_norm: &[1.0][..],
             weight: &mut weight[..],
             momentum: &mut momentum[..],
+            when: None,
         };
         Portable.run(step).expect("lengths");
         assert_eq!(take(device, &model.weights[nth], 0.0), weight);
@@ -279,10 +302,10 @@ fn another_tensor_than_the_tables_is_refused() {
 }
 
 /// Captures a graph while no other test opens a GPU.
-fn captured(
+fn captured<E: From<GpuError>>(
     device: &mut Cuda,
-    work: impl FnOnce(&mut Cuda) -> Result<(), GpuError>,
-) -> Result<Graph, GpuError> {
+    work: impl FnOnce(&mut Cuda) -> Result<(), E>,
+) -> Result<Graph, E> {
     let _alone = alone();
     device.capture(work)
 }
@@ -339,113 +362,120 @@ fn storing<'a>(
     outcome: ElementsMut<'a, Outcome>,
 ) -> Epilogue<'a, GpuSpace> {
     let (narrowing, noise) = (config.narrowing(), Noise::default());
-    Epilogue { from, to, narrowing, noise, stores: true, outcome, histogram: None }
+    Epilogue { from, to, narrowing, noise, stores: true, when: None, outcome, histogram: None }
 }
 
 /// All that a step of fifty layers works on.
 struct Layers {
-    config: Config,
+    engine: Engine<Cuda>,
     values: Vec<Buffer<f32>>,
-    empty: Buffer<Histogram>,
-    histograms: Vec<Buffer<Histogram>>,
-    outcomes: Vec<Buffer<Outcome>>,
-    certificates: Vec<Buffer<Certificate>>,
-    /// Any one.
-    certificate: Certificate,
-    one: Buffer<Cell>,
+    carried: Vec<Carried<Cuda>>,
+    outcome: Buffer<Outcome>,
     statistics: Vec<Buffer<Statistics>>,
     joined: Vec<Buffer<f16>>,
     model: Model<f16>,
     tables: (Gradients<f16>, Weights<f16>),
+    room: Vec<Line>,
 }
 
 impl Layers {
     fn new(device: &mut Cuda) -> Self {
-        // Nobody waits, and so nobody replays.
-        let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
+        let config = Config::for_format(Format::BINARY16);
         let counts: Vec<_> = (0..LAYERS).map(|nth| 37 * nth + 1).collect();
         let mut model = Model::new(device, &scaled(&counts, true));
         let tables = model.tables(device);
         let small = |(count, stream): (&usize, u32)| {
             noise(stream, *count).into_iter().map(|x| x * 1.0e-9).collect::<Vec<_>>()
         };
-        let zeros = |device: &mut Cuda| -> Vec<Buffer<Outcome>> {
-            (0..LAYERS).map(|_| device.zeroed(1).expect("memory")).collect()
-        };
-        let empty = Histogram::new(config.narrowing());
         Self {
-            config,
+            engine: Engine::new(device, config, LAYERS, LAYERS + 1).expect("memory"),
             values: counts.iter().zip(0..).map(|of| put(device, &small(of))).collect(),
-            empty: put(device, &[empty]),
-            histograms: (0..LAYERS).map(|_| put(device, &[empty])).collect(),
-            outcomes: zeros(device),
-            certificate: certify(&config, &empty, Scale::ONE, &mut Cell::new()),
-            certificates: (0..LAYERS).map(|_| device.zeroed(1).expect("memory")).collect(),
-            one: put(device, &[Cell::new()]),
+            carried: (0..LAYERS).map(|_| Carried::new(device).expect("memory")).collect(),
+            outcome: device.zeroed(1).expect("memory"),
             statistics: (0..LAYERS).map(|_| put(device, &[Statistics::EMPTY])).collect(),
             joined: counts.iter().map(|&count| device.zeroed(count).expect("memory")).collect(),
             model,
             tables,
+            room: vec![Line::EMPTY; LAYERS + 1],
         }
     }
 
     /// Goes back through all layers, updates their weights, and decides the next step's scales.
-    fn step(&mut self, device: &mut Cuda) -> Result<(), GpuError> {
+    fn step(&mut self, device: &mut Cuda) -> Result<(), EngineError<GpuError>> {
+        let Self { engine, model, .. } = self;
         for nth in (0..LAYERS).rev() {
-            let (config, cells) = (&self.config, &mut self.model.cells);
-            let (histogram, outcome) = (&mut self.histograms[nth], &mut self.outcomes[nth]);
-            device.clear(outcome.view_mut())?;
-            device.copy(self.empty.view(), histogram.view_mut())?;
-            let gradient = &mut self.model.gradients[nth];
-            let values = self.values[nth].view();
-            let from = self.one.view();
-            let mut epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
-            epilogue.stores = false;
-            epilogue.histogram = Some(histogram.view_mut());
-            device.run(Narrow { input: values, to: gradient.view_mut(), epilogue })?;
-            let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
-            device.run(Narrow { input: values, to: gradient.view_mut(), epilogue })?;
-            let cell = cell_of_mut(cells, nth);
-            device.run(Note { config, outcome: outcome.view(), from, cell })?;
-            // A first visit has its scale only now; any other is narrowed to the same.
-            let epilogue = storing(config, from, cell_of(cells, nth), outcome.view_mut());
-            device.run(Narrow { input: values, to: gradient.view_mut(), epilogue })?;
-            let (cell, certificate) = (cell_of_mut(cells, nth), self.certificates[nth].view_mut());
-            device.run(Certify { config, histogram: histogram.view(), cell, certificate })?;
+            let (gradient, values) = (&mut model.gradients[nth], self.values[nth].view());
+            let mut visit = engine.loss_at(device, nth, values.count())?;
+            while let Some(mut pass) = visit.next_pass(device)? {
+                let (to, epilogue) = (gradient.view_mut(), pass.epilogue());
+                device.run(Narrow { input: values, to, epilogue })?;
+            }
+            let carried = &mut self.carried[nth];
+            visit.finish_into(device, carried)?;
+            // The tables name cells.
+            device.copy(carried.scale(), cell_of_mut(&mut model.cells, nth))?;
 
-            let cell = cell_of(cells, nth);
+            device.clear(self.outcome.view_mut())?;
+            let cell = cell_of(&model.cells, nth);
             let branch = Branch { gradient: gradient.view(), cell };
-            let epilogue = storing(config, cell, cell, outcome.view_mut());
+            let epilogue = storing(engine.config(), cell, cell, self.outcome.view_mut());
             let to = self.joined[nth].view_mut();
             device.run(Propagate { branches: &[branch; 2], to, epilogue })?;
             let to = self.statistics[nth].view_mut();
-            device.run(Summarise { input: gradient.view(), to })?;
+            device.run(Summarise { input: gradient.view(), to, when: None })?;
         }
-        // What carries this step's scales is unscaled before they move.
-        self.model.step(device, &self.tables)?;
-        device.run(Finish { config: &self.config, cells: self.model.cells.view_mut() })
+        model.check(device, &self.tables)?;
+        for (nth, carried) in self.carried.iter().enumerate() {
+            let elements = model.gradients[nth].view().count() as u64;
+            let (origin, counts) = (Some(carried.origin()), model.met[nth].view_mut());
+            let evidence = Evidence::Unscaled { id: nth, origin, elements, counts };
+            engine.judge(device, evidence, None)?;
+        }
+        engine.conclude(device, None)?;
+        Ok(model.update(device, &self.tables, Some(engine.applies()))?)
     }
 
     /// Returns all that a step changes.
-    fn found(&self, device: &mut Cuda) -> Vec<String> {
-        let mut found = vec![format!("{:?}", self.model.bits(device))];
+    fn found(&mut self, device: &mut Cuda) -> Vec<String> {
+        let lines = self.engine.read(device, &mut self.room).expect("room");
+        let mut found: Vec<_> = lines.map(|entry| format!("{entry:?}")).collect();
+        found.push(format!("{:?}", self.model.bits(device)));
         let last = |device: &mut Cuda, of: &Buffer<u64>| take(device, of, 0)[0];
         found.push(format!(
             "{} {}",
             last(device, &self.model.bad),
             last(device, &self.model.steps)
         ));
-        found.push(format!("{:?}", take(device, &self.model.cells, Cell::new())));
+        let mut cells = [Cell::new(); LAYERS];
+        let (_, updates) = self.engine.save(device, &mut cells).expect("as many cells");
+        found.push(format!("{cells:?} {updates}"));
         for nth in 0..LAYERS {
-            let certificate = take(device, &self.certificates[nth], self.certificate);
-            let outcome = take(device, &self.outcomes[nth], Outcome::EMPTY);
             let statistics = take(device, &self.statistics[nth], Statistics::EMPTY);
             let joined = take(device, &self.joined[nth], f16::ZERO);
             let met = take(device, &self.model.met[nth], Unscaled::default());
-            found.push(format!("{certificate:?} {outcome:?} {statistics:?} {joined:?} {met:?}"));
+            found.push(format!("{statistics:?} {joined:?} {met:?}"));
         }
         found
     }
+}
+
+/// A step that a scaler skips, for what no gradient of a weight shows.
+#[test]
+fn a_scaler_that_skips_keeps_the_weights() {
+    let device = &mut cuda();
+    let mut model = Model::new(device, &scaled::<f16>(&[3, 1000], true));
+    let (tables, before) = (model.tables(device), model.bits(device));
+    let config = Config::for_format(Format::BINARY16);
+    let mut engine = Engine::new(device, config, 0, 3).expect("memory");
+    model.check(device, &tables).expect("the same tensors");
+    // Nothing was visited.
+    engine.conclude(device, None).expect("room");
+    model.update(device, &tables, Some(engine.applies())).expect("the same tensors");
+    assert_eq!((model.bits(device) == before, take(device, &model.steps, 0)), (true, vec![41]));
+    engine.loss(device, 0).and_then(|visit| visit.finish(device)).expect("room");
+    let error =
+        model.update(device, &tables, Some(GpuSpace::part(engine.applies(), 0..0).expect("none")));
+    assert!(matches!(error, Err(GpuError::Length { expected: 1, found: 0, .. })), "{error:?}");
 }
 
 /// A graph of the step, launched thrice, and the step, thrice.
@@ -453,20 +483,23 @@ impl Layers {
 fn a_captured_step_is_the_step() {
     let device = &mut cuda();
     let (mut called, mut captured) = (Layers::new(device), Layers::new(device));
-    let before = captured.found(device);
     let graph = self::captured(device, |device| captured.step(device)).expect("nothing waits");
-    assert_eq!(captured.found(device), before);
+    assert_eq!(take(device, &captured.model.steps, 0), [41]);
+    let lines = captured.engine.written();
     for _step in 0..3 {
         called.step(device).expect("lengths");
         // SAFETY: all layers are there.
         unsafe { graph.launch() }.expect("it was captured");
+        captured.engine.set_written(lines);
         assert!(called.found(device) == captured.found(device));
     }
     assert_eq!(take(device, &captured.model.steps, 0), [44]);
-    let cells = take(device, &captured.model.cells, Cell::new());
+    let mut cells = [Cell::new(); LAYERS];
+    let (state, updates) = captured.engine.save(device, &mut cells).expect("as many cells");
+    assert_eq!((state.totals().steps, state.totals().skipped, updates), (3, 0, 3));
     for cell in cells {
-        // The same values at each step: a binade below the greatest scale that a billionth bears.
-        assert!((44..=54).contains(&cell.scale().log2()) && cell.is_promised(), "{cell:?}");
+        // The same values at each step: about the greatest scale that a billionth bears.
+        assert!((44..=55).contains(&cell.scale().log2()) && cell.is_promised(), "{cell:?}");
     }
 }
 
@@ -484,8 +517,6 @@ fn what_waits_cannot_be_captured() {
     let mut dropped = Some(device.zeroed::<f32>(4).expect("memory"));
     let read = refused(device, |device| device.read(four.view(), &mut [0.0; 4]));
     assert_eq!(read, Err(GpuError::Captured { what: "to read" }));
-    let write = refused(device, |device| device.write(&[0.0; 4], four.view_mut()));
-    assert_eq!(write, Err(GpuError::Captured { what: "to write" }));
     let memory = refused(device, |device| device.zeroed::<f32>(4).map(drop));
     assert_eq!(memory, Err(GpuError::Captured { what: "to allocate" }));
     let within = refused(device, |device| device.capture(|_| Ok(())).map(drop));
@@ -514,6 +545,24 @@ fn what_waits_cannot_be_captured() {
     assert_eq!(take(device, &four, 0.0), [1.0, 2.0, 3.0, 4.0]);
 }
 
+/// What is written in a graph is what it was when the graph was captured.
+#[test]
+fn a_captured_write_is_the_same_at_each_launch() {
+    let device = &mut cuda();
+    let mut four = put(device, &[1_u32, 2, 3, 4]);
+    let mut values = [5, 6, 7, 8];
+    let graph = captured(device, |device| device.write(&values, four.view_mut()));
+    let graph = graph.expect("it is copied from a table");
+    values.fill(9);
+    assert_eq!(take(device, &four, 0), [1, 2, 3, 4]);
+    for _launch in 0..2 {
+        device.write(&values, four.view_mut()).expect("as many");
+        // SAFETY: the four are there.
+        unsafe { graph.launch() }.expect("it was captured");
+        assert_eq!(take(device, &four, 0), [5, 6, 7, 8]);
+    }
+}
+
 /// What a graph needs of the device that captured it, it keeps.
 #[test]
 fn a_graph_outlives_its_device() {
@@ -522,24 +571,23 @@ fn a_graph_outlives_its_device() {
     let mut model = Model::new(&mut device, &scaled::<f16>(&[3, 300], true));
     let tables = model.tables(&mut device);
     let config = Config::for_format(Format::BINARY16);
-    let histogram = put(&mut device, &[Histogram::new(Narrowing::to(Format::BINARY16))]);
-    let mut certificate = device.zeroed::<Certificate>(1).expect("memory");
+    let mut engine = Engine::new(&mut device, config, 2, 2).expect("memory");
+    let mut carried = Carried::new(&mut device).expect("memory");
     let graph = captured(&mut device, |device| {
-        let cell = cell_of_mut(&mut model.cells, 0);
-        let (config, certificate) = (&config, certificate.view_mut());
-        device.run(Certify { config, histogram: histogram.view(), cell, certificate })?;
+        let visit = engine.loss_at(device, 0, 0)?;
+        visit.finish_into(device, &mut carried)?;
         model.step(device, &tables)?;
-        device.run(Finish { config, cells: model.cells.view_mut() })
+        engine.conclude(device, None)
     });
     let graph = graph.expect("nothing waits");
     drop(device);
-    // SAFETY: the model and its tables are there.
+    // SAFETY: the model and its tables are there, and so is the engine.
     unsafe { graph.launch() }.expect("the kernels are still loaded");
     let mut other = Cuda::on(stream).expect("the context is still there");
     assert_eq!(take(&mut other, &model.steps, 0), [42]);
-    // It was certified, and no other.
-    let cells = take(&mut other, &model.cells, Cell::new());
-    assert_eq!([cells[0].trigger(), cells[1].trigger()], [Trigger::None, Trigger::First]);
+    let mut cells = [Cell::new(); 2];
+    let (state, _) = engine.save(&mut other, &mut cells).expect("two cells");
+    assert_eq!(state.totals().steps, 1);
 }
 
 /// A panic within leaves no stream that captures.
@@ -559,21 +607,17 @@ fn a_panic_ends_a_capture() {
 fn a_strange_capture_is_noticed() {
     use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
     let device = &mut cuda();
-    let (histogram, mut cell) = (
-        put(device, &[Histogram::new(Narrowing::to(Format::BINARY16))]),
-        put(device, &[Cell::new()]),
-    );
-    let mut certificate = device.zeroed::<Certificate>(1).expect("memory");
+    let config = Config::for_format(Format::BINARY16);
+    let mut engine = Engine::new(device, config, 0, 1).expect("memory");
     let stream = device.stream().clone();
     let _alone = alone();
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     stream.begin_capture(mode).expect("it does not capture");
-    let certified = device.run(Certify {
-        config: &Config::for_format(Format::BINARY16),
-        histogram: histogram.view(),
-        cell: cell.view_mut(),
-        certificate: certificate.view_mut(),
-    });
-    assert!(matches!(certified, Err(GpuError::Captured { .. })), "{certified:?}");
+    // The configuration is not there yet.
+    let concluded = engine.conclude(device, None);
+    assert!(
+        matches!(concluded, Err(EngineError::Device(GpuError::Captured { .. }))),
+        "{concluded:?}"
+    );
     stream.end_capture(CUgraphInstantiate_flags(0)).expect("nothing was refused");
 }

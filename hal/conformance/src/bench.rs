@@ -13,7 +13,7 @@ use super::{
     refusal::Mutation,
     tensor::{Tensor, download, read_one, upload},
 };
-use adaloss_hal::{AddressSpace, Device, Epilogue, Error, ErrorKind, Memory, Mut, Plain};
+use adaloss_hal::{AddressSpace, Device, Epilogue, Error, ErrorKind, Memory, Mut, Plain, Ref};
 
 /// A device and the memory that its epilogues end in.
 pub(super) struct Bench<'d, D: Memory> {
@@ -23,7 +23,44 @@ pub(super) struct Bench<'d, D: Memory> {
     cells: D::Buffer<Cell>,
     outcome: D::Buffer<Outcome>,
     histogram: D::Buffer<Histogram>,
+    predicates: Predicates<D>,
     runs: u32,
+}
+
+/// Whether an operation is to do something.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Predicate {
+    /// It is, as a word of the device's memory says.
+    On = 0,
+    /// It is, as a word says that has one bit.
+    OneBit = 1,
+    /// It is not.
+    Off = 2,
+}
+
+impl Predicate {
+    const WORDS: [u32; 3] = [1, 1 << 31, 0];
+}
+
+/// The words of predicates, on the device.
+pub(super) struct Predicates<D: Memory>(D::Buffer<u32>);
+
+impl<D: Memory> Predicates<D> {
+    pub(super) fn new(case: Case, device: &mut D) -> Result<Self, Failure> {
+        let mut words = case.succeeds(device.zeroed(Predicate::WORDS.len()))?;
+        case.succeeds(device.write(&Predicate::WORDS, D::view_mut(&mut words)))?;
+        Ok(Self(words))
+    }
+
+    /// Names the word of a predicate.
+    pub(super) fn view(
+        &self,
+        case: Case,
+        predicate: Predicate,
+    ) -> Result<Ref<'_, D, u32>, Failure> {
+        let nth = predicate as usize;
+        case.finds(D::Space::part(D::view(&self.0), nth..nth + 1))
+    }
 }
 
 /// What a pass does, and how its results are compared.
@@ -85,9 +122,19 @@ impl<'d, D: Memory> Bench<'d, D> {
             cells: case.succeeds(device.zeroed(2))?,
             outcome: case.succeeds(device.zeroed(1))?,
             histogram: case.succeeds(device.zeroed(1))?,
+            predicates: Predicates::new(case, device)?,
             device,
             runs: 0,
         })
+    }
+
+    /// Returns the predicate of the operation at hand: some have none.
+    const fn predicate_in_turn(&self) -> Option<Predicate> {
+        match self.runs % 3 {
+            0 => None,
+            1 => Some(Predicate::On),
+            _ => Some(Predicate::OneBit),
+        }
     }
 
     /// Runs an operation and compares what it wrote with what becomes of `results` in the core.
@@ -101,7 +148,8 @@ impl<'d, D: Memory> Bench<'d, D> {
     ) -> Result<(), Failure> {
         let case = Case { epilogue: pass.name(), ..case };
         let start = self.start(case, to)?;
-        case.succeeds(self.launch(case, pass, &start, to, operation)?)?;
+        let when = self.predicate_in_turn();
+        case.succeeds(self.launch(case, pass, &start, when, to, operation)?)?;
         self.report.operations += 1;
         self.compare(case, pass, &start, to, results)
     }
@@ -116,7 +164,8 @@ impl<'d, D: Memory> Bench<'d, D> {
         operation: &Ending<'_, D, F>,
     ) -> Result<(Start, Outcome, Histogram), Failure> {
         let start = self.start(case, to)?;
-        case.succeeds(self.launch(case, Pass::BOTH, &start, to, operation)?)?;
+        let when = self.predicate_in_turn();
+        case.succeeds(self.launch(case, Pass::BOTH, &start, when, to, operation)?)?;
         self.report.operations += 1;
         let outcome = read_one(case, self.device, D::view(&self.outcome))?;
         let histogram = read_one(case, self.device, D::view(&self.histogram))?;
@@ -132,7 +181,8 @@ impl<'d, D: Memory> Bench<'d, D> {
         operation: &Ending<'_, D, F>,
     ) -> Result<(), Failure> {
         let start = self.start(case, to)?;
-        let result = self.launch(case, Pass::BOTH, &start, to, operation)?;
+        let when = Some(Predicate::On);
+        let result = self.launch(case, Pass::BOTH, &start, when, to, operation)?;
         self.refused(case, kind, result)?;
         let nothing = Pass { stores: false, measures: false, nan_bits: true };
         self.compare(case, nothing, &start, to, &|_| 0.0)
@@ -175,7 +225,8 @@ impl<'d, D: Memory> Bench<'d, D> {
         Ok(())
     }
 
-    /// Runs an operation with each mutation of its operands, and checks that it is refused and wrote nothing.
+    /// Runs an operation with each mutation of its operands, and checks that it is refused and wrote nothing; and without one,
+    /// and with a predicate that says no.
     pub(super) fn refuses_mutated<F: Element + Plain>(
         &mut self,
         case: Case,
@@ -188,7 +239,8 @@ impl<'d, D: Memory> Bench<'d, D> {
             let start = self.start(case, to)?;
             let mutated: &Ending<'_, D, F> =
                 &|device, to, epilogue| operation(device, to, epilogue, &mutation);
-            let result = self.launch(case, Pass::BOTH, &start, to, mutated)?;
+            let when = Some(Predicate::On);
+            let result = self.launch(case, Pass::BOTH, &start, when, to, mutated)?;
             let case = Case { epilogue: mutation.description(), ..case };
             self.refused(case, mutation.kind(), result)?;
             self.compare(case, nothing, &start, to, &|_| 0.0)?;
@@ -196,7 +248,14 @@ impl<'d, D: Memory> Bench<'d, D> {
                 break;
             }
         }
-        Ok(())
+        let case = Case { epilogue: "with a predicate of 0", ..case };
+        let start = self.start(case, to)?;
+        let whole: &Ending<'_, D, F> =
+            &|device, to, epilogue| operation(device, to, epilogue, &Mutation::none());
+        let off = Some(Predicate::Off);
+        case.succeeds(self.launch(case, Pass::BOTH, &start, off, to, whole)?)?;
+        self.report.operations += 1;
+        self.compare(case, nothing, &start, to, &|_| 0.0)
     }
 
     /// Fills the result with a pattern and the counters with numbers.
@@ -241,15 +300,21 @@ impl<'d, D: Memory> Bench<'d, D> {
         case: Case,
         pass: Pass,
         start: &Start,
+        when: Option<Predicate>,
         to: &mut Tensor<D, F>,
         operation: &Ending<'_, D, F>,
     ) -> Result<Result<(), D::Error>, Failure> {
+        let when = match when {
+            None => None,
+            Some(when) => Some(self.predicates.view(case, when)?),
+        };
         let epilogue = Epilogue {
             from: case.finds(D::Space::part(D::view(&self.cells), 0..1))?,
             to: case.finds(D::Space::part(D::view(&self.cells), 1..2))?,
             narrowing: case.narrowing_to::<F>(),
             noise: start.noise,
             stores: pass.stores,
+            when,
             outcome: D::view_mut(&mut self.outcome),
             histogram: pass.measures.then(|| D::view_mut(&mut self.histogram)),
         };

@@ -9,8 +9,8 @@
 //! let mut device = Portable;
 //! conformance::memory(&mut device)?;
 //! conformance::narrow::<f16, _>(&mut device)?;
-//! conformance::decide(&mut device)?;
-//! conformance::layers::<f16, _>(&mut device, 100, 0)?;
+//! conformance::scaler::<f16, _>(&mut device)?;
+//! conformance::described::<f16, _>(&mut device)?;
 //! conformance::matmul::<f16, f16, f16, _>(&mut device)?;
 //! # Ok::<(), conformance::Failure>(())
 //! ```
@@ -42,7 +42,8 @@
 //! where implementations go wrong: ties, both sides of every point where the outcome changes, f32
 //! subnormals, NaN and infinities, shifts beyond what an f32 factor can do, empty tensors, sizes
 //! around those of tiles and blocks, parts of buffers at odd places.  Nothing that was not asked for
-//! may be written.  What the [`Capabilities`] leave out has to be refused.
+//! may be written, and nothing at all by an operation whose predicate is 0.  What the [`Capabilities`] leave out has
+//! to be refused.
 //!
 //! What the core does not have, the operations of layers, is compared with formulas that the suite
 //! works out itself, never with another device: see [`network()`].
@@ -58,9 +59,7 @@
 mod apply;
 mod bench;
 mod compare;
-mod decide;
 mod failure;
-mod layers;
 mod matmul;
 mod memory;
 mod near;
@@ -68,6 +67,7 @@ mod network;
 mod propagate;
 mod refusal;
 mod results;
+mod scaler;
 mod shape;
 mod statistics;
 mod tensor;
@@ -85,7 +85,10 @@ pub use network::{
 };
 pub use shape::Shape;
 
-use adaloss_hal::{Capabilities, HasDecide, HasMatmul, HasNarrow, Memory, Plain};
+use adaloss_hal::{
+    Capabilities, Device, HasMatmul, HasNarrow, Memory, Plain, Run,
+    scaler::{Describe, HasScaler},
+};
 
 /// Checks that memory is zeroed, copied, and cut into parts as the traits say.
 ///
@@ -116,34 +119,40 @@ pub fn narrow<F: Element + Plain, D: Memory + HasNarrow<F>>(
     Ok(bench.report)
 }
 
-/// Checks certificates and decisions: every policy, over steps of histograms and outcomes, and over slices of
-/// cells whose step ends.
+/// Checks a scaler in the device's memory: every policy, over steps of a small model whose gradients are narrowed to `F`.
+///
+/// An [`Engine`](adaloss_hal::scaler::Engine) is taken through steps of losses, layers and a join, in one micro-batch or more,
+/// some of them with values that overflow or are not finite, with visits that are left, and with weight gradients, weights and
+/// losses that are bad; a scaler on the host is taken through the same ones.  The visits, verdicts, cells and narrowed bits have
+/// to be the same.  Nothing is read within a step, and after some steps nothing either: what is asked for after one that stops
+/// the run must not have any effect.
 ///
 /// # Errors
 ///
 /// The first difference from the core.
-pub fn decide<D: Memory + HasDecide>(device: &mut D) -> Result<Report, Failure> {
+pub fn scaler<F, D>(device: &mut D) -> Result<Report, Failure>
+where
+    F: Element + Plain,
+    D: Memory + HasNarrow<F> + HasScaler,
+{
     let mut bench = bench::Bench::new(device)?;
-    decide::check(&mut bench)?;
+    scaler::check::<F, D>(&mut bench)?;
     Ok(bench.report)
 }
 
-/// Checks steps of random layers, 16 in each: every one is measured, narrowed, noted and certified, then
-/// all are finished, and nothing is read before the step is done.
-///
-/// Cells live through all steps, some for each policy.  Another seed gives other layers; a device that
-/// has passed the other checks can be left to this one for as long as one likes.
+/// Checks what [`scaler`](scaler()) does with policies that decide from operands, which the device describes.
 ///
 /// # Errors
 ///
 /// The first difference from the core.
-pub fn layers<F, D>(device: &mut D, steps: u32, seed: u32) -> Result<Report, Failure>
+pub fn described<F, D>(device: &mut D) -> Result<Report, Failure>
 where
     F: Element + Plain,
-    D: Memory + HasNarrow<F> + HasDecide,
+    D: Memory + HasNarrow<F> + HasScaler,
+    D: for<'r, 'w> Run<Describe<'r, 'w, <D as Device>::Space>>,
 {
     let mut bench = bench::Bench::new(device)?;
-    layers::check::<F, D>(&mut bench, steps, seed)?;
+    scaler::check_described::<F, D>(&mut bench)?;
     Ok(bench.report)
 }
 

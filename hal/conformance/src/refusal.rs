@@ -2,10 +2,7 @@
 
 use core::cell::Cell;
 
-use adaloss_core::{
-    format::{Element, Format, Rounding},
-    policy,
-};
+use adaloss_core::format::{Element, Format, Rounding};
 
 use adaloss_hal::{
     AddressSpace, Capabilities, Epilogue, ErrorKind, HasReadout, Operation, Plain, Visitor,
@@ -118,20 +115,31 @@ impl<S: AddressSpace> Visitor<S> for &Mutation {
         }
     }
 
-    fn written<T: Plain>(&mut self, name: &'static str, _: usize, operand: &mut S::Mut<'_, T>) {
-        self.truncate::<S, T>(name, operand);
+    fn written<T: Plain>(
+        &mut self,
+        name: &'static str,
+        elements: Option<usize>,
+        operand: &mut S::Mut<'_, T>,
+    ) {
+        if elements.is_some() {
+            self.truncate::<S, T>(name, operand);
+        }
     }
 
     fn readout<C: HasReadout>(&mut self, name: &'static str, operand: &mut S::Mut<'_, C>) {
         self.truncate::<S, C>(name, operand);
     }
 
-    // Any number of cells is valid.
-    fn cells(&mut self, _: &'static str, _: &mut S::Mut<'_, policy::Cell>) {}
+    fn predicate(&mut self, name: &'static str, when: &mut Option<S::Ref<'_, u32>>) {
+        if let Some(when) = when {
+            self.shorten::<S, u32>(name, when);
+        }
+    }
 
     fn epilogue<F: Element>(&mut self, epilogue: &mut Epilogue<'_, S>) {
         self.shorten::<S, _>("with no cell that results come from", &mut epilogue.from);
         self.shorten::<S, _>("with no cell that results go to", &mut epilogue.to);
+        Visitor::<S>::predicate(self, "with no predicate", &mut epilogue.when);
         self.truncate::<S, _>("with no outcome", &mut epilogue.outcome);
         if let Some(histogram) = &mut epilogue.histogram {
             self.truncate::<S, _>("with no histogram", histogram);

@@ -212,6 +212,20 @@ impl<D: Memory> Bench<'_, D> {
         Ok(())
     }
 
+    /// Runs an operation without an epilogue whose predicate says no, and checks that it wrote nothing.
+    pub(super) fn skips_write<F: Element + Plain>(
+        &mut self,
+        case: Case,
+        to: &mut Tensor<D, F>,
+        operation: impl FnOnce(&mut D, Mut<'_, D, F>) -> Result<(), D::Error>,
+    ) -> Result<(), Failure> {
+        let case = Case { epilogue: "with a predicate of 0", ..case };
+        upload(case, self.device, to.whole_mut(), &pattern::<F>)?;
+        let result = operation(self.device, to.view_mut(case)?);
+        let kept = |index: usize| Expected::Bits(pattern::<F>(index + 1).to_bits());
+        self.written(case, to, result, &kept)
+    }
+
     /// What [`refuses_write`](Self::refuses_write) does after the operation.
     fn not_written<F: Element + Plain>(
         &mut self,

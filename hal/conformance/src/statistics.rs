@@ -5,7 +5,7 @@ use adaloss_core::{format::Element, statistics::Statistics};
 use super::{
     Case, Failure,
     apply::LENGTHS,
-    bench::Bench,
+    bench::{Bench, Predicate, Predicates},
     tensor::{Tensor, read_one},
     values,
 };
@@ -28,9 +28,17 @@ pub(super) fn check<F: Element + Plain, D: Memory + HasNarrow<F>>(
     let values = Tensor::<D, F>::filled(case, bench.device, 1, |_| F::from_bits(0))?;
     let mut to = case.succeeds(bench.device.zeroed::<Statistics>(1))?;
     let input = values.view(case)?;
+    let predicates = Predicates::new(case, bench.device)?;
+    let when = Some(predicates.view(case, Predicate::On)?);
     bench.refuses_every_mutation(case, &mut |device, mutation| {
-        device.run(mutation.apply(Summarise::<D::Space, F> { input, to: D::view_mut(&mut to) }))
-    })
+        let to = D::view_mut(&mut to);
+        device.run(mutation.apply(Summarise::<D::Space, F> { input, to, when }))
+    })?;
+    let case = Case { epilogue: "with a predicate of 0", ..Case::new("statistics", 1) };
+    let (to_write, when) = (D::view_mut(&mut to), Some(predicates.view(case, Predicate::Off)?));
+    case.succeeds(bench.device.run(Summarise::<D::Space, F> { input, to: to_write, when }))?;
+    let found = read_one(case, bench.device, D::view(&to))?;
+    case.whole("the statistics of an operation that is off", &Statistics::zeroed(), &found)
 }
 
 fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
@@ -51,9 +59,10 @@ fn check_values<F: Element + Plain, D: Memory + HasNarrow<F>>(
     let values = Tensor::<D, F>::filled(case, bench.device, length, value)?;
     let mut to = case.succeeds(bench.device.zeroed(1))?;
     case.succeeds(bench.device.write(&[expected], D::view_mut(&mut to)))?;
-    let summarise =
-        Summarise::<D::Space, F> { input: values.view(case)?, to: D::view_mut(&mut to) };
-    case.succeeds(bench.device.run(summarise))?;
+    let predicates = Predicates::new(case, bench.device)?;
+    let when = Some(predicates.view(case, Predicate::OneBit)?).filter(|_| length % 2 == 1);
+    let (input, to_write) = (values.view(case)?, D::view_mut(&mut to));
+    case.succeeds(bench.device.run(Summarise::<D::Space, F> { input, to: to_write, when }))?;
 
     (0..length).for_each(|index| expected.observe(format.widen(value(index).to_bits())));
     let found = read_one(case, bench.device, D::view(&to))?;

@@ -101,6 +101,7 @@ impl Ending {
             narrowing: self.narrowing,
             noise: Noise::default(),
             stores,
+            when: None,
             outcome: &mut self.outcome,
             histogram: measures.then_some(&mut self.histogram[..]),
         }

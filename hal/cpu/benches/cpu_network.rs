@@ -71,6 +71,7 @@ impl Ending {
             narrowing: Narrowing::to(Format::BINARY16),
             noise: Noise::default(),
             stores: true,
+            when: None,
             outcome: &mut self.outcome,
             histogram: None,
         }
@@ -205,7 +206,7 @@ fn elementwise(cpu: &mut Cpu) -> Done {
     })?;
     measure("accumulate", elements, || cpu.run(Accumulate { input: &from[..], to: &mut to[..] }))?;
     measure("blend", elements, || {
-        cpu.run(Blend { share: 0.1, input: &from[..], to: &mut to[..] })
+        cpu.run(Blend { share: 0.1, input: &from[..], to: &mut to[..], when: None })
     })?;
     measure("square_norm", elements, || {
         cpu.run(SquareNorm { gradient: &from[..], to: &mut square_norm[..] })
@@ -218,6 +219,7 @@ fn elementwise(cpu: &mut Cpu) -> Done {
             square_norm: &square_norm[..],
             weight: &mut to[..],
             momentum: &mut state[..elements],
+            when: None,
         })
     })?;
     state.iter_mut().for_each(|x| *x = x.abs());
@@ -226,7 +228,6 @@ fn elementwise(cpu: &mut Cpu) -> Done {
         betas: [0.9, 0.99],
         epsilon: 1.0e-8,
         weight_decay: 0.1,
-        step: 3,
         max_norm: None,
     };
     measure("adamw", elements, || {
@@ -234,8 +235,10 @@ fn elementwise(cpu: &mut Cpu) -> Done {
             adamw,
             gradient: &from[..],
             square_norm: &square_norm[..],
+            update: &[3][..],
             weight: &mut to[..],
             moments: &mut state[..],
+            when: None,
         })
     })
 }

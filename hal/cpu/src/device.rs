@@ -24,6 +24,7 @@ use adaloss_hal::{Capabilities, HostError, HostHeap, HostMemory};
 ///     narrowing: Narrowing::to(Format::BINARY16),
 ///     noise: Noise::default(),
 ///     stores: true,
+///     when: None,
 ///     outcome: &mut outcome[..],
 ///     histogram: None,
 /// };

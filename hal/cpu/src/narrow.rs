@@ -14,10 +14,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{CHUNK, Cpu, Scratch, Sink};
 use adaloss_hal::{
-    Branch, Certify, Finish, Fitting, HostError, HostSpace, Narrow, Note, Plain, Propagate, Run,
-    Summarise, Unscale,
+    Branch, Fitting, HostError, HostSpace, Narrow, Plain, Propagate, Run, Summarise, Unscale,
     host::{one, one_mut},
-    portable::Portable,
 };
 
 impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Cpu {
@@ -25,7 +23,7 @@ impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Cpu {
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
     ) -> Result<(), HostError> {
-        let Summarise { input, to } = operation.into_inner();
+        let Summarise { input, to, .. } = operation.into_inner();
         let (input, to) = (*input, one_mut("the statistics", to)?);
         let chunk = |nth: usize| {
             let first = nth * CHUNK;
@@ -133,30 +131,3 @@ impl<F: Element> WithSimd for UnscaleChunk<'_, F> {
 }
 
 // What one cell takes is too short to divide, and a model has too few cells.
-
-impl Run<Certify<'_, '_, HostSpace>> for Cpu {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Certify<'_, '_, HostSpace>>,
-    ) -> Result<(), HostError> {
-        Portable.execute(operation)
-    }
-}
-
-impl Run<Note<'_, '_, HostSpace>> for Cpu {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Note<'_, '_, HostSpace>>,
-    ) -> Result<(), HostError> {
-        Portable.execute(operation)
-    }
-}
-
-impl Run<Finish<'_, '_, HostSpace>> for Cpu {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Finish<'_, '_, HostSpace>>,
-    ) -> Result<(), HostError> {
-        Portable.execute(operation)
-    }
-}

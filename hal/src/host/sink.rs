@@ -36,7 +36,8 @@ impl<'a, F: Element> Sink<'a, F> {
     ///
     /// A cell, the outcome or the histogram is not one element.
     pub fn open(epilogue: Epilogue<'a, HostSpace>) -> Result<Self, HostError> {
-        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
+        // An operation that is to do nothing does not come here.
+        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram, when: _ } = epilogue;
         let incoming = one("the cell that results come from", from)?.scale();
         let outgoing = one("the cell that results go to", to)?.scale();
         let histogram = match histogram {

@@ -37,6 +37,8 @@ pub struct Blend<'r, 'w, S: AddressSpace> {
     pub input: S::Ref<'r, f32>,
     /// What is moved; as many elements.
     pub to: S::Mut<'w, f32>,
+    /// The predicate, if there is one; see [`Epilogue::when`](crate::Epilogue::when).
+    pub when: Option<S::Ref<'r, u32>>,
 }
 
 impl<S: AddressSpace> Operation for Blend<'_, '_, S> {
@@ -48,6 +50,7 @@ impl<S: AddressSpace> Operation for Blend<'_, '_, S> {
         let elements = S::len(self.input);
         visitor.input("the input", Some(elements), &mut self.input);
         visitor.output("the mean", Some(elements), &mut self.to);
+        visitor.predicate("the predicate", &mut self.when);
     }
 }
 

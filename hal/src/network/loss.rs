@@ -1,9 +1,10 @@
 //! The loss and its gradient.
 
+use adaloss_core::unscale::LossSum;
+
 use crate::{
     device::Device,
     kind::OperationKind,
-    loss_sum::LossSum,
     operation::{Operation, Visitor},
     run::{Run, has},
     shape::Shape,

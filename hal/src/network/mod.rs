@@ -31,11 +31,9 @@ use adaloss_core::format::Element;
 
 use crate::{plain::Plain, run::has};
 
-pub use crate::{
-    loss_sum::LossSum,
-    shape::{Attention, Axis, Convolution, Normalisation, Pooling},
-};
+pub use crate::shape::{Attention, Axis, Convolution, Normalisation, Pooling};
 pub use accumulate::{Accumulate, Blend, HasAccumulate};
+pub use adaloss_core::unscale::LossSum;
 pub use attend::{Attend, AttendInput, HasAttend};
 pub use convolve::{Convolve, ConvolveInput, ConvolveWeight, HasConvolve};
 pub use dropout::{Dropout, HasDropout, Mask};

@@ -43,7 +43,7 @@ impl<S: AddressSpace, E: Element + Plain> Operation for MaxPool<'_, '_, S, E> {
         let [input, output] = self.pooling.lengths();
         visitor.input("the input", Some(input), &mut self.input);
         visitor.output("the output", Some(output), &mut self.to);
-        visitor.written("the indices", output, &mut self.indices);
+        visitor.written("the indices", Some(output), &mut self.indices);
     }
 }
 

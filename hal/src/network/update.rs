@@ -33,8 +33,6 @@ pub struct AdamW {
     pub epsilon: f32,
     /// Decay of weights, in units of the step size.
     pub weight_decay: f32,
-    /// The number of this update, from 1: it corrects the bias of the moments.
-    pub step: u32,
     /// The greatest norm of all gradients together, if it is clipped.
     pub max_norm: Option<f32>,
 }
@@ -52,10 +50,10 @@ impl AdamW {
         clip(self.max_norm, square_norm)
     }
 
-    /// Returns what the two moments are divided by: `1 - beta^step`, computed in f64, since an f32
-    /// loses three digits of it in the first steps.
-    pub fn corrections(&self) -> [f32; 2] {
-        self.betas.map(|beta| (1.0 - libm::pow(f64::from(beta), f64::from(self.step))) as f32)
+    /// Returns what the two moments are divided by at an update, which is numbered from 1: `1 - beta^update`, computed
+    /// in f64, since an f32 loses three digits of it in the first steps.
+    pub fn corrections(&self, update: u32) -> [f32; 2] {
+        self.betas.map(|beta| (1.0 - libm::pow(f64::from(beta), f64::from(update))) as f32)
     }
 }
 
@@ -102,6 +100,8 @@ pub struct SgdStep<'r, 'w, S: AddressSpace> {
     pub weight: S::Mut<'w, f32>,
     /// Its momentum; as many elements.
     pub momentum: S::Mut<'w, f32>,
+    /// The predicate, if there is one; see [`Epilogue::when`](crate::Epilogue::when).
+    pub when: Option<S::Ref<'r, u32>>,
 }
 
 impl<S: AddressSpace> Operation for SgdStep<'_, '_, S> {
@@ -115,6 +115,7 @@ impl<S: AddressSpace> Operation for SgdStep<'_, '_, S> {
         visitor.input("the sum of the squares", Some(1), &mut self.square_norm);
         visitor.output("the weight", Some(elements), &mut self.weight);
         visitor.output("the momentum", Some(elements), &mut self.momentum);
+        visitor.predicate("the predicate", &mut self.when);
     }
 }
 
@@ -126,10 +127,14 @@ pub struct AdamWStep<'r, 'w, S: AddressSpace> {
     pub gradient: S::Ref<'r, f32>,
     /// What [`SquareNorm`] added up over all gradients of the step; one element.
     pub square_norm: S::Ref<'r, f64>,
+    /// The number of this update, from 1, which corrects the bias of the moments; one element.
+    pub update: S::Ref<'r, u32>,
     /// The weight.
     pub weight: S::Mut<'w, f32>,
     /// Of a weight of `n` elements, `n` first moments and then `n` second ones.
     pub moments: S::Mut<'w, f32>,
+    /// The predicate, if there is one; see [`Epilogue::when`](crate::Epilogue::when).
+    pub when: Option<S::Ref<'r, u32>>,
 }
 
 impl<S: AddressSpace> Operation for AdamWStep<'_, '_, S> {
@@ -142,7 +147,9 @@ impl<S: AddressSpace> Operation for AdamWStep<'_, '_, S> {
         visitor.input("the gradient", Some(elements), &mut self.gradient);
         visitor.input("the sum of the squares", Some(1), &mut self.square_norm);
         visitor.output("the weight", Some(elements), &mut self.weight);
+        visitor.input("the number of the update", Some(1), &mut self.update);
         visitor.output("the moments", Some(elements.saturating_mul(2)), &mut self.moments);
+        visitor.predicate("the predicate", &mut self.when);
     }
 }
 

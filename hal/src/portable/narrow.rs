@@ -2,7 +2,6 @@
 
 use adaloss_core::{
     format::Element,
-    policy,
     propagate::{Scaled, sum_at},
     statistics::Statistics,
     unscale::unscale,
@@ -12,7 +11,6 @@ use super::Portable;
 use crate::host::Sink;
 use crate::host::{HostError, one, one_mut};
 use crate::{
-    decide::{Certify, Finish, Note},
     narrow::{Narrow, Propagate, Summarise, Unscale},
     plain::Plain,
     run::{Fitting, Run},
@@ -27,7 +25,7 @@ impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Portable {
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
     ) -> Result<(), HostError> {
-        let Summarise { input, to } = operation.into_inner();
+        let Summarise { input, to, .. } = operation.into_inner();
         one_mut("the statistics", to)?.merge(&Statistics::of(input));
         Ok(())
     }
@@ -74,47 +72,6 @@ impl<F: Element + Plain> Run<Unscale<'_, '_, HostSpace, F>> for Portable {
         let counts = one_mut("the counts", counts)?;
         let scale = one("the cell of the gradient", cell)?.scale();
         counts.merge(&unscale(F::ENCODING.into(), Scaled::new(*gradient, scale), to)?);
-        Ok(())
-    }
-}
-
-impl Run<Certify<'_, '_, HostSpace>> for Portable {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Certify<'_, '_, HostSpace>>,
-    ) -> Result<(), HostError> {
-        let Certify { config, histogram, cell, certificate } = operation.into_inner();
-        let histogram = one("the histogram", histogram)?;
-        let cell = one_mut("the cell", cell)?;
-        *one_mut("the certificate", certificate)? =
-            policy::certify(config, histogram, cell.scale(), cell);
-        Ok(())
-    }
-}
-
-impl Run<Note<'_, '_, HostSpace>> for Portable {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Note<'_, '_, HostSpace>>,
-    ) -> Result<(), HostError> {
-        let Note { config, outcome, from, cell } = operation.into_inner();
-        let outcome = one("the outcome", outcome)?;
-        let incoming = one("the cell that results come from", from)?.scale();
-        // The scale to narrow to once more is the caller's to ask for.
-        let _ = policy::note(config, outcome, incoming, one_mut("the cell", cell)?);
-        Ok(())
-    }
-}
-
-impl Run<Finish<'_, '_, HostSpace>> for Portable {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Finish<'_, '_, HostSpace>>,
-    ) -> Result<(), HostError> {
-        let Finish { config, cells } = operation.into_inner();
-        for cell in cells.iter_mut() {
-            policy::finish(config, cell);
-        }
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! A device that is watched.
 //!
 //! [`Record`] wraps a device, counts its calls, and tells a sink of each operation: its shape and,
-//! if asked, what it left in outcome, histogram and certificate.  The counter of reads proves that a
+//! if asked, what it left in outcome, histogram and line.  The counter of reads proves that a
 //! part of a program never waits for the device.
 //!
 //! # Examples
@@ -12,7 +12,7 @@
 //! let mut log = Vec::new();
 //! let mut device = Record::logging(Portable, |event: &_| log.push(event.to_string()));
 //! let mut seen = [Statistics::EMPTY];
-//! device.run(Summarise { input: &[f16::ONE, f16::NAN][..], to: &mut seen[..] })?;
+//! device.run(Summarise { input: &[f16::ONE, f16::NAN][..], to: &mut seen[..], when: None })?;
 //! assert_eq!(device.counts().of(OperationKind::Read), 0); // the log's own reads do not count
 //! device.read(&seen.clone()[..], &mut seen)?;
 //! assert_eq!(device.counts().of(OperationKind::Read), 1);

@@ -2,7 +2,6 @@
 
 use adaloss_core::{
     format::{Element, Encoding},
-    policy::Cell,
     statistics::{Histogram, Outcome},
 };
 
@@ -121,7 +120,7 @@ impl<S: AddressSpace> Visitor<S> for Size {
         self.written.get_or_insert(S::len(S::shared(to)));
     }
 
-    fn written<T: Plain>(&mut self, _: &'static str, _: usize, to: &mut S::Mut<'_, T>) {
+    fn written<T: Plain>(&mut self, _: &'static str, _: Option<usize>, to: &mut S::Mut<'_, T>) {
         self.read.get_or_insert(S::len(S::shared(to)));
     }
 
@@ -129,9 +128,7 @@ impl<S: AddressSpace> Visitor<S> for Size {
         self.read.get_or_insert(S::len(S::shared(to)));
     }
 
-    fn cells(&mut self, _: &'static str, cells: &mut S::Mut<'_, Cell>) {
-        self.read.get_or_insert(S::len(S::shared(cells)));
-    }
+    fn predicate(&mut self, _: &'static str, _: &mut Option<S::Ref<'_, u32>>) {}
 
     fn epilogue<F: Element>(&mut self, _: &mut Epilogue<'_, S>) {}
 }
@@ -244,22 +241,6 @@ impl<D: Device> Visitor<D::Space> for ReadLeft<'_, '_, D> {
         match self.device.read(D::Space::shared(operand), &mut left) {
             Ok(()) => self.shows(left[0].readout()),
             Err(error) => self.fails(error),
-        }
-    }
-
-    fn cells(&mut self, _: &'static str, cells: &mut Mut<'_, D, Cell>) {
-        let (mut scales, mut cell) = (None, [Cell::new()]);
-        for nth in 0..D::Space::len(D::Space::shared(cells)) {
-            let Some(from) = D::Space::part(D::Space::shared(cells), nth..nth + 1) else { break };
-            if let Err(error) = self.device.read(from, &mut cell) {
-                return self.fails(error);
-            }
-            let scale = cell[0].scale();
-            let [least, greatest] = scales.unwrap_or([scale; 2]);
-            scales = Some([scale.min(least), scale.max(greatest)]);
-        }
-        if let Some(scales) = scales {
-            self.shows(Readout::Scales(scales));
         }
     }
 

@@ -1,15 +1,18 @@
-//! A backward pass whose scales, counts and gradients never leave the device.
+//! A training step whose scales, counts and gradients never leave the device.
 
 use adaloss_core::{
-    format::{Format, Noise, Overflow, f16},
-    policy::{Cell, Certificate, Config},
-    statistics::{Histogram, Outcome},
-    unscale::Unscaled,
+    format::{Format, f16},
+    policy::Config,
+    scaler::device::{Entry, Line},
+    statistics::Outcome,
+    unscale::{Unscaled, Verdict},
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Certify, Device, Epilogue, Finish, HasDecide, HasMatmul, Matmul, Memory,
-    Mut, Narrow, Note, OperationKind, Plain, Product, Propagate, Ref, Unscale, portable::Portable,
+    Branch, Device, Epilogue, HasMatmul, Matmul, Memory, Mut, Narrow, OperationKind, Product,
+    Propagate, Ref, Unscale,
+    portable::Portable,
     record::Record,
+    scaler::{Carried, Engine, EngineError, Evidence, HasScaler, OpenVisit},
 };
 
 use crate::memory::Accelerator;
@@ -17,98 +20,45 @@ use crate::memory::Accelerator;
 const BATCH: usize = 5;
 const WIDTH: usize = 6;
 const LAYERS: usize = 4;
-const STEPS: u32 = 6;
+const STEPS: usize = 6;
 
-/// A tensor with the memory of its scale: what a visit needs on the device.
-struct Visited<D: Memory> {
-    gradient: D::Buffer<f16>,
-    cell: D::Buffer<Cell>,
-    histogram: D::Buffer<Histogram>,
-    certificate: D::Buffer<Certificate>,
-    outcome: D::Buffer<Outcome>,
-}
+/// Cells of weight gradients come after those of layers, and that of the join last.
+const JOIN: usize = 2 * LAYERS;
 
-impl<D: Memory + HasDecide> Visited<D> {
-    fn new(device: &mut D, config: &Config, elements: usize) -> Result<Self, D::Error> {
-        let mut visited = Self {
-            gradient: device.zeroed(elements)?,
-            cell: device.zeroed(1)?,
-            histogram: device.zeroed(1)?,
-            certificate: device.zeroed(1)?,
-            outcome: device.zeroed(1)?,
-        };
-        device.write(&[config.cell()], D::view_mut(&mut visited.cell))?;
-        Ok(visited)
-    }
+/// The loss, a layer and its weight gradient, and the join.
+const VISITS: usize = 1 + 2 * LAYERS + 1;
 
-    /// Measures an operation, runs it again to store, takes note, and certifies; a first visit stores once more,
-    /// at the cell's first scale.
-    fn visit(
-        &mut self,
-        device: &mut D,
-        config: &Config,
-        is_first: bool,
-        from: Ref<'_, D, Cell>,
-        operation: impl for<'w> Fn(
-            &mut D,
-            Mut<'w, D, f16>,
-            Epilogue<'w, D::Space>,
-        ) -> Result<(), D::Error>,
-    ) -> Result<(), D::Error> {
-        let empty = Histogram::new(config.narrowing());
-        device.write(&[empty], D::view_mut(&mut self.histogram))?;
-        let run = |this: &mut Self, device: &mut D, stores| {
-            device.write(&[Outcome::EMPTY], D::view_mut(&mut this.outcome))?;
-            let epilogue = Epilogue {
-                from: D::Space::reborrow(from),
-                to: D::view(&this.cell),
-                narrowing: config.narrowing(),
-                noise: Noise::default(),
-                stores,
-                outcome: D::view_mut(&mut this.outcome),
-                histogram: (!stores).then(|| D::view_mut(&mut this.histogram)),
-            };
-            operation(device, D::view_mut(&mut this.gradient), epilogue)
-        };
-        run(self, device, false)?;
-        run(self, device, true)?;
-        let (outcome, cell) = (D::view(&self.outcome), D::view_mut(&mut self.cell));
-        let from = D::Space::reborrow(from);
-        device.run(Note::<D::Space> { config, outcome, from, cell })?;
-        if is_first {
-            run(self, device, true)?;
-        }
-        let (histogram, cell) = (D::view(&self.histogram), D::view_mut(&mut self.cell));
-        let certificate = D::view_mut(&mut self.certificate);
-        device.run(Certify::<D::Space> { config, histogram, cell, certificate })
-    }
+/// A visit and a step end in a line.
+const LINES: usize = STEPS * (VISITS + 1);
+
+/// A gradient on the device, with the scale that it carries.
+struct Gradient<D: Memory> {
+    values: D::Buffer<f16>,
+    carried: Carried<D>,
 }
 
 /// A network of linear layers with a residual connection around all of them.
 struct Network<D: Memory> {
+    engine: Engine<D>,
     loss_gradient: D::Buffer<f32>,
     weights: Vec<D::Buffer<f16>>,
     inputs: Vec<D::Buffer<f16>>,
-    unscaled_cell: D::Buffer<Cell>,
-    loss: Visited<D>,
-    layers: Vec<Visited<D>>,
-    weight_gradients: Vec<Visited<D>>,
-    join: Visited<D>,
     unscaled: Vec<D::Buffer<f32>>,
-    unscale_counts: D::Buffer<Unscaled>,
+    counts: D::Buffer<Unscaled>,
 }
 
 /// Everything that is looked at, once, after the last step.
 #[derive(Debug, PartialEq)]
 struct Seen {
     unscaled: Vec<Vec<u32>>,
-    outcomes: Vec<Outcome>,
-    certificates: Vec<Certificate>,
-    unscale_counts: Unscaled,
+    entries: Vec<Entry>,
+    digest: u32,
 }
 
-impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
-    fn new(device: &mut D, config: &Config) -> Result<Self, D::Error> {
+type Done<D, T> = Result<T, EngineError<<D as Device>::Error>>;
+
+impl<D: Memory + HasMatmul<f16, f16, f16> + HasScaler> Network<D> {
+    fn new(device: &mut D) -> Result<Self, D::Error> {
         // Integers times one power of two: sums are exact, and so the same in any order.
         let mut integers = |elements: usize, seed: usize| {
             let integer = |i: usize| f16::from_f32(((i * 7 + seed * 3) % 5) as f32 - 2.0);
@@ -116,149 +66,150 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasDecide> Network<D> {
             let values: Vec<f16> = (0..elements).map(integer).collect();
             device.write(&values, D::view_mut(&mut buffer)).map(|()| buffer)
         };
-        let (mut weights, mut inputs) = (Vec::new(), Vec::new());
+        let (mut weights, mut inputs, mut unscaled) = (Vec::new(), Vec::new(), Vec::new());
         for layer in 0..LAYERS {
             weights.push(integers(WIDTH * WIDTH, layer)?);
             inputs.push(integers(BATCH * WIDTH, layer + 100)?);
         }
-        let mut visited = |elements| Visited::new(device, config, elements);
-        let (mut layers, mut weight_gradients) = (Vec::new(), Vec::new());
-        for _ in 0..LAYERS {
-            layers.push(visited(BATCH * WIDTH)?);
-            weight_gradients.push(visited(WIDTH * WIDTH)?);
-        }
-        let (loss, join) = (visited(BATCH * WIDTH)?, visited(BATCH * WIDTH)?);
-        let mut unscaled = Vec::new();
         for _ in 0..LAYERS {
             unscaled.push(device.zeroed(WIDTH * WIDTH)?);
         }
-        let mut unscaled_cell = device.zeroed(1)?;
-        device.write(&[Cell::new()], D::view_mut(&mut unscaled_cell))?;
-        let (loss_gradient, unscale_counts) = (device.zeroed(BATCH * WIDTH)?, device.zeroed(1)?);
-        Ok(Self {
-            loss_gradient,
-            weights,
-            inputs,
-            unscaled_cell,
-            loss,
-            layers,
-            weight_gradients,
-            join,
-            unscaled,
-            unscale_counts,
-        })
+        let engine = Engine::new(device, Config::for_format(Format::BINARY16), JOIN + 1, LINES)?;
+        let (loss_gradient, counts) = (device.zeroed(BATCH * WIDTH)?, device.zeroed(1)?);
+        Ok(Self { engine, loss_gradient, weights, inputs, unscaled, counts })
     }
 
-    fn backward(&mut self, device: &mut D, config: &Config, step: u32) -> Result<(), D::Error> {
-        let is_first = step == 0;
+    fn step(&mut self, device: &mut D, step: usize) -> Done<D, ()> {
         // Far below what binary16 holds unscaled, and drifting.
         let unit = f32::exp2(-30.0 - 3.0 * step as f32);
         let values = (0..BATCH * WIDTH).map(|i| (i % 7) as f32 * unit).collect::<Vec<_>>();
-        device.write(&values, D::view_mut(&mut self.loss_gradient))?;
-        let from = D::view(&self.unscaled_cell);
-        self.loss.visit(device, config, is_first, from, |device, to, epilogue| {
-            let input = D::view(&self.loss_gradient);
-            device.run(Narrow { input, to, epilogue })
+        let Self { engine, loss_gradient, weights, inputs, unscaled, counts } = self;
+        device.write(&values, D::view_mut(loss_gradient))?;
+        let elements = BATCH * WIDTH;
+        let visit = engine.loss(device, elements)?;
+        let loss = visited(device, visit, elements, |device, to, epilogue| {
+            device.run(Narrow { input: D::view(loss_gradient), to, epilogue })
         })?;
 
-        let mut above = &self.loss;
-        let layers = self.layers.iter_mut().zip(&mut self.weight_gradients);
-        for (index, (layer, weight_gradient)) in layers.enumerate() {
-            let (gradient, cell) = (D::view(&above.gradient), D::view(&above.cell));
-            let input = D::view(&self.inputs[index]);
+        let mut above = None;
+        for layer in 0..LAYERS {
+            let gradient = above.as_ref().unwrap_or(&loss);
             let product = Product::new(WIDTH, BATCH, WIDTH).transpose_a();
-            weight_gradient.visit(device, config, is_first, cell, |device, to, epilogue| {
-                let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(input));
+            let visit = engine.layer(device, LAYERS + layer, WIDTH * WIDTH, &gradient.carried)?;
+            let of_weight = visited(device, visit, WIDTH * WIDTH, |device, to, epilogue| {
+                let (a, b) = (D::view(&gradient.values), D::view(&inputs[layer]));
                 device.run(Matmul { product, a, b, to, epilogue })
             })?;
             device.run(Unscale::<D::Space, f16> {
-                gradient: D::view(&weight_gradient.gradient),
-                cell: D::view(&weight_gradient.cell),
-                to: D::view_mut(&mut self.unscaled[index]),
-                counts: D::view_mut(&mut self.unscale_counts),
+                gradient: D::view(&of_weight.values),
+                cell: of_weight.carried.scale(),
+                to: D::view_mut(&mut unscaled[layer]),
+                counts: D::view_mut(counts),
             })?;
-            let weight = D::view(&self.weights[index]);
+            let evidence = Evidence::Unscaled {
+                id: layer,
+                origin: Some(of_weight.carried.origin()),
+                elements: (WIDTH * WIDTH) as u64,
+                counts: D::view_mut(counts),
+            };
+            engine.judge(device, evidence, None)?;
             let product = Product::new(BATCH, WIDTH, WIDTH);
-            layer.visit(device, config, is_first, cell, |device, to, epilogue| {
-                let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
+            let visit = engine.layer(device, layer, elements, &gradient.carried)?;
+            let next = visited(device, visit, elements, |device, to, epilogue| {
+                let (a, b) = (D::view(&gradient.values), D::view(&weights[layer]));
                 device.run(Matmul { product, a, b, to, epilogue })
             })?;
-            above = layer;
+            above = Some(next);
         }
-        // A host that knows no scale brings the branches to that of the first.
-        let from = D::view(&above.cell);
-        let branches = [above, &self.loss]
-            .map(|of| Branch { gradient: D::view(&of.gradient), cell: D::view(&of.cell) });
-        self.join.visit(device, config, is_first, from, |device, to, epilogue| {
+        let above = above.as_ref().unwrap_or(&loss);
+        let visit = engine.join(device, JOIN, elements, [&above.carried, &loss.carried])?;
+        visited(device, visit, elements, |device, to, epilogue| {
+            let branches = [above, &loss]
+                .map(|of| Branch { gradient: D::view(&of.values), cell: of.carried.scale() });
             device.run(Propagate { branches: &branches, to, epilogue })
         })?;
-        let layers = self.layers.iter_mut().chain(&mut self.weight_gradients);
-        for visited in layers.chain([&mut self.loss, &mut self.join]) {
-            let cells = D::view_mut(&mut visited.cell);
-            device.run(Finish::<D::Space> { config, cells })?;
-        }
-        Ok(())
+        engine.conclude(device, None)
     }
 
-    fn look(&self, device: &mut D) -> Result<Seen, D::Error> {
+    fn look(&mut self, device: &mut D) -> Done<D, Seen> {
+        let mut room = vec![Line::EMPTY; LINES];
+        let lines = self.engine.read(device, &mut room)?;
+        let entries = lines.map(|entry| entry.expect("nothing was left out")).collect();
         let mut unscaled = Vec::new();
         for gradient in &self.unscaled {
-            let values: Vec<f32> = fetch(device, D::view(gradient))?;
+            let mut values = vec![0.0_f32; WIDTH * WIDTH];
+            let from: Ref<'_, D, f32> = D::view(gradient);
+            device.read(from, &mut values)?;
             unscaled.push(values.into_iter().map(f32::to_bits).collect());
         }
-        let visited = [&self.loss, &self.join];
-        let visited = visited.into_iter().chain(&self.layers).chain(&self.weight_gradients);
-        let (mut outcomes, mut certificates) = (Vec::new(), Vec::new());
-        for visited in visited {
-            outcomes.extend(fetch(device, D::view(&visited.outcome))?);
-            certificates.extend(fetch(device, D::view(&visited.certificate))?);
-        }
-        let unscale_counts = fetch(device, D::view(&self.unscale_counts))?[0];
-        Ok(Seen { unscaled, outcomes, certificates, unscale_counts })
+        let mut cells = [adaloss_core::policy::Cell::new(); JOIN + 1];
+        let (state, updates) = self.engine.save(device, &mut cells)?;
+        assert_eq!(updates as usize, STEPS);
+        Ok(Seen { unscaled, entries, digest: state.digest(&cells) })
     }
 }
 
-fn fetch<T: Plain, D: Device>(device: &mut D, from: Ref<'_, D, T>) -> Result<Vec<T>, D::Error> {
-    let mut values = vec![T::zeroed(); D::Space::len(from)];
-    device.read(from, &mut values).map(|()| values)
+/// Makes every pass of a visit that might be needed.
+fn visited<D: Memory + HasScaler, const N: usize>(
+    device: &mut D,
+    mut visit: OpenVisit<'_, D, N>,
+    elements: usize,
+    operation: impl for<'w> Fn(&mut D, Mut<'w, D, f16>, Epilogue<'w, D::Space>) -> Result<(), D::Error>,
+) -> Done<D, Gradient<D>> {
+    let mut values = device.zeroed(elements)?;
+    while let Some(mut pass) = visit.next_pass(device)? {
+        operation(device, D::view_mut(&mut values), pass.epilogue())?;
+    }
+    let carried = visit.finish(device)?;
+    Ok(Gradient { values, carried })
 }
 
-/// Runs some steps, calls `before_reading`, and looks at what is there.
-fn run<D: Memory + HasMatmul<f16, f16, f16> + HasDecide>(
+/// Takes some steps, calls `before_reading`, and looks at what is there.
+fn run<D: Memory + HasMatmul<f16, f16, f16> + HasScaler>(
     device: &mut D,
     before_reading: impl FnOnce(&D),
-) -> Result<Seen, D::Error> {
-    // A replay needs a read, and this chain has none.
-    let config = Config::for_format(Format::BINARY16).with_overflow(Overflow::Saturate);
-    let mut network = Network::new(device, &config)?;
+) -> Done<D, Seen> {
+    let mut network = Network::new(device)?;
     for step in 0..STEPS {
-        network.backward(device, &config, step)?;
+        network.step(device, step)?;
     }
     before_reading(device);
     network.look(device)
 }
 
 #[test]
-fn a_backward_pass_waits_for_nothing() {
+fn a_training_step_waits_for_nothing() {
     let mut device = Record::counting(Accelerator::new());
     let seen = run(&mut device, |device| {
         let counts = device.counts();
         assert_eq!(counts.of(OperationKind::Read), 0);
-        let (visits, steps) = (1 + 2 * LAYERS as u64 + 1, u64::from(STEPS));
-        assert_eq!(counts.of(OperationKind::Finish), steps * visits);
-        // A visit is measured, stored, noted and certified, and the first stored once more.
-        let visited = steps * visits * 4 + visits;
-        assert_eq!(counts.computations(), visited + steps * (LAYERS as u64 + visits));
+        let (visits, steps) = (VISITS as u64, STEPS as u64);
+        // Each visit is measured, stored and stored once more, if that is needed.
+        assert_eq!(counts.of(OperationKind::Advance), 3 * steps * visits);
+        assert_eq!(counts.of(OperationKind::Close), steps * visits);
+        let of_a_visit = 3 * 2 + 1;
+        let of_a_step = visits * of_a_visit + 2 * LAYERS as u64 + 1;
+        assert_eq!(counts.computations(), steps * of_a_step);
         assert_eq!(device.device().executed(), 0, "computed before it was asked");
     })
     .expect("no error");
     assert!(device.device().executed() > 0);
     assert_eq!(seen, run(&mut Portable, |_| ()).expect("no error"));
 
-    assert_eq!(seen.unscale_counts.nonfinite, 0);
-    assert!(seen.outcomes.iter().all(|outcome| outcome.underflow + outcome.overflow == 0));
-    assert!(seen.outcomes.iter().all(|outcome| outcome.nonzero() > 0));
-    // The loss gradient reaches up to 6 * 2^-45 in the last step, and the scale lags behind.
-    assert!((40..57).contains(&seen.certificates[0].scale.log2()), "{}", seen.certificates[0]);
-    assert!(seen.certificates.iter().all(|certificate| certificate.promised));
+    let mut replays = 0;
+    for entry in &seen.entries {
+        match entry {
+            Entry::Visit(visit) => {
+                let Outcome { underflow, overflow, nonfinite, .. } = visit.outcome;
+                assert_eq!((underflow + overflow, nonfinite), (0, 0), "{entry}");
+                assert!(visit.outcome.nonzero() > 0, "{entry}");
+                replays += u32::from(visit.passes == 3);
+            }
+            Entry::Step(end) => assert_eq!(end.verdict, Verdict::Apply),
+            _ => panic!("{entry}"),
+        }
+    }
+    // First visits are measured, and narrowed twice.
+    assert_eq!(replays as usize, VISITS);
+    assert_eq!(seen.entries.len(), LINES);
 }

@@ -11,7 +11,8 @@ fn an_accelerator_with_a_queue_conforms() -> Result<(), Failure> {
     let mut device = Accelerator::new();
     conformance::memory(&mut device)?;
     conformance::narrow::<f16, _>(&mut device)?;
-    conformance::decide(&mut device)?;
+    conformance::scaler::<f16, _>(&mut device)?;
+    conformance::described::<f16, _>(&mut device)?;
     let report = conformance::matmul::<f16, f16, f16, _>(&mut device)?;
     assert!(report.to_string().ends_with("the device has no sums in order"), "{report}");
     Ok(())
@@ -24,7 +25,7 @@ fn an_accelerator_that_can_do_less_conforms_and_refuses_the_rest() -> Result<(),
     assert!(report.to_string().contains("no subnormals; the device has no stochastic rounding"));
     let all = conformance::narrow::<f16, _>(&mut Accelerator::new())?;
     assert!(report.operations < all.operations && report.refusals > all.refusals);
-    conformance::decide(&mut device)?;
+    conformance::scaler::<f16, _>(&mut device)?;
     conformance::matmul::<f16, f16, f16, _>(&mut device)?;
     Ok(())
 }
@@ -34,7 +35,7 @@ fn verdict(sabotage: Sabotage) -> String {
     let mut device = Accelerator::sabotaged(sabotage);
     let result = conformance::memory(&mut device)
         .and_then(|_| conformance::narrow::<f16, _>(&mut device))
-        .and_then(|_| conformance::decide(&mut device))
+        .and_then(|_| conformance::scaler::<f16, _>(&mut device))
         .and_then(|_| conformance::matmul::<f16, f16, f16, _>(&mut device));
     match result {
         Ok(report) => panic!("{sabotage:?} passed: {report}"),
@@ -82,17 +83,17 @@ caught! {
     a_gradient_scaled_twice: UnscalesTheWrongWay, "unscale,",
         "element 1, 5.9604645e-8 (0x33800000), should be 0x72800000 and the device has 0x0";
     a_minimum_that_takes_zero: LeastIsZero, "statistics,", "the least magnitude (bits)";
-    a_certificate_for_another_scale: CertifiesOneTooHigh, "certify,",
-        "the scale certified should be 0 and the device has 1";
-    a_certificate_that_is_forgotten: ForgetsCertificates, "certify,",
-        "the cell's trigger should be 0 and the device has 1";
-    an_outcome_without_consequence: NotesNothing, "note,",
-        "whether the cell was visited in this step should be 1 and the device has 0";
-    a_scale_that_moves_within_a_step: MovesAtOverflow, "note,", "the cell's scale should be";
-    a_step_that_never_ends: FinishesNothing, "finish,", "the cell's age should be 1 and the device has 0";
-    a_step_that_ends_for_one_cell: FinishesTheFirst, "finish, 1100 elements", "the cell";
-    a_step_that_ends_for_full_blocks: FinishesWholeBlocks, "finish, 1100 elements", "the cell";
-    a_step_that_ends_next_door: FinishesOneMore, "finish, 1100 elements", "the cell";
+    a_predicate_that_is_ignored: IgnoresPredicates, "statistics,",
+        "with a predicate of 0: the statistics of an operation that is off";
+    counts_that_a_scaler_leaves: KeepsCounts, "a visit,", "the outcome's elements should be";
+    a_join_at_the_first_scale: JoinsAtTheFirst, "a visit,", "the scale that it arrives with";
+    a_visit_without_consequence: ForgetsCells, "a visit,", "the scale that it leaves with";
+    a_step_that_ends_for_one_cell: FinishesTheFirst, "the cells of a scaler,",
+        "the cell's scale should be";
+    weights_that_are_always_updated: AppliesAlways, "two scalers that share the weights,",
+        "whether the step applies should be 0 and the device has 1";
+    a_scaler_that_hears_of_no_other: IgnoresTheOther, "two scalers that share the weights,",
+        "the verdict differs";
     an_operand_read_as_it_lies: IgnoresTranspose, "matmul of small integers,",
         "elements of (2 x 3) (5 x 3)^T from";
     sums_in_low_precision: NarrowAccumulator, "matmul in any order,", "should be in";

@@ -27,6 +27,7 @@ pub(crate) struct Ending {
     pub(crate) narrowing: Narrowing,
     noise: Noise,
     stores: bool,
+    pub(crate) when: Option<Handle<'static, u32>>,
     outcome: Handle<'static, Outcome>,
     histogram: Option<Handle<'static, Histogram>>,
     sabotage: Sabotage,
@@ -34,13 +35,14 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn queued(device: &Accelerator, epilogue: &Epilogue<'_, AcceleratorSpace>) -> Self {
-        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = epilogue;
+        let Epilogue { from, to, narrowing, noise, stores, outcome, histogram, when } = epilogue;
         Self {
             from: from.queued(),
             to: to.queued(),
             narrowing: *narrowing,
             noise: *noise,
             stores: *stores,
+            when: when.map(Handle::queued),
             outcome: outcome.queued(),
             histogram: histogram.as_ref().map(HandleMut::queued),
             sabotage: device.sabotage,

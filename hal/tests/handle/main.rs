@@ -9,8 +9,9 @@ mod memory;
 mod operations;
 mod random;
 mod sabotage;
+mod scaler;
 
 mod chain;
 mod conforms;
 mod faults;
-mod sequence;
+mod twin;

@@ -68,11 +68,6 @@ impl<'a, T> Handle<'a, T> {
         Handle { slot, first, length, lives: PhantomData }
     }
 
-    /// Names the element after the last one, too.
-    pub(crate) fn longer_by_one(self) -> Self {
-        Self { length: self.length + 1, ..self }
-    }
-
     fn renamed<'b>(self) -> Handle<'b, T>
     where
         'a: 'b,
@@ -145,6 +140,19 @@ impl Accelerator {
     ) {
         self.board.borrow_mut().queue.push_back(Box::new(command));
     }
+
+    /// Queues a command that does nothing where a word is 0 by then.
+    pub(crate) fn enqueue_when(
+        &mut self,
+        when: Option<Handle<'static, u32>>,
+        command: impl FnOnce(&mut Values) -> Result<(), AcceleratorError> + 'static,
+    ) {
+        let when = when.filter(|_| self.sabotage != Sabotage::IgnoresPredicates);
+        self.enqueue(move |memory| match when {
+            Some(when) if memory.load_one(when)? == 0 => Ok(()),
+            _ => command(memory),
+        });
+    }
 }
 
 impl Board {
@@ -209,6 +217,11 @@ impl Device for Accelerator {
         board.run()?;
         to.copy_from_slice(&board.values.load(from)?);
         Ok(())
+    }
+
+    /// Its commands look at the predicate.
+    fn is_off(&mut self, _: Handle<'_, u32>) -> Result<bool, AcceleratorError> {
+        Ok(false)
     }
 
     fn write<T: Plain>(

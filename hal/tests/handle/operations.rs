@@ -2,17 +2,13 @@
 
 use adaloss_core::{
     format::{Subnormals, f16},
-    policy::{self, Cell},
-    scale::Scale,
     statistics::Statistics,
 };
-use adaloss_hal::{
-    Certify, Finish, Fitting, Matmul, Narrow, Note, Product, Propagate, Run, Summarise, Unscale,
-};
+use adaloss_hal::{Fitting, Matmul, Narrow, Product, Propagate, Run, Summarise, Unscale};
 
 use crate::{
     ending::Ending,
-    memory::{Accelerator, AcceleratorError, AcceleratorSpace},
+    memory::{Accelerator, AcceleratorError, AcceleratorSpace, Handle},
     sabotage::Sabotage,
 };
 
@@ -24,10 +20,10 @@ impl Run<Summarise<'_, '_, AcceleratorSpace, f16>> for Accelerator {
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        let Summarise { input, to } = operation.into_inner();
-        let (from, to) = (input.queued(), to.queued());
+        let Summarise { input, to, when } = operation.into_inner();
+        let (from, to, when) = (input.queued(), to.queued(), when.map(Handle::queued));
         let (sabotage, flushes) = (self.sabotage, self.flushes);
-        self.enqueue(move |memory| {
+        self.enqueue_when(when, move |memory| {
             let mut odd_and_even = [Statistics::EMPTY; 2];
             for (index, x) in memory.load(from)?.into_iter().enumerate().rev() {
                 odd_and_even[index % 2].observe(read(x, flushes));
@@ -55,7 +51,7 @@ impl Run<Narrow<'_, '_, AcceleratorSpace, f16>> for Accelerator {
         let Narrow { input, to, epilogue } = operation.into_inner();
         let ending = Ending::queued(self, epilogue);
         let (from, to) = (input.queued(), to.queued());
-        self.enqueue(move |memory| {
+        self.enqueue_when(ending.when, move |memory| {
             let results = memory.load(from)?;
             ending.take(memory, &results, to)
         });
@@ -73,7 +69,7 @@ impl Run<Propagate<'_, '_, AcceleratorSpace, f16>> for Accelerator {
         let branches: Vec<_> =
             branches.iter().map(|b| (b.gradient.queued(), b.cell.queued())).collect();
         let (to, sabotage) = (to.queued(), self.sabotage);
-        self.enqueue(move |memory| {
+        self.enqueue_when(ending.when, move |memory| {
             let incoming = ending.incoming(memory)?;
             let flushes = ending.narrowing.format.subnormals == Subnormals::Flush;
             let mut sums = Vec::new();
@@ -127,85 +123,6 @@ impl Run<Unscale<'_, '_, AcceleratorSpace, f16>> for Accelerator {
     }
 }
 
-impl Run<Certify<'_, '_, AcceleratorSpace>> for Accelerator {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Certify<'_, '_, AcceleratorSpace>>,
-    ) -> Result<(), AcceleratorError> {
-        let Certify { config, histogram, cell, certificate } = operation.into_inner();
-        let (config, histogram, sabotage) = (**config, histogram.queued(), self.sabotage);
-        let (cell, certificate) = (cell.queued(), certificate.queued());
-        self.enqueue(move |memory| {
-            let mut state = memory.load_one(cell)?;
-            let mut scale = state.scale();
-            if sabotage == Sabotage::CertifiesOneTooHigh {
-                scale = Scale::saturating(scale.log2() + 1);
-            }
-            let seen = memory.load_one(histogram)?;
-            let certified = policy::certify(&config, &seen, scale, &mut state);
-            if sabotage != Sabotage::ForgetsCertificates {
-                memory.store(&[state], cell)?;
-            }
-            memory.store(&[certified], certificate)
-        });
-        Ok(())
-    }
-}
-
-impl Run<Note<'_, '_, AcceleratorSpace>> for Accelerator {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Note<'_, '_, AcceleratorSpace>>,
-    ) -> Result<(), AcceleratorError> {
-        let Note { config, outcome, from, cell } = operation.into_inner();
-        let (config, outcome) = (**config, outcome.queued());
-        let (from, cell, sabotage) = (from.queued(), cell.queued(), self.sabotage);
-        self.enqueue(move |memory| {
-            let (outcome, mut state) = (memory.load_one(outcome)?, memory.load_one(cell)?);
-            let (incoming, was_calibrated) =
-                (memory.load_one(from)?.scale(), state.is_calibrated());
-            if sabotage != Sabotage::NotesNothing {
-                let again = policy::note(&config, &outcome, incoming, &mut state);
-                if let (true, Some(scale), Sabotage::MovesAtOverflow) =
-                    (was_calibrated, again, sabotage)
-                {
-                    state = at(scale, &state);
-                }
-            }
-            memory.store(&[state], cell)
-        });
-        Ok(())
-    }
-}
-
-impl Run<Finish<'_, '_, AcceleratorSpace>> for Accelerator {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Finish<'_, '_, AcceleratorSpace>>,
-    ) -> Result<(), AcceleratorError> {
-        let Finish { config, cells } = operation.into_inner();
-        let (config, mut cells, sabotage) = (**config, cells.queued(), self.sabotage);
-        self.enqueue(move |memory| {
-            let longer = cells.longer_by_one();
-            if sabotage == Sabotage::FinishesOneMore && memory.load(longer).is_ok() {
-                cells = longer;
-            }
-            let mut states = memory.load(cells)?;
-            let reached = match sabotage {
-                Sabotage::FinishesNothing => 0,
-                Sabotage::FinishesTheFirst => states.len().min(1),
-                Sabotage::FinishesWholeBlocks if states.len() > 32 => states.len() / 32 * 32,
-                _ => states.len(),
-            };
-            for state in &mut states[..reached] {
-                policy::finish(&config, state);
-            }
-            memory.store(&states, cells)
-        });
-        Ok(())
-    }
-}
-
 impl Run<Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
     fn execute(
         &mut self,
@@ -215,7 +132,7 @@ impl Run<Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
         let ending = Ending::queued(self, epilogue);
         let (product, sabotage) = (*product, self.sabotage);
         let (a, b, to) = (a.queued(), b.queued(), to.queued());
-        self.enqueue(move |memory| {
+        self.enqueue_when(ending.when, move |memory| {
             let results = multiply(product, &memory.load(a)?, &memory.load(b)?, sabotage);
             ending.take(memory, &results, to)
         });
@@ -267,13 +184,6 @@ fn pairwise(terms: &[f32]) -> f32 {
 /// Returns `2^shift x`, rounded to f32 once: an f64 holds every such product of a binary16.
 fn exactly(x: f32, shift: i32) -> f32 {
     (f64::from(x) * f64::exp2(f64::from(shift))) as f32
-}
-
-/// Returns the same cell at another scale.
-fn at(scale: Scale, cell: &Cell) -> Cell {
-    let mut bytes = cell.to_bytes();
-    bytes[20..22].copy_from_slice(&(scale.log2() as i16).to_le_bytes());
-    Cell::from_bytes(&bytes).expect("a cell at any scale")
 }
 
 /// Reads an operand, subnormals as zero where the format flushes.

@@ -29,7 +29,6 @@ impl Random {
 
 /// The f32 results of one layer at one step, before they are narrowed.
 pub(crate) struct Recorded {
-    pub(crate) cell: usize,
     pub(crate) incoming: Scale,
     pub(crate) values: Vec<f32>,
 }
@@ -40,7 +39,7 @@ pub(crate) fn record(seed: u64, cells: usize, visits: usize) -> Vec<Recorded> {
     let mut centers: Vec<i32> = (0..cells).map(|_| -random.below(36)).collect();
     let mut recorded = Vec::new();
     for _ in 0..visits {
-        for (cell, center) in centers.iter_mut().enumerate() {
+        for center in &mut centers {
             *center = (*center + random.below(3) - 1).clamp(-120, 100);
             let incoming = Scale::saturating(random.below(30) - 5);
             let (kind, length) = (random.below(64), random.below(120) as usize);
@@ -62,7 +61,7 @@ pub(crate) fn record(seed: u64, cells: usize, visits: usize) -> Vec<Recorded> {
                 (9, Some(x)) => *x = -0.0,
                 _ => {}
             }
-            recorded.push(Recorded { cell, incoming, values });
+            recorded.push(Recorded { incoming, values });
         }
     }
     recorded

@@ -37,22 +37,20 @@ pub(crate) enum Sabotage {
     UnscalesTheWrongWay,
     /// Least magnitudes include zero.
     LeastIsZero,
-    /// A certificate is for the scale above the one that the tensor leaves with.
-    CertifiesOneTooHigh,
-    /// Certificates are written, and the cell does not remember it.
-    ForgetsCertificates,
-    /// Outcomes reach no cell.
-    NotesNothing,
-    /// A scale follows an overflow at once, in the middle of a step.
-    MovesAtOverflow,
-    /// The end of a step reaches no cell.
-    FinishesNothing,
+    /// Operations are made whatever their predicate says.
+    IgnoresPredicates,
+    /// Counts that a scaler took are left as they were.
+    KeepsCounts,
+    /// A join is at the scale of its first branch.
+    JoinsAtTheFirst,
+    /// What a visit found reaches no cell.
+    ForgetsCells,
     /// The end of a step reaches the first of several cells.
     FinishesTheFirst,
-    /// The end of a step reaches full blocks of cells, and not those after the last one.
-    FinishesWholeBlocks,
-    /// The end of a step reaches the cell after the last one, too.
-    FinishesOneMore,
+    /// The weights are updated whatever was found.
+    AppliesAlways,
+    /// What another scaler found is not looked at.
+    IgnoresTheOther,
     /// A transposed operand is read as it lies.
     IgnoresTranspose,
     /// Sums are kept in binary16.

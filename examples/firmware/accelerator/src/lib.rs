@@ -3,10 +3,10 @@
 //! The accelerator narrows f32 values to binary16 and counts what becomes of them; that is all it
 //! does.  It has integer adders and shifters, no divider and no subnormals, memory of its own, and
 //! ten registers.  Everything else that the corridor needs, the [`Accelerator`] does on the
-//! microcontroller, with the library.
+//! microcontroller, with the library.  The scaler is there as well, and drives it pass by pass.
 //!
 //! ```text
-//! scaler, layers --> Accelerator (has Device, Memory, HasNarrow<f16>, HasDecide)
+//! scaler, layers --> Accelerator (has Device, Memory, HasNarrow<f16>)
 //!                         | Bus: ten registers, and its memory
 //!                         v
 //!                    Model here; in silicon, a few volatile accesses

@@ -2,13 +2,10 @@
 
 use adaloss_core::{
     format::{Encoding, Format, Overflow, Rounding, Subnormals, f16},
-    policy,
     propagate::{Scaled, shifted},
     unscale::unscale,
 };
-use adaloss_hal::{
-    Certify, Device, Epilogue, Finish, Fitting, Narrow, Note, Propagate, Run, Summarise, Unscale,
-};
+use adaloss_hal::{Device, Epilogue, Fitting, Narrow, Propagate, Run, Summarise, Unscale};
 
 use crate::{
     Accelerator, AcceleratorError, Bus, Register, command,
@@ -93,7 +90,7 @@ impl<B: Bus> Run<Summarise<'_, '_, AcceleratorSpace, f16>> for Accelerator<'_, B
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, AcceleratorSpace, f16>>,
     ) -> Result<(), AcceleratorError> {
-        let Summarise { input, to } = operation.into_inner();
+        let Summarise { input, to, .. } = operation.into_inner();
         let mut statistics = self.one("the statistics", to.shared())?;
         let mut chunk = [f16::ZERO; CHUNK];
         for part in input.chunks(CHUNK) {
@@ -173,50 +170,5 @@ impl<B: Bus> Run<Unscale<'_, '_, AcceleratorSpace, f16>> for Accelerator<'_, B> 
             }
         }
         self.write(&[total], counts.reborrow())
-    }
-}
-
-impl<B: Bus> Run<Certify<'_, '_, AcceleratorSpace>> for Accelerator<'_, B> {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Certify<'_, '_, AcceleratorSpace>>,
-    ) -> Result<(), AcceleratorError> {
-        let Certify { config, histogram, cell, certificate } = operation.into_inner();
-        let seen = self.one("the histogram", *histogram)?;
-        let mut state = self.one("the cell", cell.shared())?;
-        let certified = policy::certify(config, &seen, state.scale(), &mut state);
-        self.write(&[state], cell.reborrow())?;
-        self.write(&[certified], certificate.reborrow())
-    }
-}
-
-impl<B: Bus> Run<Note<'_, '_, AcceleratorSpace>> for Accelerator<'_, B> {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Note<'_, '_, AcceleratorSpace>>,
-    ) -> Result<(), AcceleratorError> {
-        let Note { config, outcome, from, cell } = operation.into_inner();
-        let outcome = self.one("the outcome", *outcome)?;
-        let incoming = self.one("the cell that results come from", *from)?.scale();
-        let mut state = self.one("the cell", cell.shared())?;
-        // What is to be narrowed once more is for the host to ask.
-        let _ = policy::note(config, &outcome, incoming, &mut state);
-        self.write(&[state], cell.reborrow())
-    }
-}
-
-impl<B: Bus> Run<Finish<'_, '_, AcceleratorSpace>> for Accelerator<'_, B> {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Finish<'_, '_, AcceleratorSpace>>,
-    ) -> Result<(), AcceleratorError> {
-        let Finish { config, cells } = operation.into_inner();
-        for nth in 0..cells.shared().len() {
-            let Some(cell) = cells.reborrow().part(nth..nth + 1) else { break };
-            let mut state = self.one("a cell", cell.shared())?;
-            policy::finish(config, &mut state);
-            self.write(&[state], cell)?;
-        }
-        Ok(())
     }
 }

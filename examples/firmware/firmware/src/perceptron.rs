@@ -202,6 +202,7 @@ impl<F: Element + Plain> Perceptron<F> {
                 square_norm: &[0.0][..],
                 weight: &mut masters[..],
                 momentum: &mut momenta[..],
+                when: None,
             })?;
         }
         Ok(verdict)
@@ -289,6 +290,7 @@ impl Ends {
             narrowing: Narrowing::to(F::ENCODING.into()),
             noise: Noise::default(),
             stores: true,
+            when: None,
             outcome: slice::from_mut(outcome),
             histogram: None,
         }

@@ -72,7 +72,7 @@ impl<D: Memory + HasNarrow<f16>> Tensors<D> {
         device.write(&[statistics], D::view_mut(&mut self.statistics))?;
         if let Some(values) = D::Space::part(D::view(&self.gradients[gradient]), 0..length) {
             let to = D::view_mut(&mut self.statistics);
-            device.run(Summarise::<D::Space, f16> { input: values, to })?;
+            device.run(Summarise::<D::Space, f16> { input: values, to, when: None })?;
         }
         device.read(D::view(&self.statistics), slice::from_mut(&mut statistics))?;
         Ok(statistics)

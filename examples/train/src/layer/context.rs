@@ -126,6 +126,7 @@ impl<D: Memory> EpilogueBuffers<D> {
             narrowing,
             noise: Noise::default(),
             stores: true,
+            when: None,
             outcome: self.outcome.view_mut(),
             histogram: None,
         }
@@ -199,6 +200,7 @@ impl<D: Memory> EpilogueBuffers<D> {
             narrowing: Narrowing::to(Format::BINARY32),
             noise: Noise::default(),
             stores: true,
+            when: None,
             outcome: self.outcome.view_mut(),
             histogram: None,
         }
@@ -629,7 +631,11 @@ pub fn statistics<T: Element + Plain, D: Memory + HasNarrow<T>>(
     values: Ref<'_, D, T>,
 ) -> Result<Statistics, D::Error> {
     let mut statistics = Vector::of(device, &[Statistics::EMPTY])?;
-    device.run(Summarise::<D::Space, T> { input: values, to: statistics.view_mut() })?;
+    device.run(Summarise::<D::Space, T> {
+        input: values,
+        to: statistics.view_mut(),
+        when: None,
+    })?;
     statistics.read_one(device)
 }
 

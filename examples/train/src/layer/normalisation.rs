@@ -78,7 +78,7 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
             running.pending = Vector::zeroed(device, moments.len())?;
         }
         let (input, to) = (moments.view(), running.pending.view_mut());
-        device.run(Blend { share: 1.0 / (nth as f32 + 1.0), input, to })
+        device.run(Blend { share: 1.0 / (nth as f32 + 1.0), input, to, when: None })
     }
 }
 

@@ -31,12 +31,12 @@ pub(super) fn summed<D: Memory + HasAccumulate>(
     let share = 1.0 / (nth as f32 + 1.0);
     if !adds {
         let (input, to) = (fresh.view(), gradient.view_mut());
-        return device.run(Blend { share, input, to });
+        return device.run(Blend { share, input, to, when: None });
     }
     // The mean so far has this micro-batch's share of the other loss in it.
     if nth > 0 {
         let mut part = Vector::zeroed(device, gradient.len())?;
-        device.run(Blend { share, input: fresh.view(), to: part.view_mut() })?;
+        device.run(Blend { share, input: fresh.view(), to: part.view_mut(), when: None })?;
         fresh = part;
     }
     device.run(Accumulate { input: fresh.view(), to: gradient.view_mut() })

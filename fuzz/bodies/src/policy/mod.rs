@@ -1,27 +1,24 @@
 //! The room `policy`: evidence by search, scales and triggers by simulation, on a device.
 
 mod model;
+mod on_device;
 mod simulated;
 
 use adaloss_core::{
-    policy::{Cell, Certificate, Config, due},
+    policy::{Config, certify, due},
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_hal::{
-    Capabilities, Certify, Finish, HasDecide, Memory, Note, Plain, portable::Portable,
-};
+use adaloss_hal::{Capabilities, Memory, portable::Portable, scaler::HasScaler};
 use adaloss_oracle::{
     Limits, product,
     search::{Tensor, counts},
 };
 
-use self::simulated::Simulated;
+use self::{on_device::OnDevice, simulated::Simulated};
 use crate::{
     config::{config, counted},
-    cpu,
-    device::{download, succeeds, upload},
-    input,
+    cpu, input,
 };
 
 /// The most steps of one cell, and the most visits in one of them.
@@ -41,12 +38,13 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Checks that a device certifies, takes note and ends steps as a search over scales and a simulation say.
-pub fn check_on<D: Memory + HasDecide>(device: &mut D, bytes: &[u8]) {
+/// Checks that the scaler of a device certifies, takes note and ends steps as a search over scales and a simulation say.
+pub fn check_on<D: Memory + HasScaler>(device: &mut D, bytes: &[u8]) {
     input::run(bytes, |u| {
         let config = counted(config(u, Capabilities::ALL)?);
         let mut cell = config.cell();
         let mut simulated = Simulated::new(&config);
+        let mut scaler = OnDevice::new(device, config);
         for _ in 0..u.int_in_range(1..=STEPS)? {
             for _ in 0..u.int_in_range(0..=VISITS)? {
                 let values = input::values(u, config.narrowing().format, MOST)?;
@@ -54,15 +52,24 @@ pub fn check_on<D: Memory + HasDecide>(device: &mut D, bytes: &[u8]) {
                 let visit = Visit::of(&config, &values, incoming);
                 let trigger = due(&config, &cell);
                 assert_eq!(trigger, simulated.due(&config), "{config:?}");
-                // A caller may ask early, and is told when it is due.
-                if trigger.is_some() || u.ratio(1, 4)? {
-                    let certificate = certify_on(device, &config, &visit, &mut cell);
-                    simulated.certifies(&config, &visit, &certificate, &cell);
+                // A caller of core may ask early, and is told when it is due.
+                if trigger.is_none() && u.ratio(1, 4)? {
+                    let (mut early, mut apart) = (cell, simulated.clone());
+                    let certificate = certify(&config, &visit.histogram, cell.scale(), &mut early);
+                    apart.certifies(&config, &visit, &certificate, cell.scale());
+                    apart.check(&config, &early);
                 }
-                note_on(device, &config, &visit, &mut cell);
-                simulated.notes(&config, &visit, &cell);
+                let made = scaler.visit(device, &visit);
+                cell = made.cell;
+                assert_eq!(made.is_measured, simulated.measures(&config), "{config:?}");
+                simulated.notes(&config, &visit, made.stored);
+                assert_eq!(made.visit.certificate.is_some(), made.is_measured, "{config:?}");
+                if let Some(certificate) = &made.visit.certificate {
+                    simulated.certifies(&config, &visit, certificate, made.visit.outgoing);
+                }
+                simulated.check(&config, &cell);
             }
-            finish_on(device, &config, &mut cell);
+            cell = scaler.finish(device);
             simulated.finishes(&config, &cell);
         }
         Ok(())
@@ -119,42 +126,4 @@ impl Visit {
         let overflows = |k: i32| limits.overflows(narrowing, product(self.max_abs, k - incoming));
         (-300..=500).rev().find(|&k| !overflows(k)).expect("so small a scale lets nothing overflow")
     }
-}
-
-fn certify_on<D: Memory + HasDecide>(
-    device: &mut D,
-    config: &Config,
-    visit: &Visit,
-    cell: &mut Cell,
-) -> Certificate {
-    let histogram = upload(device, &[visit.histogram]);
-    let mut on_device = upload(device, &[*cell]);
-    let mut certificate = upload(device, &[Certificate::zeroed()]);
-    succeeds(device.run(Certify::<D::Space> {
-        config,
-        histogram: D::view(&histogram),
-        cell: D::view_mut(&mut on_device),
-        certificate: D::view_mut(&mut certificate),
-    }));
-    *cell = download(device, D::view(&on_device))[0];
-    download(device, D::view(&certificate))[0]
-}
-
-fn note_on<D: Memory + HasDecide>(device: &mut D, config: &Config, visit: &Visit, cell: &mut Cell) {
-    let outcome = upload(device, &[visit.outcome(config, cell.scale())]);
-    let from = upload(device, &[Cell::at(visit.tensor.incoming)]);
-    let mut on_device = upload(device, &[*cell]);
-    succeeds(device.run(Note::<D::Space> {
-        config,
-        outcome: D::view(&outcome),
-        from: D::view(&from),
-        cell: D::view_mut(&mut on_device),
-    }));
-    *cell = download(device, D::view(&on_device))[0];
-}
-
-fn finish_on<D: Memory + HasDecide>(device: &mut D, config: &Config, cell: &mut Cell) {
-    let mut on_device = upload(device, &[*cell]);
-    succeeds(device.run(Finish::<D::Space> { config, cells: D::view_mut(&mut on_device) }));
-    *cell = download(device, D::view(&on_device))[0];
 }

@@ -1,7 +1,7 @@
 //! A cell as words say what it does: when it is due, what its steps show, where its scale goes.
 
 use adaloss_core::{
-    policy::{Cell, Certificate, Config, Fraction, Policy, Recovery, Rule, Trigger, due, recover},
+    policy::{Cell, Certificate, Config, Fraction, Policy, Recovery, Rule, Trigger, recover},
     scale::Scale,
 };
 use adaloss_oracle::{
@@ -12,6 +12,7 @@ use adaloss_oracle::{
 use super::Visit;
 
 /// What a cell has to remember, in words instead of bytes.
+#[derive(Clone)]
 pub(super) struct Simulated {
     scale: i32,
     is_calibrated: bool,
@@ -32,6 +33,7 @@ pub(super) struct Simulated {
 }
 
 /// The steps so far, as a policy looks at them.
+#[derive(Clone)]
 enum Past {
     Guesses(TwoGuesses),
     Window(Window),
@@ -82,13 +84,12 @@ impl Simulated {
         config: &Config,
         visit: &Visit,
         found: &Certificate,
-        cell: &Cell,
+        outgoing: Scale,
     ) {
         assert_eq!(found.trigger, self.due(config).unwrap_or_default());
-        assert_eq!((found.before.log2(), found.scale.log2()), (self.scale, self.scale));
+        assert_eq!((found.before.log2(), found.scale), (self.scale, outgoing));
         if matches!(self.past, Past::None) {
             assert_eq!((found.rule, found.promised), (Rule::Unused, false), "{config:?}");
-            self.check(config, cell);
             return;
         }
         (self.age, self.pulled, self.promised) = (0, Trigger::None, found.promised);
@@ -101,19 +102,24 @@ impl Simulated {
         match self.tolerance {
             Some(tolerance) if rule == self.rule => {
                 let (narrowing, tensor) = (config.narrowing(), &visit.tensor);
-                let expected = Evidence::find(tolerance, narrowing, tensor, self.scale);
+                let expected = Evidence::find(tolerance, narrowing, tensor, outgoing.log2());
                 assert_eq!(Evidence::of(found), expected, "{config:?} {tensor:?}");
             }
             _ => assert!(!found.promised),
         }
         check_counts(config, visit, found);
-        self.check(config, cell);
     }
 
-    pub(super) fn notes(&mut self, config: &Config, visit: &Visit, cell: &Cell) {
-        let outcome = visit.outcome(config, Scale::saturating(self.scale));
+    /// Tells whether the next visit is measured.
+    pub(super) fn measures(&self, config: &Config) -> bool {
+        !matches!(self.past, Past::None) && self.due(config).is_some()
+    }
+
+    /// Takes note of a visit that was stored at a scale.
+    pub(super) fn notes(&mut self, config: &Config, visit: &Visit, stored: Scale) {
+        let outcome = visit.outcome(config, stored);
         if config.policy().is_whole_model() {
-            assert_eq!((cell.scale(), due(config, cell)), (config.cell().scale(), None));
+            assert_eq!(stored, visit.tensor.incoming, "{config:?}");
             return;
         }
         if matches!(self.past, Past::None) {
@@ -130,9 +136,9 @@ impl Simulated {
                     self.scale = moved.log2();
                 }
             }
-            self.check(config, cell);
             return;
         }
+        assert_eq!(stored.log2(), self.scale, "{config:?}");
         self.visited = true;
         if visit.nonfinite == 0 && visit.nonzero() > 0 {
             let encoding = config.narrowing().format.encoding;
@@ -145,7 +151,6 @@ impl Simulated {
                 self.scale = placed(encoding, ceiling - self.first_headroom);
             }
         }
-        self.check(config, cell);
     }
 
     pub(super) fn finishes(&mut self, config: &Config, cell: &Cell) {
@@ -177,7 +182,7 @@ impl Simulated {
         self.check(config, cell);
     }
 
-    fn check(&self, config: &Config, cell: &Cell) {
+    pub(super) fn check(&self, config: &Config, cell: &Cell) {
         assert!(cell.is_possible(config), "{cell:?} of {config:?}");
         let found = (cell.scale().log2(), cell.age(), cell.trigger(), cell.is_promised());
         assert_eq!(found, (self.scale, self.age, self.pulled, self.promised), "{config:?}");

@@ -1,11 +1,13 @@
 //! A device of the HAL whose operations are launches on the simulated grid.
 
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
-use adaloss_core::format::Element;
+use adaloss_core::{format::Element, policy::Cell};
 use adaloss_hal::{
-    Branch, Capabilities, Certify, Epilogue, Finish, Fitting, HostError, HostHeap, HostMemory,
-    HostSpace, Matmul, Narrow, Note, Plain, Product, Propagate, Run, Summarise, Unscale,
+    Branch, Capabilities, Device, Epilogue, Fitting, HostError, HostSpace, Matmul, Memory, Narrow,
+    Plain, Product, Propagate, Run, Summarise, Unscale,
+    host::{filled, same_length},
+    scaler::{Advance, Close, Conclude, DeviceScaler, Evidence, Judge},
 };
 use adaloss_kernels::{
     apply::apply,
@@ -14,8 +16,8 @@ use adaloss_kernels::{
     grid::Grid,
     matmul::{self, matmul},
     memory::Out,
-    policy::{self, Evidence, certify, finish, note},
     propagate::{self, propagate},
+    scaler::{self, List, Place},
     statistics::statistics,
     unscale::{Gradient, Into, unscale_one},
 };
@@ -64,37 +66,73 @@ impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, 
 
 /// Names the memory of the epilogue of an operation that fits as kernels do.
 fn named(of: Epilogue<'_, HostSpace>) -> epilogue::Epilogue {
-    let Epilogue { from, to, narrowing, noise, stores, outcome, histogram } = of;
+    let Epilogue { from, to, narrowing, noise, stores, when, outcome, histogram } = of;
     epilogue::Epilogue {
         from: from.as_ptr(),
         to: to.as_ptr(),
         narrowing,
         noise,
         stores,
+        when: when.map_or(null(), <[_]>::as_ptr),
         outcome: outcome.as_mut_ptr(),
         histogram: histogram.map_or(null_mut(), <[_]>::as_mut_ptr),
     }
 }
 
-impl HostMemory for Simulated {
+/// It is no `HostMemory`, whose operations on scalers are not kernels.
+impl Device for Simulated {
     type Error = HostError;
+    type Space = HostSpace;
 
-    fn can_do(&self) -> Capabilities {
+    fn capabilities(&self) -> Capabilities {
         Capabilities::ALL
+    }
+
+    fn read<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), HostError> {
+        same_length("what is read", from.len(), to.len())?;
+        to.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn is_off(&mut self, _: &[u32]) -> Result<bool, HostError> {
+        Ok(false)
+    }
+
+    fn write<T: Plain>(&mut self, from: &[T], to: &mut [T]) -> Result<(), HostError> {
+        same_length("what is written", from.len(), to.len())?;
+        to.copy_from_slice(from);
+        Ok(())
     }
 }
 
-impl HostHeap for Simulated {}
+impl Memory for Simulated {
+    type Buffer<T: Plain> = Vec<T>;
+
+    fn zeroed<T: Plain>(&mut self, length: usize) -> Result<Vec<T>, HostError> {
+        filled(length, T::zeroed())
+    }
+
+    fn view<T: Plain>(buffer: &Vec<T>) -> &[T] {
+        buffer
+    }
+
+    fn view_mut<T: Plain>(buffer: &mut Vec<T>) -> &mut [T] {
+        buffer
+    }
+}
 
 impl<F: Element + Plain> Run<Summarise<'_, '_, HostSpace, F>> for Simulated {
     fn execute(
         &mut self,
         operation: Fitting<'_, Summarise<'_, '_, HostSpace, F>>,
     ) -> Result<(), HostError> {
-        let Summarise { input, to } = operation.into_inner();
-        let (input, to) = (*input, to.as_mut_ptr());
-        // SAFETY: nothing else names the statistics during the launch, and they are one element: the operation fits.
-        self.grid().launch(|block| unsafe { statistics(block, F::ENCODING.into(), input, to) });
+        let Summarise { input, to, when } = operation.into_inner();
+        let (input, to, when) = (*input, to.as_mut_ptr(), when.map_or(null(), <[_]>::as_ptr));
+        self.grid().launch(|block| {
+            // SAFETY: nothing else names the statistics during the launch, and they are one element, as a predicate is: the
+            // operation fits.
+            unsafe { statistics(block, F::ENCODING.into(), input, to, when) };
+        });
         Ok(())
     }
 }
@@ -154,51 +192,139 @@ impl<F: Element + Plain> Run<Unscale<'_, '_, HostSpace, F>> for Simulated {
     }
 }
 
-impl Run<Certify<'_, '_, HostSpace>> for Simulated {
+/// Names a scaler as kernels do.
+fn scaler(of: &mut DeviceScaler<'_, '_, HostSpace>) -> scaler::Scaler {
+    let DeviceScaler { config, state, cells, nth } = of;
+    scaler::Scaler {
+        config: *config,
+        state: state.as_mut_ptr(),
+        cells: cells.as_mut_ptr(),
+        cell_count: cells.len(),
+        nth: *nth,
+    }
+}
+
+/// Names a list as kernels do.
+fn list<T: Copy>(items: &[T], nothing: T) -> List<T> {
+    let (first, others) = items.split_first().map_or((nothing, &[][..]), |(of, rest)| (*of, rest));
+    List { count: items.len(), first, others: others.as_ptr() }
+}
+
+impl Run<Advance<'_, '_, HostSpace>> for Simulated {
     fn execute(
         &mut self,
-        operation: Fitting<'_, Certify<'_, '_, HostSpace>>,
+        operation: Fitting<'_, Advance<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Certify { config, histogram, cell, certificate } = operation.into_inner();
-        let evidence = Evidence {
-            config: *config,
+        let Advance { asked, sources, scaler, outcome, histogram, from, to, when } =
+            operation.into_inner();
+        let sources: Vec<_> = sources.iter().map(|source| source.as_ptr()).collect();
+        let opening = asked.opening;
+        let advance = scaler::Advance {
+            scaler: self::scaler(scaler),
+            place: opening.map(|opening| opening.place).into(),
+            elements: opening.map_or(0, |opening| opening.elements),
+            stream: opening.map_or(0, |opening| opening.stream),
+            purpose: asked.purpose.into(),
+            sources: list::<*const Cell>(&sources, null()),
+            outcome: outcome.as_mut_ptr(),
+            histogram: histogram.as_mut_ptr(),
+            from: from.as_mut_ptr(),
+            to: to.as_mut_ptr(),
+            when: when.as_mut_ptr(),
+        };
+        // SAFETY: everything named is borrowed, and has its length: the operation fits.
+        self.grid().launch(|block| unsafe { scaler::advance(block, &advance) });
+        Ok(())
+    }
+}
+
+impl Run<Close<'_, '_, HostSpace>> for Simulated {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Close<'_, '_, HostSpace>>,
+    ) -> Result<(), HostError> {
+        let Close { origins, scaler, outcome, histogram, scale, serial, line } =
+            operation.into_inner();
+        let origins: Vec<_> = origins.iter().map(|&origin| Place::from(origin)).collect();
+        let close = scaler::Close {
+            scaler: self::scaler(scaler),
+            origins: list(&origins, Place::Unknown),
+            outcome: outcome.as_mut_ptr(),
             histogram: histogram.as_ptr(),
-            cell: cell.as_mut_ptr(),
-            certificate: certificate.as_mut_ptr(),
+            scale: scale.as_mut_ptr(),
+            serial: *serial,
+            line: line.as_mut_ptr(),
         };
-        // SAFETY: everything named is borrowed, and is one element: the operation fits.
-        self.grid().launch(|block| unsafe { certify(block, &[evidence]) });
+        // SAFETY: as above.
+        self.grid().launch(|block| unsafe { scaler::close(block, &close) });
         Ok(())
     }
 }
 
-impl Run<Note<'_, '_, HostSpace>> for Simulated {
+impl Run<Judge<'_, '_, HostSpace>> for Simulated {
     fn execute(
         &mut self,
-        operation: Fitting<'_, Note<'_, '_, HostSpace>>,
+        operation: Fitting<'_, Judge<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Note { config, outcome, from, cell } = operation.into_inner();
-        let of = policy::Note {
-            config: *config,
-            outcome: outcome.as_ptr(),
-            from: from.as_ptr(),
-            cell: cell.as_mut_ptr(),
+        let Judge { evidence, scaler, other } = operation.into_inner();
+        let evidence = match evidence {
+            Evidence::Gradient { id, origin, elements, outcome } => scaler::Evidence::Gradient {
+                id: *id,
+                origin: (*origin).into(),
+                elements: *elements,
+                outcome: outcome.as_mut_ptr(),
+            },
+            Evidence::Unscaled { id, origin, elements, counts } => scaler::Evidence::Unscaled {
+                id: *id,
+                origin: (*origin).into(),
+                elements: *elements,
+                counts: counts.as_mut_ptr(),
+            },
+            Evidence::Loss { rows, sum, serial, line } => scaler::Evidence::Loss {
+                rows: *rows,
+                sum: sum.as_ptr(),
+                serial: *serial,
+                line: line.as_mut_ptr(),
+            },
+            Evidence::Squares { id, is_gradient, sum } => {
+                scaler::Evidence::Squares { id: *id, is_gradient: *is_gradient, sum: sum.as_ptr() }
+            }
+            Evidence::Weight { id, elements, saturates, outcome } => scaler::Evidence::Weight {
+                id: *id,
+                elements: *elements,
+                saturates: *saturates,
+                outcome: outcome.as_ptr(),
+            },
+            Evidence::WeightSquares { id, sum } => {
+                scaler::Evidence::WeightSquares { id: *id, sum: sum.as_ptr() }
+            }
         };
-        // SAFETY: everything named is borrowed, and is one element: the operation fits.
-        self.grid().launch(|block| unsafe { note(block, &[of]) });
+        let (scaler, other) = (self::scaler(scaler), other.map_or(null(), <[_]>::as_ptr));
+        let judge = scaler::Judge { scaler, other, evidence };
+        // SAFETY: as above.
+        self.grid().launch(|block| unsafe { scaler::judge(block, &judge) });
         Ok(())
     }
 }
 
-impl Run<Finish<'_, '_, HostSpace>> for Simulated {
+impl Run<Conclude<'_, '_, HostSpace>> for Simulated {
     fn execute(
         &mut self,
-        operation: Fitting<'_, Finish<'_, '_, HostSpace>>,
+        operation: Fitting<'_, Conclude<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Finish { config, cells } = operation.into_inner();
-        let (config, count, cells) = (*config, cells.len(), cells.as_mut_ptr());
-        // SAFETY: the cells are borrowed, and as many.
-        self.grid().launch(|block| unsafe { finish(block, config, cells, count) });
+        let Conclude { scaler, requires, applies, updates, square_norm, serial, line } =
+            operation.into_inner();
+        let conclude = scaler::Conclude {
+            scaler: self::scaler(scaler),
+            requires: requires.map_or(null(), <[_]>::as_ptr),
+            applies: applies.as_mut_ptr(),
+            updates: updates.as_mut_ptr(),
+            square_norm: square_norm.as_mut_ptr(),
+            serial: *serial,
+            line: line.as_mut_ptr(),
+        };
+        // SAFETY: as above.
+        self.grid().launch(|block| unsafe { scaler::conclude(block, &conclude) });
         Ok(())
     }
 }

@@ -5,5 +5,8 @@ mod convert;
 mod device;
 mod moments;
 mod product;
+#[path = "../../../on-device/src/steps.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a module of the program that is run on a GPU")]
+mod steps;
 mod unscale;
 mod update;

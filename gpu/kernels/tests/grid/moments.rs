@@ -10,7 +10,7 @@ use adaloss_kernels::{grid::Grid, statistics::statistics};
 fn add<F: Element>(grid: Grid, format: Format, values: &[F], to: &mut Statistics) {
     let to = &raw mut *to;
     // SAFETY: nothing else names the statistics.
-    grid.launch(|block| unsafe { statistics(block, format, values, to) });
+    grid.launch(|block| unsafe { statistics(block, format, values, to, std::ptr::null()) });
 }
 
 fn of<F: Element>(grid: Grid, format: Format, values: &[F]) -> Statistics {

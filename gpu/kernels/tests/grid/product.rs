@@ -52,6 +52,7 @@ fn launch<E: Factor>(
         narrowing: Narrowing::to(Format::BINARY32),
         noise: Noise::default(),
         stores: true,
+        when: std::ptr::null(),
         outcome: &mut outcome,
         histogram: std::ptr::null_mut(),
     };

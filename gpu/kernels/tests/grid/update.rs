@@ -43,8 +43,9 @@ fn layers<F: Element>() -> Vec<Layer<F>> {
         .collect()
 }
 
-/// Checks the gradients and takes a step, in two launches; returns the verdict and the steps.
-fn step<F: Element>(layers: &mut [Layer<F>]) -> (u64, u64) {
+/// Checks the gradients and takes a step, in two launches, with the predicate if there is one; returns the verdict and the
+/// steps.
+fn step<F: Element>(layers: &mut [Layer<F>], when: Option<&u32>) -> (u64, u64) {
     let format = Format::from(F::ENCODING);
     let table: Vec<_> = parts(layers.iter().map(|layer| layer.weight.len())).collect();
     let (mut bad, mut steps) = (0_u64, 41_u64);
@@ -73,10 +74,10 @@ fn step<F: Element>(layers: &mut [Layer<F>]) -> (u64, u64) {
             cell: &layer.cell,
         })
         .collect();
-    let counted = &raw mut steps;
+    let (counted, when) = (&raw mut steps, when.map_or(std::ptr::null(), std::ptr::from_ref));
     Grid::new(5, 64).with_seed(3).launch(|block| {
         // SAFETY: all that is named lives and is named once.
-        unsafe { sgd(block, format, SGD, &weights, &table, counter, counted) };
+        unsafe { sgd(block, format, SGD, &weights, &table, (counter, when), counted) };
     });
     (bad, steps)
 }
@@ -88,7 +89,7 @@ fn bits(layers: &[Layer<impl Element>]) -> Vec<u32> {
 
 fn is_the_optimizer_of_the_hal<F: Element>() {
     let (mut layers, mut expected) = (layers::<F>(), layers::<F>());
-    assert_eq!(step(&mut layers), (0, 42));
+    assert_eq!(step(&mut layers, None), (0, 42));
     let of_hal = adaloss_hal::network::Sgd {
         learning_rate: SGD.learning_rate,
         momentum: SGD.momentum,
@@ -105,6 +106,7 @@ fn is_the_optimizer_of_the_hal<F: Element>() {
             square_norm: &[1.0][..],
             weight: &mut layer.weight[..],
             momentum: &mut layer.momentum[..],
+            when: None,
         };
         Portable.run(step).expect("lengths");
     }
@@ -119,13 +121,15 @@ fn a_fused_step_is_unscaling_and_an_update() {
     is_the_optimizer_of_the_hal::<f32>();
 }
 
-/// One element of the last part of the last gradient is infinite.
+/// A predicate says no; then one element of the last part of the last gradient is infinite.
 #[test]
 fn a_skipped_step_leaves_every_bit() {
     let mut layers = layers::<f16>();
     let before = bits(&layers);
+    assert_eq!(step(&mut layers, Some(&0)), (0, 41));
+    assert_eq!(bits(&layers), before);
     *layers.last_mut().and_then(|layer| layer.gradient.last_mut()).expect("one") = f16::INFINITY;
-    assert_eq!(step(&mut layers), (1, 41));
+    assert_eq!(step(&mut layers, Some(&1)), (1, 41));
     assert_eq!(bits(&layers), before);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Case, Failure, Shape,
-    bench::{Bench, pattern},
+    bench::{Bench, Predicate, Predicates, pattern},
     near::Near,
     results::Expected,
     tensor::Tensor,
@@ -72,11 +72,13 @@ fn check_blend<D: Memory + HasAccumulate>(
     let new = Tensor::<D, f32>::filled(case, bench.device, length, from)?;
     let mut to = Tensor::<D, f32>::filled(case, bench.device, length, before)?;
     let input = new.view(case)?;
+    let predicates = Predicates::new(case, bench.device)?;
+    let when = Some(predicates.view(case, Predicate::On)?).filter(|_| length > 1);
     bench.writes(
         case,
         &mut to,
         &before,
-        |device, to| device.run(Blend { share, input, to }),
+        |device, to| device.run(Blend { share, input, to, when }),
         &|index| {
             let [from, before] = [from(index), before(index)].map(Near::exact);
             Expected::Near(before + Near::exact(share) * (from - before))
@@ -95,7 +97,13 @@ fn check_refusals<D: Memory + HasAccumulate>(bench: &mut Bench<'_, D>) -> Result
     }
     let case = Case { check: "blend refused", ..case };
     let input = case.finds(D::Space::part(from.view(case)?, 0..12))?;
+    let predicates = Predicates::new(case, bench.device)?;
+    let when = Some(predicates.view(case, Predicate::On)?);
     bench.refuses_mutated_writes(case, &mut to, &mut |device, to, mutation| {
-        device.run(mutation.apply(Blend { share: 0.5, input, to }))
+        device.run(mutation.apply(Blend { share: 0.5, input, to, when }))
+    })?;
+    let (case, when) = (Case { check: "blend", ..case }, predicates.view(case, Predicate::Off)?);
+    bench.skips_write(case, &mut to, |device, to| {
+        device.run(Blend { share: 0.5, input, to, when: Some(when) })
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Case, Failure,
-    bench::{Bench, pattern},
+    bench::{Bench, Predicate, Predicates, pattern},
     near::{Near, UNIT_F64},
     results::Expected,
     tensor::{Tensor, read_one, upload},
@@ -135,6 +135,8 @@ fn check_sgd<D: Memory + HasUpdate>(
     };
     let (gradient, square_norm) = (gradient.view(case)?, square_norms.view(case)?);
     let mut moved = state.view_mut(case)?;
+    let predicates = Predicates::new(case, bench.device)?;
+    let when = Some(predicates.view(case, Predicate::On)?).filter(|_| turn.is_multiple_of(2));
     bench.writes(
         case,
         &mut weight,
@@ -142,7 +144,7 @@ fn check_sgd<D: Memory + HasUpdate>(
         move |device, mut weight| {
             let weight = D::Space::reborrow_mut(&mut weight);
             let momentum = D::Space::reborrow_mut(&mut moved);
-            device.run(SgdStep { sgd, gradient, square_norm, weight, momentum })
+            device.run(SgdStep { sgd, gradient, square_norm, weight, momentum, when })
         },
         &|index| Expected::Near(updated(index)[0]),
     )?;
@@ -158,14 +160,15 @@ fn check_adamw<D: Memory + HasUpdate>(
     square_norm: f64,
 ) -> Result<(), Failure> {
     let case = Case::new("adamw", length);
-    let (step, epsilon, weight_decay) =
+    let (number, epsilon, weight_decay) =
         [(1, 1.0e-8, 0.01), (2, 1.0e-3, 0.0), (100, 1.0e-8, 0.1), (100_000, 1.0e-3, 0.01)]
             [turn as usize % 4];
     let betas = [0.9, 0.999];
-    let adamw = AdamW { learning_rate: 0.05, betas, epsilon, weight_decay, step, max_norm };
+    let adamw = AdamW { learning_rate: 0.05, betas, epsilon, weight_decay, max_norm };
     let of = Weight { stream: turn };
     let gradient = Tensor::<D, f32>::filled(case, bench.device, length, |i| of.gradient(i))?;
     let square_norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| square_norm)?;
+    let updates = Tensor::<D, u32>::filled(case, bench.device, 1, |_| number)?;
     let mut weight = Tensor::<D, f32>::filled(case, bench.device, length, |i| of.weight(i))?;
     let mut state = Tensor::<D, f32>::filled(case, bench.device, 2 * length, pattern)?;
     let before = |index: usize| match index.checked_sub(length) {
@@ -175,10 +178,13 @@ fn check_adamw<D: Memory + HasUpdate>(
     bench.prepare(case, &mut state, &before)?;
     let updated = |index| {
         let g = clip(max_norm, square_norm) * Near::exact(of.gradient(index));
-        adam(&adamw, of.weight(index), g, [before(index), before(length + index)])
+        adam(&adamw, number, of.weight(index), g, [before(index), before(length + index)])
     };
     let (gradient, square_norm) = (gradient.view(case)?, square_norms.view(case)?);
+    let update = updates.view(case)?;
     let mut moved = state.view_mut(case)?;
+    let predicates = Predicates::new(case, bench.device)?;
+    let when = Some(predicates.view(case, Predicate::On)?).filter(|_| turn.is_multiple_of(2));
     bench.writes(
         case,
         &mut weight,
@@ -186,7 +192,7 @@ fn check_adamw<D: Memory + HasUpdate>(
         move |device, mut weight| {
             let weight = D::Space::reborrow_mut(&mut weight);
             let moments = D::Space::reborrow_mut(&mut moved);
-            device.run(AdamWStep { adamw, gradient, square_norm, weight, moments })
+            device.run(AdamWStep { adamw, gradient, square_norm, update, weight, moments, when })
         },
         &|index| Expected::Near(updated(index)[0]),
     )?;
@@ -198,7 +204,7 @@ fn check_adamw<D: Memory + HasUpdate>(
 }
 
 /// Returns a weight and its moments after an update, as the formula reads.
-fn adam(adamw: &AdamW, w: f32, g: Near, moments: [f32; 2]) -> [Near; 3] {
+fn adam(adamw: &AdamW, update: u32, w: f32, g: Near, moments: [f32; 2]) -> [Near; 3] {
     let one = Near::exact(1.0);
     let [beta, gamma] = adamw.betas.map(Near::exact);
     let [m, v] = moments.map(Near::exact);
@@ -207,7 +213,7 @@ fn adam(adamw: &AdamW, w: f32, g: Near, moments: [f32; 2]) -> [Near; 3] {
     // Powers in f64, rounded once.
     let [first, second] = adamw
         .betas
-        .map(|beta| one * Near::exact(1.0 - libm::pow(f64::from(beta), f64::from(adamw.step))));
+        .map(|beta| one * Near::exact(1.0 - libm::pow(f64::from(beta), f64::from(update))));
     let rate = Near::exact(adamw.learning_rate);
     let decayed = (one - rate * Near::exact(adamw.weight_decay)) * Near::exact(w);
     let denominator = (v / second).sqrt() + Near::exact(adamw.epsilon);
@@ -223,12 +229,15 @@ fn check_refusals<D: Memory + HasUpdate>(bench: &mut Bench<'_, D>) -> Result<(),
         betas: [0.5; 2],
         epsilon: 1.0,
         weight_decay: 0.0,
-        step: 1,
         max_norm: None,
     };
     let gradient = Tensor::<D, f32>::filled(case, bench.device, 9, |_| 1.0)?;
     let square_norms = Tensor::<D, f64>::filled(case, bench.device, 1, |_| 1.0)?;
+    let updates = Tensor::<D, u32>::filled(case, bench.device, 1, |_| 1)?;
     let (gradient, square_norm) = (gradient.view(case)?, square_norms.view(case)?);
+    let predicates = Predicates::new(case, bench.device)?;
+    let (update, when) = (updates.view(case)?, Some(predicates.view(case, Predicate::On)?));
+    let off = predicates.view(case, Predicate::Off)?;
     let mut weight = Tensor::<D, f32>::filled(case, bench.device, 9, pattern)?;
     let mut state = Tensor::<D, f32>::filled(case, bench.device, 18, pattern)?;
     upload(case, bench.device, state.whole_mut(), &pattern::<f32>)?;
@@ -236,16 +245,30 @@ fn check_refusals<D: Memory + HasUpdate>(bench: &mut Bench<'_, D>) -> Result<(),
     bench.refuses_mutated_writes(case, &mut weight, &mut |device, mut weight, mutation| {
         let weight = D::Space::reborrow_mut(&mut weight);
         let moments = D::Space::reborrow_mut(&mut moments);
-        device.run(mutation.apply(AdamWStep { adamw, gradient, square_norm, weight, moments }))
+        let of = AdamWStep { adamw, gradient, square_norm, update, weight, moments, when };
+        device.run(mutation.apply(of))
+    })?;
+    bench.skips_write(Case { check: "adamw", ..case }, &mut weight, |device, mut weight| {
+        let weight = D::Space::reborrow_mut(&mut weight);
+        let moments = D::Space::reborrow_mut(&mut moments);
+        let when = Some(off);
+        device.run(AdamWStep { adamw, gradient, square_norm, update, weight, moments, when })
     })?;
     D::Space::truncate(&mut moments, 9);
     bench.refuses_mutated_writes(case, &mut weight, &mut |device, mut weight, mutation| {
         let weight = D::Space::reborrow_mut(&mut weight);
         let momentum = D::Space::reborrow_mut(&mut moments);
-        device.run(mutation.apply(SgdStep { sgd, gradient, square_norm, weight, momentum }))
+        let of = SgdStep { sgd, gradient, square_norm, weight, momentum, when };
+        device.run(mutation.apply(of))
+    })?;
+    bench.skips_write(Case { check: "sgd", ..case }, &mut weight, |device, mut weight| {
+        let weight = D::Space::reborrow_mut(&mut weight);
+        let momentum = D::Space::reborrow_mut(&mut moments);
+        let when = Some(off);
+        device.run(SgdStep { sgd, gradient, square_norm, weight, momentum, when })
     })?;
     drop(moments);
-    let case = Case { check: "the state of a refused update", ..case };
+    let case = Case { check: "the state of an update that is refused or off", ..case };
     bench.agrees(case, &state, &|index| Expected::Bits(pattern::<f32>(index + 1).to_bits()))?;
     let mut square_norms = case.succeeds(bench.device.zeroed::<f64>(2))?;
     for length in [0, 2] {

@@ -84,6 +84,7 @@ pub(crate) fn results(
         narrowing: Narrowing::to(Format::BINARY32),
         noise: Noise::default(),
         stores: true,
+        when: None,
         outcome: &mut outcome[..],
         histogram: None,
     };

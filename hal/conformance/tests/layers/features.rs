@@ -207,9 +207,9 @@ impl Run<Blend<'_, '_, HostSpace>> for Mistaken {
         &mut self,
         operation: Fitting<'_, Blend<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Blend { share, input, to } = operation.into_inner();
+        let Blend { share, input, to, when } = operation.into_inner();
         let share = if self.makes(Mistake::SwapsBlend) { 1.0 - *share } else { *share };
-        Portable.run(Blend { share, input: *input, to: &mut **to })
+        Portable.run(Blend { share, input: *input, to: &mut **to, when: *when })
     }
 }
 

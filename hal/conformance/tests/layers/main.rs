@@ -9,3 +9,4 @@ mod features;
 mod images;
 mod mistake;
 mod training;
+mod unruly;

@@ -95,7 +95,7 @@ impl Run<SgdStep<'_, '_, HostSpace>> for Mistaken {
         &mut self,
         operation: Fitting<'_, SgdStep<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let SgdStep { sgd, gradient, square_norm, weight, momentum } = operation.into_inner();
+        let SgdStep { sgd, gradient, square_norm, weight, momentum, when } = operation.into_inner();
         let (max_norm, gradient) = self.clipped(sgd.max_norm, gradient, square_norm);
         let sgd = Sgd { max_norm, ..*sgd };
         let (weights, before) = (weight.to_vec(), momentum.to_vec());
@@ -105,6 +105,7 @@ impl Run<SgdStep<'_, '_, HostSpace>> for Mistaken {
             square_norm: *square_norm,
             weight: &mut **weight,
             momentum: &mut **momentum,
+            when: *when,
         })?;
         if self.makes(Mistake::OldMomentum) {
             for ((w, old), m) in weight.iter_mut().zip(weights).zip(before) {
@@ -120,11 +121,12 @@ impl Run<AdamWStep<'_, '_, HostSpace>> for Mistaken {
         &mut self,
         operation: Fitting<'_, AdamWStep<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let AdamWStep { adamw, gradient, square_norm, weight, moments } = operation.into_inner();
+        let AdamWStep { adamw, gradient, square_norm, update, weight, moments, when } =
+            operation.into_inner();
         let (max_norm, mut gradient) = self.clipped(adamw.max_norm, gradient, square_norm);
-        let mut adamw = AdamW { max_norm, ..*adamw };
+        let (mut adamw, mut update) = (AdamW { max_norm, ..*adamw }, *update);
         match self.mistake {
-            Mistake::ForgetsBias => adamw.step = u32::MAX,
+            Mistake::ForgetsBias => update = &[u32::MAX],
             Mistake::ForgetsEpsilon => adamw.epsilon = 0.0,
             Mistake::CouplesDecay => {
                 let pairs = gradient.iter_mut().zip(weight.iter());
@@ -137,8 +139,10 @@ impl Run<AdamWStep<'_, '_, HostSpace>> for Mistaken {
             adamw,
             gradient: &gradient[..],
             square_norm: *square_norm,
+            update,
             weight: &mut **weight,
             moments: &mut **moments,
+            when: *when,
         })
     }
 }

@@ -34,7 +34,7 @@ impl Run<Blend<'_, '_, HostSpace>> for Cpu {
         &mut self,
         operation: Fitting<'_, Blend<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Blend { share, input: from, to } = operation.into_inner();
+        let Blend { share, input: from, to, .. } = operation.into_inner();
         let share = *share;
         let parts: Vec<_> = to.chunks_mut(CHUNK).zip(from.chunks(CHUNK)).collect();
         self.each(parts, |_, (to, from)| {

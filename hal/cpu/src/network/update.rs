@@ -33,7 +33,7 @@ impl Run<SgdStep<'_, '_, HostSpace>> for Cpu {
         &mut self,
         operation: Fitting<'_, SgdStep<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let SgdStep { sgd, gradient, square_norm, weight, momentum } = operation.into_inner();
+        let SgdStep { sgd, gradient, square_norm, weight, momentum, .. } = operation.into_inner();
         let clip = sgd.clip(*one("the square of a norm", square_norm)?);
         let sgd = &*sgd;
         let state = weight.chunks_mut(CHUNK).zip(momentum.chunks_mut(CHUNK));
@@ -53,10 +53,11 @@ impl Run<AdamWStep<'_, '_, HostSpace>> for Cpu {
         &mut self,
         operation: Fitting<'_, AdamWStep<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let AdamWStep { adamw, gradient, square_norm, weight, moments } = operation.into_inner();
+        let AdamWStep { adamw, gradient, square_norm, update, weight, moments, .. } =
+            operation.into_inner();
         let adamw = &*adamw;
         let clip = adamw.clip(*one("the square of a norm", square_norm)?);
-        let corrections = adamw.corrections();
+        let corrections = adamw.corrections(*one("the number of the update", update)?);
         let (first, second) = moments.split_at_mut(weight.len());
         let moments = first.chunks_mut(CHUNK).zip(second.chunks_mut(CHUNK));
         let state = weight.chunks_mut(CHUNK).zip(moments);

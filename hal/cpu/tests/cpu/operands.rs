@@ -100,6 +100,7 @@ pub(crate) fn run<F: Element>(
         narrowing,
         noise: Noise { seed: 3, stream: 5 },
         stores: true,
+        when: None,
         outcome: &mut outcome[..],
         histogram: Some(&mut histogram[..]),
     };

@@ -165,6 +165,7 @@ fn ending<D: Host, F: Element + Plain>(
             narrowing,
             noise: Noise::default(),
             stores,
+            when: None,
             outcome: D::view_mut(&mut outcome),
             histogram: (!stores).then(|| D::view_mut(&mut histogram)),
         };

@@ -79,7 +79,7 @@ fn accumulates() {
     fn blend<D: Host>(device: &mut D, from: &[f32], to: &[f32]) -> Outcomes {
         let from = upload(device, from);
         in_place(device, to, |device, to| {
-            device.run(Blend::<D::Space> { share: 0.1, input: D::view(&from), to })
+            device.run(Blend::<D::Space> { share: 0.1, input: D::view(&from), to, when: None })
         })
     }
     for (rows, columns) in

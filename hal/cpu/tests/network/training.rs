@@ -84,7 +84,6 @@ fn updates() {
         betas: [0.9, 0.99],
         epsilon: 1.0e-8,
         weight_decay: 0.1,
-        step: 3,
         max_norm: None,
     };
     fn update<D: Host>(
@@ -96,6 +95,7 @@ fn updates() {
         adam: bool,
     ) -> Outcomes {
         let (gradient, norms) = (upload(device, gradient), upload(device, norms));
+        let number = upload(device, &[3_u32]);
         let mut state = upload(device, state);
         let mut weights = in_place(device, weight, |device, mut weight| {
             let weight = D::Space::reborrow_mut(&mut weight);
@@ -107,7 +107,9 @@ fn updates() {
                     gradient,
                     square_norm,
                     weight,
+                    update: D::view(&number),
                     moments: state,
+                    when: None,
                 }),
                 false => device.run(SgdStep::<D::Space> {
                     sgd: SGD,
@@ -115,6 +117,7 @@ fn updates() {
                     square_norm,
                     weight,
                     momentum: state,
+                    when: None,
                 }),
             }
         })?;

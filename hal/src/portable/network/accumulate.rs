@@ -26,7 +26,7 @@ impl Run<Blend<'_, '_, HostSpace>> for Portable {
         &mut self,
         operation: Fitting<'_, Blend<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Blend { share, input, to } = operation.into_inner();
+        let Blend { share, input, to, .. } = operation.into_inner();
         for (to, from) in to.iter_mut().zip(*input) {
             *to += *share * (from - *to);
         }

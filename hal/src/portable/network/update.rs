@@ -25,7 +25,7 @@ impl Run<SgdStep<'_, '_, HostSpace>> for Portable {
         &mut self,
         operation: Fitting<'_, SgdStep<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let SgdStep { sgd, gradient, square_norm, weight, momentum } = operation.into_inner();
+        let SgdStep { sgd, gradient, square_norm, weight, momentum, .. } = operation.into_inner();
         let clip = sgd.clip(*one("the square of a norm", square_norm)?);
         for ((w, m), gradient) in weight.iter_mut().zip(momentum.iter_mut()).zip(*gradient) {
             let g = clip * gradient + sgd.weight_decay * *w;
@@ -41,9 +41,11 @@ impl Run<AdamWStep<'_, '_, HostSpace>> for Portable {
         &mut self,
         operation: Fitting<'_, AdamWStep<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let AdamWStep { adamw, gradient, square_norm, weight, moments } = operation.into_inner();
+        let AdamWStep { adamw, gradient, square_norm, update, weight, moments, .. } =
+            operation.into_inner();
         let clip = adamw.clip(*one("the square of a norm", square_norm)?);
-        let (corrections, [beta, gamma]) = (adamw.corrections(), adamw.betas);
+        let (corrections, [beta, gamma]) =
+            (adamw.corrections(*one("the number of the update", update)?), adamw.betas);
         let decay = 1.0 - adamw.learning_rate * adamw.weight_decay;
         let (first, second) = moments.split_at_mut(weight.len());
         let moments = first.iter_mut().zip(second);

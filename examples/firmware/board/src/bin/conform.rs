@@ -28,7 +28,6 @@ fn conform() -> Result<(), fmt::Error> {
     };
     for (name, report) in [
         ("memory", conformance::memory(&mut device)),
-        ("decide", conformance::decide(&mut device)),
         ("narrow", conformance::narrow::<f16, _>(&mut device)),
     ] {
         match report {

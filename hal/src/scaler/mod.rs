@@ -1,0 +1,24 @@
+//! A scaler that lives in the memory of a device, and never waits for it.
+//!
+//! An [`Engine`] keeps cells, histogram, counts and verdict where the tensors are, and takes a step as a
+//! [`LossScaler`](adaloss_core::scaler::LossScaler) does, visit by visit and pass by pass; the decisions are core's and the bits are
+//! the same.  The difference is who knows them.  The host asks for every pass that might be needed, in an order that depends on
+//! the configuration alone; the device knows which of them are, by a predicate that each operation has
+//! ([`Epilogue::when`](crate::Epilogue::when)), and the others do nothing.  What happened is written to a row of lines, which the
+//! host reads once a step or after several: then overflows were replayed, steps skipped and weights left alone without it.
+//!
+//! ```text
+//! Advance --> which pass, at which scales --> an operation with an epilogue --> outcome, histogram --.
+//!    ^                                                                                                |
+//!    '------------------------------------------------------------------------------------------------'
+//! Close --> a line, the scale of the gradient      Judge --> what weight gradients and the loss show
+//! Conclude --> a line, and whether an optimizer's operations do anything
+//! ```
+
+mod engine;
+mod operations;
+
+pub use engine::{Carried, Engine, EngineError, LeftOut, Lines, OpenVisit, Pass};
+pub use operations::{
+    Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
+};
