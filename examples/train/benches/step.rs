@@ -141,7 +141,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> TimedStep for Tra
     }
 
     fn totals(&self) -> Totals {
-        self.scaler().totals()
+        self.totals()
     }
 }
 

@@ -2,14 +2,15 @@
 
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
-    scaler::Step,
+    policy::Config,
     unscale::Place,
 };
 use adaloss_hal::{
     Memory, Narrow, Plain,
     network::{Blend, LossSum, SoftmaxCrossEntropy},
+    scaler::Evidence,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +18,8 @@ use crate::{
     blocks::Blocks,
     data::{Batch, Input, Inputs},
     layer::{
-        Backward, EpilogueBuffers, Forward, Layer, LossPass, Machine, Observer, Piece, Running,
-        Shape, Tensor, Vector, complete, finite, refresh, squares,
+        Backward, Checks, Concluded, Diverged, EpilogueBuffers, Forward, Halted, Layer, LossPass,
+        Machine, Observer, Piece, Running, Scaler, Shape, Tensor, Vector, complete,
     },
     model::{Layers, Model, quantities},
     optimizer::{Optimizer, Update},
@@ -29,6 +30,9 @@ use crate::{
 pub struct Network<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     device: D,
     buffers: EpilogueBuffers<D>,
+    /// What became of weights when they were narrowed, and of gradients when they were to be used.
+    weights: Checks<D>,
+    gradients: Checks<D>,
     layers: Layers<D, W, G>,
     narrowing: Narrowing,
     input: Input,
@@ -56,6 +60,31 @@ pub struct Outputs<D: Memory> {
     pub quantity: Option<Tensor<D, f32>>,
 }
 
+/// A loss in the memory of a device.
+pub struct Loss<D: Memory> {
+    /// What it adds up to; one element.
+    pub sum: Vector<D, LossSum>,
+    /// The rows that count.
+    pub rows: usize,
+    /// Its gradients, in f32 and unscaled.
+    pub gradients: Outputs<D>,
+}
+
+/// The scaler of a run, and that of the second of two losses where each has its own.
+pub struct Scalers<D: Memory> {
+    /// That of the only loss, of both together, or of the first.
+    pub first: Scaler<D>,
+    /// That of the second.
+    pub second: Option<Scaler<D>>,
+}
+
+impl<D: Memory> Scalers<D> {
+    /// Returns the scaler that says last whether a step applies.
+    fn last(&self) -> &Scaler<D> {
+        self.second.as_ref().unwrap_or(&self.first)
+    }
+}
+
 /// One tensor of a network on disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
@@ -81,8 +110,21 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         generator: &mut ChaCha8Rng,
     ) -> Result<Self> {
         let buffers = EpilogueBuffers::new(&mut device)?;
-        let layers = model.layers(&mut device, generator, input, classes)?;
-        Ok(Self { device, buffers, layers, narrowing, input, classes, blocks: None })
+        let mut layers = model.layers(&mut device, generator, input, classes)?;
+        let pieces = pieces(&mut layers).len();
+        let weights = Checks::new(&mut device, pieces)?;
+        let gradients = Checks::new(&mut device, pieces)?;
+        Ok(Self {
+            device,
+            buffers,
+            weights,
+            gradients,
+            layers,
+            narrowing,
+            input,
+            classes,
+            blocks: None,
+        })
     }
 
     /// Rounds gradients in blocks from now on, or not.
@@ -92,7 +134,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
 
     /// Returns the number of values that are learnt.
     pub fn parameters(&mut self) -> u64 {
-        let pieces = self.split().2;
+        let pieces = self.split().1;
         let learnt = pieces.iter().map(|piece| match piece {
             Piece::Parameter(parameter) => parameter.master.len() as u64,
             Piece::Running(_) => 0,
@@ -100,22 +142,58 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         learnt.sum()
     }
 
-    /// Narrows the masters for the coming step.
+    /// Makes the scaler of a run whose steps have so many micro-batches.
+    ///
+    /// # Errors
+    ///
+    /// The device's memory is exhausted.
+    pub fn scaler(&mut self, config: Config, micro_batches: usize) -> Result<Scaler<D>> {
+        Ok(Scaler::new(&mut self.device, config, micro_batches)?)
+    }
+
+    /// Begins a step that is shown to an observer.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn begin(&mut self, scalers: &mut Scalers<D>, observer: &dyn Observer) -> Result<()> {
+        let Scalers { first, second } = scalers;
+        for scaler in [Some(first), second.as_mut()].into_iter().flatten() {
+            scaler.begin(&mut self.device, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Narrows the masters, and waits for what became of them.
     ///
     /// # Errors
     ///
     /// A parameter or a running mean is not finite, or becomes infinite in the format of weights,
-    /// which is [`Diverged`](crate::layer::Diverged); or the device failed.
+    /// which is [`Diverged`]; or the device failed.
     pub fn refresh(&mut self) -> Result<()> {
         let narrowing = self.narrowing;
-        let (device, buffers, pieces) = self.split();
-        for piece in pieces {
-            match piece {
-                Piece::Parameter(parameter) => refresh(device, buffers, narrowing, parameter)
-                    .with_context(|| parameter.name.clone())?,
-                Piece::Running(running) => {
-                    finite(device, &running.values).with_context(|| running.name.clone())?;
-                }
+        let Self { device, buffers, weights, layers, .. } = self;
+        let mut pieces = pieces(layers);
+        weights.narrow(device, buffers, narrowing, &mut pieces)?;
+        weights.check(device, narrowing, &pieces)
+    }
+
+    /// Narrows the masters for a step, which comes to nothing where one cannot be used; [`read_step`](Self::read_step) says so.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn narrow_weights(&mut self, scalers: &mut Scalers<D>) -> Result<()> {
+        let narrowing = self.narrowing;
+        let Self { device, buffers, weights, layers, .. } = self;
+        let mut pieces = pieces(layers);
+        weights.narrow(device, buffers, narrowing, &mut pieces)?;
+        let Scalers { first, second } = scalers;
+        for scaler in [Some(first), second.as_mut()].into_iter().flatten() {
+            for (nth, piece) in pieces.iter().enumerate() {
+                let evidence = weights.evidence(nth, piece, narrowing)?;
+                let judged = scaler.judge(device, evidence, None);
+                judged.with_context(|| piece.name().to_owned())?;
             }
         }
         Ok(())
@@ -156,28 +234,31 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// Computes the loss of some outputs and its gradients, in units of the task; `weights` has one weight per
     /// class, or is empty.
     ///
-    /// A quantity beside the classes adds its mean squared error; one alone has no other loss.
+    /// A quantity beside the classes adds its mean squared error; one alone has no other loss.  Quantities, and units other than
+    /// one, are computed on the host, which waits for the device.
     ///
     /// # Errors
     ///
-    /// The device failed, or left the operation out: it counted other rows than have a label.
+    /// The device failed.
     pub fn loss(
         &mut self,
         outputs: &Outputs<D>,
         batch: &Batch,
         weights: &[f32],
         units: Units,
-    ) -> Result<(LossSum, Outputs<D>)> {
+    ) -> Result<Loss<D>> {
         if !batch.quantities.is_empty() {
             let (log2, wanted) = (units.classes, &batch.quantities);
             let (loss, gradient) = self.squared_error(&outputs.logits, wanted, log2)?;
             let (weight, rows) = (batch.samples as f64, batch.samples as u64);
             let sum = LossSum { loss: loss * weight, weight, rows, correct: 0 };
-            return Ok((sum, Outputs { logits: gradient, quantity: None }));
+            let sum = Vector::of(&mut self.device, &[sum])?;
+            let gradients = Outputs { logits: gradient, quantity: None };
+            return Ok(Loss { sum, rows: batch.samples, gradients });
         }
         let (logits, labels) = (&outputs.logits, &batch.labels[..]);
         let (device, classes) = (&mut self.device, self.classes as u32);
-        let labelled = labels.iter().filter(|&&label| label < classes).count();
+        let rows = labels.iter().filter(|&&label| label < classes).count();
         let (labels, weights) = (Vector::of(device, labels)?, Vector::of(device, weights)?);
         let mut sum = Vector::of(device, &[LossSum::default()])?;
         let mut gradient = Tensor::zeroed(device, logits.shape())?;
@@ -189,25 +270,57 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             gradient: gradient.view_mut(),
             sum: sum.view_mut(),
         })?;
-        let mut sum = sum.read_one(device)?;
-        complete("rows", sum.rows, labelled)?;
-        sum.loss *= f64::from(units.classes - units.common).exp2();
         if units.classes != 0 {
             let mut values = vec![0.0; gradient.shape().elements()];
             device.read(gradient.view(), &mut values)?;
             times(&mut values, units.classes);
             device.write(&values, gradient.view_mut())?;
         }
+        let mut gradients = Outputs { logits: gradient, quantity: None };
         let quantity = match (&outputs.quantity, &batch.inputs) {
             (Some(found), Inputs::Images(images)) => {
-                let wanted = quantities(images, batch.samples);
-                let (loss, gradient) = self.squared_error(found, &wanted, units.quantity)?;
-                sum.loss += sum.weight * loss * f64::from(units.quantity - units.common).exp2();
-                Some(gradient)
+                Some((found, quantities(images, batch.samples)))
             }
             _ => None,
         };
-        Ok((sum, Outputs { logits: gradient, quantity }))
+        if quantity.is_some() || units.classes != units.common {
+            let mut total = sum.read_one(&mut self.device)?;
+            complete("rows", total.rows, rows)?;
+            total.loss *= f64::from(units.classes - units.common).exp2();
+            if let Some((found, wanted)) = quantity {
+                let (loss, gradient) = self.squared_error(found, &wanted, units.quantity)?;
+                let log2 = f64::from(units.quantity - units.common);
+                total.loss += total.weight * loss * log2.exp2();
+                gradients.quantity = Some(gradient);
+            }
+            self.device.write(&[total], sum.view_mut())?;
+        }
+        Ok(Loss { sum, rows, gradients })
+    }
+
+    /// Copies what a loss adds up to, to the host.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or left the operation out: it counted other rows than have a label.
+    pub fn read_loss(&mut self, loss: &Loss<D>) -> Result<LossSum> {
+        let sum = loss.sum.read_one(&mut self.device)?;
+        complete("rows", sum.rows, loss.rows)?;
+        Ok(sum)
+    }
+
+    /// Shows the scalers what a loss adds up to: one alone before the backward pass, two of them after both of theirs.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn judge_loss(&mut self, loss: &Loss<D>, scalers: &mut Scalers<D>) -> Result<()> {
+        let (Loss { sum, rows, .. }, Scalers { first, second }) = (loss, scalers);
+        first.judge_loss(&mut self.device, *rows, sum, second.as_ref())?;
+        match second {
+            Some(second) => second.judge_loss(&mut self.device, *rows, sum, Some(first)),
+            None => Ok(()),
+        }
     }
 
     /// Returns the mean squared error of some predictions, and its gradient times `2^log2`.
@@ -247,12 +360,11 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     pub fn backward(
         &mut self,
         gradients: &Outputs<D>,
-        step: &mut Step<'_>,
-        observer: &mut dyn Observer,
+        scaler: &mut Scaler<D>,
         nth: usize,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
-        let mut run = Backward::new(device, buffers, step, observer, nth).in_blocks(*blocks);
+        let mut run = Backward::new(device, buffers, scaler, nth).in_blocks(*blocks);
         let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut run, &gradient).context("head")?;
         let gradient = match (&mut layers.further, &gradients.quantity) {
@@ -278,8 +390,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     pub fn backward_each(
         &mut self,
         gradients: &Outputs<D>,
-        [first, second]: [&mut Step<'_>; 2],
-        observer: &mut dyn Observer,
+        [first, second]: [&mut Scaler<D>; 2],
         nth: usize,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
@@ -288,19 +399,19 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 "two backward passes need a network and gradients of two losses: use `backward` for one loss"
             );
         };
-        let mut run = Backward::new(device, buffers, first, observer, nth).in_blocks(*blocks);
+        let mut run = Backward::new(device, buffers, &mut *first, nth).in_blocks(*blocks);
         let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut run, &gradient).context("head")?;
         let classes = further.to_classes.backward(&mut run, classes)?;
         let next = run.next_cell();
-        let mut run = Backward::new(device, buffers, second, observer, nth).in_blocks(*blocks);
+        let mut run = Backward::new(device, buffers, &mut *second, nth).in_blocks(*blocks);
         run = run.part(next, LossPass::Only);
         let quantity = further.quantity_back(&mut run, quantity)?;
         let next = run.next_cell() + 1; // behind the join
         let loss_passes = [(first, classes, LossPass::First), (second, quantity, LossPass::Second)];
-        for (step, gradient, loss_pass) in loss_passes {
+        for (scaler, gradient, loss_pass) in loss_passes {
             let Some(gradient) = gradient else { continue };
-            let run = Backward::new(device, buffers, step, observer, nth).in_blocks(*blocks);
+            let run = Backward::new(device, buffers, scaler, nth).in_blocks(*blocks);
             layers.body.backward(&mut run.part(next, loss_pass), gradient)?;
         }
         Ok(())
@@ -308,7 +419,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
 
     /// Multiplies the gradients of every parameter by `2^log2`.
     pub fn rescale(&mut self, log2: i32) -> Result<()> {
-        let (device, _, pieces) = self.split();
+        let (device, pieces) = self.split();
         for piece in pieces {
             if let Piece::Parameter(parameter) = piece {
                 let mut gradient = parameter.gradient.read(device)?;
@@ -319,47 +430,65 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
-    /// Looks at what an update would take: a gradient or a running mean's next value that is not
-    /// finite, whatever the counts of its operation say, makes the step unusable, and its place is returned.  Returns
-    /// the sum of the squares of all gradients as well.
-    pub fn inspect(&mut self) -> Result<(f64, Option<Place>)> {
-        let (device, _, pieces) = self.split();
-        let (mut sum, mut bad) = (0.0, None);
-        for piece in &pieces {
-            let (name, values, cell) = match piece {
-                Piece::Parameter(p) => (&p.name, &p.gradient, p.cell),
-                Piece::Running(running) => (&running.name, &running.pending, running.cell),
+    /// Ends the step of the scalers on the device.
+    ///
+    /// They look at what an update would take: a gradient or a running mean's next value that is not finite, whatever the counts
+    /// of its operation say, makes the step unusable.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn conclude(&mut self, scalers: &mut Scalers<D>) -> Result<()> {
+        let Self { device, gradients, layers, .. } = self;
+        let Scalers { first, second } = scalers;
+        gradients.clear(device)?;
+        for (nth, piece) in pieces(layers).iter().enumerate() {
+            let (values, id) = match piece {
+                Piece::Parameter(p) => (&p.gradient, p.cell),
+                Piece::Running(running) => (&running.pending, running.cell),
             };
-            let found = squares(device, values).with_context(|| name.clone())?;
-            if !found.is_finite() {
-                bad = Some(cell); // the last one forward is the first one back
-            }
-            if let Piece::Parameter(_) = piece {
-                sum += found;
+            let name = || piece.name().to_owned();
+            gradients.add_squares(device, nth, values).with_context(name)?;
+            let is_gradient = matches!(piece, Piece::Parameter(_));
+            let sum = gradients.squares(nth)?;
+            let evidence = Evidence::Squares { id, is_gradient, sum };
+            first.judge(device, evidence, second.as_ref()).with_context(name)?;
+            if let Some(second) = second {
+                let sum = gradients.squares(nth)?;
+                let evidence = Evidence::Squares { id, is_gradient, sum };
+                second.judge(device, evidence, Some(first)).with_context(name)?;
             }
         }
-        Ok((sum, bad.map(Place::Weight)))
+        first.conclude(device, None)?;
+        match second {
+            Some(second) => second.conclude(device, Some(first)),
+            None => Ok(()),
+        }
     }
 
-    /// Updates every parameter from the last gradients, whose squares add up to `square_norm`, and the
-    /// running means.
+    /// Updates every parameter from the last gradients, and the running means, if the step that was concluded may reach them.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
     pub fn update(
         &mut self,
         optimizer: &Optimizer,
         update: Update,
-        square_norm: f64,
+        scalers: &Scalers<D>,
     ) -> Result<()> {
-        let (device, _, pieces) = self.split();
-        let norm = Vector::of(device, &[square_norm])?;
-        for piece in pieces {
+        let Self { device, layers, .. } = self;
+        let scaler = scalers.last();
+        for piece in pieces(layers) {
             match piece {
                 Piece::Parameter(parameter) => optimizer
-                    .update(device, update, &norm, parameter)
+                    .update(device, update, scaler, parameter)
                     .with_context(|| parameter.name.clone())?,
                 Piece::Running(running) => {
                     let Running { share, pending, values, .. } = running;
                     let (share, input, to) = (*share, pending.view(), values.view_mut());
-                    let blend = Blend { share, input, to, when: None };
+                    let when = Some(scaler.applies());
+                    let blend = Blend { share, input, to, when };
                     device.run(blend).with_context(|| running.name.clone())?;
                 }
             }
@@ -367,9 +496,35 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
+    /// Waits for what happened in the step that was concluded, and shows it to the observer: that of the first scaler, and of the
+    /// second.
+    ///
+    /// # Errors
+    ///
+    /// A weight could not be used, which is [`Diverged`]; or the device failed or left something out.
+    pub fn read_step(
+        &mut self,
+        scalers: &mut Scalers<D>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Concluded, Option<Concluded>)> {
+        let Scalers { first, second } = scalers;
+        let first = first.read(&mut self.device, observer);
+        let second = second.as_mut().map(|second| second.read(&mut self.device, observer));
+        let read = first.and_then(|first| Ok((first, second.transpose()?)));
+        read.map_err(|error| match error.downcast_ref() {
+            Some(&Halted { place: Place::Weight(nth), cause }) if cause.is_numeric() => {
+                let name = pieces(&mut self.layers).get(nth).map(|piece| piece.name().to_owned());
+                Error::new(Diverged(cause))
+                    .context(name.unwrap_or_default())
+                    .context("before the step")
+            }
+            _ => error,
+        })
+    }
+
     /// Returns the gradients of the last backward pass, with the names of their weights.
     pub fn gradients(&mut self) -> Result<Vec<(String, Vec<f32>)>> {
-        let (device, _, pieces) = self.split();
+        let (device, pieces) = self.split();
         let parameters = pieces.into_iter().filter_map(|piece| match piece {
             Piece::Parameter(parameter) if parameter.narrow.is_some() => Some(parameter),
             _ => None,
@@ -386,7 +541,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
 
     /// Returns everything that training changes, in a fixed order.
     pub fn save(&mut self) -> Result<Vec<Saved>> {
-        let (device, _, pieces) = self.split();
+        let (device, pieces) = self.split();
         let saved = pieces.into_iter().map(|piece| match piece {
             Piece::Parameter(p) => Ok(Saved {
                 name: p.name.clone(),
@@ -408,7 +563,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ///
     /// It is not of a network of this shape; nothing was changed.
     pub fn load(&mut self, saved: &[Saved]) -> Result<()> {
-        let (device, _, pieces) = self.split();
+        let (device, pieces) = self.split();
         ensure!(pieces.len() == saved.len(), "the parameters are those of another network");
         for (piece, saved) in pieces.iter().zip(saved) {
             let (name, length) = match piece {
@@ -437,22 +592,33 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
-    /// Returns the device, where results end, and everything that training changes.
-    fn split(&mut self) -> (&mut D, &mut EpilogueBuffers<D>, Vec<Piece<'_, D, W>>) {
-        let Self { device, buffers, layers, .. } = self;
-        let mut pieces = Vec::new();
-        if let Some(embedding) = &mut layers.embedding {
-            embedding.pieces(&mut pieces);
-        }
-        layers.body.pieces(&mut pieces);
-        if let Some(further) = &mut layers.further {
-            further.to_classes.pieces(&mut pieces);
-            further.to_quantity.pieces(&mut pieces);
-            further.quantity.pieces(&mut pieces);
-        }
-        layers.head.pieces(&mut pieces);
-        (device, buffers, pieces)
+    /// Returns the device, and everything that training changes.
+    fn split(&mut self) -> (&mut D, Vec<Piece<'_, D, W>>) {
+        (&mut self.device, pieces(&mut self.layers))
     }
+
+    /// Returns the device.
+    pub fn device(&mut self) -> &mut D {
+        &mut self.device
+    }
+}
+
+/// Returns everything of a network that training changes, in a fixed order.
+fn pieces<D: Machine<W, G>, W: Element + Plain, G: Element + Plain>(
+    layers: &mut Layers<D, W, G>,
+) -> Vec<Piece<'_, D, W>> {
+    let mut pieces = Vec::new();
+    if let Some(embedding) = &mut layers.embedding {
+        embedding.pieces(&mut pieces);
+    }
+    layers.body.pieces(&mut pieces);
+    if let Some(further) = &mut layers.further {
+        further.to_classes.pieces(&mut pieces);
+        further.to_quantity.pieces(&mut pieces);
+        further.quantity.pieces(&mut pieces);
+    }
+    layers.head.pieces(&mut pieces);
+    pieces
 }
 
 /// Returns the mean squared error, and leaves its gradient where the values were.

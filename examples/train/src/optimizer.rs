@@ -3,12 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use adaloss_hal::{
-    Memory, Plain,
+    Plain,
     network::{AdamW, AdamWStep, HasUpdate, Sgd, SgdStep},
 };
 use anyhow::{Result, bail};
 
-use crate::layer::{Parameter, Vector};
+use crate::layer::{HasBackward, Parameter, Scaler, Vector};
 
 /// An optimizer and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +34,6 @@ pub enum Optimizer {
 pub struct Update {
     /// Step size.
     pub learning_rate: f32,
-    /// The number of this update, from 1; skipped steps do not count.
-    pub number: u32,
     /// The greatest norm of all gradients together, if it is clipped.
     pub max_norm: Option<f32>,
 }
@@ -54,46 +52,41 @@ impl Optimizer {
         }
     }
 
-    /// Updates a parameter; `norm` is the sum of the squares of all gradients.
-    pub fn update<D: Memory + HasUpdate, W: Plain>(
+    /// Updates a parameter if the scaler's last step may reach the weights: it knows that, the number of the update, and the sum
+    /// of the squares of all gradients.
+    pub fn update<D: HasBackward + HasUpdate, W: Plain>(
         &self,
         device: &mut D,
         update: Update,
-        norm: &Vector<D, f64>,
+        scaler: &Scaler<D>,
         parameter: &mut Parameter<D, W>,
     ) -> Result<(), D::Error> {
-        let Update { learning_rate, number, max_norm } = update;
+        let Update { learning_rate, max_norm } = update;
         let Parameter { master, gradient, state, decays, .. } = parameter;
         if state.is_empty() {
             *state = Vector::zeroed(device, self.state() * master.len())?;
         }
         let decay = |weight_decay| if *decays { weight_decay } else { 0.0 };
-        let (gradient, square_norm) = (gradient.view(), norm.view());
+        let (gradient, square_norm) = (gradient.view(), scaler.square_norm());
+        let when = Some(scaler.applies());
         let (weight, state) = (master.view_mut(), state.view_mut());
         match *self {
             Self::Sgd { momentum, weight_decay } => {
                 let weight_decay = decay(weight_decay);
                 let sgd = Sgd { learning_rate, momentum, weight_decay, max_norm };
-                device.run(SgdStep {
-                    sgd,
-                    gradient,
-                    square_norm,
-                    weight,
-                    momentum: state,
-                    when: None,
-                })
+                device.run(SgdStep { sgd, gradient, square_norm, weight, momentum: state, when })
             }
             Self::AdamW { betas, weight_decay } => {
-                let (weight_decay, number) = (decay(weight_decay), Vector::of(device, &[number])?);
+                let (weight_decay, update) = (decay(weight_decay), scaler.updates());
                 let adamw = AdamW { learning_rate, betas, epsilon: 1e-8, weight_decay, max_norm };
                 device.run(AdamWStep {
                     adamw,
                     gradient,
                     square_norm,
-                    update: number.view(),
+                    update,
                     weight,
                     moments: state,
-                    when: None,
+                    when,
                 })
             }
         }

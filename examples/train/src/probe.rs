@@ -12,9 +12,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::{Batch, Dataset},
-    layer::{Machine, NoObserver, Scaler},
+    layer::{Machine, NoObserver},
     model::Model,
-    network::{Mode, Network, Saved},
+    network::{Mode, Network, Saved, Scalers},
     results::WeightReport,
     unit::Units,
 };
@@ -22,7 +22,7 @@ use crate::{
 /// A network that is the run's own but for its gradients, which are f32 and carry no scale.
 pub struct Reference<D: Machine<W, f32>, W: Element + Plain> {
     network: Network<D, W, f32>,
-    scaler: Box<Scaler>,
+    scalers: Scalers<D>,
 }
 
 impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
@@ -32,15 +32,17 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         device: D,
         dataset: &dyn Dataset,
         narrowing: Narrowing,
+        micro_batches: usize,
     ) -> Result<Self> {
         // Its weights are replaced before they are used.
         let mut generator = ChaCha8Rng::seed_from_u64(0);
         let shape = (dataset.input(), dataset.classes());
-        let network = Network::new(model, device, shape, narrowing, &mut generator)?;
+        let mut network = Network::new(model, device, shape, narrowing, &mut generator)?;
         let config = Config::for_format(Format::BINARY32)
             .with_policy(Policy::Fixed(Scale::ONE))?
             .with_recovery(Recovery::Skip);
-        Ok(Self { network, scaler: Box::new(Scaler::new(config)) })
+        let scalers = Scalers { first: network.scaler(config, micro_batches)?, second: None };
+        Ok(Self { network, scalers })
     }
 
     /// Returns the weight gradients of a batch with the weights given.
@@ -52,16 +54,19 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         units: Units,
         mode: impl Fn(usize) -> Mode,
     ) -> Result<Vec<(String, Vec<f32>)>> {
-        self.network.load(weights)?;
-        self.network.refresh()?;
-        let mut step = self.scaler.begin();
+        let Self { network, scalers } = self;
+        network.load(weights)?;
+        network.refresh()?;
+        network.begin(scalers, &NoObserver)?;
         for (nth, batch) in batches.iter().enumerate() {
-            let outputs = self.network.forward(&batch.inputs, mode(nth))?;
-            let (_, gradient) = self.network.loss(&outputs, batch, class_weights, units)?;
-            self.network.backward(&gradient, &mut step, &mut NoObserver, nth)?;
+            let outputs = network.forward(&batch.inputs, mode(nth))?;
+            let loss = network.loss(&outputs, batch, class_weights, units)?;
+            scalers.first.micro_batch(nth);
+            network.backward(&loss.gradients, &mut scalers.first, nth)?;
         }
-        let _usable = step.finish();
-        self.network.gradients()
+        network.conclude(scalers)?;
+        network.read_step(scalers, &mut NoObserver)?; // usable or not
+        network.gradients()
     }
 }
 

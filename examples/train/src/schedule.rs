@@ -54,8 +54,8 @@ impl Schedule {
         self.steps_per_epoch(dataset).saturating_mul(self.epochs as u64)
     }
 
-    /// Returns what a step's update needs to know; `number` counts updates from 1.
-    pub fn update(&self, step: u64, steps: u64, number: u32) -> Update {
+    /// Returns what a step's update needs to know.
+    pub fn update(&self, step: u64, steps: u64) -> Update {
         let rate = if step < self.warm_up {
             (step + 1) as f32 / self.warm_up as f32
         } else {
@@ -69,7 +69,7 @@ impl Schedule {
                 Decay::Steps => 0.01,
             }
         };
-        Update { learning_rate: self.learning_rate * rate, number, max_norm: self.max_norm }
+        Update { learning_rate: self.learning_rate * rate, max_norm: self.max_norm }
     }
 
     /// Checks that something can be learnt.

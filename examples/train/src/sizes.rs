@@ -37,8 +37,8 @@ pub(crate) fn first_sizes(task: &Task, dataset: &dyn Dataset, seed: u64) -> Resu
     );
     let weights = dataset.class_weights();
     let mut size = |outputs: &Outputs<Portable>| {
-        let (sum, _) = network.loss(outputs, &batch, &weights, Units::default())?;
-        Ok::<_, anyhow::Error>(sum.mean())
+        let loss = network.loss(outputs, &batch, &weights, Units::default())?;
+        Ok::<_, anyhow::Error>(network.read_loss(&loss)?.mean())
     };
     let mut outputs = Outputs { logits, quantity: None };
     let classes = size(&outputs)?;

@@ -4,9 +4,15 @@
 //!
 //! A step reaches the weights if its loss is finite, if every operation in the backward pass counted all of
 //! its results and none of them was infinite or NaN, and if the gradients are finite still when the
-//! optimizer is about to read them.  A weight or a running mean that is not finite, or becomes infinite
-//! in the format of weights, ends the run before the next step uses it; so does an operation that
-//! counted other results than it has, because it was left out.  Both name what they found.
+//! optimizer is about to read them.  The device decides that, and the optimizer's operations do nothing where it says no.  A
+//! weight or a running mean that is not finite, or becomes infinite in the format of weights, ends the run, and the step that was
+//! to use it changes nothing; so does an operation that counted other results than it has, because it was left out, and one of
+//! the scaler that is missing.  All name what they found.
+//!
+//! # What a step waits for
+//!
+//! Its end: one read, of what every visit, the loss and the verdict left behind.  Steps that are watched read a histogram per
+//! visit as well; elements in blocks, units of a loss other than one, and quantities are computed on the host, which waits.
 //!
 //! A value that is wrong and finite cannot be noticed: a bit that flipped in one, the scale of another
 //! tensor, an operation that counts nothing and was left out, in the forward pass or in the optimizer.
@@ -16,8 +22,9 @@ use std::{iter, time::Instant};
 
 use adaloss_core::{
     format::{Element, Encoding, Narrowing, Noise},
-    scaler::{Step, Totals},
-    unscale::{Cause, Place, Verdict},
+    policy::Config,
+    scaler::Totals,
+    unscale::{Cause, Verdict},
 };
 use adaloss_hal::Plain;
 use anyhow::{Context, Result, ensure};
@@ -29,7 +36,7 @@ use crate::{
     data::{Batch, Dataset, Judged, Quantities, Score, View},
     layer::{Diverged, Machine, Observer, Scaler},
     method::{FormatName, Method},
-    network::{Mode, Network, Saved, mean_loss},
+    network::{Mode, Network, Saved, Scalers, mean_loss},
     observe::Samples,
     probe::{Reference, compare},
     results::{Point, QuantityReport, RunReport, WeightReport},
@@ -84,9 +91,7 @@ pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain>
     settings: Settings,
     network: Network<D, W, G>,
     class_weights: Vec<f32>,
-    scaler: Box<Scaler>,
-    /// That of the second of two losses, where each has its own.
-    further: Option<Box<Scaler>>,
+    scalers: Scalers<D>,
     /// The sizes of both losses at the first batch, where they are divided by them.
     sizes: Option<[f64; 2]>,
     /// The samples of this epoch.
@@ -128,7 +133,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let mut network =
             Network::new(&task.model, device, shape, forward(settings), &mut generator)?;
         network.round_in_blocks(settings.method.blocks(settings.format.0)?);
+        let parts = task.schedule.micro_batches;
         let is_per_loss = settings.method.is_per_loss() && task.model.has_two_losses();
+        let first = network.scaler(config, parts)?;
+        let second = is_per_loss.then(|| network.scaler(config, parts)).transpose()?;
+        let scalers = Scalers { first, second };
         let sizes = match task.unit.is_normalised {
             true => Some(first_sizes(task, dataset, settings.seed).context("the first batch")?),
             false => None,
@@ -139,8 +148,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             settings,
             network,
             class_weights: dataset.class_weights(),
-            scaler: Box::new(Scaler::new(config)),
-            further: is_per_loss.then(|| Box::new(Scaler::new(config))),
+            scalers,
             sizes,
             order: Vec::new(),
             step: 0,
@@ -161,11 +169,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         from: Checkpoint,
     ) -> Result<Self> {
         let mut trainer = Self::new(task, dataset, settings, device)?;
-        let config = *trainer.scaler.config();
-        let mut blocks = from.scaler.chunks(Scaler::CHECKPOINT_BYTES);
-        for scaler in iter::once(&mut trainer.scaler).chain(&mut trainer.further) {
+        let mut blocks = from.scaler.chunks(Scaler::<D>::CHECKPOINT_BYTES);
+        let Scalers { first, second } = &mut trainer.scalers;
+        for scaler in iter::once(first).chain(second) {
             let block = blocks.next().context("the checkpoint has fewer scalers than the run")?;
-            **scaler = Scaler::restore(config, block)?;
+            scaler.restore(trainer.network.device(), block, from.updates)?;
         }
         ensure!(blocks.next().is_none(), "the checkpoint has more scalers than the run");
         trainer.network.load(&from.pieces)?;
@@ -184,12 +192,15 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// The network or the state of its optimizer is lost, which is [`Diverged`]; or the device failed.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         let mut scaler = Vec::new();
-        for saved in iter::once(&self.scaler).chain(&self.further) {
-            let mut block = vec![0; Scaler::CHECKPOINT_BYTES];
-            saved.save(&mut block)?;
-            scaler.extend(block);
+        let Scalers { first, second } = &self.scalers;
+        for saved in iter::once(first).chain(second) {
+            scaler.extend(saved.save(self.network.device())?);
         }
-        let pieces = self.network.save()?;
+        let mut pieces = self.network.save()?;
+        if self.updates == 0 {
+            // What an optimizer keeps begins with the first update.
+            pieces.iter_mut().for_each(|piece| piece.state.clear());
+        }
         for Saved { name, values, state } in &pieces {
             if !values.iter().chain(state).all(|x| x.is_finite()) {
                 return Err(diverged(name));
@@ -204,15 +215,15 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         })
     }
 
-    /// Returns the scaler; that of the first loss, where each has its own.
-    pub fn scaler(&self) -> &Scaler {
-        &self.scaler
+    /// Returns how scales are chosen.
+    pub fn config(&self) -> &Config {
+        self.scalers.first.config()
     }
 
     /// Returns what the scaler counted, or both; a step that either of them skips is skipped.
     pub fn totals(&self) -> Totals {
-        let mut totals = self.scaler.totals();
-        if let Some(further) = &self.further {
+        let mut totals = self.scalers.first.totals();
+        if let Some(further) = &self.scalers.second {
             let other = further.totals();
             totals.skipped = totals.steps.saturating_sub(self.updates.into());
             totals.recovered += other.recovered;
@@ -246,11 +257,13 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     pub fn train_step(&mut self, observer: &mut dyn Observer) -> Result<Stepped> {
         let step = self.step;
         let batches = self.next_batches()?;
-        let stepped = self.back(&batches, observer).and_then(|stepped| {
-            self.conclude(&stepped)?;
-            Ok(stepped)
+        let stepped = self.back(&batches, observer).and_then(|()| {
+            self.update()?;
+            self.read(observer)
         });
-        stepped.with_context(|| format!("step {step}"))
+        let stepped = stepped.with_context(|| format!("step {step}"))?;
+        self.step += 1;
+        Ok(stepped)
     }
 
     /// Returns the micro-batches of the coming step.
@@ -268,51 +281,56 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         Ok(batches)
     }
 
-    /// Takes the micro-batches of a step forward and back, and judges the gradients.
-    fn back(&mut self, batches: &[Batch], observer: &mut dyn Observer) -> Result<Stepped> {
-        let mode = self.mode(batches.len());
-        let units = self.units();
-        self.network.refresh().context("before the step")?;
-        let mut step = self.scaler.begin();
-        let mut further = self.further.as_mut().map(|scaler| scaler.begin());
-        let mut losses = Vec::new();
+    /// Asks for a step: takes its micro-batches forward and back, and lets the device judge the gradients.
+    fn back(&mut self, batches: &[Batch], observer: &dyn Observer) -> Result<()> {
+        let (mode, units) = (self.mode(batches.len()), self.units());
+        let Self { network, scalers, class_weights, .. } = self;
+        network.begin(scalers, observer)?;
+        network.narrow_weights(scalers).context("before the step")?;
         for (nth, batch) in batches.iter().enumerate() {
-            let outputs = self.network.forward(&batch.inputs, mode(nth)).context("forward")?;
-            let (loss, gradient) = self
-                .network
-                .loss(&outputs, batch, &self.class_weights, units)
-                .context("the loss")?;
-            let is_lost = !loss.loss.is_finite();
-            if is_lost && further.is_none() {
-                step.reject(Place::Loss, Cause::NonFinite);
-            }
+            let outputs = network.forward(&batch.inputs, mode(nth)).context("forward")?;
+            let loss = network.loss(&outputs, batch, class_weights, units).context("the loss")?;
             drop(outputs);
-            step.micro_batch(nth as u32);
-            match &mut further {
-                None => self.network.backward(&gradient, &mut step, observer, nth),
-                Some(further) => {
-                    further.micro_batch(nth as u32);
-                    self.network.backward_each(&gradient, [&mut step, further], observer, nth)
+            if scalers.second.is_none() {
+                network.judge_loss(&loss, scalers).context("the loss")?;
+            }
+            let Scalers { first, second } = &mut *scalers;
+            first.micro_batch(nth);
+            match second {
+                None => network.backward(&loss.gradients, first, nth),
+                Some(second) => {
+                    second.micro_batch(nth);
+                    network.backward_each(&loss.gradients, [first, second], nth)
                 }
             }
             .context("back")?;
-            if is_lost {
-                reject(&mut step, &mut further, Place::Loss);
+            if scalers.second.is_some() {
+                network.judge_loss(&loss, scalers).context("the loss")?;
             }
-            losses.push(loss);
         }
         if units.common != 0 {
-            self.network.rescale(-units.common).context("the gradients")?;
+            network.rescale(-units.common).context("the gradients")?;
         }
-        let (square_norm, bad) = self.network.inspect().context("the gradients")?;
-        if let Some(place) = bad {
-            reject(&mut step, &mut further, place);
-        }
+        network.conclude(scalers).context("the gradients")
+    }
+
+    /// Asks for the update of the weights, which happens if the step is usable.
+    fn update(&mut self) -> Result<()> {
+        let schedule = &self.task.schedule;
+        let update = schedule.update(self.step, self.last_step());
+        self.network.update(&schedule.optimizer, update, &self.scalers).context("the update")
+    }
+
+    /// Waits for what happened in the step.
+    fn read(&mut self, observer: &mut dyn Observer) -> Result<Stepped> {
+        let (first, second) = self.network.read_step(&mut self.scalers, observer)?;
+        let (losses, end) = (first.losses, first.end);
         // Each scaler learns from its own loss, and what either of them found skips the step.
-        let verdict = match (step.finish(), further.map(Step::finish)) {
+        let verdict = match (end.verdict, second.map(|second| second.end.verdict)) {
             (Verdict::Apply, Some(verdict)) | (verdict, _) => verdict,
         };
-        Ok(Stepped { verdict, loss: mean_loss(&losses)?, square_norm })
+        self.updates += u32::from(verdict == Verdict::Apply);
+        Ok(Stepped { verdict, loss: mean_loss(&losses)?, square_norm: end.square_norm })
     }
 
     /// Returns the units of the losses at the coming step.
@@ -321,20 +339,6 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         self.sizes.map_or(units, |[classes, quantity]| {
             units.normalised(classes, quantity * f64::from(unit.gap).exp2())
         })
-    }
-
-    /// Updates the weights, if the step is usable.
-    fn conclude(&mut self, stepped: &Stepped) -> Result<()> {
-        if stepped.verdict == Verdict::Apply {
-            self.updates += 1;
-            let schedule = &self.task.schedule;
-            let update = schedule.update(self.step, self.last_step(), self.updates);
-            self.network
-                .update(&schedule.optimizer, update, stepped.square_norm)
-                .context("the update")?;
-        }
-        self.step += 1;
-        Ok(())
     }
 
     /// Returns how the micro-batches of the coming step go forward.
@@ -413,7 +417,7 @@ where
         mut before_step: impl FnMut(u64) -> Result<()>,
     ) -> Result<RunReport> {
         let last = self.last_step();
-        let mut samples = Samples::new(self.scaler.config(), self.settings.format.0);
+        let mut samples = Samples::new(self.config(), self.settings.format.0);
         let mut report = self.blank();
         let mut reference = None;
         let mut losses = Vec::new();
@@ -423,7 +427,12 @@ where
             let batches = self.next_batches()?;
             samples.watch(step, spread(step, last, measurements.samples));
             let start = Instant::now();
-            let stepped = match self.back(&batches, &mut samples) {
+            let probes = spread(step, last, measurements.probes);
+            self.back(&batches, &samples)?;
+            if !probes {
+                self.update()?;
+            }
+            let stepped = match self.read(&mut samples) {
                 Ok(stepped) => stepped,
                 Err(error) => {
                     report.stopped = Some(format!("at step {step}, {}", lost(error)?));
@@ -433,17 +442,18 @@ where
             };
             report.seconds += start.elapsed().as_secs_f64();
             samples.ended(stepped.verdict == Verdict::Apply);
-            if spread(step, last, measurements.probes) {
+            if probes {
                 let reference = match &mut reference {
                     Some(reference) => reference,
                     none => none.insert(self.reference(device.clone())?),
                 };
                 self.probe(reference, &batches, &mut report.weights)?;
                 report.probed_steps.push(step);
+                let start = Instant::now();
+                self.update()?;
+                report.seconds += start.elapsed().as_secs_f64();
             }
-            let start = Instant::now();
-            self.conclude(&stepped)?;
-            report.seconds += start.elapsed().as_secs_f64();
+            self.step += 1;
             losses.push(stepped.loss);
             report.stopped = stop(stepped.verdict, step);
             let is_due = spread(step, last, measurements.evaluations)
@@ -494,14 +504,16 @@ where
             period,
             configuration: match method.blocks(format.0) {
                 Ok(Some(blocks)) => format!("{blocks:?}"),
-                _ => format!("{:?}", self.scaler.config()),
+                _ => format!("{:?}", self.config()),
             },
             ..RunReport::default()
         }
     }
 
     fn reference(&self, device: D) -> Result<Reference<D, W>> {
-        Reference::new(&self.task.model, device, self.dataset, forward(self.settings))
+        let Task { model, schedule, .. } = self.task;
+        let narrowing = forward(self.settings);
+        Reference::new(model, device, self.dataset, narrowing, schedule.micro_batches)
     }
 
     /// Compares the gradients of the step at hand with those of f32.
@@ -523,19 +535,6 @@ where
 /// Returns how weights and activations become `W`.
 fn forward(settings: Settings) -> Narrowing {
     Narrowing::to(settings.format.forward().0)
-}
-
-/// Makes a step unusable; of two, each with a loss of its own, both where neither has found out by itself which loss
-/// it comes from.
-fn reject(step: &mut Step<'_>, further: &mut Option<Step<'_>>, place: Place) {
-    match further {
-        Some(further) if step.first_bad().or(further.first_bad()).is_some() => {}
-        Some(further) => {
-            step.reject(place, Cause::NonFinite);
-            further.reject(place, Cause::NonFinite);
-        }
-        None => step.reject(place, Cause::NonFinite),
-    }
 }
 
 /// Tells whether `step` is one of `count` that are evenly spread over all steps, the last among them.

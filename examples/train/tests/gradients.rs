@@ -12,9 +12,9 @@ use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
     data::{Batch, Input, Inputs},
-    layer::{NoObserver, Observer, Scaler},
+    layer::{NoObserver, Observer},
     model::{Model, Resnet, Segnet, Shortcut, Transformer, Twin},
-    network::{Mode, Network, Saved},
+    network::{Mode, Network, Saved, Scalers},
     unit::Units,
 };
 use rand::{RngExt, SeedableRng};
@@ -43,6 +43,12 @@ fn batch(inputs: &Inputs, labels: &[u32]) -> Batch {
         quantities: Vec::new(),
         samples: labels.len(),
     }
+}
+
+/// Ends a step and returns its verdict.
+fn concluded(network: &mut Reference, scalers: &mut Scalers<Portable>) -> Verdict {
+    network.conclude(scalers).unwrap();
+    network.read_step(scalers, &mut NoObserver).unwrap().0.end.verdict
 }
 
 impl Case {
@@ -95,21 +101,21 @@ impl Case {
         self.network.refresh().unwrap();
         let outputs = self.network.forward(&self.inputs, MODE).unwrap();
         let batch = self.batch();
-        self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap().0.mean()
+        let loss = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
+        self.network.read_loss(&loss).unwrap().mean()
     }
 
     /// Returns the gradients of every weight, with their names.
     fn gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let config = Config::for_format(Format::BINARY32);
         let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
-        let mut scaler = Box::new(Scaler::new(config));
+        let mut scalers = Scalers { first: self.network.scaler(config, 1).unwrap(), second: None };
         self.network.refresh().unwrap();
         let outputs = self.network.forward(&self.inputs, MODE).unwrap();
         let batch = self.batch();
-        let (_, gradients) = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
-        let mut step = scaler.begin();
-        self.network.backward(&gradients, &mut step, &mut NoObserver, 0).unwrap();
-        assert_eq!(step.finish(), Verdict::Apply);
+        let loss = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
+        self.network.backward(&loss.gradients, &mut scalers.first, 0).unwrap();
+        assert_eq!(concluded(&mut self.network, &mut scalers), Verdict::Apply);
         self.network.gradients().unwrap()
     }
 
@@ -155,18 +161,17 @@ fn of_micro_batches_are_averaged() {
     let labels = case.labels.clone();
     let config = Config::for_format(Format::BINARY32);
     let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
-    let mut scaler = Box::new(Scaler::new(config));
+    let mut scalers = Scalers { first: case.network.scaler(config, 2).unwrap(), second: None };
     case.network.refresh().unwrap();
     let mut run = |batches: &[(Vec<f32>, Vec<u32>)]| {
-        let mut step = scaler.begin();
         for (nth, (pixels, labels)) in batches.iter().enumerate() {
             let inputs = Inputs::Images(pixels.clone());
             let outputs = case.network.forward(&inputs, Mode { nth, ..MODE }).unwrap();
             let batch = batch(&inputs, labels);
-            let (_, gradients) = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
-            case.network.backward(&gradients, &mut step, &mut NoObserver, nth).unwrap();
+            let loss = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
+            case.network.backward(&loss.gradients, &mut scalers.first, nth).unwrap();
         }
-        assert_eq!(step.finish(), Verdict::Apply);
+        assert_eq!(concluded(&mut case.network, &mut scalers), Verdict::Apply);
         case.network.gradients().unwrap()
     };
     let other: Vec<f32> = pixels.iter().map(|x| 0.5 - x).collect();
@@ -204,30 +209,30 @@ fn of_two_losses_one_by_one_are_those_of_both() {
         let Inputs::Images(pixels) = case.inputs.clone() else { unreachable!("images") };
         let config = Config::for_format(Format::BINARY32);
         let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
-        let mut scalers = [(); 2].map(|()| Box::new(Scaler::new(config)));
+        let [first, second] = [(); 2].map(|()| case.network.scaler(config, batches).unwrap());
+        let mut scalers = Scalers { first, second: Some(second) };
         case.network.refresh().unwrap();
         let mut run = |one_by_one: bool| {
             let mut places = Places::default();
-            let [first, second] = &mut scalers;
-            let (mut first, mut second) = (first.begin(), second.begin());
+            case.network.begin(&mut scalers, &places).unwrap();
             for nth in 0..batches {
                 let pixels = pixels.iter().map(|x| x + nth as f32).collect();
                 let batch = batch(&Inputs::Images(pixels), &case.labels);
                 let outputs = case.network.forward(&batch.inputs, Mode { nth, ..MODE }).unwrap();
-                let gradients = case.network.loss(&outputs, &batch, &[], UNITS).unwrap().1;
-                match one_by_one {
-                    true => {
-                        let steps = [&mut first, &mut second];
-                        case.network.backward_each(&gradients, steps, &mut places, nth).unwrap();
+                let loss = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
+                let Scalers { first, second } = &mut scalers;
+                match (one_by_one, second) {
+                    (true, Some(second)) => {
+                        let steps = [first, second];
+                        case.network.backward_each(&loss.gradients, steps, nth).unwrap();
                     }
-                    false => {
-                        case.network.backward(&gradients, &mut first, &mut places, nth).unwrap();
-                    }
+                    _ => case.network.backward(&loss.gradients, first, nth).unwrap(),
                 }
             }
-            let verdicts = [first.finish(), second.finish()];
-            assert_eq!(verdicts[0], Verdict::Apply);
-            assert_eq!(verdicts[1] == Verdict::Apply, one_by_one);
+            case.network.conclude(&mut scalers).unwrap();
+            let (first, second) = case.network.read_step(&mut scalers, &mut places).unwrap();
+            assert_eq!(first.end.verdict, Verdict::Apply);
+            assert_eq!(second.unwrap().end.verdict == Verdict::Apply, one_by_one);
             (case.network.gradients().unwrap(), places)
         };
         let (both, together) = run(false);
@@ -254,12 +259,12 @@ fn of_two_losses_one_by_one_are_those_of_both() {
 #[test]
 fn separate_backward_passes_need_two_losses() {
     let mut case = Case::images(Model::Mlp { hidden: 9 }, [3, 4, 1], 4);
-    let mut scalers = [(); 2].map(|()| Box::new(Scaler::new(Config::for_format(Format::BINARY32))));
-    let [first, second] = &mut scalers;
+    let config = Config::for_format(Format::BINARY32);
+    let [mut first, mut second] = [(); 2].map(|()| case.network.scaler(config, 1).unwrap());
     case.network.refresh().unwrap();
     let outputs = case.network.forward(&case.inputs, MODE).unwrap();
-    let steps = [&mut first.begin(), &mut second.begin()];
-    let error = case.network.backward_each(&outputs, steps, &mut NoObserver, 0).unwrap_err();
+    let steps = [&mut first, &mut second];
+    let error = case.network.backward_each(&outputs, steps, 0).unwrap_err();
     assert!(error.to_string().contains("one loss"), "{error}");
 }
 

@@ -1,10 +1,8 @@
 //! Sums in f32 that overflow lower the scale of the tensor that they are of, whatever carried it since.
 
-use std::rc::Rc;
-
 use adaloss_core::{
     format::{Format, bf16},
-    policy::Config,
+    policy::{Cell, Config},
     unscale::{Cause, Place, Verdict},
 };
 use adaloss_hal::{Device, Matmul, Product, Run, portable::Portable};
@@ -16,27 +14,33 @@ use anyhow::Result;
 const COUNT: usize = 4;
 const SHAPE: Shape = Shape { samples: COUNT, height: 1, width: 1, channels: 1 };
 
-type Back<'w, 's> = Backward<'w, 's, Portable>;
+type Back<'w> = Backward<'w, Portable>;
 
 /// Takes a gradient of 2^120 back, which bfloat16 holds unscaled, and returns the verdict and the scale of the
 /// loss in the next step.
-fn step(operation: impl FnOnce(&mut Back<'_, '_>, Gradient<Portable, bf16>)) -> (Verdict, i32) {
-    let mut scaler = Scaler::new(Config::for_format(Format::BFLOAT16));
-    let (mut device, mut observer) = (Portable, NoObserver);
+fn step(operation: impl FnOnce(&mut Back<'_>, Gradient<Portable, bf16>)) -> (Verdict, i32) {
+    let mut device = Portable;
+    let config = Config::for_format(Format::BFLOAT16);
+    let mut scaler = Scaler::new(&mut device, config, 1).unwrap();
     let mut buffers = EpilogueBuffers::new(&mut device).unwrap();
     let mut gradient = Tensor::zeroed(&mut device, SHAPE).unwrap();
     device.write(&[2.0_f32.powi(120); COUNT], gradient.view_mut()).unwrap();
-    let mut step = scaler.begin();
-    let mut run = Backward::new(&mut device, &mut buffers, &mut step, &mut observer, 0);
+    let mut run = Backward::new(&mut device, &mut buffers, &mut scaler, 0);
     let narrowed = run.loss::<bf16>(&gradient).unwrap();
     operation(&mut run, narrowed);
-    let verdict = step.finish();
-    (verdict, scaler.cell(Place::Loss).unwrap().scale().log2())
+    scaler.conclude(&mut device, None).unwrap();
+    let verdict = scaler.read(&mut device, &mut NoObserver).unwrap().end.verdict;
+    // The loss of the next step tells the scale.
+    let mut run = Backward::new(&mut device, &mut buffers, &mut scaler, 0);
+    let narrowed = run.loss::<bf16>(&gradient).unwrap();
+    let mut scale = [Cell::new()];
+    device.read(narrowed.carried().scale(), &mut scale).unwrap();
+    (verdict, scale[0].scale().log2())
 }
 
 /// Fills the gradient of a weight: the sum of four products with activations of this size.
 fn weight_gradient(
-    run: &mut Back<'_, '_>,
+    run: &mut Back<'_>,
     gradient: &Gradient<Portable, bf16>,
     activation: f32,
 ) -> Result<()> {
@@ -78,7 +82,7 @@ fn that_were_made_before_they_are_unscaled() {
         step(|run, gradient| {
             let sums = Vector::of(run.device, &[sum]).unwrap();
             let mut bias = Parameter::<_, bf16>::plain(run.device, "bias".into(), &[0.0]).unwrap();
-            run.unscale(&mut bias, &gradient.carry(|_: Rc<_>| sums)).unwrap();
+            run.unscale(&mut bias, &sums, gradient.carried()).unwrap();
         })
     };
     assert_eq!(of(3.0e38), (Verdict::Apply, 0));

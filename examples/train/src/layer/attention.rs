@@ -59,7 +59,7 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;

@@ -1,34 +1,29 @@
 //! The forward and the backward pass of a micro-batch: what layers are handed.
 
-use std::{borrow::Cow, rc::Rc};
+use std::rc::Rc;
 
 use adaloss_core::{
-    apply::Pass,
     format::{Element, Format, Narrowing, Noise},
     policy::{Cell, Operands},
-    propagate::Scaled,
     scale::Scale,
-    scaler::{LossScaler, Step, Visit},
+    scaler::{Purpose, Visit},
     statistics::{Histogram, Outcome, Statistics},
     unscale::Unscaled,
 };
 use adaloss_hal::{
-    AddressSpace, Branch, Device, DeviceEpilogue, Epilogue, HasNarrow, Memory, Mut, Narrow, Plain,
-    Propagate, Ref, Summarise, Unscale, network::HasAccumulate,
+    AddressSpace, Branch, Device, Epilogue, HasNarrow, Memory, Mut, Narrow, Plain, Propagate, Ref,
+    Run, Summarise, Unscale,
+    network::HasAccumulate,
+    scaler::{Carried, Describe, Described, Evidence, HasScaler},
 };
 use anyhow::Result;
 
 use super::{
-    Activation, Gradient, Parameter, Shape, Tensor, Vector, carried, complete, kept,
+    Activation, Gradient, Parameter, Scaler, Shape, Tensor, Vector, kept,
+    scaler::{Note, Watch, failed},
     sum::{Sum, summed},
 };
 use crate::blocks::{Blocks, Rounded};
-
-/// Cells of the largest network here; ResNet-110 has 272.
-pub const CELLS: usize = 384;
-
-/// The scaler of a run.
-pub type Scaler = LossScaler<CELLS>;
 
 /// Receives the visit of each gradient tensor and the histogram of its f32 results.
 pub trait Observer {
@@ -91,30 +86,25 @@ impl Observer for NoObserver {
     fn visited(&mut self, _: &str, _: &Visit, _: &Histogram, _: Option<&Operands>) {}
 }
 
-/// The scales and counters, in device memory, that epilogues refer to where no cell chooses the scale: activations,
+/// The scale 2^0 and counters, in device memory, that epilogues refer to where no cell chooses the scale: activations,
 /// weight gradients and elements that are moved as they are.
 pub struct EpilogueBuffers<D: Memory> {
-    /// The scale 2^0.
     one: Vector<D, Cell>,
-    /// The scale of the gradient at hand.
-    carried: Vector<D, Cell>,
+    /// What nobody asks for.
+    ignored: Vector<D, Outcome>,
+    /// What became of a weight gradient, and what unscaling it met: both are empty between two of them.
     outcome: Vector<D, Outcome>,
     counts: Vector<D, Unscaled>,
-    observed: Vector<D, Histogram>,
-    epilogue: DeviceEpilogue<D>,
 }
 
 impl<D: Memory> EpilogueBuffers<D> {
-    /// Allocates the scales, 2^0 each, and the counters.
+    /// Allocates the scale and the counters.
     pub fn new(device: &mut D) -> Result<Self, D::Error> {
-        let one = [Cell::at(Scale::ONE)];
         Ok(Self {
-            one: Vector::of(device, &one)?,
-            carried: Vector::of(device, &one)?,
+            one: Vector::of(device, &[Cell::at(Scale::ONE)])?,
+            ignored: Vector::zeroed(device, 1)?,
             outcome: Vector::zeroed(device, 1)?,
             counts: Vector::zeroed(device, 1)?,
-            observed: Vector::zeroed(device, 1)?,
-            epilogue: DeviceEpilogue::new(device)?,
         })
     }
 
@@ -127,75 +117,33 @@ impl<D: Memory> EpilogueBuffers<D> {
             noise: Noise::default(),
             stores: true,
             when: None,
-            outcome: self.outcome.view_mut(),
+            outcome: self.ignored.view_mut(),
             histogram: None,
         }
     }
 
-    /// Runs an operation whose epilogue counts in these buffers, and returns its counts.
-    ///
-    /// # Errors
-    ///
-    /// The device failed, or left the operation out: it counted other than `elements` results.
-    pub fn counting(
-        &mut self,
-        device: &mut D,
-        elements: usize,
-        operation: impl FnOnce(&mut D, &mut Self) -> Result<(), D::Error>,
-    ) -> Result<Outcome>
-    where
-        D: Memory<Error: Send + Sync + 'static>,
-    {
-        device.write(&[Outcome::EMPTY], self.outcome.view_mut())?;
-        operation(device, self)?;
-        let outcome = self.outcome.read_one(device)?;
-        complete("results", outcome.elements, elements)?;
-        Ok(outcome)
-    }
-
-    /// Runs an operation for a pass; returns the histogram of its f32 results for the observer, where the pass stores
-    /// and a format to count for is given.
-    fn pass(
-        &mut self,
-        device: &mut D,
-        pass: &mut Pass<'_>,
-        histogram_format: Option<HistogramFormat>,
-        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
-    ) -> Result<Option<Histogram>, D::Error> {
-        let Self { epilogue, observed, .. } = self;
-        let histogram_format = histogram_format.filter(|_| pass.stores());
-        let Some(HistogramFormat(narrowing)) = histogram_format else {
-            return epilogue.run(device, pass, operation).map(|()| None);
-        };
-        let empty = Histogram::new(narrowing.unwrap_or(pass.narrowing()));
-        device.write(&[empty], observed.view_mut())?;
-        epilogue.run(device, pass, |device, mut epilogue| {
-            let mut epilogue = epilogue.reborrow();
-            epilogue.histogram = Some(observed.view_mut());
-            operation(device, epilogue)
-        })?;
-        observed.read_one(device).map(Some)
-    }
-
-    /// Runs an operation for a pass that measures, and lets it store its f32 results as they are.
-    fn keep(
-        &mut self,
-        device: &mut D,
-        pass: &mut Pass<'_>,
-        operation: impl FnOnce(&mut D, Epilogue<'_, D::Space>) -> Result<(), D::Error>,
-    ) -> Result<(), D::Error> {
-        self.epilogue.run(device, pass, |device, mut epilogue| {
-            let epilogue = epilogue.reborrow();
-            // The histogram counts for its own format, whatever is stored.
-            let narrowing = Narrowing::to(Format::BINARY32);
-            operation(device, Epilogue { narrowing, to: epilogue.from, stores: true, ..epilogue })
-        })
-    }
-
-    /// Returns the epilogue that keeps f32 results and takes the carried scale out.
-    fn unscaling(&mut self) -> Epilogue<'_, D::Space> {
+    /// Returns the epilogue that narrows weights and counts in `outcome`.
+    pub fn counting<'a>(
+        &'a self,
+        narrowing: Narrowing,
+        outcome: Mut<'a, D, Outcome>,
+    ) -> Epilogue<'a, D::Space> {
         Epilogue {
-            from: self.carried.view(),
+            from: self.one.view(),
+            to: self.one.view(),
+            narrowing,
+            noise: Noise::default(),
+            stores: true,
+            when: None,
+            outcome,
+            histogram: None,
+        }
+    }
+
+    /// Returns the epilogue that keeps f32 results and takes their scale out.
+    fn unscaling<'a>(&'a mut self, carried: &'a Carried<D>) -> Epilogue<'a, D::Space> {
+        Epilogue {
+            from: carried.scale(),
             to: self.one.view(),
             narrowing: Narrowing::to(Format::BINARY32),
             noise: Noise::default(),
@@ -240,13 +188,12 @@ impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
     }
 }
 
-/// The backward pass of one micro-batch: numbers the cells in the order of visits, and shows each visit to the observer.
-pub struct Backward<'a, 's, D: Memory> {
+/// The backward pass of one micro-batch: numbers the cells in the order of visits.
+pub struct Backward<'a, D: Memory> {
     /// The device.
     pub device: &'a mut D,
     buffers: &'a mut EpilogueBuffers<D>,
-    step: &'a mut Step<'s>,
-    observer: &'a mut dyn Observer,
+    scaler: &'a mut Scaler<D>,
     /// The number of the next cell.
     next: usize,
     /// The number of this micro-batch, from 0: gradients are averaged over them.
@@ -256,8 +203,19 @@ pub struct Backward<'a, 's, D: Memory> {
     blocks: Option<Blocks>,
 }
 
-/// Describes a gradient and a weight to policies that decide from operands.
-pub type Describe<'a, D, G> = &'a dyn Fn(&mut D, &Tensor<D, G>) -> Result<Operands>;
+/// Statistics of the operands of a product, in the memory of the device.
+pub struct ProductOperands<D: Memory> {
+    /// Of the gradient, scale included.
+    pub gradient: Vector<D, Statistics>,
+    /// Of the weight.
+    pub weight: Vector<D, Statistics>,
+    /// The number of products in one sum of the input gradient.
+    pub fan_in: u32,
+}
+
+/// Describes a gradient and a weight to policies that decide from operands, unless the predicate says no.
+pub type DescribeProduct<'a, D, G> =
+    &'a dyn Fn(&mut D, &Tensor<D, G>, Option<Ref<'_, D, u32>>) -> Result<ProductOperands<D>>;
 
 /// An operation from a gradient in `G` to results in `F`.
 pub type Narrowed<'a, D, G, F = G> = &'a dyn for<'w> Fn(
@@ -267,20 +225,35 @@ pub type Narrowed<'a, D, G, F = G> = &'a dyn for<'w> Fn(
     Epilogue<'w, <D as Device>::Space>,
 ) -> Result<(), <D as Device>::Error>;
 
-impl<'a, 's, D> Backward<'a, 's, D>
-where
-    D: Memory<Error: Send + Sync + 'static> + HasAccumulate + HasNarrow<f32>,
+/// What a device has that takes gradients back through layers.
+pub trait HasBackward:
+    Memory<Error: Send + Sync + 'static>
+    + HasAccumulate
+    + HasNarrow<f32>
+    + HasScaler
+    + for<'r, 'w> Run<Describe<'r, 'w, <Self as Device>::Space>>
 {
+}
+
+impl<D> HasBackward for D where
+    D: Memory<Error: Send + Sync + 'static>
+        + HasAccumulate
+        + HasNarrow<f32>
+        + HasScaler
+        + for<'r, 'w> Run<Describe<'r, 'w, <D as Device>::Space>>
+{
+}
+
+impl<'a, D: HasBackward> Backward<'a, D> {
     /// Begins the backward pass of a step's micro-batch `nth`.
     pub fn new(
         device: &'a mut D,
         buffers: &'a mut EpilogueBuffers<D>,
-        step: &'a mut Step<'s>,
-        observer: &'a mut dyn Observer,
+        scaler: &'a mut Scaler<D>,
         nth: usize,
     ) -> Self {
         let (loss_pass, blocks) = (LossPass::Only, None);
-        Self { device, buffers, step, observer, next: 0, nth, loss_pass, blocks }
+        Self { device, buffers, scaler, next: 0, nth, loss_pass, blocks }
     }
 
     /// Begins at cell `next` instead of the first, with the losses of `loss_pass`.
@@ -336,27 +309,36 @@ where
     where
         D: HasNarrow<G>,
     {
-        let mut to = Tensor::zeroed(self.device, gradient.shape())?;
-        let (histogram_format, mut results) = (self.histogram_format(), None);
-        let Self { device, buffers, step, .. } = self;
-        let describe = |device: &mut D| statistics(device, gradient.view()).map(Operands::Cast);
+        let (shape, elements) = (gradient.shape(), gradient.shape().elements());
+        let mut to = Tensor::zeroed(self.device, shape)?;
+        let mut results = self.results_buffer()?;
+        let (device, scaler) = (&mut *self.device, &mut *self.scaler);
         let mut visit = match id {
-            Some(id) => step.loss_at(id)?,
-            None => step.loss(),
-        };
+            Some(id) => scaler.engine.loss_at(device, id, elements),
+            None => scaler.engine.loss(device, elements),
+        }
+        .map_err(failed)?;
         if visit.wants_operands() {
-            visit.describe(&describe(device)?);
+            let when = Some(visit.operands_predicate());
+            let statistics = statistics(device, gradient.view(), when)?;
+            visit.describe(device, &Described::Cast(statistics.view()))?;
         }
-        while let Some(mut pass) = visit.next_pass() {
-            results =
-                buffers.pass(device, &mut pass, histogram_format, |device, mut epilogue| {
-                    let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                    device.run(Narrow::<_, G> { input: gradient.view(), to, epilogue })
-                })?;
+        while let Some(mut pass) = visit.next_pass(device)? {
+            let observed = results.as_mut().filter(|_| pass.purpose() == Purpose::Store);
+            let mut epilogue = pass.epilogue();
+            epilogue.histogram = observed.map(Vector::view_mut).or(epilogue.histogram);
+            let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+            device.run(Narrow::<_, G> { input: gradient.view(), to, epilogue })?;
         }
-        let scaled = visit.finish(())?;
-        let operands = if self.shows_operands() { Some(describe(self.device)?) } else { None };
-        self.leave(name, Observation { results, operands }, scaled, to)
+        let carried = visit.finish(device).map_err(failed)?;
+        let operands = match self.watch().operands {
+            true => {
+                let shown = statistics(self.device, gradient.view(), None)?;
+                Some(Operands::Cast(shown.read_one(self.device)?))
+            }
+            false => None,
+        };
+        self.leave(name, (results, operands), to, carried)
     }
 
     /// Takes a gradient back through an operation whose f32 results, of the given shape, are narrowed
@@ -389,7 +371,7 @@ where
         name: &str,
         gradient: &Gradient<D, G>,
         shape: Shape,
-        describe: Describe<'_, D, G>,
+        describe: DescribeProduct<'_, D, G>,
         operation: Narrowed<'_, D, G>,
         keep: Narrowed<'_, D, G, f32>,
     ) -> Result<Gradient<D, G>>
@@ -404,7 +386,7 @@ where
         name: &str,
         gradient: &Gradient<D, G>,
         shape: Shape,
-        describe: Option<Describe<'_, D, G>>,
+        describe: Option<DescribeProduct<'_, D, G>>,
         operation: Narrowed<'_, D, G>,
         keep: Option<Narrowed<'_, D, G, f32>>,
     ) -> Result<Gradient<D, G>>
@@ -413,53 +395,56 @@ where
     {
         let id = self.take_cell();
         let mut to = Tensor::zeroed(self.device, shape)?;
+        let mut results = self.results_buffer()?;
+        let (device, scaler) = (&mut *self.device, &mut *self.scaler);
+        let keep = keep.filter(|_| scaler.expects_certificate(id));
         let mut kept: Option<Tensor<D, f32>> = None;
-        let (histogram_format, mut results) = (self.histogram_format(), None);
-        let Self { device, buffers, step, .. } = self;
-        let (value, _) = gradient.as_ref().into_parts();
-        let mut visit = step.layer(id, gradient)?;
+        let (value, carried) = (gradient.value(), gradient.carried());
+        let visit = scaler.engine.layer(device, id, shape.elements(), carried);
+        let mut visit = visit.map_err(failed)?;
         if let Some(describe) = describe
             && visit.wants_operands()
         {
-            visit.describe(&describe(device, value)?);
+            let described = describe(device, value, Some(visit.operands_predicate()))?;
+            let ProductOperands { gradient, weight, fan_in } = &described;
+            let (gradient, weight, fan_in) = (gradient.view(), weight.view(), *fan_in);
+            visit.describe(device, &Described::Product { gradient, weight, fan_in })?;
         }
-        while let Some(mut pass) = visit.next_pass() {
+        while let Some(mut pass) = visit.next_pass(device)? {
+            let observed = results.as_mut().filter(|_| pass.purpose() == Purpose::Store);
+            let mut epilogue = pass.epilogue();
+            epilogue.histogram = observed.map(Vector::view_mut).or(epilogue.histogram);
             match (keep, &kept) {
-                (Some(keep), _) if !pass.stores() => {
-                    let kept = kept.insert(Tensor::zeroed(&mut **device, shape)?);
-                    buffers.keep(device, &mut pass, |device, mut epilogue| {
-                        keep(device, value.view(), kept.view_mut(), epilogue.reborrow())
-                    })?;
+                (Some(keep), None) => {
+                    let kept = kept.insert(Tensor::zeroed(device, shape)?);
+                    // The results are kept whether they are to be measured or not: the passes behind it narrow them.  The
+                    // histogram counts for its own format, whatever is stored.
+                    let narrowing = Narrowing::to(Format::BINARY32);
+                    let (to, when, stores) = (epilogue.from, None, true);
+                    let epilogue = Epilogue { narrowing, to, when, stores, ..epilogue };
+                    keep(device, value.view(), kept.view_mut(), epilogue)?;
                 }
                 (_, Some(kept)) => {
-                    results = buffers.pass(
-                        device,
-                        &mut pass,
-                        histogram_format,
-                        |device, mut epilogue| {
-                            let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                            device.run(Narrow::<_, G> { input: kept.view(), to, epilogue })
-                        },
-                    )?;
+                    let (input, to) = (kept.view(), to.view_mut());
+                    device.run(Narrow::<_, G> { input, to, epilogue })?;
                 }
-                _ => {
-                    results = buffers.pass(
-                        device,
-                        &mut pass,
-                        histogram_format,
-                        |device, mut epilogue| {
-                            operation(device, value.view(), to.view_mut(), epilogue.reborrow())
-                        },
-                    )?;
-                }
+                (None, None) => operation(device, value.view(), to.view_mut(), epilogue)?,
             }
         }
-        let scaled = visit.finish(())?;
+        let carried = visit.finish(device).map_err(failed)?;
         let operands = match describe {
-            Some(describe) if self.shows_operands() => Some(describe(self.device, value)?),
+            Some(describe) if self.watch().operands => {
+                let ProductOperands { gradient, weight, fan_in } =
+                    describe(self.device, value, None)?;
+                Some(Operands::Product {
+                    gradient: gradient.read_one(self.device)?,
+                    weight: weight.read_one(self.device)?,
+                    fan_in,
+                })
+            }
             _ => None,
         };
-        self.leave(name, Observation { results, operands }, scaled, to)
+        self.leave(name, (results, operands), to, carried)
     }
 
     /// Sums the gradients of branches through the next cell, in the order given.
@@ -472,27 +457,26 @@ where
         D: HasNarrow<G>,
     {
         let id = self.take_cell();
-        let tags = branches.map(Scaled::tag);
-        let values = branches.map(Scaled::scaled);
-        let mut to = Tensor::zeroed(self.device, values[0].shape())?;
-        let scales = tags.map(|tag| Cell::at(tag.scale()));
-        let cells = [
-            Vector::of(self.device, &scales[..1])?, // each in a buffer of its own,
-            Vector::of(self.device, &scales[1..])?, // as a device may align them
-        ];
-        let branches = [0, 1].map(|i| Branch { gradient: values[i].view(), cell: cells[i].view() });
-        let (histogram_format, mut results) = (self.histogram_format(), None);
-        let Self { device, buffers, step, .. } = self;
-        let mut visit = step.join(id, &tags)?;
-        while let Some(mut pass) = visit.next_pass() {
-            results =
-                buffers.pass(device, &mut pass, histogram_format, |device, mut epilogue| {
-                    let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
-                    device.run(Propagate::<_, G> { branches: &branches, to, epilogue })
-                })?;
+        let shape = branches[0].value().shape();
+        let mut to = Tensor::zeroed(self.device, shape)?;
+        let mut results = self.results_buffer()?;
+        let (device, scaler) = (&mut *self.device, &mut *self.scaler);
+        let carried = branches.map(Gradient::carried);
+        let branches = branches.map(|branch| {
+            let (gradient, cell) = (branch.value().view(), branch.carried().scale());
+            Branch { gradient, cell }
+        });
+        let visit = scaler.engine.join(device, id, shape.elements(), carried);
+        let mut visit = visit.map_err(failed)?;
+        while let Some(mut pass) = visit.next_pass(device)? {
+            let observed = results.as_mut().filter(|_| pass.purpose() == Purpose::Store);
+            let mut epilogue = pass.epilogue();
+            epilogue.histogram = observed.map(Vector::view_mut).or(epilogue.histogram);
+            let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+            device.run(Propagate::<_, G> { branches: &branches, to, epilogue })?;
         }
-        let scaled = visit.finish(())?;
-        self.leave(name, Observation { results, operands: None }, scaled, to)
+        let carried = visit.finish(device).map_err(failed)?;
+        self.leave(name, (results, None), to, carried)
     }
 
     /// Takes a gradient through an operation that moves its elements as they are: the scale is
@@ -508,7 +492,7 @@ where
             Epilogue<'w, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<Gradient<D, G>> {
-        carried(gradient, |value| {
+        gradient.carry(|value| {
             let mut to = Tensor::zeroed(self.device, shape)?;
             let epilogue = self.buffers.forward(Narrowing::to(G::ENCODING.into()));
             operation(self.device, value.view(), to.view_mut(), epilogue)?;
@@ -530,54 +514,60 @@ where
         ) -> Result<(), D::Error>,
     ) -> Result<()> {
         let sum = self.sum();
-        let Self { device, buffers, .. } = self;
-        let (value, scale) = gradient.as_ref().into_parts();
-        device.write(&[Cell::at(scale)], buffers.carried.view_mut())?;
-        let outcome = buffers.counting(device, parameter.gradient.len(), |device, buffers| {
-            summed(device, sum, &mut parameter.gradient, |device, mut to| {
-                let to = D::Space::reborrow_mut(&mut to);
-                operation(device, value.view(), to, buffers.unscaling())
-            })
+        let Self { device, buffers, scaler, next, .. } = self;
+        let (value, carried) = (gradient.value(), gradient.carried());
+        summed(&mut **device, sum, &mut parameter.gradient, |device, mut to| {
+            let to = D::Space::reborrow_mut(&mut to);
+            operation(device, value.view(), to, buffers.unscaling(carried))
         })?;
-        parameter.cell = self.next;
-        self.step.unscale(self.next, gradient, |_, _| ((), Unscaled::from_outcome(&outcome)));
-        Ok(())
+        parameter.cell = *next;
+        let evidence = Evidence::Gradient {
+            id: *next,
+            origin: Some(carried.origin()),
+            elements: parameter.gradient.len() as u64,
+            outcome: buffers.outcome.view_mut(),
+        };
+        Ok(scaler.judge(device, evidence, None)?)
     }
 
     /// Fills the gradient of a parameter from f32 sums that carry a scale.
     pub fn unscale<W: Plain>(
         &mut self,
         parameter: &mut Parameter<D, W>,
-        sums: &Scaled<Vector<D, f32>>,
+        sums: &Vector<D, f32>,
+        carried: &Carried<D>,
     ) -> Result<()> {
         let sum = self.sum();
-        let Self { device, buffers, .. } = self;
-        let (values, scale) = sums.as_ref().into_parts();
-        device.write(&[Cell::at(scale)], buffers.carried.view_mut())?;
-        device.write(&[Unscaled::default()], buffers.counts.view_mut())?;
+        let Self { device, buffers, scaler, next, .. } = self;
         summed(&mut **device, sum, &mut parameter.gradient, |device, mut to| {
             device.run(Unscale::<D::Space, f32> {
-                gradient: values.view(),
-                cell: buffers.carried.view(),
+                gradient: sums.view(),
+                cell: carried.scale(),
                 to: D::Space::reborrow_mut(&mut to),
                 counts: buffers.counts.view_mut(),
             })
         })?;
-        let counts = buffers.counts.read_one(device)?;
-        complete("results", counts.elements, parameter.gradient.len())?;
-        parameter.cell = self.next;
-        self.step.unscale(self.next, sums, |_, _| ((), counts));
-        Ok(())
+        parameter.cell = *next;
+        let evidence = Evidence::Unscaled {
+            id: *next,
+            origin: Some(carried.origin()),
+            elements: parameter.gradient.len() as u64,
+            counts: buffers.counts.view_mut(),
+        };
+        Ok(scaler.judge(device, evidence, None)?)
     }
 
-    /// Returns the format that the f32 results of a visit are counted for, if its step is watched.
-    fn histogram_format(&self) -> Option<HistogramFormat> {
-        self.observer.watches().then(|| HistogramFormat(self.blocks.map(Blocks::narrowing)))
+    /// Allocates the histogram of the f32 results of a visit, if its step is watched.
+    fn results_buffer(&mut self) -> Result<Option<Vector<D, Histogram>>> {
+        let narrowing = self.blocks.map_or(self.scaler.config().narrowing(), Blocks::narrowing);
+        Ok(match self.watch().results {
+            true => Some(Vector::of(self.device, &[Histogram::new(narrowing)])?),
+            false => None,
+        })
     }
 
-    /// Tells whether the observer is shown operands.
-    fn shows_operands(&self) -> bool {
-        self.observer.watches() && self.observer.wants_operands()
+    fn watch(&self) -> Watch {
+        self.scaler.watch()
     }
 
     fn take_cell(&mut self) -> usize {
@@ -590,61 +580,41 @@ where
         Sum { nth: self.nth, adds: self.loss_pass == LossPass::Second }
     }
 
-    /// Shows a visit to the observer, and returns the narrowed gradient with its outgoing scale.
+    /// Takes a visit down for the observer, and returns the narrowed gradient with its outgoing scale.
     fn leave<G: Element + Plain>(
         &mut self,
         name: &str,
-        observation: Observation,
-        scaled: Scaled<()>,
+        (results, operands): (Option<Vector<D, Histogram>>, Option<Operands>),
         mut to: Tensor<D, G>,
+        carried: Carried<D>,
     ) -> Result<Gradient<D, G>> {
         let rounded = match self.blocks {
             Some(blocks) => Some(to.round_in_blocks(self.device, blocks)?),
             None => None,
         };
-        if let Some(mut visit) = self.step.last() {
-            complete("results", visit.outcome.elements, to.shape().elements())?;
-            let mut name = Cow::Borrowed(name);
-            if self.loss_pass == LossPass::Second {
-                // One backward pass for all losses together visits a layer once: the second visit is an extra pass.
-                visit.passes = visit.passes.saturating_add(1);
-                name.to_mut().push_str(" again");
-            }
-            self.observer.passed(&visit);
-            match (observation.results, rounded) {
-                (Some(results), None) => {
-                    self.observer.visited(&name, &visit, &results, observation.operands.as_ref());
-                }
-                (Some(results), Some(rounded)) => {
-                    self.observer.visited_in_blocks(&name, &visit, &results, &rounded);
-                }
-                (None, _) => {}
-            }
-        }
-        Ok(scaled.carry(|()| Rc::new(to)))
+        self.scaler.note(Note {
+            name: name.into(),
+            elements: to.shape().elements(),
+            is_again: self.loss_pass == LossPass::Second,
+            results,
+            operands,
+            rounded,
+        });
+        Ok(Gradient::new(to, carried))
     }
 }
 
-/// Returns the statistics of a tensor.
+/// Computes the statistics of a tensor on the device, unless the predicate says no.
 pub fn statistics<T: Element + Plain, D: Memory + HasNarrow<T>>(
     device: &mut D,
-    values: Ref<'_, D, T>,
-) -> Result<Statistics, D::Error> {
+    input: Ref<'_, D, T>,
+    when: Option<Ref<'_, D, u32>>,
+) -> Result<Vector<D, Statistics>, D::Error> {
     let mut statistics = Vector::of(device, &[Statistics::EMPTY])?;
     device.run(Summarise::<D::Space, T> {
-        input: values,
+        input: D::Space::reborrow(input),
         to: statistics.view_mut(),
-        when: None,
+        when: when.map(D::Space::reborrow),
     })?;
-    statistics.read_one(device)
-}
-
-/// The format that f32 results are counted for: this one, or that of the pass if none is given.
-#[derive(Clone, Copy)]
-struct HistogramFormat(Option<Narrowing>);
-
-/// What the observer is shown of a visit.
-struct Observation {
-    results: Option<Histogram>,
-    operands: Option<Operands>,
+    Ok(statistics)
 }

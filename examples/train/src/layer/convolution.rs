@@ -1,15 +1,15 @@
 //! Convolutional layers, without a bias: a normalisation follows.
 
-use adaloss_core::{format::Element, policy::Operands};
+use adaloss_core::format::Element;
 use adaloss_hal::{
-    AddressSpace, Memory, Plain,
+    AddressSpace, Memory, Plain, Ref,
     network::{Convolution, Convolve, ConvolveInput, ConvolveWeight},
 };
 use anyhow::{Context, Result};
 
 use super::{
-    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor, kept,
-    statistics,
+    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, ProductOperands,
+    Shape, Tensor, kept, statistics,
 };
 
 /// A convolutional layer.
@@ -72,7 +72,7 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
@@ -90,10 +90,10 @@ where
             return Ok(None);
         }
         let (weight, name) = (self.weight.narrow()?, &self.weight.name);
-        let describe = |device: &mut D, gradient: &Tensor<D, G>| {
-            Ok(Operands::Product {
-                gradient: statistics(device, gradient.view())?,
-                weight: statistics(device, D::Space::reborrow(weight))?,
+        let describe = |device: &mut D, gradient: &Tensor<D, G>, when: Option<Ref<'_, D, u32>>| {
+            Ok(ProductOperands {
+                gradient: statistics(device, gradient.view(), when)?,
+                weight: statistics(device, weight, when)?,
                 fan_in: convolution.fan_out() as u32,
             })
         };

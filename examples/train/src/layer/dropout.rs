@@ -57,14 +57,14 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         if self.share == Fraction::ZERO {
             return Ok(Some(gradient));
         }
         let mask = kept(&mut self.mask)?;
-        let shape = gradient.scaled().shape();
+        let shape = gradient.value().shape();
         run.layer(&self.name, &gradient, shape, |device, input, to, epilogue| {
             device.run(Dropout { mask, input, to, epilogue })
         })

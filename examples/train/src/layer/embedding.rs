@@ -60,7 +60,7 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
     /// Fills the gradients of the tables.
     pub fn backward<G: Element + Plain>(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: &Gradient<D, G>,
     ) -> Result<()>
     where
@@ -68,7 +68,7 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
     {
         let input = kept(&mut self.input)?;
         for (table, input) in [&mut self.tokens, &mut self.positions].into_iter().zip(&input) {
-            let value = gradient.scaled();
+            let value = gradient.value();
             let mut sums = Vector::zeroed(run.device, table.master.len())?;
             run.device.run(EmbedTable::<_, G> {
                 width: self.width,
@@ -76,7 +76,7 @@ impl<D: Memory<Error: Send + Sync + 'static>, W: Element + Plain> Embedding<D, W
                 gradient: value.view(),
                 to: sums.view_mut(),
             })?;
-            run.unscale(table, &gradient.as_ref().carry(|_| sums))?;
+            run.unscale(table, &sums, gradient.carried())?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Flatten {
 
     fn backward(
         &mut self,
-        _: &mut Backward<'_, '_, D>,
+        _: &mut Backward<'_, D>,
         _: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         Ok(None)

@@ -1,18 +1,15 @@
 //! Linear layers: `y = x W^T`, with a weight of shape (outputs, inputs).
 
-use adaloss_core::{
-    format::{Element, Format, Narrowing},
-    policy::Operands,
-};
+use adaloss_core::format::{Element, Format, Narrowing};
 use adaloss_hal::{
-    AddressSpace, HasMatmul, Matmul, Memory, Plain, Product,
+    AddressSpace, HasMatmul, Matmul, Memory, Plain, Product, Ref,
     network::{Accumulate, HasAccumulate},
 };
 use anyhow::Result;
 
 use super::{
-    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, Shape, Tensor,
-    Vector, kept, statistics,
+    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, ProductOperands,
+    Shape, Tensor, Vector, kept, statistics,
 };
 
 /// A linear layer without a bias, between layers.
@@ -64,7 +61,7 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = run.kept(&mut self.input)?;
@@ -131,7 +128,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
     /// Takes the narrowed gradient of the logits back.
     pub fn backward<G: Element + Plain>(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: &Gradient<D, G>,
     ) -> Result<Gradient<D, G>>
     where
@@ -164,7 +161,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
 
 /// Fills the gradient of a weight.
 fn fill<W, G, D>(
-    run: &mut Backward<'_, '_, D>,
+    run: &mut Backward<'_, D>,
     weight: &mut Parameter<D, W>,
     [inputs, outputs]: [usize; 2],
     gradient: &Gradient<D, G>,
@@ -189,7 +186,7 @@ where
 
 /// Takes a gradient back through a product with a weight.
 fn back<W, G, D>(
-    run: &mut Backward<'_, '_, D>,
+    run: &mut Backward<'_, D>,
     weight: &Parameter<D, W>,
     [inputs, outputs]: [usize; 2],
     gradient: &Gradient<D, G>,
@@ -202,10 +199,10 @@ where
 {
     let narrow = weight.narrow()?;
     let product = Product::new(shape.rows(), outputs, inputs);
-    let describe = |device: &mut D, gradient: &Tensor<D, G>| {
-        Ok(Operands::Product {
-            gradient: statistics(device, gradient.view())?,
-            weight: statistics(device, weight.narrow()?)?,
+    let describe = |device: &mut D, gradient: &Tensor<D, G>, when: Option<Ref<'_, D, u32>>| {
+        Ok(ProductOperands {
+            gradient: statistics(device, gradient.view(), when)?,
+            weight: statistics(device, weight.narrow()?, when)?,
             fan_in: outputs as u32,
         })
     };

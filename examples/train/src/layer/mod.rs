@@ -11,6 +11,7 @@ mod convolution;
 mod dropout;
 mod embedding;
 mod flatten;
+mod gradient;
 mod integrity;
 mod linear;
 mod normalisation;
@@ -18,16 +19,17 @@ mod padding;
 mod pool;
 mod relu;
 mod residual;
+mod scaler;
 mod sequence;
 mod sum;
 mod tensor;
 
 use std::rc::Rc;
 
-use adaloss_core::{format::Element, propagate::Scaled};
+use adaloss_core::format::Element;
 use adaloss_cpu::Cpu;
 use adaloss_hal::{
-    HasMatmul, HasNarrow, Memory, Plain,
+    HasMatmul, Memory, Plain,
     network::HasNetwork,
     portable::Portable,
     wrap::{Hook, Wrapped},
@@ -36,28 +38,27 @@ use anyhow::{Context, Result};
 
 pub use attention::SelfAttention;
 pub use context::{
-    Backward, CELLS, Describe, EpilogueBuffers, Forward, LossPass, Narrowed, NoObserver, Observer,
-    Scaler, statistics,
+    Backward, DescribeProduct, EpilogueBuffers, Forward, HasBackward, LossPass, Narrowed,
+    NoObserver, Observer, ProductOperands, statistics,
 };
 pub use convolution::Convolutional;
 pub use dropout::Dropping;
 pub use embedding::Embedding;
 pub use flatten::Flatten;
-pub use integrity::{Diverged, complete, finite, squares};
+pub use gradient::Gradient;
+pub use integrity::{Checks, Diverged, complete};
 pub use linear::{Head, Linear};
 pub use normalisation::Normalising;
 pub use padding::Padding;
 pub use pool::{Averaging, Level, Pooling};
 pub use relu::Relu;
 pub use residual::Residual;
+pub use scaler::{CELLS, Concluded, Halted, Scaler};
 pub use sequence::Sequence;
-pub use tensor::{Parameter, Piece, Running, Shape, Tensor, Vector, refresh};
+pub use tensor::{Parameter, Piece, Running, Shape, Tensor, Vector};
 
 /// An activation; a layer that needs it in the backward pass keeps a reference.
 pub type Activation<D, W> = Rc<Tensor<D, W>>;
-
-/// An activation gradient and its scale.
-pub type Gradient<D, G> = Scaled<Rc<Tensor<D, G>>>;
 
 /// A layer, or several.
 pub trait Layer<D: Memory, W: Plain, G: Plain> {
@@ -75,7 +76,7 @@ pub trait Layer<D: Memory, W: Plain, G: Plain> {
     /// or none where it is not needed, as at the input of the network.
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>>;
 
@@ -88,9 +89,8 @@ pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
 
 /// A device that has every operation of these layers; another device implements it in one line.
 pub trait Machine<W: Element + Plain, G: Element + Plain>:
-    Memory<Error: Send + Sync + 'static>
+    HasBackward
     + HasNetwork<W, G>
-    + HasNarrow<f32>
     + HasMatmul<W, W, W>
     + HasMatmul<W, W, f32>
     + HasMatmul<G, W, G>
@@ -118,20 +118,6 @@ fn kept<T>(slot: &mut Option<T>) -> Result<T> {
         "the backward pass of a layer needs what its forward pass kept: run the forward pass with \
         `training` first",
     )
-}
-
-/// Carries a gradient through an operation that rounds nothing.
-fn carried<D: Memory, G: Plain>(
-    gradient: Gradient<D, G>,
-    operation: impl FnOnce(Rc<Tensor<D, G>>) -> Result<Tensor<D, G>>,
-) -> Result<Gradient<D, G>> {
-    let origin = gradient.origin();
-    let (value, scale) = gradient.into_parts();
-    let value = Rc::new(operation(value)?);
-    Ok(match origin {
-        Some(origin) => Scaled::from_cell(value, scale, origin),
-        None => Scaled::new(value, scale),
-    })
 }
 
 /// Returns a tensor, to be changed in place, that has no other reference.

@@ -134,13 +134,13 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (input, moments) = kept(&mut self.kept)?;
         let normalisation = self.shape_of(input.shape());
         let mut sums = Vector::zeroed(run.device, normalisation.affine())?;
-        let value = gradient.scaled();
+        let value = gradient.value();
         run.device.run(NormaliseSums::<_, G, W> {
             normalisation,
             gradient: value.view(),
@@ -148,13 +148,11 @@ where
             moments: moments.view(),
             to: sums.view_mut(),
         })?;
-        let sums = gradient.as_ref().carry(|_| sums);
-        run.unscale(&mut self.affine, &sums)?;
+        run.unscale(&mut self.affine, &sums, gradient.carried())?;
         if let Some(running) = &mut self.running {
             running.cell = self.affine.cell;
         }
         let (name, affine) = (&self.affine.name, &self.affine.master);
-        let sums = sums.scaled();
         run.layer(name, &gradient, input.shape(), |device, gradient, to, epilogue| {
             device.run(NormaliseInput::<_, G, W> {
                 normalisation,

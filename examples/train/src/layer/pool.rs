@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::{
     Activation, Backward, Forward, Gradient, Layer, Machine, Piece, Sequence, Shape, Tensor,
-    Vector, carried, kept,
+    Vector, kept,
 };
 
 /// The mean over each whole image.
@@ -56,7 +56,7 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
@@ -108,7 +108,7 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (input, indices) = kept(&mut self.kept)?;
@@ -121,13 +121,14 @@ where
                 });
             return summed.map(Some);
         }
-        carried(gradient, |gradient| {
-            let mut to = Tensor::zeroed(run.device, input)?;
-            let (input, indices) = (gradient.view(), indices.view());
-            run.device.run(Unpool::<_, G> { pooling, input, indices, to: to.view_mut() })?;
-            Ok(to)
-        })
-        .map(Some)
+        gradient
+            .carry(|gradient| {
+                let mut to = Tensor::zeroed(run.device, input)?;
+                let (input, indices) = (gradient.view(), indices.view());
+                run.device.run(Unpool::<_, G> { pooling, input, indices, to: to.view_mut() })?;
+                Ok(to)
+            })
+            .map(Some)
     }
 
     fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}
@@ -183,7 +184,7 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let (large, indices) = kept(&mut self.kept)?;
@@ -193,14 +194,14 @@ where
         let [height, width] = pooling
             .output()
             .context("a level of an encoder needs an image of at least 2x2 pixels")?;
-        let gradient = carried(gradient, |gradient| {
+        let gradient = gradient.carry(|gradient| {
             let mut to = Tensor::zeroed(run.device, large.with_extent([height, width]))?;
             let (input, indices) = (gradient.view(), indices.view());
             run.device.run(Pick::<_, G> { pooling, input, indices, to: to.view_mut() })?;
             Ok(to)
         })?;
         let gradient = self.inside.backward(run, gradient)?.context(unwanted)?;
-        let gradient = carried(gradient, |gradient| {
+        let gradient = gradient.carry(|gradient| {
             let mut to = Tensor::zeroed(run.device, large)?;
             let (input, indices) = (gradient.view(), indices.view());
             run.device.run(Unpool::<_, G> { pooling, input, indices, to: to.view_mut() })?;

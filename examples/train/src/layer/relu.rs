@@ -6,7 +6,7 @@ use adaloss_core::format::Element;
 use adaloss_hal::{Memory, Plain, network};
 use anyhow::Result;
 
-use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, carried, own};
+use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, own};
 
 /// A rectifier; it rounds nothing and has no cell.
 pub struct Relu<D: Memory, W: Plain> {
@@ -50,17 +50,18 @@ where
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let output = run.kept(&mut self.output)?;
-        carried(gradient, |gradient| {
-            let mut gradient = own(gradient)?;
-            let (output, to) = (output.view(), gradient.view_mut());
-            run.device.run(network::ReluInput { output, gradient: to })?;
-            Ok(gradient)
-        })
-        .map(Some)
+        gradient
+            .carry(|gradient| {
+                let mut gradient = own(gradient)?;
+                let (output, to) = (output.view(), gradient.view_mut());
+                run.device.run(network::ReluInput { output, gradient: to })?;
+                Ok(gradient)
+            })
+            .map(Some)
     }
 
     fn pieces<'a>(&'a mut self, _: &mut Vec<Piece<'a, D, W>>) {}

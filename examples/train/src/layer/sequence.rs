@@ -34,7 +34,7 @@ impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Sequence<D, W, G> {
 
     fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let mut gradient = Some(gradient);

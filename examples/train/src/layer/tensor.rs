@@ -2,14 +2,10 @@
 
 use std::fmt;
 
-use adaloss_core::{
-    format::{Element, Narrowing, Overflow},
-    unscale::Cause,
-};
-use adaloss_hal::{HasNarrow, Memory, Mut, Narrow, Plain, Ref, network::HasUpdate};
-use anyhow::{Result, ensure};
+use adaloss_core::format::{Element, Narrowing};
+use adaloss_hal::{AddressSpace, Memory, Mut, Plain, Ref};
+use anyhow::Result;
 
-use super::{Diverged, EpilogueBuffers, finite};
 use crate::blocks::{Blocks, Rounded};
 
 /// The shape of a batch: images, or sequences as images of one column.
@@ -149,6 +145,16 @@ impl<D: Memory, T: Plain> Vector<D, T> {
         D::view_mut::<T>(&mut self.buffer)
     }
 
+    /// Names one element for reading, if there is such a one.
+    pub fn element(&self, nth: usize) -> Option<Ref<'_, D, T>> {
+        D::Space::part(self.view(), nth..nth + 1)
+    }
+
+    /// Names one element for writing, if there is such a one.
+    pub fn element_mut(&mut self, nth: usize) -> Option<Mut<'_, D, T>> {
+        D::Space::part_mut(self.view_mut(), nth..nth + 1)
+    }
+
     /// Copies the elements to the host.
     pub fn read(&self, device: &mut D) -> Result<Vec<T>, D::Error> {
         let mut values = vec![T::zeroed(); self.length];
@@ -234,30 +240,12 @@ pub enum Piece<'a, D: Memory, W: Plain> {
     Running(&'a mut Running<D>),
 }
 
-/// Narrows a master for the coming step.
-///
-/// # Errors
-///
-/// The master is not finite or becomes infinite in the format of weights, which is [`Diverged`]; or
-/// the device failed.
-pub fn refresh<W, D>(
-    device: &mut D,
-    buffers: &mut EpilogueBuffers<D>,
-    narrowing: Narrowing,
-    parameter: &mut Parameter<D, W>,
-) -> Result<()>
-where
-    W: Element + Plain,
-    D: Memory<Error: Send + Sync + 'static> + HasNarrow<W> + HasUpdate,
-{
-    let Parameter { master, narrow, .. } = parameter;
-    let Some(narrow) = narrow else { return finite(device, master) };
-    let outcome = buffers.counting(device, master.len(), |device, buffers| {
-        let (to, epilogue) = (narrow.view_mut(), buffers.forward(narrowing));
-        device.run(Narrow::<_, W> { input: master.view(), to, epilogue })
-    })?;
-    ensure!(outcome.nonfinite == 0, Diverged(Cause::NonFinite));
-    let saturates = narrowing.overflow == Overflow::Saturate;
-    ensure!(outcome.overflow == 0 || saturates, Diverged(Cause::Overflow));
-    Ok(())
+impl<D: Memory, W: Plain> Piece<'_, D, W> {
+    /// Returns the name in reports and checkpoints.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Parameter(parameter) => &parameter.name,
+            Self::Running(running) => &running.name,
+        }
+    }
 }

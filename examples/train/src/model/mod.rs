@@ -73,7 +73,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Further<D, W, G> 
     /// nothing is left where each task begins at the input.
     pub fn backward(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         classes: Gradient<D, G>,
         quantity: &Tensor<D, f32>,
     ) -> Result<Option<Gradient<D, G>>> {
@@ -90,7 +90,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Further<D, W, G> 
     /// the input.
     pub fn quantity_back(
         &mut self,
-        run: &mut Backward<'_, '_, D>,
+        run: &mut Backward<'_, D>,
         quantity: &Tensor<D, f32>,
     ) -> Result<Option<Gradient<D, G>>> {
         let quantity = run.further_loss::<G>("quantity.loss", quantity)?;

@@ -1,6 +1,6 @@
 //! Training that is recorded.
 
-use std::{cell::RefCell, mem, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, mem, rc::Rc};
 
 use adaloss_core::{
     format::{Format, Narrowing},
@@ -46,7 +46,7 @@ pub fn record<D: Machine<f32, f32>>(
         period: Method::F32.usual_period(),
     };
     let narrowings = formats.iter().map(|format| Narrowing::to(format.0)).collect();
-    let shown = Rc::new(RefCell::new(Shown { narrowings, counters: Vec::new() }));
+    let shown = Rc::new(RefCell::new(Shown { narrowings, visits: VecDeque::new() }));
     let device = Wrapped::around(device, Counting(Rc::clone(&shown)));
     let mut trainer = Trainer::<_, f32, f32>::new(task, dataset, settings, device)?;
     let new = |&format| Recording { format, cells: 0, steps: Vec::new() };
@@ -82,10 +82,10 @@ pub fn record<D: Machine<f32, f32>>(
     Ok(recordings)
 }
 
-/// What the tensor at hand has shown so far, once for each format.
+/// What the tensors of the step at hand have shown so far, in the order of their visits, once for each format.
 struct Shown {
     narrowings: Vec<Narrowing>,
-    counters: Vec<Counter>,
+    visits: VecDeque<Vec<Tally>>,
 }
 
 /// Counts the results of operations whose results are measured: the trainer has those of a visit measured.
@@ -109,15 +109,15 @@ impl<D: Device> Hook<D> for Counting {
         if !is_visit {
             return Ok(());
         }
-        let Shown { narrowings, counters } = &mut *self.0.borrow_mut();
-        if counters.is_empty() {
-            counters.extend(narrowings.iter().map(|&narrowing| Counter::new(narrowing)));
-        }
+        let Shown { narrowings, visits } = &mut *self.0.borrow_mut();
+        let counters = narrowings.iter().map(|&narrowing| Counter::new(narrowing));
+        let mut counters: Vec<Counter> = counters.collect();
         for index in 0..results.elements() {
             // Stored in f32 at the scale 2^0: the value itself.
             let value = f32::from_bits(results.bits(device, index)?);
             counters.iter_mut().for_each(|counter| counter.add(value));
         }
+        visits.push_back(counters.iter().map(Counter::tally).collect());
         Ok(())
     }
 
@@ -148,8 +148,7 @@ impl Observer for Watcher {
         results: &Histogram,
         _operands: Option<&Operands>,
     ) {
-        let counters = mem::take(&mut self.shown.borrow_mut().counters);
-        let tallies: Vec<Tally> = counters.iter().map(Counter::tally).collect();
+        let tallies = self.shown.borrow_mut().visits.pop_front().unwrap_or_default();
         let is_same = |tally: &Tally| {
             (tally.elements(), tally.nonzero()) == (results.elements(), results.nonzero())
         };

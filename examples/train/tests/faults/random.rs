@@ -249,5 +249,5 @@ fn a_perceptron_is_trained_or_says_why_not() {
 
 #[test]
 fn a_residual_network_is_trained_or_says_why_not() {
-    train_at_all_rates(&Lesson::residual(3), 6);
+    train_at_all_rates(&Lesson::residual(3), 8);
 }
