@@ -38,7 +38,7 @@ const fn covered(
 /// The first that fits counts.
 const TABLE: &[Covered] = &[
     covered("README.md", "In your own runtime", "sh", By::Trial(README_FOR_C)),
-    covered("README.md", "", "sh", By::Test("examples/train/tests/readme.rs")),
+    covered("README.md", "", "sh", By::Test("examples/train/tests/train/readme.rs")),
     covered(LINKING, "Install for C and C++", "sh", By::Trial(FOR_C)),
     covered(LINKING, "Install for C and C++", "cmake", By::Trial(FOR_C)),
     covered(LINKING, "In C", "c", By::Trial(FOR_C)),

@@ -14,7 +14,7 @@ use adaloss_train::{
 };
 use anyhow::Result;
 
-use crate::lesson::{Breaks, Lesson, Run, bits};
+use super::lesson::{Breaks, Lesson, Run, bits};
 
 /// A step in front of which everything is known, and what comes of it on a sound device.
 struct Subject {

@@ -14,7 +14,7 @@ use adaloss_train::layer::{Diverged, NoObserver};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::lesson::{Breaks, Lesson};
+use super::lesson::{Breaks, Lesson};
 
 /// How many faults of each kind a run meets on average, if nothing ends it before.
 #[derive(Clone, Copy)]
