@@ -1,6 +1,7 @@
 //! The whole walk: visits, replays, verdicts, accumulation and checkpoints.
 
 mod checkpoint;
+mod device;
 mod mistakes;
 mod never;
 mod recovery;
