@@ -418,7 +418,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         room: &'l mut [Line],
     ) -> Result<Lines<'l>, EngineError<D::Error>> {
         let (written, lines) = (self.written, room.len());
-        let room = room.get_mut(..written).ok_or(EngineError::Full { lines })?;
+        let room = room.get_mut(..written).ok_or(EngineError::Room { written, lines })?;
         let part = D::Space::part(D::view(&self.lines), 0..written);
         let part = part.ok_or(EngineError::Full { lines: self.line_count })?;
         device.read(part, room)?;
@@ -717,6 +717,13 @@ pub enum EngineError<E> {
         /// How many lines there is room for.
         lines: usize,
     },
+    /// More lines were written than there is room for on the host.
+    Room {
+        /// How many were written.
+        written: usize,
+        /// How many there is room for.
+        lines: usize,
+    },
     /// The engine has no such cell.
     NoCell {
         /// What was asked for.
@@ -740,6 +747,12 @@ impl<E: fmt::Display> fmt::Display for EngineError<E> {
             Self::Full { lines } => {
                 write!(f, "{lines} lines are full: read them more often, or make room for more")
             }
+            Self::Room { written, lines } => {
+                write!(
+                    f,
+                    "{written} lines were written and there is room for {lines}: read them into more"
+                )
+            }
             Self::NoCell { id, cells } => {
                 write!(f, "cell {id} was asked for and the engine has {cells}")
             }
@@ -752,7 +765,7 @@ impl<E: core::error::Error + 'static> core::error::Error for EngineError<E> {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Device(error) => error.source(),
-            Self::Full { .. } | Self::NoCell { .. } => None,
+            Self::Full { .. } | Self::Room { .. } | Self::NoCell { .. } => None,
         }
     }
 }
