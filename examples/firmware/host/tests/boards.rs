@@ -220,8 +220,8 @@ fn main() {
         let emulator = has(board.emulator);
         let in_rust = emulator.clone().and_then(|()| board.build("adaloss-board", board.programs));
         let in_c = emulator.and_then(|()| board.build_c());
-        for (language, machine, built, parts) in
-            [("", board.machine, in_rust, 3), (" in C", board.machine_for_c, in_c, 2)]
+        for (language, machine, built) in
+            [("", board.machine, in_rust), (" in C", board.machine_for_c, in_c)]
         {
             let built = built.map(Arc::new);
             for policy in POLICIES {
@@ -243,7 +243,8 @@ fn main() {
                     let said = board.run_on(machine, &here, &folder.join("conform"), "")?;
                     let agreed =
                         said.lines().filter(|line| line.contains(" operations agree")).count();
-                    if agreed == parts { Ok(()) } else { Err(said.into()) }
+                    // Memory, and what an accelerator without products has.
+                    if agreed == 2 { Ok(()) } else { Err(said.into()) }
                 }));
             }
             if language.is_empty() && board.programs.contains(&"train") {
