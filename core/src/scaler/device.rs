@@ -288,13 +288,13 @@ impl DeviceState {
         run.visit.take_counts(outcome, histogram);
         *outcome = Outcome::EMPTY;
         run.visit.move_on(config, histogram, run.loss.scale(), VisitState::decide_join);
-        let was_usable = run.bad.cause().is_none();
+        let was_usable = !run.bad.is_some();
         let Ok((_, scale)) = run.close(config, cells, histogram) else {
             run.settle_open();
             *line = Line::refused(serial);
             return Scale::ONE;
         };
-        if was_usable && matches!(run.first_bad(), Some((_, Cause::NonFinite))) {
+        if was_usable && run.met_nonfinite() {
             for origin in origins {
                 run.sums_overflowed(config, cells, origin);
             }
@@ -376,8 +376,8 @@ impl DeviceState {
     ///
     /// The loss comes first; of weights the last one is named, which the backward pass comes to first.
     fn suspect(&mut self, finding: Finding, other: Option<&Self>) {
-        let is_known = self.run.first_bad().or_else(|| other?.run.first_bad()).is_some();
-        let is_of_loss = self.pending.cause().is_some() && self.pending.place() == Place::Loss;
+        let is_known = !self.run.is_usable() || other.is_some_and(|other| !other.run.is_usable());
+        let is_of_loss = self.pending.is_some() && self.pending.place() == Place::Loss;
         if !is_known && !is_of_loss {
             self.pending = finding;
         }

@@ -48,6 +48,16 @@ impl Finding {
         }
     }
 
+    /// Tells whether there is a cause.
+    pub(super) const fn is_some(&self) -> bool {
+        self.cause != 0
+    }
+
+    /// Tells whether this is the cause.
+    pub(super) const fn is(&self, cause: Cause) -> bool {
+        self.cause == cause as u8 + 1
+    }
+
     pub(super) fn cause(&self) -> Option<Cause> {
         Cause::ALL.get(usize::from(self.cause).checked_sub(1)?).copied()
     }

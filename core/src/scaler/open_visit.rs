@@ -4,13 +4,7 @@ use super::{
     State, Step, StepError,
     visit::{DecideJoin, VisitState},
 };
-use crate::{
-    apply::Pass,
-    format::Element,
-    policy::Operands,
-    propagate::Scaled,
-    unscale::{Cause, Place},
-};
+use crate::{apply::Pass, format::Element, policy::Operands, propagate::Scaled, unscale::Place};
 
 /// A visit under way: hands out the passes over one tensor.
 ///
@@ -133,9 +127,9 @@ impl<'v> OpenVisit<'v> {
         if !(run.visit.is_open() && run.visit.is_complete()) {
             return Err(StepError::Unfinished { place });
         }
-        let was_usable = run.bad.cause().is_none();
+        let was_usable = !run.bad.is_some();
         let (place, scale) = run.close(config, step.cells, histogram)?;
-        if was_usable && matches!(run.first_bad(), Some((_, Cause::NonFinite))) {
+        if was_usable && run.met_nonfinite() {
             match origins {
                 Origins::One(origin) => {
                     origin.into_iter().for_each(|at| step.sums_overflowed(at));

@@ -4,7 +4,7 @@
 use super::{
     Decision, StepError, Totals, count,
     finding::Finding,
-    visit::{DecideJoin, Kind, Opened, Purpose, ScaleSet, Visit, VisitState},
+    visit::{DecideJoin, Kind, Opened, Purpose, ScaleSet, VisitState},
 };
 use crate::{
     format::Overflow,
@@ -92,7 +92,7 @@ impl RunState {
     /// Forgets the step under way, but for what cells hold of it.
     fn forget_step(&mut self) {
         self.tiny = 0;
-        self.visit = VisitState::ABSENT;
+        self.visit.forget();
         self.bad = Finding::NOTHING;
         (self.overflowed, self.has_visited, self.has_seen) = (false, false, false);
     }
@@ -156,7 +156,7 @@ impl RunState {
 
     /// Takes note of something unusable; the first place stays the one that is named.
     pub(super) fn reject(&mut self, place: Place, cause: Cause) {
-        if self.bad.cause().is_none() {
+        if !self.bad.is_some() {
             self.bad = Finding::new(place, cause);
         }
         self.overflowed |= cause.is_numeric();
@@ -175,7 +175,7 @@ impl RunState {
         let cell = self
             .cell_before(config, cells, place)
             .inspect_err(|_| self.reject(place, Cause::Failed))?;
-        let is_usable = self.bad.cause().is_none();
+        let is_usable = !self.bad.is_some();
         let opened = Opened { place, kind, incoming, scales, stream, cell, is_usable };
         self.visit.open(config, &opened);
         Ok(())
@@ -188,7 +188,7 @@ impl RunState {
             self.bad = Finding::new(place, cause);
         }
         if self.visit.is_open() {
-            self.visit = VisitState::ABSENT;
+            self.visit.forget();
         }
     }
 
@@ -239,22 +239,24 @@ impl RunState {
         }
         let cell = *self.visit.cell();
         *self.cell_mut(config, cells, place)? = cell;
-        self.count_visit();
+        self.visit.count(&mut self.totals);
         Ok((place, scale))
     }
 
-    /// Counts the visit that was just finished.
-    fn count_visit(&mut self) {
-        let Some(visit) = self.visit.visit() else { return };
-        count(&mut self.totals.recovered, visit.replayed);
-        count(&mut self.totals.certificates, visit.certificate.is_some());
-        count(&mut self.totals.broken, visit.broke_promise);
+    /// Returns the line of the log of the visit that was just finished, if it decided.
+    pub(super) fn decision(&self) -> Option<Decision> {
+        let (step, place) = (self.totals.steps, self.visit.place());
+        self.visit.certificate().map(|&certificate| Decision { step, place, certificate })
     }
 
-    /// Returns the last visit's line of the log, if it decided.
-    pub(super) fn decision(&self) -> Option<Decision> {
-        let Visit { place, certificate, .. } = self.visit.visit()?;
-        certificate.map(|certificate| Decision { step: self.totals.steps, place, certificate })
+    /// Tells whether nothing that was found so far makes the step unusable.
+    pub(super) const fn is_usable(&self) -> bool {
+        !self.visit.is_left() && !self.bad.is_some()
+    }
+
+    /// Tells whether what makes the step unusable, no visit being open, are values that are not finite.
+    pub(super) const fn met_nonfinite(&self) -> bool {
+        self.bad.is(Cause::NonFinite)
     }
 
     /// Does something with gradients that left the cells of `origins`, and takes note if its f32 sums are the first
@@ -266,9 +268,9 @@ impl RunState {
         origins: impl IntoIterator<Item = Place>,
         operation: impl FnOnce(&mut Self) -> R,
     ) -> R {
-        let was_usable = self.first_bad().is_none();
+        let was_usable = self.is_usable();
         let result = operation(self);
-        if was_usable && matches!(self.first_bad(), Some((_, Cause::NonFinite))) {
+        if was_usable && self.met_nonfinite() {
             for origin in origins {
                 self.sums_overflowed(config, cells, origin);
             }

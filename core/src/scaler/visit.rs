@@ -1,6 +1,6 @@
 //! One visit of a tensor as plain data: what each pass is for, and what follows from what it counted.
 
-use super::finding::Finding;
+use super::{Totals, count, finding::Finding};
 use crate::{
     apply::{Counts, Pass},
     format::Noise,
@@ -176,20 +176,19 @@ impl VisitState {
     /// Opens a visit where this one is, so that no copy of it lies on the stack.
     pub(super) fn open(&mut self, config: &Config, opened: &Opened) {
         let Opened { place, kind, incoming, scales, stream, cell, is_usable } = *opened;
-        *self = Self {
-            scales,
-            at: Finding::at(place),
-            cell,
-            stream,
-            incoming,
-            outgoing: incoming,
-            kind,
-            stage: Stage::Opened,
-            is_handed_out: true,
-            certifies: config.policy().follows_maxima() && due(config, &cell).is_some(),
-            was_usable: is_usable,
-            ..Self::ABSENT
-        };
+        self.counts = Counts::NONE;
+        (self.scales, self.at) = (scales, Finding::at(place));
+        self.certifies = config.policy().follows_maxima() && due(config, &cell).is_some();
+        (self.cell, self.stream) = (cell, stream);
+        (self.incoming, self.outgoing) = (incoming, incoming);
+        (self.kind, self.stage, self.passes) = (kind, Stage::Opened, 0);
+        (self.is_handed_out, self.knows_elements, self.has_certificate) = (true, false, false);
+        (self.was_usable, self.replayed, self.broke_promise) = (is_usable, false, false);
+    }
+
+    /// Forgets the visit, be it open or finished.
+    pub(super) const fn forget(&mut self) {
+        self.stage = Stage::Absent;
     }
 
     /// Says beforehand how many values the passes are over.
@@ -241,9 +240,26 @@ impl VisitState {
         })
     }
 
+    /// Tells whether the step is not usable by this visit if it is left now.
+    pub(super) const fn is_left(&self) -> bool {
+        self.is_open() && self.was_usable
+    }
+
     /// Returns what the step is told if the visit is left, unless a place before it was not usable.
     pub(super) fn left(&self) -> Option<(Place, Cause)> {
-        (self.is_open() && self.was_usable).then(|| (self.place(), Cause::Failed))
+        self.is_left().then(|| (self.place(), Cause::Failed))
+    }
+
+    /// Counts the visit, which is finished.
+    pub(super) fn count(&self, totals: &mut Totals) {
+        count(&mut totals.recovered, self.replayed);
+        count(&mut totals.certificates, self.has_certificate);
+        count(&mut totals.broken, self.broke_promise);
+    }
+
+    /// Returns the certificate of the visit, which is finished, or what it decided.
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        self.has_certificate.then_some(&self.certificate)
     }
 
     pub(super) fn wants_operands(&self, config: &Config) -> bool {
