@@ -14,7 +14,7 @@ use adaloss_hal::{
     AddressSpace, Branch, Device, Epilogue, HasNarrow, Memory, Mut, Narrow, Plain, Propagate, Ref,
     Run, Summarise, Unscale,
     network::HasAccumulate,
-    scaler::{Carried, Describe, Described, Evidence, HasScaler},
+    scaler::{Carried, Describe, Described, Evidence, HasScaler, Pass},
 };
 use anyhow::Result;
 
@@ -324,10 +324,7 @@ impl<'a, D: HasBackward> Backward<'a, D> {
             visit.describe(device, &Described::Cast(statistics.view()))?;
         }
         while let Some(mut pass) = visit.next_pass(device)? {
-            let observed = results.as_mut().filter(|_| pass.purpose() == Purpose::Store);
-            let mut epilogue = pass.epilogue();
-            epilogue.histogram = observed.map(Vector::view_mut).or(epilogue.histogram);
-            let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+            let (to, epilogue) = (to.view_mut(), observed(&mut pass, &mut results));
             device.run(Narrow::<_, G> { input: gradient.view(), to, epilogue })?;
         }
         let carried = visit.finish(device).map_err(failed)?;
@@ -411,9 +408,7 @@ impl<'a, D: HasBackward> Backward<'a, D> {
             visit.describe(device, &Described::Product { gradient, weight, fan_in })?;
         }
         while let Some(mut pass) = visit.next_pass(device)? {
-            let observed = results.as_mut().filter(|_| pass.purpose() == Purpose::Store);
-            let mut epilogue = pass.epilogue();
-            epilogue.histogram = observed.map(Vector::view_mut).or(epilogue.histogram);
+            let epilogue = observed(&mut pass, &mut results);
             match (keep, &kept) {
                 (Some(keep), None) => {
                     let kept = kept.insert(Tensor::zeroed(device, shape)?);
@@ -469,10 +464,7 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         let visit = scaler.engine.join(device, id, shape.elements(), carried);
         let mut visit = visit.map_err(failed)?;
         while let Some(mut pass) = visit.next_pass(device)? {
-            let observed = results.as_mut().filter(|_| pass.purpose() == Purpose::Store);
-            let mut epilogue = pass.epilogue();
-            epilogue.histogram = observed.map(Vector::view_mut).or(epilogue.histogram);
-            let (to, epilogue) = (to.view_mut(), epilogue.reborrow());
+            let (to, epilogue) = (to.view_mut(), observed(&mut pass, &mut results));
             device.run(Propagate::<_, G> { branches: &branches, to, epilogue })?;
         }
         let carried = visit.finish(device).map_err(failed)?;
@@ -602,6 +594,19 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         });
         Ok(Gradient::new(to, carried))
     }
+}
+
+/// Returns the epilogue of a pass; the first one that stores counts its f32 results for the observer as well.
+fn observed<'e, D: Memory>(
+    pass: &'e mut Pass<'_, D>,
+    results: &'e mut Option<Vector<D, Histogram>>,
+) -> Epilogue<'e, D::Space> {
+    let is_first = pass.purpose() == Purpose::Store;
+    let mut epilogue = pass.epilogue();
+    if let (Some(results), true) = (results, is_first) {
+        epilogue.histogram = Some(results.view_mut());
+    }
+    epilogue
 }
 
 /// Computes the statistics of a tensor on the device, unless the predicate says no.
