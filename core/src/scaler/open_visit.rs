@@ -13,8 +13,10 @@ use crate::{apply::Pass, format::Element, policy::Operands, propagate::Scaled, u
 /// [`finish`](Self::finish) then ties what was narrowed to its scale.
 ///
 /// A visit that is left before that, because a kernel failed, say, stays open: the next visit of the step, and its
-/// finish, find it and reject the step with the place and [`Cause::Failed`]; the cell is as it was.  So does a pass that was handed out and
-/// not applied, with [`Cause::Uncounted`], and one over another number of values, with [`Cause::Length`].
+/// finish, find it and reject the step with the place and [`Cause::Failed`](crate::unscale::Cause::Failed); the cell is
+/// as it was.  So does a pass that was handed out and not applied, with
+/// [`Cause::Uncounted`](crate::unscale::Cause::Uncounted), and one over another number of values, with
+/// [`Cause::Length`](crate::unscale::Cause::Length).
 ///
 /// # Examples
 ///
