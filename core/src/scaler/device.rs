@@ -9,7 +9,7 @@
 pub use super::line::{Entry, Line, StepEnd};
 
 use super::{
-    Purpose, State, Streams,
+    Purpose, State,
     finding::Finding,
     run::RunState,
     visit::{Kind, ScaleSet, VisitState},
@@ -71,7 +71,7 @@ pub struct Opening {
     pub place: Place,
     /// Its elements.
     pub elements: u64,
-    /// The stream of its random words; see [`Streams`].
+    /// The stream of its random words; see [`Streams`](super::Streams).
     pub stream: u32,
 }
 
@@ -160,7 +160,6 @@ impl DeviceState {
         let Self { run, .. } = self;
         let mut state = State::new(config);
         state.run.restore(run.totals, run.skipped_in_row, run.in_use as usize, run.loss);
-        state.streams = Streams::default();
         state
     }
 
@@ -181,8 +180,9 @@ impl DeviceState {
 
     /// Takes the number of an operation, which a device does before each of them.
     ///
-    /// The operations of a step are numbered one after the other, from 1, so that a graph of a step is one of any step.  Where a number is missing the device left an operation
-    /// out, and nothing is done any more: a verdict would mean nothing.
+    /// The operations of a step are numbered one after the other, from 1, so that a graph of a step is one of any step.
+    /// Where a number is missing the device left an operation out, and nothing is done any more: a verdict would mean
+    /// nothing.
     pub fn numbered(&mut self, nth: u64) -> &mut Self {
         if nth != self.nth.wrapping_add(1) && self.halted().is_none() {
             self.halted = Finding::new(Place::Loss, Cause::Uncounted);

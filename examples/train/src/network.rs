@@ -1,5 +1,7 @@
 //! A network on a device: forward, back, update.
 
+use std::iter;
+
 use adaloss_core::{
     format::{Element, Narrowing, Noise},
     policy::Config,
@@ -79,6 +81,16 @@ pub struct Scalers<D: Memory> {
 }
 
 impl<D: Memory> Scalers<D> {
+    /// Returns the scalers, the first one first.
+    pub fn each(&self) -> impl Iterator<Item = &Scaler<D>> {
+        iter::once(&self.first).chain(&self.second)
+    }
+
+    /// Returns the scalers, to be changed.
+    pub fn each_mut(&mut self) -> impl Iterator<Item = &mut Scaler<D>> {
+        iter::once(&mut self.first).chain(&mut self.second)
+    }
+
     /// Returns the scaler that says last whether a step applies.
     fn last(&self) -> &Scaler<D> {
         self.second.as_ref().unwrap_or(&self.first)
@@ -157,8 +169,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ///
     /// The device failed.
     pub fn begin(&mut self, scalers: &mut Scalers<D>, observer: &dyn Observer) -> Result<()> {
-        let Scalers { first, second } = scalers;
-        for scaler in [Some(first), second.as_mut()].into_iter().flatten() {
+        for scaler in scalers.each_mut() {
             scaler.begin(&mut self.device, observer)?;
         }
         Ok(())
@@ -188,8 +199,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let Self { device, buffers, weights, layers, .. } = self;
         let mut pieces = pieces(layers);
         weights.narrow(device, buffers, narrowing, &mut pieces)?;
-        let Scalers { first, second } = scalers;
-        for scaler in [Some(first), second.as_mut()].into_iter().flatten() {
+        for scaler in scalers.each_mut() {
             for (nth, piece) in pieces.iter().enumerate() {
                 let evidence = weights.evidence(nth, piece, narrowing)?;
                 let judged = scaler.judge(device, evidence, None);

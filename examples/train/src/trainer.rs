@@ -18,7 +18,7 @@
 //! tensor, an operation that counts nothing and was left out, in the forward pass or in the optimizer.
 //! At most the loss and the metric tell.
 
-use std::{iter, time::Instant};
+use std::time::Instant;
 
 use adaloss_core::{
     format::{Element, Encoding, Narrowing, Noise},
@@ -170,8 +170,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     ) -> Result<Self> {
         let mut trainer = Self::new(task, dataset, settings, device)?;
         let mut blocks = from.scaler.chunks(Scaler::<D>::CHECKPOINT_BYTES);
-        let Scalers { first, second } = &mut trainer.scalers;
-        for scaler in iter::once(first).chain(second) {
+        for scaler in trainer.scalers.each_mut() {
             let block = blocks.next().context("the checkpoint has fewer scalers than the run")?;
             scaler.restore(trainer.network.device(), block, from.updates)?;
         }
@@ -192,8 +191,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// The network or the state of its optimizer is lost, which is [`Diverged`]; or the device failed.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         let mut scaler = Vec::new();
-        let Scalers { first, second } = &self.scalers;
-        for saved in iter::once(first).chain(second) {
+        for saved in self.scalers.each() {
             scaler.extend(saved.save(self.network.device())?);
         }
         let mut pieces = self.network.save()?;

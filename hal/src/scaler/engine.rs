@@ -17,7 +17,7 @@ use super::{
     Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
 };
 use crate::{
-    device::{Device, Memory, Ref},
+    device::{Device, Memory, Mut, Ref},
     epilogue::Epilogue,
     run::Run,
     space::AddressSpace,
@@ -76,17 +76,42 @@ pub struct Engine<D: Memory> {
     applies: D::Buffer<u32>,
     updates: D::Buffer<u32>,
     square_norm: D::Buffer<f64>,
-    lines: D::Buffer<Line>,
-    line_count: usize,
-    /// Lines that were written since the last read.
-    written: usize,
-    /// The number of the next line, from 1.
-    serial: u64,
+    row: Row<D>,
     /// The number of the operation that was asked for last, in this step.
     nth: u64,
     /// Steps that were concluded, as far as the host knows.
     steps: u64,
     streams: Streams,
+}
+
+/// The number of a line, and where it is written.
+type NextLine<'l, D> = (u64, Mut<'l, D, Line>);
+
+/// The lines that a device writes between two reads.
+struct Row<D: Memory> {
+    lines: D::Buffer<Line>,
+    count: usize,
+    /// Lines that were asked for since the last read.
+    written: usize,
+    /// The number of the next line, from 1.
+    serial: u64,
+}
+
+impl<D: Memory> Row<D> {
+    /// Fails where there is no room for another line.
+    const fn check(&self) -> Result<(), EngineError<D::Error>> {
+        let Self { written, count, .. } = *self;
+        if written < count { Ok(()) } else { Err(EngineError::Full { lines: count }) }
+    }
+
+    /// Takes the next line, with its number.
+    fn next(&mut self) -> Result<NextLine<'_, D>, EngineError<D::Error>> {
+        let Self { written, serial, count, .. } = *self;
+        let line = D::Space::part_mut(D::view_mut(&mut self.lines), written..written + 1);
+        let line = line.ok_or(EngineError::Full { lines: count })?;
+        (self.written, self.serial) = (written + 1, serial + 1);
+        Ok((serial, line))
+    }
 }
 
 /// The scale of a gradient, in the memory of a device, and the cell that it came from.
@@ -143,10 +168,7 @@ impl<D: Memory + HasScaler> Engine<D> {
             applies: device.zeroed(1)?,
             updates: device.zeroed(1)?,
             square_norm: device.zeroed(1)?,
-            lines: device.zeroed(lines)?,
-            line_count: lines,
-            written: 0,
-            serial: 1,
+            row: Row { lines: device.zeroed(lines)?, count: lines, written: 0, serial: 1 },
             nth: 0,
             steps: 0,
             streams: Streams::default(),
@@ -229,7 +251,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         device.write(cells, D::view_mut(&mut self.cells))?;
         device.write(&state, D::view_mut(&mut self.state))?;
         device.write(&[Outcome::EMPTY], D::view_mut(&mut self.outcome))?;
-        (self.written, self.streams) = (0, Streams::default());
+        (self.row.written, self.streams) = (0, Streams::default());
         Ok(())
     }
 
@@ -340,9 +362,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         sum: Ref<'a, D, LossSum>,
         other: Option<&'a Self>,
     ) -> Result<(), EngineError<D::Error>> {
-        let (nth, serial) = self.next_line()?;
-        let line = D::Space::part_mut(D::view_mut(&mut self.lines), nth..nth + 1);
-        let line = line.ok_or(EngineError::Full { lines: self.line_count })?;
+        let (serial, line) = self.row.next()?;
         let evidence = Evidence::Loss { rows: rows as u64, sum, serial, line };
         let scaler = Self::scaler(&self.config, &mut self.state, &mut self.cells, &mut self.nth);
         let other = other.map(|other| D::view(&other.state));
@@ -360,9 +380,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         device: &mut D,
         other: Option<&Self>,
     ) -> Result<(), EngineError<D::Error>> {
-        let (nth, serial) = self.next_line()?;
-        let line = D::Space::part_mut(D::view_mut(&mut self.lines), nth..nth + 1);
-        let line = line.ok_or(EngineError::Full { lines: self.line_count })?;
+        let (serial, line) = self.row.next()?;
         // Were the operation left out, what applied before would apply again.
         device.write(&[0], D::view_mut(&mut self.applies))?;
         device.run(Conclude {
@@ -396,7 +414,7 @@ impl<D: Memory + HasScaler> Engine<D> {
 
     /// Returns how many lines were written since the last read.
     pub const fn written(&self) -> usize {
-        self.written
+        self.row.written
     }
 
     /// Says how many of the lines that were asked for last are to be read, those in the first places.
@@ -404,7 +422,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     /// It is 0 where they are given up, so that the next ones take their places.  After a launch of a graph of steps, which
     /// writes the same lines with the same numbers each time, it is what [`written`](Self::written) was when the graph was captured.
     pub fn set_written(&mut self, lines: usize) {
-        self.written = lines.min(self.line_count);
+        self.row.written = lines.min(self.row.count);
     }
 
     /// Waits for the device and reads what was written since the last read: one copy.
@@ -417,13 +435,14 @@ impl<D: Memory + HasScaler> Engine<D> {
         device: &mut D,
         room: &'l mut [Line],
     ) -> Result<Lines<'l>, EngineError<D::Error>> {
-        let (written, lines) = (self.written, room.len());
+        let Row { written, serial, count, .. } = self.row;
+        let lines = room.len();
         let room = room.get_mut(..written).ok_or(EngineError::Room { written, lines })?;
-        let part = D::Space::part(D::view(&self.lines), 0..written);
-        let part = part.ok_or(EngineError::Full { lines: self.line_count })?;
+        let part = D::Space::part(D::view(&self.row.lines), 0..written);
+        let part = part.ok_or(EngineError::Full { lines: count })?;
         device.read(part, room)?;
-        self.written = 0;
-        let lines = Lines { first: self.serial - written as u64, lines: room };
+        self.row.written = 0;
+        let lines = Lines { first: serial - written as u64, lines: room };
         // Steps that were asked for in vain do not count.
         if let Some(steps) = lines.clone().rev().find_map(|entry| match entry {
             Ok(Entry::Step(end)) => Some(end.totals.steps),
@@ -437,16 +456,6 @@ impl<D: Memory + HasScaler> Engine<D> {
     fn has_cell(&self, id: usize) -> Result<(), EngineError<D::Error>> {
         let cells = self.cell_count;
         if id < cells { Ok(()) } else { Err(EngineError::NoCell { id, cells }) }
-    }
-
-    /// Returns place and number of the next line.
-    fn next_line(&mut self) -> Result<(usize, u64), EngineError<D::Error>> {
-        let next = (self.written, self.serial);
-        if self.written == self.line_count {
-            return Err(EngineError::Full { lines: self.line_count });
-        }
-        (self.written, self.serial) = (self.written + 1, self.serial + 1);
-        Ok(next)
     }
 
     /// Names the scaler for the next operation.
@@ -531,9 +540,7 @@ impl<'e, D: Memory + HasScaler, const N: usize> OpenVisit<'e, D, N> {
         elements: usize,
         sources: [&Carried<D>; N],
     ) -> Result<Self, EngineError<D::Error>> {
-        if engine.written == engine.line_count {
-            return Err(EngineError::Full { lines: engine.line_count });
-        }
+        engine.row.check()?;
         let stream = engine.streams.next(engine.steps, place);
         let noise = Noise { seed: engine.config.seed(), stream };
         let purposes = Purposes::of(&engine.config, N > 1);
@@ -612,9 +619,7 @@ impl<'e, D: Memory + HasScaler, const N: usize> OpenVisit<'e, D, N> {
         carried: &mut Carried<D>,
     ) -> Result<(), EngineError<D::Error>> {
         let Self { engine, place, origins, .. } = self;
-        let (nth, serial) = engine.next_line()?;
-        let line = D::Space::part_mut(D::view_mut(&mut engine.lines), nth..nth + 1);
-        let line = line.ok_or(EngineError::Full { lines: engine.line_count })?;
+        let (serial, line) = engine.row.next()?;
         device.run(Close {
             origins: &origins,
             scaler: Engine::<D>::scaler(

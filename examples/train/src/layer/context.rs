@@ -110,16 +110,7 @@ impl<D: Memory> EpilogueBuffers<D> {
 
     /// Returns the epilogue of an operation of the forward pass, where nothing is scaled.
     pub fn forward(&mut self, narrowing: Narrowing) -> Epilogue<'_, D::Space> {
-        Epilogue {
-            from: self.one.view(),
-            to: self.one.view(),
-            narrowing,
-            noise: Noise::default(),
-            stores: true,
-            when: None,
-            outcome: self.ignored.view_mut(),
-            histogram: None,
-        }
+        stored::<D>([self.one.view(); 2], narrowing, self.ignored.view_mut())
     }
 
     /// Returns the epilogue that narrows weights and counts in `outcome`.
@@ -128,31 +119,24 @@ impl<D: Memory> EpilogueBuffers<D> {
         narrowing: Narrowing,
         outcome: Mut<'a, D, Outcome>,
     ) -> Epilogue<'a, D::Space> {
-        Epilogue {
-            from: self.one.view(),
-            to: self.one.view(),
-            narrowing,
-            noise: Noise::default(),
-            stores: true,
-            when: None,
-            outcome,
-            histogram: None,
-        }
+        stored::<D>([self.one.view(); 2], narrowing, outcome)
     }
 
     /// Returns the epilogue that keeps f32 results and takes their scale out.
     fn unscaling<'a>(&'a mut self, carried: &'a Carried<D>) -> Epilogue<'a, D::Space> {
-        Epilogue {
-            from: carried.scale(),
-            to: self.one.view(),
-            narrowing: Narrowing::to(Format::BINARY32),
-            noise: Noise::default(),
-            stores: true,
-            when: None,
-            outcome: self.outcome.view_mut(),
-            histogram: None,
-        }
+        let scales = [carried.scale(), self.one.view()];
+        stored::<D>(scales, Narrowing::to(Format::BINARY32), self.outcome.view_mut())
     }
+}
+
+/// Returns an epilogue that narrows and stores between two scales, counts, and measures nothing.
+fn stored<'a, D: Memory>(
+    [from, to]: [Ref<'a, D, Cell>; 2],
+    narrowing: Narrowing,
+    outcome: Mut<'a, D, Outcome>,
+) -> Epilogue<'a, D::Space> {
+    let (noise, stores) = (Noise::default(), true);
+    Epilogue { from, to, narrowing, noise, stores, when: None, outcome, histogram: None }
 }
 
 /// The forward pass of one micro-batch.
