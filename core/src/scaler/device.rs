@@ -244,11 +244,7 @@ impl DeviceState {
         opening: &Opening,
         sources: impl IntoIterator<Item = Scale>,
     ) -> Option<()> {
-        let (mut scales, mut count, mut least) = (ScaleSet::NONE, 0, Scale::MAX);
-        for scale in sources {
-            scales.insert(scale);
-            (count, least) = (count + 1, least.min(scale));
-        }
+        let (scales, count, least) = ScaleSet::collect(sources);
         let Opening { place, elements, stream } = *opening;
         let (kind, incoming) = match count {
             0 => (Kind::Loss, Scale::ONE),
@@ -288,17 +284,11 @@ impl DeviceState {
         run.visit.take_counts(outcome, histogram);
         *outcome = Outcome::EMPTY;
         run.visit.move_on(config, histogram, run.loss.scale(), VisitState::decide_join);
-        let was_usable = !run.bad.is_some();
-        let Ok((_, scale)) = run.close(config, cells, histogram) else {
+        let Ok((_, scale)) = run.close(config, cells, origins, histogram) else {
             run.settle_open();
             *line = Line::refused(serial);
             return Scale::ONE;
         };
-        if was_usable && run.met_nonfinite() {
-            for origin in origins {
-                run.sums_overflowed(config, cells, origin);
-            }
-        }
         *line = run.visit.visit().map_or(Line::EMPTY, |visit| Line::visit(serial, &visit));
         scale
     }

@@ -57,6 +57,16 @@ pub(super) enum Origins<'v> {
     Branches(&'v [Scaled<()>]),
 }
 
+impl<'v> Origins<'v> {
+    fn places(self) -> impl Iterator<Item = Place> + 'v {
+        let (one, branches) = match self {
+            Self::One(origin) => (origin, [].as_slice()),
+            Self::Branches(branches) => (None, branches),
+        };
+        one.into_iter().chain(branches.iter().filter_map(Scaled::origin))
+    }
+}
+
 impl<'v> OpenVisit<'v> {
     pub(super) fn new(step: Step<'v>, place: Place, origins: Origins<'v>) -> Self {
         Self { step, place, origins, decide_join: VisitState::note }
@@ -129,19 +139,7 @@ impl<'v> OpenVisit<'v> {
         if !(run.visit.is_open() && run.visit.is_complete()) {
             return Err(StepError::Unfinished { place });
         }
-        let was_usable = !run.bad.is_some();
-        let (place, scale) = run.close(config, step.cells, histogram)?;
-        if was_usable && run.met_nonfinite() {
-            match origins {
-                Origins::One(origin) => {
-                    origin.into_iter().for_each(|at| step.sums_overflowed(at));
-                }
-                Origins::Branches(branches) => branches
-                    .iter()
-                    .filter_map(Scaled::origin)
-                    .for_each(|origin| step.sums_overflowed(origin)),
-            }
-        }
+        let (place, scale) = run.close(config, step.cells, origins.places(), histogram)?;
         step.log();
         Ok(Scaled::from_cell(value, scale, place))
     }

@@ -215,13 +215,17 @@ impl RunState {
     }
 
     /// Finishes the visit under way, writes its cell back and counts it; returns its scale, if its passes were made.
+    ///
+    /// `origins` are the cells whose gradients the values were computed from: where the values are the first of the step
+    /// that are not finite, the f32 sums of those gradients overflowed.
     pub(super) fn close(
         &mut self,
         config: &Config,
         cells: &mut [Cell],
+        origins: impl IntoIterator<Item = Place>,
         histogram: &Histogram,
     ) -> Result<(Place, Scale), StepError> {
-        let place = self.visit.place();
+        let (place, was_usable) = (self.visit.place(), !self.bad.is_some());
         if !self.visit.is_complete() {
             return Err(StepError::Unfinished { place });
         }
@@ -240,6 +244,9 @@ impl RunState {
         let cell = *self.visit.cell();
         *self.cell_mut(config, cells, place)? = cell;
         self.visit.count(&mut self.totals);
+        if was_usable {
+            self.trace_nonfinite(config, cells, origins);
+        }
         Ok((place, scale))
     }
 
@@ -254,11 +261,6 @@ impl RunState {
         !self.visit.is_left() && !self.bad.is_some()
     }
 
-    /// Tells whether what makes the step unusable, no visit being open, are values that are not finite.
-    pub(super) const fn met_nonfinite(&self) -> bool {
-        self.bad.is(Cause::NonFinite)
-    }
-
     /// Does something with gradients that left the cells of `origins`, and takes note if its f32 sums are the first
     /// values of the step that are not finite.
     pub(super) fn tracing<R>(
@@ -270,12 +272,25 @@ impl RunState {
     ) -> R {
         let was_usable = self.is_usable();
         let result = operation(self);
-        if was_usable && self.met_nonfinite() {
+        if was_usable {
+            self.trace_nonfinite(config, cells, origins);
+        }
+        result
+    }
+
+    /// Takes note of f32 sums that overflowed, of gradients that left the cells of `origins`, if values that are not finite
+    /// are what made the step unusable just now.
+    fn trace_nonfinite(
+        &mut self,
+        config: &Config,
+        cells: &mut [Cell],
+        origins: impl IntoIterator<Item = Place>,
+    ) {
+        if self.bad.is(Cause::NonFinite) {
             for origin in origins {
                 self.sums_overflowed(config, cells, origin);
             }
         }
-        result
     }
 
     /// Takes note that f32 sums of values that left a cell overflowed, although the values are finite.

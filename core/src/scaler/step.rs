@@ -345,11 +345,7 @@ impl<'s> Step<'s> {
         id: usize,
         scales: impl Iterator<Item = Scale>,
     ) -> Result<(), StepError> {
-        let (mut set, mut count, mut least) = (ScaleSet::default(), 0, Scale::MAX);
-        for scale in scales {
-            set.insert(scale);
-            (count, least) = (count + 1, least.min(scale));
-        }
+        let (set, count, least) = ScaleSet::collect(scales);
         if count < 2 {
             self.state.run.settle_open();
             self.reject(Place::Layer(id), Cause::Failed);

@@ -445,7 +445,7 @@ impl VisitState {
 }
 
 /// A set of scales, such as those of a join's branches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct ScaleSet([u64; 4]);
 
@@ -458,9 +458,15 @@ impl ScaleSet {
         (index / 64 % 4, 1 << (index % 64))
     }
 
-    pub(super) fn insert(&mut self, scale: Scale) {
-        let (word, bit) = Self::bit(scale);
-        self.0[word] |= bit;
+    /// Collects scales; returns also how many there were, and the least of them.
+    pub(super) fn collect(scales: impl IntoIterator<Item = Scale>) -> (Self, usize, Scale) {
+        let (mut set, mut count, mut least) = (Self::NONE, 0, Scale::MAX);
+        for scale in scales {
+            let (word, bit) = Self::bit(scale);
+            set.0[word] |= bit;
+            (count, least) = (count + 1, least.min(scale));
+        }
+        (set, count, least)
     }
 
     const fn contains(&self, scale: Scale) -> bool {
