@@ -1,25 +1,21 @@
 //! Steps of a scaler that lives in the memory of a device.
 
-use core::{array, fmt};
-
 use adaloss_core::{
-    format::Noise,
     policy::{Cell, Config, Seen},
     scaler::{
-        Purpose, State, Streams,
-        device::{Asked, DeviceState, Entry, Line, Opening},
+        State, Streams,
+        device::{Asked, DeviceState, Entry, Line},
     },
     statistics::{Histogram, Outcome},
     unscale::{LossSum, Place},
 };
 
 use super::{
-    Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
+    Advance, Carried, Conclude, DeviceScaler, EngineError, Evidence, HasScaler, Judge, Lines,
+    OpenVisit, lines::Row,
 };
 use crate::{
-    device::{Device, Memory, Mut, Ref},
-    epilogue::Epilogue,
-    run::Run,
+    device::{Memory, Ref},
     space::AddressSpace,
 };
 
@@ -61,84 +57,27 @@ use crate::{
 /// assert_eq!(step(&mut Portable).unwrap(), Verdict::Apply);
 /// ```
 pub struct Engine<D: Memory> {
-    config: Config,
-    state: D::Buffer<DeviceState>,
-    cells: D::Buffer<Cell>,
+    pub(super) config: Config,
+    pub(super) state: D::Buffer<DeviceState>,
+    pub(super) cells: D::Buffer<Cell>,
     cell_count: usize,
     /// What the pass at hand counts and measures.
-    outcome: D::Buffer<Outcome>,
-    histogram: D::Buffer<Histogram>,
+    pub(super) outcome: D::Buffer<Outcome>,
+    pub(super) histogram: D::Buffer<Histogram>,
     /// The scales of the pass at hand, and whether it is made.
-    from: D::Buffer<Cell>,
-    to: D::Buffer<Cell>,
-    when: D::Buffer<u32>,
+    pub(super) from: D::Buffer<Cell>,
+    pub(super) to: D::Buffer<Cell>,
+    pub(super) when: D::Buffer<u32>,
     /// What followed from the last step.
     applies: D::Buffer<u32>,
     updates: D::Buffer<u32>,
     square_norm: D::Buffer<f64>,
-    row: Row<D>,
+    pub(super) row: Row<D>,
     /// The number of the operation that was asked for last, in this step.
-    nth: u64,
+    pub(super) nth: u64,
     /// Steps that were concluded, as far as the host knows.
-    steps: u64,
-    streams: Streams,
-}
-
-/// The number of a line, and where it is written.
-type NextLine<'l, D> = (u64, Mut<'l, D, Line>);
-
-/// The lines that a device writes between two reads.
-struct Row<D: Memory> {
-    lines: D::Buffer<Line>,
-    count: usize,
-    /// Lines that were asked for since the last read.
-    written: usize,
-    /// The number of the next line, from 1.
-    serial: u64,
-}
-
-impl<D: Memory> Row<D> {
-    /// Fails where there is no room for another line.
-    const fn check(&self) -> Result<(), EngineError<D::Error>> {
-        let Self { written, count, .. } = *self;
-        if written < count { Ok(()) } else { Err(EngineError::Full { lines: count }) }
-    }
-
-    /// Takes the next line, with its number.
-    fn next(&mut self) -> Result<NextLine<'_, D>, EngineError<D::Error>> {
-        let Self { written, serial, count, .. } = *self;
-        let line = D::Space::part_mut(D::view_mut(&mut self.lines), written..written + 1);
-        let line = line.ok_or(EngineError::Full { lines: count })?;
-        (self.written, self.serial) = (written + 1, serial + 1);
-        Ok((serial, line))
-    }
-}
-
-/// The scale of a gradient, in the memory of a device, and the cell that it came from.
-pub struct Carried<D: Memory> {
-    scale: D::Buffer<Cell>,
-    origin: Place,
-}
-
-impl<D: Memory> Carried<D> {
-    /// Allocates room for the scale of a visit, for [`OpenVisit::finish_into`]: until then it is 2^0, from the loss.
-    ///
-    /// # Errors
-    ///
-    /// The device's memory is exhausted.
-    pub fn new(device: &mut D) -> Result<Self, D::Error> {
-        Ok(Self { scale: device.zeroed(1)?, origin: Place::Loss })
-    }
-
-    /// Names the scale, as a cell that has it; one element.
-    pub fn scale(&self) -> Ref<'_, D, Cell> {
-        D::view(&self.scale)
-    }
-
-    /// Returns the tensor whose cell the scale came from.
-    pub const fn origin(&self) -> Place {
-        self.origin
-    }
+    pub(super) steps: u64,
+    pub(super) streams: Streams,
 }
 
 impl<D: Memory + HasScaler> Engine<D> {
@@ -168,7 +107,7 @@ impl<D: Memory + HasScaler> Engine<D> {
             applies: device.zeroed(1)?,
             updates: device.zeroed(1)?,
             square_norm: device.zeroed(1)?,
-            row: Row { lines: device.zeroed(lines)?, count: lines, written: 0, serial: 1 },
+            row: Row::new(device, lines)?,
             nth: 0,
             steps: 0,
             streams: Streams::default(),
@@ -228,9 +167,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     pub fn go_on(&mut self, device: &mut D) -> Result<(), D::Error> {
         let mut state = [DeviceState::new(&self.config)];
         device.read(D::view(&self.state), &mut state)?;
-        state[0].go_on(self.nth);
-        // Steps that were asked for in vain do not count.
-        self.steps = state[0].to_state(self.config).totals().steps;
+        self.resume(&mut state[0]);
         device.write(&state, D::view_mut(&mut self.state))
     }
 
@@ -246,13 +183,20 @@ impl<D: Memory + HasScaler> Engine<D> {
         let mut state = [DeviceState::new(&self.config)];
         device.read(D::view(&self.cells), cells)?;
         device.read(D::view(&self.state), &mut state)?;
-        state[0].go_on(self.nth);
+        self.resume(&mut state[0]);
         state[0].begin(cells);
         device.write(cells, D::view_mut(&mut self.cells))?;
         device.write(&state, D::view_mut(&mut self.state))?;
         device.write(&[Outcome::EMPTY], D::view_mut(&mut self.outcome))?;
-        (self.row.written, self.streams) = (0, Streams::default());
+        self.row.set_written(0);
+        self.streams = Streams::default();
         Ok(())
+    }
+
+    /// Lets the state of the device do what is asked for next; steps that were asked for in vain do not count.
+    fn resume(&mut self, state: &mut DeviceState) {
+        state.go_on(self.nth);
+        self.steps = state.to_state(self.config).totals().steps;
     }
 
     /// Returns the configuration.
@@ -414,7 +358,7 @@ impl<D: Memory + HasScaler> Engine<D> {
 
     /// Returns how many lines were written since the last read.
     pub const fn written(&self) -> usize {
-        self.row.written
+        self.row.written()
     }
 
     /// Says how many of the lines that were asked for last are to be read, those in the first places.
@@ -422,7 +366,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     /// It is 0 where they are given up, so that the next ones take their places.  After a launch of a graph of steps, which
     /// writes the same lines with the same numbers each time, it is what [`written`](Self::written) was when the graph was captured.
     pub fn set_written(&mut self, lines: usize) {
-        self.row.written = lines.min(self.row.count);
+        self.row.set_written(lines);
     }
 
     /// Waits for the device and reads what was written since the last read: one copy.
@@ -435,14 +379,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         device: &mut D,
         room: &'l mut [Line],
     ) -> Result<Lines<'l>, EngineError<D::Error>> {
-        let Row { written, serial, count, .. } = self.row;
-        let lines = room.len();
-        let room = room.get_mut(..written).ok_or(EngineError::Room { written, lines })?;
-        let part = D::Space::part(D::view(&self.row.lines), 0..written);
-        let part = part.ok_or(EngineError::Full { lines: count })?;
-        device.read(part, room)?;
-        self.row.written = 0;
-        let lines = Lines { first: serial - written as u64, lines: room };
+        let lines = self.row.read(device, room)?;
         // Steps that were asked for in vain do not count.
         if let Some(steps) = lines.clone().rev().find_map(|entry| match entry {
             Ok(Entry::Step(end)) => Some(end.totals.steps),
@@ -459,7 +396,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     }
 
     /// Names the scaler for the next operation.
-    fn scaler<'w>(
+    pub(super) fn scaler<'w>(
         config: &'w Config,
         state: &'w mut D::Buffer<DeviceState>,
         cells: &'w mut D::Buffer<Cell>,
@@ -470,7 +407,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     }
 
     /// Asks the device for the next pass of the visit under way, or of one that begins.
-    fn advance<'a>(
+    pub(super) fn advance<'a>(
         &'a mut self,
         device: &mut D,
         asked: Asked,
@@ -486,291 +423,5 @@ impl<D: Memory + HasScaler> Engine<D> {
             to: D::view_mut(&mut self.to),
             when: D::view_mut(&mut self.when),
         })
-    }
-}
-
-/// A visit under way on a device: hands out the passes that might be needed.
-///
-/// It is what [`adaloss_core::scaler::OpenVisit`] is to a step on the host; a visit that is left is found in the same way.
-pub struct OpenVisit<'e, D: Memory, const N: usize> {
-    engine: &'e mut Engine<D>,
-    place: Place,
-    origins: [Option<Place>; N],
-    noise: Noise,
-    /// What the coming passes are for, the next one first.
-    purposes: Purposes,
-    /// Whether the device was asked about the next one already.
-    is_asked: bool,
-}
-
-/// What passes of a visit might be for, in order.
-#[derive(Clone, Copy, Debug)]
-struct Purposes([Option<Purpose>; 4]);
-
-impl Purposes {
-    /// Returns what a configuration might need, for a visit of a join or another tensor.
-    fn of(config: &Config, is_join: bool) -> Self {
-        let policy = config.policy();
-        let measures = policy.follows_maxima() && config.period() != Config::NEVER;
-        // Under policies that follow maxima a first visit is narrowed once more, whether overflows are replayed or not.
-        let replays = policy.follows_maxima() || policy.wants_operands() && config.replays();
-        let joins = is_join && policy.wants_operands();
-        Self([
-            measures.then_some(Purpose::Measure),
-            Some(Purpose::Store),
-            joins.then_some(Purpose::Join),
-            replays.then_some(Purpose::Replay),
-        ])
-    }
-
-    fn next(&self) -> Option<Purpose> {
-        self.0.iter().flatten().next().copied()
-    }
-
-    fn take(&mut self) -> Option<Purpose> {
-        self.0.iter_mut().find_map(Option::take)
-    }
-}
-
-impl<'e, D: Memory + HasScaler, const N: usize> OpenVisit<'e, D, N> {
-    fn open(
-        engine: &'e mut Engine<D>,
-        device: &mut D,
-        place: Place,
-        elements: usize,
-        sources: [&Carried<D>; N],
-    ) -> Result<Self, EngineError<D::Error>> {
-        engine.row.check()?;
-        let stream = engine.streams.next(engine.steps, place);
-        let noise = Noise { seed: engine.config.seed(), stream };
-        let purposes = Purposes::of(&engine.config, N > 1);
-        let wants_operands = engine.config.policy().wants_operands() && N < 2;
-        let opening = Some(Opening { place, elements: elements as u64, stream });
-        let purpose = purposes.next().filter(|_| !wants_operands);
-        let scales = sources.map(|source| D::view(&source.scale));
-        engine.advance(device, Asked { opening, purpose }, &scales)?;
-        let origins = array::from_fn(|nth| Some(sources[nth].origin));
-        Ok(Self { engine, place, origins, noise, purposes, is_asked: !wants_operands })
-    }
-
-    /// Tells whether the policy may decide from operands here, so that they are to be
-    /// [described](Self::describe) before the first pass.
-    pub fn wants_operands(&self) -> bool {
-        !self.is_asked && N < 2
-    }
-
-    /// Names the predicate of operations that compute statistics of the operands: 0 where no decision is due; one element.
-    pub fn operands_predicate(&self) -> Ref<'_, D, u32> {
-        D::view(&self.engine.when)
-    }
-
-    /// Describes the operands, if the policy decides from them now.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    pub fn describe(
-        &mut self,
-        device: &mut D,
-        described: &Described<'_, D::Space>,
-    ) -> Result<(), D::Error>
-    where
-        D: for<'r, 'w> Run<Describe<'r, 'w, <D as Device>::Space>>,
-    {
-        let Engine { config, state, cells, nth, .. } = &mut *self.engine;
-        let scaler = Engine::<D>::scaler(config, state, cells, nth);
-        device.run(Describe { described: described.reborrow(), scaler })
-    }
-
-    /// Returns the next pass over the tensor; `None` where there are no more.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    pub fn next_pass(&mut self, device: &mut D) -> Result<Option<Pass<'_, D>>, D::Error> {
-        let Some(purpose) = self.purposes.take() else { return Ok(None) };
-        if !core::mem::take(&mut self.is_asked) {
-            let asked = Asked { opening: None, purpose: Some(purpose) };
-            self.engine.advance(device, asked, &[])?;
-        }
-        Ok(Some(Pass { engine: self.engine, noise: self.noise, purpose }))
-    }
-
-    /// Ends the visit: returns the scale that the values carry.
-    ///
-    /// # Errors
-    ///
-    /// There is no room for a line, or the device failed.
-    pub fn finish(self, device: &mut D) -> Result<Carried<D>, EngineError<D::Error>> {
-        let mut carried = Carried::new(device)?;
-        self.finish_into(device, &mut carried)?;
-        Ok(carried)
-    }
-
-    /// Ends the visit, and puts the scale that the values carry where that of an earlier step was: it allocates nothing, and so
-    /// can be captured.
-    ///
-    /// # Errors
-    ///
-    /// As [`finish`](Self::finish).
-    pub fn finish_into(
-        self,
-        device: &mut D,
-        carried: &mut Carried<D>,
-    ) -> Result<(), EngineError<D::Error>> {
-        let Self { engine, place, origins, .. } = self;
-        let (serial, line) = engine.row.next()?;
-        device.run(Close {
-            origins: &origins,
-            scaler: Engine::<D>::scaler(
-                &engine.config,
-                &mut engine.state,
-                &mut engine.cells,
-                &mut engine.nth,
-            ),
-            outcome: D::view_mut(&mut engine.outcome),
-            histogram: D::view(&engine.histogram),
-            scale: D::view_mut(&mut carried.scale),
-            serial,
-            line,
-        })?;
-        carried.origin = place;
-        Ok(())
-    }
-}
-
-/// One run over a tensor that might be needed.
-pub struct Pass<'p, D: Memory> {
-    engine: &'p mut Engine<D>,
-    noise: Noise,
-    purpose: Purpose,
-}
-
-impl<D: Memory> Pass<'_, D> {
-    /// Returns what it is for.
-    pub const fn purpose(&self) -> Purpose {
-        self.purpose
-    }
-
-    /// Tells whether results are narrowed and stored; otherwise they are measured.
-    pub const fn stores(&self) -> bool {
-        !matches!(self.purpose, Purpose::Measure)
-    }
-
-    /// Returns the epilogue of the operation that makes the pass, which does nothing where it is not needed.
-    pub fn epilogue(&mut self) -> Epilogue<'_, D::Space> {
-        let stores = self.stores();
-        let Engine { config, from, to, when, outcome, histogram, .. } = &mut *self.engine;
-        Epilogue {
-            from: D::view(from),
-            to: D::view(to),
-            narrowing: config.narrowing(),
-            noise: self.noise,
-            stores,
-            when: Some(D::view(when)),
-            outcome: D::view_mut(outcome),
-            histogram: (!stores).then(|| D::view_mut(histogram)),
-        }
-    }
-}
-
-/// What was written since the last read, in order.
-///
-/// An item is an error where the device left out what should have written the line.
-#[derive(Clone, Debug)]
-pub struct Lines<'l> {
-    first: u64,
-    lines: &'l [Line],
-}
-
-/// A device did not write a line: it left out an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeftOut;
-
-impl Iterator for Lines<'_> {
-    type Item = Result<Entry, LeftOut>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (line, rest) = self.lines.split_first()?;
-        let entry = line.entry(self.first).ok_or(LeftOut);
-        (self.first, self.lines) = (self.first + 1, rest);
-        Some(entry)
-    }
-}
-
-impl DoubleEndedIterator for Lines<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let (line, rest) = self.lines.split_last()?;
-        self.lines = rest;
-        Some(line.entry(self.first + rest.len() as u64).ok_or(LeftOut))
-    }
-}
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the device left out an operation: what it should have written down is missing")
-    }
-}
-
-impl core::error::Error for LeftOut {}
-
-/// What an engine refuses, or its device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineError<E> {
-    /// There is no room for another line.
-    Full {
-        /// How many lines there is room for.
-        lines: usize,
-    },
-    /// More lines were written than there is room for on the host.
-    Room {
-        /// How many were written.
-        written: usize,
-        /// How many there is room for.
-        lines: usize,
-    },
-    /// The engine has no such cell.
-    NoCell {
-        /// What was asked for.
-        id: usize,
-        /// How many cells there are.
-        cells: usize,
-    },
-    /// The device failed.
-    Device(E),
-}
-
-impl<E> From<E> for EngineError<E> {
-    fn from(error: E) -> Self {
-        Self::Device(error)
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for EngineError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full { lines } => {
-                write!(f, "{lines} lines are full: read them more often, or make room for more")
-            }
-            Self::Room { written, lines } => {
-                write!(
-                    f,
-                    "{written} lines were written and there is room for {lines}: read them into more"
-                )
-            }
-            Self::NoCell { id, cells } => {
-                write!(f, "cell {id} was asked for and the engine has {cells}")
-            }
-            Self::Device(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: core::error::Error + 'static> core::error::Error for EngineError<E> {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Device(error) => error.source(),
-            Self::Full { .. } | Self::Room { .. } | Self::NoCell { .. } => None,
-        }
     }
 }

@@ -16,9 +16,13 @@
 //! ```
 
 mod engine;
+mod lines;
+mod open_visit;
 mod operations;
 
-pub use engine::{Carried, Engine, EngineError, LeftOut, Lines, OpenVisit, Pass};
+pub use engine::Engine;
+pub use lines::{EngineError, LeftOut, Lines};
+pub use open_visit::{Carried, OpenVisit, Pass};
 pub use operations::{
     Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
 };

@@ -509,3 +509,19 @@ fn histograms_merge_in_any_order_to_the_same_bits() {
     assert_eq!(forwards, backwards);
     assert_eq!(forwards, pairwise);
 }
+
+#[test]
+fn a_restart_takes_the_count_of_steps_from_the_device() {
+    let config = Config::for_format(Format::BINARY16).with_max_skips(1).expect("one");
+    let device = &mut Portable;
+    let mut engine = Engine::new(device, config, CELLS, LINES).expect("memory");
+    // A step without a visit stops the run; the two after it are asked for in vain.
+    for _ in 0..3 {
+        engine.conclude(device, None).expect("room");
+    }
+    engine.restart(device, &mut [Cell::new(); CELLS]).expect("memory");
+    let mut visit = engine.loss(device, 1).expect("room");
+    let mut pass = visit.next_pass(device).expect("memory").expect("a first pass");
+    let expected = scaler::Streams::default().next(1, Place::Loss);
+    assert_eq!(pass.epilogue().noise.stream, expected);
+}
