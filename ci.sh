@@ -109,6 +109,9 @@ rust_cuda() {
     gpu/cust/simulated.sh cargo test --manifest-path "$manifest" -p adaloss-cust --locked
 }
 
+# The random faults of the trainer's tests, three times as many as the tests try: before a release.
+faults() { ADALOSS_FAULTS=3 cargo test --release --locked -p adaloss-train --test train faults::random; }
+
 # What the tests of the libraries reach, per file.
 coverage() { .ci/coverage.sh; }
 
@@ -135,7 +138,7 @@ frameworks() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx rust_cuda firmware frameworks exhaustive coverage mutants planted)
+by_name=(ptx rust_cuda firmware frameworks exhaustive faults coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
