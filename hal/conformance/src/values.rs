@@ -30,14 +30,18 @@ pub(super) fn integer<E: Element>(stream: u32, index: usize) -> E {
     E::narrow(integer as f32 - 4.0, Narrowing::to(Format::BINARY32), 0, 0)
 }
 
-/// Returns a random element with an exponent in -6..=6, which every format holds as a normal number.
+/// Returns a random normal number with an exponent in -6..=6, or in as much of that as the format has.
 pub(super) fn moderate<E: Element>(stream: u32, index: usize) -> E {
     between(stream, index, -6, 6)
 }
 
-/// Returns a random element with an exponent in `low..=high`, both within -6..=6.
+/// Returns a random normal number with an exponent in `low..=high`, or in as much of that as the format has; where it has
+/// none of them, in the binade that comes nearest.
 pub(super) fn between<E: Element>(stream: u32, index: usize, low: i32, high: i32) -> E {
     let (word, encoding) = (word(stream, index), E::ENCODING);
+    // Without infinity the last binade holds a NaN.
+    let greatest = encoding.max_log2() - i32::from(!encoding.has_infinity());
+    let [low, high] = [low, high].map(|log2| log2.clamp(encoding.min_normal_log2(), greatest));
     let exponent = (word >> 23 & 0xff) as i32 % (high - low + 1) + low;
     let field = (exponent - encoding.min_normal_log2() + 1) as u32;
     let unit = encoding.min_normal_bits();
@@ -52,7 +56,7 @@ pub(super) enum Kind {
     Integers,
     /// Small integers, and two elements of the left operand that are NaN and infinity.
     NonFinite,
-    /// Numbers of six binades around 1.
+    /// Numbers of all binades from 2^-6 to 2^6 that the format has.
     Reals,
 }
 
