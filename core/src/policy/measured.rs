@@ -6,10 +6,7 @@ use super::{
     config::Writer,
     recipe::{Basis, Description, Recipe},
 };
-use crate::{
-    format::{Encoding, Format},
-    statistics::Histogram,
-};
+use crate::{format::Format, statistics::Histogram};
 
 /// Parameters of the `measured` policy.
 ///
@@ -132,14 +129,12 @@ const fn most(most_headroom: u8) -> (u16, u16) {
 }
 
 impl Measured {
-    /// Returns the defaults for a format: a tolerance of 0.1 %, and at most 2 binades of headroom in
-    /// E4M3, which has 18 in all, and 16 elsewhere.
+    /// Returns the defaults for a format: a tolerance of 0.1 %, and at most 16 binades of headroom, or 2 in an encoding
+    /// of fewer than 32 binades, as E4M3 with its 18.
     pub const fn for_format(format: Format) -> Self {
-        let most_headroom = match format.encoding {
-            Encoding::E4M3 => 2,
-            Encoding::Binary16 | Encoding::BFloat16 | Encoding::E5M2 | Encoding::Binary32 => 16,
-        };
-        Self { tolerance: Fraction::PER_MILLE, most_headroom }
+        let encoding = format.encoding;
+        let binades = encoding.max_log2() - encoding.min_subnormal_log2() + 1;
+        Self { tolerance: Fraction::PER_MILLE, most_headroom: if binades < 32 { 2 } else { 16 } }
     }
 
     /// Returns the scales at which at most the tolerated share of a tensor underflows and nothing
