@@ -37,19 +37,24 @@ const SUM: usize = 2;
 const SQUARES: usize = 3;
 const REGISTERS: usize = SUM + SQUARES;
 
-/// Returns how many of them an encoding needs.
+/// Returns how many of them an encoding needs: one of the squares where that holds every binade.
 const fn needs(encoding: Encoding) -> [usize; 2] {
     match encoding {
-        Encoding::E4M3 => [1, 1],
-        Encoding::E5M2 | Encoding::Binary16 | Encoding::BFloat16 => [1, 2],
         Encoding::Binary32 => [SUM, SQUARES],
+        _ if fields(encoding) <= held_by(1, encoding) => [1, 1],
+        _ => [1, 2],
     }
 }
 
-/// Returns how many binades they hold: those whose squares fit.
+/// Returns how many binades so many registers of the squares hold: those whose squares fit.
+const fn held_by(squares: usize, encoding: Encoding) -> u32 {
+    (STEP * squares as u32 - 1) / 2 - (encoding.precision() - 1)
+}
+
+/// Returns how many binades an element's registers hold.
 const fn binades(encoding: Encoding) -> u32 {
     let [_, squares] = needs(encoding);
-    (STEP * squares as u32 - 1) / 2 - (encoding.precision() - 1)
+    held_by(squares, encoding)
 }
 
 /// Returns how many values the exponent field of a finite element may have.
