@@ -2,6 +2,8 @@
 
 use core::slice;
 
+use adaloss_core::elements;
+
 use crate::{ADALOSS_ERROR_ALIGNMENT, ADALOSS_ERROR_LENGTH, ADALOSS_ERROR_NULL, code::Refused};
 
 /// A value that is legal whatever its bytes are: what C writes cannot make it undefined.
@@ -20,11 +22,8 @@ macro_rules! any_bytes {
 }
 pub(crate) use any_bytes;
 
-any_bytes! {
-    u8, i32, u32, u64, f32, f64,
-    adaloss_core::format::f16, adaloss_core::format::bf16,
-    adaloss_core::format::E5M2, adaloss_core::format::E4M3,
-}
+any_bytes!(u8, i32, u32, u64, f64);
+elements!(any_bytes);
 
 /// Refuses pointers to nothing and those that are not aligned.
 fn check<T>(pointer: *const T) -> Result<(), Refused> {

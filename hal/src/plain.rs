@@ -1,7 +1,8 @@
 //! Values that a device's memory can hold.
 
 use adaloss_core::{
-    format::{E4M3, E5M2, bf16, f16},
+    elements,
+    format::Element,
     policy::{Cell, Certificate},
     scaler::device::{DeviceState, Line},
     statistics::{Histogram, LogStatistics, Outcome, Statistics},
@@ -36,17 +37,20 @@ macro_rules! plain {
     )+};
 }
 
+macro_rules! plain_elements {
+    ($($element:ty),+) => {
+        plain! { $($element: <$element>::ENCODING.bits() as usize / 8),+ }
+    };
+}
+
+elements!(plain_elements);
+
 plain! {
     u8: 1,
     u16: 2,
     u32: 4,
     u64: 8,
-    f32: 4,
     f64: 8,
-    f16: 2,
-    bf16: 2,
-    E4M3: 1,
-    E5M2: 1,
     // memory, age, scale, limit, trigger, flags, the ceiling seen, reserved
     Cell: 16 + 4 + 2 + 2 + 1 + 1 + 1 + 1,
     // six counters, the maximum, reserved

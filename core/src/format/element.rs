@@ -143,6 +143,62 @@ macro_rules! with_element {
     };
 }
 
+/// Runs an expression for an encoding that is known when the program runs, if it is one of 8 bits, with its element
+/// type: `Some` of what it returns.
+///
+/// Networks that have gradients of 8 bits beside activations of 16 are compiled for these alone.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{format::{Element, Encoding}, with_8_bit_element};
+/// let bits_of_one = |encoding: Encoding| with_8_bit_element!(encoding, F => Element::to_bits(F::nearest(1.0)));
+/// assert_eq!(bits_of_one(Encoding::E4M3), Some(0x38));
+/// assert_eq!(bits_of_one(Encoding::Binary16), None);
+/// ```
+#[macro_export]
+macro_rules! with_8_bit_element {
+    ($encoding:expr, $element:ident => $body:expr) => {
+        match $encoding {
+            $crate::format::Encoding::E5M2 => {
+                type $element = $crate::format::E5M2;
+                Some($body)
+            }
+            $crate::format::Encoding::E4M3 => {
+                type $element = $crate::format::E4M3;
+                Some($body)
+            }
+            _ => None,
+        }
+    };
+}
+
+/// Hands every element type to a macro, with commas between them.
+///
+/// Each is `f32`, or `repr(transparent)` over an unsigned integer of the width of its encoding.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{elements, format::Element};
+/// macro_rules! count {
+///     ($($element:ty),+) => { [$(<$element>::ENCODING),+].len() };
+/// }
+/// assert_eq!(elements!(count), adaloss_core::format::Encoding::ALL.len());
+/// ```
+#[macro_export]
+macro_rules! elements {
+    ($macro:ident) => {
+        $macro! {
+            $crate::format::f16,
+            $crate::format::bf16,
+            $crate::format::E5M2,
+            $crate::format::E4M3,
+            f32
+        }
+    };
+}
+
 macro_rules! element {
     ($name:ty, $encoding:expr, $bits:ty, $to:expr, $from:expr) => {
         impl Element for $name {

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use adaloss_core::format::{E4M3, E5M2, Element, Encoding, bf16, f16};
+use adaloss_core::{
+    format::{Element, Encoding, bf16, f16},
+    with_8_bit_element,
+};
 use adaloss_cpu::Cpu;
 use adaloss_hal::{Plain, portable::Portable};
 use adaloss_train::{layer::Machine, trainer::Settings};
@@ -86,18 +89,21 @@ fn on_portable<J: Job>(settings: &Settings, job: J) -> Result<J::Output> {
 }
 
 fn on_cpu<J: Job>(cpu: Cpu, held: [Encoding; 2], job: J) -> Result<J::Output> {
-    match held {
-        [Encoding::Binary16, Encoding::Binary16] => job.run::<Cpu, f16, f16>(cpu),
-        [Encoding::Binary16, Encoding::E5M2] => job.run::<Cpu, f16, E5M2>(cpu),
-        [Encoding::Binary16, Encoding::E4M3] => job.run::<Cpu, f16, E4M3>(cpu),
-        [Encoding::BFloat16, Encoding::BFloat16] => job.run::<Cpu, bf16, bf16>(cpu),
-        [Encoding::Binary32, Encoding::Binary32] => job.run::<Cpu, f32, f32>(cpu),
+    let [forward, gradient] = held;
+    let done = match held {
+        [Encoding::Binary16, Encoding::Binary16] => Some(job.run::<Cpu, f16, f16>(cpu)),
+        [Encoding::BFloat16, Encoding::BFloat16] => Some(job.run::<Cpu, bf16, bf16>(cpu)),
+        [Encoding::Binary32, Encoding::Binary32] => Some(job.run::<Cpu, f32, f32>(cpu)),
         // Blocks of 8 bits, simulated.
-        [Encoding::Binary16, Encoding::Binary32] => job.run::<Cpu, f16, f32>(cpu),
-        [forward, gradient] => {
-            bail!(
-                "no network is compiled with activations in {forward:?} and gradients in {gradient:?}"
-            )
+        [Encoding::Binary16, Encoding::Binary32] => Some(job.run::<Cpu, f16, f32>(cpu)),
+        [Encoding::Binary16, _] => {
+            with_8_bit_element!(gradient, G => job.run::<Cpu, f16, G>(cpu))
         }
-    }
+        _ => None,
+    };
+    done.unwrap_or_else(|| {
+        bail!(
+            "no network is compiled with activations in {forward:?} and gradients in {gradient:?}"
+        )
+    })
 }
