@@ -5,9 +5,10 @@
 use adaloss_conformance as conformance;
 use adaloss_conformance::Failure;
 use adaloss_core::{
-    format::{E4M3, E5M2, Format, Narrowing, Noise, bf16, f16},
+    format::{E5M2, Encoding, Format, Narrowing, Noise, bf16, f16},
     policy::Cell,
     statistics::Outcome,
+    with_8_bit_element, with_element,
 };
 use adaloss_hal::{Epilogue, Matmul, Product, Run, portable::Portable};
 
@@ -15,21 +16,18 @@ use adaloss_hal::{Epilogue, Matmul, Product, Run, portable::Portable};
 fn narrows_to_every_format() -> Result<(), Failure> {
     let device = &mut Portable;
     conformance::memory(device)?;
-    conformance::narrow::<f16, _>(device)?;
-    conformance::narrow::<bf16, _>(device)?;
-    conformance::narrow::<E5M2, _>(device)?;
-    conformance::narrow::<E4M3, _>(device)?;
-    conformance::narrow::<f32, _>(device)?;
+    for encoding in Encoding::ALL {
+        with_element!(encoding, F => conformance::narrow::<F, _>(device))?;
+    }
     Ok(())
 }
 
 #[test]
 fn keeps_a_scaler_like_the_core() -> Result<(), Failure> {
-    conformance::scaler::<f16, _>(&mut Portable)?;
-    conformance::scaler::<bf16, _>(&mut Portable)?;
-    conformance::scaler::<E5M2, _>(&mut Portable)?;
-    let report = conformance::scaler::<E4M3, _>(&mut Portable)?;
-    assert!(report.operations > 10_000 && report.refusals > 30, "{report}");
+    for encoding in Encoding::ALL {
+        let report = with_element!(encoding, F => conformance::scaler::<F, _>(&mut Portable))?;
+        assert!(report.operations > 10_000 && report.refusals > 30, "{report}");
+    }
     Ok(())
 }
 
@@ -46,8 +44,10 @@ fn multiplies_every_pair_of_formats_that_training_uses() -> Result<(), Failure> 
     conformance::matmul::<f16, f16, f16, _>(device)?;
     conformance::matmul::<bf16, bf16, bf16, _>(device)?;
     // Eight-bit gradients, sixteen-bit weights.
-    conformance::matmul::<E5M2, f16, E5M2, _>(device)?;
-    conformance::matmul::<E4M3, f16, E4M3, _>(device)?;
+    for encoding in Encoding::ALL {
+        let of = with_8_bit_element!(encoding, G => conformance::matmul::<G, f16, G, _>(device));
+        of.transpose()?;
+    }
     // Weight gradients, unscaled.
     conformance::matmul::<f16, f16, f32, _>(device)?;
     conformance::matmul::<E5M2, bf16, f32, _>(device)?;
@@ -61,8 +61,10 @@ fn computes_layers_in_every_pair_of_formats_that_training_uses() -> Result<(), F
     conformance::network::<f16, f16, _>(device)?;
     conformance::network::<bf16, bf16, _>(device)?;
     // Eight-bit gradients.
-    conformance::network::<f16, E5M2, _>(device)?;
-    conformance::network::<f16, E4M3, _>(device)?;
+    for encoding in Encoding::ALL {
+        let of = with_8_bit_element!(encoding, G => conformance::network::<f16, G, _>(device));
+        of.transpose()?;
+    }
     let report = conformance::network::<f32, f32, _>(device)?;
     assert!(report.operations > 1000 && report.refusals > 100, "{report}");
     Ok(())

@@ -3,9 +3,10 @@
 use adaloss_conformance as conformance;
 use adaloss_conformance::{self, Failure};
 use adaloss_core::{
-    format::{E4M3, E5M2, Element, Format, Noise, bf16, f16},
+    format::{E4M3, Element, Encoding, Format, Noise, bf16, f16},
     policy::Cell,
     statistics::{Histogram, Outcome, Statistics},
+    with_element,
 };
 use adaloss_hal::{
     Branch, Epilogue, HasMatmul, HostError, Matmul, Narrow, Plain, Product, Propagate, Run,
@@ -21,12 +22,10 @@ use crate::{
 fn kernels_narrow_to_every_format() -> Result<(), Failure> {
     let device = &mut Simulated::default();
     conformance::memory(device)?;
-    conformance::narrow::<f16, _>(device)?;
-    conformance::narrow::<bf16, _>(device)?;
-    conformance::narrow::<E5M2, _>(device)?;
-    conformance::narrow::<E4M3, _>(device)?;
-    let report = conformance::narrow::<f32, _>(device)?;
-    assert!(report.operations > 500, "{report}");
+    for encoding in Encoding::ALL {
+        let report = with_element!(encoding, F => conformance::narrow::<F, _>(device))?;
+        assert!(report.operations > 500, "{report}");
+    }
     Ok(())
 }
 

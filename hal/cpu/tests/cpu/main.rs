@@ -9,10 +9,11 @@ mod threads;
 use adaloss_conformance as conformance;
 use adaloss_conformance::Failure;
 use adaloss_core::{
-    format::{E4M3, E5M2, Format, Narrowing, Noise, bf16, f16},
+    format::{E4M3, E5M2, Encoding, Format, Narrowing, Noise, bf16, f16},
     policy::Cell,
     scale::Scale,
     statistics::Outcome,
+    with_8_bit_element, with_element,
 };
 use adaloss_cpu::Cpu;
 use adaloss_hal::{Epilogue, HostError, Matmul, Product, Run, portable::Portable};
@@ -28,11 +29,9 @@ fn with_threads(check: impl Fn(&mut Cpu) -> Result<(), Failure>) -> Result<(), F
 fn narrows_to_every_format() -> Result<(), Failure> {
     with_threads(|device| {
         conformance::memory(device)?;
-        conformance::narrow::<f16, _>(device)?;
-        conformance::narrow::<bf16, _>(device)?;
-        conformance::narrow::<E5M2, _>(device)?;
-        conformance::narrow::<E4M3, _>(device)?;
-        conformance::narrow::<f32, _>(device)?;
+        for encoding in Encoding::ALL {
+            with_element!(encoding, F => conformance::narrow::<F, _>(device))?;
+        }
         Ok(())
     })
 }
@@ -41,7 +40,10 @@ fn narrows_to_every_format() -> Result<(), Failure> {
 fn keeps_a_scaler_like_the_core() -> Result<(), Failure> {
     with_threads(|device| {
         conformance::scaler::<f16, _>(device)?;
-        conformance::scaler::<E4M3, _>(device)?;
+        for encoding in Encoding::ALL {
+            let of = with_8_bit_element!(encoding, F => conformance::scaler::<F, _>(device));
+            of.transpose()?;
+        }
         conformance::described::<bf16, _>(device)?;
         Ok(())
     })
@@ -53,8 +55,11 @@ fn multiplies_every_pair_of_formats_that_training_uses() -> Result<(), Failure> 
         conformance::matmul::<f16, f16, f16, _>(device)?;
         conformance::matmul::<bf16, bf16, bf16, _>(device)?;
         // Eight-bit gradients, sixteen-bit weights.
-        conformance::matmul::<E5M2, f16, E5M2, _>(device)?;
-        conformance::matmul::<E4M3, f16, E4M3, _>(device)?;
+        for encoding in Encoding::ALL {
+            let of =
+                with_8_bit_element!(encoding, G => conformance::matmul::<G, f16, G, _>(device));
+            of.transpose()?;
+        }
         // Weight gradients, unscaled.
         conformance::matmul::<f16, f16, f32, _>(device)?;
         conformance::matmul::<E5M2, bf16, f32, _>(device)?;
@@ -80,8 +85,10 @@ fn has_every_operation_of_a_network() -> Result<(), Failure> {
     with_threads(|device| {
         conformance::network::<f16, f16, _>(device)?;
         conformance::network::<bf16, bf16, _>(device)?;
-        conformance::network::<f16, E5M2, _>(device)?;
-        conformance::network::<f16, E4M3, _>(device)?;
+        for encoding in Encoding::ALL {
+            let of = with_8_bit_element!(encoding, G => conformance::network::<f16, G, _>(device));
+            of.transpose()?;
+        }
         conformance::network::<f32, f32, _>(device)?;
         Ok(())
     })
