@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 use adaloss::*;
 use adaloss_core::{
     apply::{ApplyError, Pass},
-    format::Element,
+    format::{Element, Encoding},
     policy::{Config, Operands, Seen},
     scaler::{LossScaler, Step, StepError, Totals},
     statistics::{LogStatistics, Statistics},
@@ -124,9 +124,10 @@ fn run(tensor: &Tensor, pass: *mut adaloss_pass) -> Vec<u32> {
         let code = unsafe { adaloss_apply_pass(pass, part.as_ptr(), part.len(), to) };
         assert_eq!(code, ADALOSS_OK);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        bits.extend((0..part.len()).map(|i| match request.narrowing.format.encoding {
-            2 | 3 => bytes[i].into(),
-            0 | 1 => u16::from_ne_bytes([bytes[2 * i], bytes[2 * i + 1]]).into(),
+        let encoding = Encoding::ALL[usize::from(request.narrowing.format.encoding)];
+        bits.extend((0..part.len()).map(|i| match encoding.bits() {
+            8 => bytes[i].into(),
+            16 => u16::from_ne_bytes([bytes[2 * i], bytes[2 * i + 1]]).into(),
             _ => words[i],
         }));
     }

@@ -194,8 +194,10 @@ fn eight_bit_storage_compares_bits_and_prints_values() {
     assert_eq!((f32::from(E5M2(0x3c)), E4M3::default()), (1.0, E4M3(0)));
 }
 
+/// Numbers and names are written to files and known to C: a new encoding comes after these.
 #[test]
 fn encodings_are_listed_by_their_numbers_and_named() {
+    assert!(Encoding::ALL.into_iter().enumerate().all(|(nth, encoding)| encoding as usize == nth));
     let listed =
         Encoding::ALL.map(|encoding| (encoding as usize, encoding.name(), encoding.short_name()));
     let expected = [
@@ -205,7 +207,7 @@ fn encodings_are_listed_by_their_numbers_and_named() {
         (3, "E4M3", "e4m3"),
         (4, "binary32", "f32"),
     ];
-    assert_eq!(listed, expected);
+    assert_eq!(listed[..expected.len()], expected);
 }
 
 /// Rounding from f64 in one go: at each number, at each middle between two and right beside it, as far beside as f64
@@ -214,10 +216,7 @@ fn check_nearest<F: Element>() {
     let encoding = F::ENCODING;
     let sign_bit = 1 << (encoding.bits() - 1);
     let largest = <F as Bounded>::max_value().to_bits();
-    let overflowed = match encoding {
-        Encoding::E4M3 => 0x7f,
-        _ => apfloat::round(encoding, f32::INFINITY, apfloat::Round::NearestTiesToEven),
-    };
+    let overflowed = Limits::of(encoding).infinity_bits;
     let check = |x: f64, expected: u32| {
         assert_eq!(F::nearest(x).to_bits(), expected, "{x:e} to {encoding:?}");
         assert_eq!(F::nearest(-x).to_bits(), expected | sign_bit, "-{x:e} to {encoding:?}");

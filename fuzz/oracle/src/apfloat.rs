@@ -10,15 +10,37 @@ pub use rustc_apfloat::Round;
 
 use crate::Limits;
 
+/// Runs an expression with the type that APFloat has for an encoding.
+macro_rules! with_float {
+    ($encoding:expr, $float:ident => $body:expr) => {
+        match $encoding {
+            Encoding::Binary16 => {
+                type $float = Half;
+                $body
+            }
+            Encoding::BFloat16 => {
+                type $float = BFloat;
+                $body
+            }
+            Encoding::E5M2 => {
+                type $float = Float8E5M2;
+                $body
+            }
+            Encoding::E4M3 => {
+                type $float = Float8E4M3FN;
+                $body
+            }
+            Encoding::Binary32 => {
+                type $float = Single;
+                $body
+            }
+        }
+    };
+}
+
 /// Returns the value of a bit pattern, NaN included.
 pub fn decode(encoding: Encoding, bits: u32) -> f64 {
-    match encoding {
-        Encoding::Binary16 => to_f64::<Half>(bits),
-        Encoding::BFloat16 => to_f64::<BFloat>(bits),
-        Encoding::E5M2 => to_f64::<Float8E5M2>(bits),
-        Encoding::E4M3 => to_f64::<Float8E4M3FN>(bits),
-        Encoding::Binary32 => to_f64::<Single>(bits),
-    }
+    with_float!(encoding, T => to_f64::<T>(bits))
 }
 
 /// Returns the value of a bit pattern as a format reads it: a subnormal is a zero of its sign where the
@@ -33,25 +55,13 @@ pub fn read(format: Format, bits: u32) -> f64 {
 /// Rounds an f32 that is no NaN and returns the bits.
 pub fn round(encoding: Encoding, x: f32, round: Round) -> u32 {
     let x = single(x);
-    match encoding {
-        Encoding::Binary16 => to_bits::<_, Half>(x, round),
-        Encoding::BFloat16 => to_bits::<_, BFloat>(x, round),
-        Encoding::E5M2 => to_bits::<_, Float8E5M2>(x, round),
-        Encoding::E4M3 => to_bits::<_, Float8E4M3FN>(x, round),
-        Encoding::Binary32 => x.to_bits() as u32,
-    }
+    with_float!(encoding, T => to_bits::<_, T>(x, round))
 }
 
 /// Rounds the exact product `2^k x`, which a binary128 holds for every `k` in `-16000..=16000`.
 pub fn round_product(encoding: Encoding, x: f32, k: i32, round: Round) -> u32 {
     let product = <Single as FloatConvert<Quad>>::convert(single(x), &mut false).value.scalbn(k);
-    match encoding {
-        Encoding::Binary16 => to_bits::<_, Half>(product, round),
-        Encoding::BFloat16 => to_bits::<_, BFloat>(product, round),
-        Encoding::E5M2 => to_bits::<_, Float8E5M2>(product, round),
-        Encoding::E4M3 => to_bits::<_, Float8E4M3FN>(product, round),
-        Encoding::Binary32 => to_bits::<_, Single>(product, round),
-    }
+    with_float!(encoding, T => to_bits::<_, T>(product, round))
 }
 
 /// Returns `a * b + c` with one rounding to f32.
