@@ -22,7 +22,7 @@ static void expect(adaloss_code expected, adaloss_code returned, const char *cal
     }
 }
 
-enum { CELLS = 4, COUNT = 8 };
+enum { CELLS = 4, COUNT = 8, NO_ENCODING = 255 };
 
 static const adaloss_format BINARY16 = {ADALOSS_BINARY16, ADALOSS_GRADUAL};
 static const adaloss_narrowing NARROWING = {{ADALOSS_BINARY16, ADALOSS_GRADUAL}, 0, 0};
@@ -41,7 +41,7 @@ static adaloss_config recommended(void)
 
 static void formats(void)
 {
-    const adaloss_format no_encoding = {5, 0}, no_subnormals = {0, 2};
+    const adaloss_format no_encoding = {NO_ENCODING, 0}, no_subnormals = {0, 2};
     const adaloss_narrowing no_rounding = {{0, 0}, 3, 0}, no_overflow = {{0, 0}, 0, 2};
     adaloss_limits limits;
     adaloss_shifts shifts;
@@ -278,7 +278,8 @@ static void policies(void)
     EXPECT(ADALOSS_ERROR_CELL, adaloss_policy_finish(&config, &cell, NULL));
     EXPECT(ADALOSS_ERROR_SHAPE,
            adaloss_policy_terms(ADALOSS_BINARY32, VALUES, 8, ADALOSS_BINARY32, VALUES, 8, 3, 3, &terms));
-    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_policy_terms(5, VALUES, 8, ADALOSS_BINARY32, VALUES, 8, 2, 2, &terms));
+    EXPECT(ADALOSS_ERROR_FORMAT,
+           adaloss_policy_terms(NO_ENCODING, VALUES, 8, ADALOSS_BINARY32, VALUES, 8, 2, 2, &terms));
 }
 
 static void tensors(void)
@@ -1013,7 +1014,7 @@ static void devices(void)
     EXPECT(ADALOSS_ERROR_NULL, adaloss_device_conform_memory(&device, &report));
 
     device = right;
-    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_device_conform_narrow(&device, 5, &report));
+    EXPECT(ADALOSS_ERROR_FORMAT, adaloss_device_conform_narrow(&device, NO_ENCODING, &report));
     EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_narrow(&device, ADALOSS_BINARY16, &report));
     EXPECT(ADALOSS_ERROR_OPERATION, adaloss_device_conform_matmul(&device, ADALOSS_E4M3, ADALOSS_E5M2,
                                                                   ADALOSS_BINARY32, &report));

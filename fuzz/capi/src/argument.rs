@@ -3,6 +3,7 @@
 use std::ptr::null_mut;
 
 use adaloss::*;
+use adaloss_core::format::Encoding;
 use arbitrary::{Result, Unstructured};
 
 use crate::memory::COUNT;
@@ -43,8 +44,13 @@ pub(crate) fn number(u: &mut Unstructured<'_>, count: u8) -> Result<u8> {
     if u.ratio(1, 24)? { u.arbitrary() } else { u.int_in_range(0..=count - 1) }
 }
 
+/// A number of an encoding, or any.
+pub(crate) fn encoding(u: &mut Unstructured<'_>) -> Result<u8> {
+    number(u, Encoding::ALL.len() as u8)
+}
+
 pub(crate) fn format(u: &mut Unstructured<'_>) -> Result<adaloss_format> {
-    Ok(adaloss_format { encoding: number(u, 5)?, subnormals: number(u, 2)? })
+    Ok(adaloss_format { encoding: encoding(u)?, subnormals: number(u, 2)? })
 }
 
 pub(crate) fn narrowing(u: &mut Unstructured<'_>) -> Result<adaloss_narrowing> {

@@ -6,11 +6,15 @@
 use std::{ffi::c_void, ptr, slice};
 
 use adaloss::*;
-use adaloss_core::{format::Format, propagate::sum_at, scale::Scale};
+use adaloss_core::{
+    format::{Encoding, Format},
+    propagate::sum_at,
+    scale::Scale,
+};
 use arbitrary::{Result, Unstructured};
 
 use crate::{
-    argument::{number, pointer},
+    argument::{encoding, pointer},
     memory::Memory,
 };
 
@@ -154,8 +158,8 @@ impl Device {
 
     /// Names elements of an encoding.
     fn elements(&mut self, address: u64, encoding: u8, count: usize) -> Option<*mut c_void> {
-        let width = [2, 2, 1, 1, 4][usize::from(encoding)];
-        self.at(address, width * count as u64).map(<*mut u8>::cast)
+        let width = Encoding::ALL[usize::from(encoding)].bits() / 8;
+        self.at(address, u64::from(width) * count as u64).map(<*mut u8>::cast)
     }
 
     /// Does with f32 results what an epilogue says.
@@ -484,7 +488,7 @@ pub(crate) fn conform(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<(
 
     let mut report = NOTHING;
     let to = pointer(u, &raw mut report)?;
-    let encodings = [0; 3].map(|_| number(u, 5).map(u32::from));
+    let encodings = [0; 3].map(|_| encoding(u).map(u32::from));
     let [a, b, encoding] = encodings;
     let (a, b, encoding) = (a?, b?, encoding?);
     let suite = u.int_in_range(0..=3)?;

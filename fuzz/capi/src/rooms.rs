@@ -10,7 +10,7 @@ use adaloss_core::{
 use arbitrary::{Result, Unstructured};
 
 use crate::{
-    argument::{count, format, log2, narrowing, noise, number, pointer},
+    argument::{count, encoding, format, log2, narrowing, noise, number, pointer},
     memory::{Memory, any},
 };
 
@@ -335,7 +335,7 @@ pub(crate) fn policies(u: &mut Unstructured<'_>, memory: &mut Memory) -> Result<
             return Ok(());
         }
         _ => {
-            let (of_gradient, of_weight) = (number(u, 5)?.into(), number(u, 5)?.into());
+            let (of_gradient, of_weight) = (encoding(u)?.into(), encoding(u)?.into());
             let [gradient, weight] = memory.elements.each_mut().map(std::ptr::from_mut);
             let (gradient, weight) = (any(pointer(u, gradient)?), any(pointer(u, weight)?));
             let (rows, columns, inner) = (count(u)?, count(u)?, count(u)?);
