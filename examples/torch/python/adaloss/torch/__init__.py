@@ -1,0 +1,14 @@
+"""Loss scales per layer for PyTorch.
+
+scaler = adaloss.torch.GradScaler()      # was torch.amp.GradScaler()
+adaloss.torch.prepare(model)             # once
+...
+scaler.scale(loss).backward()
+scaler.step(optimizer)
+scaler.update()
+"""
+
+from ._products import prepare, unprepared
+from ._scaler import GradScaler, Report
+
+__all__ = ["GradScaler", "Report", "prepare", "unprepared"]

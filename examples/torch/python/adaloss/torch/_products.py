@@ -1,0 +1,261 @@
+"""Products of a prepared model: where the scale of a gradient changes for nothing.
+
+A product of binary16 values is summed in float32.  Its results are multiplied by a power of two before they are rounded,
+so that they land where binary16 has most room, whatever the scale of the gradient was that they were computed from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_HALF = torch.float16
+
+
+class Site:
+    """Where a product stands in a model: the name of its module, and its place among them."""
+
+    def __init__(self, name: str, order: int) -> None:
+        self.name = name
+        self.order = order
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """y = x w^T"""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    def backward(
+        self, gradient: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        to_input = _product(rows, weight).view(x.shape) if needs[0] else None
+        to_weight = _product(rows.t(), x.reshape(-1, x.shape[-1])) if needs[1] else None
+        return to_input, to_weight
+
+    def sum_over(self, gradient: Tensor) -> list[int]:
+        return list(range(gradient.dim() - 1))
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution in any number of dimensions."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        nothing = [0] * len(self.stride)
+        return torch.convolution(x, weight, bias, self.stride, self.padding, self.dilation, False, nothing, self.groups)
+
+    def backward(
+        self, gradient: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        # On a GPU in TF32, which has the precision of binary16 and the range of float32: these products are exact there.
+        to_input, to_weight, _ = torch.ops.aten.convolution_backward(
+            gradient.float(),
+            x.float(),
+            weight.float(),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            [0] * len(self.stride),
+            self.groups,
+            [*needs, False],
+        )
+        return to_input, to_weight
+
+    def sum_over(self, gradient: Tensor) -> list[int]:
+        return [dim for dim in range(gradient.dim()) if dim != gradient.dim() - len(self.stride) - 1]
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the product of two matrices in binary16, in float32."""
+    if a.is_cuda and _has_out_dtype():
+        return torch.mm(a, b, out_dtype=torch.float32)  # type: ignore[call-overload,call-arg,unused-ignore]
+    return torch.mm(a.float(), b.float())
+
+
+def _has_out_dtype() -> bool:
+    release = torch.__version__.split("+")[0].split(".")
+    return tuple(int(part) for part in release[:2]) >= (2, 8)
+
+
+class Product(torch.autograd.Function):
+    """A product in binary16 whose gradients are computed in float32 and rounded at a scale of their own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kind: _Linear | _Convolution, site: Site) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.kind, ctx.site, ctx.regions = kind, site, None
+        with torch.autocast(x.device.type, enabled=False):
+            return kind.forward(x, weight.to(_HALF), None if bias is None else bias.to(_HALF))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            return _differentiable_backward(ctx, gradient)
+        x, weight, bias = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        walked = ctx.regions
+        if walked is not None and not walked[0].is_running:
+            walked = None  # A backward pass that a scaler had no part in, over a graph that was kept.
+        with torch.autocast(gradient.device.type, enabled=False):
+            to_input, to_weight = ctx.kind.backward(gradient, x, weight.to(_HALF), (needs_input, needs_weight))
+            to_bias = None
+            if needs_bias:
+                over = ctx.kind.sum_over(gradient)
+                to_bias = gradient.sum(over, dtype=torch.float32) if over else gradient.float()
+            if walked is None:
+                return _narrowed(to_input, x), _as(to_weight, weight), _as(to_bias, bias), None, None
+            of, arrives, leaves = walked
+            of.look(arrives, gradient)
+            if to_input is not None:
+                to_input = of.deliver(to_input, arrives, leaves, x.dtype)
+            if to_weight is not None:
+                to_weight = of.to_own_scale(to_weight, arrives)
+            if to_bias is not None:
+                to_bias = of.to_own_scale(to_bias, arrives)
+        return to_input, _as(to_weight, weight), _as(to_bias, bias), None, None
+
+
+def _narrowed(gradient: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if gradient is None else gradient.to(like.dtype)
+
+
+def _as(gradient: Tensor | None, like: Tensor | None) -> Tensor | None:
+    return None if gradient is None or like is None else gradient.to(like.dtype)
+
+
+def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Computes the gradients as PyTorch does, so that they can be differentiated once more."""
+    # Of views, since the input of a layer that is used twice depends on its weight: that is not this product's derivative.
+    x, weight, bias = (None if t is None else t.view_as(t) for t in ctx.saved_tensors)
+    wanted = [
+        (index, tensor)
+        for index, tensor in enumerate((x, weight, bias))
+        if tensor is not None and ctx.needs_input_grad[index]
+    ]
+    with torch.autocast(gradient.device.type, enabled=False):
+        y = ctx.kind.forward(x, weight.to(_HALF), None if bias is None else bias.to(_HALF))  # type: ignore[union-attr]
+    gradients: list[Tensor | None] = [None] * 5
+    found = torch.autograd.grad(y, [tensor for _, tensor in wanted], gradient, create_graph=True)
+    for (index, _), value in zip(wanted, found):
+        gradients[index] = value
+    return tuple(gradients)
+
+
+def _is_covered(x: Tensor, weight: Tensor) -> bool:
+    """Tells whether a product would be made in binary16, and be differentiated."""
+    if not torch.is_grad_enabled() or not x.is_floating_point():
+        return False
+    device = x.device.type
+    if _is_autocast(device):
+        return torch.get_autocast_dtype(device) == _HALF
+    return x.dtype == _HALF and weight.dtype == _HALF
+
+
+def _is_autocast(device: str) -> bool:
+    return torch.is_autocast_enabled(device)
+
+
+class _Prepared:
+    """What prepared modules have in common."""
+
+    adaloss_site: Site
+
+
+class Linear(nn.Linear, _Prepared):
+    """`torch.nn.Linear`, whose gradients have a scale of their own."""
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+    def forward(self, input: Tensor) -> Tensor:
+        if not _is_covered(input, self.weight):
+            return super().forward(input)
+        return Product.apply(input.to(_HALF), self.weight, self.bias, _Linear(), self.adaloss_site)
+
+
+class _Conv(nn.modules.conv._ConvNd, _Prepared):
+    @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+    def forward(self, input: Tensor) -> Tensor:
+        if not _is_covered(input, self.weight):
+            return super().forward(input)
+        x, padding = input, self.padding
+        if self.padding_mode != "zeros" or isinstance(padding, str):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            if any(self._reversed_padding_repeated_twice):
+                x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+            padding = (0,) * len(self.stride)
+        kind = _Convolution(tuple(self.stride), tuple(padding), tuple(self.dilation), self.groups)
+        x = x.to(_HALF)
+        is_single = x.dim() == len(self.stride) + 1
+        y = Product.apply(x.unsqueeze(0) if is_single else x, self.weight, self.bias, kind, self.adaloss_site)
+        return y.squeeze(0) if is_single else y
+
+
+class Conv1d(_Conv, nn.Conv1d):
+    """`torch.nn.Conv1d`, whose gradients have a scale of their own."""
+
+
+class Conv2d(_Conv, nn.Conv2d):
+    """`torch.nn.Conv2d`, whose gradients have a scale of their own."""
+
+
+class Conv3d(_Conv, nn.Conv3d):
+    """`torch.nn.Conv3d`, whose gradients have a scale of their own."""
+
+
+_PREPARED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Linear,
+    nn.Conv1d: Conv1d,
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+}
+
+# Modules that have products and are none of the above.
+_UNPREPARED = (
+    nn.MultiheadAttention,
+    nn.Bilinear,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+)
+
+
+def prepare(model: nn.Module) -> nn.Module:
+    """Gives every linear layer and convolution of a model a loss scale of its own; returns the model.
+
+    The modules stay what they are, with the parameters and hooks that they have: their class becomes a subclass of
+    `Linear`, `Conv1d`, `Conv2d` or `Conv3d`.  It matters only where they compute in binary16, under
+    `torch.autocast(..., dtype=torch.float16)`, and is to be called once, before the first step and before
+    `DistributedDataParallel` and `torch.compile`.  Modules of other classes, such as `MultiheadAttention` and subclasses of
+    the user's, stay as they are; `GradScaler.report` names them.
+    """
+    for order, (name, module) in enumerate(model.named_modules()):
+        prepared = _PREPARED.get(type(module))
+        if prepared is not None:
+            module.__class__ = prepared
+            module.adaloss_site = Site(name or type(module).__name__, order)
+    for name, parameter in model.named_parameters():
+        parameter.adaloss_name = name  # type: ignore[attr-defined]
+    return model
+
+
+def unprepared(model: nn.Module) -> list[str]:
+    """Returns the names of modules that have products which `prepare` leaves as they are."""
+    return [
+        f"{name} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if isinstance(module, _UNPREPARED) and not isinstance(module, _Prepared)
+    ]
