@@ -10,5 +10,6 @@ scaler.update()
 
 from ._products import prepare, unprepared
 from ._scaler import GradScaler, Report
+from ._watch import Watch, watch
 
-__all__ = ["GradScaler", "Report", "prepare", "unprepared"]
+__all__ = ["GradScaler", "Report", "Watch", "prepare", "unprepared", "watch"]

@@ -252,6 +252,17 @@ def prepare(model: nn.Module) -> nn.Module:
     return model
 
 
+def kind_of(module: nn.Module) -> _Linear | _Convolution | None:
+    """Returns the product that a module makes, be it prepared or not; None of other modules, and of unusual padding."""
+    if isinstance(module, nn.Linear):
+        return _Linear()
+    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return None
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return None
+    return _Convolution(tuple(module.stride), tuple(module.padding), tuple(module.dilation), module.groups)
+
+
 def unprepared(model: nn.Module) -> list[str]:
     """Returns the names of modules that have products which `prepare` leaves as they are."""
     return [

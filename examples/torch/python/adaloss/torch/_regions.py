@@ -311,6 +311,11 @@ class Pass:
             region.is_own = True
         return region.scale.to(device, non_blocking=True)
 
+    def scale_at(self, node: Any) -> float:
+        """Returns the scale of what arrives at a node; waits for the device."""
+        arrives, _ = self._regions[node]
+        return self.scale_of(arrives, torch.device("cpu")).item()
+
     def look(self, region: Region, gradient: Tensor) -> None:
         """Takes note of a gradient as it is about to be used."""
         region = region.root

@@ -134,6 +134,11 @@ class GradScaler(torch.amp.GradScaler):
         """Returns what is covered and what is not, the scales, and what was skipped."""
         return self._report
 
+    def _scale_at(self, node: Any) -> float:
+        """Returns the scale of what arrives at a node of the backward pass under way."""
+        walked = self._passes.get(torch._C._current_graph_task_id())
+        return float(self.get_scale()) if walked is None else walked.scale_at(node)
+
     # Backward passes.
 
     def _begin_backward(self, node: Any, loss: Tensor, gradient: Tensor) -> Tensor:
