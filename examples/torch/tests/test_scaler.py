@@ -542,3 +542,16 @@ def test_a_prepared_model_is_copied_saved_and_loaded(model, tmp_path):
 
 def test_a_report_says_what_to_do_where_nothing_is_scaled():
     assert "prepare(model)" in str(GradScaler("cpu").report())
+
+
+def test_a_compiled_model(model, task, expected):
+    """`torch.compile` breaks its graph at each prepared layer, and its functions have the scaler's own scale at both ends."""
+    task.unit = 1.0
+    reference = copy.deepcopy(model)
+    sum(task.losses(reference, autocast=False)).backward()
+    prepare(model)
+    compiled = torch.compile(model, backend="aot_eager")
+    scaler = GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(sum(task.losses(compiled))).backward()
+    assert_near({n: g / 1024.0 for n, g in gradients(model).items()}, gradients(reference))
+    assert any("CompiledFunction" in kind for kind in scaler.report().uncovered)

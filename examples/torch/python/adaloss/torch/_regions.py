@@ -38,8 +38,8 @@ MARGIN = 5
 
 # Nodes of PyTorch's own derivatives, which are linear in the gradient.
 _BUILTIN = re.compile(r"(Backward\d+|CopySlices|CopyBackwards|CloneBackward|AliasBackward)$")
-# Functions in Python that pass the gradient on as it is.
-_IDENTITIES = {"_DDPSinkBackward"}
+# Functions of PyTorch's in Python that pass each gradient on as it is: that of each output to the tensor in the same place
+_IDENTITIES = {"_DDPSinkBackward", "RegisterPostBackwardFunctionBackward"}
 # Products that are no cuts: what reaches them leaves at the same scale.
 _PRODUCTS = re.compile(r"^(Mm|Addmm|Bmm|Baddbmm|Addbmm|Mv|Addmv|Dot|Linear|.*Convolution|ScaledDotProduct|Cudnn|Bilinear)")
 
@@ -161,7 +161,8 @@ class Pass:
         loss = Region((3, -1, "loss"))
         found: Region | None = None
         todo: list[Any] = []
-        for node, _ in root.next_functions:
+        for edge in root.next_functions:
+            node = _behind_identities(*edge)
             if node is not None and _is_leaf(node):
                 _check_asked_for(node)
             elif node is not None:
@@ -213,7 +214,8 @@ class Pass:
         leaves = self._regions[node][1]
         is_product = _is_product(node)
         to_parameters: list[int] = []
-        for index, (other, _) in enumerate(node.next_functions):
+        for index, edge in enumerate(node.next_functions):
+            other = _behind_identities(*edge)
             # What a product returns for its weights has the scaler's own scale.
             region = self._own if is_product and index > 0 else leaves
             if other is None:
@@ -229,7 +231,7 @@ class Pass:
                 self._shift(node, index, region, arrives)
         if to_parameters and not leaves.root.is_own:
             if leaves.root.rank[0] == 3:
-                named = [node.next_functions[index][0].variable for index in to_parameters]
+                named = [_behind_identities(*node.next_functions[index]).variable for index in to_parameters]
                 names = sorted(filter(None, (getattr(of, "adaloss_name", "") for of in named)))
                 if names:
                     leaves.root.rank = (2, 0, names[0])
@@ -370,6 +372,13 @@ class Pass:
 
 def _is_product(node: Any) -> bool:
     return getattr(node, "_forward_cls", None) is Product
+
+
+def _behind_identities(node: Any, input: int) -> Any:
+    """Returns the node that a gradient goes to, past functions that change nothing."""
+    while node is not None and node.name() in _IDENTITIES:
+        node, input = node.next_functions[input]
+    return node
 
 
 def _is_leaf(node: Any) -> bool:
