@@ -10,10 +10,9 @@ import socket
 import pytest
 import torch
 import torch.multiprocessing
+from adaloss.torch import GradScaler, prepare
 from conftest import Task, TwoTowers, assert_near, gradients
 from torch import distributed, nn
-
-from adaloss.torch import GradScaler, prepare
 
 RANKS = 2
 

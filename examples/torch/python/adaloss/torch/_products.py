@@ -13,15 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import _formats as formats
+
 _HALF = torch.float16
 
 
 class Site:
-    """Where a product stands in a model: the name of its module, and its place among them."""
+    """Where a product stands in a model: the name of its module, its place among them, and the format of its gradients."""
 
-    def __init__(self, name: str, order: int) -> None:
+    def __init__(self, name: str, order: int, format: str) -> None:
         self.name = name
         self.order = order
+        self.format = format
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,51 @@ class Product(torch.autograd.Function):
         return to_input, _as(to_weight, weight), _as(to_bias, bias), None, None
 
 
+class NarrowingProduct(torch.autograd.Function):
+    """A product whose gradient is narrowed when it arrives, at a scale of its own that is undone at once.
+
+    Between layers gradients are in float32 and not scaled.  The scale is the greatest at which the gradient at hand does
+    not overflow: nothing is remembered, and nothing can overflow.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        kind: _Linear | _Convolution,
+        site: Site,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        ctx.save_for_backward(x.to(dtype), weight)
+        ctx.kind, ctx.format, ctx.dtype, ctx.types = kind, site.format, dtype, (x.dtype, bias is not None and bias.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            y = kind.forward(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+        return y.float()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        input_type, bias_type = ctx.types
+        with torch.autocast(gradient.device.type, enabled=False):
+            log2 = formats.ceiling(formats.largest(gradient), ctx.format)
+            scale, inverse = formats.power(log2), formats.power(-log2)
+            narrow = formats.narrowed(gradient * scale, ctx.format)
+            to_input, to_weight = ctx.kind.backward(
+                narrow, x.float(), weight.to(ctx.dtype).float(), (needs_input, needs_weight)
+            )
+            to_bias = None
+            if needs_bias:
+                over = ctx.kind.sum_over(gradient)
+                to_bias = (gradient.sum(over) if over else gradient).to(bias_type)
+        to_input = None if to_input is None else (to_input * inverse).to(input_type)
+        to_weight = None if to_weight is None else (to_weight * inverse).to(weight.dtype)
+        return to_input, to_weight, to_bias, None, None, None
+
+
 def _narrowed(gradient: Tensor | None, like: Tensor) -> Tensor | None:
     return None if gradient is None else gradient.to(like.dtype)
 
@@ -155,18 +203,18 @@ def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None,
     return tuple(gradients)
 
 
-def _is_covered(x: Tensor, weight: Tensor) -> bool:
-    """Tells whether a product would be made in binary16, and be differentiated."""
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, kind: _Linear | _Convolution, site: Site) -> Tensor | None:
+    """Makes a product with gradients of its own; None where they would not be narrow, or nothing is differentiated."""
     if not torch.is_grad_enabled() or not x.is_floating_point():
-        return False
+        return None
     device = x.device.type
-    if _is_autocast(device):
-        return torch.get_autocast_dtype(device) == _HALF
-    return x.dtype == _HALF and weight.dtype == _HALF
-
-
-def _is_autocast(device: str) -> bool:
-    return torch.is_autocast_enabled(device)
+    is_autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if is_autocast else x.dtype
+    if site.format != "binary16":
+        return NarrowingProduct.apply(x, weight, bias, kind, site, dtype)
+    if dtype != _HALF or (not is_autocast and weight.dtype != _HALF):
+        return None
+    return Product.apply(x.to(_HALF), weight, bias, kind, site)
 
 
 class _Prepared:
@@ -180,16 +228,13 @@ class Linear(nn.Linear, _Prepared):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
     def forward(self, input: Tensor) -> Tensor:
-        if not _is_covered(input, self.weight):
-            return super().forward(input)
-        return Product.apply(input.to(_HALF), self.weight, self.bias, _Linear(), self.adaloss_site)
+        y = _multiply(input, self.weight, self.bias, _Linear(), self.adaloss_site)
+        return super().forward(input) if y is None else y
 
 
 class _Conv(nn.modules.conv._ConvNd, _Prepared):
     @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
     def forward(self, input: Tensor) -> Tensor:
-        if not _is_covered(input, self.weight):
-            return super().forward(input)
         x, padding = input, self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -197,9 +242,10 @@ class _Conv(nn.modules.conv._ConvNd, _Prepared):
                 x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
             padding = (0,) * len(self.stride)
         kind = _Convolution(tuple(self.stride), tuple(padding), tuple(self.dilation), self.groups)
-        x = x.to(_HALF)
         is_single = x.dim() == len(self.stride) + 1
-        y = Product.apply(x.unsqueeze(0) if is_single else x, self.weight, self.bias, kind, self.adaloss_site)
+        y = _multiply(x.unsqueeze(0) if is_single else x, self.weight, self.bias, kind, self.adaloss_site)
+        if y is None:
+            return super().forward(input)
         return y.squeeze(0) if is_single else y
 
 
@@ -233,20 +279,30 @@ _UNPREPARED = (
 )
 
 
-def prepare(model: nn.Module) -> nn.Module:
+def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
     """Gives every linear layer and convolution of a model a loss scale of its own; returns the model.
 
     The modules stay what they are, with the parameters and hooks that they have: their class becomes a subclass of
-    `Linear`, `Conv1d`, `Conv2d` or `Conv3d`.  It matters only where they compute in binary16, under
-    `torch.autocast(..., dtype=torch.float16)`, and is to be called once, before the first step and before
+    `Linear`, `Conv1d`, `Conv2d` or `Conv3d`.  It is to be called once, before the first step and before
     `DistributedDataParallel` and `torch.compile`.  Modules of other classes, such as `MultiheadAttention` and subclasses of
-    the user's, stay as they are; `GradScaler.report` names them.
+    the user's, stay as they are: `unprepared` names them.
+
+    In "binary16", the default, it matters where layers compute in binary16, under
+    `torch.autocast(..., dtype=torch.float16)`, and takes a `GradScaler` of this package.
+
+    In "e5m2", "e4m3" and "binary16-flushing" (binary16 without subnormal numbers) the gradient that arrives at a layer is
+    narrowed to the format for the layer's own products, and layers return float32.  The scale is taken from the gradient at
+    hand; it takes no scaler.  The formats are simulated: the values are those of the format, and the products are computed
+    in float32.
     """
+    if format not in formats.FORMATS:
+        raise ValueError(f"there is no format {format!r}: {', '.join(formats.FORMATS)}")
     for order, (name, module) in enumerate(model.named_modules()):
         prepared = _PREPARED.get(type(module))
         if prepared is not None:
             module.__class__ = prepared
-            module.adaloss_site = Site(name or type(module).__name__, order)
+        if isinstance(module, _Prepared):
+            module.adaloss_site = Site(name or type(module).__name__, order, format)
     for name, parameter in model.named_parameters():
         parameter.adaloss_name = name  # type: ignore[attr-defined]
     return model

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import _binary16 as b16
+from . import _formats as formats
 from ._products import Product, Site
 
 if TYPE_CHECKING:
@@ -321,17 +321,17 @@ class Pass:
     def look(self, region: Region, gradient: Tensor) -> None:
         """Takes note of a gradient as it is about to be used."""
         region = region.root
-        largest, scale = b16.largest(gradient), self.scale_of(region, gradient.device)
+        largest, scale = formats.largest(gradient), self.scale_of(region, gradient.device)
         self.looks.append(Look(region, None, largest, scale, not region.is_own))
 
     def look_at_loss(self, loss: Tensor) -> None:
         """Takes note of a loss: where it is not finite, no scale is at fault."""
-        self.looks.append(Look(self._own, None, b16.largest(loss), 1.0, False))
+        self.looks.append(Look(self._own, None, formats.largest(loss), 1.0, False))
 
     def to_own_scale(self, gradient: Tensor, region: Region) -> Tensor:
         """Brings a gradient of a region to the scaler's own scale."""
         factor = self.own_scale(gradient.device) / self.scale_of(region, gradient.device)
-        return b16.scaled(gradient, factor, gradient.dtype)
+        return formats.scaled(gradient, factor, gradient.dtype)
 
     def deliver(self, gradient: Tensor, came_from: Region | None, region: Region, dtype: torch.dtype) -> Tensor:
         """Returns a gradient in float32 at the scale of the region that it goes to, in the type that it has there.
@@ -341,13 +341,13 @@ class Pass:
         region = region.root
         device = gradient.device
         scale = torch.ones((), device=device) if came_from is None else self.scale_of(came_from, device)
-        largest = b16.largest(gradient)
+        largest = formats.largest(gradient)
         if region.scale is None:
             self._decide(region, came_from, largest / scale)
         if not region.is_own:
             deliverer = came_from.root if came_from is not None else None
             self.looks.append(Look(region, deliverer, largest, scale, True))
-        return b16.scaled(gradient, self.scale_of(region, device) / scale, dtype)
+        return formats.scaled(gradient, self.scale_of(region, device) / scale, dtype)
 
     def _decide(self, region: Region, came_from: Region | None, magnitude: Tensor) -> None:
         """Decides the scale of a region when its first gradient is delivered, before anybody sees the scale.
@@ -355,14 +355,14 @@ class Pass:
         It is what the region's past allows; where this gradient is larger than its own past, the region's others are
         taken to be so too, and the scale is as much lower.  Without a past, this gradient decides.
         """
-        ceiling = b16.ceiling(magnitude)
+        ceiling = formats.ceiling(magnitude)
         past = self._past(region.name)
         if past is None:
             log2 = ceiling - 1
         else:
             own_past = None if came_from is None else self._past(delivery_name(came_from, region))
             log2 = past + torch.clamp(ceiling - (past if own_past is None else own_past), max=0)
-        region.scale = b16.power(log2 - MARGIN)
+        region.scale = formats.power(log2 - MARGIN)
 
     def _past(self, name: str) -> int | None:
         if name not in self._log2:

@@ -7,9 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-# What rounds to infinity, as mantissa and exponent of `frexp`: 65520 = 0.999755859375 * 2^16.
-_OVERFLOW_MANTISSA = 65520 / 65536
-_OVERFLOW_EXPONENT = 16
+# The least float32 that rounds beyond the largest number of a format, as mantissa and exponent of `frexp`: 65520 is
+# 0.999755859375 * 2^16.  In E4M3, 464 is half-way to what is no number any more, and rounds to 448, which is even.
+_OVERFLOW = {
+    "binary16": (65520 / 2**16, 16),
+    "binary16-flushing": (65520 / 2**16, 16),
+    "e5m2": (61440 / 2**16, 16),
+    "e4m3": (464 / 2**9 + 2**-24, 9),
+}
+FORMATS = tuple(_OVERFLOW)
 
 # Scales stay within these exponents, so that the quotient of two of them is a normal number in float32.
 LEAST_LOG2, GREATEST_LOG2 = -60, 60
@@ -24,16 +30,17 @@ def largest(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values.detach(), math.inf, dtype=torch.float32)
 
 
-def ceiling(magnitude: Tensor) -> Tensor:
-    """Returns the exponent of the greatest scale at which a magnitude does not overflow binary16.
+def ceiling(magnitude: Tensor, format: str = "binary16") -> Tensor:
+    """Returns the exponent of the greatest scale at which a magnitude does not overflow a format.
 
-    Of 3.0 = 0.75 * 2^2 it is 16 - 2 = 14: 3 * 2^14 is 49152, and twice that is infinite.  Of 0 and what is not finite it
-    is the greatest scale.
+    In binary16, of 3.0 = 0.75 * 2^2 it is 16 - 2 = 14: 3 * 2^14 is 49152, and twice that is infinite.  Of 0 and what is
+    not finite it is the greatest scale.
     """
+    overflow_mantissa, overflow_exponent = _OVERFLOW[format]
     mantissa, exponent = torch.frexp(magnitude)
-    exponent = exponent + (mantissa >= _OVERFLOW_MANTISSA)
+    exponent = exponent + (mantissa >= overflow_mantissa)
     known = torch.isfinite(magnitude) & (magnitude > 0)
-    return torch.where(known, _OVERFLOW_EXPONENT - exponent, GREATEST_LOG2)
+    return torch.where(known, overflow_exponent - exponent, GREATEST_LOG2)
 
 
 def power(log2: Tensor) -> Tensor:
@@ -50,3 +57,15 @@ def scaled(values: Tensor, factor: Tensor | float, dtype: torch.dtype) -> Tensor
         return torch.mul(values, factor, out=torch.empty_like(values, dtype=dtype))
     # Not in binary16, where a factor beyond 65504 would be infinite.
     return (values.float() * factor).to(dtype)
+
+
+def narrowed(values: Tensor, format: str) -> Tensor:
+    """Returns float32 values rounded to a format, which they do not overflow, in float32 again."""
+    if format == "e5m2":
+        return values.to(torch.float8_e5m2).float()
+    if format == "e4m3":
+        return values.to(torch.float8_e4m3fn).float()
+    half = values.to(torch.float16).float()
+    if format == "binary16-flushing":
+        return torch.where(half.abs() < 2.0**-14, 0.0, half)
+    return half
