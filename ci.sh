@@ -136,9 +136,13 @@ frameworks() {
     done
 }
 
+# The Python package for PyTorch, as a wheel in fresh virtual environments with the oldest PyTorch that is promised and the
+# newest: only by name, since each is some 5 GB.
+torch() { examples/torch/check.sh; }
+
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx rust_cuda firmware frameworks exhaustive faults coverage mutants planted)
+by_name=(ptx rust_cuda firmware frameworks torch exhaustive faults coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")

@@ -117,7 +117,8 @@ class Watch:
                 self._handles.append(module.register_forward_hook(self._hook_of(name)))
         if not self._modules:
             raise ValueError("the model has no linear layer and no convolution: there is nothing to watch")
-        # The time that looks took, and since when.
+        # The layer whose next gradient is looked at, so that a pass has one look; the time that looks took, and since when.
+        self._awaited: str | None = None
         self._spent = 0.0
         self._since = time.perf_counter()
 
@@ -131,12 +132,14 @@ class Watch:
             if not self._is_due(name):
                 return
             x = inputs[0].detach()
+            self._awaited = name
 
             def look(gradient: Tensor) -> None:
                 began = time.perf_counter()
                 with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
                     self._look(name, module, x, gradient)
                 self._spent += time.perf_counter() - began
+                self._awaited = None
 
             output.register_hook(look)
 
@@ -147,7 +150,8 @@ class Watch:
         layer = self._layers.get(name)
         if layer is None:
             return True
-        if layer.samples > min(other.samples for other in self._layers.values()):
+        # One that is awaited and comes again has had no backward pass.
+        if self._awaited not in (None, name) or layer.samples > min(other.samples for other in self._layers.values()):
             return False
         return self._spent < self._most_time * (time.perf_counter() - self._since)
 
