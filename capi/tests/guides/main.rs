@@ -19,6 +19,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use machine::{Compiler, Machine, check, manifest, trial, which};
 
 const LINKING: &str = "docs/linking.md";
+const TORCH: &str = "examples/torch/README.md";
+const TORCH_DOCS: &str = "examples/torch/docs/";
 const PORTING: &str = "docs/porting.md";
 
 const FOR_C: &str = "the_guide_for_c_and_cpp_as_it_stands";
@@ -83,6 +85,16 @@ const TABLE: &[Covered] = &[
     covered("examples/candle/README.md", "", "toml", By::None(DEPENDENCIES)),
     covered("examples/burn/README.md", "", "sh", By::None("they are what ./ci.sh frameworks runs")),
     covered("examples/burn/README.md", "", "toml", By::None(DEPENDENCIES)),
+    covered(TORCH, "", "python", By::Test("examples/torch/tests/test_readme.py")),
+    covered(
+        TORCH,
+        "Installing",
+        "sh",
+        By::None("./ci.sh torch builds the wheel and installs it where it is tried"),
+    ),
+    covered(TORCH_DOCS, "", "python", By::Test("examples/torch/tests/test_readme.py")),
+    covered(TORCH_DOCS, "", "sh", By::None("they take minutes: who measures anew runs them")),
+    covered(TORCH_DOCS, "", "diff", By::None("it is what changes in a program of the reader's")),
     covered(
         "docs/results/",
         "",

@@ -8,8 +8,8 @@ scaler.step(optimizer)
 scaler.update()
 """
 
-from ._products import prepare, unprepared
+from ._products import prepare, unprepare, unprepared
 from ._scaler import GradScaler, Report
 from ._watch import Watch, watch
 
-__all__ = ["GradScaler", "Report", "Watch", "prepare", "unprepared", "watch"]
+__all__ = ["GradScaler", "Report", "Watch", "prepare", "unprepare", "unprepared", "watch"]

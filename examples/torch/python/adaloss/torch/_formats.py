@@ -23,11 +23,16 @@ LEAST_LOG2, GREATEST_LOG2 = -60, 60
 
 def largest(values: Tensor) -> Tensor:
     """Returns the largest magnitude in float32: infinite or NaN where an element is, 0 where there is none."""
+    values = values.detach()
     if values.is_sparse:
         values = values._values()
     if values.numel() == 0:
         return torch.zeros((), dtype=torch.float32, device=values.device)
-    return torch.linalg.vector_norm(values.detach(), math.inf, dtype=torch.float32)
+    if values.is_complex():
+        values = torch.view_as_real(values.resolve_conj())
+    if values.dtype == torch.float64:
+        return torch.linalg.vector_norm(values, math.inf).float()
+    return torch.linalg.vector_norm(values, math.inf, dtype=torch.float32)
 
 
 def ceiling(magnitude: Tensor, format: str = "binary16") -> Tensor:
@@ -43,6 +48,11 @@ def ceiling(magnitude: Tensor, format: str = "binary16") -> Tensor:
     return torch.where(known, overflow_exponent - exponent, GREATEST_LOG2)
 
 
+def within_bounds(log2: int) -> int:
+    """Returns the exponent of a scale kept within those that scales have."""
+    return max(LEAST_LOG2, min(GREATEST_LOG2, log2))
+
+
 def power(log2: Tensor) -> Tensor:
     """Returns 2^log2 in float32, kept within the exponents that scales have."""
     log2 = log2.clamp(LEAST_LOG2, GREATEST_LOG2)
@@ -51,8 +61,8 @@ def power(log2: Tensor) -> Tensor:
 
 def scaled(values: Tensor, factor: Tensor | float, dtype: torch.dtype) -> Tensor:
     """Returns values * factor, computed in float32 and rounded once."""
-    if values.is_sparse:
-        return values * factor
+    if values.is_sparse or values.is_complex() or values.dtype == torch.float64:
+        return (values * factor).to(dtype)
     if dtype == torch.float16 and values.dtype == torch.float32:
         return torch.mul(values, factor, out=torch.empty_like(values, dtype=dtype))
     # Not in binary16, where a factor beyond 65504 would be infinite.

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from . import _formats as formats
 
 _HALF = torch.float16
+# Those that autocast casts.
+_TYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class Site:
@@ -99,29 +101,35 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kind: _Linear | _Convolution, site: Site) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
+        narrow = weight.to(_HALF)
+        # As autocast does, a copy of the weight in binary16 is kept, which stays what it is when the weight is updated.  The
+        # weight itself is for second derivatives alone.
+        ctx.save_for_backward(x, narrow)
+        ctx.weight, ctx.bias, ctx.versions = weight, bias, [t._version for t in (weight, bias) if t is not None]
         ctx.kind, ctx.site, ctx.regions = kind, site, None
         with torch.autocast(x.device.type, enabled=False):
-            return kind.forward(x, weight.to(_HALF), None if bias is None else bias.to(_HALF))
+            return kind.forward(x, narrow, None if bias is None else bias.to(_HALF))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             return _differentiable_backward(ctx, gradient)
-        x, weight, bias = ctx.saved_tensors
+        (x, narrow), weight, bias = ctx.saved_tensors, ctx.weight, ctx.bias
         needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        walked = ctx.regions
-        if walked is not None and not walked[0].is_running:
-            walked = None  # A backward pass that a scaler had no part in, over a graph that was kept.
+        to_pass, arrives, leaves = ctx.regions or (lambda: None, None, None)
+        of = to_pass()
+        if of is not None and of.is_cut_short():
+            raise RuntimeError("a step of the scaler was ended while its backward pass was under way, in another thread")
+        if of is not None and not of.scales_layers:
+            of = None  # A pass at the scaler's own scale, or one that it had no part in, over a graph that was kept.
         with torch.autocast(gradient.device.type, enabled=False):
-            to_input, to_weight = ctx.kind.backward(gradient, x, weight.to(_HALF), (needs_input, needs_weight))
+            to_input, to_weight = ctx.kind.backward(gradient, x, narrow, (needs_input, needs_weight))
             to_bias = None
             if needs_bias:
                 over = ctx.kind.sum_over(gradient)
                 to_bias = gradient.sum(over, dtype=torch.float32) if over else gradient.float()
-            if walked is None:
+            if of is None:
                 return _narrowed(to_input, x), _as(to_weight, weight), _as(to_bias, bias), None, None
-            of, arrives, leaves = walked
             of.look(arrives, gradient)
             if to_input is not None:
                 to_input = of.deliver(to_input, arrives, leaves, x.dtype)
@@ -149,10 +157,12 @@ class NarrowingProduct(torch.autograd.Function):
         site: Site,
         dtype: torch.dtype,
     ) -> Tensor:
-        ctx.save_for_backward(x.to(dtype), weight)
-        ctx.kind, ctx.format, ctx.dtype, ctx.types = kind, site.format, dtype, (x.dtype, bias is not None and bias.dtype)
+        x_in_dtype, weight_in_dtype = x.to(dtype), weight.to(dtype)
+        ctx.save_for_backward(x_in_dtype, weight_in_dtype)
+        ctx.kind, ctx.format = kind, site.format
+        ctx.types = x.dtype, weight.dtype, bias is not None and bias.dtype
         with torch.autocast(x.device.type, enabled=False):
-            y = kind.forward(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+            y = kind.forward(x_in_dtype, weight_in_dtype, None if bias is None else bias.to(dtype))
         return y.float()
 
     @staticmethod
@@ -160,20 +170,18 @@ class NarrowingProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        input_type, bias_type = ctx.types
+        input_type, weight_type, bias_type = ctx.types
         with torch.autocast(gradient.device.type, enabled=False):
             log2 = formats.ceiling(formats.largest(gradient), ctx.format)
             scale, inverse = formats.power(log2), formats.power(-log2)
             narrow = formats.narrowed(gradient * scale, ctx.format)
-            to_input, to_weight = ctx.kind.backward(
-                narrow, x.float(), weight.to(ctx.dtype).float(), (needs_input, needs_weight)
-            )
+            to_input, to_weight = ctx.kind.backward(narrow, x.float(), weight.float(), (needs_input, needs_weight))
             to_bias = None
             if needs_bias:
                 over = ctx.kind.sum_over(gradient)
                 to_bias = (gradient.sum(over) if over else gradient).to(bias_type)
         to_input = None if to_input is None else (to_input * inverse).to(input_type)
-        to_weight = None if to_weight is None else (to_weight * inverse).to(weight.dtype)
+        to_weight = None if to_weight is None else (to_weight * inverse).to(weight_type)
         return to_input, to_weight, to_bias, None, None, None
 
 
@@ -187,8 +195,13 @@ def _as(gradient: Tensor | None, like: Tensor | None) -> Tensor | None:
 
 def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """Computes the gradients as PyTorch does, so that they can be differentiated once more."""
+    if [t._version for t in (ctx.weight, ctx.bias) if t is not None] != ctx.versions:
+        raise RuntimeError(
+            "a weight was changed between the forward and the backward pass, and with it its second derivatives"
+        )
+    x, _ = ctx.saved_tensors
     # Of views, since the input of a layer that is used twice depends on its weight: that is not this product's derivative.
-    x, weight, bias = (None if t is None else t.view_as(t) for t in ctx.saved_tensors)
+    x, weight, bias = (None if t is None else t.view_as(t) for t in (x, ctx.weight, ctx.bias))
     wanted = [
         (index, tensor)
         for index, tensor in enumerate((x, weight, bias))
@@ -205,16 +218,22 @@ def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None,
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, kind: _Linear | _Convolution, site: Site) -> Tensor | None:
     """Makes a product with gradients of its own; None where they would not be narrow, or nothing is differentiated."""
-    if not torch.is_grad_enabled() or not x.is_floating_point():
+    is_plain = torch.is_grad_enabled() and not is_transformed()
+    if not is_plain or any(t is not None and t.dtype not in _TYPES for t in (x, weight, bias)):
         return None
     device = x.device.type
-    is_autocast = torch.is_autocast_enabled(device)
+    is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if is_autocast else x.dtype
     if site.format != "binary16":
         return NarrowingProduct.apply(x, weight, bias, kind, site, dtype)
-    if dtype != _HALF or (not is_autocast and weight.dtype != _HALF):
+    if dtype != _HALF or not (is_autocast or all(t is None or t.dtype == _HALF for t in (weight, bias))):
         return None
     return Product.apply(x.to(_HALF), weight, bias, kind, site)
+
+
+def is_transformed() -> bool:
+    """Tells whether derivatives are computed otherwise than by a backward pass: by `torch.func`, or forward."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 class _Prepared:
@@ -305,6 +324,18 @@ def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
             module.adaloss_site = Site(name or type(module).__name__, order, format)
     for name, parameter in model.named_parameters():
         parameter.adaloss_name = name  # type: ignore[attr-defined]
+    return model
+
+
+def unprepare(model: nn.Module) -> nn.Module:
+    """Makes a prepared model one of PyTorch's own modules again, to be exported or quantized, say; returns it."""
+    for module in model.modules():
+        if isinstance(module, _Prepared):
+            module.__class__ = next(plain for plain, prepared in _PREPARED.items() if isinstance(module, prepared))  # type: ignore[assignment]
+            del module.adaloss_site
+    for parameter in model.parameters():
+        if hasattr(parameter, "adaloss_name"):
+            del parameter.adaloss_name
     return model
 
 

@@ -20,6 +20,7 @@ What reaches a parameter is brought to the scaler's own scale on the last edge.
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,12 @@ _BUILTIN = re.compile(r"(Backward\d+|CopySlices|CopyBackwards|CloneBackward|Alia
 _IDENTITIES = {"_DDPSinkBackward", "RegisterPostBackwardFunctionBackward"}
 # Products that are no cuts: what reaches them leaves at the same scale.
 _PRODUCTS = re.compile(r"^(Mm|Addmm|Bmm|Baddbmm|Addbmm|Mv|Addmv|Dot|Linear|.*Convolution|ScaledDotProduct|Cudnn|Bilinear)")
+
+
+# What is wide enough to be multiplied by any quotient of two scales.
+WIDE = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+Gradients = tuple[Tensor | None, ...]
 
 
 class PartialPass(Exception):
@@ -115,15 +122,34 @@ class Look:
             yield delivery_name(self.deliverer, self.region)
 
 
+# Between the names of two regions: the cell of what the first delivers to the second.
+DELIVERED = " -> "
+
+
 def delivery_name(deliverer: Region, region: Region) -> str:
-    return f"{deliverer.name} -> {region.name}"
+    return f"{deliverer.name}{DELIVERED}{region.name}"
+
+
+# The backward passes under way, by the number that PyTorch's engine gives them.
+_RUNNING: dict[int, Pass] = {}
 
 
 class Pass:
     """One backward pass: its regions, its hooks, and what was seen."""
 
-    def __init__(self, own_scale: Tensor, log2_of: Callable[[str], int | None], name_of: Callable[[Site], str]) -> None:
+    def __init__(
+        self,
+        owner: object,
+        thread: int,
+        own_scale: Tensor,
+        log2_of: Callable[[str], int | None],
+        name_of: Callable[[Site], str],
+    ) -> None:
+        # The scaler, and the thread that asked for the pass.
+        self.owner, self.thread = owner, thread
         self.task: int = torch._C._current_graph_task_id()
+        self.is_at_own_scale = False
+        self.is_over = False
         self.looks: list[Look] = []
         # Kinds of nodes that are products and no cuts, and functions that nothing is known of.
         self.uncovered: dict[str, int] = {}
@@ -136,15 +162,41 @@ class Pass:
         self._handles: list[RemovableHandle] = []
         # The scales that fit a region are asked for once.
         self._log2: dict[str, int | None] = {}
+        _RUNNING[self.task] = self
+
+    @staticmethod
+    def under_way() -> Pass | None:
+        """Returns the pass that this thread is in."""
+        return _RUNNING.get(torch._C._current_graph_task_id())
+
+    @staticmethod
+    def all_of(owner: object) -> list[Pass]:
+        """Returns the passes of a scaler that have not ended, be it because an error ended them."""
+        return [walked for walked in list(_RUNNING.values()) if walked.owner is owner]
 
     @property
-    def is_running(self) -> bool:
-        return self.task == torch._C._current_graph_task_id()
+    def scales_layers(self) -> bool:
+        """Tells whether this is the pass under way, and gradients have the scales of their regions in it."""
+        return not self.is_over and not self.is_at_own_scale and Pass.under_way() is self
+
+    def is_cut_short(self) -> bool:
+        """Tells whether it was ended while it was under way."""
+        return self.is_over and self.task == torch._C._current_graph_task_id()
 
     def own_scale(self, device: torch.device) -> Tensor:
         return self._own_scale.to(device, non_blocking=True)
 
-    def close(self) -> None:
+    def stay_at_own_scale(self) -> None:
+        """Leaves all gradients at the scaler's own scale, before one was delivered."""
+        self.is_at_own_scale = True
+        self._let_go()
+
+    def end(self) -> None:
+        self.is_over = True
+        _RUNNING.pop(self.task, None)
+        self._let_go()
+
+    def _let_go(self) -> None:
         """Takes the hooks off the graph, which may be walked again, and lets go of it."""
         for handle in self._handles:
             handle.remove()
@@ -187,7 +239,7 @@ class Pass:
             order = node.site.order
             arrives.rank = (0, order, site)
             leaves = Region((1, order, f"{site}.input"))
-            node.regions = (self, arrives, leaves)
+            node.regions = (weakref.ref(self), arrives, leaves)
         elif isinstance(node, torch.autograd.function.BackwardCFunction):
             if name == "CheckpointFunctionBackward":
                 raise RuntimeError(
@@ -240,68 +292,76 @@ class Pass:
     # Hooks.
 
     def _deliver_to_parameters(self, node: Any, indices: tuple[int, ...], leaves: Region) -> None:
-        def bring(grad_inputs: tuple[Tensor | None, ...], _: Any) -> tuple[Tensor | None, ...]:
+        def bring(of: Pass, grad_inputs: Gradients, _: Gradients) -> Gradients:
             brought = list(grad_inputs)
             for index in indices:
                 gradient = brought[index]
                 if gradient is not None and not leaves.root.is_own:
-                    self.look(leaves, gradient)
-                    brought[index] = self.to_own_scale(gradient, leaves)
+                    of.look(leaves, gradient)
+                    brought[index] = of.to_own_scale(gradient, leaves)
             return tuple(brought)
 
-        self._handles.append(node.register_hook(bring))
+        self._handles.append(node.register_hook(self._hook(bring)))
+
+    def _hook(self, does: Callable[..., Gradients | None]) -> Callable[..., Gradients | None]:
+        """Makes a hook that does nothing but in this pass, and holds nothing: an error may leave it on the graph."""
+        to_self = weakref.ref(self)
+
+        def hook(*arguments: Gradients) -> Gradients | None:
+            of = to_self()
+            return does(of, *arguments) if of is not None and of.scales_layers else None
+
+        return hook
 
     def _boundary(self, node: Any, arrives: Region) -> Region:
         """Brings what reaches a node to the scaler's own scale, and leaves it there."""
         self.uncovered[node.name()] = self.uncovered.get(node.name(), 0) + 1
 
-        def bring(grad_outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+        def bring(of: Pass, grad_outputs: Gradients) -> Gradients | None:
             if arrives.root.is_own:
                 return None
             brought = []
             for gradient in grad_outputs:
                 if gradient is not None:
-                    self.look(arrives, gradient)
-                    gradient = self.to_own_scale(gradient, arrives)
+                    of.look(arrives, gradient)
+                    gradient = of.to_own_scale(gradient, arrives)
                 brought.append(gradient)
             return tuple(brought)
 
-        self._handles.append(node.register_prehook(bring))
+        self._handles.append(node.register_prehook(self._hook(bring)))
         return Region((9, 0, ""), self._own_scale)
 
     def _cast(self, node: Any, arrives: Region, leaves: Region) -> None:
         """Changes the scale on the float32 side of a cast."""
 
-        def before(grad_outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+        def before(of: Pass, grad_outputs: Gradients) -> Gradients | None:
             (gradient,) = grad_outputs
             if gradient is None:
                 return None
-            self.look(arrives, gradient)
-            if gradient.dtype != torch.float32:
+            of.look(arrives, gradient)
+            if gradient.dtype not in WIDE:
                 return None
-            return (self.deliver(gradient, arrives, leaves, torch.float32),)
+            return (of.deliver(gradient, arrives, leaves, gradient.dtype),)
 
-        def after(
-            grad_inputs: tuple[Tensor | None, ...], grad_outputs: tuple[Tensor | None, ...]
-        ) -> tuple[Tensor | None, ...] | None:
+        def after(of: Pass, grad_inputs: Gradients, grad_outputs: Gradients) -> Gradients | None:
             (gradient,), (came,) = grad_inputs, grad_outputs
-            if gradient is None or came is None or came.dtype == torch.float32:
+            if gradient is None or came is None or came.dtype in WIDE:
                 return None
-            return (self.deliver(gradient, arrives, leaves, gradient.dtype),)
+            return (of.deliver(gradient, arrives, leaves, gradient.dtype),)
 
-        self._handles += [node.register_prehook(before), node.register_hook(after)]
+        self._handles += [node.register_prehook(self._hook(before)), node.register_hook(self._hook(after))]
 
     def _shift(self, node: Any, index: int, region: Region, arrives: Region) -> None:
         """Changes the scale on an edge between two regions that had theirs before it was known."""
 
-        def shift(grad_inputs: tuple[Tensor | None, ...], _: Any) -> tuple[Tensor | None, ...]:
+        def shift(of: Pass, grad_inputs: Gradients, _: Gradients) -> Gradients:
             shifted = list(grad_inputs)
             gradient = shifted[index]
             if gradient is not None:
-                shifted[index] = self.deliver(gradient, region, arrives, gradient.dtype)
+                shifted[index] = of.deliver(gradient, region, arrives, gradient.dtype)
             return tuple(shifted)
 
-        self._handles.append(node.register_hook(shift))
+        self._handles.append(node.register_hook(self._hook(shift)))
 
     # Scales.
 
@@ -324,9 +384,9 @@ class Pass:
         largest, scale = formats.largest(gradient), self.scale_of(region, gradient.device)
         self.looks.append(Look(region, None, largest, scale, not region.is_own))
 
-    def look_at_loss(self, loss: Tensor) -> None:
-        """Takes note of a loss: where it is not finite, no scale is at fault."""
-        self.looks.append(Look(self._own, None, formats.largest(loss), 1.0, False))
+    def look_at_loss(self, largest: Tensor) -> None:
+        """Takes note of a loss, by its largest element: where it is not finite, no scale is at fault."""
+        self.looks.append(Look(self._own, None, largest, 1.0, False))
 
     def to_own_scale(self, gradient: Tensor, region: Region) -> Tensor:
         """Brings a gradient of a region to the scaler's own scale."""
@@ -334,7 +394,7 @@ class Pass:
         return formats.scaled(gradient, factor, gradient.dtype)
 
     def deliver(self, gradient: Tensor, came_from: Region | None, region: Region, dtype: torch.dtype) -> Tensor:
-        """Returns a gradient in float32 at the scale of the region that it goes to, in the type that it has there.
+        """Returns a gradient, in a wide type, at the scale of the region that it goes to, in the type that it has there.
 
         `came_from` is the region whose scale it has; None of a loss, which is not scaled.
         """

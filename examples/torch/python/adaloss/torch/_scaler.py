@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 import weakref
 from collections import abc
 from collections.abc import Iterable
@@ -13,10 +15,17 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from ._products import Site
-from ._regions import Look, PartialPass, Pass
+from . import _formats as formats
+from ._products import Site, is_transformed
+from ._regions import DELIVERED, MARGIN, WIDE, Look, PartialPass, Pass
 
 _FORMAT = "binary16"
+_GREATEST_OWN_SCALE = 2.0**24
+# Looks that wait on their device for the end of the step; more are read before.
+_MOST_LOOKS = 20_000
+
+# What `Cells.step` takes: name, largest magnitude, exponent of the scale, whether it is one of those.
+_Entry = tuple[str, float, int, bool]
 
 
 class _Root(torch.autograd.Function):
@@ -24,22 +33,21 @@ class _Root(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, scaler: GradScaler) -> Tensor:
-        ctx.scaler, ctx.dtype = scaler, loss.dtype
+        ctx.scaler, ctx.dtype, ctx.thread = scaler, loss.dtype, threading.get_ident()
+        ctx.largest = formats.largest(loss)
         # By the scale as it is now, as `scale` says; a backward pass brings gradients to the scale as it is then.
-        ctx.save_for_backward(loss)
         return torch.amp.GradScaler.scale(scaler, loss)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (loss,) = ctx.saved_tensors
-        return ctx.scaler._begin_backward(ctx, loss, gradient).to(ctx.dtype), None
+        return ctx.scaler._begin_backward(ctx, gradient).to(ctx.dtype), None
 
 
 @dataclass
 class Report:
     """What a scaler covers and does; `str` of it is a page of text."""
 
-    #: The exponent of the scale of each gradient, by the name of the layer that it goes to.
+    #: The exponent of the scale that each gradient has next, by the name of the layer that it goes to.
     scales: dict[str, int] = field(default_factory=dict)
     #: Nodes of the last backward pass that multiply and are no layers of a prepared model, and functions of which nothing
     #: is known: how many there are of each kind.
@@ -101,8 +109,9 @@ class GradScaler(torch.amp.GradScaler):
 
     def _forget(self) -> None:
         self._cells = _core.Cells(_FORMAT)
-        self._passes: dict[int, Pass] = {}
         self._looks: list[Look] = []
+        # What was read of looks before the step is over: see `_fold`.
+        self._folded: list[_Entry] = []
         self._names: weakref.WeakKeyDictionary[Site, str] = weakref.WeakKeyDictionary()
         self._report = Report()
 
@@ -111,6 +120,9 @@ class GradScaler(torch.amp.GradScaler):
         if not self.is_enabled():
             return outputs
         if isinstance(outputs, Tensor):
+            if is_transformed():
+                return super().scale(outputs)
+            self._end_abandoned_passes()
             return _Root.apply(outputs, self)
         if isinstance(outputs, abc.Iterable):
             scaled: Iterable[Any] = map(self.scale, outputs)
@@ -120,15 +132,22 @@ class GradScaler(torch.amp.GradScaler):
     def update(self, new_scale: float | Tensor | None = None) -> None:
         """Ends a step: decides the scales of the next one; see `torch.amp.GradScaler.update`.
 
-        Where the scale of a layer made values infinite, that one falls, and the scaler's own stays.
+        Where the scale of a layer made values infinite, that one falls, and the scaler's own stays.  The scaler's own
+        grows to 2^24, or to what it was set to, if that is more: no gradient in binary16 limits it any more.
         """
         if not self.is_enabled():
             return
         charged = self._end_step()
-        if charged is not None and new_scale is None:
-            own_scale, _ = self._check_scale_growth_tracker("update")
-            new_scale = own_scale.clone()
-        super().update(new_scale)
+        if new_scale is not None:
+            super().update(new_scale)
+            return
+        own_scale, _ = self._check_scale_growth_tracker("update")
+        before = own_scale.clone()
+        super().update()
+        if charged is not None:
+            own_scale.copy_(before)
+        else:
+            own_scale.copy_(torch.minimum(own_scale, before.clamp(min=_GREATEST_OWN_SCALE)))
 
     def report(self) -> Report:
         """Returns what is covered and what is not, the scales, and what was skipped."""
@@ -136,49 +155,72 @@ class GradScaler(torch.amp.GradScaler):
 
     def _scale_at(self, node: Any) -> float:
         """Returns the scale of what arrives at a node of the backward pass under way."""
-        walked = self._passes.get(torch._C._current_graph_task_id())
-        return float(self.get_scale()) if walked is None else walked.scale_at(node)
+        walked = Pass.under_way()
+        return float(self.get_scale()) if walked is None or not walked.scales_layers else walked.scale_at(node)
 
     # Backward passes.
 
-    def _begin_backward(self, node: Any, loss: Tensor, gradient: Tensor) -> Tensor:
-        task = torch._C._current_graph_task_id()
+    def _begin_backward(self, node: Any, gradient: Tensor) -> Tensor:
         own_scale, _ = self._check_scale_growth_tracker("backward")
         if torch.is_grad_enabled():
             return self._at_own_scale(gradient, own_scale)
-        walked = self._passes.get(task)
+        walked = Pass.under_way()
+        is_first = walked is None
         if walked is None:
-            self._end_passes()
-            walked = Pass(own_scale, self._cells.scale_log2, self._name_of)
+            walked = Pass(self, node.thread, own_scale, self._cells.scale_log2, self._name_of)
+            torch.autograd.Variable._execution_engine.queue_callback(functools.partial(self._end_pass, walked))
+        elif walked.owner is not self:
+            raise RuntimeError("losses that were scaled by two scalers are in one backward pass: scale both by one of them")
+        if walked.is_at_own_scale:
+            return self._at_own_scale(gradient, own_scale)
         try:
             region = walked.walk(node)
         except PartialPass:
-            walked.close()
-            if task in self._passes:
+            if not is_first:
                 raise RuntimeError(
-                    "torch.autograd.grad was asked for gradients of several losses that reach different parameters: ask "
-                    "for those of each loss by itself, or call backward"
+                    "some of the losses of this backward pass reach parameters whose gradients were not asked for, and some "
+                    "do not: ask for the gradients of each loss by itself, or call backward without inputs="
                 ) from None
+            walked.stay_at_own_scale()
             return self._at_own_scale(gradient, own_scale)
-        if task not in self._passes:
-            self._passes[task] = walked
-            torch.autograd.Variable._execution_engine.queue_callback(self._end_passes)
-        walked.look_at_loss(loss)
+        walked.look_at_loss(node.largest)
         if region is None:
             return gradient * walked.own_scale(gradient.device)
-        return walked.deliver(gradient.float(), None, region, gradient.dtype)
+        return walked.deliver(gradient if gradient.dtype in WIDE else gradient.float(), None, region, gradient.dtype)
 
     def _at_own_scale(self, gradient: Tensor, own_scale: Tensor) -> Tensor:
         self._report.passes_at_own_scale += 1
         return gradient * own_scale.to(gradient.device, non_blocking=True)
 
-    def _end_passes(self) -> None:
-        """Lets go of the graphs of passes that are over, or that an error ended."""
-        for walked in self._passes.values():
-            walked.close()
-            self._looks += walked.looks
+    def _end_pass(self, walked: Pass) -> None:
+        """Takes over what a pass has seen."""
+        if walked.is_over:
+            return
+        walked.end()
+        self._looks += walked.looks
+        walked.looks = []
+        if not walked.is_at_own_scale:
             self._report.uncovered = dict(walked.uncovered)
-        self._passes.clear()
+        if len(self._looks) > _MOST_LOOKS:
+            self._fold()
+
+    def _end_abandoned_passes(self) -> None:
+        """Lets go of the graphs of this thread's passes that an error ended."""
+        if torch._C._current_graph_task_id() == -1:
+            for walked in Pass.all_of(self):
+                if walked.thread == threading.get_ident():
+                    self._end_pass(walked)
+
+    def _fold(self) -> None:
+        """Reads what was seen, and keeps the largest of each name, and the first that is not finite."""
+        largest: dict[str, _Entry] = {}
+        for entry in self._folded + _read(self._looks):
+            name, value, _, is_scaled = entry
+            if not math.isfinite(value):
+                largest.setdefault("not finite", entry)
+            elif is_scaled and (name not in largest or value > largest[name][1]):
+                largest[name] = entry
+        self._folded, self._looks = list(largest.values()), []
 
     def _name_of(self, site: Site) -> str:
         """Returns the name of a product, which no product of another model has."""
@@ -193,14 +235,17 @@ class GradScaler(torch.amp.GradScaler):
 
     def _end_step(self) -> str | None:
         """Decides the scales of the next step; returns the name of one that was too large."""
-        self._end_passes()
-        looks, self._looks = self._looks, []
-        charged = self._cells.step([entry for look in _read(looks) for entry in look]) if looks else None
+        for walked in Pass.all_of(self):
+            self._end_pass(walked)
+        entries = self._folded + _read(self._looks)
+        self._folded, self._looks = [], []
+        charged = self._cells.step(entries) if entries else None
         report = self._report
         report.steps += 1
-        for look in looks:
-            if look.is_scaled and (log2 := self._cells.scale_log2(look.region.name)) is not None:
-                report.scales[look.region.name] = log2
+        for name, _, _, is_scaled in entries:
+            log2 = self._cells.scale_log2(name) if is_scaled and DELIVERED not in name else None
+            if log2 is not None:
+                report.scales[name] = formats.within_bounds(log2 - MARGIN)
         if charged is not None:
             report.overflowed[charged] = report.overflowed.get(charged, 0) + 1
         return charged
@@ -228,7 +273,7 @@ class GradScaler(torch.amp.GradScaler):
         state = super().__getstate__()
         state["_cells"] = self._cells.save()
         # What belongs to passes, and to the modules of this process.
-        state["_looks"], state["_passes"], state["_names"] = [], {}, None
+        state["_looks"], state["_folded"], state["_names"] = [], [], None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -238,8 +283,9 @@ class GradScaler(torch.amp.GradScaler):
         self._cells.load(state["_cells"])
 
 
-def _read(looks: list[Look]) -> Iterable[Iterable[tuple[str, float, int, bool]]]:
+def _read(looks: list[Look]) -> list[_Entry]:
     """Reads what was seen, with one copy from each device, as `Cells.step` takes it."""
+    entries: list[_Entry] = []
     values: dict[int, tuple[float, float]] = {}
     by_device: dict[torch.device, list[int]] = {}
     for index, look in enumerate(looks):
@@ -253,4 +299,5 @@ def _read(looks: list[Look]) -> Iterable[Iterable[tuple[str, float, int, bool]]]
         value, carried = values[index]
         log2 = math.frexp(carried)[1] - 1
         names = look.names() if look.is_scaled else ("",)
-        yield ((name, value / carried, log2, look.is_scaled) for name in names)
+        entries += [(name, value / carried, log2, look.is_scaled) for name in names]
+    return entries

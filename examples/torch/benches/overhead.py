@@ -1,0 +1,71 @@
+"""What a step costs with this package's scaler beside `torch.amp.GradScaler`: steps in turn, in one run.
+
+    python benches/overhead.py
+    python benches/overhead.py --device cuda
+
+Prints medians and the median of the ratios of neighbouring steps, for small models, in which what is fixed counts most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+
+import adaloss.torch
+import torch
+from torch import nn
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    torch.set_num_threads(arguments.threads)
+    for width, depth, batch in ((32, 4, 64), (128, 4, 256), (256, 8, 512)):
+        torch.manual_seed(0)
+        base = nn.Sequential(nn.Linear(width, width), *(Residual(width) for _ in range(depth)), nn.Linear(width, 10)).to(
+            device
+        )
+        sides = []
+        for make in (torch.amp.GradScaler, adaloss.torch.GradScaler):
+            model = copy.deepcopy(base)
+            if make is adaloss.torch.GradScaler:
+                adaloss.torch.prepare(model)
+            sides.append((model, torch.optim.SGD(model.parameters(), lr=1.0e-3), make(device.type)))
+        times: list[list[float]] = [[], []]
+        for _ in range(arguments.steps):
+            x, y = torch.randn(batch, width, device=device), torch.randint(0, 10, (batch,), device=device)
+            for side, (model, optimizer, scaler) in enumerate(sides):
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                began = time.perf_counter()
+                optimizer.zero_grad()
+                with torch.autocast(device.type, dtype=torch.float16):
+                    loss = nn.functional.cross_entropy(model(x).float(), y)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                times[side].append(time.perf_counter() - began)
+        theirs, ours = (1000.0 * statistics.median(side[5:]) for side in times)
+        ratio = statistics.median(b / a for a, b in zip(*(side[5:] for side in times)))
+        print(f"{depth} blocks of {width}, batch {batch}: {theirs:.2f} and {ours:.2f} ms a step, ratio {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()
