@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import adaloss
 import adaloss.torch
 import pytest
@@ -168,6 +170,59 @@ def test_convolutions_and_what_is_not_batched():
         model(torch.randn(2, 9)).pow(2).sum().backward()
         model(torch.randn(5, 2, 9)).pow(2).sum().backward()
     assert [layer.name for layer in seen.layers] == ["2", "3"]
+
+
+def test_a_watched_model_is_trained_as_ever():
+    """Weights that are computed anew at each look, and change something on the way, are left alone."""
+    found = []
+    for is_watched in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 8), nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8)), nn.Linear(8, 2))
+        seen = watch(model) if is_watched else None
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(torch.randn(4, 8)).pow(2).sum().backward()
+            optimizer.step()
+        found.append(model.state_dict())
+    assert all((found[0][name] == found[1][name]).all() for name in found[0])
+    assert "1" in seen.unwatched and "not watched" in seen.table()
+
+
+def test_layers_that_are_not_used_any_more():
+    """Turns are taken by the layers that come by."""
+    model = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+    seen = watch(model, most_time=1.0)
+    x = torch.randn(2, 4, requires_grad=True)
+    for step in range(40):
+        h = model[0](x)
+        (model[1](h) + model[2](h) if step < 10 else model[2](input=h)).sum().backward()
+    samples = {layer.name: layer.samples for layer in seen.layers}
+    assert samples["2"] > samples["1"] + 5, samples
+
+
+def test_copies_and_files(tmp_path):
+    model = TwoTowers()
+    seen = watch(model)
+    other = copy.deepcopy(model)
+    sum(Task().losses(other)).backward()
+    assert seen.layers == []
+    torch.save(model, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    sum(Task().losses(loaded)).backward()
+    assert seen.layers == []
+    loss = sum(Task().losses(model))
+    seen.close()
+    loss.backward()
+    assert seen.layers == [], "it was closed before the backward pass"
+
+
+def test_other_ways_to_differentiate_are_not_watched():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    seen = watch(model)
+    parameters, x = dict(model.named_parameters()), torch.randn(3, 4)
+    torch.func.grad(lambda p: torch.func.functional_call(model, p, (x,)).sum())(parameters)
+    assert seen.layers == []
 
 
 def test_a_page_and_scalars(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from .. import _core
-from ._products import kind_of
+from ._products import is_transformed, kind_of
 from ._scaler import GradScaler
 
 #: Formats that gradients are counted for.
@@ -96,6 +98,25 @@ class Layer:
         return flushed - self.histograms["binary16"].underflow(log2)
 
 
+class _Hook:
+    """The hook of a watched layer; a copy of the layer, or one that was saved, has a hook that does nothing."""
+
+    def __init__(self, watch: Watch | None, name: str, module: nn.Module | None) -> None:
+        self._watch, self._name = watch, name
+        self._module = None if module is None else weakref.ref(module)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hook, (None, self._name, None)
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        x: Any = inputs[0] if inputs else named.get("input")
+        # A layer whose input needs no gradient returns none, and loses nothing.
+        if self._watch is None or self._module is None or self._module() is not module or is_transformed():
+            return
+        if all(isinstance(t, Tensor) and t.requires_grad and t.is_floating_point() for t in (x, output)):
+            self._watch._come(self._name, module, x.detach(), output)
+
+
 class Watch:
     """Counts what is lost of gradients in a few steps of a training run; see `watch`."""
 
@@ -109,14 +130,25 @@ class Watch:
         self._most_time = most_time
         self._layers: dict[str, Layer] = {}
         self._modules: list[str] = []
+        #: Layers that cannot be looked at, and why.
+        self.unwatched: dict[str, str] = {}
         self._handles = []
         for name, module in model.named_modules():
-            if kind_of(module) is not None:
-                name = name or type(module).__name__
+            name = name or type(module).__name__
+            if kind_of(module) is None:
+                if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+                    self.unwatched[name] = "of another kind, or padded otherwise than by a number of zeros"
+            elif parametrize.is_parametrized(module, "weight"):
+                self.unwatched[name] = "its weight is computed anew each time that one looks at it"
+            else:
                 self._modules.append(name)
-                self._handles.append(module.register_forward_hook(self._hook_of(name)))
+                hook = _Hook(self, name, module)
+                self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
         if not self._modules:
             raise ValueError("the model has no linear layer and no convolution: there is nothing to watch")
+        # How many layers came by, and the number at which each did last.
+        self._calls = 0
+        self._came: dict[str, int] = {}
         # The layer whose next gradient is looked at, so that a pass has one look; the time that looks took, and since when.
         self._awaited: str | None = None
         self._spent = 0.0
@@ -124,36 +156,37 @@ class Watch:
 
     # Looks.
 
-    def _hook_of(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            # A layer whose input needs no gradient returns none, and loses nothing.
-            if not inputs or not isinstance(output, Tensor) or not inputs[0].requires_grad or not output.requires_grad:
+    def _come(self, name: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        """Lets the gradient of a layer be looked at when it arrives, if it is the layer's turn."""
+        if not self._handles or not self._is_due(name):
+            return
+        self._awaited = name
+
+        def look(gradient: Tensor) -> None:
+            if not self._handles:
                 return
-            if not self._is_due(name):
-                return
-            x = inputs[0].detach()
-            self._awaited = name
+            began = time.perf_counter()
+            with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
+                self._look(name, module, x, gradient)
+            self._spent += time.perf_counter() - began
+            self._awaited = None
 
-            def look(gradient: Tensor) -> None:
-                began = time.perf_counter()
-                with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
-                    self._look(name, module, x, gradient)
-                self._spent += time.perf_counter() - began
-                self._awaited = None
-
-            output.register_hook(look)
-
-        return hook
+        output.register_hook(look)
 
     def _is_due(self, name: str) -> bool:
         """Tells whether a layer is next, and there is time for a look; the first at each layer is taken at once."""
+        self._calls += 1
+        self._came[name] = self._calls
         layer = self._layers.get(name)
         if layer is None:
             return True
         # One that is awaited and comes again has had no backward pass.
-        if self._awaited not in (None, name) or layer.samples > min(other.samples for other in self._layers.values()):
+        if self._awaited not in (None, name):
             return False
-        return self._spent < self._most_time * (time.perf_counter() - self._since)
+        # Turns are taken by the layers that are in use: those that came by in the last passes.
+        since = self._calls - 4 * len(self._modules)
+        fewest = min(other.samples for of, other in self._layers.items() if self._came[of] >= since)
+        return layer.samples <= fewest and self._spent < self._most_time * (time.perf_counter() - self._since)
 
     def _look(self, name: str, module: nn.Module, x: Tensor, gradient: Tensor) -> None:
         scale = self._scale_of(gradient)
@@ -304,6 +337,7 @@ class Watch:
                 f"{layer.name:{width}}  {scale:>5}  {shares[0]:>9}  {shares[1]:>9}  {shares[2]:>8}"
                 f"  {windows[0]:>16}  {windows[1]:>9}  {windows[2]:>9}  {layer.samples:>5}"
             )
+        lines += [f"{name:{width}}  not watched: {why}" for name, why in self.unwatched.items()]
         lines.append(self.advice())
         return "\n".join(lines)
 
