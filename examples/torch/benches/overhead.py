@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    for width, depth, batch in ((32, 4, 64), (128, 4, 256), (256, 8, 512)):
+    for width, depth, batch in ((16, 4, 32), (32, 4, 64), (32, 12, 64), (64, 4, 64)):
         torch.manual_seed(0)
         base = nn.Sequential(nn.Linear(width, width), *(Residual(width) for _ in range(depth)), nn.Linear(width, 10)).to(
             device
