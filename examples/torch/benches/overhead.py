@@ -27,15 +27,9 @@ class Residual(nn.Module):
         return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    torch.set_num_threads(arguments.threads)
-    for width, depth, batch in ((16, 4, 32), (32, 4, 64), (32, 12, 64), (64, 4, 64)):
+def measure(device: torch.device, steps: int, sizes: tuple[tuple[int, int, int], ...]) -> None:
+    """Prints a line for each width, number of blocks and number of rows."""
+    for width, depth, batch in sizes:
         torch.manual_seed(0)
         base = nn.Sequential(nn.Linear(width, width), *(Residual(width) for _ in range(depth)), nn.Linear(width, 10)).to(
             device
@@ -47,7 +41,7 @@ def main() -> None:
                 adaloss.torch.prepare(model)
             sides.append((model, torch.optim.SGD(model.parameters(), lr=1.0e-3), make(device.type)))
         times: list[list[float]] = [[], []]
-        for _ in range(arguments.steps):
+        for _ in range(steps):
             x, y = torch.randn(batch, width, device=device), torch.randint(0, 10, (batch,), device=device)
             for side, (model, optimizer, scaler) in enumerate(sides):
                 if device.type == "cuda":
@@ -65,6 +59,16 @@ def main() -> None:
         theirs, ours = (1000.0 * statistics.median(side[5:]) for side in times)
         ratio = statistics.median(b / a for a, b in zip(*(side[5:] for side in times)))
         print(f"{depth} blocks of {width}, batch {batch}: {theirs:.2f} and {ours:.2f} ms a step, ratio {ratio:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    measure(torch.device(arguments.device), arguments.steps, ((16, 4, 32), (32, 4, 64), (32, 12, 64), (64, 4, 64)))
 
 
 if __name__ == "__main__":

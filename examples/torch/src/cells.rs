@@ -128,8 +128,6 @@ struct Entry {
 }
 
 impl Entry {
-    const BYTES: usize = Cell::BYTES + Fall::BYTES;
-
     fn scale_log2(&self) -> i32 {
         self.cell.scale().log2() - i32::from(self.fall.depth)
     }
