@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import torch
 from torch import Tensor
 
-# The least float32 that rounds beyond the largest number of a format, as mantissa and exponent of `frexp`: 65520 is
-# 0.999755859375 * 2^16.  In E4M3, 464 is half-way to what is no number any more, and rounds to 448, which is even.
+# The least float32 that rounds beyond the largest number of a format.  In E4M3, 464 is half-way to what is no number any
+# more, and rounds to 448, which is even.
 _OVERFLOW = {
-    "binary16": (65520 / 2**16, 16),
-    "binary16-flushing": (65520 / 2**16, 16),
-    "e5m2": (61440 / 2**16, 16),
-    "e4m3": (464 / 2**9 + 2**-24, 9),
+    "binary16": 65520.0,
+    "binary16-flushing": 65520.0,
+    "e5m2": 61440.0,
+    "e4m3": 464.0 + 2.0**-15,
 }
 FORMATS = tuple(_OVERFLOW)
 
@@ -35,17 +36,26 @@ def largest(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values, math.inf, dtype=torch.float32)
 
 
-def ceiling(magnitude: Tensor, format: str = "binary16") -> Tensor:
-    """Returns the exponent of the greatest scale at which a magnitude does not overflow a format.
+def _carry(overflow: float) -> tuple[int, int]:
+    """Returns what `ceiling` adds to the bits of a magnitude, and the exponent that 1 has in it, as it is then read."""
+    (bits,) = struct.unpack("<i", struct.pack("<f", overflow))
+    fraction = bits & (2**23 - 1)
+    return (2**23 - fraction) % 2**23, (bits >> 23) - (fraction == 0)
 
-    In binary16, of 3.0 = 0.75 * 2^2 it is 16 - 2 = 14: 3 * 2^14 is 49152, and twice that is infinite.  Of 0 and what is
-    not finite it is the greatest scale.
+
+_CARRY = {format: _carry(overflow) for format, overflow in _OVERFLOW.items()}
+
+
+def ceiling(magnitude: Tensor, format: str = "binary16") -> Tensor:
+    """Returns the exponent of the greatest scale at which a magnitude in float32 does not overflow a format.
+
+    A float32 is its exponent in the bits from 23 on, and a fraction below.  What is added to the fraction carries into the
+    exponent from the format's bound on.  In binary16 the bound is 65520 = 2^15 * 1.99951; of 3 = 2^1 * 1.5, which is below
+    1.99951 times a power of two, the exponent stays 1, and the greatest scale is 15 - 1 = 14: 3 * 2^14 is 49152, and
+    twice that is infinite.  Of 0 it is more than any scale, of what is not finite less.
     """
-    overflow_mantissa, overflow_exponent = _OVERFLOW[format]
-    mantissa, exponent = torch.frexp(magnitude)
-    exponent = exponent + (mantissa >= overflow_mantissa)
-    known = torch.isfinite(magnitude) & (magnitude > 0)
-    return torch.where(known, overflow_exponent - exponent, GREATEST_LOG2)
+    added, greatest = _CARRY[format]
+    return greatest - ((magnitude.view(torch.int32) + added) >> 23)
 
 
 def within_bounds(log2: int) -> int:
@@ -54,9 +64,8 @@ def within_bounds(log2: int) -> int:
 
 
 def power(log2: Tensor) -> Tensor:
-    """Returns 2^log2 in float32, kept within the exponents that scales have."""
-    log2 = log2.clamp(LEAST_LOG2, GREATEST_LOG2)
-    return torch.ldexp(torch.ones((), dtype=torch.float32, device=log2.device), log2)
+    """Returns 2^log2 in float32, kept within the exponents that scales have: its bits are the exponent's alone."""
+    return (log2.clamp(LEAST_LOG2, GREATEST_LOG2) + 127 << 23).view(torch.float32)
 
 
 def scaled(values: Tensor, factor: Tensor | float, dtype: torch.dtype) -> Tensor:
