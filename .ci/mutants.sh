@@ -23,7 +23,6 @@ slow=(
     categories_are_those_of_the_reference
     counts_are_exact_at_every_legal_scale
     counts_are_exact_at_every_scale
-    decisions_are_those_of_the_search
     every_binary16_number_at_every_scale
     every_pattern_widens_to_what_apfloat_decodes
     every_shift_under_every_narrowing
