@@ -18,9 +18,11 @@ slow=(
     a_join_is_near_the_exact_sum_in_any_order
     a_long_slice_is_its_elements_in_every_narrowing
     a_sweep_of_f32_under_every_narrowing
+    an_adversary
     any_past_comes_back
     around_every_number_of_every_small_format
     categories_are_those_of_the_reference
+    certificates_say_what_a_search_finds
     counts_are_exact_at_every_legal_scale
     counts_are_exact_at_every_scale
     every_binary16_number_at_every_scale
