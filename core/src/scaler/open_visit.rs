@@ -45,7 +45,6 @@ use crate::{apply::Pass, format::Element, policy::Operands, propagate::Scaled, u
 #[must_use = "a visit that is not finished makes the step unusable"]
 pub struct OpenVisit<'v> {
     step: Step<'v>,
-    place: Place,
     origins: Origins<'v>,
     decide_join: DecideJoin,
 }
@@ -68,8 +67,8 @@ impl<'v> Origins<'v> {
 }
 
 impl<'v> OpenVisit<'v> {
-    pub(super) fn new(step: Step<'v>, place: Place, origins: Origins<'v>) -> Self {
-        Self { step, place, origins, decide_join: VisitState::note }
+    pub(super) fn new(step: Step<'v>, origins: Origins<'v>) -> Self {
+        Self { step, origins, decide_join: VisitState::note }
     }
 
     /// Lets the visit be one of a join.
@@ -134,11 +133,8 @@ impl<'v> OpenVisit<'v> {
     ///
     /// [`next_pass`](Self::next_pass) did not return `None` yet.  The cell is as it was, and the step is not usable.
     pub fn finish<U>(self, value: U) -> Result<Scaled<U>, StepError> {
-        let Self { mut step, place, origins, .. } = self;
+        let Self { mut step, origins, .. } = self;
         let State { config, run, histogram, .. } = &mut *step.state;
-        if !(run.visit.is_open() && run.visit.is_complete()) {
-            return Err(StepError::Unfinished { place });
-        }
         let (place, scale) = run.close(config, step.cells, origins.places(), histogram)?;
         step.log();
         Ok(Scaled::from_cell(value, scale, place))

@@ -56,7 +56,7 @@ impl<'s> Step<'s> {
     pub fn loss(&mut self) -> OpenVisit<'_> {
         // The loss has a cell in every scaler.
         let _ = self.open(Place::Loss, Kind::Loss, (Scale::ONE, ScaleSet::NONE));
-        self.visit(Place::Loss, Origins::One(None))
+        self.visit(Origins::One(None))
     }
 
     /// Visits the gradient of a further loss, which arrives in f32 and unscaled, through cell `id`: where several
@@ -84,7 +84,7 @@ impl<'s> Step<'s> {
     /// ```
     pub fn loss_at(&mut self, id: usize) -> Result<OpenVisit<'_>, StepError> {
         self.open(Place::Layer(id), Kind::Loss, (Scale::ONE, ScaleSet::NONE))?;
-        Ok(self.visit(Place::Layer(id), Origins::One(None)))
+        Ok(self.visit(Origins::One(None)))
     }
 
     /// Visits the f32 results of a layer, through which a gradient is taken back, in cell `id`: one cell for each
@@ -103,7 +103,7 @@ impl<'s> Step<'s> {
     ) -> Result<OpenVisit<'_>, StepError> {
         let gradient = gradient.into();
         self.open(Place::Layer(id), Kind::Layer, (gradient.scale(), ScaleSet::NONE))?;
-        Ok(self.visit(Place::Layer(id), Origins::One(gradient.origin())))
+        Ok(self.visit(Origins::One(gradient.origin())))
     }
 
     /// Visits the sum of branches, in cell `id`.
@@ -157,7 +157,7 @@ impl<'s> Step<'s> {
         branches: &'v [Scaled<()>],
     ) -> Result<OpenVisit<'v>, StepError> {
         self.open_join(id, branches.iter().map(Scaled::scale))?;
-        Ok(self.visit(Place::Layer(id), Origins::Branches(branches)).of_join())
+        Ok(self.visit(Origins::Branches(branches)).of_join())
     }
 
     /// Like [`join`](Self::join), for runtimes that keep the branches' scales alone.
@@ -171,7 +171,7 @@ impl<'s> Step<'s> {
         scales: impl Iterator<Item = Scale>,
     ) -> Result<OpenVisit<'_>, StepError> {
         self.open_join(id, scales)?;
-        Ok(self.visit(Place::Layer(id), Origins::One(None)).of_join())
+        Ok(self.visit(Origins::One(None)).of_join())
     }
 
     /// Returns the visit that was opened and not finished, for callers that cannot hold an [`OpenVisit`] from one
@@ -180,8 +180,8 @@ impl<'s> Step<'s> {
     /// It no longer knows where the gradients came from; see [`sums_overflowed`](Self::sums_overflowed).
     pub fn open_visit(&mut self) -> Option<OpenVisit<'_>> {
         let visit = &self.state.run.visit;
-        let (place, is_join) = (visit.is_open().then_some(visit.place())?, visit.is_join());
-        let open = self.visit(place, Origins::One(None));
+        let is_join = visit.is_open().then_some(visit.is_join())?;
+        let open = self.visit(Origins::One(None));
         Some(if is_join { open.of_join() } else { open })
     }
 
@@ -320,9 +320,9 @@ impl<'s> Step<'s> {
     }
 
     /// Lends the step to the visit that was just opened.
-    fn visit<'v>(&'v mut self, place: Place, origins: Origins<'v>) -> OpenVisit<'v> {
+    fn visit<'v>(&'v mut self, origins: Origins<'v>) -> OpenVisit<'v> {
         let log = self.log.as_deref_mut();
-        OpenVisit::new(Step { state: self.state, cells: self.cells, log }, place, origins)
+        OpenVisit::new(Step { state: self.state, cells: self.cells, log }, origins)
     }
 
     /// Opens a visit; takes note if that cannot be done.

@@ -256,6 +256,32 @@ fn after_a_stop_nothing_has_an_effect_until_the_host_goes_on() {
 }
 
 #[test]
+fn a_step_that_was_begun_and_not_finished_is_as_if_it_had_never_been() {
+    let squares = |sum| Evidence::Squares { id: 1, sum, is_gradient: true };
+    for left in [1.0, f32::INFINITY] {
+        let mut device = Device::new(Config::for_format(Format::BINARY16));
+        device.visit(Place::Loss, &[left], &[], None);
+        device.judge(&squares(f64::NAN), None);
+        device.nth += 1;
+        let Device { state, cells, nth, .. } = &mut device;
+        state.numbered(*nth).begin(cells);
+        device.visit(Place::Loss, &[1.0], &[], None);
+        device.judge(&squares(2.0), None);
+        let end = device.end();
+        assert_eq!((end.verdict, end.square_norm), (Verdict::Apply, 2.0));
+    }
+}
+
+#[test]
+fn a_scaler_is_taken_over_between_two_operations() {
+    let config = Config::for_format(Format::BINARY16);
+    let mut device = Device::new(config);
+    (device.state, device.nth) = (DeviceState::of(&State::new(config), 3, 5), 5);
+    device.visit(Place::Loss, &[1.0], &[], None);
+    assert_eq!((device.end().verdict, device.state.updates()), (Verdict::Apply, 4));
+}
+
+#[test]
 fn an_operation_that_is_left_out_stops_the_device() {
     let mut device = Device::new(Config::for_format(Format::E4M3));
     device.visit(Place::Loss, &[1.0], &[], None);

@@ -90,6 +90,22 @@ fn results_lower_the_cells_of_their_gradients() {
     }
 }
 
+/// What a caller says of sums of its own lowers the cell that they came from.
+#[test]
+fn sums_of_the_callers_lower_a_cell() {
+    let [kept, lowered] = [false, true].map(|overflowed| {
+        let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
+        let mut step = scaler.begin();
+        run(step.loss(), |pass| narrow_as::<f16>(&[1.0, -0.5], pass)).unwrap();
+        if overflowed {
+            step.sums_overflowed(Place::Loss);
+        }
+        assert_eq!(step.finish(), Verdict::Apply);
+        scaler.cell(Place::Loss).unwrap().scale()
+    });
+    assert!(lowered < kept, "{lowered} and {kept}");
+}
+
 /// What was bad before, and what nobody knows the origin of, lowers nothing.
 #[test]
 fn only_the_first_bad_place_lowers_a_cell() {

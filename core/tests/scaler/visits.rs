@@ -274,6 +274,22 @@ fn layers_without_operands_carry_under_normal_and_range() {
     }
 }
 
+/// A cap is of the factor that a layer decides: layers without operands, and joins, are not brought below it.
+#[test]
+fn what_adds_no_factor_has_no_cap() {
+    let capped = Normal::new(Format::BINARY16, 1e-3).unwrap().with_paper_caps(16.0, 8.0);
+    let config = Config::for_format(Format::BINARY16);
+    let mut scaler = Scaler::new(config.with_policy(Policy::Normal(capped)).unwrap());
+    let mut step = scaler.begin();
+    let branches = [scale(10); 2].map(Scaled::from);
+    for _ in 0..2 {
+        assert_eq!(visited(step.layer(0, scale(10)).unwrap(), &[2.0]).scale(), scale(10));
+        let joined = visited(step.join(1, &branches).unwrap(), &[2.0]);
+        assert_eq!((joined.scale(), step.last().unwrap().passes), (scale(10), 1));
+    }
+    let _verdict = step.finish();
+}
+
 #[test]
 fn a_join_brings_branches_to_the_least_scale() {
     let mut scaler = Scaler::new(Config::for_format(Format::BINARY16));
@@ -309,7 +325,9 @@ fn a_join_keeps_the_greatest_scale_that_fits_under_normal() {
     let mut scaler = Scaler::new(config.unwrap());
     let mut step = scaler.begin();
     // The sum is 2 at the lower of the two scales and may grow to 2^15.
-    for (scales, expected) in [([3, 12], 12), ([3, 17], 17), ([3, 18], 3), ([15, 20], 20)] {
+    // Scales 64 binades apart, as 76 and 12 are, are not taken for each other.
+    let cases = [([3, 12], 12), ([3, 17], 17), ([3, 18], 3), ([15, 20], 20), ([3, 76], 3)];
+    for (scales, expected) in cases {
         let branches = scales.map(|k| Scaled::from(scale(k)));
         let joined = visited(step.join(1, &branches).unwrap(), &[2.0]);
         assert_eq!(joined.scale(), scale(expected), "{scales:?}");
