@@ -414,7 +414,7 @@ typedef struct adaloss_cell {
     uint8_t trigger;
     uint8_t flags;
     int8_t seen;
-    uint8_t falls;
+    uint8_t trial;
 } adaloss_cell;
 
 /* What a tensor showed in one step: all that a decision of measured or amax depends on.  Machines that share a step

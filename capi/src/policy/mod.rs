@@ -38,7 +38,7 @@ pub struct adaloss_cell {
     pub trigger: u8,
     pub flags: u8,
     pub seen: i8,
-    pub falls: u8,
+    pub trial: u8,
 }
 
 /// What a tensor showed in one step.
@@ -124,7 +124,7 @@ impl adaloss_cell {
         bytes[20..22].copy_from_slice(&self.scale_log2.to_le_bytes());
         bytes[22..24].copy_from_slice(&self.limit.to_le_bytes());
         (bytes[24], bytes[25]) = (self.trigger, self.flags);
-        (bytes[26], bytes[27]) = (self.seen as u8, self.falls);
+        (bytes[26], bytes[27]) = (self.seen as u8, self.trial);
         Cell::from_bytes(&bytes).ok_or(Refused(ADALOSS_ERROR_CELL))
     }
 
@@ -138,7 +138,7 @@ impl adaloss_cell {
 impl From<Cell> for adaloss_cell {
     fn from(cell: Cell) -> Self {
         let bytes = cell.to_bytes();
-        let [memory @ .., a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, falls] = bytes;
+        let [memory @ .., a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, trial] = bytes;
         Self {
             memory,
             age: u32::from_le_bytes([a0, a1, a2, a3]),
@@ -147,7 +147,7 @@ impl From<Cell> for adaloss_cell {
             trigger,
             flags,
             seen: seen as i8,
-            falls,
+            trial,
         }
     }
 }

@@ -23,8 +23,8 @@ pub struct Cell {
     pub(super) flags: u8,
     /// The least ceiling of the step under way; [`NOTHING`] where none was seen.
     pub(super) seen: i8,
-    /// Steps in a row, up to this one, in which sums overflowed; see [`Limit`].
-    pub(super) falls: u8,
+    /// How the limit moved before; see [`Limit`].
+    pub(super) trial: Trial,
 }
 
 const _: () = assert!(size_of::<Cell>() == Cell::BYTES);
@@ -100,29 +100,99 @@ impl Seen {
 /// A weight gradient, or the input gradient of the next layer, is a sum in f32 of products with this
 /// tensor's values; it overflows at a scale at which the tensor itself is far from overflow.  How far
 /// above f32 the sum was is not known, so the limit is found by trial: 4 binades down at such a step, 8 at the
-/// next if it is one as well, then 16, then 32; up again by 1/32 binade at each other one.
+/// next if it is one as well, then 16, then 32.
+///
+/// The scale need not be the cause: an infinity or NaN may come of weights or activations, for some steps, whatever the scale
+/// is.  So the limit climbs back as fast as it fell, by 1, 2, 4 and 8 binades from step to step, until it is gone or sums
+/// overflow again; then it is what it was before the last climb, and is taken for known.  From there it creeps up
+/// by 1/32 binade a step, falls by 4 binades at an overflow, and creeps up again.
+///
+/// # Examples
+///
+/// A cell at 2^20 whose sums fit at 2^10; a star where they overflow.
+///
+/// | step | 1* | 2* | 3 | 4 | 5* | 6 | ... | 38 | ... | 70* | 71 |
+/// |---|---|---|---|---|---|---|---|---|---|---|---|
+/// | limit | | 16 | 8 | 9 | 11 | 9 | | 10 | | 11 | 7 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(super) struct Limit(i16);
+
+/// How a [`Limit`] moved in the steps before, in one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Trial(u8);
+
+impl Trial {
+    /// Steps in a row, up to the last one, in which sums overflowed.
+    const FALLS: u8 = 0b111;
+    /// Climbs in a row since then, of 1, 2, 4 and 8 binades.
+    const CLIMBS: u8 = 0b111_000;
+    /// The limit is known: a climb was one too many.
+    const KNOWN: u8 = 0b100_0000;
+    /// Falls, and climbs, from which on each is as large as the last one.
+    const MOST: u8 = 4;
+
+    const fn new(falls: u8, climbs: u8, is_known: bool) -> Self {
+        Self(falls | climbs << 3 | (is_known as u8) << 6)
+    }
+
+    const fn falls(self) -> u8 {
+        self.0 & Self::FALLS
+    }
+
+    const fn climbs(self) -> u8 {
+        (self.0 & Self::CLIMBS) >> 3
+    }
+
+    const fn is_known(self) -> bool {
+        self.0 & Self::KNOWN != 0
+    }
+
+    const fn is_possible(self) -> bool {
+        self.0 & !(Self::FALLS | Self::CLIMBS | Self::KNOWN) == 0
+            && self.falls() <= Self::MOST
+            && self.climbs() <= Self::MOST
+            && (self.falls() == 0 || self.climbs() == 0)
+    }
+}
 
 impl Limit {
     const STEPS: i16 = 128;
     const STEPS_UP: i16 = 4;
     const BINADES_DOWN: i32 = 4;
-    /// Falls from which on each is as deep as the last one.
-    const MOST_FALLS: u8 = 4;
     pub(super) const NONE: Self = Self(Self::STEPS * Scale::MAX.log2() as i16);
 
-    /// Moves the limit at the end of a step whose scale was `scale`; `falls` are those in a row before it.
-    pub(super) fn finish(&mut self, sums_overflowed: bool, scale: Scale, falls: &mut u8) {
-        if sums_overflowed {
-            let lower = scale.log2() - (Self::BINADES_DOWN << (*falls).min(Self::MOST_FALLS - 1));
+    /// Moves the limit at the end of a step whose scale was `scale`.
+    pub(super) fn finish(&mut self, sums_overflowed: bool, scale: Scale, trial: &mut Trial) {
+        let (falls, climbs) = (trial.falls(), trial.climbs());
+        // A scale that fitted before the last climb is not lowered by it.
+        let before = Self(self.0 - if climbs > 0 { Self::climb(climbs - 1) } else { 0 });
+        if sums_overflowed && climbs > 0 && scale > before.scale() {
+            *self = before;
+            *trial = Trial::new(0, 0, true);
+        } else if sums_overflowed {
+            let lower = scale.log2() - (Self::BINADES_DOWN << falls.min(Trial::MOST - 1));
             self.0 = Self::STEPS * Scale::saturating(lower).log2() as i16;
-            *falls = falls.saturating_add(1).min(Self::MOST_FALLS);
+            *trial = Trial::new((falls + 1).min(Trial::MOST), 0, trial.is_known());
+        } else if climbs > 0 || falls > 1 || falls == 1 && !trial.is_known() {
+            self.0 = self.0.saturating_add(Self::climb(climbs)).min(Self::NONE.0);
+            let is_gone = self.0 == Self::NONE.0;
+            *trial = if is_gone {
+                Trial::default()
+            } else {
+                Trial::new(0, (climbs + 1).min(Trial::MOST), false)
+            };
         } else {
             self.0 = (self.0 + Self::STEPS_UP).min(Self::NONE.0);
-            *falls = 0;
+            *trial = Trial::new(0, 0, trial.is_known() && self.0 < Self::NONE.0);
         }
+    }
+
+    /// Returns how far the next climb goes, after so many.
+    const fn climb(climbs: u8) -> i16 {
+        let doublings = if climbs < Trial::MOST { climbs } else { Trial::MOST - 1 };
+        Self::STEPS << doublings
     }
 
     pub(super) const fn scale(self) -> Scale {
@@ -153,7 +223,7 @@ impl Cell {
             trigger: Trigger::First,
             flags: 0,
             seen: NOTHING,
-            falls: 0,
+            trial: Trial(0),
         }
     }
 
@@ -234,7 +304,7 @@ impl Cell {
         bytes[24] = self.trigger as u8;
         bytes[25] = self.flags;
         bytes[26] = self.seen as u8;
-        bytes[27] = self.falls;
+        bytes[27] = self.trial.0;
         bytes
     }
 
@@ -243,11 +313,12 @@ impl Cell {
     /// Whether a policy can have left them is for [`is_possible`](Self::is_possible) to say.
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Option<Self> {
         let (memory, rest) = bytes.split_first_chunk()?;
-        let &[a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, falls] = rest else {
+        let &[a0, a1, a2, a3, k0, k1, l0, l1, trigger, flags, seen, trial] = rest else {
             return None;
         };
         let limit = Limit(i16::from_le_bytes([l0, l1]));
-        let legal = flags & !FLAGS == 0 && falls <= Limit::MOST_FALLS && limit.is_possible();
+        let trial = Trial(trial);
+        let legal = flags & !FLAGS == 0 && trial.is_possible() && limit.is_possible();
         legal.then_some(())?;
         Some(Self {
             memory: *memory,
@@ -257,7 +328,7 @@ impl Cell {
             trigger: Trigger::from_u8(trigger)?,
             flags,
             seen: seen as i8,
-            falls,
+            trial,
         })
     }
 

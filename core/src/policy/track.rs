@@ -158,7 +158,7 @@ pub(super) fn finish(config: &Config, cell: &mut Cell) -> Record {
         return record;
     }
     cell.grow_older();
-    cell.limit.finish(seen.sums_overflowed, cell.scale, &mut cell.falls);
+    cell.limit.finish(seen.sums_overflowed, cell.scale, &mut cell.trial);
     if seen.ceiling != NOTHING {
         // Another machine may have seen the first values of all.
         cell.flags |= CALIBRATED;

@@ -91,7 +91,7 @@ fn the_bytes_of_a_new_cell() {
     assert_eq!(bytes[20..22], [0xfd, 0xff], "scale");
     assert_eq!(bytes[22..24], (126_i16 * 128).to_le_bytes(), "no limit");
     assert_eq!(bytes[24..26], [Trigger::First as u8, 0], "trigger and flags");
-    assert_eq!(bytes[26..28], [127, 0], "nothing seen, no falls");
+    assert_eq!(bytes[26..28], [127, 0], "nothing seen, no limit tried");
 }
 
 /// What `measured` remembers: eleven bytes.
@@ -133,8 +133,11 @@ fn bytes_that_no_cell_has_are_refused() {
     for flags in 64..=255 {
         refused(25, &[flags]);
     }
-    for falls in 5..=255 {
-        refused(27, &[falls]);
+    // Falls in a row, climbs in a row after them, and whether the limit is known.
+    let tried = |falls: u8, climbs: u8| [falls | climbs << 3, falls | climbs << 3 | 64];
+    let legal: Vec<u8> = (0..=4).flat_map(|n| [tried(n, 0), tried(0, n)]).flatten().collect();
+    for trial in (0..=255).filter(|trial| !legal.contains(trial)) {
+        refused(27, &[trial]);
     }
 }
 

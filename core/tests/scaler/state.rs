@@ -131,9 +131,9 @@ fn a_checkpoint_that_is_refused_leaves_the_cells_alone() {
         assert_eq!(into, USED_BEFORE, "byte {at}");
     }
     // With the right checksum, the last cell that is in use, and one that is not.
-    for (index, at) in [(6, 68 + 6 * 28 + 27), (8, 68 + 8 * 28)] {
+    for (index, at, bits) in [(6, 68 + 6 * 28 + 27, 0x80), (8, 68 + 8 * 28, 0x10)] {
         let mut forged = bytes.clone();
-        forged[at] ^= 0x10;
+        forged[at] ^= bits;
         let end = forged.len() - 4;
         let checksum = crc32(&forged[..end]);
         forged[end..].copy_from_slice(&checksum.to_le_bytes());

@@ -65,7 +65,7 @@ fn a_weight_gradient_lowers_the_cell_of_its_gradient() {
         }
     }
     assert!(first_usable.is_some_and(|nth| nth <= 2), "{first_usable:?}");
-    assert!(skipped <= 3 + 1000 / 128, "{skipped}");
+    assert!(skipped <= 5 + 1000 / 128, "{skipped}");
     // Nobody else paid.
     let scale_of = |place| scaler.cell(place).unwrap().scale().log2();
     assert!(scale_of(Place::Loss) >= 14 && scale_of(Place::Layer(0)) <= 7);
@@ -135,4 +135,45 @@ fn only_the_first_bad_place_lowers_a_cell() {
         assert!(layer.is_none_or(|cell| cell.seen() == Seen::NOTHING));
     }
     assert!(scales.iter().all(|&log2| log2 >= scales[0]), "{scales:?}");
+}
+
+/// Takes a scaler through steps in which the sums of the loss gradient overflow where `overflows` says so of the step
+/// and the scale's exponent; returns these exponents.
+fn scales(steps: usize, overflows: impl Fn(usize, i32) -> bool) -> Vec<i32> {
+    let mut scaler = LossScaler::<1>::new(Config::for_format(Format::BINARY16));
+    let mut scales = Vec::new();
+    for nth in 0..steps {
+        let mut step = scaler.begin();
+        let gradient = run(step.loss(), |pass| narrow_as::<f16>(&[1.0e-3, -0.5e-3], pass)).unwrap();
+        let log2 = gradient.scale().log2();
+        let nonfinite = u64::from(overflows(nth, log2));
+        step.unscale(0, &gradient, |_, _| ((), Unscaled { elements: 1, nonfinite, tiny: 0 }));
+        let _verdict = step.finish();
+        scales.push(log2);
+    }
+    scales
+}
+
+/// Weights or activations that make sums infinite for some steps: the scale is where it was soon after them.
+#[test]
+fn what_no_scale_causes_is_over_soon() {
+    for bad in 1..=40 {
+        let usual = scales(200, |_, _| false);
+        let found = scales(200, |nth, _| (100..100 + bad).contains(&nth));
+        assert_eq!(found[..=100], usual[..=100]);
+        let after = 100 + bad + 34;
+        assert_eq!(found[after..], usual[after..], "{bad}: {found:?}");
+    }
+}
+
+/// Wherever sums fit, that is found in a few steps, and then one step in some 128 is lost.
+#[test]
+fn the_scale_at_which_sums_fit_is_found() {
+    for greatest in -100..=24 {
+        let found = scales(2000, |_, log2| log2 > greatest);
+        let lost = found.iter().filter(|&&log2| log2 > greatest).count();
+        assert!(lost <= 9 + 2000 / 128, "{greatest}: {lost} of {found:?}");
+        let high = found[40..].iter().filter(|&&log2| log2 >= greatest.min(24) - 5).count();
+        assert!(high >= 1900, "{greatest}: {high} of {found:?}");
+    }
 }
