@@ -158,7 +158,7 @@ fn same_cell(found: &adaloss_cell, expected: &Cell) {
     bytes.extend(found.age.to_le_bytes());
     bytes.extend(found.scale_log2.to_le_bytes());
     bytes.extend(found.limit.to_le_bytes());
-    bytes.extend([found.trigger, found.flags, found.seen as u8, found.falls]);
+    bytes.extend([found.trigger, found.flags, found.seen as u8, found.trial]);
     assert_eq!(bytes, expected.to_bytes());
     assert_eq!(i32::from(found.scale_log2), expected.scale().log2());
 }
