@@ -167,7 +167,8 @@ mod tests {
             let there = scaler.cell(Place::Loss).expect("the loss has a cell");
             let here = &cells.cells["loss"];
             // The age counts certificates, which this package takes none of.
-            let without_age = |cell: &Cell| [&cell.to_bytes()[..16], &cell.to_bytes()[20..24]].concat();
+            let without_age =
+                |cell: &Cell| [&cell.to_bytes()[..16], &cell.to_bytes()[20..24]].concat();
             assert_eq!(without_age(here), without_age(there), "step {step}");
         }
     }
