@@ -150,8 +150,9 @@ def test_it_takes_the_time_that_it_may():
     with watch(model, scaler, most_time=0.02) as seen:
         steps(model, scaler, task, 150)
     looks = [layer.samples for layer in seen.layers]
-    # Every layer once at first; then as often as there is time, and each as often as the others.
-    assert sum(looks) < 150 * len(looks) / 4 and max(looks) - min(looks) <= 1
+    # Every layer once at first; then as often as there is time, and each as often as the others, but for the one that is used
+    # twice.
+    assert sum(looks) < 150 * len(looks) / 4 and max(looks) - min(looks) <= 2
     before = sum(looks)
     steps(model, scaler, task, 2)
     assert sum(layer.samples for layer in seen.layers) == before, "it was closed"

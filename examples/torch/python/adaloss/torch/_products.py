@@ -6,6 +6,7 @@ so that they land where binary16 has most room, whatever the scale of the gradie
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,12 @@ class _Convolution:
         return [dim for dim in range(gradient.dim()) if dim != gradient.dim() - len(self.stride) - 1]
 
 
+def _without_autocast(gradient: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Keeps autocast from products that are computed in float32, where somebody has it on for a backward pass."""
+    device = gradient.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
+
+
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """Returns the product of two matrices in binary16, in float32."""
     if a.is_cuda and _has_out_dtype():
@@ -107,8 +114,7 @@ class Product(torch.autograd.Function):
         ctx.save_for_backward(x, narrow)
         ctx.weight, ctx.bias, ctx.versions = weight, bias, [t._version for t in (weight, bias) if t is not None]
         ctx.kind, ctx.site, ctx.regions = kind, site, None
-        with torch.autocast(x.device.type, enabled=False):
-            return kind.forward(x, narrow, None if bias is None else bias.to(_HALF))
+        return kind.forward(x, narrow, None if bias is None else bias.to(_HALF))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,7 +128,7 @@ class Product(torch.autograd.Function):
             raise RuntimeError("a step of the scaler was ended while its backward pass was under way, in another thread")
         if of is not None and not of.scales_layers:
             of = None  # A pass at the scaler's own scale, or one that it had no part in, over a graph that was kept.
-        with torch.autocast(gradient.device.type, enabled=False):
+        with _without_autocast(gradient):
             to_input, to_weight = ctx.kind.backward(gradient, x, narrow, (needs_input, needs_weight))
             to_bias = None
             if needs_bias:
@@ -161,9 +167,7 @@ class NarrowingProduct(torch.autograd.Function):
         ctx.save_for_backward(x_in_dtype, weight_in_dtype)
         ctx.kind, ctx.format = kind, site.format
         ctx.types = x.dtype, weight.dtype, bias is not None and bias.dtype
-        with torch.autocast(x.device.type, enabled=False):
-            y = kind.forward(x_in_dtype, weight_in_dtype, None if bias is None else bias.to(dtype))
-        return y.float()
+        return kind.forward(x_in_dtype, weight_in_dtype, None if bias is None else bias.to(dtype)).float()
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
@@ -171,7 +175,7 @@ class NarrowingProduct(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         input_type, weight_type, bias_type = ctx.types
-        with torch.autocast(gradient.device.type, enabled=False):
+        with _without_autocast(gradient):
             log2 = formats.ceiling(formats.largest(gradient), ctx.format)
             scale, inverse = formats.power(log2), formats.power(-log2)
             narrow = formats.narrowed(gradient * scale, ctx.format)
@@ -207,7 +211,7 @@ def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None,
         for index, tensor in enumerate((x, weight, bias))
         if tensor is not None and ctx.needs_input_grad[index]
     ]
-    with torch.autocast(gradient.device.type, enabled=False):
+    with _without_autocast(gradient):
         y = ctx.kind.forward(x, weight.to(_HALF), None if bias is None else bias.to(_HALF))  # type: ignore[union-attr]
     gradients: list[Tensor | None] = [None] * 5
     found = torch.autograd.grad(y, [tensor for _, tensor in wanted], gradient, create_graph=True)

@@ -184,7 +184,7 @@ class Pass:
         return self.is_over and self.task == torch._C._current_graph_task_id()
 
     def own_scale(self, device: torch.device) -> Tensor:
-        return self._own_scale.to(device, non_blocking=True)
+        return _on(self._own_scale, device)
 
     def stay_at_own_scale(self) -> None:
         """Leaves all gradients at the scaler's own scale, before one was delivered."""
@@ -371,7 +371,7 @@ class Pass:
         if region.scale is None:
             region.scale = self._own_scale
             region.is_own = True
-        return region.scale.to(device, non_blocking=True)
+        return _on(region.scale, device)
 
     def scale_at(self, node: Any) -> float:
         """Returns the scale of what arrives at a node; waits for the device."""
@@ -428,6 +428,10 @@ class Pass:
         if name not in self._log2:
             self._log2[name] = self._log2_of(name)
         return self._log2[name]
+
+
+def _on(scale: Tensor, device: torch.device) -> Tensor:
+    return scale if scale.device == device else scale.to(device, non_blocking=True)
 
 
 def _is_product(node: Any) -> bool:
