@@ -31,7 +31,7 @@ def scaling_case(optimizer_class=torch.optim.SGD, **options):
     )
 
 
-def compare(scaler_class, run, *, enabled, atol=1e-7, autocast=False, **case):
+def compare(scaler_class, run, *, enabled, atol=1e-7, **case):
     """Runs the same steps without and with a scaler; returns the scaler."""
     control, scaling, control_optimizer, scaling_optimizer, data = scaling_case(**case)
     adaloss.torch.prepare(scaling)
@@ -49,6 +49,15 @@ def compare(scaler_class, run, *, enabled, atol=1e-7, autocast=False, **case):
     else:
         assert scaler.get_scale() == 1.0
     return scaler
+
+
+def step_without_scaling(i, loss, model, optimizer, scaler, most=None):
+    """What the control does: leaves out the step that the scaler is to skip, and clips where the scaled model is clipped."""
+    loss.backward()
+    if most is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), most)
+    if not scaler.is_enabled() or i != SKIPPED:
+        optimizer.step()
 
 
 def spoil(model):
@@ -72,15 +81,10 @@ def test_grad_scaling_autocast(scaler_class, enabled, pickled):
                 if pickled:
                     scaler = pickle.loads(pickle.dumps(scaler))
             else:
-                loss.backward()
-                if not scaler.is_enabled() or i != SKIPPED:
-                    optimizer.step()
+                step_without_scaling(i, loss, model, optimizer, scaler)
         return scaler
 
-    def compare_without_last_gradients():
-        compare(scaler_class, run, enabled=enabled, atol=0.02, lr=0.1)
-
-    compare_without_last_gradients()
+    compare(scaler_class, run, enabled=enabled, atol=0.02, lr=0.1)
 
 
 @pytest.mark.parametrize("optimizer_class", [torch.optim.Adam, torch.optim.AdamW])
@@ -116,10 +120,7 @@ def test_grad_scaling_clipping(scaler_class, enabled):
                 scaler.step(optimizer)
                 scaler.update()
             else:
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), most)
-                if not scaler.is_enabled() or i != SKIPPED:
-                    optimizer.step()
+                step_without_scaling(i, loss, model, optimizer, scaler, most)
 
     compare(scaler_class, run, enabled=enabled, atol=1e-5)
 
@@ -140,10 +141,7 @@ def test_grad_scaling_clipping_separate_unscale(scaler_class, enabled):
                 scaler.step(optimizer)
                 scaler.update()
             else:
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), most)
-                if not scaler.is_enabled() or i != SKIPPED:
-                    optimizer.step()
+                step_without_scaling(i, loss, model, optimizer, scaler, most)
 
     compare(scaler_class, run, enabled=enabled, atol=1e-5)
 
@@ -171,9 +169,7 @@ def test_grad_scaling_penalty(scaler_class, enabled, autocast):
                 scaler.step(optimizer)
                 scaler.update()
             else:
-                loss.backward()
-                if not scaler.is_enabled() or i != SKIPPED:
-                    optimizer.step()
+                step_without_scaling(i, loss, model, optimizer, scaler)
 
     compare(scaler_class, run, enabled=enabled, atol=0.02 if autocast else 1e-5, lr=0.1)
 

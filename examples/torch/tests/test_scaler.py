@@ -52,6 +52,17 @@ def whole(task):
     return lambda model, scaler: scaler.scale(sum(task.losses(model))).backward()
 
 
+def classes(task):
+    """A backward pass of a model that has classes alone."""
+
+    def backward(model, scaler):
+        with torch.autocast("cpu", dtype=torch.float16):
+            loss = nn.functional.cross_entropy(model(task.images).float(), task.labels)
+        scaler.scale(loss).backward()
+
+    return backward
+
+
 def test_one_scale_cannot_serve_both_towers(model, task, expected):
     """Why there is a scale per layer: at every scale of the whole model, gradients are infinite or lost."""
     worst = {}
@@ -300,12 +311,7 @@ def test_shared_weights(task):
     reference = copy.deepcopy(model)
     nn.functional.cross_entropy(reference(task.images), task.labels).backward()
 
-    def backward(model, scaler):
-        with torch.autocast("cpu", dtype=torch.float16):
-            loss = nn.functional.cross_entropy(model(task.images).float(), task.labels)
-        scaler.scale(loss).backward()
-
-    _, found, _ = train(prepare(model), backward)
+    _, found, _ = train(prepare(model), classes(task))
     assert_near(found, gradients(reference))
 
 
@@ -316,12 +322,7 @@ def test_weights_that_are_computed(task):
     reference.load_state_dict(model.state_dict())
     nn.functional.cross_entropy(reference(task.images), task.labels).backward()
 
-    def backward(model, scaler):
-        with torch.autocast("cpu", dtype=torch.float16):
-            loss = nn.functional.cross_entropy(model(task.images).float(), task.labels)
-        scaler.scale(loss).backward()
-
-    _, found, _ = train(prepare(model), backward)
+    _, found, _ = train(prepare(model), classes(task))
     assert_near(found, gradients(reference))
 
 

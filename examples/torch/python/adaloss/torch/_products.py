@@ -58,6 +58,10 @@ class _Convolution:
     dilation: tuple[int, ...]
     groups: int
 
+    @classmethod
+    def of(cls, module: nn.modules.conv._ConvNd, padding: tuple[int, ...]) -> _Convolution:
+        return cls(tuple(module.stride), padding, tuple(module.dilation), module.groups)
+
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         nothing = [0] * len(self.stride)
         return torch.convolution(x, weight, bias, self.stride, self.padding, self.dilation, False, nothing, self.groups)
@@ -130,12 +134,9 @@ class Product(torch.autograd.Function):
             of = None  # A pass at the scaler's own scale, or one that it had no part in, over a graph that was kept.
         with _without_autocast(gradient):
             to_input, to_weight = ctx.kind.backward(gradient, x, narrow, (needs_input, needs_weight))
-            to_bias = None
-            if needs_bias:
-                over = ctx.kind.sum_over(gradient)
-                to_bias = gradient.sum(over, dtype=torch.float32) if over else gradient.float()
+            to_bias = _summed(gradient, ctx.kind) if needs_bias else None
             if of is None:
-                return _narrowed(to_input, x), _as(to_weight, weight), _as(to_bias, bias), None, None
+                return _as(to_input, x), _as(to_weight, weight), _as(to_bias, bias), None, None
             of.look(arrives, gradient)
             if to_input is not None:
                 to_input = of.deliver(to_input, arrives, leaves, x.dtype)
@@ -180,17 +181,16 @@ class NarrowingProduct(torch.autograd.Function):
             scale, inverse = formats.power(log2), formats.power(-log2)
             narrow = formats.narrowed(gradient * scale, ctx.format)
             to_input, to_weight = ctx.kind.backward(narrow, x.float(), weight.float(), (needs_input, needs_weight))
-            to_bias = None
-            if needs_bias:
-                over = ctx.kind.sum_over(gradient)
-                to_bias = (gradient.sum(over) if over else gradient).to(bias_type)
+            to_bias = _summed(gradient, ctx.kind).to(bias_type) if needs_bias else None
         to_input = None if to_input is None else (to_input * inverse).to(input_type)
         to_weight = None if to_weight is None else (to_weight * inverse).to(weight_type)
         return to_input, to_weight, to_bias, None, None, None
 
 
-def _narrowed(gradient: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if gradient is None else gradient.to(like.dtype)
+def _summed(gradient: Tensor, kind: _Linear | _Convolution) -> Tensor:
+    """Returns the gradient of a bias, in float32."""
+    over = kind.sum_over(gradient)
+    return gradient.sum(over, dtype=torch.float32) if over else gradient.float()
 
 
 def _as(gradient: Tensor | None, like: Tensor | None) -> Tensor | None:
@@ -264,7 +264,7 @@ class _Conv(nn.modules.conv._ConvNd, _Prepared):
             if any(self._reversed_padding_repeated_twice):
                 x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
             padding = (0,) * len(self.stride)
-        kind = _Convolution(tuple(self.stride), tuple(padding), tuple(self.dilation), self.groups)
+        kind = _Convolution.of(self, tuple(padding))
         is_single = x.dim() == len(self.stride) + 1
         y = _multiply(x.unsqueeze(0) if is_single else x, self.weight, self.bias, kind, self.adaloss_site)
         if y is None:
@@ -351,7 +351,7 @@ def kind_of(module: nn.Module) -> _Linear | _Convolution | None:
         return None
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         return None
-    return _Convolution(tuple(module.stride), tuple(module.padding), tuple(module.dilation), module.groups)
+    return _Convolution.of(module, tuple(module.padding))
 
 
 def unprepared(model: nn.Module) -> list[str]:

@@ -177,7 +177,7 @@ class Pass:
     @property
     def scales_layers(self) -> bool:
         """Tells whether this is the pass under way, and gradients have the scales of their regions in it."""
-        return not self.is_over and not self.is_at_own_scale and Pass.under_way() is self
+        return not self.is_at_own_scale and Pass.under_way() is self
 
     def is_cut_short(self) -> bool:
         """Tells whether it was ended while it was under way."""
