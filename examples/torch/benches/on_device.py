@@ -19,7 +19,7 @@ import adaloss.torch
 import overhead
 import torch
 from adaloss.torch import _products
-from compare import TwoLosses
+from digits import TwoHeads
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ UNIT = 1.0e5
 class Checks:
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.model = TwoLosses(False).to(device)
+        self.model = TwoHeads(is_shared=False).to(device)
         self.images = torch.rand(64, 1, 8, 8, device=device)
         self.labels = torch.randint(0, 10, (64,), device=device)
         self.quantity = torch.randn(64, device=device)

@@ -15,25 +15,16 @@ import time
 
 import adaloss.torch
 import torch
+from digits import Block
 from torch import nn
-
-
-class Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
 
 
 def measure(device: torch.device, steps: int, sizes: tuple[tuple[int, int, int], ...]) -> None:
     """Prints a line for each width, number of blocks and number of rows."""
     for width, depth, batch in sizes:
         torch.manual_seed(0)
-        base = nn.Sequential(nn.Linear(width, width), *(Residual(width) for _ in range(depth)), nn.Linear(width, 10)).to(
-            device
-        )
+        blocks = (Block(width, growth=4) for _ in range(depth))
+        base = nn.Sequential(nn.Linear(width, width), *blocks, nn.Linear(width, 10)).to(device)
         sides = []
         for make in (torch.amp.GradScaler, adaloss.torch.GradScaler):
             model = copy.deepcopy(base)
