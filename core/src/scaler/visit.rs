@@ -220,10 +220,7 @@ impl VisitState {
 
     /// Returns the scales that the values of the pass at hand arrive and leave with.
     pub(super) const fn scales(&self) -> [Scale; 2] {
-        match self.stage {
-            Stage::Opened | Stage::Measuring => [self.incoming; 2],
-            _ => [self.incoming, self.outgoing],
-        }
+        [self.incoming, self.outgoing]
     }
 
     /// Returns what happened, once the visit is finished.

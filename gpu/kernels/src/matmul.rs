@@ -211,41 +211,40 @@ unsafe fn sums<B: Block, E: Factor>(
         // last, whose room is filled again.
         block.wait::<{ STAGES - 2 }>();
         block.barrier();
-        let (word, term) = (set % STAGES * STAGE_WORDS, set * DEPTH);
+        let (word, term) = (stage(set), set * DEPTH);
         if term < terms {
             block.each(|thread| {
                 // SAFETY: the caller's promise.
                 unsafe {
                     left.copy(shared, thread, word, row, term);
-                    right.copy(shared, thread, word + TILE_WORDS, column, term);
+                    right.copy(shared, thread, word + TILE_WORDS as u32, column, term);
                 }
             });
         }
         block.commit();
         let Some(set) = set.checked_sub(STAGES - 1) else { continue };
-        let word = set % STAGES * STAGE_WORDS;
-        for chunk in (0..DEPTH / CHUNK).step_by(2) {
+        let word = stage(set);
+        for chunk in (0..(DEPTH / CHUNK) as u32).step_by(2) {
             let a: [_; PIECES[0]] = array::from_fn(|piece| {
                 let rows = block.each(|thread| {
                     let (matrix, row) = matrix_row(thread);
-                    let line = WARP_SUMS[0] * warp(thread)[0] + PIECE[0] * piece;
-                    word + left.word(line + 8 * (matrix % 2), chunk + matrix / 2, row)
+                    let line = (WARP_SUMS[0] * warp(thread)[0] + PIECE[0] * piece) as u32;
+                    let of = left.word(line + 8 * (matrix % 2), chunk + matrix / 2, row);
+                    (word + of) as usize
                 });
                 block.load_matrices(&rows, !left.by_terms)
             });
-            // Two pieces at a time.
-            let b: [_; PIECES[1] / 2] = array::from_fn(|pair| {
+            // Two pieces at a time, which leaves registers free.
+            for pair in 0..PIECES[1] / 2 {
                 let rows = block.each(|thread| {
                     let (matrix, row) = matrix_row(thread);
-                    let line = WARP_SUMS[1] * warp(thread)[1] + 2 * PIECE[1] * pair;
-                    let word = word + TILE_WORDS;
-                    word + right.word(line + 8 * (matrix / 2), chunk + matrix % 2, row)
+                    let line = (WARP_SUMS[1] * warp(thread)[1] + 2 * PIECE[1] * pair) as u32;
+                    let of = right.word(line + 8 * (matrix / 2), chunk + matrix % 2, row);
+                    (word + TILE_WORDS as u32 + of) as usize
                 });
-                block.load_matrices(&rows, !right.by_terms)
-            });
-            for (pair, b) in b.iter().enumerate() {
-                let one = block.map(b, |_, [upper, lower, ..]| [upper, lower]);
-                let other = block.map(b, |_, [.., upper, lower]| [upper, lower]);
+                let b = block.load_matrices(&rows, !right.by_terms);
+                let one = block.map(&b, |_, [upper, lower, ..]| [upper, lower]);
+                let other = block.map(&b, |_, [.., upper, lower]| [upper, lower]);
                 for (a, sums) in a.iter().zip(&mut sums) {
                     block.multiply::<E>(a, &one, &mut sums[2 * pair]);
                     block.multiply::<E>(a, &other, &mut sums[2 * pair + 1]);
@@ -256,6 +255,14 @@ unsafe fn sums<B: Block, E: Factor>(
     block.wait::<0>();
     block.barrier();
     sums
+}
+
+/// Returns the word where a set of terms begins.
+///
+/// Places in shared memory are u32 here, since a GPU's registers have 32 bits.
+#[inline(always)]
+const fn stage(set: usize) -> u32 {
+    (set % STAGES) as u32 * STAGE_WORDS as u32
 }
 
 /// Narrows, counts and measures the sums of a tile, row by row.
@@ -297,8 +304,8 @@ unsafe fn finish<B: Block, F: Element>(
         block.barrier();
         let row = row + WARP_SUMS[0] * half;
         tallies = block.map(&tallies, |thread, mut tally| {
-            for place in (thread as usize..WARP_SUMS[0] * SIDE).step_by(THREADS as usize) {
-                let (down, right) = (place / SIDE, place % SIDE);
+            for place in (thread..(WARP_SUMS[0] * SIDE) as u32).step_by(THREADS as usize) {
+                let (down, right) = (place as usize / SIDE, place as usize % SIDE);
                 if row + down < rows && column + right < columns {
                     let x = f32::from_bits(shared.load(SUMS + SUMS_ROW * down + right));
                     let index = (row + down) * columns + column + right;
@@ -325,8 +332,8 @@ const fn warp(thread: u32) -> [usize; 2] {
 
 /// Returns which row of which of four matrices a thread names.
 #[inline(always)]
-const fn matrix_row(thread: u32) -> (usize, usize) {
-    let thread = (thread % WARP) as usize;
+const fn matrix_row(thread: u32) -> (u32, u32) {
+    let thread = thread % WARP;
     (thread / 8, thread % 8)
 }
 
@@ -353,21 +360,21 @@ impl<E: Factor> Operand<E> {
     /// Returns the word of a tile where a row of a matrix begins.  The matrix has the lines from `line` on
     /// and a chunk of the tile's terms, or as many lines as a chunk has; both are multiples of 8.
     #[inline(always)]
-    const fn word(&self, line: usize, chunk: usize, row: usize) -> usize {
+    const fn word(&self, line: u32, chunk: u32, row: u32) -> u32 {
         if self.by_terms {
             self.place(line + row, chunk)
         } else {
-            self.place(CHUNK * chunk + row, line / CHUNK)
+            self.place(CHUNK as u32 * chunk + row, line / CHUNK as u32)
         }
     }
 
     /// Returns the word of a tile where a chunk of a row begins.
     #[inline(always)]
-    const fn place(&self, row: usize, chunk: usize) -> usize {
+    const fn place(&self, row: u32, chunk: u32) -> u32 {
         if self.by_terms {
-            DEPTH / 2 * row + 4 * (chunk ^ (row / 2 % 4))
+            (DEPTH / 2) as u32 * row + 4 * (chunk ^ (row / 2 % 4))
         } else {
-            SIDE / 2 * row + 4 * (chunk ^ (row % 8))
+            (SIDE / 2) as u32 * row + 4 * (chunk ^ (row % 8))
         }
     }
 
@@ -377,7 +384,7 @@ impl<E: Factor> Operand<E> {
     ///
     /// The operand has its elements, and nobody writes them.
     #[inline(always)]
-    unsafe fn copy(&self, shared: impl Shared, thread: u32, word: usize, line: usize, term: usize) {
+    unsafe fn copy(&self, shared: impl Shared, thread: u32, word: u32, line: usize, term: usize) {
         let Self { first, lines, terms, by_terms, aligned } = *self;
         let (per_row, [rows, columns], [row, column]) = if by_terms {
             (DEPTH / CHUNK, [lines, terms], [line, term])
@@ -389,7 +396,7 @@ impl<E: Factor> Operand<E> {
             let (row, column) = (row + down, column + CHUNK * chunk);
             let there = if row < rows { columns.saturating_sub(column).min(CHUNK) } else { 0 };
             let index = if there > 0 { row * columns + column } else { 0 };
-            let word = word + self.place(down, chunk);
+            let word = (word + self.place(down as u32, chunk as u32)) as usize;
             if aligned {
                 let bytes = (there * size_of::<E>()) as u32;
                 // SAFETY: so many elements are there from the index on, which is that of a chunk.
@@ -438,10 +445,11 @@ mod tests {
             let operand = Operand::<f16>::new(ptr::null(), SIDE, DEPTH, by_terms);
             let (rows, chunks) =
                 if by_terms { (SIDE, DEPTH / CHUNK) } else { (DEPTH, SIDE / CHUNK) };
+            let (rows, chunks) = (rows as u32, chunks as u32);
             let place = |row| (0..chunks).map(move |chunk| operand.place(row, chunk));
             let mut places: Vec<_> = (0..rows).flat_map(place).collect();
             places.sort_unstable();
-            assert!(places.into_iter().eq((0..TILE_WORDS).step_by(4)));
+            assert!(places.into_iter().eq((0..TILE_WORDS as u32).step_by(4)));
             // The rows of a matrix are in different banks: 8 times 16 bytes of 128.
             for matrix in 0..rows / 8 {
                 let (line, chunk) = if by_terms { (8 * matrix, 1) } else { (8, matrix) };
