@@ -4,10 +4,10 @@
 #     gpu/ptx.sh            builds, compares, assembles
 #     gpu/ptx.sh --bless    builds, writes what is to be committed
 #
-# For each architecture: the text is the same; no function is called and none panics; nothing spills; no barrier, and
-# nothing that a warp does together, is in reach of some threads only, in the text and in the machine code of every GPU that
-# takes it; and each entry has the registers, shared memory, stack, instructions of tensor cores, synchronising
-# instructions and parameters that ptx/<architecture>.entries lists.
+# For each architecture: the text is the same; no function is called and none panics; no barrier, and nothing that a warp does
+# together, is in reach of some threads only, in the text and in the machine code of every GPU that takes it; and each entry has
+# the synchronising instructions and parameters that ptx/<architecture>.entries lists. On every GPU nothing spills, and
+# registers, memory, resident blocks and instructions are those of ptx/machine.csv.
 # Needs what entry/build.sh needs, and python3 with pip, from whose index ptxas and nvdisasm come where PTXAS and
 # NVDISASM do not name them.
 set -euo pipefail
@@ -15,7 +15,7 @@ cd "$(dirname "$0")"
 
 architectures=(sm_80 sm_90a)
 # GPUs that compile each text for themselves.
-declare -A takers=([sm_80]="sm_80 sm_89 sm_100 sm_120" [sm_90a]=sm_90a)
+declare -A takers=([sm_80]="sm_80 sm_89 sm_100a sm_120" [sm_90a]=sm_90a)
 cargo build --quiet --release --locked -p adaloss-audit
 audit=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/adaloss-audit
 packages=(nvidia-cuda-nvcc-cu12==12.9.86 nvidia-cuda-nvdisasm==13.5.37)
@@ -35,20 +35,12 @@ fail() {
     wrong=1
 }
 
-# Lists each entry of a log of ptxas, of PTX and of its disassembly.
+# Lists each entry of a text: its synchronising instructions and its parameters.
 entries() {
-    paste -d ' ' \
-        <(sed -n 's/^ptxas info *: Compiling entry function .\(adaloss_[a-z0-9_]*\).*/\1/p' "$1") \
-        <(sed -n 's/^ptxas info *: Used \([0-9]*\) registers.*/\1/p' "$1") \
-        <(sed -n '/Used [0-9]* registers/s/.*Used/Used/p' "$1" | sed 's/.* \([0-9]*\) bytes smem.*/\1/;t;s/.*/0/') \
-        <(sed -n 's/^ *\([0-9]*\) bytes stack frame.*/\1/p' "$1") |
-        while read -r entry registers shared stack; do
-            parameters=$(sed -n "/^\.visible \.entry $entry(/,/^)/s/.*\.param \(\.align [0-9]* \)\{0,1\}\(\.[a-z0-9]*\)[^[]*\(\[[0-9]*\]\)\{0,1\}.*/\2\3/p" "$2" | paste -sd ,)
-            tensor=$(sed -n "/^\.text\.$entry:/,/^[ \t]*\.section/p" "$3" | grep -c HMMA || true)
-            printf '%s registers=%s shared=%s stack=%s tensor=%s %s parameters=%s\n' \
-                "$entry" "$registers" "$shared" "$stack" "$tensor" \
-                "$("$audit" counts "$2" | sed -n "s/^$entry //p")" "$parameters"
-        done | sort
+    "$audit" counts "$1" | while read -r entry counts; do
+        parameters=$(sed -n "/^\.visible \.entry $entry(/,/^)/s/.*\.param \(\.align [0-9]* \)\{0,1\}\(\.[a-z0-9]*\)[^[]*\(\[[0-9]*\]\)\{0,1\}.*/\2\3/p" "$1" | paste -sd ,)
+        echo "$entry $counts parameters=$parameters"
+    done | sort
 }
 
 # Assembles a text for a GPU and disassembles it.
@@ -57,6 +49,8 @@ assemble() {
     "$NVDISASM" -c "$1.$2.cubin" >"$1.$2.sass" 2>"$1.$2.notes" || { cat "$1.$2.notes" >&2 && exit 1; }
 }
 
+machine=$work/machine.csv
+echo entry,gpu,registers,shared_bytes,stack_bytes,spilled_bytes,resident_blocks,instructions,tensor,calls >"$machine"
 for architecture in "${architectures[@]}"; do
     built=$work/$architecture
     entry/build.sh "$architecture" >"$built.ptx"
@@ -64,18 +58,20 @@ for architecture in "${architectures[@]}"; do
     for taker in ${takers[$architecture]}; do
         assemble "$built" "$taker"
         "$audit" sass "$built.$taker.sass" || wrong=1
+        "$audit" machine "$taker" "$built.$taker.log" "$built.$taker.sass" >>"$machine" || wrong=1
     done
-    entries "$built.$architecture.log" "$built.ptx" "$built.$architecture.sass" >"$built.entries"
-    if [ "${1:-}" = --bless ]; then
-        cp "$built.ptx" "$built.entries" ptx/
-    fi
+    entries "$built.ptx" >"$built.entries"
     grep -qE '^\.(visible |extern )?\.?func' "$built.ptx" && fail "$architecture: a function is called"
     grep -q 'panic' "$built.ptx" && fail "$architecture: something can panic"
-    grep -E '[1-9][0-9]* bytes spill' "$built.$architecture.log" >&2 && fail "$architecture: registers are spilled"
-    for file in "$architecture.ptx" "$architecture.entries"; do
+    echo "$architecture: $(wc -l <"$built.entries") entries, $(wc -c <"$built.ptx") bytes"
+done
+
+for file in "${architectures[@]/%/.ptx}" "${architectures[@]/%/.entries}" machine.csv; do
+    if [ "${1:-}" = --bless ]; then
+        cp "$work/$file" ptx/
+    else
         diff "ptx/$file" "$work/$file" >"$work/diff" ||
             { head -n 20 "$work/diff" >&2 && fail "ptx/$file is not that of the sources: gpu/ptx.sh --bless"; }
-    done
-    echo "$architecture: $(wc -l <"$built.entries") entries, $(wc -c <"$built.ptx") bytes"
+    fi
 done
 exit $wrong

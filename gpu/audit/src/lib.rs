@@ -7,7 +7,7 @@
 //!
 //! - [`ptx`] reads the text that the kernels are shipped as, [`flow`] finds where threads meet again that a branch
 //!   has parted, and [`divergence`] which instructions are reached by some threads of a block only.
-//! - [`sass`] reads the disassembly of what an assembler made of it.
+//! - [`sass`] reads the disassembly of what an assembler made of it, and [`machine`] what that takes of a GPU.
 //!
 //! ```
 //! use adaloss_audit::{divergence, ptx::Module};
@@ -36,5 +36,6 @@
 
 pub mod divergence;
 pub mod flow;
+pub mod machine;
 pub mod ptx;
 pub mod sass;

@@ -1,5 +1,5 @@
-//! Audits compiled kernels: exits with 1 where threads may wait for one another for ever, and with 2 where it
-//! cannot tell.
+//! Audits compiled kernels: exits with 1 where threads may wait for one another for ever, or registers are spilled,
+//! and with 2 where it cannot tell.
 
 use std::{
     fmt, fs,
@@ -10,9 +10,11 @@ use std::{
 
 use adaloss_audit::{
     divergence,
+    machine::{self, Gpu, Taken},
     ptx::{Entry, Module},
     sass,
 };
+use adaloss_kernels::matmul;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
@@ -35,6 +37,15 @@ enum Command {
         /// A disassembly by nvdisasm -c.
         file: PathBuf,
     },
+    /// What do kernels take of a GPU, and do they spill registers? Prints a line of CSV for each.
+    Machine {
+        /// A GPU as the assembler calls it, such as sm_90a.
+        gpu: String,
+        /// What ptxas -v said.
+        log: PathBuf,
+        /// A disassembly by nvdisasm -c.
+        disassembly: PathBuf,
+    },
     /// Counts the synchronising instructions of each kernel.
     Counts {
         /// PTX text.
@@ -50,18 +61,23 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    let (is_clean, name) = match Arguments::parse().command {
-        Command::Ptx { file } => (ptx(&file)?, file),
-        Command::Sass { file } => (machine_code(&file)?, file),
+    const WAITS: &str = "threads may wait for one another for ever";
+    const SPILLS: &str = "registers are spilled, or a stack is used";
+    let (is_clean, name, what) = match Arguments::parse().command {
+        Command::Ptx { file } => (ptx(&file)?, file, WAITS),
+        Command::Sass { file } => (machine_code(&file)?, file, WAITS),
+        Command::Machine { gpu, log, disassembly } => {
+            (takes(&gpu, &log, &disassembly)?, disassembly, SPILLS)
+        }
         Command::Counts { file } => {
             for entry in module(&file)?.entries {
                 say(format_args!("{} {}", entry.name, counts(&entry)));
             }
-            (true, file)
+            (true, file, "")
         }
     };
     if !is_clean {
-        eprintln!("{}: threads may wait for one another for ever", name.display());
+        eprintln!("{}: {what}", name.display());
     }
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -112,6 +128,41 @@ fn machine_code(file: &PathBuf) -> anyhow::Result<bool> {
         ));
     }
     Ok(parted.is_empty())
+}
+
+/// Kernels of one thread, which looks things up on its stack; no other may have one.
+const HAVE_STACKS: [&str; 3] = ["adaloss_advance", "adaloss_close", "adaloss_conclude"];
+
+fn takes(gpu: &str, log: &PathBuf, disassembly: &PathBuf) -> anyhow::Result<bool> {
+    let known = Gpu::ALL.map(|gpu| gpu.name).join(", ");
+    let gpu = Gpu::ALL.into_iter().find(|of| of.name == gpu);
+    let gpu = gpu.with_context(|| format!("this GPU is not known, but {known}"))?;
+    let all = machine::taken(&read(log)?, &read(disassembly)?);
+    let all = all.with_context(|| format!("cannot read {}", disassembly.display()))?;
+    let mut is_clean = true;
+    for taken in &all {
+        let Taken { entry, registers, shared_bytes, stack_bytes, .. } = taken;
+        let Taken { spilled_bytes, instructions, tensor, calls, .. } = taken;
+        let launched = match entry.starts_with("adaloss_matmul") {
+            true => 4 * matmul::SHARED_WORDS as u32,
+            false => 0,
+        };
+        let shared = shared_bytes + launched;
+        let resident = taken.resident_blocks(&gpu, matmul::THREADS, launched);
+        say(format_args!(
+            "{entry},{},{registers},{shared},{stack_bytes},{spilled_bytes},{resident},{instructions},{tensor},{calls}",
+            gpu.name
+        ));
+        let may = HAVE_STACKS.contains(&entry.as_str());
+        if *spilled_bytes > 0 || *stack_bytes > 0 && !may {
+            eprintln!(
+                "{entry} on {}: {spilled_bytes} bytes are spilled, of {stack_bytes} of stack",
+                gpu.name
+            );
+            is_clean = false;
+        }
+    }
+    Ok(is_clean)
 }
 
 /// How often each synchronising operation stands in a kernel.

@@ -93,6 +93,41 @@ pub fn parted(text: &str) -> Result<Vec<Parted>, SassError> {
     Ok(found)
 }
 
+/// What a kernel's machine code contains, functions behind it included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The kernel.
+    pub entry: String,
+    /// Its instructions, without those that fill the end.
+    pub instructions: usize,
+    /// Those of tensor cores.
+    pub tensor: usize,
+    /// Calls.
+    pub calls: usize,
+}
+
+/// Counts the instructions of all kernels of a disassembly.
+///
+/// # Errors
+///
+/// The text is none.
+pub fn contents(text: &str) -> Result<Vec<Contents>, SassError> {
+    let kernels = kernels(text);
+    if kernels.is_empty() {
+        return Err(SassError::Empty);
+    }
+    let of = |kernel: &Kernel<'_>| {
+        let count = |head| kernel.instructions.iter().filter(|of| of.head() == head).count();
+        Contents {
+            entry: kernel.name.into(),
+            instructions: kernel.instructions.len() - count("NOP"),
+            tensor: count("HMMA"),
+            calls: count("CALL"),
+        }
+    };
+    Ok(kernels.iter().map(of).collect())
+}
+
 /// A kernel's instructions, with the functions behind it that the assembler made for it.
 #[derive(Debug, Default)]
 struct Kernel<'a> {
