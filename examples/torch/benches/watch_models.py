@@ -13,7 +13,7 @@ import time
 import adaloss.torch
 import torch
 import torchvision
-from adaloss.torch._products import kind_of
+from adaloss.torch._modules import kind_of
 from torch import Tensor, nn
 
 MODELS = {

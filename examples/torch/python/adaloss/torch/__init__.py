@@ -8,7 +8,7 @@ scaler.step(optimizer)
 scaler.update()
 """
 
-from ._products import prepare, unprepare, unprepared
+from ._prepare import prepare, unprepare, unprepared
 from ._scaler import GradScaler, Report
 from ._watch import Watch, watch
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .. import _core
-from ._products import is_transformed, kind_of
+from ._modules import kind_of
+from ._products import is_transformed
 from ._scaler import GradScaler
 
 #: Formats that gradients are counted for.

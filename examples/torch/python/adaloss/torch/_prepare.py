@@ -1,0 +1,76 @@
+"""Preparing a model: its modules get the classes of `_modules`, and each product its place."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from . import _formats as formats
+from ._modules import Conv1d, Conv2d, Conv3d, Linear, _Prepared
+from ._products import Site
+
+_PREPARED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Linear,
+    nn.Conv1d: Conv1d,
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+}
+
+# Modules that have products and are none of the above.
+_UNPREPARED = (
+    nn.MultiheadAttention,
+    nn.Bilinear,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+)
+
+
+def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
+    """Gives every linear layer and convolution of a model a loss scale of its own; returns the model.
+
+    The modules stay what they are, with the parameters and hooks that they have: their class becomes a subclass of
+    `Linear`, `Conv1d`, `Conv2d` or `Conv3d`.  It is to be called once, before the first step and before
+    `DistributedDataParallel` and `torch.compile`.  Modules of other classes, such as `MultiheadAttention` and subclasses of
+    the user's, stay as they are: `unprepared` names them.
+
+    In "binary16", the default, it matters where layers compute in binary16, under
+    `torch.autocast(..., dtype=torch.float16)`, and takes a `GradScaler` of this package.
+
+    In "e5m2", "e4m3" and "binary16-flushing" (binary16 without subnormal numbers) the gradient that arrives at a layer is
+    narrowed to the format for the layer's own products, and layers return float32.  The scale is taken from the gradient at
+    hand; it takes no scaler.  The formats are simulated: the values are those of the format, and the products are computed
+    in float32.
+    """
+    if format not in formats.FORMATS:
+        raise ValueError(f"there is no format {format!r}: {', '.join(formats.FORMATS)}")
+    for order, (name, module) in enumerate(model.named_modules()):
+        prepared = _PREPARED.get(type(module))
+        if prepared is not None:
+            module.__class__ = prepared
+        if isinstance(module, _Prepared):
+            module.adaloss_site = Site(name or type(module).__name__, order, format)
+    for name, parameter in model.named_parameters():
+        parameter.adaloss_name = name  # type: ignore[attr-defined]
+    return model
+
+
+def unprepare(model: nn.Module) -> nn.Module:
+    """Makes a prepared model one of PyTorch's own modules again, to be exported or quantized, say; returns it."""
+    for module in model.modules():
+        if isinstance(module, _Prepared):
+            module.__class__ = next(plain for plain, prepared in _PREPARED.items() if isinstance(module, prepared))  # type: ignore[assignment]
+            del module.adaloss_site
+    for parameter in model.parameters():
+        if hasattr(parameter, "adaloss_name"):
+            del parameter.adaloss_name
+    return model
+
+
+def unprepared(model: nn.Module) -> list[str]:
+    """Returns the names of modules that have products which `prepare` leaves as they are."""
+    return [
+        f"{name} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if isinstance(module, _UNPREPARED) and not isinstance(module, _Prepared)
+    ]
