@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from . import _formats as formats
-from ._modules import Conv1d, Conv2d, Conv3d, Linear, _Prepared
+from ._modules import Prepared, become, prepared_class
 from ._products import Site
 
-_PREPARED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: Linear,
-    nn.Conv1d: Conv1d,
-    nn.Conv2d: Conv2d,
-    nn.Conv3d: Conv3d,
-}
-
-# Modules that have products and are none of the above.
-_UNPREPARED = (
+# Modules that have products, of which not all can be prepared.
+_HAVE_PRODUCTS = (
     nn.MultiheadAttention,
     nn.Bilinear,
     nn.RNNBase,
@@ -29,10 +23,11 @@ _UNPREPARED = (
 def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
     """Gives every linear layer and convolution of a model a loss scale of its own; returns the model.
 
-    The modules stay what they are, with the parameters and hooks that they have: their class becomes a subclass of
-    `Linear`, `Conv1d`, `Conv2d` or `Conv3d`.  It is to be called once, before the first step and before
-    `DistributedDataParallel` and `torch.compile`.  Modules of other classes, such as `MultiheadAttention` and subclasses of
-    the user's, stay as they are: `unprepared` names them.
+    The modules stay what they are, with the parameters and hooks that they have: their class becomes a subclass of the one
+    that they had, be it `Linear`, `Conv1d`, `Conv2d`, `Conv3d` or a subclass of these that has the same `forward`.  It is to
+    be called once, before the first step and before `DistributedDataParallel` and `torch.compile`, and after modules whose
+    weights have no size yet, such as `LazyLinear`, have got one.  Modules with a `forward` of the user's, and those of other
+    classes that have products, stay as they are: `unprepared` names them.
 
     In "binary16", the default, it matters where layers compute in binary16, under
     `torch.autocast(..., dtype=torch.float16)`, and takes a `GradScaler` of this package.
@@ -45,10 +40,10 @@ def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
     if format not in formats.FORMATS:
         raise ValueError(f"there is no format {format!r}: {', '.join(formats.FORMATS)}")
     for order, (name, module) in enumerate(model.named_modules()):
-        prepared = _PREPARED.get(type(module))
+        prepared = prepared_class(parametrize.type_before_parametrizations(module))
         if prepared is not None:
-            module.__class__ = prepared
-        if isinstance(module, _Prepared):
+            become(module, prepared)
+        if isinstance(module, Prepared):
             module.adaloss_site = Site(name or type(module).__name__, order, format)
     for name, parameter in model.named_parameters():
         parameter.adaloss_name = name  # type: ignore[attr-defined]
@@ -58,8 +53,8 @@ def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
 def unprepare(model: nn.Module) -> nn.Module:
     """Makes a prepared model one of PyTorch's own modules again, to be exported or quantized, say; returns it."""
     for module in model.modules():
-        if isinstance(module, _Prepared):
-            module.__class__ = next(plain for plain, prepared in _PREPARED.items() if isinstance(module, prepared))  # type: ignore[assignment]
+        if isinstance(module, Prepared):
+            become(module, module.adaloss_plain)
             del module.adaloss_site
     for parameter in model.parameters():
         if hasattr(parameter, "adaloss_name"):
@@ -72,5 +67,5 @@ def unprepared(model: nn.Module) -> list[str]:
     return [
         f"{name} ({type(module).__name__})"
         for name, module in model.named_modules()
-        if isinstance(module, _UNPREPARED) and not isinstance(module, _Prepared)
+        if isinstance(module, _HAVE_PRODUCTS) and not isinstance(module, Prepared)
     ]

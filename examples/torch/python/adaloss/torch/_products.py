@@ -220,18 +220,31 @@ def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None,
     return tuple(gradients)
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, kind: _Linear | _Convolution, site: Site) -> Tensor | None:
-    """Makes a product with gradients of its own; None where they would not be narrow, or nothing is differentiated."""
-    is_plain = torch.is_grad_enabled() and not is_transformed()
-    if not is_plain or any(t is not None and t.dtype not in _TYPES for t in (x, weight, bias)):
+def computed_in(site: Site, inputs: tuple[Tensor, ...], parameters: tuple[Tensor | None, ...]) -> torch.dtype | None:
+    """Returns the type that products of inputs with parameters are computed in, with gradients of their own.
+
+    It is None where they are left to PyTorch: their gradients would not be narrow, or nothing is differentiated.  Neither
+    changes anything, so that PyTorch's own forward can be taken after it.
+    """
+    if not torch.is_grad_enabled() or is_transformed():
         return None
-    device = x.device.type
+    if any(t is not None and t.dtype not in _TYPES for t in (*inputs, *parameters)):
+        return None
+    device = inputs[0].device.type
     is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    dtype = torch.get_autocast_dtype(device) if is_autocast else x.dtype
+    dtype = torch.get_autocast_dtype(device) if is_autocast else inputs[0].dtype
+    if site.format != "binary16":
+        return dtype
+    is_half = dtype == _HALF and (is_autocast or all(t is None or t.dtype == _HALF for t in (*inputs, *parameters)))
+    return dtype if is_half else None
+
+
+def multiply(
+    x: Tensor, weight: Tensor, bias: Tensor | None, kind: _Linear | _Convolution, site: Site, dtype: torch.dtype
+) -> Tensor:
+    """Makes a product with gradients of its own, in the type that `computed_in` returned."""
     if site.format != "binary16":
         return NarrowingProduct.apply(x, weight, bias, kind, site, dtype)
-    if dtype != _HALF or not (is_autocast or all(t is None or t.dtype == _HALF for t in (weight, bias))):
-        return None
     return Product.apply(x.to(_HALF), weight, bias, kind, site)
 
 

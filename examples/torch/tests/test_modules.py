@@ -1,0 +1,203 @@
+"""Modules that are prepared, beside PyTorch's own: subclasses, those whose weights are computed, and how they are kept."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import gc
+import io
+import weakref
+
+import adaloss.torch
+import pytest
+import torch
+from adaloss.torch import GradScaler, _formats, prepare, unprepare, unprepared, watch
+from adaloss.torch._modules import Prepared
+from conftest import assert_near, gradients
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+SCALE = 1024.0
+
+
+class Named(nn.Linear):
+    """A user's layer, which is made otherwise and computes as ever."""
+
+    kinds: list[type] = []  # noqa: RUF012
+
+    def __init_subclass__(cls):
+        Named.kinds.append(cls)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(6, 4)
+        self.name = name
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+class Abstract(nn.Conv1d, abc.ABC):
+    """With a metaclass."""
+
+
+class Doubled(nn.Linear):
+    """A forward pass of its own."""
+
+    def forward(self, input):
+        return 2.0 * super().forward(input)
+
+
+class Standardised(nn.Conv1d):
+    """A convolution of its own."""
+
+    def _conv_forward(self, input, weight, bias):
+        return super()._conv_forward(input, weight - weight.mean(), bias)
+
+
+class Twice(nn.Module):
+    """Multiplies by 2, as a parametrization."""
+
+    def forward(self, weight):
+        return 2.0 * weight
+
+
+def parametrized():
+    layer = nn.Linear(6, 4)
+    parametrize.register_parametrization(layer, "weight", Twice())
+    return layer
+
+
+SUBCLASSES = [
+    lambda: Named("of mine"),
+    lambda: Abstract(6, 4, 3),
+    lambda: nn.modules.linear.NonDynamicallyQuantizableLinear(6, 4),
+    parametrized,
+    lambda: parametrizations.weight_norm(Abstract(6, 4, 3)),
+]
+
+
+def example(layer):
+    return torch.randn(5, 6, 7) if isinstance(layer, nn.Conv1d) else torch.randn(5, 6)
+
+
+def step(layer, x, autocast=True):
+    """Returns the gradients after one pass, unscaled, and what has a scale."""
+    layer.zero_grad()
+    scaler = GradScaler("cpu", init_scale=SCALE)
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.float16, enabled=autocast):
+        y = layer(x).float()
+    scaler.scale(y.pow(2).sum()).backward()
+    found = {name: gradient / SCALE for name, gradient in gradients(layer).items()}
+    scaler.step(torch.optim.SGD(layer.parameters(), lr=0.0))
+    scaler.update()
+    return {**found, "input": x.grad / SCALE}, set(scaler.report().scales)
+
+
+@pytest.mark.parametrize("make", SUBCLASSES)
+@pytest.mark.parametrize("format", _formats.FORMATS)
+def test_subclasses_with_the_same_forward_pass(make, format):
+    layer = make()
+    x = example(layer)
+    expected, _ = step(copy.deepcopy(layer), x)
+    plain = type(layer)
+    prepare(layer, format=format)
+    name = plain.__name__
+    assert unprepared(layer) == [] and isinstance(layer, Prepared) and type(layer).__name__ == name
+    assert isinstance(layer, plain) or parametrize.is_parametrized(layer)
+    found, scales = step(layer, x)
+    assert_near(found, expected, {"e4m3": 0.1, "e5m2": 0.2}.get(format, 0.01))
+    assert (scales >= {name, f"{name}.input"}) == (format == "binary16")
+    unprepare(layer)
+    assert not isinstance(layer, Prepared) and not hasattr(layer, "adaloss_site")
+    assert type(layer) is plain or parametrize.is_parametrized(layer)
+    assert_near(step(layer, x)[0], expected, 1.0e-6)
+
+
+def test_a_subclass_with_a_forward_pass_of_its_own_stays():
+    model = nn.ModuleDict({"doubled": Doubled(6, 4), "conv": Standardised(6, 4, 3), "lazy": nn.LazyLinear(4)})
+    model["instance"] = nn.Linear(6, 4)
+    prepare(model)
+    assert type(model["doubled"]) is Doubled and type(model["conv"]) is Standardised
+    assert unprepared(model) == ["doubled (Doubled)", "conv (Standardised)", "lazy (LazyLinear)"]
+    assert model["lazy"](torch.randn(5, 6)).shape == (5, 4)
+    assert unprepared(prepare(model)) == ["doubled (Doubled)", "conv (Standardised)"], "its weights have a size now"
+
+
+def test_what_is_made_of_a_class_is_one_and_goes_with_the_last_module():
+    class Local(nn.Linear):
+        pass
+
+    first, second = prepare(Local(2, 2)), prepare(Local(2, 2))
+    assert type(first) is type(second) and type(first) is not Local
+    assert all(cls.__module__ == __name__ for cls in Named.kinds), "no list of subclasses has what was made"
+    made = weakref.ref(type(first))
+    del first, second
+    gc.collect()
+    assert made() is None
+
+
+@pytest.mark.parametrize("make", SUBCLASSES[:3])
+def test_subclasses_are_copied_saved_and_loaded(make):
+    layer = prepare(make())
+    x = example(layer)
+    expected, _ = step(layer, x)
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    copies = [copy.deepcopy(layer), copy.copy(layer), torch.load(file, weights_only=False)]
+    for other in copies:
+        assert type(other) is type(layer) and other.adaloss_site.name == layer.adaloss_site.name
+        assert_near(step(other, x)[0], expected, 1.0e-6)
+    plain = make()
+    plain.load_state_dict(layer.state_dict())
+    assert all((plain.state_dict()[name] == value).all() for name, value in layer.state_dict().items())
+
+
+def test_a_file_of_a_class_that_has_got_a_forward_pass_of_its_own(monkeypatch):
+    file = io.BytesIO()
+    torch.save(prepare(Named("of mine")), file)
+    file.seek(0)
+    monkeypatch.setattr(Named, "forward", lambda self, input: input, raising=False)
+    assert type(torch.load(file, weights_only=False)) is Named
+
+
+@pytest.mark.parametrize("is_parametrized_first", [True, False])
+def test_parametrizations_come_and_go(is_parametrized_first):
+    layer = parametrized() if is_parametrized_first else prepare(nn.Linear(6, 4))
+    if is_parametrized_first:
+        prepare(layer)
+    else:
+        parametrize.register_parametrization(layer, "weight", Twice())
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, 2.0 * layer.parametrizations.weight.original, layer.bias))
+    other = copy.deepcopy(layer)
+    assert_near(step(other, x)[0], step(layer, x)[0], 1.0e-6)
+    unprepare(other)
+    assert parametrize.is_parametrized(other, "weight") and parametrize.type_before_parametrizations(other) is nn.Linear
+    torch.testing.assert_close(other(x), layer(x))
+    for of, kind in ((layer, adaloss.torch._modules.Linear), (other, nn.Linear)):
+        parametrize.remove_parametrizations(of, "weight")
+        assert type(of) is kind
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_a_computed_weight_is_computed_once(autocast):
+    """Spectral normalisation takes a step towards the norm each time that its weight is looked at."""
+    layer = parametrizations.spectral_norm(nn.Linear(6, 4))
+    reference = copy.deepcopy(layer)
+    prepare(layer)
+    x = torch.randn(5, 6)
+    step(layer, x, autocast)
+    step(reference, x, autocast)
+    for name, value in reference.state_dict().items():
+        assert (layer.state_dict()[name] == value).all(), name
+
+
+def test_subclasses_are_watched():
+    model = nn.ModuleDict({"named": Named("of mine"), "doubled": Doubled(6, 4)})
+    x = torch.randn(5, 6, requires_grad=True)
+    for of in (model, prepare(model)):
+        with watch(of) as seen:
+            (model["named"](x) + model["doubled"](x)).sum().backward()
+        assert [layer.name for layer in seen.layers] == ["named"] and list(seen.unwatched) == ["doubled"]
