@@ -194,6 +194,57 @@ def test_a_computed_weight_is_computed_once(autocast):
         assert (layer.state_dict()[name] == value).all(), name
 
 
+TRANSPOSED = [
+    (nn.ConvTranspose1d(4, 6, 3), (2, 4, 9), None),
+    (nn.ConvTranspose1d(4, 6, 3, stride=3, output_padding=2, bias=False), (4, 9), None),
+    (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1), (2, 4, 5, 5), [10, 9]),
+    (nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), dilation=2, groups=2), (2, 4, 5, 5), None),
+    (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1), (4, 5, 5), [6, 10, 10]),
+    (nn.ConvTranspose3d(4, 6, 3, stride=2, padding=1, output_padding=1), (2, 4, 3, 3, 3), None),
+]
+
+
+@pytest.mark.parametrize("case", range(len(TRANSPOSED)))
+@pytest.mark.parametrize("format", _formats.FORMATS)
+def test_transposed_convolutions(case, format):
+    plain, shape, output_size = TRANSPOSED[case]
+    x = torch.randn(shape)
+    reference, layer = copy.deepcopy(plain), prepare(copy.deepcopy(plain), format=format)
+    sides, watched = [], []
+    for of, scale in ((reference, 1.0), (layer, SCALE)):
+        batch, scaler = x.clone().requires_grad_(), GradScaler("cpu", init_scale=scale)
+        with watch(of, scaler) as seen, torch.autocast("cpu", dtype=torch.float16, enabled=of is layer):
+            y = of(batch, output_size=output_size)
+            scaler.scale(y.float().pow(2).sum()).backward()
+        found = {"input": batch.grad / scale, **{name: gradient / scale for name, gradient in gradients(of).items()}}
+        sides.append((y.detach(), found))
+        watched.append([layer.samples for layer in seen.layers])
+    (exact, expected), (y, found) = sides
+    assert y.dtype == (torch.float16 if format == "binary16" else torch.float32)
+    torch.testing.assert_close(y.float(), exact, rtol=0.01, atol=0.01)
+    assert_near(found, expected, {"e4m3": 0.1, "e5m2": 0.2}.get(format, 0.01))
+    assert watched == [[1], [1]]
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, output_size), exact)
+    assert type(unprepare(layer)) is type(plain)
+
+
+def test_what_leaves_a_transposed_convolution_has_a_scale_of_its_own():
+    """A gradient that leaves it is far larger than the one that arrives, which the scale of one would not fit."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ConvTranspose1d(4, 4, 3), nn.Linear(6, 1))
+    with torch.no_grad():
+        model[1].weight.mul_(2.0**14)
+    prepare(model)
+    scaler = GradScaler("cpu")
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = model(torch.randn(2, 4, 4) * 2.0**-10).float().sum()
+    scaler.scale(loss).backward()
+    scaler.step(torch.optim.SGD(model.parameters(), lr=0.0))
+    scaler.update()
+    report = scaler.report()
+    assert report.scales["1"] - report.scales["0"] >= 12 and not report.uncovered and not report.overflowed
+
+
 def test_subclasses_are_watched():
     model = nn.ModuleDict({"named": Named("of mine"), "doubled": Doubled(6, 4)})
     x = torch.randn(5, 6, requires_grad=True)

@@ -91,7 +91,45 @@ class Conv3d(_Conv, nn.Conv3d):
     adaloss_plain = nn.Conv3d
 
 
-_PREPARED: dict[type[nn.Module], type[Prepared]] = {of.adaloss_plain: of for of in (Linear, Conv1d, Conv2d, Conv3d)}
+class _ConvTranspose(Prepared, nn.modules.conv._ConvTransposeNd):
+    @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        weight, bias = self.weight, self.bias
+        dims = len(self.stride)
+        arguments: Any = input, output_size, self.stride, self.padding, self.kernel_size, dims, self.dilation
+        output_padding: Any = self._output_padding(*arguments)
+        dtype = computed_in(self.adaloss_site, (input,), (weight, bias))
+        if dtype is None:
+            transposed: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
+            return transposed(input, weight, bias, self.stride, self.padding, output_padding, self.groups, self.dilation)
+        padding: Any = self.padding
+        kind = _Convolution.of(self, tuple(padding), tuple(output_padding))
+        is_single = input.dim() == dims + 1
+        y = multiply(input.unsqueeze(0) if is_single else input, weight, bias, kind, self.adaloss_site, dtype)
+        return y.squeeze(0) if is_single else y
+
+
+class ConvTranspose1d(_ConvTranspose, nn.ConvTranspose1d):
+    """`torch.nn.ConvTranspose1d`, whose gradients have a scale of their own."""
+
+    adaloss_plain = nn.ConvTranspose1d
+
+
+class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d`, whose gradients have a scale of their own."""
+
+    adaloss_plain = nn.ConvTranspose2d
+
+
+class ConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d`, whose gradients have a scale of their own."""
+
+    adaloss_plain = nn.ConvTranspose3d
+
+
+_PREPARED: dict[type[nn.Module], type[Prepared]] = {
+    of.adaloss_plain: of for of in (Linear, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+}
 # What is made for a subclass lives as long as a module has it.
 _MADE: weakref.WeakValueDictionary[type[nn.Module], type[Prepared]] = weakref.WeakValueDictionary()
 

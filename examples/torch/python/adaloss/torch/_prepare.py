@@ -24,10 +24,10 @@ def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
     """Gives every linear layer and convolution of a model a loss scale of its own; returns the model.
 
     The modules stay what they are, with the parameters and hooks that they have: their class becomes a subclass of the one
-    that they had, be it `Linear`, `Conv1d`, `Conv2d`, `Conv3d` or a subclass of these that has the same `forward`.  It is to
-    be called once, before the first step and before `DistributedDataParallel` and `torch.compile`, and after modules whose
-    weights have no size yet, such as `LazyLinear`, have got one.  Modules with a `forward` of the user's, and those of other
-    classes that have products, stay as they are: `unprepared` names them.
+    that they had, be it `Linear`, a convolution, a transposed one, or a subclass of these that has the same `forward`.  It
+    is to be called once, before the first step and before `DistributedDataParallel` and `torch.compile`, and after modules
+    whose weights have no size yet, such as `LazyLinear`, have got one.  Modules with a `forward` of the user's, and those of
+    other classes that have products, stay as they are: `unprepared` names them.
 
     In "binary16", the default, it matters where layers compute in binary16, under
     `torch.autocast(..., dtype=torch.float16)`, and takes a `GradScaler` of this package.

@@ -7,7 +7,7 @@ so that they land where binary16 has most room, whatever the scale of the gradie
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,20 +51,36 @@ class _Linear:
 
 @dataclass(frozen=True)
 class _Convolution:
-    """A convolution in any number of dimensions."""
+    """A convolution in any number of dimensions, transposed or not."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    transposed: bool
+    output_padding: tuple[int, ...]
 
     @classmethod
-    def of(cls, module: nn.modules.conv._ConvNd, padding: tuple[int, ...]) -> _Convolution:
-        return cls(tuple(module.stride), padding, tuple(module.dilation), module.groups)
+    def of(
+        cls, module: nn.modules.conv._ConvNd, padding: tuple[int, ...], output_padding: tuple[int, ...] | None = None
+    ) -> _Convolution:
+        if output_padding is None:
+            output_padding = tuple(module.output_padding)
+        dilation, groups = tuple(module.dilation), module.groups
+        return cls(tuple(module.stride), padding, dilation, groups, module.transposed, output_padding)
+
+    def with_output(self, output: Tensor, x: Tensor, weight: Tensor) -> _Convolution:
+        """Returns the same with an output of this size, which a transposed one may have been asked for when it was called."""
+        if not self.transposed:
+            return self
+        dims = len(self.stride)
+        sizes = zip(output.shape[-dims:], x.shape[-dims:], weight.shape[-dims:], self.stride, self.padding, self.dilation)
+        return replace(self, output_padding=tuple(y - (n - 1) * s + 2 * p - d * (k - 1) - 1 for y, n, k, s, p, d in sizes))
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        nothing = [0] * len(self.stride)
-        return torch.convolution(x, weight, bias, self.stride, self.padding, self.dilation, False, nothing, self.groups)
+        return torch.convolution(
+            x, weight, bias, self.stride, self.padding, self.dilation, self.transposed, self.output_padding, self.groups
+        )
 
     def backward(
         self, gradient: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, bool]
@@ -78,8 +94,8 @@ class _Convolution:
             self.stride,
             self.padding,
             self.dilation,
-            False,
-            [0] * len(self.stride),
+            self.transposed,
+            self.output_padding,
             self.groups,
             [*needs, False],
         )

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from .. import _core
 from ._modules import kind_of
-from ._products import is_transformed
+from ._products import _Convolution, is_transformed
 from ._scaler import GradScaler
 
 #: Formats that gradients are counted for.
@@ -197,6 +197,8 @@ class Watch:
         assert kind is not None
         if isinstance(module, nn.modules.conv._ConvNd) and gradient.dim() == weight.dim() - 1:
             gradient, x = gradient.unsqueeze(0), x.unsqueeze(0)
+        if isinstance(kind, _Convolution):
+            kind = kind.with_output(gradient, x, weight)
         values, _ = kind.backward(gradient.float(), x, weight.float(), (True, False))
         assert values is not None
         values = values.reshape(-1).float().cpu().contiguous()
