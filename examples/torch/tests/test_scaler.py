@@ -535,10 +535,8 @@ def test_a_prepared_model_is_copied_saved_and_loaded(model, tmp_path):
     plain = TwoTowers()
     plain.load_state_dict(model.state_dict())
     assert adaloss.torch.unprepared(model) == []
-    assert adaloss.torch.unprepared(nn.ModuleDict({"attention": nn.MultiheadAttention(8, 2)})) == [
-        "attention (MultiheadAttention)",
-        "attention.out_proj (NonDynamicallyQuantizableLinear)",
-    ]
+    others = nn.ModuleDict({"recurrent": nn.LSTM(8, 2), "bilinear": nn.Bilinear(2, 2, 2), "linear": nn.Linear(2, 2)})
+    assert adaloss.torch.unprepared(prepare(others)) == ["recurrent (LSTM)", "bilinear (Bilinear)"]
 
 
 def test_a_report_says_what_to_do_where_nothing_is_scaled():

@@ -127,7 +127,8 @@ class ConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d):
     adaloss_plain = nn.ConvTranspose3d
 
 
-_PREPARED: dict[type[nn.Module], type[Prepared]] = {
+#: The prepared class of each of PyTorch's.
+PREPARED: dict[type[nn.Module], type[Prepared]] = {
     of.adaloss_plain: of for of in (Linear, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
 }
 # What is made for a subclass lives as long as a module has it.
@@ -139,9 +140,9 @@ def prepared_class(plain: type[nn.Module]) -> type[Prepared] | None:
 
     It is None as well of a module whose weights have no size yet: it takes another class when they get one.
     """
-    if plain in _PREPARED:
-        return _PREPARED[plain]
-    base = next((base for base in _PREPARED if issubclass(plain, base)), None)
+    if plain in PREPARED:
+        return PREPARED[plain]
+    base = next((base for base in PREPARED if issubclass(plain, base)), None)
     if base is None or issubclass(plain, LazyModuleMixin):
         return None
     if any(getattr(plain, does, None) is not getattr(base, does, None) for does in ("forward", "_conv_forward")):
@@ -149,7 +150,7 @@ def prepared_class(plain: type[nn.Module]) -> type[Prepared] | None:
     made = _MADE.get(plain)
     if made is None:
         named = {"__module__": plain.__module__, "__qualname__": plain.__qualname__, "__doc__": plain.__doc__}
-        bases = (_PREPARED[base], plain)
+        bases = (PREPARED[base], plain)
         made = types.new_class(plain.__name__, bases, {}, lambda body: body.update(named, adaloss_plain=plain))
         _MADE[plain] = made
     return made
@@ -166,15 +167,21 @@ def become(module: nn.Module, base: type) -> None:
         module.__class__ = base
 
 
+def is_known(module: nn.Module) -> bool:
+    """Tells whether a module is prepared, or could be: its forward pass is PyTorch's own."""
+    return isinstance(module, Prepared) or prepared_class(parametrize.type_before_parametrizations(module)) is not None
+
+
 def kind_of(module: nn.Module) -> _Linear | _Convolution | None:
     """Returns the product that a module makes, be it prepared or not.
 
     It is None of other modules, of a forward pass that is not PyTorch's own, and of unusual padding.
     """
-    is_known = isinstance(module, Prepared) or prepared_class(parametrize.type_before_parametrizations(module)) is not None
-    if is_known and isinstance(module, nn.Linear):
+    if not is_known(module):
+        return None
+    if isinstance(module, nn.Linear):
         return _Linear()
-    if not is_known or not isinstance(module, nn.modules.conv._ConvNd):
+    if not isinstance(module, nn.modules.conv._ConvNd):
         return None
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         return None

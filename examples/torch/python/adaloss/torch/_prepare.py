@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from . import _formats as formats
+from ._attention import has_more_keys
 from ._modules import Prepared, become, prepared_class
 from ._products import Site
 
@@ -21,13 +22,14 @@ _HAVE_PRODUCTS = (
 
 
 def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
-    """Gives every linear layer and convolution of a model a loss scale of its own; returns the model.
+    """Gives every linear layer, convolution and projection of a model a loss scale of its own; returns the model.
 
     The modules stay what they are, with the parameters and hooks that they have: their class becomes a subclass of the one
-    that they had, be it `Linear`, a convolution, a transposed one, or a subclass of these that has the same `forward`.  It
-    is to be called once, before the first step and before `DistributedDataParallel` and `torch.compile`, and after modules
-    whose weights have no size yet, such as `LazyLinear`, have got one.  Modules with a `forward` of the user's, and those of
-    other classes that have products, stay as they are: `unprepared` names them.
+    that they had, be it `Linear`, a convolution, a transposed one, `MultiheadAttention` without `add_bias_kv` and
+    `add_zero_attn`, or a subclass of these that has the same `forward`.  It is to be called once, before the first step and
+    before `DistributedDataParallel` and `torch.compile`, and after modules whose weights have no size yet, such as
+    `LazyLinear`, have got one.  Modules with a `forward` of the user's, and those of other classes that have products, stay
+    as they are: `unprepared` names them.
 
     In "binary16", the default, it matters where layers compute in binary16, under
     `torch.autocast(..., dtype=torch.float16)`, and takes a `GradScaler` of this package.
@@ -41,7 +43,7 @@ def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
         raise ValueError(f"there is no format {format!r}: {', '.join(formats.FORMATS)}")
     for order, (name, module) in enumerate(model.named_modules()):
         prepared = prepared_class(parametrize.type_before_parametrizations(module))
-        if prepared is not None:
+        if prepared is not None and not has_more_keys(module):
             become(module, prepared)
         if isinstance(module, Prepared):
             module.adaloss_site = Site(name or type(module).__name__, order, format)

@@ -28,6 +28,13 @@ class Site:
         self.name = name
         self.order = order
         self.format = format
+        self._parts: dict[str, Site] = {}
+
+    def part(self, name: str) -> Site:
+        """Returns the place of one of several products of a module."""
+        if name not in self._parts:
+            self._parts[name] = Site(f"{self.name}.{name}", self.order, self.format)
+        return self._parts[name]
 
 
 @dataclass(frozen=True)

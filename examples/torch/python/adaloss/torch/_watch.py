@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .. import _core
-from ._modules import kind_of
+from ._modules import is_known, kind_of
 from ._products import _Convolution, is_transformed
 from ._scaler import GradScaler
 
@@ -134,9 +134,15 @@ class Watch:
         #: Layers that cannot be looked at, and why.
         self.unwatched: dict[str, str] = {}
         self._handles = []
+        attentions = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention) and is_known(module)]
+        uncalled = {module.out_proj for module in attentions}
         for name, module in model.named_modules():
             name = name or type(module).__name__
-            if kind_of(module) is None:
+            if module in attentions:
+                self.unwatched[name] = "its projections are no modules that are called"
+            elif module in uncalled:
+                continue
+            elif kind_of(module) is None:
                 if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
                     self.unwatched[name] = "of another kind, or padded otherwise than by a number of zeros"
             elif parametrize.is_parametrized(module, "weight"):
