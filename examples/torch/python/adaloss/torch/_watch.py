@@ -93,11 +93,6 @@ class Layer:
         lost = histogram.underflow(log2) + histogram.overflow(log2)
         return lost / histogram.nonzero if histogram.nonzero else 0.0
 
-    def subnormal_at(self, log2: int) -> int:
-        """Returns how many elements become subnormal numbers of binary16 at a scale."""
-        flushed = self.histograms["binary16-flushing"].underflow(log2)
-        return flushed - self.histograms["binary16"].underflow(log2)
-
 
 class _Hook:
     """The hook of a watched layer; a copy of the layer, or one that was saved, has a hook that does nothing."""
@@ -274,11 +269,6 @@ class Watch:
         if not windows:
             return None
         return Window(max(w.least for w in windows), min(w.greatest for w in windows))
-
-    def best_scale(self, format: str = "binary16") -> int:
-        """Returns the exponent of the one scale at which the layer that is served worst loses least."""
-        layers = self.layers
-        return min(range(-126, 127), key=lambda log2: (max(layer.lost_at(log2, format) for layer in layers), abs(log2)))
 
     def scales_needed(self, format: str = "binary16") -> list[list[str]]:
         """Returns the layers in as few groups as can share a scale; one that no scale serves is left out."""
