@@ -29,6 +29,31 @@ def test_a_ceiling_is_that_of_the_library(format):
         assert narrowed.isfinite().all() and narrowed != 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
+def test_the_largest_is_that_of_the_norm(dtype):
+    """The norm is what is taken on other devices than the CPU."""
+    values = torch.randn(7, 40).to(dtype)
+    cases = [values, values.t(), values[:, ::3], values[:0], values[0, 0], values.clone().requires_grad_()]
+    for special in (float("inf"), -float("inf"), float("nan")):
+        spoilt = values.clone()
+        spoilt[3, 5] = special
+        cases.append(spoilt)
+    for case in cases:
+        found = _formats.largest(case)
+        parts = torch.view_as_real(case.detach()) if dtype.is_complex else case.detach()
+        expected = torch.linalg.vector_norm(parts.double(), float("inf")) if parts.numel() else torch.zeros(())
+        assert found.dtype == torch.float32 and not found.requires_grad
+        torch.testing.assert_close(found, expected.float(), equal_nan=True)
+
+
+def test_a_scale_is_within_its_bounds():
+    magnitudes = torch.tensor([3.0, 0.0, float("inf"), float("nan"), 2.0**-126])
+    assert _formats.greatest_scale(magnitudes).tolist() == [2.0**14, 2.0**60, 2.0**-60, 2.0**-60, 2.0**60]
+    assert _formats.greatest_scale(magnitudes, "binary16", -6).tolist()[0] == 2.0**8
+    assert _formats.greatest_scale(magnitudes[:2], "binary16", 200, 10).tolist() == [2.0**10, 2.0**10]
+    assert (_formats.greatest_scale(magnitudes, "binary16", 0, -90) == 2.0**-60).all()
+
+
 def test_flushing():
     values = torch.tensor([2.0**-14, -(2.0**-14), 2.0**-14 * (1 - 2.0**-10), 2.0**-24, 0.0, 3.0])
     assert _formats.narrowed(values, "binary16-flushing").tolist() == [2.0**-14, -(2.0**-14), 0.0, 0.0, 0.0, 3.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 
@@ -24,7 +25,8 @@ LEAST_LOG2, GREATEST_LOG2 = -60, 60
 
 def largest(values: Tensor) -> Tensor:
     """Returns the largest magnitude in float32: infinite or NaN where an element is, 0 where there is none."""
-    values = values.detach()
+    if values.requires_grad:
+        values = values.detach()
     if values.is_sparse:
         values = values._values()
     if values.numel() == 0:
@@ -33,6 +35,9 @@ def largest(values: Tensor) -> Tensor:
         values = torch.view_as_real(values.resolve_conj())
     if values.dtype == torch.float64:
         return torch.linalg.vector_norm(values, math.inf).float()
+    if values.device.type == "cpu":
+        # Two passes of vectors, where the norm is one of scalars and takes ten times as long.
+        return values.abs().max().float()
     return torch.linalg.vector_norm(values, math.inf, dtype=torch.float32)
 
 
@@ -46,8 +51,14 @@ def _carry(overflow: float) -> tuple[int, int]:
 _CARRY = {format: _carry(overflow) for format, overflow in _OVERFLOW.items()}
 
 
-def ceiling(magnitude: Tensor, format: str = "binary16") -> Tensor:
-    """Returns the exponent of the greatest scale at which a magnitude in float32 does not overflow a format.
+@functools.cache
+def _word(number: int) -> Tensor:
+    """Returns a number as a tensor of the host's, which every device takes for one: PyTorch makes one anew of each number."""
+    return torch.tensor(number, dtype=torch.int32)
+
+
+def ceiling(magnitude: Tensor, format: str = "binary16", plus: int = 0) -> Tensor:
+    """Returns the exponent of the greatest scale at which a magnitude in float32 does not overflow a format, and `plus`.
 
     A float32 is its exponent in the bits from 23 on, and a fraction below.  What is added to the fraction carries into the
     exponent from the format's bound on.  In binary16 the bound is 65520 = 2^15 * 1.99951; of 3 = 2^1 * 1.5, which is below
@@ -55,7 +66,7 @@ def ceiling(magnitude: Tensor, format: str = "binary16") -> Tensor:
     twice that is infinite.  Of 0 it is more than any scale, of what is not finite less.
     """
     added, greatest = _CARRY[format]
-    return greatest - ((magnitude.view(torch.int32) + added) >> 23)
+    return _word(greatest + plus) - torch.bitwise_right_shift(magnitude.view(torch.int32) + _word(added), _word(23))
 
 
 def within_bounds(log2: int) -> int:
@@ -63,9 +74,13 @@ def within_bounds(log2: int) -> int:
     return max(LEAST_LOG2, min(GREATEST_LOG2, log2))
 
 
-def power(log2: Tensor) -> Tensor:
-    """Returns 2^log2 in float32, kept within the exponents that scales have: its bits are the exponent's alone."""
-    return (log2.clamp(LEAST_LOG2, GREATEST_LOG2) + 127 << 23).view(torch.float32)
+def greatest_scale(magnitude: Tensor, format: str = "binary16", plus: int = 0, most: int = GREATEST_LOG2) -> Tensor:
+    """Returns 2^(ceiling + plus) in float32, 2^most at most, within the bounds that scales have.
+
+    The bits of a power of two are its exponent's alone.
+    """
+    biased = ceiling(magnitude, format, plus + 127).clamp(LEAST_LOG2 + 127, within_bounds(most) + 127)
+    return torch.bitwise_left_shift(biased, _word(23)).view(torch.float32)
 
 
 def scaled(values: Tensor, factor: Tensor | float, dtype: torch.dtype) -> Tensor:

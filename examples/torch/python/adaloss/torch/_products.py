@@ -7,6 +7,7 @@ so that they land where binary16 has most room, whatever the scale of the gradie
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +49,9 @@ class _Linear:
         self, gradient: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         rows = gradient.reshape(-1, gradient.shape[-1])
+        if not _takes_halves(rows):
+            # Once for both products.
+            rows = rows.float()
         to_input = _product(rows, weight).view(x.shape) if needs[0] else None
         to_weight = _product(rows.t(), x.reshape(-1, x.shape[-1])) if needs[1] else None
         return to_input, to_weight
@@ -120,11 +124,17 @@ def _without_autocast(gradient: Tensor) -> contextlib.AbstractContextManager[obj
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """Returns the product of two matrices in binary16, in float32."""
-    if a.is_cuda and _has_out_dtype():
+    if _takes_halves(a):
         return torch.mm(a, b, out_dtype=torch.float32)  # type: ignore[call-overload,call-arg,unused-ignore]
     return torch.mm(a.float(), b.float())
 
 
+def _takes_halves(a: Tensor) -> bool:
+    """Tells whether `torch.mm` takes binary16 and returns float32."""
+    return a.is_cuda and _has_out_dtype()
+
+
+@functools.cache
 def _has_out_dtype() -> bool:
     release = torch.__version__.split("+")[0].split(".")
     return tuple(int(part) for part in release[:2]) >= (2, 8)
@@ -163,10 +173,7 @@ class Product(torch.autograd.Function):
             of.look(arrives, gradient)
             if to_input is not None:
                 to_input = of.deliver(to_input, arrives, leaves, x.dtype)
-            if to_weight is not None:
-                to_weight = of.to_own_scale(to_weight, arrives)
-            if to_bias is not None:
-                to_bias = of.to_own_scale(to_bias, arrives)
+            to_weight, to_bias = of.to_own_scale((to_weight, to_bias), arrives)
         return to_input, _as(to_weight, weight), _as(to_bias, bias), None, None
 
 
@@ -200,8 +207,8 @@ class NarrowingProduct(torch.autograd.Function):
         needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         input_type, weight_type, bias_type = ctx.types
         with _without_autocast(gradient):
-            log2 = formats.ceiling(formats.largest(gradient), ctx.format)
-            scale, inverse = formats.power(log2), formats.power(-log2)
+            scale = formats.greatest_scale(formats.largest(gradient), ctx.format)
+            inverse = scale.reciprocal()
             narrow = formats.narrowed(gradient * scale, ctx.format)
             to_input, to_weight = ctx.kind.backward(narrow, x.float(), weight.float(), (needs_input, needs_weight))
             to_bias = _summed(gradient, ctx.kind).to(bias_type) if needs_bias else None

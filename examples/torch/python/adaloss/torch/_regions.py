@@ -19,6 +19,7 @@ What reaches a parameter is brought to the scaler's own scale on the last edge.
 
 from __future__ import annotations
 
+import functools
 import re
 import weakref
 from collections.abc import Callable, Iterator
@@ -251,9 +252,9 @@ class Pass:
         elif name == "ToCopyBackward0":
             leaves = self._region(f"{name} {len(self._regions)}, behind", 3)
             self._cast(node, arrives, leaves)
-        elif not _BUILTIN.search(name):
+        elif not _is_builtin(name):
             leaves = self._boundary(node, arrives)
-        if _PRODUCTS.match(name):
+        if _makes_product(name):
             self.uncovered[name] = self.uncovered.get(name, 0) + 1
         self._regions[node] = (arrives, leaves)
 
@@ -298,7 +299,7 @@ class Pass:
                 gradient = brought[index]
                 if gradient is not None and not leaves.root.is_own:
                     of.look(leaves, gradient)
-                    brought[index] = of.to_own_scale(gradient, leaves)
+                    (brought[index],) = of.to_own_scale((gradient,), leaves)
             return tuple(brought)
 
         self._handles.append(node.register_hook(self._hook(bring)))
@@ -320,34 +321,36 @@ class Pass:
         def bring(of: Pass, grad_outputs: Gradients) -> Gradients | None:
             if arrives.root.is_own:
                 return None
-            brought = []
             for gradient in grad_outputs:
                 if gradient is not None:
                     of.look(arrives, gradient)
-                    gradient = of.to_own_scale(gradient, arrives)
-                brought.append(gradient)
-            return tuple(brought)
+            return of.to_own_scale(grad_outputs, arrives)
 
         self._handles.append(node.register_prehook(self._hook(bring)))
         return Region((9, 0, ""), self._own_scale)
 
     def _cast(self, node: Any, arrives: Region, leaves: Region) -> None:
         """Changes the scale on the float32 side of a cast."""
+        # What was looked at on the narrow side, and its largest magnitude: it is the same on the other.
+        looked: list[tuple[Tensor, Tensor]] = []
 
         def before(of: Pass, grad_outputs: Gradients) -> Gradients | None:
             (gradient,) = grad_outputs
             if gradient is None:
                 return None
-            of.look(arrives, gradient)
+            largest = of.look(arrives, gradient)
             if gradient.dtype not in WIDE:
+                looked[:] = [(gradient, largest)]
                 return None
-            return (of.deliver(gradient, arrives, leaves, gradient.dtype),)
+            return (of.deliver(gradient, arrives, leaves, gradient.dtype, largest),)
 
         def after(of: Pass, grad_inputs: Gradients, grad_outputs: Gradients) -> Gradients | None:
             (gradient,), (came,) = grad_inputs, grad_outputs
+            largest = next((largest for seen, largest in looked if seen is came), None)
+            looked.clear()
             if gradient is None or came is None or came.dtype in WIDE:
                 return None
-            return (of.deliver(gradient, arrives, leaves, gradient.dtype),)
+            return (of.deliver(gradient, arrives, leaves, gradient.dtype, largest),)
 
         self._handles += [node.register_prehook(self._hook(before)), node.register_hook(self._hook(after))]
 
@@ -378,36 +381,55 @@ class Pass:
         arrives, _ = self._regions[node]
         return self.scale_of(arrives, torch.device("cpu")).item()
 
-    def look(self, region: Region, gradient: Tensor) -> None:
-        """Takes note of a gradient as it is about to be used."""
+    def look(self, region: Region, gradient: Tensor) -> Tensor:
+        """Takes note of a gradient as it is about to be used; returns its largest magnitude."""
         region = region.root
         largest, scale = formats.largest(gradient), self.scale_of(region, gradient.device)
         self.looks.append(Look(region, None, largest, scale, not region.is_own))
+        return largest
 
     def look_at_loss(self, largest: Tensor) -> None:
         """Takes note of a loss, by its largest element: where it is not finite, no scale is at fault."""
         self.looks.append(Look(self._own, None, largest, 1.0, False))
 
-    def to_own_scale(self, gradient: Tensor, region: Region) -> Tensor:
-        """Brings a gradient of a region to the scaler's own scale."""
-        factor = self.own_scale(gradient.device) / self.scale_of(region, gradient.device)
-        return formats.scaled(gradient, factor, gradient.dtype)
+    def to_own_scale(self, gradients: Gradients, region: Region) -> Gradients:
+        """Brings gradients of a region to the scaler's own scale."""
+        factors: dict[torch.device, Tensor] = {}
+        brought = []
+        for gradient in gradients:
+            if gradient is not None:
+                device = gradient.device
+                if device not in factors:
+                    factors[device] = self.own_scale(device) / self.scale_of(region, device)
+                gradient = formats.scaled(gradient, factors[device], gradient.dtype)
+            brought.append(gradient)
+        return tuple(brought)
 
-    def deliver(self, gradient: Tensor, came_from: Region | None, region: Region, dtype: torch.dtype) -> Tensor:
+    def deliver(
+        self,
+        gradient: Tensor,
+        came_from: Region | None,
+        region: Region,
+        dtype: torch.dtype,
+        largest: Tensor | None = None,
+    ) -> Tensor:
         """Returns a gradient, in a wide type, at the scale of the region that it goes to, in the type that it has there.
 
-        `came_from` is the region whose scale it has; None of a loss, which is not scaled.
+        `came_from` is the region whose scale it has; None of a loss, which is not scaled.  `largest` is its largest
+        magnitude, where that is known.
         """
         region = region.root
         device = gradient.device
-        scale = torch.ones((), device=device) if came_from is None else self.scale_of(came_from, device)
-        largest = formats.largest(gradient)
+        scale = None if came_from is None else self.scale_of(came_from, device)
+        if largest is None:
+            largest = formats.largest(gradient)
         if region.scale is None:
-            self._decide(region, came_from, largest / scale)
+            self._decide(region, came_from, largest if scale is None else largest / scale)
         if not region.is_own:
-            deliverer = came_from.root if came_from is not None else None
-            self.looks.append(Look(region, deliverer, largest, scale, True))
-        return formats.scaled(gradient, self.scale_of(region, device) / scale, dtype)
+            deliverer = None if came_from is None else came_from.root
+            self.looks.append(Look(region, deliverer, largest, 1.0 if scale is None else scale, True))
+        factor = self.scale_of(region, device)
+        return formats.scaled(gradient, factor if scale is None else factor / scale, dtype)
 
     def _decide(self, region: Region, came_from: Region | None, magnitude: Tensor) -> None:
         """Decides the scale of a region when its first gradient is delivered, before anybody sees the scale.
@@ -415,14 +437,13 @@ class Pass:
         It is what the region's past allows; where this gradient is larger than its own past, the region's others are
         taken to be so too, and the scale is as much lower.  Without a past, this gradient decides.
         """
-        ceiling = formats.ceiling(magnitude)
         past = self._past(region.name)
         if past is None:
-            log2 = ceiling - 1
-        else:
-            own_past = None if came_from is None else self._past(delivery_name(came_from, region))
-            log2 = past + torch.clamp(ceiling - (past if own_past is None else own_past), max=0)
-        region.scale = formats.power(log2 - MARGIN)
+            region.scale = formats.greatest_scale(magnitude, plus=-1 - MARGIN)
+            return
+        own_past = None if came_from is None else self._past(delivery_name(came_from, region))
+        plus = 0 if own_past is None else past - own_past
+        region.scale = formats.greatest_scale(magnitude, plus=plus - MARGIN, most=past - MARGIN)
 
     def _past(self, name: str) -> int | None:
         if name not in self._log2:
@@ -432,6 +453,16 @@ class Pass:
 
 def _on(scale: Tensor, device: torch.device) -> Tensor:
     return scale if scale.device == device else scale.to(device, non_blocking=True)
+
+
+@functools.cache
+def _makes_product(name: str) -> bool:
+    return _PRODUCTS.match(name) is not None
+
+
+@functools.cache
+def _is_builtin(name: str) -> bool:
+    return _BUILTIN.search(name) is not None
 
 
 def _is_product(node: Any) -> bool:

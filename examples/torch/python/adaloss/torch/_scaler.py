@@ -291,10 +291,10 @@ def _read(looks: list[Look]) -> list[_Entry]:
     for index, look in enumerate(looks):
         by_device.setdefault(look.largest.device, []).append(index)
     for device, indices in by_device.items():
-        largest = torch.stack([looks[index].largest for index in indices])
-        scales = torch.stack([torch.as_tensor(looks[index].scale, dtype=torch.float32, device=device) for index in indices])
-        read = torch.stack([largest, scales]).tolist()
-        values.update(zip(indices, zip(*read)))
+        largest = [looks[index].largest for index in indices]
+        scales = [torch.as_tensor(looks[index].scale, dtype=torch.float32, device=device) for index in indices]
+        read = torch.stack(largest + scales).tolist()
+        values.update(zip(indices, zip(read, read[len(indices) :])))
     for index, look in enumerate(looks):
         value, carried = values[index]
         log2 = math.frexp(carried)[1] - 1
