@@ -245,6 +245,16 @@ def test_what_leaves_a_transposed_convolution_has_a_scale_of_its_own():
     assert report.scales["1"] - report.scales["0"] >= 12 and not report.uncovered and not report.overflowed
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_nothing_is_padded_before_it_is_decided(monkeypatch, mode):
+    """Once where PyTorch's own forward pass is taken, as it does, and not before."""
+    layer = prepare(nn.Conv1d(4, 6, 4, padding="same", padding_mode=mode))
+    padded, pad = [], nn.functional.pad
+    monkeypatch.setattr(nn.functional, "pad", lambda *given, **named: padded.append(given) or pad(*given, **named))
+    layer(torch.randn(2, 4, 9))
+    assert len(padded) == (mode != "zeros")
+
+
 def test_subclasses_are_watched():
     model = nn.ModuleDict({"named": Named("of mine"), "doubled": Doubled(6, 4)})
     x = torch.randn(5, 6, requires_grad=True)
