@@ -7,7 +7,8 @@
 # For each architecture: the text is the same; no function is called and none panics; no barrier, and nothing that a warp does
 # together, is in reach of some threads only, in the text and in the machine code of every GPU that takes it; and each entry has
 # the synchronising instructions and parameters that ptx/<architecture>.entries lists. On every GPU nothing spills, and
-# registers, memory, resident blocks and instructions are those of ptx/machine.csv.
+# registers, memory, resident blocks and instructions are those of ptx/machine.csv; and what is shipped in ptx/*.cubin is what
+# was assembled.
 # Needs what entry/build.sh needs, and python3 with pip, from whose index ptxas and nvdisasm come where PTXAS and
 # NVDISASM do not name them.
 set -euo pipefail
@@ -43,6 +44,9 @@ entries() {
     done | sort
 }
 
+# GPUs whose machine code is shipped beside the text.
+shipped=(sm_80 sm_89 sm_90a)
+
 # Assembles a text for a GPU and disassembles it.
 assemble() {
     "$PTXAS" -v -arch="$2" "$1.ptx" -o "$1.$2.cubin" 2>"$1.$2.log" || { cat "$1.$2.log" >&2 && exit 1; }
@@ -57,6 +61,7 @@ for architecture in "${architectures[@]}"; do
     "$audit" ptx "$built.ptx" || wrong=1
     for taker in ${takers[$architecture]}; do
         assemble "$built" "$taker"
+        cp "$built.$taker.cubin" "$work/$taker.cubin"
         "$audit" sass "$built.$taker.sass" || wrong=1
         "$audit" machine "$taker" "$built.$taker.log" "$built.$taker.sass" >>"$machine" || wrong=1
     done
@@ -66,7 +71,7 @@ for architecture in "${architectures[@]}"; do
     echo "$architecture: $(wc -l <"$built.entries") entries, $(wc -c <"$built.ptx") bytes"
 done
 
-for file in "${architectures[@]/%/.ptx}" "${architectures[@]/%/.entries}" machine.csv; do
+for file in "${architectures[@]/%/.ptx}" "${architectures[@]/%/.entries}" machine.csv "${shipped[@]/%/.cubin}"; do
     if [ "${1:-}" = --bless ]; then
         cp "$work/$file" ptx/
     else

@@ -74,8 +74,23 @@ impl Cuda {
     ///
     /// The GPU is too old for the kernels, or has no memory left.
     pub fn on(stream: Arc<CudaStream>) -> Result<Self, GpuError> {
+        let kernels = Kernels::load(stream.context(), false)?;
+        Self::with(stream, kernels)
+    }
+
+    /// Opens the GPU of a stream with kernels that the driver compiles from their PTX, though there is machine code
+    /// for it: some seconds, unless the driver has kept what it compiled before.
+    ///
+    /// # Errors
+    ///
+    /// As for [`on`](Self::on).
+    pub fn compiled_on(stream: Arc<CudaStream>) -> Result<Self, GpuError> {
+        let kernels = Kernels::load(stream.context(), true)?;
+        Self::with(stream, kernels)
+    }
+
+    fn with(stream: Arc<CudaStream>, kernels: Kernels) -> Result<Self, GpuError> {
         let context = stream.context();
-        let kernels = Kernels::load(context)?;
         let count = context
             .attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(GpuError::of("the number of multiprocessors"))?;
@@ -104,6 +119,12 @@ impl Cuda {
     /// The driver has none.
     pub fn name(&self) -> Result<String, GpuError> {
         self.stream.context().name().map_err(GpuError::of("the name of a GPU"))
+    }
+
+    /// Tells whether the driver has compiled the kernels: there is machine code for GPUs of compute capability 8.0 to
+    /// 9.0, which a driver that is older than CUDA 12 may refuse.
+    pub const fn is_compiled(&self) -> bool {
+        self.kernels.are_compiled
     }
 
     /// Returns, by the name of each entry point, how many blocks of it a multiprocessor runs at a time.

@@ -18,6 +18,11 @@ use crate::GpuError;
 const SM_80: &str = include_str!("../ptx/sm_80.ptx");
 const SM_90A: &str = include_str!("../ptx/sm_90a.ptx");
 
+/// The same, assembled for GPUs of 8.0 and later versions 8, of 8.9, and of 9.0.
+const SM_80_CODE: &[u8] = include_bytes!("../ptx/sm_80.cubin");
+const SM_89_CODE: &[u8] = include_bytes!("../ptx/sm_89.cubin");
+const SM_90A_CODE: &[u8] = include_bytes!("../ptx/sm_90a.cubin");
+
 /// Bytes of shared memory that a product is launched with.
 const SHARED_BYTES: u32 = 4 * SHARED_WORDS as u32;
 
@@ -42,6 +47,8 @@ pub(crate) type PerEncoding = Vec<Kernel>;
 /// The entry points.
 #[derive(Debug)]
 pub(crate) struct Kernels {
+    /// Whether the driver has compiled them.
+    pub(crate) are_compiled: bool,
     pub(crate) statistics: PerEncoding,
     pub(crate) apply: PerEncoding,
     pub(crate) propagate: PerEncoding,
@@ -69,17 +76,28 @@ pub(crate) struct Products {
 }
 
 impl Kernels {
-    /// Loads the PTX for a device.
-    pub(crate) fn load(context: &Arc<CudaContext>) -> Result<Self, GpuError> {
+    /// Loads the kernels for a device: machine code where there is some and it is not to be left aside, and the
+    /// PTX where there is none or the driver refuses it.
+    pub(crate) fn load(context: &Arc<CudaContext>, from_text: bool) -> Result<Self, GpuError> {
         let capability = context.compute_capability().map_err(GpuError::of("its version"))?;
-        let text = match capability {
-            (9, 0) => SM_90A,
-            (8.., _) => SM_80,
+        let (text, code) = match capability {
+            (9, 0) => (SM_90A, Some(SM_90A_CODE)),
+            (8, 9) => (SM_80, Some(SM_89_CODE)),
+            (8, _) => (SM_80, Some(SM_80_CODE)),
+            (9.., _) => (SM_80, None),
             found => return Err(GpuError::Capability { found }),
         };
-        let module = context.load_module(Ptx::from_src(text));
-        let module = module.map_err(GpuError::of("to load the kernels"))?;
+        let code = code.filter(|_| !from_text).map(|code| Ptx::from_binary(code.into()));
+        let assembled = code.and_then(|code| context.load_module(code).ok());
+        let are_compiled = assembled.is_none();
+        let module = match assembled {
+            Some(module) => module,
+            None => context
+                .load_module(Ptx::from_src(text))
+                .map_err(GpuError::of("to load the kernels"))?,
+        };
         Ok(Self {
+            are_compiled,
             statistics: per_encoding(&module, "statistics")?,
             apply: per_encoding(&module, "apply")?,
             propagate: per_encoding(&module, "propagate")?,

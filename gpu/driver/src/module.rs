@@ -37,6 +37,9 @@ pub(crate) struct Function {
 impl Module {
     /// Reads the entry points of a PTX text, for a device.
     pub(crate) fn load(text: &str, capability: (i32, i32)) -> Answer<Self> {
+        if text.starts_with("\x7fELF") {
+            return Err(Status::NO_BINARY_FOR_GPU);
+        }
         let target = text.lines().find_map(|line| line.strip_prefix(".target sm_"));
         let digits = target.ok_or(Status::INVALID_IMAGE)?.trim().trim_end_matches(',');
         // What ends in a letter is for one capability alone.

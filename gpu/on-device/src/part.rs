@@ -24,7 +24,7 @@ use crate::{
 /// A part, in the order in which they are run: first what is short and says most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// The device, how long the driver compiles, and every entry point once on one block
+    /// The device, how long the driver loads and compiles, and every entry point once on one block
     Load,
     /// How long it takes in a process that finds the driver's copy of what was compiled
     Reload,
@@ -105,7 +105,7 @@ impl Part {
     /// Rows at the beginning of a part that prepare the others: to open the device, and to load the kernels.
     const fn preparing_rows(self) -> usize {
         match self {
-            Self::Load | Self::Reload | Self::Memcheck | Self::Synccheck | Self::Racecheck => 2,
+            Self::Load | Self::Reload | Self::Memcheck | Self::Synccheck | Self::Racecheck => 3,
             _ => 0,
         }
     }
@@ -170,7 +170,7 @@ impl Part {
     }
 }
 
-/// Opens the device, as rows: what it is, and how long the driver takes to compile the kernels.
+/// Opens the device, as rows: what it is, and how long the driver takes to load the kernels, and to compile them.
 fn load(rows: &mut Rows) -> anyhow::Result<Cuda> {
     let mut device = None;
     rows.row("device", || {
@@ -203,8 +203,20 @@ fn load(rows: &mut Rows) -> anyhow::Result<Cuda> {
         let seconds = began.elapsed().as_secs_f64();
         let resident: serde_json::Map<_, _> =
             opened.resident().map(|(name, blocks)| (name.to_owned(), blocks.into())).collect();
+        let is_compiled = opened.is_compiled();
         device = Some(opened);
-        Ok(json!({ "load_seconds": seconds, "blocks_per_multiprocessor": resident }))
+        Ok(json!({
+            "load_seconds": seconds,
+            "compiled_by_driver": is_compiled,
+            "blocks_per_multiprocessor": resident,
+        }))
+    })?;
+    rows.row("text", || {
+        let context = CudaContext::new(0).context("the driver refused a context")?;
+        let stream = context.new_stream().context("the driver refused a stream")?;
+        let began = Instant::now();
+        Cuda::compiled_on(stream)?;
+        Ok(json!({ "compile_seconds": began.elapsed().as_secs_f64() }))
     })?;
     // Where these rows were left out, it is opened all the same.
     device.map_or_else(|| Ok(Cuda::new(0)?), Ok)
