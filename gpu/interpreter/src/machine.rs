@@ -1,0 +1,490 @@
+//! What executes an instruction of a warp: everything but where it goes next.
+
+use crate::{
+    bits,
+    code::{Code, File, NONE, Op, Place, Register},
+    convert::{convert, extend},
+    counts::{Counts, Executed},
+    error::{FaultKind, Step, Stop},
+    float, integer,
+    lanes::{LANES, Lanes, lanes_of, map, mask as mask_of, zip, zip3},
+    memory::{GlobalMemory, Tables},
+    operation::{Compare, Comparison, Logic, Shuffle},
+    shared::{Shared, Visitor},
+    tensor::{self, Sums},
+    types::Type,
+    warp::Warp,
+};
+
+/// What the warps of a block have in common.
+pub(crate) struct Machine<'a> {
+    pub(crate) code: &'a Code,
+    pub(crate) tables: &'a Tables,
+    pub(crate) memory: &'a mut dyn GlobalMemory,
+    pub(crate) shared: Shared,
+    /// Where the entry has them.
+    pub(crate) parameters: Vec<u8>,
+    pub(crate) sums: Sums,
+    pub(crate) counts: Counts,
+    /// How often each instruction was executed.
+    pub(crate) executed: Vec<Executed>,
+    /// How many more may be.
+    pub(crate) budget: u64,
+}
+
+/// Returns what accesses memory as a lane of a warp.
+pub(crate) fn visitor(warp: &Warp, lane: usize) -> Visitor {
+    Visitor { thread: (32 * warp.index) as u16 + lane as u16, warp_since: warp.since }
+}
+
+impl Machine<'_> {
+    /// Tells whether everything has been written that lanes read.
+    #[inline(always)]
+    pub(crate) fn check_reads(&self, warp: &Warp, reads: (u32, u32), mask: u32) -> Step {
+        for &place in &self.code.reads[reads.0 as usize..reads.1 as usize] {
+            self.check_read(warp, place, mask)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn check_read(&self, warp: &Warp, place: Place, mask: u32) -> Step {
+        let missing = mask & !warp.defined[place.file as usize][usize::from(place.register)];
+        if missing == 0 {
+            return Ok(());
+        }
+        let what = format!("it reads {}, which it has not written", self.code.name(place));
+        Err(Stop::new(FaultKind::Unwritten, missing.trailing_zeros(), what))
+    }
+
+    /// Executes an instruction that is not of the whole warp, and goes on to the next.
+    pub(crate) fn execute(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Step {
+        match *op {
+            Op::Load { .. } | Op::Store { .. } | Op::Atomic { .. } | Op::CopyAsync { .. } => {
+                return self.access_memory(warp, op, mask);
+            }
+            Op::CommitGroup => self.commit(warp, mask),
+            Op::WaitGroup(most) => return self.wait(warp, mask, most as usize, false),
+            Op::WaitAll => return self.wait(warp, mask, 0, true),
+            Op::LoadParameter { offset, element, count, to, to_bits } => {
+                self.load_parameter(
+                    warp,
+                    mask,
+                    offset as usize,
+                    element,
+                    &to[..usize::from(count)],
+                    to_bits,
+                );
+            }
+            _ => compute(warp, op, mask),
+        }
+        Ok(())
+    }
+
+    fn load_parameter(
+        &self,
+        warp: &mut Warp,
+        mask: u32,
+        offset: usize,
+        element: Type,
+        to: &[Register],
+        to_bits: u8,
+    ) {
+        for (nth, &to) in to.iter().enumerate() {
+            let mut bytes = [0; 8];
+            let size = element.bytes();
+            bytes[..size].copy_from_slice(&self.parameters[offset + nth * size..][..size]);
+            let value = extend(element, u64::from_le_bytes(bytes));
+            set_extended(warp, to, to_bits, mask, &[value; LANES]);
+        }
+    }
+
+    /// Executes an instruction that the threads of a mask have come to.
+    pub(crate) fn execute_of_warp(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Step {
+        match op {
+            &Op::Shuffle { how, to, found, a, b, c, .. } => {
+                let (values, present) = shuffle(how, warp, mask, [a, b, c])?;
+                warp.set_word(to, mask, &values);
+                if found != NONE {
+                    warp.set_predicate(found, mask, present);
+                }
+            }
+            Op::MultiplyMatrices { is_bfloat, registers } => {
+                let a = registers.a.map(|register| warp.word(register));
+                let b = registers.b.map(|register| warp.word(register));
+                let c = registers.c.map(|register| warp.word(register));
+                let results = tensor::multiply(*is_bfloat, self.sums, a, b, c);
+                for (to, result) in registers.to.iter().zip(&results) {
+                    warp.set_word(*to, mask, result);
+                }
+            }
+            &Op::LoadMatrices { count, transposes, to, address } => {
+                self.load_matrices(warp, transposes, &to[..usize::from(count)], address)?;
+            }
+            Op::WarpBarrier { .. } if mask == warp.live => warp.since = self.shared.warp_barrier(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Writes values that were extended to 64 bits to a register of so many.
+pub(crate) fn set_extended(
+    warp: &mut Warp,
+    to: Register,
+    to_bits: u8,
+    mask: u32,
+    values: &Lanes<u64>,
+) {
+    match to_bits {
+        _ if to == NONE => {}
+        64 => warp.set_long(to, mask, values),
+        32 => warp.set_word(to, mask, &map(values, |value| value as u32)),
+        _ => warp.set_word(to, mask, &map(values, |value| value as u32 & 0xffff)),
+    }
+}
+
+/// Reads a register as 64 bits.
+pub(crate) fn wide(warp: &Warp, place: Place) -> Lanes<u64> {
+    match place.file {
+        File::Longs => *warp.long(place.register),
+        _ => map(warp.word(place.register), u64::from),
+    }
+}
+
+/// Executes what reads and writes registers only.
+fn compute(warp: &mut Warp, op: &Op, mask: u32) {
+    match *op {
+        Op::Binary { what, bits: 16, to, a, b } => {
+            let result = integer::binary16(what, warp.word(a), warp.word(b));
+            warp.set_word(to, mask, &result);
+        }
+        Op::Binary { what, bits: 32, to, a, b } => {
+            let result = integer::binary32(what, warp.word(a), warp.word(b));
+            warp.set_word(to, mask, &result);
+        }
+        Op::Binary { what, to, a, b, .. } => {
+            let result = integer::binary64(what, warp.long(a), warp.long(b));
+            warp.set_long(to, mask, &result);
+        }
+        Op::Shift { what, bits: 16, to, a, by } => {
+            let result = integer::shift16(what, warp.word(a), warp.word(by));
+            warp.set_word(to, mask, &result);
+        }
+        Op::Shift { what, bits: 32, to, a, by } => {
+            let result = integer::shift32(what, warp.word(a), warp.word(by));
+            warp.set_word(to, mask, &result);
+        }
+        Op::Shift { what, to, a, by, .. } => {
+            let result = integer::shift64(what, warp.long(a), warp.word(by));
+            warp.set_long(to, mask, &result);
+        }
+        Op::Select { bits: 64, to, a, b, which } => {
+            let (which, a, b) = (warp.predicate(which), warp.long(a), warp.long(b));
+            let result =
+                std::array::from_fn(|lane| if which >> lane & 1 == 1 { a[lane] } else { b[lane] });
+            warp.set_long(to, mask, &result);
+        }
+        Op::Select { to, a, b, which, .. } => {
+            let (which, a, b) = (warp.predicate(which), warp.word(a), warp.word(b));
+            let result =
+                std::array::from_fn(|lane| if which >> lane & 1 == 1 { a[lane] } else { b[lane] });
+            warp.set_word(to, mask, &result);
+        }
+        Op::Move { bits: 64, to, a } => {
+            let value = *warp.long(a);
+            warp.set_long(to, mask, &value);
+        }
+        Op::Move { to, a, .. } => {
+            let value = *warp.word(a);
+            warp.set_word(to, mask, &value);
+        }
+        Op::SetPredicate { compare, join, to, other, a, b } => {
+            let is_true = compared(warp, compare, a, b);
+            let with = |is_true: u32| match join {
+                None => is_true,
+                Some((what, register, is_negated)) => {
+                    let with = warp.predicate(register);
+                    logic(what, is_true, if is_negated { !with } else { with })
+                }
+            };
+            let (result, opposite) = (with(is_true), with(!is_true));
+            warp.set_predicate(to, mask, result);
+            if other != NONE {
+                warp.set_predicate(other, mask, opposite);
+            }
+        }
+        Op::Logic { what, to, a, b } => {
+            let result = logic(what, warp.predicate(a), warp.predicate(b));
+            warp.set_predicate(to, mask, result);
+        }
+        Op::NotPredicate { to, a } => warp.set_predicate(to, mask, !warp.predicate(a)),
+        Op::MovePredicate { to, a } => warp.set_predicate(to, mask, warp.predicate(a)),
+        Op::FloatBinary { .. } | Op::FloatUnary { .. } | Op::Fused { .. } | Op::Set { .. } => {
+            compute_float(warp, op, mask);
+        }
+        Op::Convert { what, to, to_bits, a } => {
+            let result = convert(what, &wide(warp, a));
+            set_extended(warp, to.register, to_bits, mask, &result);
+        }
+        Op::ConvertAddress { to_space, space, to, a } => {
+            let a = *warp.long(a);
+            warp.set_long(to, mask, &Machine::convert_address(to_space, space, &a));
+        }
+        _ => compute_integer(warp, op, mask),
+    }
+}
+
+fn compute_integer(warp: &mut Warp, op: &Op, mask: u32) {
+    match *op {
+        Op::Halves { what, to, a, b } => {
+            let result = integer::halves(what, warp.word(a), warp.word(b));
+            warp.set_word(to, mask, &result);
+        }
+        Op::MultiplyWide { element, to, a, b } if element.bits == 16 => {
+            let result = integer::multiply_wide16(element.is_signed(), warp.word(a), warp.word(b));
+            warp.set_word(to, mask, &result);
+        }
+        Op::MultiplyWide { element, to, a, b } => {
+            let result = integer::multiply_wide32(element.is_signed(), warp.word(a), warp.word(b));
+            warp.set_long(to, mask, &result);
+        }
+        Op::MultiplyAddWide { element, to, a, b, c } if element.bits == 16 => {
+            let result = integer::multiply_wide16(element.is_signed(), warp.word(a), warp.word(b));
+            let result = zip(&result, warp.word(c), u32::wrapping_add);
+            warp.set_word(to, mask, &result);
+        }
+        Op::MultiplyAddWide { element, to, a, b, c } => {
+            let result = integer::multiply_wide32(element.is_signed(), warp.word(a), warp.word(b));
+            let result = zip(&result, warp.long(c), u64::wrapping_add);
+            warp.set_long(to, mask, &result);
+        }
+        Op::MultiplyAdd { bits: 16, to, a, b, c } => {
+            let result = integer::multiply_add16(warp.word(a), warp.word(b), warp.word(c));
+            warp.set_word(to, mask, &result);
+        }
+        Op::MultiplyAdd { bits: 32, to, a, b, c } => {
+            let result = integer::multiply_add32(warp.word(a), warp.word(b), warp.word(c));
+            warp.set_word(to, mask, &result);
+        }
+        Op::MultiplyAdd { to, a, b, c, .. } => {
+            let result = integer::multiply_add64(warp.long(a), warp.long(b), warp.long(c));
+            warp.set_long(to, mask, &result);
+        }
+        Op::Unary { what, bits, to, a } => unary(warp, mask, what, bits, to, a),
+        _ => compute_bits(warp, op, mask),
+    }
+}
+
+fn unary(
+    warp: &mut Warp,
+    mask: u32,
+    what: crate::operation::Unary,
+    bits: u8,
+    to: Register,
+    a: Register,
+) {
+    use crate::operation::Unary::{CountLeadingZeros, CountOnes};
+    match bits {
+        16 => {
+            let result = integer::unary16(what, warp.word(a));
+            warp.set_word(to, mask, &result);
+        }
+        32 => {
+            let result = integer::unary32(what, warp.word(a));
+            warp.set_word(to, mask, &result);
+        }
+        _ => {
+            let result = integer::unary64(what, warp.long(a));
+            if matches!(what, CountLeadingZeros | CountOnes) {
+                warp.set_word(to, mask, &map(&result, |count| count as u32));
+            } else {
+                warp.set_long(to, mask, &result);
+            }
+        }
+    }
+}
+
+fn compute_bits(warp: &mut Warp, op: &Op, mask: u32) {
+    match *op {
+        Op::Funnel { left, wraps, to, a, b, by } => {
+            let result = bits::funnel(left, wraps, warp.word(a), warp.word(b), warp.word(by));
+            warp.set_word(to, mask, &result);
+        }
+        Op::Permute { how, to, a, b, which } => {
+            let result = zip3(warp.word(a), warp.word(b), warp.word(which), |a, b, which| {
+                bits::permute(how, a, b, which)
+            });
+            warp.set_word(to, mask, &result);
+        }
+        Op::Extract { element, to, a, position, count } => {
+            let (position, count) = (warp.word(position), warp.word(count));
+            let (signed, bits) = (element.is_signed(), u32::from(element.bits));
+            if bits == 64 {
+                let result = zip3(warp.long(a), position, count, |a, position, count| {
+                    bits::extract(signed, 64, a, position, count)
+                });
+                warp.set_long(to, mask, &result);
+            } else {
+                let result = zip3(warp.word(a), position, count, |a, position, count| {
+                    bits::extract(signed, 32, u64::from(a), position, count) as u32
+                });
+                warp.set_word(to, mask, &result);
+            }
+        }
+        Op::Insert { bits, to, a, b, position, count } => {
+            let (position, count) = (warp.word(position), warp.word(count));
+            let field = |lane: usize, a: u64, b: u64| {
+                bits::insert(u32::from(bits), a, b, position[lane], count[lane])
+            };
+            if bits == 64 {
+                let (a, b) = (warp.long(a), warp.long(b));
+                let result = std::array::from_fn(|lane| field(lane, a[lane], b[lane]));
+                warp.set_long(to, mask, &result);
+            } else {
+                let (a, b) = (warp.word(a), warp.word(b));
+                let result =
+                    std::array::from_fn(|lane| field(lane, a[lane].into(), b[lane].into()) as u32);
+                warp.set_word(to, mask, &result);
+            }
+        }
+        Op::Pack { part, count, to, parts } => {
+            let mut result = [0_u64; LANES];
+            for (nth, &of) in parts[..usize::from(count)].iter().enumerate() {
+                let shift = nth as u32 * u32::from(part);
+                result = zip(&result, warp.word(of), |all, of| all | u64::from(of) << shift);
+            }
+            set_extended(
+                warp,
+                to.register,
+                if to.file == File::Longs { 64 } else { 32 },
+                mask,
+                &result,
+            );
+        }
+        Op::Unpack { part, count, to, a } => {
+            let all = wide(warp, a);
+            for (nth, &to) in to[..usize::from(count)].iter().enumerate() {
+                let shift = nth as u32 * u32::from(part);
+                set_extended(warp, to, part, mask, &map(&all, |all| all >> shift));
+            }
+        }
+        // Whatever goes elsewhere, or is of the whole warp, does not come here.
+        _ => {}
+    }
+}
+
+fn compute_float(warp: &mut Warp, op: &Op, mask: u32) {
+    match *op {
+        Op::FloatBinary { what, bits: 32, flushes, to, a, b } => {
+            let result = float::binary32(what, flushes, warp.word(a), warp.word(b));
+            warp.set_word(to, mask, &result);
+        }
+        Op::FloatBinary { what, to, a, b, .. } => {
+            let result = float::binary64(what, warp.long(a), warp.long(b));
+            warp.set_long(to, mask, &result);
+        }
+        Op::FloatUnary { what, bits: 32, flushes, to, a } => {
+            let result = float::unary32(what, flushes, warp.word(a));
+            warp.set_word(to, mask, &result);
+        }
+        Op::FloatUnary { what, to, a, .. } => {
+            let result = float::unary64(what, warp.long(a));
+            warp.set_long(to, mask, &result);
+        }
+        Op::Fused { bits: 32, flushes, to, a, b, c } => {
+            let result = float::fused32(flushes, warp.word(a), warp.word(b), warp.word(c));
+            warp.set_word(to, mask, &result);
+        }
+        Op::Fused { to, a, b, c, .. } => {
+            let result = float::fused64(warp.long(a), warp.long(b), warp.long(c));
+            warp.set_long(to, mask, &result);
+        }
+        Op::Set { compare, to_float, to, a, b } => {
+            let is_true = compared(warp, compare, a, b);
+            let one = if to_float { 1.0_f32.to_bits() } else { u32::MAX };
+            let result = std::array::from_fn(|lane| if is_true >> lane & 1 == 1 { one } else { 0 });
+            warp.set_word(to, mask, &result);
+        }
+        _ => {}
+    }
+}
+
+fn logic(what: Logic, a: u32, b: u32) -> u32 {
+    match what {
+        Logic::And => a & b,
+        Logic::Or => a | b,
+        Logic::Xor => a ^ b,
+    }
+}
+
+/// Returns the lanes of which a comparison is true.
+#[inline(always)]
+fn compared(warp: &Warp, compare: Compare, a: Register, b: Register) -> u32 {
+    macro_rules! integers {
+        ($a:expr, $b:expr, $type:ty) => {
+            match compare.how {
+                Comparison::Equal => mask_of($a, $b, |a, b| a as $type == b as $type),
+                Comparison::NotEqual => mask_of($a, $b, |a, b| a as $type != b as $type),
+                Comparison::Less => mask_of($a, $b, |a, b| (a as $type) < b as $type),
+                Comparison::LessOrEqual => mask_of($a, $b, |a, b| a as $type <= b as $type),
+                Comparison::Greater => mask_of($a, $b, |a, b| a as $type > b as $type),
+                _ => mask_of($a, $b, |a, b| a as $type >= b as $type),
+            }
+        };
+    }
+    let element = compare.element;
+    match (element.bits, element.is_signed()) {
+        (32, _) if element.is_float() => float::compare32(compare, warp.word(a), warp.word(b)),
+        (64, _) if element.is_float() => float::compare64(compare, warp.long(a), warp.long(b)),
+        (16, true) => integers!(warp.word(a), warp.word(b), i16),
+        (32, true) => integers!(warp.word(a), warp.word(b), i32),
+        (64, true) => integers!(warp.long(a), warp.long(b), i64),
+        (64, false) => mask_unsigned(compare.how, warp.long(a), warp.long(b)),
+        _ => mask_unsigned(compare.how, warp.word(a), warp.word(b)),
+    }
+}
+
+fn mask_unsigned<T: Copy + Ord>(how: Comparison, a: &Lanes<T>, b: &Lanes<T>) -> u32 {
+    match how {
+        Comparison::Equal => mask_of(a, b, |a, b| a == b),
+        Comparison::NotEqual => mask_of(a, b, |a, b| a != b),
+        Comparison::Less => mask_of(a, b, |a, b| a < b),
+        Comparison::LessOrEqual => mask_of(a, b, |a, b| a <= b),
+        Comparison::Greater => mask_of(a, b, |a, b| a > b),
+        _ => mask_of(a, b, |a, b| a >= b),
+    }
+}
+
+/// Returns what each lane reads from another, and the lanes that had one to read from.
+fn shuffle(
+    how: Shuffle,
+    warp: &Warp,
+    mask: u32,
+    [a, b, c]: [Register; 3],
+) -> Step<(Lanes<u32>, u32)> {
+    let (values, b, c) = (warp.word(a), warp.word(b), warp.word(c));
+    let (mut results, mut present) = ([0; LANES], 0);
+    for lane in lanes_of(mask) {
+        let (of, clamp, segment) = (b[lane] & 31, c[lane] & 31, c[lane] >> 8 & 31);
+        let here = lane as u32;
+        let (most, least) = (here & segment | clamp & !segment, here & segment);
+        let (from, is_present) = match how {
+            Shuffle::Up => (here.wrapping_sub(of), here as i32 - of as i32 >= most as i32),
+            Shuffle::Down => (here + of, here + of <= most),
+            Shuffle::Butterfly => (here ^ of, here ^ of <= most),
+            Shuffle::Index => {
+                let from = least | of & !segment;
+                (from, from <= most)
+            }
+        };
+        let from = if is_present { from & 31 } else { here };
+        if mask >> from & 1 == 0 {
+            let what = format!("it reads from lane {from}, which takes no part");
+            return Err(Stop::new(FaultKind::Barrier, here, what));
+        }
+        results[lane] = values[from as usize];
+        present |= u32::from(is_present) << lane;
+    }
+    Ok((results, present))
+}

@@ -1,0 +1,485 @@
+//! Which operands an operation has.
+
+use crate::{
+    code::{Decoded, File, Fragments, NONE, Op, Place, Register},
+    decode::Decoder,
+    operation::{Compare, Conversion, Logic, Operation, Unary},
+    text::Operand,
+    types::{Space, Type},
+};
+
+impl<'t> Decoder<'_, 't> {
+    /// Decodes the operands of an operation.
+    pub(crate) fn op(&mut self, operation: Operation, operands: &[Operand<'t>]) -> Decoded<Op> {
+        match (operation, operands) {
+            (Operation::Branch, [Operand::Name(label)]) => Ok(self.branch(label)),
+            (Operation::Return, []) => Ok(Op::Return),
+            (Operation::Trap, []) => Ok(Op::Trap),
+            (Operation::CommitGroup, []) => Ok(Op::CommitGroup),
+            (Operation::WaitAll, []) => Ok(Op::WaitAll),
+            (Operation::WaitGroup, [Operand::Integer(groups)]) => {
+                Ok(Op::WaitGroup(u32::try_from(*groups).unwrap_or(u32::MAX)))
+            }
+            (Operation::Barrier, [Operand::Integer(0..16)]) => Ok(Op::Barrier),
+            (Operation::WarpBarrier, [members]) => {
+                Ok(Op::WarpBarrier { members: self.source(members, 32)? })
+            }
+            (Operation::Logic(what), [to, a, b]) => {
+                let (a, b) = (self.predicate(a)?, self.predicate(b)?);
+                Ok(Op::Logic { what, to: self.to(to, 1)?, a, b })
+            }
+            (Operation::NotPredicate, [to, a]) => {
+                Ok(Op::NotPredicate { a: self.predicate(a)?, to: self.to(to, 1)? })
+            }
+            (Operation::MovePredicate, [to, a]) => {
+                Ok(Op::MovePredicate { a: self.predicate(a)?, to: self.to(to, 1)? })
+            }
+            (Operation::SetPredicate(compare, join), [to, a, b, rest @ ..]) => {
+                self.set_predicate(compare, join, to, [a, b], rest)
+            }
+            (Operation::Move(element), [to, a]) => self.move_of(element, to, a),
+            (Operation::Convert(what), [to, a]) => self.convert(what, to, a),
+            (
+                Operation::Load { .. }
+                | Operation::Store { .. }
+                | Operation::Atomic { .. }
+                | Operation::Reduce { .. }
+                | Operation::ConvertAddress { .. }
+                | Operation::CopyAsync
+                | Operation::LoadMatrices { .. }
+                | Operation::MultiplyMatrices { .. }
+                | Operation::Shuffle(_),
+                _,
+            ) => self.memory_op(operation, operands),
+            _ => self.arithmetic(operation, operands),
+        }
+    }
+
+    fn misfit(&self) -> crate::PtxError {
+        self.wrong("the operands do not fit")
+    }
+
+    /// Returns a register of so many bits that is written; one bit is a predicate.
+    fn to(&mut self, operand: &Operand<'t>, bits: u8) -> Decoded<Register> {
+        let Operand::Name(name) = operand else {
+            return Err(self.wrong("a result that is no register"));
+        };
+        let file = match bits {
+            1 => File::Predicates,
+            64 => File::Longs,
+            _ => File::Words,
+        };
+        Ok(self.register(name, file, bits)?.register)
+    }
+
+    /// Returns a register of at least so many bits that is written, and its bits.
+    fn to_wide(&mut self, operand: &Operand<'t>, bits: u8) -> Decoded<(Place, u8)> {
+        let Operand::Name(name) = operand else {
+            return Err(self.wrong("a result that is no register"));
+        };
+        let (place, found) = self.any(name)?;
+        if place.file == File::Predicates || found < bits {
+            return Err(self.wrong(format!("{name} has {found} bits and not {bits}")));
+        }
+        Ok((place, found))
+    }
+
+    fn arithmetic(&mut self, operation: Operation, operands: &[Operand<'t>]) -> Decoded<Op> {
+        use Operation as O;
+        let bits = match operation {
+            O::Binary(_, of)
+            | O::MultiplyWide(of)
+            | O::MultiplyAdd(of)
+            | O::MultiplyAddWide(of) => of.bits,
+            O::Unary(_, of) | O::Shift(_, of) | O::Extract(of) | O::Insert(of) | O::Select(of) => {
+                of.bits
+            }
+            O::FloatBinary { element, .. }
+            | O::FloatUnary { element, .. }
+            | O::Fused { element, .. } => element.bits,
+            O::Set(compare, _) => compare.element.bits,
+            _ => 32,
+        };
+        match (operation, operands) {
+            (O::Unary(what, _), [to, a]) => {
+                let counts = matches!(what, Unary::CountLeadingZeros | Unary::CountOnes);
+                let a = self.source(a, bits)?;
+                Ok(Op::Unary { what, bits, to: self.to(to, if counts { 32 } else { bits })?, a })
+            }
+            (O::FloatUnary { what, flushes, .. }, [to, a]) => {
+                let a = self.source(a, bits)?;
+                Ok(Op::FloatUnary { what, bits, flushes, to: self.to(to, bits)?, a })
+            }
+            (_, [to, a, b]) => self.of_two(operation, bits, to, [a, b]),
+            (_, [to, a, b, c]) => self.of_three(operation, bits, to, [a, b, c]),
+            (O::Insert(_), [to, a, b, position, count]) => {
+                let (a, b) = (self.source(a, bits)?, self.source(b, bits)?);
+                let (position, count) = (self.source(position, 32)?, self.source(count, 32)?);
+                Ok(Op::Insert { bits, to: self.to(to, bits)?, a, b, position, count })
+            }
+            _ => Err(self.misfit()),
+        }
+    }
+
+    fn of_two(
+        &mut self,
+        operation: Operation,
+        bits: u8,
+        to: &Operand<'t>,
+        [a, b]: [&Operand<'t>; 2],
+    ) -> Decoded<Op> {
+        if let Operation::Shift(what, _) = operation {
+            let (a, by) = (self.source(a, bits)?, self.source(b, 32)?);
+            return Ok(Op::Shift { what, bits, to: self.to(to, bits)?, a, by });
+        }
+        let (a, b) = (self.source(a, bits)?, self.source(b, bits)?);
+        Ok(match operation {
+            Operation::Binary(what, _) => Op::Binary { what, bits, to: self.to(to, bits)?, a, b },
+            Operation::Halves(what) => Op::Halves { what, to: self.to(to, 32)?, a, b },
+            Operation::MultiplyWide(element) => {
+                Op::MultiplyWide { element, to: self.to(to, 2 * bits)?, a, b }
+            }
+            Operation::FloatBinary { what, flushes, .. } => {
+                Op::FloatBinary { what, bits, flushes, to: self.to(to, bits)?, a, b }
+            }
+            Operation::Set(compare, of) => {
+                Op::Set { compare, to_float: of.is_float(), to: self.to(to, 32)?, a, b }
+            }
+            _ => return Err(self.misfit()),
+        })
+    }
+
+    fn of_three(
+        &mut self,
+        operation: Operation,
+        bits: u8,
+        to: &Operand<'t>,
+        [a, b, c]: [&Operand<'t>; 3],
+    ) -> Decoded<Op> {
+        use Operation as O;
+        Ok(match operation {
+            O::MultiplyAdd(_) => {
+                let (a, b, c) =
+                    (self.source(a, bits)?, self.source(b, bits)?, self.source(c, bits)?);
+                Op::MultiplyAdd { bits, to: self.to(to, bits)?, a, b, c }
+            }
+            O::MultiplyAddWide(element) => {
+                let (a, b, c) =
+                    (self.source(a, bits)?, self.source(b, bits)?, self.source(c, 2 * bits)?);
+                Op::MultiplyAddWide { element, to: self.to(to, 2 * bits)?, a, b, c }
+            }
+            O::Fused { flushes, .. } => {
+                let (a, b, c) =
+                    (self.source(a, bits)?, self.source(b, bits)?, self.source(c, bits)?);
+                Op::Fused { bits, flushes, to: self.to(to, bits)?, a, b, c }
+            }
+            O::Funnel { left, wraps } => {
+                let (a, b, by) = (self.source(a, 32)?, self.source(b, 32)?, self.source(c, 32)?);
+                Op::Funnel { left, wraps, to: self.to(to, 32)?, a, b, by }
+            }
+            O::Permute(how) => {
+                let (a, b, which) = (self.source(a, 32)?, self.source(b, 32)?, self.source(c, 32)?);
+                Op::Permute { how, to: self.to(to, 32)?, a, b, which }
+            }
+            O::Extract(element) => {
+                let (a, position) = (self.source(a, bits)?, self.source(b, 32)?);
+                let count = self.source(c, 32)?;
+                Op::Extract { element, to: self.to(to, bits)?, a, position, count }
+            }
+            O::Select(_) => {
+                let (a, b, which) =
+                    (self.source(a, bits)?, self.source(b, bits)?, self.predicate(c)?);
+                Op::Select { bits, to: self.to(to, bits)?, a, b, which }
+            }
+            _ => return Err(self.misfit()),
+        })
+    }
+
+    fn set_predicate(
+        &mut self,
+        compare: Compare,
+        join: Option<Logic>,
+        to: &Operand<'t>,
+        [a, b]: [&Operand<'t>; 2],
+        rest: &[Operand<'t>],
+    ) -> Decoded<Op> {
+        let bits = compare.element.bits;
+        let (a, b) = (self.source(a, bits)?, self.source(b, bits)?);
+        let join = match (join, rest) {
+            (None, []) => None,
+            (Some(logic), [Operand::Not(name)]) => {
+                Some((logic, self.predicate(&Operand::Name(name))?, true))
+            }
+            (Some(logic), [with]) => Some((logic, self.predicate(with)?, false)),
+            _ => return Err(self.misfit()),
+        };
+        let (to, other) = match *to {
+            Operand::Pair(to, other) => (
+                self.register(to, File::Predicates, 1)?.register,
+                self.register(other, File::Predicates, 1)?.register,
+            ),
+            _ => (self.to(to, 1)?, NONE),
+        };
+        Ok(Op::SetPredicate { compare, join, to, other, a, b })
+    }
+
+    fn move_of(&mut self, element: Type, to: &Operand<'t>, a: &Operand<'t>) -> Decoded<Op> {
+        let bits = element.bits;
+        let file = if bits == 64 { File::Longs } else { File::Words };
+        match (to, a) {
+            (Operand::Vector(to), a) => {
+                let part = self.part(bits, to.len())?;
+                let a = Place { file, register: self.source(a, bits)? };
+                let mut parts = [NONE; 4];
+                for (to, part_to) in to.iter().zip(&mut parts) {
+                    if *to != Operand::Name("_") {
+                        *part_to = self.to(to, part)?;
+                    }
+                }
+                Ok(Op::Unpack { part, count: to.len() as u8, to: parts, a })
+            }
+            (to, Operand::Vector(of)) => {
+                let part = self.part(bits, of.len())?;
+                let mut parts = [NONE; 4];
+                for (of, part_of) in of.iter().zip(&mut parts) {
+                    *part_of = self.source(of, part)?;
+                }
+                let to = Place { file, register: self.to(to, bits)? };
+                Ok(Op::Pack { part, count: of.len() as u8, to, parts })
+            }
+            _ => {
+                let a = self.source(a, bits)?;
+                Ok(Op::Move { bits, to: self.to(to, bits)?, a })
+            }
+        }
+    }
+
+    /// Returns the bits of each of so many parts.
+    fn part(&self, bits: u8, count: usize) -> Decoded<u8> {
+        match (bits, count) {
+            (64, 2) => Ok(32),
+            (64, 4) | (32, 2) => Ok(16),
+            _ => Err(self.misfit()),
+        }
+    }
+
+    fn convert(&mut self, what: Conversion, to: &Operand<'t>, a: &Operand<'t>) -> Decoded<Op> {
+        let (from, is_float) = (what.from, what.from.is_float());
+        let a = match self.source_of_any(a)? {
+            // What is wider than it has to be is read in part, but not as a floating-point number.
+            Some((place, bits)) if bits < from.bits || is_float && bits != from.bits => {
+                return Err(
+                    self.wrong(format!("{} of {bits} bits and not {}", place.register, from.bits))
+                );
+            }
+            Some((place, _)) if place.file != File::Predicates => place,
+            _ => {
+                let bits = from.bits.max(16);
+                let file = if bits == 64 { File::Longs } else { File::Words };
+                Place { file, register: self.source(a, bits)? }
+            }
+        };
+        let (to, to_bits) = self.to_wide(to, what.to.bits)?;
+        if what.to.is_float() && to_bits != what.to.bits {
+            return Err(self.misfit());
+        }
+        Ok(Op::Convert { what, to, to_bits, a })
+    }
+
+    fn memory_op(&mut self, operation: Operation, operands: &[Operand<'t>]) -> Decoded<Op> {
+        match (operation, operands) {
+            (Operation::Load { space: Space::Parameter, element, count }, [to, from]) => {
+                let Operand::Address(name, offset) = *from else { return Err(self.misfit()) };
+                self.load_parameter(element, count, to, (name, offset))
+            }
+            (Operation::Load { space, element, count }, [to, from]) => {
+                self.access(space, element);
+                let address = self.address(from, space)?;
+                let (to, to_bits) = self.results(element, count, to)?;
+                Ok(Op::Load { space, element, count: count as u8, address, to, to_bits })
+            }
+            (Operation::Store { space, element, count }, [to, from]) => {
+                self.access(space, element);
+                let address = self.address(to, space)?;
+                let (from, from_bits) = self.stored(element, count, from)?;
+                Ok(Op::Store { space, element, count: count as u8, address, from, from_bits })
+            }
+            (Operation::Atomic { what, space, element }, [to, address, from]) => {
+                self.access(space, element);
+                let (address, from) =
+                    (self.address(address, space)?, self.source(from, element.bits)?);
+                let is_sink = *to == Operand::Name("_");
+                let to = if is_sink { NONE } else { self.to(to, element.bits)? };
+                Ok(Op::Atomic { what, space, element, to, address, from })
+            }
+            (Operation::Reduce { what, space, element }, [address, from]) => {
+                self.access(space, element);
+                let (address, from) =
+                    (self.address(address, space)?, self.source(from, element.bits)?);
+                Ok(Op::Atomic { what, space, element, to: NONE, address, from })
+            }
+            (Operation::ConvertAddress { to_space, space }, [to, a]) => {
+                if space == Space::Shared && !to_space {
+                    self.share_generic();
+                }
+                let a = self.source(a, 64)?;
+                Ok(Op::ConvertAddress { to_space, space, to: self.to(to, 64)?, a })
+            }
+            _ => self.warp_op(operation, operands),
+        }
+    }
+
+    fn warp_op(&mut self, operation: Operation, operands: &[Operand<'t>]) -> Decoded<Op> {
+        match (operation, operands) {
+            (
+                Operation::CopyAsync,
+                [to, from, Operand::Integer(size @ (4 | 8 | 16)), rest @ ..],
+            ) => {
+                let size = *size as u8;
+                let (to, from) =
+                    (self.address(to, Space::Shared)?, self.address(from, Space::Global)?);
+                let bytes = match rest {
+                    [] => self.source(&Operand::Integer(u64::from(size)), 32)?,
+                    [bytes] => self.source(bytes, 32)?,
+                    _ => return Err(self.misfit()),
+                };
+                Ok(Op::CopyAsync { size, to, from, bytes })
+            }
+            (Operation::LoadMatrices { count, transposes }, [to, from]) => {
+                let address = self.address(from, Space::Shared)?;
+                let to = match to {
+                    Operand::Vector(to) => self.fragment::<4>(to, count, true)?,
+                    to if count == 1 => [self.to(to, 32)?, NONE, NONE, NONE],
+                    _ => return Err(self.misfit()),
+                };
+                Ok(Op::LoadMatrices { count: count as u8, transposes, to, address })
+            }
+            (
+                Operation::MultiplyMatrices { is_bfloat },
+                [Operand::Vector(to), Operand::Vector(a), Operand::Vector(b), Operand::Vector(c)],
+            ) => {
+                let a = self.fragment::<4>(a, 4, false)?;
+                let b = self.fragment::<2>(b, 2, false)?;
+                let c = self.fragment::<4>(c, 4, false)?;
+                let to = self.fragment::<4>(to, 4, true)?;
+                let registers = Box::new(Fragments { to, a, b, c });
+                Ok(Op::MultiplyMatrices { is_bfloat, registers })
+            }
+            (Operation::Shuffle(how), [to, a, b, c, members]) => {
+                let (a, b) = (self.source(a, 32)?, self.source(b, 32)?);
+                let (c, members) = (self.source(c, 32)?, self.source(members, 32)?);
+                let (to, found) = match *to {
+                    Operand::Pair(to, found) => (
+                        self.register(to, File::Words, 32)?.register,
+                        self.register(found, File::Predicates, 1)?.register,
+                    ),
+                    _ => (self.to(to, 32)?, NONE),
+                };
+                Ok(Op::Shuffle { how, to, found, a, b, c, members })
+            }
+            _ => Err(self.misfit()),
+        }
+    }
+
+    fn fragment<const N: usize>(
+        &mut self,
+        of: &[Operand<'t>],
+        count: usize,
+        is_written: bool,
+    ) -> Decoded<[Register; N]> {
+        if of.len() != count {
+            return Err(self.misfit());
+        }
+        let mut registers = [NONE; N];
+        for (of, register) in of.iter().zip(&mut registers) {
+            *register = if is_written { self.to(of, 32)? } else { self.source(of, 32)? };
+        }
+        Ok(registers)
+    }
+
+    fn load_parameter(
+        &mut self,
+        element: Type,
+        count: usize,
+        to: &Operand<'t>,
+        (name, offset): (&str, i64),
+    ) -> Decoded<Op> {
+        let parameter = self.parameter(name);
+        let parameter =
+            parameter.ok_or_else(|| self.wrong(format!("there is no parameter {name}")))?;
+        let bytes = (element.bytes() * count) as i64;
+        if offset < 0 || offset + bytes > parameter.size as i64 {
+            return Err(self.wrong(format!("beyond the {} bytes of {name}", parameter.size)));
+        }
+        let offset = parameter.offset as i64 + offset;
+        if offset % bytes != 0 {
+            return Err(self.wrong(format!("{name} is not aligned to {bytes} bytes there")));
+        }
+        let (to, to_bits) = self.results(element, count, to)?;
+        Ok(Op::LoadParameter { offset: offset as u32, element, count: count as u8, to, to_bits })
+    }
+
+    /// Returns the registers that a load writes, and their bits.
+    fn results(
+        &mut self,
+        element: Type,
+        count: usize,
+        to: &Operand<'t>,
+    ) -> Decoded<([Register; 4], u8)> {
+        let single = std::slice::from_ref(to);
+        let all = match to {
+            Operand::Vector(all) => all,
+            _ => single,
+        };
+        if all.len() != count {
+            return Err(self.misfit());
+        }
+        let (mut registers, mut bits) = ([NONE; 4], 0);
+        for (to, register) in all.iter().zip(&mut registers) {
+            if *to == Operand::Name("_") {
+                continue;
+            }
+            let (place, found) = self.to_wide(to, element.bits)?;
+            if element.is_float() && found != element.bits || bits != 0 && bits != found {
+                return Err(self.misfit());
+            }
+            (*register, bits) = (place.register, found);
+        }
+        Ok((registers, bits.max(16)))
+    }
+
+    /// Returns the registers that a store reads, and their bits.
+    fn stored(
+        &mut self,
+        element: Type,
+        count: usize,
+        from: &Operand<'t>,
+    ) -> Decoded<([Register; 4], u8)> {
+        let single = std::slice::from_ref(from);
+        let all = match from {
+            Operand::Vector(all) => all,
+            _ => single,
+        };
+        if all.len() != count {
+            return Err(self.misfit());
+        }
+        // Constants are as wide as the registers beside them.
+        let mut bits = 0;
+        for from in all {
+            if let Operand::Name(name) = from {
+                if let Ok((_, found)) = self.any(name) {
+                    if found < element.bits.max(2) || bits != 0 && bits != found {
+                        return Err(self.wrong(format!("{name} has {found} bits")));
+                    }
+                    bits = found;
+                }
+            }
+        }
+        let bits = if bits == 0 { element.bits.max(16) } else { bits };
+        let mut registers = [NONE; 4];
+        for (from, register) in all.iter().zip(&mut registers) {
+            *register = self.source(from, bits)?;
+        }
+        Ok((registers, bits))
+    }
+}

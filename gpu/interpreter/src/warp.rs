@@ -1,0 +1,179 @@
+//! A warp: the registers of its threads, and where they are.
+
+use std::collections::VecDeque;
+
+use crate::{
+    code::{Code, File, Register, Special},
+    lanes::{LANES, Lanes, map},
+};
+
+/// Threads of a warp that are at the same instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    pub(crate) at: usize,
+    pub(crate) mask: u32,
+    pub(crate) state: State,
+}
+
+/// What a group is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Runs,
+    /// It waits for the other threads of a mask, to execute its instruction with them.
+    Meets(u32),
+    /// It waits at a barrier of the block.
+    Waits,
+}
+
+/// A copy under way to shared memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copy {
+    pub(crate) to: usize,
+    pub(crate) size: usize,
+    pub(crate) from: u64,
+    /// What it copies; zeros behind.
+    pub(crate) count: usize,
+    pub(crate) bytes: [u8; 16],
+}
+
+/// The copies of a thread: those that are in no group yet, and groups, the oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Copies {
+    pub(crate) open: Vec<Copy>,
+    pub(crate) groups: VecDeque<Vec<Copy>>,
+}
+
+/// A warp.
+#[derive(Debug)]
+pub(crate) struct Warp {
+    /// Its number in its block.
+    pub(crate) index: u32,
+    /// The threads that it began with.
+    pub(crate) threads: u32,
+    /// Those that have not exited.
+    pub(crate) live: u32,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) words: Vec<Lanes<u32>>,
+    pub(crate) longs: Vec<Lanes<u64>>,
+    pub(crate) predicates: Vec<u32>,
+    /// For each register of each file, the lanes that have written it.
+    pub(crate) defined: [Vec<u32>; 3],
+    /// The local memory of each thread, one after the other.
+    pub(crate) local: Vec<u8>,
+    pub(crate) copies: Vec<Copies>,
+    /// When all its threads were synchronised.
+    pub(crate) since: u32,
+}
+
+impl Warp {
+    /// Makes a warp that can begin; constants are there.
+    pub(crate) fn new(code: &Code, index: u32, threads: u32, launch: (u32, u32)) -> Self {
+        let lanes = (threads - 32 * index).min(32);
+        let mut warp = Self {
+            index,
+            threads: u32::MAX >> (32 - lanes),
+            live: 0,
+            groups: Vec::new(),
+            words: vec![[0; LANES]; code.words],
+            longs: vec![[0; LANES]; code.longs],
+            predicates: vec![0; code.predicates],
+            defined: [vec![0; code.words], vec![0; code.longs], vec![0; code.predicates]],
+            local: vec![0; LANES * code.local_bytes],
+            copies: vec![Copies::default(); LANES],
+            since: 0,
+        };
+        for &(register, value) in &code.constant_words {
+            warp.words[usize::from(register)] = [value; LANES];
+        }
+        for &(register, value) in &code.constant_longs {
+            warp.longs[usize::from(register)] = [value; LANES];
+        }
+        for &(register, value) in &code.constant_predicates {
+            warp.predicates[usize::from(register)] = if value { u32::MAX } else { 0 };
+        }
+        let lane: Lanes<u32> = std::array::from_fn(|lane| lane as u32);
+        for &(register, special) in &code.specials {
+            let (blocks, threads) = launch;
+            warp.words[usize::from(register)] = match special {
+                Special::Thread => map(&lane, |lane| 32 * index + lane),
+                Special::Lane => lane,
+                Special::Threads => [threads; LANES],
+                Special::Blocks => [blocks; LANES],
+                Special::One => [1; LANES],
+                Special::Zero | Special::Block => [0; LANES],
+            };
+        }
+        warp
+    }
+
+    /// Begins a block: all threads are at the first instruction, and have written nothing.
+    pub(crate) fn begin(&mut self, code: &Code, block: u32) {
+        self.live = self.threads;
+        self.groups.clear();
+        self.groups.push(Group { at: 0, mask: self.threads, state: State::Runs });
+        self.defined.iter_mut().for_each(|defined| defined.fill(0));
+        // A byte that is no small number, and of no float that is finite.
+        self.local.fill(0xcb);
+        self.copies.iter_mut().for_each(|copies| {
+            copies.open.clear();
+            copies.groups.clear();
+        });
+        self.since = 0;
+        for &(register, special) in &code.specials {
+            if special == Special::Block {
+                self.words[usize::from(register)] = [block; LANES];
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(&self, register: Register) -> &Lanes<u32> {
+        &self.words[usize::from(register)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn long(&self, register: Register) -> &Lanes<u64> {
+        &self.longs[usize::from(register)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn predicate(&self, register: Register) -> u32 {
+        self.predicates[usize::from(register)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_word(&mut self, register: Register, mask: u32, values: &Lanes<u32>) {
+        let register = usize::from(register);
+        let to = &mut self.words[register];
+        if mask == u32::MAX {
+            *to = *values;
+        } else {
+            for lane in 0..LANES {
+                to[lane] = if mask >> lane & 1 == 1 { values[lane] } else { to[lane] };
+            }
+        }
+        self.defined[File::Words as usize][register] |= mask;
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_long(&mut self, register: Register, mask: u32, values: &Lanes<u64>) {
+        let register = usize::from(register);
+        let to = &mut self.longs[register];
+        if mask == u32::MAX {
+            *to = *values;
+        } else {
+            for lane in 0..LANES {
+                to[lane] = if mask >> lane & 1 == 1 { values[lane] } else { to[lane] };
+            }
+        }
+        self.defined[File::Longs as usize][register] |= mask;
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_predicate(&mut self, register: Register, mask: u32, values: u32) {
+        let register = usize::from(register);
+        let to = &mut self.predicates[register];
+        *to = *to & !mask | values & mask;
+        self.defined[File::Predicates as usize][register] |= mask;
+    }
+}
