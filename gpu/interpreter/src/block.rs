@@ -38,47 +38,53 @@ pub(crate) fn run(
     }
 }
 
-/// Lets the groups of a warp run, each for a turn at most, until they all wait or have exited.
+/// Lets the groups of a warp run, each for a turn at most, until they all wait or have exited, or one has used up
+/// its turn.
 fn run_warp(
     machine: &mut Machine<'_>,
     warp: &mut Warp,
     divergence: Divergence,
     order: &mut Order,
 ) -> Step {
-    let mut left = TURN;
-    while left > 0 {
+    loop {
         meet(warp);
         if divergence == Divergence::SmallestFirst {
             merge(warp);
         }
-        let Some(index) = choose(warp, divergence, order) else { return Ok(()) };
+        let Some((index, limit)) = choose(warp, divergence, order) else { return Ok(()) };
         let group = warp.groups.swap_remove(index);
-        // Threads that are further on wait for those that are behind.
-        let others = warp.groups.iter().filter(|group| group.state == State::Runs);
-        let limit = match divergence {
-            Divergence::SmallestFirst => others.map(|group| group.at).min().unwrap_or(usize::MAX),
-            Divergence::Parted => usize::MAX,
-        };
         let mut turn = match divergence {
-            Divergence::SmallestFirst => left,
-            Divergence::Parted => left.min(64 + order.below(1024)),
+            Divergence::SmallestFirst => TURN,
+            Divergence::Parted => 64 + order.below(1024),
         };
-        left -= turn;
         run_group(machine, warp, group, limit, &mut turn)?;
-        left += turn;
+        warp.turns = if turn == 0 { warp.turns + 1 } else { 0 };
+        if turn == 0 {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
-/// Returns a group that can run.
-fn choose(warp: &Warp, divergence: Divergence, order: &mut Order) -> Option<usize> {
-    let mut runs = (0..warp.groups.len()).filter(|&of| warp.groups[of].state == State::Runs);
+/// Returns a group that can run, and the instruction that it is not to pass.
+///
+/// Threads that are further on in the text wait for those that are behind, unless those have used up a turn: they
+/// may be waiting themselves, in a loop.
+fn choose(warp: &Warp, divergence: Divergence, order: &mut Order) -> Option<(usize, usize)> {
+    let runs = || (0..warp.groups.len()).filter(|&of| warp.groups[of].state == State::Runs);
+    let count = runs().count();
     match divergence {
-        Divergence::SmallestFirst => runs.min_by_key(|&of| warp.groups[of].at),
-        Divergence::Parted => {
-            let count = runs.clone().count();
-            if count == 0 { None } else { runs.nth(order.below(count as u32) as usize) }
+        _ if count == 0 => None,
+        Divergence::SmallestFirst if warp.turns == 0 => {
+            let first = runs().min_by_key(|&of| warp.groups[of].at)?;
+            let others = runs().filter(|&of| of != first).map(|of| warp.groups[of].at);
+            Some((first, others.min().unwrap_or(usize::MAX)))
         }
+        Divergence::SmallestFirst => {
+            let mut all: Vec<_> = runs().collect();
+            all.sort_by_key(|&of| warp.groups[of].at);
+            Some((all[warp.turns % count], usize::MAX))
+        }
+        Divergence::Parted => Some((runs().nth(order.below(count as u32) as usize)?, usize::MAX)),
     }
 }
 

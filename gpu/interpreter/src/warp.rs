@@ -61,6 +61,8 @@ pub(crate) struct Warp {
     /// The local memory of each thread, one after the other.
     pub(crate) local: Vec<u8>,
     pub(crate) copies: Vec<Copies>,
+    /// How many groups have used up their turns one after the other, and wait for others perhaps.
+    pub(crate) turns: usize,
     /// When all its threads were synchronised.
     pub(crate) since: u32,
 }
@@ -80,6 +82,7 @@ impl Warp {
             defined: [vec![0; code.words], vec![0; code.longs], vec![0; code.predicates]],
             local: vec![0; LANES * code.local_bytes],
             copies: vec![Copies::default(); LANES],
+            turns: 0,
             since: 0,
         };
         for &(register, value) in &code.constant_words {
@@ -118,6 +121,7 @@ impl Warp {
             copies.open.clear();
             copies.groups.clear();
         });
+        self.turns = 0;
         self.since = 0;
         for &(register, special) in &code.specials {
             if special == Special::Block {

@@ -61,7 +61,8 @@ fn a_product_has_the_bits_of_its_meaning() {
         let found = device.read_words(to);
         for row in 0..rows {
             for column in 0..columns {
-                let term = |k: usize| (a[row * inner + k].to_f32(), b[k * columns + column].to_f32());
+                let term =
+                    |k: usize| (a[row * inner + k].to_f32(), b[k * columns + column].to_f32());
                 let sum = (0..inner).map(term).fold(0.0_f32, |sum, (a, b)| a.mul_add(b, sum));
                 assert_eq!(f32::from_bits(found[row * columns + column]), sum, "{row} {column}");
             }

@@ -2,9 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use adaloss_interpreter::{
-    Counts, Fault, GlobalMemory, Launch, Module, Refused, Schedule,
-};
+use adaloss_interpreter::{Counts, Fault, GlobalMemory, Launch, Module, Refused, Schedule};
 
 /// Addresses between the beginnings of two allocations.
 const STRIDE: u64 = 1 << 28;
@@ -108,7 +106,11 @@ ret;
 
 /// Launches a kernel of instructions with an allocation of zeros, once for each schedule; returns what the last one
 /// made of it, where all are the same.
-pub(crate) fn run(variables: &str, instructions: &str, threads: u32) -> Result<(Vec<u32>, Counts), Fault> {
+pub(crate) fn run(
+    variables: &str,
+    instructions: &str,
+    threads: u32,
+) -> Result<(Vec<u32>, Counts), Fault> {
     let module = Module::parse(&kernel(variables, instructions)).expect("PTX");
     let entry = module.entry("kernel").expect("the entry");
     let mut last = None;
