@@ -181,9 +181,11 @@ fn run_group(
                 Err(stop) => Err(stop),
             }
         } else {
-            machine
-                .check_reads(warp, instruction.reads, active)
-                .and_then(|()| machine.execute(warp, &instruction.op, active))
+            if machine.missing(warp, instruction.reads, active) == 0 {
+                machine.execute(warp, &instruction.op, active)
+            } else {
+                machine.execute_undefined(warp, instruction, active)
+            }
         };
         stepped.map_err(|stop| placed(stop, at))?;
         at += 1;
@@ -237,7 +239,7 @@ fn leave(
 /// Tells whether all threads are there that execute an instruction together; if not, the group waits.
 fn together(machine: &mut Machine<'_>, warp: &mut Warp, at: usize, active: u32) -> Step<bool> {
     let instruction = &machine.code.instructions[at];
-    machine.check_reads(warp, instruction.reads, active)?;
+    machine.refuse_undefined(warp, instruction.reads, active)?;
     let first = active.trailing_zeros();
     let members = match instruction.op {
         Op::Shuffle { members, .. } | Op::WarpBarrier { members } => {

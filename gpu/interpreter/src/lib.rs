@@ -102,6 +102,7 @@ mod tensor;
 pub mod text;
 mod token;
 pub mod types;
+mod undefined;
 mod warp;
 
 pub use counts::{Class, Counts, Executed};

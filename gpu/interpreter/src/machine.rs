@@ -38,25 +38,6 @@ pub(crate) fn visitor(warp: &Warp, lane: usize) -> Visitor {
 }
 
 impl Machine<'_> {
-    /// Tells whether everything has been written that lanes read.
-    #[inline(always)]
-    pub(crate) fn check_reads(&self, warp: &Warp, reads: (u32, u32), mask: u32) -> Step {
-        for &place in &self.code.reads[reads.0 as usize..reads.1 as usize] {
-            self.check_read(warp, place, mask)?;
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    pub(crate) fn check_read(&self, warp: &Warp, place: Place, mask: u32) -> Step {
-        let missing = mask & !warp.defined[place.file as usize][usize::from(place.register)];
-        if missing == 0 {
-            return Ok(());
-        }
-        let what = format!("it reads {}, which it has not written", self.code.name(place));
-        Err(Stop::new(FaultKind::Unwritten, missing.trailing_zeros(), what))
-    }
-
     /// Executes an instruction that is not of the whole warp, and goes on to the next.
     pub(crate) fn execute(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Step {
         match *op {
@@ -284,7 +265,6 @@ fn unary(
     to: Register,
     a: Register,
 ) {
-    use crate::operation::Unary::{CountLeadingZeros, CountOnes};
     match bits {
         16 => {
             let result = integer::unary16(what, warp.word(a));
@@ -296,7 +276,7 @@ fn unary(
         }
         _ => {
             let result = integer::unary64(what, warp.long(a));
-            if matches!(what, CountLeadingZeros | CountOnes) {
+            if what.counts() {
                 warp.set_word(to, mask, &map(&result, |count| count as u32));
             } else {
                 warp.set_long(to, mask, &result);

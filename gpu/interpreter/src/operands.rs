@@ -3,7 +3,7 @@
 use crate::{
     code::{Decoded, File, Fragments, NONE, Op, Place, Register},
     decode::Decoder,
-    operation::{Compare, Conversion, Logic, Operation, Unary},
+    operation::{Compare, Conversion, Logic, Operation},
     text::Operand,
     types::{Space, Type},
 };
@@ -102,9 +102,13 @@ impl<'t> Decoder<'_, 't> {
         };
         match (operation, operands) {
             (O::Unary(what, _), [to, a]) => {
-                let counts = matches!(what, Unary::CountLeadingZeros | Unary::CountOnes);
                 let a = self.source(a, bits)?;
-                Ok(Op::Unary { what, bits, to: self.to(to, if counts { 32 } else { bits })?, a })
+                Ok(Op::Unary {
+                    what,
+                    bits,
+                    to: self.to(to, if what.counts() { 32 } else { bits })?,
+                    a,
+                })
             }
             (O::FloatUnary { what, flushes, .. }, [to, a]) => {
                 let a = self.source(a, bits)?;

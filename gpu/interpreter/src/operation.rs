@@ -39,6 +39,13 @@ pub enum Unary {
     ReverseBits,
 }
 
+impl Unary {
+    /// Tells whether it counts bits, which 32 bits are enough for.
+    pub const fn counts(self) -> bool {
+        matches!(self, Self::CountLeadingZeros | Self::CountOnes)
+    }
+}
+
 /// Which way bits are shifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of PTX")]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    code::{Code, File, Register, Special},
+    code::{Code, File, Place, Register, Special},
     lanes::{LANES, Lanes, map},
 };
 
@@ -115,6 +115,19 @@ impl Warp {
         self.groups.clear();
         self.groups.push(Group { at: 0, mask: self.threads, state: State::Runs });
         self.defined.iter_mut().for_each(|defined| defined.fill(0));
+        // Of a constant it is asked beside a register.
+        for &(register, _) in &code.constant_words {
+            self.defined[File::Words as usize][usize::from(register)] = u32::MAX;
+        }
+        for &(register, _) in &code.constant_longs {
+            self.defined[File::Longs as usize][usize::from(register)] = u32::MAX;
+        }
+        for &(register, _) in &code.constant_predicates {
+            self.defined[File::Predicates as usize][usize::from(register)] = u32::MAX;
+        }
+        for &(register, _) in &code.specials {
+            self.defined[File::Words as usize][usize::from(register)] = u32::MAX;
+        }
         // A byte that is no small number, and of no float that is finite.
         self.local.fill(0xcb);
         self.copies.iter_mut().for_each(|copies| {
@@ -128,6 +141,17 @@ impl Warp {
                 self.words[usize::from(register)] = [block; LANES];
             }
         }
+    }
+
+    /// Returns the lanes that have written a register.
+    #[inline(always)]
+    pub(crate) fn defined(&self, place: Place) -> u32 {
+        self.defined[place.file as usize][usize::from(place.register)]
+    }
+
+    /// Lets lanes have not written a register.
+    pub(crate) fn undefine(&mut self, place: Place, lanes: u32) {
+        self.defined[place.file as usize][usize::from(place.register)] &= !lanes;
     }
 
     #[inline(always)]

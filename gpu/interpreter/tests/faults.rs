@@ -225,26 +225,50 @@ fn what_nobody_wrote() {
         Some(0),
         "4 bytes at 0x410: read, and nobody has written it",
     );
-    fails(
-        "add.s32 %r2, %r3, 1;",
-        FaultKind::Unwritten,
-        12,
-        Some(0),
-        "it reads %r3, which it has not written",
-    );
-    fails(
-        "setp.lt.u32 %p1, %r15, 3;\n@%p1 mov.u32 %r3, 0;\nadd.s32 %r2, %r3, 1;",
-        FaultKind::Unwritten,
-        14,
-        Some(3),
-        "it reads %r3, which it has not written",
-    );
-    fails(
-        "@%p3 mov.u32 %r3, 0;",
-        FaultKind::Unwritten,
-        12,
-        Some(0),
-        "it reads %p3, which it has not written",
+    let undefined =
+        |register| format!("it needs %{register}, which was not written, or made of what was not");
+    for (instructions, line, thread, register) in [
+        ("add.s32 %r2, %r3, 1;\nst.global.b32 [%rd15], %r2;", 13, 0, "r2"),
+        (
+            "setp.lt.u32 %p1, %r15, 3;\n@%p1 mov.u32 %r3, 0;\nmov.b32 %r2, %r3;\nst.global.b32 [%rd15], %r2;",
+            15,
+            3,
+            "r2",
+        ),
+        ("@%p3 mov.u32 %r3, 0;", 12, 0, "p3"),
+        ("setp.lt.u32 %p1, %r3, 3;\nnot.pred %p2, %p1;\n@%p2 bra $L_end;\n$L_end:", 14, 0, "p2"),
+        ("add.s64 %rd2, %rd3, %rd15;\nld.b32 %r2, [%rd2];", 13, 0, "rd2"),
+        ("mov.b64 {%r1, %r2}, %rd3;\nshfl.sync.bfly.b32 %r3, %r2, 1, 0x1f, -1;", 13, 0, "r2"),
+        (
+            "setp.ge.u32 %p1, %r15, 5;\nselp.b32 %r2, %r3, 1, %p1;\nst.global.b32 [%rd15], %r2;",
+            14,
+            5,
+            "r2",
+        ),
+    ] {
+        fails(instructions, FaultKind::Unwritten, line, Some(thread), &undefined(register));
+    }
+}
+
+/// An optimiser asks for more than it has to where the answer makes no difference.
+#[test]
+fn what_makes_no_difference_need_not_be_written() {
+    passes(
+        "
+setp.lt.u64 %p1, %rd3, 512;
+setp.eq.u32 %p2, %r15, -1;
+and.pred %p3, %p1, %p2;
+@%p3 trap;
+setp.ge.u32 %p2, %r15, 0;
+or.pred %p3, %p2, %p1;
+@!%p3 trap;
+selp.b32 %r2, %r15, %r3, %p2;
+mul.wide.u32 %rd1, %r15, 4;
+add.s64 %rd2, %rd15, %rd1;
+st.global.b32 [%rd2], %r2;
+.local .align 8 .b8 depot[16];
+mov.b64 %rd1, depot;
+st.local.b64 [%rd1], %rd4;",
     );
 }
 

@@ -41,7 +41,7 @@ fn instructions_that_do_not_fit() {
         (".reg .b128 %q;", "line 12: registers of an unknown type: .b128"),
         (".branchtargets a;", "line 12: an unknown directive: .branchtargets"),
         ("{ .reg .b32 %a; }\nmov.u32 %a, 0;", "line 13: mov.u32: there is no register %a"),
-        ("ret; }\n}", "line 14: an unknown directive: ret"),
+        ("ret; }\n}", "line 13: an unknown directive: }"),
         ("mov.u32 %r1, ?;", "line 12: a letter that stands nowhere: '?'"),
         ("mov.u32 %r1, 99999999999999999999;", "line 12: not a number: 99999999999999999999"),
     ] {
