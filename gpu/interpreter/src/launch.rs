@@ -57,6 +57,7 @@ impl Entry {
             shared: Shared::new(shared_bytes, code.granule),
             parameters: self.lay_out(launch.parameters),
             sums: launch.schedule.sums,
+            noise: launch.schedule.seed,
             counts: Counts::default(),
             executed: vec![Executed::default(); code.instructions.len()],
             budget: launch.most_instructions.unwrap_or(u64::MAX),

@@ -25,6 +25,8 @@ pub(crate) struct Machine<'a> {
     /// Where the entry has them.
     pub(crate) parameters: Vec<u8>,
     pub(crate) sums: Sums,
+    /// What nobody wrote holds follows from it.
+    pub(crate) noise: u64,
     pub(crate) counts: Counts,
     /// How often each instruction was executed.
     pub(crate) executed: Vec<Executed>,

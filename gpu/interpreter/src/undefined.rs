@@ -3,7 +3,8 @@
 //! An optimiser reads such registers where the result does not matter, as in `c && undefined < 512` where `c` is
 //! false.  So a result of something that was not written counts as not written itself, and nothing is wrong until
 //! it decides something: a branch or a guard, an address, an argument of the warp's exchanges, and what is stored
-//! where others can read it.
+//! in shared memory.  What is stored elsewhere may have bytes that are none of any field's; they are noise, another
+//! one for each seed, so that a result that they are in is not the same each time.
 
 use crate::{
     code::{File, Instruction, NONE, Op, Place, Register},
@@ -40,9 +41,17 @@ impl Machine<'_> {
                 let which = warp.defined(Place { file: File::Predicates, register: which });
                 mask & !(which & (chosen & a | !chosen & b))
             }
+            Op::Store { space, address, .. } if space != Space::Shared => {
+                self.check_read(warp, Place { file: address.file, register: address.base }, mask)?;
+                0
+            }
             _ if decides(op) => return self.refuse_undefined(warp, instruction.reads, mask),
             _ => self.missing(warp, instruction.reads, mask),
         };
+        let (first, end) = instruction.reads;
+        for &place in &self.code.reads[first as usize..end as usize] {
+            warp.disturb(place, mask, self.noise);
+        }
         self.execute(warp, op, mask)?;
         for place in written(op) {
             warp.undefine(place, missing);
@@ -75,8 +84,6 @@ impl Machine<'_> {
 /// Tells whether what an instruction reads matters from now on.
 fn decides(op: &Op) -> bool {
     match op {
-        // A structure on the stack may have bytes that are none of its fields'.
-        Op::Store { space: Space::Local, .. } => false,
         Op::Load { .. }
         | Op::Store { .. }
         | Op::Atomic { .. }

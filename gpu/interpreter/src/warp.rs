@@ -1,10 +1,11 @@
 //! A warp: the registers of its threads, and where they are.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::{
     code::{Code, File, Place, Register, Special},
-    lanes::{LANES, Lanes, map},
+    lanes::{LANES, Lanes, lanes_of, map},
+    schedule::Order,
 };
 
 /// Threads of a warp that are at the same instruction.
@@ -56,6 +57,8 @@ pub(crate) struct Warp {
     pub(crate) words: Vec<Lanes<u32>>,
     pub(crate) longs: Vec<Lanes<u64>>,
     pub(crate) predicates: Vec<u32>,
+    /// Lanes that hold noise, or what was made of it, by file and register.
+    pub(crate) made: HashMap<(u8, Register), u32>,
     /// For each register of each file, the lanes that have written it.
     pub(crate) defined: [Vec<u32>; 3],
     /// The local memory of each thread, one after the other.
@@ -80,6 +83,7 @@ impl Warp {
             longs: vec![[0; LANES]; code.longs],
             predicates: vec![0; code.predicates],
             defined: [vec![0; code.words], vec![0; code.longs], vec![0; code.predicates]],
+            made: HashMap::new(),
             local: vec![0; LANES * code.local_bytes],
             copies: vec![Copies::default(); LANES],
             turns: 0,
@@ -134,6 +138,7 @@ impl Warp {
             copies.open.clear();
             copies.groups.clear();
         });
+        self.made.clear();
         self.turns = 0;
         self.since = 0;
         for &(register, special) in &code.specials {
@@ -149,9 +154,28 @@ impl Warp {
         self.defined[place.file as usize][usize::from(place.register)]
     }
 
-    /// Lets lanes have not written a register.
+    /// Says that what lanes have in a register was made of what they have not written.
     pub(crate) fn undefine(&mut self, place: Place, lanes: u32) {
         self.defined[place.file as usize][usize::from(place.register)] &= !lanes;
+        *self.made.entry((place.file as u8, place.register)).or_default() |= lanes;
+    }
+
+    /// Puts noise into a register where lanes have neither written it nor made anything of noise.
+    pub(crate) fn disturb(&mut self, place: Place, lanes: u32, noise: u64) {
+        let made = self.made.entry((place.file as u8, place.register)).or_default();
+        let register = usize::from(place.register);
+        let lanes = lanes & !self.defined[place.file as usize][register] & !*made;
+        *made |= lanes;
+        let mut order = Order::new(noise ^ u64::from(self.index) << 48 ^ (register as u64) << 20);
+        for lane in lanes_of(lanes) {
+            match place.file {
+                File::Words => self.words[register][lane] = order.below(1 << 16),
+                File::Longs => self.longs[register][lane] = order.next(),
+                File::Predicates => {
+                    self.predicates[register] ^= order.below(2) << lane;
+                }
+            }
+        }
     }
 
     #[inline(always)]

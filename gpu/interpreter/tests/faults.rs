@@ -228,9 +228,9 @@ fn what_nobody_wrote() {
     let undefined =
         |register| format!("it needs %{register}, which was not written, or made of what was not");
     for (instructions, line, thread, register) in [
-        ("add.s32 %r2, %r3, 1;\nst.global.b32 [%rd15], %r2;", 13, 0, "r2"),
+        ("add.s32 %r2, %r3, 1;\nmov.u32 %r9, shared;\nst.shared.b32 [%r9], %r2;", 14, 0, "r2"),
         (
-            "setp.lt.u32 %p1, %r15, 3;\n@%p1 mov.u32 %r3, 0;\nmov.b32 %r2, %r3;\nst.global.b32 [%rd15], %r2;",
+            "setp.lt.u32 %p1, %r15, 3;\n@%p1 mov.u32 %r3, 0;\nmov.b32 %r2, %r3;\nred.global.add.u32 [%rd15], %r2;",
             15,
             3,
             "r2",
@@ -240,7 +240,7 @@ fn what_nobody_wrote() {
         ("add.s64 %rd2, %rd3, %rd15;\nld.b32 %r2, [%rd2];", 13, 0, "rd2"),
         ("mov.b64 {%r1, %r2}, %rd3;\nshfl.sync.bfly.b32 %r3, %r2, 1, 0x1f, -1;", 13, 0, "r2"),
         (
-            "setp.ge.u32 %p1, %r15, 5;\nselp.b32 %r2, %r3, 1, %p1;\nst.global.b32 [%rd15], %r2;",
+            "setp.ge.u32 %p1, %r15, 5;\nselp.b32 %r2, %r3, 1, %p1;\nred.global.add.u32 [%rd15], %r2;",
             14,
             5,
             "r2",
@@ -270,6 +270,25 @@ st.global.b32 [%rd2], %r2;
 mov.b64 %rd1, depot;
 st.local.b64 [%rd1], %rd4;",
     );
+}
+
+/// What is stored without having been written is another number for each seed.
+#[test]
+fn what_nobody_wrote_is_noise() {
+    let text = "add.s64 %rd1, %rd2, 1;\nsub.s64 %rd3, %rd1, %rd2;\nst.global.v2.b64 [%rd15], {%rd1, %rd3};";
+    let module = Module::parse(&kernel("", text)).expect("PTX");
+    let stored = |seed| {
+        let mut device = Device::default();
+        let to = device.words(&[0; 4]);
+        let parameters = to.to_le_bytes();
+        let schedule = Schedule { seed, ..Schedule::default() };
+        let launch = Launch { schedule, ..block(1, &parameters) };
+        module.entry("kernel").expect("it").launch(&mut device, &launch).expect("no fault");
+        device.read_words(to)
+    };
+    assert_ne!(stored(1)[..2], stored(2)[..2]);
+    // It stays what it is.
+    assert_eq!((stored(1)[2..].to_vec(), stored(1)), (vec![1, 0], stored(1)));
 }
 
 #[test]
