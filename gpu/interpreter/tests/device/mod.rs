@@ -129,3 +129,76 @@ pub(crate) fn run(
     }
     Ok(last.expect("a schedule"))
 }
+
+/// Executes instructions on each row of numbers: `%a`, `%b` and `%c` become `%d`.
+///
+/// `bits` are those of the registers, `%d` first; there are `%p` and `%q` for predicates, too.
+pub(crate) fn apply(bits: [u8; 4], instructions: &str, rows: &[[u64; 3]]) -> Vec<u64> {
+    let mut text = String::from(".visible .entry kernel(.param .u64 from, .param .u64 to)\n{\n");
+    text += ".reg .pred %p, %q;\n.reg .b32 %r<4>;\n.reg .b64 %rd<8>;\n";
+    for (name, bits) in ["d", "a", "b", "c"].iter().zip(bits) {
+        text += &format!(".reg .b{bits} %{name};\n");
+    }
+    text += "mov.u32 %r0, %tid.x;\nmov.u32 %r1, %ctaid.x;\nmad.lo.s32 %r2, %r1, 128, %r0;\n";
+    text += "ld.param.b64 %rd0, [from];\nmad.wide.u32 %rd1, %r2, 24, %rd0;\n";
+    for (name, bits, at) in [("a", bits[1], 0), ("b", bits[2], 8), ("c", bits[3], 16)] {
+        text += &format!("ld.global.b{bits} %{name}, [%rd1+{at}];\n");
+    }
+    text += instructions;
+    text += "\nld.param.b64 %rd2, [to];\nmad.wide.u32 %rd3, %r2, 8, %rd2;\n";
+    text += &format!("st.global.b{} [%rd3], %d;\nret;\n}}\n", bits[0]);
+    let module = Module::parse(&text).expect("PTX");
+    let mut device = Device::default();
+    let count = rows.len().next_multiple_of(128);
+    let mut from: Vec<u8> = rows.iter().flatten().flat_map(|of| of.to_le_bytes()).collect();
+    from.resize(24 * count, 0);
+    let from = device.allocate(from);
+    let to = device.allocate(vec![0; 8 * count]);
+    let parameters: Vec<u8> = [from, to].iter().flat_map(|of| of.to_le_bytes()).collect();
+    let launch = Launch { blocks: (count / 128) as u32, ..block(128, &parameters) };
+    let entry = module.entry("kernel").expect("the entry");
+    entry.launch(&mut device, &launch).unwrap_or_else(|fault| panic!("{fault}: {instructions}"));
+    let (results, _) = device.bytes(to).as_chunks();
+    results[..rows.len()].iter().map(|&of| u64::from_le_bytes(of)).collect()
+}
+
+/// Numbers that follow from nothing but their order.
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// Returns 64 random bits.
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+}
+
+/// Returns all rows of three of some numbers, and random ones of so many bits.
+pub(crate) fn rows(special: &[u64], bits: u8, random: usize) -> Vec<[u64; 3]> {
+    let mut rows = Vec::new();
+    for &a in special {
+        for &b in special {
+            rows.extend(special.iter().map(|&c| [a, b, c]));
+        }
+    }
+    let mut numbers = Random(u64::from(bits));
+    rows.extend((0..random).map(|_| [(); 3].map(|()| numbers.bits() >> (64 - bits))));
+    rows
+}
+
+/// Returns all rows of two of some numbers, and random ones of so many bits.
+pub(crate) fn pairs(special: &[u64], bits: u8, random: usize) -> Vec<[u64; 3]> {
+    let mut pairs = Vec::new();
+    for &a in special {
+        pairs.extend(special.iter().map(|&b| [a, b, 0]));
+    }
+    let mut numbers = Random(u64::from(bits));
+    pairs.extend((0..random).map(|_| {
+        let [a, b] = [(); 2].map(|()| numbers.bits() >> (64 - bits));
+        [a, b, 0]
+    }));
+    pairs
+}
