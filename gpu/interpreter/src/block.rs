@@ -12,6 +12,9 @@ use crate::{
 /// Instructions that a group executes at most before others have their turn: it may wait for them in a loop.
 const TURN: u32 = 1 << 16;
 
+/// Groups of threads that a fault names at most.
+const MOST_PLACES: usize = 8;
+
 /// A fault and the warp that it is of.
 pub(crate) type Fallen = (Box<Stop>, Option<u32>);
 
@@ -31,6 +34,8 @@ pub(crate) fn run(
         if warps.iter().all(|warp| warp.live == 0) {
             return Ok(());
         }
+        // The last to come may have used up its turn on the way.
+        warps.iter_mut().for_each(meet);
         let runs = |warp: &Warp| warp.groups.iter().any(|group| group.state == State::Runs);
         if !warps.iter().any(runs) {
             pass_barrier(machine, warps)?;
@@ -328,7 +333,9 @@ fn pass_barrier(machine: &mut Machine<'_>, warps: &mut [Warp]) -> Result<(), Fal
 fn stand(machine: &Machine<'_>, warps: &[Warp]) -> String {
     let mut all = Vec::new();
     for warp in warps {
-        for group in &warp.groups {
+        let mut groups = warp.groups.clone();
+        groups.sort_by_key(|group| group.mask.trailing_zeros());
+        for group in &groups {
             let line = machine.code.instructions[group.at].line;
             let waits = match group.state {
                 State::Runs => "run at".to_owned(),
@@ -342,10 +349,12 @@ fn stand(machine: &Machine<'_>, warps: &[Warp]) -> String {
             all.push(format!("{exited:#010x} of warp {} have exited", warp.index));
         }
     }
-    // Of many warps, the first are enough to see what is wrong.
-    let more = all.len().saturating_sub(8);
-    all.truncate(8);
-    if more > 0 {
+    // Of many warps, some are enough to see what is wrong: first those that others may wait for.
+    let text = |of: &String| of.contains("the barrier in");
+    if all.len() > MOST_PLACES {
+        all.sort_by_key(text);
+        let more = all.len() - MOST_PLACES;
+        all.truncate(MOST_PLACES);
         all.push(format!("{more} more"));
     }
     all.join(", ")
