@@ -7,6 +7,7 @@
 
 mod device;
 
+use adaloss_core::format::f16;
 use adaloss_interpreter::{Launch, Module, Schedule, Sums};
 use device::{Device, Random, block};
 
@@ -66,25 +67,19 @@ fn element(is_bfloat: bool, value: i32) -> u32 {
     }
 }
 
-fn words(
-    is_bfloat: bool,
-    fragment: &Fragment,
-    values: &[i32],
-    thread: usize,
-    count: usize,
-) -> Vec<u32> {
-    let of = |value| element(is_bfloat, values[fragment.at(thread, value)]);
+fn words(fragment: &Fragment, values: &[u32], thread: usize, count: usize) -> Vec<u32> {
+    let of = |value| values[fragment.at(thread, value)];
     (0..count).map(|word| of(2 * word) | of(2 * word + 1) << 16).collect()
 }
 
-fn multiply(is_bfloat: bool, sums: Sums) {
-    let (a, b, c) = (integers(256, 1), integers(128, 2), integers(128, 3));
+/// Multiplies matrices of 16-bit elements and adds what was there, all in the order of the layouts' indices.
+fn multiply(is_bfloat: bool, sums: Sums, a: &[u32], b: &[u32], c: &[f32]) -> Vec<f32> {
     let mut given = Vec::new();
     for thread in 0..32 {
-        given.extend(words(is_bfloat, &A, &a, thread, 4));
-        given.extend(words(is_bfloat, &B, &b, thread, 2));
+        given.extend(words(&A, a, thread, 4));
+        given.extend(words(&B, b, thread, 2));
         given.extend([0; 2]);
-        given.extend((0..4).map(|value| (c[C.at(thread, value)] as f32).to_bits()));
+        given.extend((0..4).map(|value| c[C.at(thread, value)].to_bits()));
         given.extend([0; 4]);
     }
     let of = if is_bfloat { "bf16" } else { "f16" };
@@ -112,21 +107,85 @@ ret;
     let launch = Launch { schedule, ..block(32, &parameters) };
     module.entry("kernel").expect("it").launch(&mut device, &launch).expect("no fault");
     let found = device.read_words(at);
+    let mut results = vec![0.0; 128];
     for thread in 0..32 {
         for value in 0..4 {
-            let (m, n) = (C.at(thread, value) % 16, C.at(thread, value) / 16);
-            let sum: i32 = (0..16).map(|k| a[m + 16 * k] * b[n + 8 * k]).sum();
-            let expected = (sum + c[m + 16 * n]) as f32;
-            assert_eq!(f32::from_bits(found[16 * thread + 12 + value]), expected, "{m} {n}");
+            results[C.at(thread, value)] = f32::from_bits(found[16 * thread + 12 + value]);
+        }
+    }
+    results
+}
+
+/// Small integers, whose products and sums are exact, show which element is where.
+#[test]
+fn products_of_matrices() {
+    let (a, b, c) = (integers(256, 1), integers(128, 2), integers(128, 3));
+    for is_bfloat in [false, true] {
+        let bits = |of: &[i32]| of.iter().map(|&of| element(is_bfloat, of)).collect::<Vec<_>>();
+        let sums: Vec<_> = c.iter().map(|&of| of as f32).collect();
+        for order in [Sums::InOrder, Sums::ByHalves] {
+            let found = multiply(is_bfloat, order, &bits(&a), &bits(&b), &sums);
+            for (at, &found) in found.iter().enumerate() {
+                let (m, n) = (at % 16, at / 16);
+                let sum: i32 = (0..16).map(|k| a[m + 16 * k] * b[n + 8 * k]).sum();
+                assert_eq!(found, (sum + c[at]) as f32, "{m} {n}");
+            }
         }
     }
 }
 
+/// The value of 16 bits.
+fn wide(is_bfloat: bool, bits: u32) -> f32 {
+    if is_bfloat { f32::from_bits(bits << 16) } else { f16::from_bits(bits as u16).to_f32() }
+}
+
+/// Any bits at all, and numbers near the ends of what products can be.
+fn elements(is_bfloat: bool, seed: u64, count: usize) -> Vec<u32> {
+    let mut random = Random(seed);
+    let of = |_| match (random.bits() % 4, random.bits() as u32 & 0xffff) {
+        // Tiny numbers, whose products are rounded where bfloat16 has them.
+        (0, bits) if seed % 3 == 1 => bits & 0x83ff,
+        // Of moderate size, without infinities.
+        (_, bits) if seed % 3 == 2 => bits & 0x80ff | if is_bfloat { 0x3f00 } else { 0x3800 },
+        (_, bits) => bits,
+    };
+    (0..count).map(of).collect()
+}
+
+/// One after the other: what the simulated grid makes of it, bit for bit.
 #[test]
-fn products_of_matrices() {
-    for sums in [Sums::InOrder, Sums::ByHalves] {
-        multiply(false, sums);
-        multiply(true, sums);
+fn sums_are_made_in_order() {
+    for is_bfloat in [false, true] {
+        for seed in 0..60 {
+            let (a, b) = (elements(is_bfloat, seed, 256), elements(is_bfloat, seed + 300, 128));
+            let mut random = Random(seed + 100);
+            let single = |_| f32::from_bits(random.bits() as u32);
+            let c: Vec<_> = (0..128).map(single).collect();
+            let found = multiply(is_bfloat, Sums::InOrder, &a, &b, &c);
+            for (at, &found) in found.iter().enumerate() {
+                let (m, n) = (at % 16, at / 16);
+                let sum = (0..16).fold(c[at], |sum, k| {
+                    wide(is_bfloat, a[m + 16 * k]).mul_add(wide(is_bfloat, b[n + 8 * k]), sum)
+                });
+                let is_same = found.to_bits() == sum.to_bits() || found.is_nan() && sum.is_nan();
+                assert!(is_same, "seed {seed}: {found} and not {sum} at {m} {n}");
+                assert!(!found.is_nan() || found.to_bits() == 0x7fff_ffff);
+            }
+        }
+    }
+}
+
+/// In the other order a sum is another one, but not by much.
+#[test]
+fn sums_by_halves_are_cut_off() {
+    let (a, b) = (elements(false, 2, 256), elements(false, 302, 128));
+    let c = vec![0.3; 128];
+    let in_order = multiply(false, Sums::InOrder, &a, &b, &c);
+    let by_halves = multiply(false, Sums::ByHalves, &a, &b, &c);
+    assert_ne!(in_order, by_halves);
+    for (one, other) in in_order.iter().zip(by_halves) {
+        // 17 terms of at most 1, each cut off at the 24th digit.
+        assert!((one - other).abs() < 1e-5, "{one} {other}");
     }
 }
 
