@@ -26,13 +26,13 @@ impl<'t> Decoder<'_, 't> {
             }
             (Operation::Logic(what), [to, a, b]) => {
                 let (a, b) = (self.predicate(a)?, self.predicate(b)?);
-                Ok(Op::Logic { what, to: self.to(to, 1)?, a, b })
+                Ok(Op::Logic { what, to: self.result(to, 1)?, a, b })
             }
             (Operation::NotPredicate, [to, a]) => {
-                Ok(Op::NotPredicate { a: self.predicate(a)?, to: self.to(to, 1)? })
+                Ok(Op::NotPredicate { a: self.predicate(a)?, to: self.result(to, 1)? })
             }
             (Operation::MovePredicate, [to, a]) => {
-                Ok(Op::MovePredicate { a: self.predicate(a)?, to: self.to(to, 1)? })
+                Ok(Op::MovePredicate { a: self.predicate(a)?, to: self.result(to, 1)? })
             }
             (Operation::SetPredicate(compare, join), [to, a, b, rest @ ..]) => {
                 self.set_predicate(compare, join, to, [a, b], rest)
@@ -60,7 +60,7 @@ impl<'t> Decoder<'_, 't> {
     }
 
     /// Returns a register of so many bits that is written; one bit is a predicate.
-    fn to(&mut self, operand: &Operand<'t>, bits: u8) -> Decoded<Register> {
+    fn result(&mut self, operand: &Operand<'t>, bits: u8) -> Decoded<Register> {
         let Operand::Name(name) = operand else {
             return Err(self.wrong("a result that is no register"));
         };
@@ -73,7 +73,7 @@ impl<'t> Decoder<'_, 't> {
     }
 
     /// Returns a register of at least so many bits that is written, and its bits.
-    fn to_wide(&mut self, operand: &Operand<'t>, bits: u8) -> Decoded<(Place, u8)> {
+    fn wide_result(&mut self, operand: &Operand<'t>, bits: u8) -> Decoded<(Place, u8)> {
         let Operand::Name(name) = operand else {
             return Err(self.wrong("a result that is no register"));
         };
@@ -106,20 +106,20 @@ impl<'t> Decoder<'_, 't> {
                 Ok(Op::Unary {
                     what,
                     bits,
-                    to: self.to(to, if what.counts() { 32 } else { bits })?,
+                    to: self.result(to, if what.counts() { 32 } else { bits })?,
                     a,
                 })
             }
             (O::FloatUnary { what, flushes, .. }, [to, a]) => {
                 let a = self.source(a, bits)?;
-                Ok(Op::FloatUnary { what, bits, flushes, to: self.to(to, bits)?, a })
+                Ok(Op::FloatUnary { what, bits, flushes, to: self.result(to, bits)?, a })
             }
             (_, [to, a, b]) => self.of_two(operation, bits, to, [a, b]),
             (_, [to, a, b, c]) => self.of_three(operation, bits, to, [a, b, c]),
             (O::Insert(_), [to, a, b, position, count]) => {
                 let (a, b) = (self.source(a, bits)?, self.source(b, bits)?);
                 let (position, count) = (self.source(position, 32)?, self.source(count, 32)?);
-                Ok(Op::Insert { bits, to: self.to(to, bits)?, a, b, position, count })
+                Ok(Op::Insert { bits, to: self.result(to, bits)?, a, b, position, count })
             }
             _ => Err(self.misfit()),
         }
@@ -134,20 +134,22 @@ impl<'t> Decoder<'_, 't> {
     ) -> Decoded<Op> {
         if let Operation::Shift(what, _) = operation {
             let (a, by) = (self.source(a, bits)?, self.source(b, 32)?);
-            return Ok(Op::Shift { what, bits, to: self.to(to, bits)?, a, by });
+            return Ok(Op::Shift { what, bits, to: self.result(to, bits)?, a, by });
         }
         let (a, b) = (self.source(a, bits)?, self.source(b, bits)?);
         Ok(match operation {
-            Operation::Binary(what, _) => Op::Binary { what, bits, to: self.to(to, bits)?, a, b },
-            Operation::Halves(what) => Op::Halves { what, to: self.to(to, 32)?, a, b },
+            Operation::Binary(what, _) => {
+                Op::Binary { what, bits, to: self.result(to, bits)?, a, b }
+            }
+            Operation::Halves(what) => Op::Halves { what, to: self.result(to, 32)?, a, b },
             Operation::MultiplyWide(element) => {
-                Op::MultiplyWide { element, to: self.to(to, 2 * bits)?, a, b }
+                Op::MultiplyWide { element, to: self.result(to, 2 * bits)?, a, b }
             }
             Operation::FloatBinary { what, flushes, .. } => {
-                Op::FloatBinary { what, bits, flushes, to: self.to(to, bits)?, a, b }
+                Op::FloatBinary { what, bits, flushes, to: self.result(to, bits)?, a, b }
             }
             Operation::Set(compare, of) => {
-                Op::Set { compare, to_float: of.is_float(), to: self.to(to, 32)?, a, b }
+                Op::Set { compare, to_float: of.is_float(), to: self.result(to, 32)?, a, b }
             }
             _ => return Err(self.misfit()),
         })
@@ -165,35 +167,35 @@ impl<'t> Decoder<'_, 't> {
             O::MultiplyAdd(_) => {
                 let (a, b, c) =
                     (self.source(a, bits)?, self.source(b, bits)?, self.source(c, bits)?);
-                Op::MultiplyAdd { bits, to: self.to(to, bits)?, a, b, c }
+                Op::MultiplyAdd { bits, to: self.result(to, bits)?, a, b, c }
             }
             O::MultiplyAddWide(element) => {
                 let (a, b, c) =
                     (self.source(a, bits)?, self.source(b, bits)?, self.source(c, 2 * bits)?);
-                Op::MultiplyAddWide { element, to: self.to(to, 2 * bits)?, a, b, c }
+                Op::MultiplyAddWide { element, to: self.result(to, 2 * bits)?, a, b, c }
             }
             O::Fused { flushes, .. } => {
                 let (a, b, c) =
                     (self.source(a, bits)?, self.source(b, bits)?, self.source(c, bits)?);
-                Op::Fused { bits, flushes, to: self.to(to, bits)?, a, b, c }
+                Op::Fused { bits, flushes, to: self.result(to, bits)?, a, b, c }
             }
             O::Funnel { left, wraps } => {
                 let (a, b, by) = (self.source(a, 32)?, self.source(b, 32)?, self.source(c, 32)?);
-                Op::Funnel { left, wraps, to: self.to(to, 32)?, a, b, by }
+                Op::Funnel { left, wraps, to: self.result(to, 32)?, a, b, by }
             }
             O::Permute(how) => {
                 let (a, b, which) = (self.source(a, 32)?, self.source(b, 32)?, self.source(c, 32)?);
-                Op::Permute { how, to: self.to(to, 32)?, a, b, which }
+                Op::Permute { how, to: self.result(to, 32)?, a, b, which }
             }
             O::Extract(element) => {
                 let (a, position) = (self.source(a, bits)?, self.source(b, 32)?);
                 let count = self.source(c, 32)?;
-                Op::Extract { element, to: self.to(to, bits)?, a, position, count }
+                Op::Extract { element, to: self.result(to, bits)?, a, position, count }
             }
             O::Select(_) => {
                 let (a, b, which) =
                     (self.source(a, bits)?, self.source(b, bits)?, self.predicate(c)?);
-                Op::Select { bits, to: self.to(to, bits)?, a, b, which }
+                Op::Select { bits, to: self.result(to, bits)?, a, b, which }
             }
             _ => return Err(self.misfit()),
         })
@@ -222,7 +224,7 @@ impl<'t> Decoder<'_, 't> {
                 self.register(to, File::Predicates, 1)?.register,
                 self.register(other, File::Predicates, 1)?.register,
             ),
-            _ => (self.to(to, 1)?, NONE),
+            _ => (self.result(to, 1)?, NONE),
         };
         Ok(Op::SetPredicate { compare, join, to, other, a, b })
     }
@@ -237,7 +239,7 @@ impl<'t> Decoder<'_, 't> {
                 let mut parts = [NONE; 4];
                 for (to, part_to) in to.iter().zip(&mut parts) {
                     if *to != Operand::Name("_") {
-                        *part_to = self.to(to, part)?;
+                        *part_to = self.result(to, part)?;
                     }
                 }
                 Ok(Op::Unpack { part, count: to.len() as u8, to: parts, a })
@@ -248,12 +250,12 @@ impl<'t> Decoder<'_, 't> {
                 for (of, part_of) in of.iter().zip(&mut parts) {
                     *part_of = self.source(of, part)?;
                 }
-                let to = Place { file, register: self.to(to, bits)? };
+                let to = Place { file, register: self.result(to, bits)? };
                 Ok(Op::Pack { part, count: of.len() as u8, to, parts })
             }
             _ => {
                 let a = self.source(a, bits)?;
-                Ok(Op::Move { bits, to: self.to(to, bits)?, a })
+                Ok(Op::Move { bits, to: self.result(to, bits)?, a })
             }
         }
     }
@@ -283,7 +285,7 @@ impl<'t> Decoder<'_, 't> {
                 Place { file, register: self.source(a, bits)? }
             }
         };
-        let (to, to_bits) = self.to_wide(to, what.to.bits)?;
+        let (to, to_bits) = self.wide_result(to, what.to.bits)?;
         if what.to.is_float() && to_bits != what.to.bits {
             return Err(self.misfit());
         }
@@ -313,7 +315,7 @@ impl<'t> Decoder<'_, 't> {
                 let (address, from) =
                     (self.address(address, space)?, self.source(from, element.bits)?);
                 let is_sink = *to == Operand::Name("_");
-                let to = if is_sink { NONE } else { self.to(to, element.bits)? };
+                let to = if is_sink { NONE } else { self.result(to, element.bits)? };
                 Ok(Op::Atomic { what, space, element, to, address, from })
             }
             (Operation::Reduce { what, space, element }, [address, from]) => {
@@ -327,7 +329,7 @@ impl<'t> Decoder<'_, 't> {
                     self.share_generic();
                 }
                 let a = self.source(a, 64)?;
-                Ok(Op::ConvertAddress { to_space, space, to: self.to(to, 64)?, a })
+                Ok(Op::ConvertAddress { to_space, space, to: self.result(to, 64)?, a })
             }
             _ => self.warp_op(operation, operands),
         }
@@ -353,7 +355,7 @@ impl<'t> Decoder<'_, 't> {
                 let address = self.address(from, Space::Shared)?;
                 let to = match to {
                     Operand::Vector(to) => self.fragment::<4>(to, count, true)?,
-                    to if count == 1 => [self.to(to, 32)?, NONE, NONE, NONE],
+                    to if count == 1 => [self.result(to, 32)?, NONE, NONE, NONE],
                     _ => return Err(self.misfit()),
                 };
                 Ok(Op::LoadMatrices { count: count as u8, transposes, to, address })
@@ -377,7 +379,7 @@ impl<'t> Decoder<'_, 't> {
                         self.register(to, File::Words, 32)?.register,
                         self.register(found, File::Predicates, 1)?.register,
                     ),
-                    _ => (self.to(to, 32)?, NONE),
+                    _ => (self.result(to, 32)?, NONE),
                 };
                 Ok(Op::Shuffle { how, to, found, a, b, c, members })
             }
@@ -396,7 +398,7 @@ impl<'t> Decoder<'_, 't> {
         }
         let mut registers = [NONE; N];
         for (of, register) in of.iter().zip(&mut registers) {
-            *register = if is_written { self.to(of, 32)? } else { self.source(of, 32)? };
+            *register = if is_written { self.result(of, 32)? } else { self.source(of, 32)? };
         }
         Ok(registers)
     }
@@ -443,7 +445,7 @@ impl<'t> Decoder<'_, 't> {
             if *to == Operand::Name("_") {
                 continue;
             }
-            let (place, found) = self.to_wide(to, element.bits)?;
+            let (place, found) = self.wide_result(to, element.bits)?;
             if element.is_float() && found != element.bits || bits != 0 && bits != found {
                 return Err(self.misfit());
             }
@@ -470,13 +472,13 @@ impl<'t> Decoder<'_, 't> {
         // Constants are as wide as the registers beside them.
         let mut bits = 0;
         for from in all {
-            if let Operand::Name(name) = from {
-                if let Ok((_, found)) = self.any(name) {
-                    if found < element.bits.max(2) || bits != 0 && bits != found {
-                        return Err(self.wrong(format!("{name} has {found} bits")));
-                    }
-                    bits = found;
+            if let Operand::Name(name) = from
+                && let Ok((_, found)) = self.any(name)
+            {
+                if found < element.bits.max(2) || bits != 0 && bits != found {
+                    return Err(self.wrong(format!("{name} has {found} bits")));
                 }
+                bits = found;
             }
         }
         let bits = if bits == 0 { element.bits.max(16) } else { bits };

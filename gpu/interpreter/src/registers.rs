@@ -106,12 +106,13 @@ impl<'t> Registers<'t> {
         let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
         let (common, number) = name.split_at(name.len() - digits);
         // Of `%r01` there is none.
-        if digits > 0 && (digits == 1 || !number.starts_with('0')) {
-            if let Some(&Named::Range(first, bits, count)) = self.named.get(common) {
-                let number = number.parse::<u32>().ok().filter(|&number| number < count)?;
-                let register = first.register + number as Register;
-                return Some((Place { register, ..first }, bits));
-            }
+        if digits > 0
+            && (digits == 1 || !number.starts_with('0'))
+            && let Some(&Named::Range(first, bits, count)) = self.named.get(common)
+        {
+            let number = number.parse::<u32>().ok().filter(|&number| number < count)?;
+            let register = first.register + number as Register;
+            return Some((Place { register, ..first }, bits));
         }
         match self.named.get(name) {
             Some(&Named::Register(place, bits)) => Some((place, bits)),

@@ -50,7 +50,7 @@ impl Order {
 
     /// Returns a number below a bound that is not zero.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
     /// Returns the numbers below a count in some order.

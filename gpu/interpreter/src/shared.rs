@@ -182,7 +182,7 @@ fn visit(
 ) -> Result<(), (FaultKind, String)> {
     let since = |who: u16| {
         let warp = visitor.thread / 32;
-        let is_of_warp = who == OF_WARP | warp || who < OF_WARP && who / 32 == warp;
+        let is_of_warp = who == (OF_WARP | warp) || who < OF_WARP && who / 32 == warp;
         if is_of_warp { block_since.max(visitor.warp_since) } else { block_since }
     };
     let conflicts = |who: u16, at: u32| who != NOBODY && who != visitor.thread && at >= since(who);
@@ -224,7 +224,7 @@ fn joined(before: u16, counts: bool, thread: u16) -> u16 {
     if !counts || before == NOBODY || before == thread {
         return thread;
     }
-    let warp = OF_WARP | thread / 32;
+    let warp = OF_WARP | (thread / 32);
     if before == warp || before < OF_WARP && before / 32 == thread / 32 { warp } else { MANY }
 }
 

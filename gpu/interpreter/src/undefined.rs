@@ -83,17 +83,17 @@ impl Machine<'_> {
 
 /// Tells whether what an instruction reads matters from now on.
 fn decides(op: &Op) -> bool {
-    match op {
+    matches!(
+        op,
         Op::Load { .. }
-        | Op::Store { .. }
-        | Op::Atomic { .. }
-        | Op::CopyAsync { .. }
-        | Op::Shuffle { .. }
-        | Op::LoadMatrices { .. }
-        | Op::MultiplyMatrices { .. }
-        | Op::WarpBarrier { .. } => true,
-        _ => false,
-    }
+            | Op::Store { .. }
+            | Op::Atomic { .. }
+            | Op::CopyAsync { .. }
+            | Op::Shuffle { .. }
+            | Op::LoadMatrices { .. }
+            | Op::MultiplyMatrices { .. }
+            | Op::WarpBarrier { .. }
+    )
 }
 
 /// Returns the lanes of which two predicates do not say what becomes of them.

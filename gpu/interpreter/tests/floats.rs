@@ -287,7 +287,7 @@ fn numbers_become_wider_and_narrower() {
     for _ in 0..50_000 {
         let near = f64::from(f32::from_bits(random.bits() as u32)).to_bits();
         of_doubles.push([
-            near.wrapping_add(random.bits() % 3 << 28).wrapping_sub(random.bits() % 2),
+            near.wrapping_add((random.bits() % 3) << 28).wrapping_sub(random.bits() % 2),
             0,
             0,
         ]);

@@ -102,7 +102,7 @@ fn a_text_is_changed_anywhere() {
             match below(3) {
                 0 => _ = lines.remove(line),
                 1 => {
-                    lines.insert(line, ["{", "}", ";", ",", "[", "mov.b32", "ret;", "@"][below(8)])
+                    lines.insert(line, ["{", "}", ";", ",", "[", "mov.b32", "ret;", "@"][below(8)]);
                 }
                 _ => {
                     let cut = below(lines[line].len() + 1);
