@@ -41,19 +41,42 @@ impl Bytes {
 
     /// Returns an element of each lane.
     fn element(&self, element: Type, nth: usize) -> Lanes<u64> {
-        let (size, at) = (element.bytes(), nth * element.bytes());
-        let values: Lanes<u64> = std::array::from_fn(|lane| {
-            let mut bytes = [0; 8];
-            bytes[..size].copy_from_slice(&self.of(lane)[at..at + size]);
-            u64::from_le_bytes(bytes)
-        });
+        let at = nth * element.bytes();
+        let values = match element.bits {
+            8 => self.gather::<1>(at),
+            16 => self.gather::<2>(at),
+            32 => self.gather::<4>(at),
+            _ => self.gather::<8>(at),
+        };
         if element.is_signed() { map(&values, |value| extend(element, value)) } else { values }
     }
 
-    fn set_element(&mut self, size: usize, nth: usize, value: impl Fn(usize) -> u64) {
-        for lane in 0..LANES {
-            let at = lane * self.each + nth * size;
-            self.bytes[at..at + size].copy_from_slice(&value(lane).to_le_bytes()[..size]);
+    /// Returns so many bytes of each lane, from one of them on.
+    #[inline(always)]
+    fn gather<const N: usize>(&self, at: usize) -> Lanes<u64> {
+        let mut values = [0; LANES];
+        for (value, bytes) in values.iter_mut().zip(self.bytes.chunks_exact(self.each)) {
+            let mut wide = [0; 8];
+            wide[..N].copy_from_slice(&bytes[at..at + N]);
+            *value = u64::from_le_bytes(wide);
+        }
+        values
+    }
+
+    fn set_element(&mut self, element: Type, nth: usize, values: &Lanes<u64>) {
+        let at = nth * element.bytes();
+        match element.bits {
+            8 => self.scatter::<1>(at, values),
+            16 => self.scatter::<2>(at, values),
+            32 => self.scatter::<4>(at, values),
+            _ => self.scatter::<8>(at, values),
+        }
+    }
+
+    #[inline(always)]
+    fn scatter<const N: usize>(&mut self, at: usize, values: &Lanes<u64>) {
+        for (value, bytes) in values.iter().zip(self.bytes.chunks_exact_mut(self.each)) {
+            bytes[at..at + N].copy_from_slice(&value.to_le_bytes()[..N]);
         }
     }
 }
@@ -142,13 +165,11 @@ impl Machine<'_> {
             Op::Store { space, element, count, address, from, from_bits } => {
                 let mut bytes = Bytes::new(element.bytes() * usize::from(count));
                 for (nth, &from) in from[..usize::from(count)].iter().enumerate() {
-                    if from_bits == 64 {
-                        let from = warp.long(from);
-                        bytes.set_element(element.bytes(), nth, |lane| from[lane]);
-                    } else {
-                        let from = warp.word(from);
-                        bytes.set_element(element.bytes(), nth, |lane| u64::from(from[lane]));
-                    }
+                    let values = match from_bits {
+                        64 => *warp.long(from),
+                        _ => map(warp.word(from), u64::from),
+                    };
+                    bytes.set_element(element, nth, &values);
                 }
                 let addresses = addresses(warp, address);
                 self.store(warp, mask, &places(space, mask, addresses), &bytes)

@@ -43,6 +43,16 @@ pub(crate) fn zip3<A: Copy, B: Copy, C: Copy, R: Copy + Default>(
     results
 }
 
+/// Returns one value where a lane's bit is set, and another one elsewhere.
+#[inline(always)]
+pub(crate) fn select<A: Copy + Default>(which: u32, a: &Lanes<A>, b: &Lanes<A>) -> Lanes<A> {
+    let mut results = [A::default(); LANES];
+    for lane in 0..LANES {
+        results[lane] = if which >> lane & 1 == 1 { a[lane] } else { b[lane] };
+    }
+    results
+}
+
 /// Returns a bit for each lane of which something is true.
 #[inline(always)]
 pub(crate) fn mask<A: Copy, B: Copy>(a: &Lanes<A>, b: &Lanes<B>, f: impl Fn(A, B) -> bool) -> u32 {

@@ -7,7 +7,7 @@ use crate::{
     counts::{Counts, Executed},
     error::{FaultKind, Step, Stop},
     float, integer,
-    lanes::{LANES, Lanes, lanes_of, map, mask as mask_of, zip, zip3},
+    lanes::{LANES, Lanes, lanes_of, map, mask as mask_of, select, zip, zip3},
     memory::{GlobalMemory, Tables},
     operation::{Compare, Comparison, Logic, Shuffle},
     shared::{Shared, Visitor},
@@ -164,14 +164,12 @@ fn compute(warp: &mut Warp, op: &Op, mask: u32) {
         }
         Op::Select { bits: 64, to, a, b, which } => {
             let (which, a, b) = (warp.predicate(which), warp.long(a), warp.long(b));
-            let result =
-                std::array::from_fn(|lane| if which >> lane & 1 == 1 { a[lane] } else { b[lane] });
+            let result = select(which, a, b);
             warp.set_long(to, mask, &result);
         }
         Op::Select { to, a, b, which, .. } => {
             let (which, a, b) = (warp.predicate(which), warp.word(a), warp.word(b));
-            let result =
-                std::array::from_fn(|lane| if which >> lane & 1 == 1 { a[lane] } else { b[lane] });
+            let result = select(which, a, b);
             warp.set_word(to, mask, &result);
         }
         Op::Move { bits: 64, to, a } => {
@@ -385,7 +383,7 @@ fn compute_float(warp: &mut Warp, op: &Op, mask: u32) {
         Op::Set { compare, to_float, to, a, b } => {
             let is_true = compared(warp, compare, a, b);
             let one = if to_float { 1.0_f32.to_bits() } else { u32::MAX };
-            let result = std::array::from_fn(|lane| if is_true >> lane & 1 == 1 { one } else { 0 });
+            let result = select(is_true, &[one; LANES], &[0; LANES]);
             warp.set_word(to, mask, &result);
         }
         _ => {}
