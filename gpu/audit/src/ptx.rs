@@ -1,12 +1,13 @@
 //! PTX as text: entry points, their blocks, and what each instruction reads and writes.
 //!
-//! What is read is what the compiler writes for the kernels, where everything is inlined.  An instruction that
-//! is not known here, a call or an indirect branch, is an error: nothing is passed over.
+//! What the text says is read by [`adaloss_interpreter::text`]; here is what becomes of registers, and where control
+//! goes.  It is what the compiler writes for the kernels, where everything is inlined.  An instruction that is not
+//! known here, a call or an indirect branch, is an error: nothing is passed over.
 
-use std::{
-    collections::{HashMap, HashSet},
-    error, fmt,
-};
+use std::collections::{HashMap, HashSet};
+
+pub use adaloss_interpreter::PtxError;
+use adaloss_interpreter::text::{self, EntryText, Operand, Statement, Text, What};
 
 /// The entry points of a text.
 #[derive(Clone, Debug)]
@@ -67,23 +68,6 @@ impl Instruction {
     }
 }
 
-/// What cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PtxError {
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl fmt::Display for PtxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.what)
-    }
-}
-
-impl error::Error for PtxError {}
-
 /// Operations that write their first operand.
 const WRITING: &[&str] = &[
     "abs", "add", "addc", "and", "atom", "bfe", "bfi", "bfind", "brev", "clz", "cnot", "copysign",
@@ -118,49 +102,8 @@ impl Module {
     ///
     /// It has something that is not known here, or ends within an entry.
     pub fn parse(text: &str) -> Result<Self, PtxError> {
-        let mut entries = Vec::new();
-        let mut lines = (1..).zip(text.lines());
-        while let Some((line, of)) = lines.next() {
-            if of.starts_with(".func") || of.contains(" .func ") {
-                return Err(PtxError {
-                    line,
-                    what: "a function, which a kernel would call".into(),
-                });
-            }
-            let Some((_, name)) = of.split_once(".entry ") else { continue };
-            let name = name.split(['(', ' ']).next().unwrap_or_default();
-            if of.contains('{') {
-                return Err(PtxError {
-                    line,
-                    what: "a body that begins in the line of its entry".into(),
-                });
-            }
-            let mut reader = Reader::new(name);
-            // Parameters and launch bounds stand in front of the brace.
-            let mut depth = 0_usize;
-            let mut is_open = false;
-            loop {
-                let Some((line, of)) = lines.next() else {
-                    return Err(PtxError { line, what: format!("the entry {name} does not end") });
-                };
-                let of = of.split("//").next().unwrap_or_default();
-                if !is_open && of.contains(".entry ") {
-                    return Err(PtxError { line, what: format!("the entry {name} has no body") });
-                }
-                if !is_open {
-                    is_open = of.trim() == "{";
-                    depth = usize::from(is_open);
-                    continue;
-                }
-                depth += of.matches('{').count();
-                depth = depth.saturating_sub(of.matches('}').count());
-                if depth == 0 {
-                    break;
-                }
-                reader.line(line, of)?;
-            }
-            entries.push(reader.finish()?);
-        }
+        let entries = Text::parse(text)?.entries;
+        let entries = entries.iter().map(Reader::read).collect::<Result<_, _>>()?;
         Ok(Self { entries })
     }
 }
@@ -188,17 +131,18 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(name: &str) -> Self {
-        let entry = Entry { name: name.into(), blocks: Vec::new(), registers: Vec::new() };
+    fn read(entry: &EntryText<'_>) -> Result<Entry, PtxError> {
+        let read = Entry { name: entry.name.into(), blocks: Vec::new(), registers: Vec::new() };
         let mut reader = Self {
-            entry,
+            entry: read,
             numbers: HashMap::new(),
             labels: HashMap::new(),
             declared: HashSet::new(),
             goes: Vec::new(),
         };
         reader.begin_block();
-        reader
+        entry.statements.iter().try_for_each(|statement| reader.statement(statement))?;
+        reader.finish()
     }
 
     fn begin_block(&mut self) {
@@ -206,69 +150,45 @@ impl Reader {
         self.goes.push(Goes::default());
     }
 
-    /// Reads a line without its comment.
-    fn line(&mut self, line: usize, of: &str) -> Result<(), PtxError> {
-        let of = of.trim();
-        if let Some(label) = of.strip_suffix(':') {
-            if self.entry.blocks.last().is_some_and(|block| !block.instructions.is_empty()) {
-                self.begin_block();
+    fn statement(&mut self, statement: &Statement<'_>) -> Result<(), PtxError> {
+        match &statement.what {
+            What::Label(label) => {
+                if self.entry.blocks.last().is_some_and(|block| !block.instructions.is_empty()) {
+                    self.begin_block();
+                }
+                let block = self.entry.blocks.len() - 1;
+                self.labels.insert((*label).into(), block);
             }
-            let block = self.entry.blocks.len() - 1;
-            self.labels.insert(label.into(), block);
-            return Ok(());
+            What::Registers(_, names) => {
+                self.declared.extend(names.iter().map(|&(name, _)| name.to_owned()));
+            }
+            What::Instruction(instruction) => {
+                self.instruction(statement.line as usize, instruction)?;
+            }
+            What::Variable(_) | What::Open | What::Close => {}
         }
-        // A scope within a line of inline assembly: `{ .reg .u64 %a; cvta.to.global.u64 %a, %rd1; ... }`.
-        let is_scope = of.starts_with("{ ") || of.starts_with("{\t");
-        let of = if is_scope { of[1..].trim_end_matches('}') } else { of };
-        of.split(';')
-            .map(str::trim)
-            .filter(|of| !of.is_empty())
-            .try_for_each(|of| self.statement(line, of))
+        Ok(())
     }
 
-    fn statement(&mut self, line: usize, of: &str) -> Result<(), PtxError> {
-        if of.starts_with(".branchtargets") || of.starts_with(".calltargets") {
-            return Err(PtxError { line, what: format!("an indirect branch or call: {of}") });
-        }
-        if let Some(registers) = of.strip_prefix(".reg") {
-            let (_, names) = registers.trim().split_once(char::is_whitespace).unwrap_or_default();
-            self.declared.extend(names.split(',').map(|name| name.trim().to_owned()));
-            return Ok(());
-        }
-        if of.starts_with('.') {
-            return Ok(());
-        }
-        let wrong = |what: &str| PtxError { line, what: format!("{what}: {of}") };
-        let (guard, of) = match of.strip_prefix('@') {
-            Some(rest) => {
-                let (guard, rest) = rest
-                    .split_once(char::is_whitespace)
-                    .ok_or_else(|| wrong("a guard of nothing"))?;
-                (Some(self.number(guard.trim_start_matches('!'))), rest.trim())
-            }
-            None => (None, of),
-        };
-        let (operation, operands) = of.split_once(char::is_whitespace).unwrap_or((of, ""));
-        let head = operation.split('.').next().unwrap_or_default();
+    fn instruction(&mut self, line: usize, of: &text::Instruction<'_>) -> Result<(), PtxError> {
+        let wrong = |what: &str| PtxError { line, what: format!("{what}: {}", of.operation) };
+        let head = of.operation.split('.').next().unwrap_or_default();
         let writes_one = WRITING.contains(&head);
         if !writes_one && !SILENT.contains(&head) {
             return Err(wrong("an unknown instruction"));
         }
-        let operands = split(operands);
-        let (written, read) = operands.split_at(usize::from(writes_one).min(operands.len()));
-        let mut registers = |operands: &[&str]| -> Vec<usize> {
-            let words = operands.iter().flat_map(|of| words(of));
-            let is_register = |word: &&str| word.starts_with('%') || self.declared.contains(*word);
-            let names: Vec<_> = words.filter(is_register).collect();
-            names.into_iter().map(|name| self.number(name)).collect()
-        };
-        let (writes, reads) = (registers(written), registers(read));
-        let instruction = Instruction { line, operation: operation.into(), guard, reads, writes };
+        let guard = of.guard.map(|(guard, _)| self.number(guard));
+        let (written, read) = of.operands.split_at(usize::from(writes_one).min(of.operands.len()));
+        let (writes, reads) = (self.registers(written), self.registers(read));
+        let operation = of.operation.into();
+        let instruction = Instruction { line, operation, guard, reads, writes };
         let block = self.entry.blocks.len() - 1;
         self.entry.blocks[block].instructions.push(instruction);
         match head {
             "bra" => {
-                let label = operands.first().ok_or_else(|| wrong("a branch to nowhere"))?;
+                let Some(Operand::Name(label)) = of.operands.first() else {
+                    return Err(wrong("a branch to nowhere"));
+                };
                 let to = Some((line, (*label).into()));
                 self.goes[block] = Goes { to, ends: false, leaves: guard.is_none() };
                 self.begin_block();
@@ -280,6 +200,14 @@ impl Reader {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Returns the registers in operands.
+    fn registers(&mut self, operands: &[Operand<'_>]) -> Vec<usize> {
+        let mut names = Vec::new();
+        operands.iter().for_each(|operand| collect(operand, &mut names));
+        names.retain(|name| name.starts_with('%') || self.declared.contains(*name));
+        names.into_iter().map(|name| self.number(name)).collect()
     }
 
     fn number(&mut self, name: &str) -> usize {
@@ -316,32 +244,14 @@ impl Reader {
     }
 }
 
-/// Cuts operands at the commas that are in no bracket.
-fn split(operands: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut begin) = (Vec::new(), 0_usize, 0);
-    for (at, letter) in operands.char_indices() {
-        match letter {
-            '{' | '[' | '(' => depth += 1,
-            '}' | ']' | ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(operands[begin..at].trim());
-                begin = at + 1;
-            }
-            _ => {}
-        }
+/// Adds the names in an operand.
+fn collect<'t>(operand: &Operand<'t>, names: &mut Vec<&'t str>) {
+    match operand {
+        Operand::Name(name) | Operand::Not(name) | Operand::Address(name, _) => names.push(name),
+        Operand::Pair(one, other) => names.extend([one, other]),
+        Operand::Vector(parts) => parts.iter().for_each(|part| collect(part, names)),
+        Operand::Integer(_) | Operand::Single(_) | Operand::Double(_) => {}
     }
-    let last = operands[begin..].trim();
-    if !last.is_empty() {
-        parts.push(last);
-    }
-    parts
-}
-
-/// Returns the names and numbers in an operand.
-fn words(operand: &str) -> impl Iterator<Item = &str> {
-    let is_word =
-        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '%' | '_' | '.' | '$');
-    operand.split(move |letter| !is_word(letter)).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
@@ -394,8 +304,8 @@ $L_2:
     #[test]
     fn what_is_not_known_is_an_error() {
         for (from, to, what) in [
-            ("ret;", "call.uni f;", "an unknown instruction: call.uni f"),
-            ("ret;", "brx.idx %r1, $L;", "an unknown instruction: brx.idx %r1, $L"),
+            ("ret;", "call.uni f;", "an unknown instruction: call.uni"),
+            ("ret;", "brx.idx %r1, $L;", "an unknown instruction: brx.idx"),
             ("bra \t$L_2", "bra \t$L_3", "there is no label $L_3"),
         ] {
             let error = Module::parse(&TEXT.replace(from, to)).expect_err("not known");
@@ -405,7 +315,7 @@ $L_2:
             TEXT.replace(".visible .entry one(", ".visible .entry none() {\n.visible .entry one(");
         assert_eq!(
             Module::parse(&brace).expect_err("a body").what,
-            "a body that begins in the line of its entry"
+            "an unknown directive: .visible"
         );
         let bodiless =
             TEXT.replace(".visible .entry one(", ".visible .entry none()\n.visible .entry one(");

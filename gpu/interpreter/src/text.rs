@@ -391,7 +391,7 @@ impl<'t> Reader<'t> {
                     threads = threads.saturating_mul(self.size()?);
                 }
                 most_threads = Some(u32::try_from(threads).unwrap_or(u32::MAX));
-            } else if self.takes(".minnctapersm") {
+            } else if self.takes(".minnctapersm") || self.takes(".maxnreg") {
                 self.number()?;
             } else {
                 return Ok(most_threads);

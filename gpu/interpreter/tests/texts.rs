@@ -60,7 +60,7 @@ fn directives_that_are_not_known() {
         (".global .b8 a[2] = {1, 2, 3};", "line 1: the values of a"),
         (".global .b8 a[99999999999];", "line 1: 99999999999 is too many"),
         (".global .align 3 .b8 a;", "line 1: an alignment of 3"),
-        (".visible .entry a()\n.maxnreg 3\n{\n}", "line 2: the entry a has no body"),
+        (".visible .entry a()\n.noreturn\n{\n}", "line 2: the entry a has no body"),
         (".visible .entry a()\n{\nret;", "line 3: the entry a does not end"),
         (".visible .entry a(.param .b128 b)\n{\n}", "line 1: an unknown type: .b128"),
     ] {
