@@ -1,6 +1,12 @@
 //! A block of threads on the GPU: a value per thread is a register, and every thread runs the kernel.
 //!
 //! `gpu/rust-cuda` compiles this file too; what its compiler has otherwise is in its own `machine`.
+//!
+//! **Inline assembly is not convergent to rustc**: LLVM knows that a barrier must not be led to on new ways, but an `asm!`
+//! block looks to it like any instruction, which it may copy into both sides of a branch, or move behind one, so that
+//! some threads of a warp come to it without the others.  Shuffles, matrices and products are such blocks here.  That a
+//! function of the block, as `exchange`, is called by all threads is no guarantee of what is compiled: `adaloss-audit`
+//! looks at it, in the PTX and in the machine code, and the interpreter executes it with threads that part as late as they can.
 
 use adaloss_core::format::Encoding;
 use adaloss_kernels::{
