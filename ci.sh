@@ -97,6 +97,13 @@ ptx() {
     gpu/planted.sh
 }
 
+# The shipped text of the kernels, executed: all of the suite and a trial of the on-device program, for both architectures. The
+# usual tests do a part of it.
+text() {
+    cargo test --release --locked -p adaloss-gpu --test simulated text:: -- --include-ignored --nocapture
+    cargo test --release --locked -p adaloss-on-device --test simulated shipped -- --ignored
+}
+
 # What stands on crates of Rust-CUDA's, a workspace of its own: the adapter for cust, which is linked with libcuda, here with
 # the simulated driver; and the entry points over cuda_std, which compile on a host. What Rust-CUDA's compiler makes of them,
 # which this does not need, gpu/README.md says.
@@ -142,7 +149,7 @@ torch() { examples/torch/check.sh; }
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx rust_cuda firmware frameworks torch exhaustive faults coverage mutants planted)
+by_name=(ptx text rust_cuda firmware frameworks torch exhaustive faults coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")

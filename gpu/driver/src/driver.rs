@@ -3,21 +3,63 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
+    env,
+    ffi::CStr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
     time::Instant,
 };
 
 use crate::{
+    executed::Executed,
     memory::Memory,
     module::{Function, Module},
     status::{Answer, Status},
     stream::{Event, Mode, Step, Stream, Work},
 };
 
-/// The devices, by their compute capabilities; the last one is too old.
-pub(crate) const DEVICES: [(i32, i32); 3] = [(9, 0), (8, 0), (7, 5)];
+/// A device.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) name: &'static CStr,
+    /// Its compute capability.
+    pub(crate) capability: (i32, i32),
+    /// Whether it executes the text of a module, and not what that was made of.
+    pub(crate) runs_text: bool,
+}
+
+impl Device {
+    const fn grid(major: i32, minor: i32) -> Self {
+        Self { name: c"simulated grid", capability: (major, minor), runs_text: false }
+    }
+
+    const fn text(major: i32, minor: i32) -> Self {
+        Self { name: c"interpreted PTX", capability: (major, minor), runs_text: true }
+    }
+}
+
+/// The devices by their numbers; the third is too old.
+pub(crate) const DEVICES: [Device; 5] = [
+    Device::grid(9, 0),
+    Device::grid(8, 0),
+    Device::grid(7, 5),
+    Device::text(9, 0),
+    Device::text(8, 0),
+];
+
+/// Returns the devices that a process sees, by the numbers that they have in it: those that `CUDA_VISIBLE_DEVICES`
+/// lists, up to the first that is none, or all.
+pub(crate) fn visible() -> &'static [usize] {
+    static VISIBLE: OnceLock<Vec<usize>> = OnceLock::new();
+    VISIBLE.get_or_init(|| match env::var("CUDA_VISIBLE_DEVICES") {
+        Ok(listed) => {
+            let numbers = listed.split(',').map(|number| number.trim().parse().ok());
+            numbers.map_while(|of: Option<usize>| of.filter(|&of| of < DEVICES.len())).collect()
+        }
+        Err(_) => (0..DEVICES.len()).collect(),
+    })
+}
 
 /// The stream that is there without being created.
 pub(crate) const LEGACY: usize = 0;
@@ -28,6 +70,12 @@ thread_local! {
 
     /// The blocks of the calling thread's last launch.
     static LAST_BLOCKS: Cell<u32> = const { Cell::new(0) };
+
+    /// Whether texts are executed in the plainest order for the calling thread.
+    static IS_ORDERLY: Cell<bool> = const { Cell::new(false) };
+
+    /// What the text of each entry did for the calling thread.
+    static EXECUTED: RefCell<BTreeMap<String, Executed>> = const { RefCell::new(BTreeMap::new()) };
 
     /// How often the calling thread called each function.
     static CALLS: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
@@ -72,6 +120,26 @@ pub(crate) fn last_blocks() -> u32 {
 /// Notes the blocks of a launch.
 pub(crate) fn set_last_blocks(blocks: u32) {
     LAST_BLOCKS.set(blocks);
+}
+
+/// Tells whether texts are executed in the plainest order.
+pub(crate) fn is_orderly() -> bool {
+    IS_ORDERLY.get()
+}
+
+/// Lets texts be executed in the plainest order, for the calling thread.
+pub(crate) fn set_orderly() {
+    IS_ORDERLY.set(true);
+}
+
+/// Takes note of what the text of an entry did.
+pub(crate) fn note_executed(entry: &str, counts: Executed) {
+    EXECUTED.with_borrow_mut(|all| *all.entry(entry.into()).or_default() += counts);
+}
+
+/// Returns what the text of an entry did for the calling thread since it was last asked.
+pub(crate) fn take_executed(entry: &str) -> Option<Executed> {
+    EXECUTED.with_borrow_mut(|all| all.remove(entry))
 }
 
 /// Returns how often the calling thread called a function.

@@ -67,9 +67,14 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Returns the grid, with an order of blocks and threads that is another one for each launch.
-    pub(crate) fn grid(self) -> Answer<Grid> {
+    /// Returns what the orders of the next launch are made from.
+    pub(crate) fn next_seed() -> u32 {
         static LAUNCHES: AtomicU32 = AtomicU32::new(0);
+        LAUNCHES.fetch_add(1, Relaxed) % 5
+    }
+
+    /// Returns the grid.
+    pub(crate) fn grid(self) -> Answer<Grid> {
         let ([blocks, 1, 1], [threads, 1, 1]) = (self.blocks, self.threads) else {
             return Err(Status::NOT_SUPPORTED);
         };
@@ -79,7 +84,7 @@ impl Shape {
         if !threads.is_multiple_of(WARP) {
             return Err(Status::NOT_SUPPORTED);
         }
-        let grid = Grid::new(blocks, threads).with_seed(LAUNCHES.fetch_add(1, Relaxed) % 5);
+        let grid = Grid::new(blocks, threads).with_seed(Self::next_seed());
         Ok(match self.shared_bytes {
             0 => grid,
             bytes => grid.with_shared(bytes as usize / 4),

@@ -180,6 +180,12 @@ impl Memory {
         }
     }
 
+    /// Returns where the allocation begins and ends that has the byte at an address.
+    pub(crate) fn around(&self, address: usize) -> Option<(usize, usize)> {
+        let (_, Allocation { block, .. }) = self.allocations.range(..=address).next_back()?;
+        block.holds(address, 1).then(|| (block.address(), block.address() + block.bytes()))
+    }
+
     /// Tells whether an address is NULL, in an allocation or at its end: what a kernel may be given.
     pub(crate) fn names(&self, address: usize) -> bool {
         let before = self.allocations.range(..=address).next_back();

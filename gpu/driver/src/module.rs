@@ -6,8 +6,11 @@ use std::sync::{
 };
 
 use crate::{
-    kernel::Kernel,
+    driver::Device,
+    kernel::{Kernel, Shape},
+    memory::Memory,
     status::{Answer, Status},
+    text::{self, Text},
 };
 
 /// An entry point and the sizes of its parameters in bytes, as PTX declares them.
@@ -22,6 +25,8 @@ pub(crate) struct Declared {
 pub(crate) struct Module {
     entries: Vec<Declared>,
     is_loaded: Arc<AtomicBool>,
+    /// What is executed in the place of the kernels, where it is.
+    text: Option<Arc<adaloss_interpreter::Module>>,
 }
 
 /// A kernel of a module.
@@ -32,11 +37,33 @@ pub(crate) struct Function {
     pub(crate) most_shared_bytes: u32,
     /// Its module has not been unloaded: graphs do not keep it.
     pub(crate) is_loaded: Arc<AtomicBool>,
+    /// What is executed in the kernel's place.
+    text: Option<Text>,
+}
+
+impl Function {
+    /// Runs it.
+    ///
+    /// # Safety
+    ///
+    /// The parameters are the kernel's, and what they name is what it asks for.
+    pub(crate) unsafe fn launch(&self, shape: Shape, parameters: &[u8], memory: &Memory) -> Answer {
+        if !self.is_loaded.load(Relaxed) {
+            return Err(Status::LAUNCH_FAILED);
+        }
+        // SAFETY: the caller's promise; work is done one after the other.
+        unsafe {
+            match &self.text {
+                Some(text) => text.launch(shape, parameters, memory),
+                None => self.kernel.launch(shape.grid()?, parameters, memory),
+            }
+        }
+    }
 }
 
 impl Module {
     /// Reads the entry points of a PTX text, for a device.
-    pub(crate) fn load(text: &str, capability: (i32, i32)) -> Answer<Self> {
+    pub(crate) fn load(text: &str, device: &Device) -> Answer<Self> {
         if text.starts_with("\x7fELF") {
             return Err(Status::NO_BINARY_FOR_GPU);
         }
@@ -45,14 +72,16 @@ impl Module {
         // What ends in a letter is for one capability alone.
         let number = digits.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
         let asked: i32 = number.parse().map_err(|_| Status::INVALID_IMAGE)?;
-        let found = 10 * capability.0 + capability.1;
+        let found = 10 * device.capability.0 + device.capability.1;
         if asked > found || number.len() < digits.len() && asked != found {
             return Err(Status::INVALID_IMAGE);
         }
         let entries = text.split(".visible .entry ").skip(1);
         let entries = entries.map(declared).collect::<Option<Vec<_>>>();
+        let text = device.runs_text.then(|| text::parse(text)).transpose()?;
         let is_loaded = Arc::new(AtomicBool::new(true));
-        Ok(Self { entries: entries.ok_or(Status::INVALID_IMAGE)?, is_loaded })
+        let entries = entries.ok_or(Status::INVALID_IMAGE)?;
+        Ok(Self { entries, is_loaded, text })
     }
 
     /// Returns a kernel that has the parameters that are declared.
@@ -64,7 +93,9 @@ impl Module {
             return Err(Status::INVALID_IMAGE);
         }
         let most_shared_bytes = 48 << 10;
-        Ok(Function { kernel, most_shared_bytes, is_loaded: Arc::clone(&self.is_loaded) })
+        let text = self.text.as_ref().map(|text| Text::of(text, name)).transpose()?;
+        let is_loaded = Arc::clone(&self.is_loaded);
+        Ok(Function { kernel, most_shared_bytes, is_loaded, text })
     }
 
     /// Unloads it: none of its kernels can run from now on.
@@ -96,6 +127,7 @@ fn size(declaration: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::DEVICES;
 
     const TEXT: &str = "
 .version 7.8
@@ -116,10 +148,10 @@ mod tests {
 
     #[test]
     fn parameters_have_their_sizes() {
-        let module = Module::load(TEXT, (9, 0)).expect("PTX");
+        let module = Module::load(TEXT, &DEVICES[0]).expect("PTX");
         let one = Declared { name: "one".into(), sizes: vec![8, 4, 48] };
         assert_eq!(module.entries, [one, Declared { name: "none".into(), sizes: vec![] }]);
-        assert!(Module::load("ELF", (9, 0)).is_err());
+        assert!(Module::load("ELF", &DEVICES[0]).is_err());
     }
 
     /// What is committed has the entry points that are written down, with their parameters.
@@ -127,7 +159,7 @@ mod tests {
     fn committed_ptx_has_the_kernels() {
         let texts = [include_str!("../../ptx/sm_80.ptx"), include_str!("../../ptx/sm_90a.ptx")];
         for text in texts {
-            let module = Module::load(text, (9, 0)).expect("PTX");
+            let module = Module::load(text, &DEVICES[0]).expect("PTX");
             let declared = module.entries.iter();
             assert!(declared.clone().all(|entry| module.function(&entry.name).is_ok()));
             let mut names: Vec<_> = declared.map(|entry| entry.name.as_str()).collect();
@@ -140,10 +172,11 @@ mod tests {
 
     #[test]
     fn a_module_is_for_its_devices() {
-        assert!(Module::load(TEXT, (8, 0)).is_err());
-        assert!(Module::load(TEXT, (10, 0)).is_ok());
+        let later = Device { capability: (10, 0), ..DEVICES[0] };
+        assert!(Module::load(TEXT, &DEVICES[1]).is_err());
+        assert!(Module::load(TEXT, &later).is_ok());
         let for_one = TEXT.replace("sm_90", "sm_90a");
-        assert!(Module::load(&for_one, (9, 0)).is_ok());
-        assert!(Module::load(&for_one, (10, 0)).is_err());
+        assert!(Module::load(&for_one, &DEVICES[0]).is_ok());
+        assert!(Module::load(&for_one, &later).is_err());
     }
 }

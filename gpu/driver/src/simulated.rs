@@ -8,6 +8,8 @@ use std::{
 
 use libloading::Library;
 
+use crate::Executed;
+
 /// The simulated driver, opened so that it is found in the place of `libcuda`.
 #[derive(Debug)]
 pub struct Simulated {
@@ -51,6 +53,30 @@ impl Simulated {
         unsafe {
             self.library.get::<Calls>(c"adaloss_driver_calls").map_or(0, |of| of(function.as_ptr()))
         }
+    }
+
+    /// Lets texts be executed in the plainest order from now on, in launches that the calling thread waits for, so that
+    /// what they did can be compared.
+    pub fn keep_order(&self) {
+        // SAFETY: the library has a function of that name, without parameters.
+        let set = unsafe { self.library.get::<extern "C" fn()>(c"adaloss_driver_set_orderly") };
+        if let Ok(set) = set {
+            set();
+        }
+    }
+
+    /// Returns what the text of an entry did, in launches that the calling thread waited for since it last asked; None
+    /// where there were none, or not of a device that executes text.
+    pub fn take_executed(&self, entry: &str) -> Option<Executed> {
+        type Take = unsafe extern "C" fn(*const c_char, *mut Executed) -> bool;
+        let entry = CString::new(entry).ok()?;
+        let mut executed = Executed::default();
+        // SAFETY: the library has a function of that name and type, which reads a text and writes the counts.
+        let found = unsafe {
+            let take = self.library.get::<Take>(c"adaloss_driver_take_executed").ok()?;
+            take(entry.as_ptr(), &raw mut executed)
+        };
+        found.then_some(executed)
     }
 
     /// Returns how many blocks the calling thread's last launch had.

@@ -123,6 +123,32 @@ fn the_results_are_complete() -> Anyway<()> {
     Ok(())
 }
 
+/// The shipped text of either architecture, executed in the place of what it was made of, does what a trial asks for.
+#[test]
+#[ignore = "half a minute: ./ci.sh text runs it"]
+fn the_shipped_text_is_tried() -> Anyway<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("results.json");
+    for (device, capability) in [("3", "9.0"), ("4", "8.0")] {
+        let mut command = trial(&path, folder.path())?;
+        let run =
+            command.args(["--row-seconds", "60"]).env("CUDA_VISIBLE_DEVICES", device).output()?;
+        assert!(run.status.success(), "{}", said(&run));
+        let results = read(&path)?;
+        let found = (&results["device"], &results["capability"]);
+        assert_eq!(found, (&"interpreted PTX".into(), &capability.into()));
+        for (name, count) in OWN {
+            assert_eq!(part(&results, name)["status"], "done", "{name}");
+            assert_eq!(rows(&results, name).len(), count, "{name}");
+            for row in rows(&results, name) {
+                let wrong = ["failed", "error", "difference"].map(|key| &row[key]);
+                assert!(wrong.iter().all(|of| of.is_null()), "{name}: {row}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// One kernel does not end, one ends its process, and one computes something else: the rest is in the results.
 #[test]
 fn no_part_hides_another() -> Anyway<()> {

@@ -8,6 +8,7 @@ mod errors;
 mod launch;
 mod product;
 mod step;
+mod text;
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 

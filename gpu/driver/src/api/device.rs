@@ -3,9 +3,11 @@
 use std::ffi::{CStr, c_char};
 
 use crate::{
+    Executed,
     api::module::MOST_SHARED_BYTES,
     driver::{
         DEVICES, anywhere, calls, current, in_context, initialised, last_blocks, put, set_current,
+        set_orderly, take_executed, visible,
     },
     memory::TOTAL,
     status::{Answer, Status},
@@ -13,8 +15,6 @@ use crate::{
 
 /// The CUDA version whose calls are simulated.
 const VERSION: i32 = 12080;
-
-const NAME: &CStr = c"simulated grid";
 
 /// Attributes by their numbers in the driver's header; what is not here is not simulated.
 const fn attribute(number: u32, capability: (i32, i32)) -> Option<i32> {
@@ -58,6 +58,23 @@ unsafe extern "C" fn adaloss_driver_calls(name: *const c_char) -> u64 {
     name.to_str().map_or(0, calls)
 }
 
+/// Lets texts be executed in the plainest order, for the calling thread.
+#[unsafe(no_mangle)]
+extern "C" fn adaloss_driver_set_orderly() {
+    set_orderly();
+}
+
+/// Tells what the text of an entry did for the calling thread since it was last asked, if anything.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn adaloss_driver_take_executed(name: *const c_char, to: *mut Executed) -> bool {
+    // SAFETY: the caller's promise: a text.
+    let name = unsafe { CStr::from_ptr(name) };
+    let Some(executed) = name.to_str().ok().and_then(take_executed) else { return false };
+    // SAFETY: the caller's promise: there is room for one.
+    unsafe { to.write(executed) };
+    true
+}
+
 /// Returns the blocks of the calling thread's last launch.
 #[unsafe(no_mangle)]
 extern "C" fn adaloss_driver_last_blocks() -> u32 {
@@ -99,23 +116,23 @@ unsafe extern "C" fn cuGetErrorString(error: Status, text: *mut *const c_char) -
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> Status {
     // SAFETY: the caller's promise.
-    initialised("cuDeviceGetCount", |_| unsafe { put(count, DEVICES.len() as i32) })
+    initialised("cuDeviceGetCount", |_| unsafe { put(count, visible().len() as i32) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGet(to: *mut i32, ordinal: i32) -> Status {
     initialised("cuDeviceGet", |_| {
-        device(ordinal)?;
+        let number = usize::try_from(ordinal).ok().and_then(|ordinal| visible().get(ordinal));
+        let number = *number.ok_or(Status::INVALID_DEVICE)?;
         // SAFETY: the caller's promise.
-        unsafe { put(to, ordinal) }
+        unsafe { put(to, number as i32) }
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, length: i32, number: i32) -> Status {
     initialised("cuDeviceGetName", |_| {
-        device(number)?;
-        let bytes = NAME.to_bytes_with_nul();
+        let bytes = DEVICES[device(number)?].name.to_bytes_with_nul();
         if name.is_null() || usize::try_from(length).map_or(true, |room| room < bytes.len()) {
             return Err(Status::INVALID_VALUE);
         }
@@ -137,7 +154,8 @@ unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, number: i32) -> Stat
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetAttribute(value: *mut i32, number: u32, of: i32) -> Status {
     initialised("cuDeviceGetAttribute", |_| {
-        let value_of = attribute(number, DEVICES[device(of)?]).ok_or(Status::NOT_SUPPORTED)?;
+        let value_of =
+            attribute(number, DEVICES[device(of)?].capability).ok_or(Status::NOT_SUPPORTED)?;
         // SAFETY: the caller's promise.
         unsafe { put(value, value_of) }
     })

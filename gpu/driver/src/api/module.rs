@@ -12,7 +12,7 @@ use crate::{
     driver::{DEVICES, current, in_context, put, set_last_blocks},
     kernel::{MOST_BYTES, Shape},
     memory::Memory,
-    module::{Function, Module},
+    module::Module,
     status::Status,
 };
 
@@ -24,7 +24,7 @@ unsafe extern "C" fn cuModuleLoadData(to: *mut usize, image: *const c_char) -> S
         let text = unsafe { CStr::from_ptr(image) };
         let text = text.to_str().map_err(|_| Status::INVALID_IMAGE)?;
         let device = current().ok_or(Status::INVALID_CONTEXT)?;
-        let module = Module::load(text, DEVICES[device])?;
+        let module = Module::load(text, &DEVICES[device])?;
         let handle = driver.next();
         driver.modules.insert(handle, module);
         // SAFETY: the caller's promise.
@@ -120,8 +120,8 @@ unsafe extern "C" fn cuLaunchKernel(
 ) -> Status {
     in_context("cuLaunchKernel", |driver| {
         let function = driver.functions.get(&function).ok_or(Status::INVALID_HANDLE)?;
-        let Function { kernel, most_shared_bytes, is_loaded } = function.clone();
-        if !is_loaded.load(Relaxed) {
+        let function = function.clone();
+        if !function.is_loaded.load(Relaxed) {
             return Err(Status::INVALID_HANDLE);
         }
         let shape = Shape {
@@ -129,10 +129,11 @@ unsafe extern "C" fn cuLaunchKernel(
             threads: [threads_x, threads_y, threads_z],
             shared_bytes,
         };
-        if shared_bytes > most_shared_bytes {
+        if shared_bytes > function.most_shared_bytes {
             return Err(Status::INVALID_VALUE);
         }
-        let bytes: usize = kernel.sizes.iter().sum();
+        let sizes = function.kernel.sizes;
+        let bytes: usize = sizes.iter().sum();
         if !ptr::eq(extra, ptr::null()) || bytes > MOST_BYTES {
             return Err(Status::INVALID_VALUE);
         }
@@ -140,16 +141,13 @@ unsafe extern "C" fn cuLaunchKernel(
         set_last_blocks(blocks_x);
         // Parameters are copied when a launch is asked for, not when it runs.
         let mut copied = Vec::with_capacity(bytes);
-        for (nth, &size) in kernel.sizes.iter().enumerate() {
+        for (nth, &size) in sizes.iter().enumerate() {
             // SAFETY: the caller's promise: an address for each parameter, of as many bytes.
             copied.extend_from_slice(unsafe { slice::from_raw_parts(*parameters.add(nth), size) });
         }
         let launch = move |memory: &mut Memory| {
-            if !is_loaded.load(Relaxed) {
-                return Err(Status::LAUNCH_FAILED);
-            }
             // SAFETY: the launcher's promise, as on a GPU.
-            unsafe { kernel.launch(shape.grid()?, &copied, memory) }
+            unsafe { function.launch(shape, &copied, memory) }
         };
         driver.give(stream, Arc::new(launch))
     })
