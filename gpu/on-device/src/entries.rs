@@ -14,7 +14,7 @@ use adaloss_core::{
     statistics::{Histogram, Outcome, Statistics},
     unscale::{LossSum, Place, Unscaled, unscale},
 };
-use adaloss_gpu::{Cuda, Gradient, Into, Weight};
+use adaloss_gpu::{Cuda, Gradient, Into, Sgd, Weight};
 use adaloss_hal::{
     AddressSpace, Branch, Epilogue, HasMatmul, HasNarrow, Matmul, Memory, Mut, Narrow, Plain,
     Product, Propagate, Run, Summarise, Unscale, network,
@@ -23,79 +23,114 @@ use adaloss_hal::{
 };
 use serde_json::{Value, json};
 
-use crate::{rows::Rows, setup::SGD};
+/// The update that is tried and timed.
+pub const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4 };
 
-/// Elements of a tensor, which one block takes: some chunks, and some that are in none.
-const ELEMENTS: usize = 1003;
+/// What entry points are called with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Elements of a tensor.
+    pub elements: usize,
+    /// The binary logarithm of the scale that values of 2^-19 to 2^4 are narrowed at.
+    pub to_log2: i32,
+    /// Rows, terms and columns of a product.
+    pub product: [usize; 3],
+}
+
+impl Sizes {
+    /// What one block takes: some chunks of elements, and some that are in none; a product of one tile, of which no
+    /// side is a multiple of anything; in E4M3 some overflow.
+    pub const ONE_BLOCK: Self = Self { elements: 1003, to_log2: 9, product: [45, 70, 33] };
+}
+
+/// What is done with an entry point, by its name: the work says what differs, if anything.
+pub type Row<'r> =
+    dyn FnMut(&str, &mut dyn FnMut() -> anyhow::Result<Value>) -> anyhow::Result<()> + 'r;
 
 /// What an operation left behind, as text, by the names of its results.
 type Readout = Vec<(&'static str, String)>;
 
 /// Runs every entry point.
-pub(crate) fn run(rows: &mut Rows, device: &mut Cuda) -> anyhow::Result<()> {
-    of_elements::<f16>(rows, device, "f16")?;
-    of_elements::<bf16>(rows, device, "bf16")?;
-    of_elements::<E5M2>(rows, device, "e5m2")?;
-    of_elements::<E4M3>(rows, device, "e4m3")?;
-    of_elements::<f32>(rows, device, "f32")?;
-    products::<f16>(rows, device, "f16")?;
-    products::<bf16>(rows, device, "bf16")?;
-    rows.row("adaloss_advance", || compare(advanced(device)?, advanced(&mut Portable)?))?;
-    rows.row("adaloss_close", || compare(closed(device)?, closed(&mut Portable)?))?;
-    rows.row("adaloss_judge", || compare(judged(device)?, judged(&mut Portable)?))?;
-    rows.row("adaloss_conclude", || compare(concluded(device)?, concluded(&mut Portable)?))
+///
+/// # Errors
+///
+/// Those of `row`.
+pub fn run(device: &mut Cuda, sizes: Sizes, row: &mut Row<'_>) -> anyhow::Result<()> {
+    let Sizes { elements, to_log2, product } = sizes;
+    let of = (elements, to_log2);
+    of_elements::<f16>(row, device, "f16", of)?;
+    of_elements::<bf16>(row, device, "bf16", of)?;
+    of_elements::<E5M2>(row, device, "e5m2", of)?;
+    of_elements::<E4M3>(row, device, "e4m3", of)?;
+    of_elements::<f32>(row, device, "f32", of)?;
+    products::<f16>(row, device, "f16", product)?;
+    products::<bf16>(row, device, "bf16", product)?;
+    row("adaloss_advance", &mut || compare(advanced(device)?, advanced(&mut Portable)?))?;
+    row("adaloss_close", &mut || compare(closed(device)?, closed(&mut Portable)?))?;
+    row("adaloss_judge", &mut || compare(judged(device)?, judged(&mut Portable)?))?;
+    row("adaloss_conclude", &mut || compare(concluded(device)?, concluded(&mut Portable)?))
 }
 
 /// Runs the entry points of one element type.
 fn of_elements<F: Element + Plain>(
-    rows: &mut Rows,
+    row: &mut Row<'_>,
     device: &mut Cuda,
     name: &str,
+    (count, to_log2): (usize, i32),
 ) -> anyhow::Result<()>
 where
     Portable: HasNarrow<F>,
 {
     let entry = |kernel: &str| format!("adaloss_{kernel}_{name}");
-    rows.row(&entry("widen"), || compare(widened::<F>(device)?, widened_by_core::<F>()))?;
-    rows.row(&entry("narrow"), || compare(narrowed::<F>(device)?, narrowed_by_core::<F>()))?;
-    rows.row(&entry("statistics"), || {
-        compare(statistics::<F, _>(device)?, statistics::<F, _>(&mut Portable)?)
+    row(&entry("widen"), &mut || {
+        compare(widened::<F>(device, count)?, widened_by_core::<F>(count))
     })?;
-    rows.row(&entry("apply"), || {
-        compare(applied::<F, _>(device)?, applied::<F, _>(&mut Portable)?)
+    row(&entry("narrow"), &mut || {
+        compare(narrowed::<F>(device, count)?, narrowed_by_core::<F>(count))
     })?;
-    rows.row(&entry("propagate"), || {
-        compare(joined::<F, _>(device)?, joined::<F, _>(&mut Portable)?)
+    row(&entry("statistics"), &mut || {
+        compare(statistics::<F, _>(device, count)?, statistics::<F, _>(&mut Portable, count)?)
     })?;
-    rows.row(&entry("unscale_one"), || {
-        compare(unscaled::<F, _>(device)?, unscaled::<F, _>(&mut Portable)?)
+    row(&entry("apply"), &mut || {
+        compare(
+            applied::<F, _>(device, count, to_log2)?,
+            applied::<F, _>(&mut Portable, count, to_log2)?,
+        )
     })?;
-    rows.row(&entry("unscale"), || compare(all_unscaled::<F>(device)?, unscaled_by_core::<F>()?))?;
-    rows.row(&entry("sgd"), || compare(updated::<F>(device)?, updated_by_core::<F>()?))
+    row(&entry("propagate"), &mut || {
+        compare(joined::<F, _>(device, count)?, joined::<F, _>(&mut Portable, count)?)
+    })?;
+    row(&entry("unscale_one"), &mut || {
+        compare(unscaled::<F, _>(device, count)?, unscaled::<F, _>(&mut Portable, count)?)
+    })?;
+    row(&entry("unscale"), &mut || {
+        compare(all_unscaled::<F>(device, count)?, unscaled_by_core::<F>(count)?)
+    })?;
+    row(&entry("sgd"), &mut || compare(updated::<F>(device, count)?, updated_by_core::<F>(count)?))
 }
 
 /// Runs the products of one element type.
 fn products<E: Element + Plain>(
-    rows: &mut Rows,
+    row: &mut Row<'_>,
     device: &mut Cuda,
     name: &str,
+    [rows, inner, columns]: [usize; 3],
 ) -> anyhow::Result<()>
 where
     Cuda: HasMatmul<E, E, E> + HasMatmul<E, E, f32>,
     Portable: HasMatmul<E, E, E> + HasMatmul<E, E, f32>,
 {
     for stored in ["nn", "nt", "tn", "tt"] {
-        // Not a multiple of anything, and of one tile.
-        let mut product = Product::new(45, 70, 33);
+        let mut product = Product::new(rows, inner, columns);
         product.transpose_a = stored.starts_with('t');
         product.transpose_b = stored.ends_with('t');
-        rows.row(&format!("adaloss_matmul_{stored}_{name}"), || {
+        row(&format!("adaloss_matmul_{stored}_{name}"), &mut || {
             compare(
                 multiplied::<E, E, _>(device, product)?,
                 multiplied::<E, E, _>(&mut Portable, product)?,
             )
         })?;
-        rows.row(&format!("adaloss_matmul_{stored}_{name}_f32"), || {
+        row(&format!("adaloss_matmul_{stored}_{name}_f32"), &mut || {
             compare(
                 multiplied::<E, f32, _>(device, product)?,
                 multiplied::<E, f32, _>(&mut Portable, product)?,
@@ -139,8 +174,8 @@ fn narrowing<F: Element>() -> Narrowing {
 }
 
 /// Elements of a type, all of them numbers: the sign of a NaN that comes out of arithmetic may be any.
-fn elements<F: Element>(stream: u32) -> Vec<F> {
-    values(stream, ELEMENTS).into_iter().map(|x| F::narrow(x, narrowing::<F>(), 2, 0)).collect()
+fn elements<F: Element>(stream: u32, count: usize) -> Vec<F> {
+    values(stream, count).into_iter().map(|x| F::narrow(x, narrowing::<F>(), 2, 0)).collect()
 }
 
 fn put<T: Plain, D: Memory>(device: &mut D, values: &[T]) -> anyhow::Result<D::Buffer<T>> {
@@ -168,35 +203,36 @@ fn bits<F: Element>(elements: &[F]) -> String {
     format!("{:x?}", elements.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
 }
 
-fn widened<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
-    let from = put(device, &elements::<F>(1))?;
-    let mut to = device.zeroed::<f32>(ELEMENTS)?;
+fn widened<F: Element + Plain>(device: &mut Cuda, count: usize) -> anyhow::Result<Readout> {
+    let from = put(device, &elements::<F>(1, count))?;
+    let mut to = device.zeroed::<f32>(count)?;
     device.widen(from.view(), to.view_mut())?;
     Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
 }
 
-fn widened_by_core<F: Element>() -> Readout {
-    let wide: Vec<_> = elements::<F>(1).into_iter().map(Element::widen).collect();
+fn widened_by_core<F: Element>(count: usize) -> Readout {
+    let wide: Vec<_> = elements::<F>(1, count).into_iter().map(Element::widen).collect();
     vec![("elements", bits(&wide))]
 }
 
-fn narrowed<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
-    let from = put(device, &values(1, ELEMENTS))?;
-    let mut to = device.zeroed::<F>(ELEMENTS)?;
+fn narrowed<F: Element + Plain>(device: &mut Cuda, count: usize) -> anyhow::Result<Readout> {
+    let from = put(device, &values(1, count))?;
+    let mut to = device.zeroed::<F>(count)?;
     device.narrow(from.view(), to.view_mut(), narrowing::<F>(), Noise::default())?;
     Ok(vec![("elements", bits(&take(device, &to, F::from_bits(0))?))])
 }
 
-fn narrowed_by_core<F: Element>() -> Readout {
+fn narrowed_by_core<F: Element>(count: usize) -> Readout {
     let narrowed: Vec<_> =
-        values(1, ELEMENTS).into_iter().map(|x| F::narrow(x, narrowing::<F>(), 0, 0)).collect();
+        values(1, count).into_iter().map(|x| F::narrow(x, narrowing::<F>(), 0, 0)).collect();
     vec![("elements", bits(&narrowed))]
 }
 
 fn statistics<F: Element + Plain, D: Memory + HasNarrow<F>>(
     device: &mut D,
+    count: usize,
 ) -> anyhow::Result<Readout> {
-    let from = put(device, &elements::<F>(2))?;
+    let from = put(device, &elements::<F>(2, count))?;
     let mut to = put(device, &[Statistics::EMPTY])?;
     let summarise =
         Summarise::<D::Space, F> { input: D::view(&from), to: D::view_mut(&mut to), when: None };
@@ -241,18 +277,23 @@ fn end<F: Element + Plain, D: Memory>(
 
 fn applied<F: Element + Plain, D: Memory + HasNarrow<F>>(
     device: &mut D,
+    count: usize,
+    to_log2: i32,
 ) -> anyhow::Result<Readout> {
-    let from = put(device, &values(3, ELEMENTS))?;
-    end::<F, _>(device, ELEMENTS, 9, |device, to, epilogue| {
+    let from = put(device, &values(3, count))?;
+    end::<F, _>(device, count, to_log2, |device, to, epilogue| {
         device.run(Narrow::<_, F> { input: D::view(&from), to, epilogue })
     })
 }
 
-fn joined<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyhow::Result<Readout> {
-    let branches = [put(device, &elements::<F>(4))?, put(device, &elements::<F>(5))?];
+fn joined<F: Element + Plain, D: Memory + HasNarrow<F>>(
+    device: &mut D,
+    count: usize,
+) -> anyhow::Result<Readout> {
+    let branches = [put(device, &elements::<F>(4, count))?, put(device, &elements::<F>(5, count))?];
     let cells =
         [put(device, &[Cell::at(Scale::new(3)?)])?, put(device, &[Cell::at(Scale::new(5)?)])?];
-    end::<F, _>(device, ELEMENTS, 4, |device, to, epilogue| {
+    end::<F, _>(device, count, 4, |device, to, epilogue| {
         let branch =
             |nth: usize| Branch { gradient: D::view(&branches[nth]), cell: D::view(&cells[nth]) };
         let branches = &[branch(0), branch(1)];
@@ -262,10 +303,11 @@ fn joined<F: Element + Plain, D: Memory + HasNarrow<F>>(device: &mut D) -> anyho
 
 fn unscaled<F: Element + Plain, D: Memory + HasNarrow<F>>(
     device: &mut D,
+    count: usize,
 ) -> anyhow::Result<Readout> {
-    let from = put(device, &elements::<F>(6))?;
+    let from = put(device, &elements::<F>(6, count))?;
     let cell = put(device, &[Cell::at(Scale::new(7)?)])?;
-    let mut to = device.zeroed::<f32>(ELEMENTS).map_err(failed)?;
+    let mut to = device.zeroed::<f32>(count).map_err(failed)?;
     let mut met = put(device, &[Unscaled::default()])?;
     let unscale = Unscale::<D::Space, F> {
         gradient: D::view(&from),
@@ -280,10 +322,10 @@ fn unscaled<F: Element + Plain, D: Memory + HasNarrow<F>>(
     ])
 }
 
-fn all_unscaled<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
-    let from = put(device, &elements::<F>(6))?;
+fn all_unscaled<F: Element + Plain>(device: &mut Cuda, count: usize) -> anyhow::Result<Readout> {
+    let from = put(device, &elements::<F>(6, count))?;
     let cell = put(device, &[Cell::at(Scale::new(7)?)])?;
-    let mut to = device.zeroed::<f32>(ELEMENTS)?;
+    let mut to = device.zeroed::<f32>(count)?;
     let (mut met, mut bad) = (put(device, &[Unscaled::default()])?, device.zeroed::<u64>(1)?);
     // Named anew for each use.
     macro_rules! named {
@@ -305,8 +347,8 @@ fn all_unscaled<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout
     ])
 }
 
-fn unscaled_by_core<F: Element>() -> anyhow::Result<Readout> {
-    let (from, mut to) = (elements::<F>(6), vec![0.0; ELEMENTS]);
+fn unscaled_by_core<F: Element>(count: usize) -> anyhow::Result<Readout> {
+    let (from, mut to) = (elements::<F>(6, count), vec![0.0; count]);
     let scaled = Scaled::new(&from[..], Scale::new(7)?);
     let met = unscale(F::ENCODING.into(), scaled, &mut to)?;
     Ok(vec![
@@ -316,11 +358,11 @@ fn unscaled_by_core<F: Element>() -> anyhow::Result<Readout> {
     ])
 }
 
-fn updated<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
-    let gradient = put(device, &elements::<F>(6))?;
+fn updated<F: Element + Plain>(device: &mut Cuda, count: usize) -> anyhow::Result<Readout> {
+    let gradient = put(device, &elements::<F>(6, count))?;
     let cell = put(device, &[Cell::at(Scale::new(2)?)])?;
     let (mut weight, mut momentum) =
-        (put(device, &values(7, ELEMENTS))?, put(device, &values(8, ELEMENTS))?);
+        (put(device, &values(7, count))?, put(device, &values(8, count))?);
     let (bad, mut steps) = (device.zeroed::<u64>(1)?, put(device, &[41_u64])?);
     macro_rules! named {
         () => {
@@ -341,11 +383,11 @@ fn updated<F: Element + Plain>(device: &mut Cuda) -> anyhow::Result<Readout> {
     ])
 }
 
-fn updated_by_core<F: Element>() -> anyhow::Result<Readout> {
-    let mut gradient = vec![0.0; ELEMENTS];
-    let scaled = elements::<F>(6);
+fn updated_by_core<F: Element>(count: usize) -> anyhow::Result<Readout> {
+    let mut gradient = vec![0.0; count];
+    let scaled = elements::<F>(6, count);
     unscale(F::ENCODING.into(), Scaled::new(&scaled[..], Scale::new(2)?), &mut gradient)?;
-    let (mut weight, mut momentum) = (values(7, ELEMENTS), values(8, ELEMENTS));
+    let (mut weight, mut momentum) = (values(7, count), values(8, count));
     let sgd = network::Sgd {
         learning_rate: SGD.learning_rate,
         momentum: SGD.momentum,

@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod entries;
 pub mod steps;

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use crate::{
     rows::Rows,
-    setup::{End, SGD, gradients},
+    setup::{End, gradients},
     timing::time,
 };
+use adaloss_on_device::entries::SGD;
 
 /// Channels of the first stage of a ResNet-50, as published, and for a trial of the program.
 pub(crate) const WIDTHS: [usize; 2] = [64, 1];

@@ -9,7 +9,6 @@
 //! The kernels are in this program, and so is the one for PyTorch: nothing is compiled, and nothing else is needed.
 
 mod decisions;
-mod entries;
 mod lists;
 mod part;
 mod peers;

@@ -8,13 +8,14 @@ use std::{
 };
 
 use adaloss_gpu::Cuda;
+use adaloss_on_device::entries::{self, Sizes};
 use anyhow::Context;
 use clap::ValueEnum;
 use cudarc::driver::{CudaContext, sys};
 use serde_json::{Value, json};
 
 use crate::{
-    Options, decisions, entries, lists, products,
+    Options, decisions, lists, products,
     rows::Rows,
     streams::{self, Pass, Streams},
     suites,
@@ -130,7 +131,7 @@ impl Part {
         match self {
             Self::Load => {
                 let device = &mut load(rows)?;
-                entries::run(rows, device)
+                entries::run(device, Sizes::ONE_BLOCK, &mut |name, work| rows.row(name, work))
             }
             Self::Reload => load(rows).map(drop),
             Self::Probe => rows.row("probe", || {

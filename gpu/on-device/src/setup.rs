@@ -6,11 +6,8 @@ use adaloss_core::{
     scale::Scale,
     statistics::{Histogram, Outcome},
 };
-use adaloss_gpu::{Buffer, Cuda, GpuSpace, Sgd};
+use adaloss_gpu::{Buffer, Cuda, GpuSpace};
 use adaloss_hal::{AddressSpace, Device, Epilogue, Memory};
-
-/// The update that is timed.
-pub(crate) const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4 };
 
 /// Values as gradients have them: of either sign, over some thirty binades.
 pub(crate) fn gradients(device: &mut Cuda, elements: usize) -> anyhow::Result<Buffer<f32>> {

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use crate::{
     rows::Rows,
-    setup::{End, SGD, gradients},
+    setup::{End, gradients},
     timing::time,
 };
+use adaloss_on_device::entries::SGD;
 
 /// One kernel over one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
