@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 pub mod divergence;
+pub mod estimate;
 pub mod flow;
 pub mod machine;
 pub mod ptx;
