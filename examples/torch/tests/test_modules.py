@@ -229,6 +229,44 @@ def test_transposed_convolutions(case, format):
     assert type(unprepare(layer)) is type(plain)
 
 
+def attending(**options):
+    """Attention that is prepared, within a module that calls it."""
+
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.MultiheadAttention(6, 2, **options)
+
+        def forward(self, x):
+            return self.inner(x, x, x, need_weights=False)[0]
+
+    return Attends()
+
+
+MADE_AND_SHAPES = [
+    *((lambda bias=bias: nn.Linear(6, 4, bias=bias), shape) for bias in (True, False) for shape in ((6,), (5, 6), (2, 5, 6))),
+    (lambda: nn.Conv1d(6, 4, 3), (2, 6, 7)),
+    (lambda: nn.Conv1d(6, 4, 3, padding="same"), (6, 7)),
+    (lambda: nn.ConvTranspose1d(6, 4, 3), (6, 7)),
+    (lambda: attending(batch_first=True), (2, 5, 6)),
+    (attending, (5, 6)),
+]
+
+
+@pytest.mark.parametrize("case", range(len(MADE_AND_SHAPES)))
+@pytest.mark.parametrize("format", _formats.FORMATS)
+@pytest.mark.parametrize("autocast", [True, False])
+def test_outputs_can_be_modified_in_place(case, format, autocast):
+    make, shape = MADE_AND_SHAPES[case]
+    layer = make()
+    ready = nn.Sequential(prepare(copy.deepcopy(layer), format=format), nn.ReLU(inplace=True))
+    model = nn.Sequential(layer, nn.ReLU(inplace=True))
+    x = torch.randn(shape)
+    expected, _ = step(model, x, autocast)
+    found, _ = step(ready, x, autocast)
+    assert_near(found, expected, {"e4m3": 0.2, "e5m2": 0.4}.get(format, 0.02))
+
+
 def test_what_leaves_a_transposed_convolution_has_a_scale_of_its_own():
     """A gradient that leaves it is far larger than the one that arrives, which the scale of one would not fit."""
     model = nn.Sequential(nn.Linear(4, 4), nn.ConvTranspose1d(4, 4, 3), nn.Linear(6, 1))

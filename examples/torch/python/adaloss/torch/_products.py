@@ -151,7 +151,7 @@ class Product(torch.autograd.Function):
         ctx.save_for_backward(x, narrow)
         ctx.weight, ctx.bias, ctx.versions = weight, bias, [t._version for t in (weight, bias) if t is not None]
         ctx.kind, ctx.site, ctx.regions = kind, site, None
-        return kind.forward(x, narrow, None if bias is None else bias.to(_HALF))
+        return _no_view(kind.forward(x, narrow, None if bias is None else bias.to(_HALF)))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -198,7 +198,7 @@ class NarrowingProduct(torch.autograd.Function):
         ctx.save_for_backward(x_in_dtype, weight_in_dtype)
         ctx.kind, ctx.format = kind, site.format
         ctx.types = x.dtype, weight.dtype, bias is not None and bias.dtype
-        return kind.forward(x_in_dtype, weight_in_dtype, None if bias is None else bias.to(dtype)).float()
+        return _no_view(kind.forward(x_in_dtype, weight_in_dtype, None if bias is None else bias.to(dtype)).float())
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
@@ -231,6 +231,14 @@ def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None,
     """Computes the gradients as PyTorch does, so that they can be differentiated once more."""
     if [t._version for t in (ctx.weight, ctx.bias) if t is not None] != ctx.versions:
         raise RuntimeError(
+def _no_view(y: Tensor) -> Tensor:
+    """Returns an output as no view, so that it can be modified in place behind a custom function.
+
+    A linear layer of some versions of PyTorch returns a view of the rows that it has computed.
+    """
+    return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
+
+
             "a weight was changed between the forward and the backward pass, and with it its second derivatives"
         )
     x, _ = ctx.saved_tensors
