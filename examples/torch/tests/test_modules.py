@@ -267,6 +267,69 @@ def test_outputs_can_be_modified_in_place(case, format, autocast):
     assert_near(found, expected, {"e4m3": 0.2, "e5m2": 0.4}.get(format, 0.02))
 
 
+def bytes_kept(model, x):
+    """Returns how much is kept for the backward pass, beside parameters."""
+    known, kept = {p.untyped_storage().data_ptr() for p in model.parameters()}, []
+
+    def pack(t):
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in known:
+            known.add(storage.data_ptr())
+            kept.append(storage)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", dtype=torch.float16):
+        y = model(x)
+    assert y.requires_grad
+    return sum(storage.nbytes() for storage in kept)
+
+
+@pytest.mark.parametrize("format", ["binary16", "e4m3"])
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("bias",), ("weight", "bias")])
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("case", range(len(MADE_AND_SHAPES)))
+def test_no_more_is_kept_than_by_pytorch(case, is_first, frozen, format):
+    """As of a layer that is frozen, whose input is not needed; and what is needed is found."""
+    make, shape = MADE_AND_SHAPES[case]
+    layer, x = make(), torch.randn(shape, requires_grad=not is_first)
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(not name.endswith(frozen) or not frozen)
+    if is_first and not any(p.requires_grad for p in layer.parameters()):
+        return
+    ready = prepare(copy.deepcopy(layer), format=format)
+    if format == "binary16" or isinstance(layer, (nn.Linear, nn.Conv1d)):
+        assert bytes_kept(ready, x) <= bytes_kept(layer, x)
+    expected, found = gradients_of(layer, x), gradients_of(ready, x)
+    assert_near(found, expected, 0.02 if format == "binary16" else 0.2)
+
+
+def gradients_of(layer, x):
+    """Returns the gradients of one pass, among them that of the input where it has one."""
+    layer.zero_grad()
+    x = x.detach().requires_grad_(x.requires_grad)
+    with torch.autocast("cpu", dtype=torch.float16):
+        (layer(x).float().pow(2).mean() * SCALE).backward()
+    return {**gradients(layer), **({"input": x.grad} if x.requires_grad else {})}
+
+
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("bias",), ("weight", "bias")])
+def test_second_derivatives_of_layers_that_are_frozen(frozen):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 1))
+    for name, parameter in model[2].named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    x, found = torch.randn(5, 6), []
+    for scaler_class in (torch.amp.GradScaler, GradScaler):
+        of = model if scaler_class is torch.amp.GradScaler else prepare(copy.deepcopy(model))
+        of.zero_grad()
+        batch, scaler = x.clone().requires_grad_(), scaler_class("cpu", init_scale=16.0)
+        with torch.autocast("cpu", dtype=torch.float16):
+            y = of(batch).float().sum()
+        (slope,) = torch.autograd.grad(scaler.scale(y), batch, create_graph=True)
+        scaler.scale((slope / 16.0).pow(2).sum() + y).backward()
+        found.append({**gradients(of), "input": batch.grad})
+    assert_near(found[1], found[0], 0.02)
+
+
 def test_what_leaves_a_transposed_convolution_has_a_scale_of_its_own():
     """A gradient that leaves it is far larger than the one that arrives, which the scale of one would not fit."""
     model = nn.Sequential(nn.Linear(4, 4), nn.ConvTranspose1d(4, 4, 3), nn.Linear(6, 1))

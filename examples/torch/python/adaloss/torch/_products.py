@@ -45,15 +45,24 @@ class _Linear:
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
 
+    def kept(self, x: Tensor, weight: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, Tensor | None]:
+        """Returns what a backward pass takes: nothing for a gradient that is not needed."""
+        return x if needs[1] else None, weight if needs[0] else None
+
     def backward(
-        self, gradient: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, bool]
+        self, gradient: Tensor, x: Tensor | None, weight: Tensor | None, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         rows = gradient.reshape(-1, gradient.shape[-1])
         if not _takes_halves(rows):
             # Once for both products.
             rows = rows.float()
-        to_input = _product(rows, weight).view(x.shape) if needs[0] else None
-        to_weight = _product(rows.t(), x.reshape(-1, x.shape[-1])) if needs[1] else None
+        to_input = to_weight = None
+        if needs[0]:
+            assert weight is not None
+            to_input = _product(rows, weight).view(*gradient.shape[:-1], weight.shape[-1])
+        if needs[1]:
+            assert x is not None
+            to_weight = _product(rows.t(), x.reshape(-1, x.shape[-1]))
         return to_input, to_weight
 
     def sum_over(self, gradient: Tensor) -> list[int]:
@@ -93,9 +102,13 @@ class _Convolution:
             x, weight, bias, self.stride, self.padding, self.dilation, self.transposed, self.output_padding, self.groups
         )
 
+    def kept(self, x: Tensor, weight: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, Tensor | None]:
+        return x, weight  # Both, as PyTorch does: the derivative takes the sizes of either.
+
     def backward(
-        self, gradient: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, bool]
+        self, gradient: Tensor, x: Tensor | None, weight: Tensor | None, needs: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
+        assert x is not None and weight is not None
         # On a GPU in TF32, which has the precision of binary16 and the range of float32: these products are exact there.
         to_input, to_weight, _ = torch.ops.aten.convolution_backward(
             gradient.float(),
@@ -148,7 +161,7 @@ class Product(torch.autograd.Function):
         narrow = weight.to(_HALF)
         # As autocast does, a copy of the weight in binary16 is kept, which stays what it is when the weight is updated.  The
         # weight itself is for second derivatives alone.
-        ctx.save_for_backward(x, narrow)
+        ctx.save_for_backward(*kind.kept(x, narrow, ctx.needs_input_grad))
         ctx.weight, ctx.bias, ctx.versions = weight, bias, [t._version for t in (weight, bias) if t is not None]
         ctx.kind, ctx.site, ctx.regions = kind, site, None
         return _no_view(kind.forward(x, narrow, None if bias is None else bias.to(_HALF)))
@@ -157,7 +170,7 @@ class Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             return _differentiable_backward(ctx, gradient)
-        (x, narrow), weight, bias = ctx.saved_tensors, ctx.weight, ctx.bias
+        (x, narrow), weight, bias_type = ctx.saved_tensors, ctx.weight, None if ctx.bias is None else ctx.bias.dtype
         needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         to_pass, arrives, leaves = ctx.regions or (lambda: None, None, None)
         of = to_pass()
@@ -169,12 +182,12 @@ class Product(torch.autograd.Function):
             to_input, to_weight = ctx.kind.backward(gradient, x, narrow, (needs_input, needs_weight))
             to_bias = _summed(gradient, ctx.kind) if needs_bias else None
             if of is None:
-                return _as(to_input, x), _as(to_weight, weight), _as(to_bias, bias), None, None
+                return _as(to_input, _HALF), _as(to_weight, weight.dtype), _as(to_bias, bias_type), None, None
             of.look(arrives, gradient)
             if to_input is not None:
-                to_input = of.deliver(to_input, arrives, leaves, x.dtype)
+                to_input = of.deliver(to_input, arrives, leaves, _HALF)
             to_weight, to_bias = of.to_own_scale((to_weight, to_bias), arrives)
-        return to_input, _as(to_weight, weight), _as(to_bias, bias), None, None
+        return to_input, _as(to_weight, weight.dtype), _as(to_bias, bias_type), None, None
 
 
 class NarrowingProduct(torch.autograd.Function):
@@ -195,7 +208,7 @@ class NarrowingProduct(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         x_in_dtype, weight_in_dtype = x.to(dtype), weight.to(dtype)
-        ctx.save_for_backward(x_in_dtype, weight_in_dtype)
+        ctx.save_for_backward(*kind.kept(x_in_dtype, weight_in_dtype, ctx.needs_input_grad))
         ctx.kind, ctx.format = kind, site.format
         ctx.types = x.dtype, weight.dtype, bias is not None and bias.dtype
         return _no_view(kind.forward(x_in_dtype, weight_in_dtype, None if bias is None else bias.to(dtype)).float())
@@ -210,27 +223,14 @@ class NarrowingProduct(torch.autograd.Function):
             scale = formats.greatest_scale(formats.largest(gradient), ctx.format)
             inverse = scale.reciprocal()
             narrow = formats.narrowed(gradient * scale, ctx.format)
-            to_input, to_weight = ctx.kind.backward(narrow, x.float(), weight.float(), (needs_input, needs_weight))
+            x, weight = (None if t is None else t.float() for t in (x, weight))
+            to_input, to_weight = ctx.kind.backward(narrow, x, weight, (needs_input, needs_weight))
             to_bias = _summed(gradient, ctx.kind).to(bias_type) if needs_bias else None
         to_input = None if to_input is None else (to_input * inverse).to(input_type)
         to_weight = None if to_weight is None else (to_weight * inverse).to(weight_type)
         return to_input, to_weight, to_bias, None, None, None
 
 
-def _summed(gradient: Tensor, kind: _Linear | _Convolution) -> Tensor:
-    """Returns the gradient of a bias, in float32."""
-    over = kind.sum_over(gradient)
-    return gradient.sum(over, dtype=torch.float32) if over else gradient.float()
-
-
-def _as(gradient: Tensor | None, like: Tensor | None) -> Tensor | None:
-    return None if gradient is None or like is None else gradient.to(like.dtype)
-
-
-def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    """Computes the gradients as PyTorch does, so that they can be differentiated once more."""
-    if [t._version for t in (ctx.weight, ctx.bias) if t is not None] != ctx.versions:
-        raise RuntimeError(
 def _no_view(y: Tensor) -> Tensor:
     """Returns an output as no view, so that it can be modified in place behind a custom function.
 
@@ -239,9 +239,27 @@ def _no_view(y: Tensor) -> Tensor:
     return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
 
 
+def _summed(gradient: Tensor, kind: _Linear | _Convolution) -> Tensor:
+    """Returns the gradient of a bias, in float32."""
+    over = kind.sum_over(gradient)
+    return gradient.sum(over, dtype=torch.float32) if over else gradient.float()
+
+
+def _as(gradient: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
+    return None if gradient is None or dtype is None else gradient.to(dtype)
+
+
+def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Computes the gradients as PyTorch does, so that they can be differentiated once more."""
+    if [t._version for t in (ctx.weight, ctx.bias) if t is not None] != ctx.versions:
+        raise RuntimeError(
             "a weight was changed between the forward and the backward pass, and with it its second derivatives"
         )
     x, _ = ctx.saved_tensors
+    if x is None:
+        # It was not kept, since no derivative takes its values.
+        shape = *gradient.shape[:-1], ctx.weight.shape[-1]
+        x = torch.zeros(shape, dtype=_HALF, device=gradient.device, requires_grad=ctx.needs_input_grad[0])
     # Of views, since the input of a layer that is used twice depends on its weight: that is not this product's derivative.
     x, weight, bias = (None if t is None else t.view_as(t) for t in (x, ctx.weight, ctx.bias))
     wanted = [
