@@ -124,6 +124,21 @@ def test_a_subclass_with_a_forward_pass_of_its_own_stays():
     assert unprepared(prepare(model)) == ["doubled (Doubled)", "conv (Standardised)"], "its weights have a size now"
 
 
+def test_a_layer_that_was_given_a_forward_pass_stays():
+    """A module, and not its class: as libraries do that wrap the forward pass of modules they are given."""
+    for layer in (nn.Linear(6, 4), Named("of mine"), nn.MultiheadAttention(6, 2), nn.Conv1d(6, 4, 3)):
+        model = nn.ModuleDict({"given": layer, "other": nn.Linear(6, 4)})
+        plain, of = type(layer), layer.forward
+        layer.forward = lambda *given, of=of: of(*given)
+        prepare(model)
+        assert type(layer) is plain and unprepared(model) == [f"given ({plain.__name__})"]
+        seen = watch(model)
+        assert isinstance(layer, nn.MultiheadAttention) or "given" in seen.unwatched
+        seen.close()
+        del layer.forward
+        assert unprepared(prepare(model)) == []
+
+
 def test_what_is_made_of_a_class_is_one_and_goes_with_the_last_module():
     class Local(nn.Linear):
         pass

@@ -176,8 +176,15 @@ def kind_of(module: nn.Module) -> _Linear | _Convolution | None:
     """Returns the product that a module makes, be it prepared or not.
 
     It is None of other modules, of a forward pass that is not PyTorch's own, and of unusual padding.
+def has_own_forward(module: nn.Module) -> bool:
+    """Tells whether a module, and not its class, was given another forward pass."""
+    return "forward" in vars(module) or "_conv_forward" in vars(module)
+
+
     """
     if not is_known(module):
+    if has_own_forward(module):
+        return False
         return None
     if isinstance(module, nn.Linear):
         return _Linear()

@@ -7,7 +7,7 @@ from torch.nn.utils import parametrize
 
 from . import _formats as formats
 from ._attention import has_more_keys
-from ._modules import Prepared, become, prepared_class
+from ._modules import Prepared, become, has_own_forward, prepared_class
 from ._products import Site
 
 # Modules that have products, of which not all can be prepared.
@@ -43,7 +43,7 @@ def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
         raise ValueError(f"there is no format {format!r}: {', '.join(formats.FORMATS)}")
     for order, (name, module) in enumerate(model.named_modules()):
         prepared = prepared_class(parametrize.type_before_parametrizations(module))
-        if prepared is not None and not has_more_keys(module):
+        if prepared is not None and not has_more_keys(module) and not has_own_forward(module):
             become(module, prepared)
         if isinstance(module, Prepared):
             module.adaloss_site = Site(name or type(module).__name__, order, format)
