@@ -371,6 +371,29 @@ def test_nothing_is_padded_before_it_is_decided(monkeypatch, mode):
     assert len(padded) == (mode != "zeros")
 
 
+@pytest.mark.parametrize(
+    ("options", "is_watched"),
+    [
+        ({"padding": "same"}, True),
+        ({"padding": "same", "dilation": (2, 1)}, True),
+        ({"padding": "valid", "stride": 2}, True),
+        ({"padding": "valid", "padding_mode": "reflect"}, True),
+        ({"padding": "same", "kernel_size": (3, 4)}, False),
+        ({"padding": 1, "padding_mode": "circular"}, False),
+    ],
+)
+def test_padding(options, is_watched):
+    """What is as many zeros on either side is no tensor of its own, and is watched."""
+    layer = nn.Conv2d(4, 6, **{"kernel_size": (3, 5), **options})
+    ready, x = prepare(copy.deepcopy(layer)), torch.randn(2, 4, 9, 9, requires_grad=True)
+    assert_near(gradients_of(ready, x), gradients_of(layer, x), 0.01)
+    model = nn.Sequential(ready, nn.Flatten(), nn.LazyLinear(1))
+    model(x)
+    with watch(model) as seen:
+        model(x).sum().backward()
+    assert ("0" in [of.name for of in seen.layers]) == is_watched and ("0" in seen.unwatched) != is_watched
+
+
 def test_subclasses_are_watched():
     model = nn.ModuleDict({"named": Named("of mine"), "doubled": Doubled(6, 4)})
     x = torch.randn(5, 6, requires_grad=True)

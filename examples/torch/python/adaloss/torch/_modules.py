@@ -54,6 +54,16 @@ class Linear(Prepared, nn.Linear):
         return multiply(input, weight, bias, _Linear(), self.adaloss_site, dtype)
 
 
+def zeros_around(module: nn.modules.conv._ConvNd) -> tuple[int, ...] | None:
+    """Returns how many zeros a convolution takes on either side of its input; None where it is padded otherwise."""
+    if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        return tuple(module.padding)
+    # From the last dimension to the first, on the left and on the right.
+    each = tuple(module._reversed_padding_repeated_twice)[::-1]
+    is_zeros = module.padding_mode == "zeros" or not any(each)
+    return each[1::2] if is_zeros and each[::2] == each[1::2] else None
+
+
 class _Conv(Prepared, nn.modules.conv._ConvNd):
     @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
     def forward(self, input: Tensor) -> Tensor:
@@ -61,13 +71,12 @@ class _Conv(Prepared, nn.modules.conv._ConvNd):
         dtype = computed_in(self.adaloss_site, (input,), (weight, bias))
         if dtype is None:
             return self._conv_forward(input, weight, bias)
-        x, padding = input, self.padding
-        if self.padding_mode != "zeros" or isinstance(padding, str):
+        x, padding = input, zeros_around(self)
+        if padding is None:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            if any(self._reversed_padding_repeated_twice):
-                x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
             padding = (0,) * len(self.stride)
-        kind = _Convolution.of(self, tuple(padding))
+        kind = _Convolution.of(self, padding)
         is_single = x.dim() == len(self.stride) + 1
         y = multiply(x.unsqueeze(0) if is_single else x, weight, bias, kind, self.adaloss_site, dtype)
         return y.squeeze(0) if is_single else y
@@ -167,8 +176,15 @@ def become(module: nn.Module, base: type) -> None:
         module.__class__ = base
 
 
+def has_own_forward(module: nn.Module) -> bool:
+    """Tells whether a module, and not its class, was given another forward pass."""
+    return "forward" in vars(module) or "_conv_forward" in vars(module)
+
+
 def is_known(module: nn.Module) -> bool:
     """Tells whether a module is prepared, or could be: its forward pass is PyTorch's own."""
+    if has_own_forward(module):
+        return False
     return isinstance(module, Prepared) or prepared_class(parametrize.type_before_parametrizations(module)) is not None
 
 
@@ -176,23 +192,15 @@ def kind_of(module: nn.Module) -> _Linear | _Convolution | None:
     """Returns the product that a module makes, be it prepared or not.
 
     It is None of other modules, of a forward pass that is not PyTorch's own, and of unusual padding.
-def has_own_forward(module: nn.Module) -> bool:
-    """Tells whether a module, and not its class, was given another forward pass."""
-    return "forward" in vars(module) or "_conv_forward" in vars(module)
-
-
     """
     if not is_known(module):
-    if has_own_forward(module):
-        return False
         return None
     if isinstance(module, nn.Linear):
         return _Linear()
     if not isinstance(module, nn.modules.conv._ConvNd):
         return None
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        return None
-    return _Convolution.of(module, tuple(module.padding))
+    padding = zeros_around(module)
+    return None if padding is None else _Convolution.of(module, padding)
 
 
 def _loaded(plain: type[nn.Module], *arguments: Any) -> Any:
