@@ -11,6 +11,7 @@ from adaloss.torch import GradScaler, _formats, prepare, unprepare, unprepared, 
 from adaloss.torch._attention import MultiheadAttention
 from conftest import gradients
 from torch import nn
+from torch.nn.utils import parametrizations
 
 WIDTH, HEADS, QUERIES, KEYS, BATCH = 16, 4, 5, 7, 3
 SCALE = 256.0
@@ -128,6 +129,36 @@ def test_each_option(option, need_weights):
     parts = {1: {"in_proj"}, 2: {"q_proj", "kv_proj"}, 3: {"q_proj", "k_proj", "v_proj"}}[count]
     scales = scaler.report().scales.keys()
     assert {f"MultiheadAttention.{part}.input" for part in parts} | {"out_proj"} <= scales
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("shape", [(QUERIES, KEYS), (BATCH * HEADS, QUERIES, KEYS)])
+def test_a_mask_that_is_learnt(shape, need_weights):
+    layer = nn.MultiheadAttention(WIDTH, HEADS)
+    bias, found = torch.randn(shape), []
+    for of in (layer, prepare(copy.deepcopy(layer))):
+        mask = bias.clone().requires_grad_()
+        scaler = GradScaler("cpu", init_scale=SCALE)
+        torch.manual_seed(2)
+        query, key, _ = inputs_of(layer, 2)
+        with torch.autocast("cpu", dtype=torch.float16):
+            y, _ = of(query, key, key, attn_mask=mask, need_weights=need_weights)
+        scaler.scale(y.float().pow(2).sum()).backward()
+        found.append({"mask": mask.grad / SCALE, "key": key.grad / SCALE})
+    assert_near(found[1], found[0], 0.01)
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_a_weight_that_is_computed_is_computed_as_often(autocast):
+    layer = nn.MultiheadAttention(WIDTH, HEADS)
+    parametrizations.spectral_norm(layer.out_proj)
+    ready = prepare(copy.deepcopy(layer))
+    x = torch.randn(KEYS, BATCH, WIDTH)
+    for of in (layer, ready):
+        with torch.autocast("cpu", dtype=torch.float16, enabled=autocast):
+            of(x, x, x)
+    for name, value in layer.state_dict().items():
+        assert (ready.state_dict()[name] == value).all(), name
 
 
 @pytest.mark.parametrize("format", _formats.FORMATS[1:])

@@ -63,16 +63,9 @@ class MultiheadAttention(Prepared, nn.MultiheadAttention):
         """Returns the type that projections are computed in; None where they are left to PyTorch, as on its fast path."""
         if has_more_keys(self) or any(x.is_nested for x in inputs):
             return None
-        parameters = (
-            self.in_proj_weight,
-            self.q_proj_weight,
-            self.k_proj_weight,
-            self.v_proj_weight,
-            self.in_proj_bias,
-            self.out_proj.weight,
-            self.out_proj.bias,
-        )
-        if not any(t is not None and t.requires_grad for t in (*inputs, *parameters)):
+        # Not what may be computed from them at each look.
+        parameters = tuple(self.parameters())
+        if not any(t.requires_grad for t in (*inputs, *parameters)):
             return None
         return computed_in(self.adaloss_site, inputs, parameters)
 
