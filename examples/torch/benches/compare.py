@@ -161,6 +161,7 @@ def evaluate(task: AnyTask, model: nn.Module) -> Score:
 def train(name: str, unit: float, method_name: str, seed: int, model: nn.Module, steps: int | None) -> Result:
     task = TASKS[name]
     steps = steps or task.steps
+    torch.manual_seed(seed)  # For dropout and other noise, which are the same for each method.
     method = METHODS[method_name](model, task.losses)
     optimizer, after_step = task.optimizer(model, steps)
     times, target_at = [], None

@@ -183,10 +183,6 @@ class Autoencoder(Digits):
     def make(self) -> nn.Module:
         return Coding()
 
-    def batches(self, seed: int) -> Iterator[Images]:
-        torch.manual_seed(seed)  # For the noise of the codes.
-        return super().batches(seed)
-
     def compute_losses(self, model: nn.Module, batch: Images, unit: float) -> list[Tensor]:
         pixels = F.interpolate(batch.images, size=28, mode="bilinear").flatten(1)
         logits, mean, log_variance = model(pixels)
