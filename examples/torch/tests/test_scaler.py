@@ -554,3 +554,10 @@ def test_a_compiled_model(model, task, expected):
     scaler.scale(sum(task.losses(compiled))).backward()
     assert_near({n: g / 1024.0 for n, g in gradients(model).items()}, gradients(reference))
     assert any("CompiledFunction" in kind for kind in scaler.report().uncovered)
+
+
+def test_the_report_of_a_scaler_that_is_disabled(model, task):
+    scaler = GradScaler("cpu", enabled=False)
+    scaler.scale(sum(task.losses(prepare(model)))).backward()
+    scaler.update()
+    assert "disabled" in str(scaler.report()) and "prepare" not in str(scaler.report())

@@ -59,6 +59,8 @@ class Report:
     #: Backward passes at the scaler's own scale, as with `torch.amp.GradScaler`: asked for by `create_graph=True`,
     #: `torch.autograd.grad` or `inputs=`.
     passes_at_own_scale: int = 0
+    #: Whether the scaler scales anything: see its argument `enabled`.
+    is_enabled: bool = True
 
     def __str__(self) -> str:
         lines = [f"{self.steps} updates; {len(self.scales)} gradients with a scale of their own"]
@@ -75,7 +77,9 @@ class Report:
                 f"{self.passes_at_own_scale} backward passes were made at the scaler's own scale, since they were asked for "
                 "with create_graph=True, by torch.autograd.grad or with inputs="
             )
-        if not self.scales:
+        if not self.is_enabled:
+            lines.append("the scaler is disabled, and scales nothing")
+        elif not self.scales:
             lines.append("no gradient was seen: is the loss passed to scale(), and was prepare(model) called?")
         return "\n".join(lines)
 
@@ -113,7 +117,7 @@ class GradScaler(torch.amp.GradScaler):
         # What was read of looks before the step is over: see `_fold`.
         self._folded: list[_Entry] = []
         self._names: weakref.WeakKeyDictionary[Site, str] = weakref.WeakKeyDictionary()
-        self._report = Report()
+        self._report = Report(is_enabled=self.is_enabled())
 
     def scale(self, outputs: Any) -> Any:
         """Multiplies a tensor, or each tensor of an iterable, by the scaler's own scale; see `torch.amp.GradScaler.scale`."""
