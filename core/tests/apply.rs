@@ -158,6 +158,27 @@ fn a_few_values_in_straight_line_code_are_each_of_them() {
     fast::<bf16>(f32::MIN_POSITIVE, 2.0_f32.powi(111));
 }
 
+/// f32 itself: every exponent, with significands that end in ties where the result is subnormal.
+#[test]
+fn a_few_values_of_f32_in_straight_line_code_are_each_of_them() {
+    for log2 in [-126, -40, -2, -1, 0, 1, 30, 126] {
+        let apply = apply(Narrowing::to(Format::BINARY32), log2);
+        let fast = apply.fast_narrowing::<f32>().unwrap();
+        let significands = [0, 1, 2, 3, 6, 0x3f_ffff, 0x40_0000, 0x40_0001, 0x7f_fffe, 0x7f_ffff];
+        let bits = (0..1 << 9).flat_map(|top| significands.map(|low| top << 23 | low));
+        for x in bits.map(f32::from_bits) {
+            let mut alone = Outcome::EMPTY;
+            let bits = [1.0, x].map(|x| apply.element(x, 0, &mut alone));
+            match fast.narrow([1.0, x]) {
+                Some((narrowed, outcome)) => {
+                    assert_eq!((narrowed.map(Element::to_bits), outcome), (bits, alone), "{x:e}");
+                }
+                None => assert!(alone.nonfinite + alone.overflow > 0, "{x:e} by {apply:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn what_has_no_straight_line_code() {
     let to = |narrowing| apply(narrowing, 0);
@@ -167,7 +188,7 @@ fn what_has_no_straight_line_code() {
     assert!(to(nearest.with_rounding(Rounding::Stochastic)).fast_narrowing::<f16>().is_none());
     assert!(to(nearest.with_rounding(Rounding::TowardZero)).fast_narrowing::<f16>().is_none());
     assert!(to(Narrowing::to(Format::BINARY16.flushing())).fast_narrowing::<f16>().is_none());
-    assert!(to(Narrowing::to(Format::BINARY32)).fast_narrowing::<f32>().is_none());
+    assert!(to(Narrowing::to(Format::BINARY32.flushing())).fast_narrowing::<f32>().is_none());
     let far = Apply { shift: scale(126) / scale(-126), ..to(nearest) };
     assert!(far.fast_narrowing::<f16>().is_none());
 }

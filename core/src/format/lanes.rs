@@ -127,10 +127,10 @@ impl Lanes {
     }
 }
 
-/// The commonest narrowing with half the work: to nearest even, with gradual underflow, into a
-/// format of 16 or 8 bits, of values that stay within its range, which is checked afterwards.
+/// The commonest narrowing with half the work: to nearest even, with gradual underflow, of values that stay
+/// within the range of the format, which is checked afterwards.
 ///
-/// f32's own addition does the rounding, so that [`arithmetic_is_default`] has to hold.  A result above
+/// f32's own arithmetic does the rounding, so that [`arithmetic_is_default`] has to hold.  A result above
 /// [`limit`](Self::limit) is of a value that is not finite or beyond the format; or, in bfloat16, of one that is
 /// subnormal or too large for a power of two to be added.  It is wrong, and the value one for
 /// [`Narrowing::narrow`].
@@ -141,7 +141,7 @@ pub(crate) struct RangeCheckedNarrowing {
     least: f32,
     /// The first power of two beyond the format, or beyond what can be rounded here.
     beyond: f32,
-    /// The significand bits of f32 that the format lacks.
+    /// The significand bits of f32 that the format lacks: none of f32 itself, where a product with the factor is all.
     dropped: u32,
     /// Its smallest normal number is that of f32.
     is_wide: bool,
@@ -159,7 +159,7 @@ impl RangeCheckedNarrowing {
         let is_gradual = matches!(narrowing.format.subnormals, Subnormals::Gradual);
         let is_nearest = matches!(narrowing.rounding, Rounding::NearestEven);
         let dropped = 24 - encoding.precision();
-        if !(is_gradual && is_nearest && dropped > 0) {
+        if !(is_gradual && is_nearest) {
             return None;
         }
         let least = exp2(encoding.min_normal_log2());
@@ -169,6 +169,7 @@ impl RangeCheckedNarrowing {
         let beyond = exp2(if top < highest { top } else { highest });
         let bits = ((beyond.to_bits() - least.to_bits()) >> dropped) + encoding.min_normal_bits();
         let max_finite = encoding.max_finite_bits();
+        let is_limited = dropped > 0 && bits <= max_finite;
         Some(Self {
             factor,
             least,
@@ -177,7 +178,7 @@ impl RangeCheckedNarrowing {
             is_wide: encoding.min_normal_log2() == -126,
             sign_shift: encoding.bits() - 1,
             min_normal: encoding.min_normal_bits(),
-            limit: if bits > max_finite { max_finite } else { bits - 1 },
+            limit: if is_limited { bits - 1 } else { max_finite },
         })
     }
 
@@ -188,6 +189,9 @@ impl RangeCheckedNarrowing {
         // Exact where f32 holds it as a normal number; where it does not, it is below half the
         // smallest number of the format either way, or the format is wide.
         let product = f32::from_bits(operand) * self.factor;
+        if self.dropped == 0 {
+            return product.to_bits();
+        }
         let is_tiny = self.is_wide & (product < self.least) & (operand != 0);
         // In this form both are one instruction, and a NaN becomes the bound.
         let product = if product < self.beyond { product } else { self.beyond };
