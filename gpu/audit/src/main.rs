@@ -130,7 +130,11 @@ fn machine_code(file: &PathBuf) -> anyhow::Result<bool> {
     Ok(parted.is_empty())
 }
 
-/// Kernels of one thread, which looks things up on its stack; no other may have one.
+/// Bytes that may be spilled: one register, in front of a tile and back behind its sums, of a product whose sums take
+/// half of all there are.
+const MOST_SPILLED: u32 = 4;
+
+/// Kernels of one thread, which looks things up on its stack; no other may have one, but for what is spilled.
 const HAVE_STACKS: [&str; 3] = ["adaloss_advance", "adaloss_close", "adaloss_conclude"];
 
 fn takes(gpu: &str, log: &PathBuf, disassembly: &PathBuf) -> anyhow::Result<bool> {
@@ -154,7 +158,8 @@ fn takes(gpu: &str, log: &PathBuf, disassembly: &PathBuf) -> anyhow::Result<bool
             gpu.name
         ));
         let may = HAVE_STACKS.contains(&entry.as_str());
-        if *spilled_bytes > 0 || *stack_bytes > 0 && !may {
+        let is_stack = *stack_bytes > spilled_bytes.next_multiple_of(8) && !may;
+        if *spilled_bytes > MOST_SPILLED || is_stack {
             eprintln!(
                 "{entry} on {}: {spilled_bytes} bytes are spilled, of {stack_bytes} of stack",
                 gpu.name

@@ -223,6 +223,20 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     }
 
     #[inline(always)]
+    fn load_four(self, four: usize) -> [u32; 4] {
+        let (a, b, c, d): (u32, u32, u32, u32);
+        // SAFETY: as above; four begin at a multiple of 16 bytes.
+        unsafe {
+            asm!(
+                "ld.shared.v4.u32 {{{}, {}, {}, {}}}, [{}];",
+                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) self.address(4 * four),
+                options(nostack),
+            );
+        }
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
     unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
         // SAFETY: the caller's promise; the words are there, whatever the index.
         unsafe {

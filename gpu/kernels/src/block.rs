@@ -131,9 +131,9 @@ pub trait Block {
     unsafe fn lower(minimum: *mut u32, value: u32);
 }
 
-/// The memory that a block's threads share, in words of 32 bits, or pairs of them.
+/// The memory that a block's threads share, in words of 32 bits, or pairs or fours of them.
 ///
-/// Indices beyond the last word wrap round; a pair is the words `2 * pair` and the next.  Between two
+/// Indices beyond the last word wrap round; a pair is the words `2 * pair` and the next, and so with four.  Between two
 /// barriers a word belongs to the thread that writes it, or is only read, or only added to.
 pub trait Shared: Copy {
     /// Reads a word.
@@ -147,6 +147,9 @@ pub trait Shared: Copy {
 
     /// Writes a pair of words.
     fn store_wide(self, pair: usize, values: [u32; 2]);
+
+    /// Reads four words.
+    fn load_four(self, four: usize) -> [u32; 4];
 
     /// Begins to copy to four words, the first of which is a multiple of 4: so many bytes, 16 at most,
     /// from global memory, and zero for the others.

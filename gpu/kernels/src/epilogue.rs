@@ -70,16 +70,15 @@ pub(crate) struct Sink<'a, F> {
 /// What one thread counts: fewer than 2^32 elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Tally {
+    /// Elements, stored or not.
+    elements: u32,
     /// Counts of an outcome, in the order of [`SUMMED`].
     counts: [u32; SUMMED.len()],
     max_bits: u32,
-    /// Elements that were measured.
-    measured: u32,
 }
 
 /// The words of an outcome that are summed, in the order of [`Tally::counts`].
-const SUMMED: [usize; 6] = [
-    offset_of!(Outcome, elements) / 8,
+const SUMMED: [usize; 5] = [
     offset_of!(Outcome, nonfinite) / 8,
     offset_of!(Outcome, zero) / 8,
     offset_of!(Outcome, underflow) / 8,
@@ -88,21 +87,67 @@ const SUMMED: [usize; 6] = [
 ];
 
 impl Tally {
-    pub(crate) const EMPTY: Self = Self { counts: [0; SUMMED.len()], max_bits: 0, measured: 0 };
+    pub(crate) const EMPTY: Self = Self { elements: 0, counts: [0; SUMMED.len()], max_bits: 0 };
 
-    /// Adds what became of some elements.
+    /// Adds what became of some elements, which are counted themselves when they are taken.
     #[inline(always)]
     fn add(&mut self, outcome: &Outcome) {
-        let Outcome { elements, nonfinite, zero, underflow, subnormal, overflow, max_bits, .. } =
-            *outcome;
-        let counts = [elements, nonfinite, zero, underflow, subnormal, overflow];
+        let Outcome { nonfinite, zero, underflow, subnormal, overflow, max_bits, .. } = *outcome;
+        let counts = [nonfinite, zero, underflow, subnormal, overflow];
         self.counts = array::from_fn(|nth| self.counts[nth] + counts[nth] as u32);
         self.max_bits = self.max_bits.max(max_bits);
     }
 
     const fn counts(self) -> [u32; SUMMED.len() + 1] {
-        let [a, b, c, d, e, f] = self.counts;
-        [a, b, c, d, e, f, self.measured]
+        let [a, b, c, d, e] = self.counts;
+        [self.elements, a, b, c, d, e]
+    }
+}
+
+/// Where results go.
+pub(crate) trait Store<F>: Copy {
+    /// Tells whether [chunks](CHUNK) and halves of them can be stored.
+    fn has_chunks(self) -> bool;
+
+    /// Returns how many results there are.
+    fn len(self) -> usize;
+
+    /// Stores a result.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else reads or writes its place during the launch.
+    unsafe fn one(self, index: usize, x: F);
+
+    /// Stores a chunk, or half of one, from a place on that is a multiple of as many.
+    ///
+    /// # Safety
+    ///
+    /// As for [`one`](Self::one), of each; [`has_chunks`](Self::has_chunks).
+    unsafe fn chunk<const N: usize>(self, index: usize, elements: [F; N]);
+}
+
+impl<F: Element> Store<F> for Out<'_, F> {
+    #[inline(always)]
+    fn has_chunks(self) -> bool {
+        Out::has_chunks(self)
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
+        Out::len(self)
+    }
+
+    #[inline(always)]
+    unsafe fn one(self, index: usize, x: F) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write(index, x) };
+    }
+
+    #[inline(always)]
+    unsafe fn chunk<const N: usize>(self, index: usize, elements: [F; N]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write_chunk(index, elements) };
     }
 }
 
@@ -171,7 +216,9 @@ impl<F: Element> Sink<'_, F> {
             for nth in of_chunks(thread) {
                 let first = CHUNK * nth;
                 // SAFETY: each chunk is in one share.
-                unsafe { self.put_chunk::<B>(shared, &mut tally, first, chunk(first), &one, to) };
+                unsafe {
+                    self.put_chunk::<B, _>(shared, &mut tally, first, chunk(first), &one, to)
+                };
             }
             for nth in of_rest(thread) {
                 let index = rest + nth;
@@ -185,26 +232,26 @@ impl<F: Element> Sink<'_, F> {
         self.close(block, &tallies);
     }
 
-    /// Takes the results of a chunk and stores them; `one` is asked for those again that are none of the
-    /// commonest.
+    /// Takes the results of a chunk, or half of one, and stores them; `one` is asked for those again that are none of
+    /// the commonest.
     ///
     /// # Safety
     ///
-    /// The chunk is this thread's alone.
+    /// Their places are this thread's alone, the first is a multiple of as many, and all are within the results.
     #[inline(always)]
-    unsafe fn put_chunk<B: Block>(
+    pub(crate) unsafe fn put_chunk<B: Block, const N: usize>(
         &self,
         shared: B::Shared,
         tally: &mut Tally,
         first: usize,
-        values: [f32; CHUNK],
+        values: [f32; N],
         one: impl Fn(usize) -> f32 + Copy,
-        to: Out<'_, F>,
+        to: impl Store<F>,
     ) {
-        // As many as a chunk has; the compiler does not know it, and unrolls no loop over the rare ones.
-        let again = (first..to.len().min(first + CHUNK)).map(|index| (index, one(index)));
+        // As many as there are; the compiler does not know it, and unrolls no loop over the rare ones.
+        let again = (first..to.len().min(first + N)).map(|index| (index, one(index)));
+        tally.elements += N as u32;
         if let Some(histogram) = self.histogram {
-            tally.measured += CHUNK as u32;
             let mut all = true;
             // Over a slice: the compiler unrolls it, and keeps no array in memory for it.
             for &x in &values {
@@ -227,12 +274,12 @@ impl<F: Element> Sink<'_, F> {
         {
             tally.add(&outcome);
             // SAFETY: the caller's promise.
-            unsafe { to.write_chunk(first, narrowed) };
+            unsafe { to.chunk(first, narrowed) };
         } else {
             again.for_each(|(index, x)| {
                 let x = self.narrow(tally, index, x);
                 // SAFETY: the caller's promise.
-                unsafe { to.write(index, x) };
+                unsafe { to.one(index, x) };
             });
         }
     }
@@ -246,8 +293,8 @@ impl<F: Element> Sink<'_, F> {
         index: usize,
         x: f32,
     ) -> Option<F> {
+        tally.elements += 1;
         if let Some(histogram) = self.histogram {
-            tally.measured += 1;
             match self.classes.of(x) {
                 Some(class) => shared.add(class, 1),
                 None => self.count::<B>(histogram, x, 1),
@@ -284,7 +331,11 @@ impl<F: Element> Sink<'_, F> {
             if thread % WARP != 0 {
                 return;
             }
+            let [elements, counts @ ..] = counts;
             if let Some(outcome) = self.outcome {
+                // What is measured only has no outcome.
+                let stored = if self.stores { elements } else { 0 };
+                outcome.add::<B>(offset_of!(Outcome, elements) / 8, stored.into());
                 SUMMED
                     .iter()
                     .zip(counts)
@@ -292,7 +343,7 @@ impl<F: Element> Sink<'_, F> {
                 outcome.raise::<B>(offset_of!(Outcome, max_bits) / 4, max_bits);
             }
             if let Some(histogram) = self.histogram {
-                histogram.add::<B>(Histogram::ELEMENTS_WORD, counts[6].into());
+                histogram.add::<B>(Histogram::ELEMENTS_WORD, elements.into());
             }
         });
         // The barrier has to precede the test for a histogram. Behind it, LLVM sends lane 0, which has just made the same

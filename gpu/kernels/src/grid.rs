@@ -339,6 +339,10 @@ impl Shared for &SharedMemory {
         self.store(2 * pair + 1, high);
     }
 
+    fn load_four(self, four: usize) -> [u32; 4] {
+        [0, 1, 2, 3].map(|nth| self.load(4 * four + nth))
+    }
+
     unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
         assert!(word.is_multiple_of(4) && from.addr().is_multiple_of(16) && bytes <= 16);
         let mut copied = [0; 16];

@@ -15,7 +15,7 @@ use adaloss_core::{format::Element, statistics::Classes};
 use crate::{
     Block, Shared,
     block::{Factor, WARP},
-    epilogue::{Epilogue, Sink, Tally},
+    epilogue::{Epilogue, Sink, Store, Tally},
     memory::Out,
 };
 
@@ -52,6 +52,13 @@ const SUMS: usize = Classes::COUNT;
 const SUMS_ROW: usize = SIDE + CHUNK;
 
 const _: () = assert!(SUMS + WARP_SUMS[0] * SUMS_ROW <= SHARED_WORDS);
+
+/// Sums that a thread takes at a time, and how often there are as many in a row: half a chunk, since the sums of the
+/// tile's other half are still in registers.
+const FOUR: usize = CHUNK / 2;
+const PER_ROW: usize = SIDE / FOUR;
+
+const _: () = assert!(SUMS.is_multiple_of(FOUR) && SUMS_ROW.is_multiple_of(FOUR));
 
 /// Tiles in a row of tiles that blocks compute at about the same time, whose operands are then in the
 /// cache.
@@ -125,9 +132,7 @@ pub unsafe fn matmul<B: Block, E: Factor, F: Element>(
     epilogue: &Epilogue,
 ) {
     // SAFETY: the caller's promise; an element is stored by one thread.
-    unsafe {
-        multiply(block, product, transposed, epilogue, |index, x| to.write(index, x));
-    }
+    unsafe { multiply(block, product, transposed, epilogue, to) };
 }
 
 /// Multiplies matrices and writes f32, or adds them to what is there: the weight gradients of several
@@ -148,15 +153,51 @@ pub unsafe fn matmul_into<B: Block, E: Factor>(
     epilogue: &Epilogue,
 ) {
     // SAFETY: as above.
-    unsafe {
-        multiply(block, product, transposed, epilogue, |index, x: f32| {
-            let before = if adds { to.read(index) } else { None };
-            to.write(index, before.map_or(x, |before| before + x));
-        });
+    unsafe { multiply(block, product, transposed, epilogue, Sums { to, adds }) };
+}
+
+/// Where results in f32 go, and whether they are added to what is there.
+#[derive(Clone, Copy)]
+struct Sums<'a> {
+    to: Out<'a, f32>,
+    adds: bool,
+}
+
+impl Store<f32> for Sums<'_> {
+    #[inline(always)]
+    fn has_chunks(self) -> bool {
+        self.to.has_chunks()
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.to.len()
+    }
+
+    #[inline(always)]
+    unsafe fn one(self, index: usize, x: f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let before = if self.adds { self.to.read(index) } else { None };
+            self.to.write(index, before.map_or(x, |before| before + x));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn chunk<const N: usize>(self, index: usize, mut elements: [f32; N]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.adds
+                && let Some(before) = self.to.read_chunk::<N>(index)
+            {
+                elements = array::from_fn(|nth| before[nth] + elements[nth]);
+            }
+            self.to.write_chunk(index, elements);
+        }
     }
 }
 
-/// Multiplies and narrows, and calls a function with each result and its place.
+/// Multiplies, narrows and stores.
 ///
 /// # Safety
 ///
@@ -167,7 +208,7 @@ unsafe fn multiply<B: Block, E: Factor, F: Element>(
     product: &Product<E>,
     [transpose_a, transpose_b]: [bool; 2],
     epilogue: &Epilogue,
-    store: impl Fn(usize, F),
+    to: impl Store<F>,
 ) {
     // SAFETY: the caller's promise.
     if unsafe { epilogue.is_off() } {
@@ -183,14 +224,14 @@ unsafe fn multiply<B: Block, E: Factor, F: Element>(
         // SAFETY: the caller's promise.
         unsafe {
             let sums = sums(block, &left, &right, tile);
-            finish(block, [rows, columns], tile, &sums, epilogue, &store);
+            finish(block, [rows, columns], tile, &sums, epilogue, to);
         }
         nth += step;
     }
 }
 
 /// The sums of a warp's pieces, each thread's part of them.
-type Sums<B> = [[<B as Block>::Each<[f32; 4]>; PIECES[1]]; PIECES[0]];
+type Pieces<B> = [[<B as Block>::Each<[f32; 4]>; PIECES[1]]; PIECES[0]];
 
 /// Computes the sums of a tile.
 ///
@@ -203,21 +244,24 @@ unsafe fn sums<B: Block, E: Factor>(
     left: &Operand<E>,
     right: &Operand<E>,
     [row, column]: [usize; 2],
-) -> Sums<B> {
+) -> Pieces<B> {
     let (shared, terms) = (block.shared(), left.terms);
     let mut sums = array::from_fn(|_| array::from_fn(|_| block.each(|_| [0.0; 4])));
+    let mut parts = block.each(|thread| [left.part(thread, row), right.part(thread, column)]);
     for set in 0..terms.div_ceil(DEPTH) + STAGES - 1 {
         // From here on all threads have what is multiplied now, and have done with what was multiplied
         // last, whose room is filled again.
         block.wait::<{ STAGES - 2 }>();
         block.barrier();
-        let (word, term) = (stage(set), set * DEPTH);
-        if term < terms {
-            block.each(|thread| {
+        if set * DEPTH < terms {
+            let (word, left_over) = (stage(set), (terms - set * DEPTH).min(DEPTH) as u32);
+            parts = block.map(&parts, |thread, [of_left, of_right]| {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    left.copy(shared, thread, word, row, term);
-                    right.copy(shared, thread, word + TILE_WORDS as u32, column, term);
+                    [
+                        left.copy(shared, thread, word, of_left, left_over),
+                        right.copy(shared, thread, word + TILE_WORDS as u32, of_right, left_over),
+                    ]
                 }
             });
         }
@@ -275,13 +319,15 @@ unsafe fn finish<B: Block, F: Element>(
     block: &mut B,
     [rows, columns]: [usize; 2],
     [row, column]: [usize; 2],
-    sums: &Sums<B>,
+    sums: &Pieces<B>,
     epilogue: &Epilogue,
-    store: impl Fn(usize, F),
+    to: impl Store<F>,
 ) {
     // SAFETY: the caller's promise.
     let sink = unsafe { Sink::<F>::open(block, epilogue) };
     let shared = block.shared();
+    // Then four that begin in a row are all in that row, and can be stored at once.
+    let by_fours = to.has_chunks() && columns.is_multiple_of(FOUR);
     let mut tallies = block.each(|_| Tally::EMPTY);
     for half in 0..SIDE / WARP_SUMS[0] {
         for (piece, sums) in sums.iter().enumerate() {
@@ -304,13 +350,22 @@ unsafe fn finish<B: Block, F: Element>(
         block.barrier();
         let row = row + WARP_SUMS[0] * half;
         tallies = block.map(&tallies, |thread, mut tally| {
-            for place in (thread..(WARP_SUMS[0] * SIDE) as u32).step_by(THREADS as usize) {
-                let (down, right) = (place as usize / SIDE, place as usize % SIDE);
-                if row + down < rows && column + right < columns {
-                    let x = f32::from_bits(shared.load(SUMS + SUMS_ROW * down + right));
-                    let index = (row + down) * columns + column + right;
-                    if let Some(x) = sink.take::<B>(shared, &mut tally, index, x) {
-                        store(index, x);
+            for place in (thread..(WARP_SUMS[0] * PER_ROW) as u32).step_by(THREADS as usize) {
+                let (down, across) = (place as usize / PER_ROW, FOUR * (place as usize % PER_ROW));
+                let (row, column) = (row + down, column + across);
+                let word = SUMS + SUMS_ROW * down + across;
+                let first = row * columns + column;
+                let one = |index| f32::from_bits(shared.load(word + (index - first)));
+                if row < rows && by_fours && column < columns {
+                    let values = shared.load_four(word / FOUR).map(f32::from_bits);
+                    // SAFETY: the caller's promise; the places are this thread's alone.
+                    unsafe { sink.put_chunk::<B, _>(shared, &mut tally, first, values, one, to) };
+                } else if row < rows {
+                    for index in first..first + FOUR.min(columns.saturating_sub(column)) {
+                        if let Some(x) = sink.take::<B>(shared, &mut tally, index, one(index)) {
+                            // SAFETY: as above.
+                            unsafe { to.one(index, x) };
+                        }
                     }
                 }
             }
@@ -378,42 +433,123 @@ impl<E: Factor> Operand<E> {
         }
     }
 
-    /// Begins to copy a thread's part of a tile; beyond the matrix there is zero.
+    /// Returns the row of a tile that a thread's first chunk is in, and its place in that row.
+    #[inline(always)]
+    const fn chunk(&self, thread: u32) -> [u32; 2] {
+        let per_row = (if self.by_terms { DEPTH } else { SIDE } / CHUNK) as u32;
+        [thread / per_row, thread % per_row]
+    }
+
+    /// Returns how many rows of a tile lie between a thread's chunks.
+    #[inline(always)]
+    const fn distance(&self) -> usize {
+        THREADS as usize * CHUNK / if self.by_terms { DEPTH } else { SIDE }
+    }
+
+    /// Returns a thread's part of the first tile of its lines, the first of which is `line`.
+    #[inline(always)]
+    fn part(&self, thread: u32, line: usize) -> Part<E> {
+        let Self { first, lines, terms, by_terms, .. } = *self;
+        let [row, chunk] = self.chunk(thread);
+        let (row, column) = (row as usize, CHUNK * chunk as usize);
+        let (index, widths) = if by_terms {
+            let width = |nth| match line + row + self.distance() * nth < lines {
+                true => CHUNK,
+                false => 0,
+            };
+            ((line + row) * terms + column, array::from_fn(width))
+        } else {
+            let width = lines.saturating_sub(line + column).min(CHUNK);
+            (row * lines + line + column, [width; CHUNKS])
+        };
+        // Beyond the operand nothing is read.
+        Part { from: first.wrapping_add(index), widths: widths.map(|width| width as u32) }
+    }
+
+    /// Begins to copy a thread's part of a tile, of which `left` terms are there, and returns that of the next; beyond
+    /// the matrix there is zero.
     ///
     /// # Safety
     ///
     /// The operand has its elements, and nobody writes them.
     #[inline(always)]
-    unsafe fn copy(&self, shared: impl Shared, thread: u32, word: u32, line: usize, term: usize) {
-        let Self { first, lines, terms, by_terms, aligned } = *self;
-        let (per_row, [rows, columns], [row, column]) = if by_terms {
-            (DEPTH / CHUNK, [lines, terms], [line, term])
-        } else {
-            (SIDE / CHUNK, [terms, lines], [term, line])
+    unsafe fn copy(
+        &self,
+        shared: impl Shared,
+        thread: u32,
+        word: u32,
+        part: Part<E>,
+        left: u32,
+    ) -> Part<E> {
+        let [row, chunk] = self.chunk(thread);
+        let word = word + self.place(row, chunk);
+        let (stride, step) = match self.by_terms {
+            true => (self.distance() * self.terms, DEPTH),
+            false => (self.distance() * self.lines, DEPTH * self.lines),
         };
-        for chunk in (thread as usize..SIDE * DEPTH / CHUNK).step_by(THREADS as usize) {
-            let (down, chunk) = (chunk / per_row, chunk % per_row);
-            let (row, column) = (row + down, column + CHUNK * chunk);
-            let there = if row < rows { columns.saturating_sub(column).min(CHUNK) } else { 0 };
-            let index = if there > 0 { row * columns + column } else { 0 };
-            let word = (word + self.place(down as u32, chunk as u32)) as usize;
-            if aligned {
-                let bytes = (there * size_of::<E>()) as u32;
-                // SAFETY: so many elements are there from the index on, which is that of a chunk.
-                unsafe { shared.copy(word, first.wrapping_add(index).cast(), bytes) };
-                continue;
-            }
-            let element = |nth: usize| match nth < there {
-                // SAFETY: as above.
-                true => unsafe { (*first.add(index + nth)).to_bits() },
+        let chunks = part.widths.into_iter().enumerate().map(|(nth, width)| {
+            let down = (self.distance() * nth) as u32;
+            let there = match self.by_terms {
+                true => width.min(left.saturating_sub(CHUNK as u32 * chunk)),
+                false if row + down < left => width,
                 false => 0,
             };
-            for nth in 0..CHUNK / 2 {
-                shared.store(word + nth, element(2 * nth + 1) << 16 | element(2 * nth));
+            // Rows that are so far apart are exchanged alike.
+            let word = (word + self.place(down, 0)) as usize;
+            (word, part.from.wrapping_add(stride * nth), there)
+        });
+        // SAFETY: so many elements are there, from a multiple of 16 bytes on if they are aligned.
+        unsafe {
+            if self.aligned {
+                chunks.for_each(|(word, from, there)| {
+                    shared.copy(word, from.cast(), there * size_of::<E>() as u32);
+                });
+            } else {
+                chunks.for_each(|(word, from, there)| {
+                    Self::gather(shared, word, from, there as usize);
+                });
             }
+        }
+        Part { from: part.from.wrapping_add(step), ..part }
+    }
+
+    /// Copies so many elements of a chunk, one by one, and zeros behind them.
+    ///
+    /// # Safety
+    ///
+    /// So many are there.
+    #[inline(always)]
+    unsafe fn gather(shared: impl Shared, word: usize, from: *const E, there: usize) {
+        let element = |nth: usize| match nth < there {
+            // SAFETY: the caller's promise.
+            true => unsafe { (*from.add(nth)).to_bits() },
+            false => 0,
+        };
+        for nth in 0..CHUNK / 2 {
+            shared.store(word + nth, element(2 * nth + 1) << 16 | element(2 * nth));
         }
     }
 }
+
+/// Chunks of a tile that a thread copies.
+const CHUNKS: usize = SIDE * DEPTH / CHUNK / THREADS as usize;
+
+/// A thread's part of an operand's next tile.
+#[derive(Debug)]
+struct Part<E> {
+    /// The first element of its first chunk.
+    from: *const E,
+    /// The elements of each chunk, as long as there are terms.
+    widths: [u32; CHUNKS],
+}
+
+impl<E> Clone for Part<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Part<E> {}
 
 #[cfg(test)]
 mod tests {

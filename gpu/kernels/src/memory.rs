@@ -44,48 +44,64 @@ const fn chunk_alignment<F>() -> usize {
     if size_of::<F>() == 1 { 8 } else { 16 }
 }
 
-/// Reads a chunk.
+/// Reads a chunk, or half of one.
 ///
 /// # Safety
 ///
-/// The elements are there, at such an address as [`has_chunks`] asks for, and nobody writes them.
+/// The elements are there, at such an address as [`has_chunks`] asks for and a multiple of as many elements behind
+/// it, and nobody writes them.
 #[inline(always)]
-pub(crate) unsafe fn read_chunk<F: Element>(from: *const F) -> [F; CHUNK] {
+pub(crate) unsafe fn read_chunk<F: Element, const N: usize>(from: *const F) -> [F; N] {
     // SAFETY: the caller's promise.
-    unsafe {
-        if size_of::<F>() == 4 {
-            let words = [*from.cast::<Sixteen>(), *from.cast::<Sixteen>().add(1)];
-            array::from_fn(|nth| F::from_bits(words[nth / 4].0[nth % 4]))
-        } else if size_of::<F>() == 2 {
-            let Sixteen(words) = *from.cast();
-            array::from_fn(|nth| F::from_bits(words[nth / 2] >> (16 * (nth % 2)) & 0xffff))
-        } else {
-            let Eight(words) = *from.cast();
-            array::from_fn(|nth| F::from_bits(words[nth / 4] >> (8 * (nth % 4)) & 0xff))
+    let words: [u32; CHUNK] = unsafe {
+        match const { N * size_of::<F>() / 4 } {
+            8 => {
+                let halves = [*from.cast::<Sixteen>(), *from.cast::<Sixteen>().add(1)];
+                array::from_fn(|nth| halves[nth / 4].0[nth % 4])
+            }
+            4 => {
+                let Sixteen([a, b, c, d]) = *from.cast();
+                [a, b, c, d, 0, 0, 0, 0]
+            }
+            2 => {
+                let Eight([a, b]) = *from.cast();
+                [a, b, 0, 0, 0, 0, 0, 0]
+            }
+            _ => [*from.cast(), 0, 0, 0, 0, 0, 0, 0],
         }
-    }
+    };
+    array::from_fn(|nth| {
+        F::from_bits(match size_of::<F>() {
+            4 => words[nth],
+            2 => words[nth / 2] >> (16 * (nth % 2)) & 0xffff,
+            _ => words[nth / 4] >> (8 * (nth % 4)) & 0xff,
+        })
+    })
 }
 
-/// Writes a chunk.
+/// Writes a chunk, or half of one.
 ///
 /// # Safety
 ///
-/// There is room at such an address, and nobody else reads or writes it.
+/// There is room at an address as for [`read_chunk`], and nobody else reads or writes it.
 #[inline(always)]
-unsafe fn write_chunk<F: Element>(to: *mut F, elements: [F; CHUNK]) {
+unsafe fn write_chunk<F: Element, const N: usize>(to: *mut F, elements: [F; N]) {
     let bits = elements.map(F::to_bits);
+    let word = |nth: usize| match size_of::<F>() {
+        4 => bits[nth],
+        2 => bits[2 * nth + 1] << 16 | bits[2 * nth],
+        _ => (0..4).fold(0, |word, byte| word | bits[4 * nth + byte] << (8 * byte)),
+    };
     // SAFETY: the caller's promise.
     unsafe {
-        if size_of::<F>() == 4 {
-            let [a, b, c, d, e, f, g, h] = bits;
-            to.cast::<Sixteen>().write(Sixteen([a, b, c, d]));
-            to.cast::<Sixteen>().add(1).write(Sixteen([e, f, g, h]));
-        } else if size_of::<F>() == 2 {
-            let word = |nth| bits[2 * nth + 1] << 16 | bits[2 * nth];
-            to.cast::<Sixteen>().write(Sixteen(array::from_fn(word)));
-        } else {
-            let word = |nth| (0..4).fold(0, |word, byte| word | bits[4 * nth + byte] << (8 * byte));
-            to.cast::<Eight>().write(Eight(array::from_fn(word)));
+        match const { N * size_of::<F>() / 4 } {
+            8 => {
+                to.cast::<Sixteen>().write(Sixteen(array::from_fn(word)));
+                to.cast::<Sixteen>().add(1).write(Sixteen(array::from_fn(|nth| word(4 + nth))));
+            }
+            4 => to.cast::<Sixteen>().write(Sixteen(array::from_fn(word))),
+            2 => to.cast::<Eight>().write(Eight(array::from_fn(word))),
+            _ => to.cast::<u32>().write(word(0)),
         }
     }
 }
@@ -210,40 +226,40 @@ impl<'a, T: Copy> Out<'a, T> {
         has_chunks(self.first)
     }
 
-    /// Tells whether a chunk from this place on is within the tensor.
+    /// Tells whether so many elements from this place on are within the tensor.
     #[inline(always)]
-    const fn has_chunk(self, index: usize) -> bool {
-        index < self.length && self.length - index >= CHUNK
+    const fn has(self, index: usize, count: usize) -> bool {
+        index < self.length && self.length - index >= count
     }
 
-    /// Writes a chunk; one that is not within the tensor is not written.
+    /// Writes a chunk, or half of one; what is not all within the tensor is not written.
     ///
     /// # Safety
     ///
     /// As for [`write`](Self::write), of each element; the tensor [has chunks](Self::has_chunks), and
-    /// `index` is a multiple of one.
+    /// `index` is a multiple of as many.
     #[inline(always)]
-    pub(crate) unsafe fn write_chunk(self, index: usize, elements: [T; CHUNK])
+    pub(crate) unsafe fn write_chunk<const N: usize>(self, index: usize, elements: [T; N])
     where
         T: Element,
     {
-        if self.has_chunk(index) {
+        if self.has(index, N) {
             // SAFETY: within the tensor, and this thread's alone.
             unsafe { write_chunk(self.first.add(index), elements) }
         }
     }
 
-    /// Reads a chunk; `None` of one that is not within the tensor.
+    /// Reads a chunk, or half of one; `None` of what is not all within the tensor.
     ///
     /// # Safety
     ///
     /// As for [`read`](Self::read), of each element, and as for [`write_chunk`](Self::write_chunk).
     #[inline(always)]
-    pub(crate) unsafe fn read_chunk(self, index: usize) -> Option<[T; CHUNK]>
+    pub(crate) unsafe fn read_chunk<const N: usize>(self, index: usize) -> Option<[T; N]>
     where
         T: Element,
     {
-        if self.has_chunk(index) {
+        if self.has(index, N) {
             // SAFETY: within the tensor, and this thread's alone.
             Some(unsafe { read_chunk(self.first.add(index)) })
         } else {

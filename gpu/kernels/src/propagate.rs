@@ -67,7 +67,7 @@ pub unsafe fn propagate<B: Block, F: Element>(
         let mut sums = [NOTHING; CHUNK];
         for branch in branches {
             // SAFETY: the caller's promise; the chunk is within the branch.
-            let chunk = unsafe { read_chunk(branch.gradient.add(index)) };
+            let chunk: [F; CHUNK] = unsafe { read_chunk(branch.gradient.add(index)) };
             let factor = shift(branch).factor().unwrap_or(0.0);
             let terms = chunk.map(|x| format.widen(x.to_bits()) * factor);
             sums = array::from_fn(|nth| sums[nth] + terms[nth]);

@@ -182,10 +182,10 @@ unsafe fn unscale_part<B: Block, F: Element>(
         for index in chunks(thread, threads) {
             // SAFETY: the caller's promise; the chunk is this thread's alone.
             unsafe {
-                let chunk = read_chunk(from.add(index));
+                let chunk: [F; CHUNK] = read_chunk(from.add(index));
                 let before = if into == Into::Sum { to.read_chunk(index) } else { None };
                 let before = before.unwrap_or([NOTHING; CHUNK]);
-                let results = array::from_fn(|nth| unscale(chunk[nth], before[nth]));
+                let results: [_; CHUNK] = array::from_fn(|nth| unscale(chunk[nth], before[nth]));
                 if into != Into::Nothing {
                     to.write_chunk(index, results);
                 }

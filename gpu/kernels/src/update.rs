@@ -9,7 +9,7 @@ use adaloss_core::{
 
 use crate::{
     Block,
-    memory::{Out, has_chunks, is_off, read_chunk},
+    memory::{CHUNK, Out, has_chunks, is_off, read_chunk},
     unscale::{Part, each_part},
 };
 
@@ -104,10 +104,12 @@ pub unsafe fn sgd<B: Block, F: Element>(
             for index in chunks(thread, threads) {
                 // SAFETY: the caller's promise; the chunk is this thread's alone.
                 unsafe {
-                    let chunk = read_chunk(gradient.add(index));
-                    let (w, m) = (weight.read_chunk(index), momentum.read_chunk(index));
+                    let chunk: [F; CHUNK] = read_chunk(gradient.add(index));
+                    let (w, m) =
+                        (weight.read_chunk::<CHUNK>(index), momentum.read_chunk::<CHUNK>(index));
                     if let (Some(w), Some(m)) = (w, m) {
-                        let updated = array::from_fn(|nth| update(chunk[nth], w[nth], m[nth]));
+                        let updated: [_; CHUNK] =
+                            array::from_fn(|nth| update(chunk[nth], w[nth], m[nth]));
                         momentum.write_chunk(index, updated.map(|(_, m)| m));
                         weight.write_chunk(index, updated.map(|(w, _)| w));
                     }
