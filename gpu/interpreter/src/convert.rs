@@ -1,8 +1,9 @@
 //! Conversions between types, as the ISA's section 9.7.9 has `cvt`.
 //!
 //! What is read of a register that is wider than the type is its low bits.  A register that is wider than the
-//! result holds it with zeros above, or with its sign.  Of a NaN an integer is zero; of what is too large for
-//! one, its largest number; and a NaN of 32 bits is `0x7fffffff`, while one of 64 bits keeps its payload.
+//! result holds it with zeros above, or with its sign.  Of what is too large for an integer, it is its largest
+//! number; of a NaN, its highest bit alone where 64 bits are on either side, and else zero.  A NaN of 32 bits is
+//! `0x7fffffff`, while one of 64 bits keeps its payload.
 
 use crate::{
     lanes::{Lanes, map},
@@ -80,7 +81,7 @@ fn to_integer(what: Conversion, bits: u64) -> u64 {
         _ => f64::from_bits(bits),
     };
     if value.is_nan() {
-        return 0;
+        return if from.bits == 64 || to.bits == 64 { 1 << (to.bits - 1) } else { 0 };
     }
     // The cast saturates to far more than any integer type has.
     (round(what.rounding, value) as i128).clamp(least(to), most(to)) as u64
