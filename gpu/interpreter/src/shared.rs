@@ -194,13 +194,15 @@ fn visit(
             return Err((FaultKind::Unwritten, format!("{} and nobody has written it", verb(how))));
         }
     }
+    let is_own = granule.wrote == visitor.thread && granule.wrote_at >= since(granule.wrote);
     let both_atomic = how == Access::Atomic && granule.is_atomic;
     if conflicts(granule.wrote, granule.wrote_at) && !both_atomic {
         let before = if granule.is_atomic { "changed" } else { "written" };
         return Err((FaultKind::Race, race(how, before, granule.wrote)));
     }
     if how == Access::Read {
-        granule.read = joined(granule.read, granule.read_at >= block_since, visitor.thread);
+        let counts = granule.read_at >= since(granule.read);
+        granule.read = joined(granule.read, counts, visitor.thread);
         granule.read_at = now;
         return Ok(());
     }
@@ -208,12 +210,15 @@ fn visit(
         return Err((FaultKind::Race, race(how, "read", granule.read)));
     }
     granule.wrote = match how {
-        Access::Atomic => joined(granule.wrote, granule.wrote_at >= block_since, visitor.thread),
+        Access::Atomic => {
+            joined(granule.wrote, granule.wrote_at >= since(granule.wrote), visitor.thread)
+        }
         _ => visitor.thread,
     };
+    // An atomic operation does not make one of the plain write that its thread did before.
+    granule.is_atomic = how == Access::Atomic && (granule.is_atomic || !is_own);
     granule.wrote_at = now;
     granule.read = NOBODY;
-    granule.is_atomic = how == Access::Atomic;
     granule.state = if how == Access::Copy { State::UnderWay } else { State::Written };
     Ok(())
 }

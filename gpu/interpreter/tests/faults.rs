@@ -429,6 +429,44 @@ fn copies_arrive_when_they_are_waited_for() {
     assert_eq!(fault(&copy(17, waits)).what, "a copy of 17 bytes to 16");
 }
 
+/// An atomic operation races with a plain write that its own thread did before, as it does with any other's.
+#[test]
+fn a_plain_write_in_front_of_an_atomic_operation() {
+    let text = "
+mov.u32 %r1, shared;
+setp.eq.u32 %p1, %r15, 0;
+@%p1 st.shared.b32 [%r1], 0;
+bar.warp.sync -1;
+@%p1 red.shared.add.u32 [%r1], 1;
+red.shared.add.u32 [%r1], 1;";
+    // Within the warp, its barrier orders them.
+    run(SHARED, text, 32).expect("no race");
+    let found = run(SHARED, &text.replace("bar.warp.sync -1;\n", ""), 32).expect_err("a race");
+    assert_eq!((found.kind, found.line, found.thread), (FaultKind::Race, 16, Some(1)), "{found}");
+    assert_eq!(
+        found.what,
+        "4 bytes at 0x400: a race: changed, and written by thread 0 since the last barrier"
+    );
+}
+
+/// Reads that a warp's barrier has ordered are not held against a later write.
+#[test]
+fn a_warp_s_barrier_orders_reads() {
+    passes(
+        "
+mov.u32 %r1, shared;
+mad.lo.s32 %r2, %r15, 4, %r1;
+xor.b32 %r3, %r15, 1;
+mad.lo.s32 %r4, %r3, 4, %r1;
+st.shared.b32 [%r2], %r15;
+bar.warp.sync -1;
+ld.shared.b32 %r5, [%r4];
+bar.warp.sync -1;
+ld.shared.b32 %r6, [%r2];
+st.shared.b32 [%r2], %r5;",
+    );
+}
+
 /// What one thread has waited for is not there for the others before a barrier.
 #[test]
 fn a_copy_is_its_thread_s_write() {
