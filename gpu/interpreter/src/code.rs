@@ -351,15 +351,32 @@ pub(crate) struct Code {
     pub(crate) shared_bytes: usize,
     /// The least bytes that shared memory is accessed by.
     pub(crate) granule: usize,
-    /// The names of registers, for what is said about them: of words, longs and predicates.
-    pub(crate) names: [Vec<String>; 3],
+    /// Words, longs and predicates as they were declared, in the order of their numbers.
+    pub(crate) declared: [Vec<Declared>; 3],
+}
+
+/// Registers that were declared together.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) first: Register,
+    /// How many, with numbers behind the name; none is one register of that name.
+    pub(crate) count: Option<u32>,
+    pub(crate) name: String,
 }
 
 impl Code {
     /// Returns the name of a register.
-    pub(crate) fn name(&self, place: Place) -> &str {
-        let names = &self.names[place.file as usize];
-        names.get(usize::from(place.register)).map_or("a constant", String::as_str)
+    pub(crate) fn name(&self, Place { file, register }: Place) -> String {
+        let declared = &self.declared[file as usize];
+        let behind = declared.partition_point(|of| of.first <= register);
+        let of = behind.checked_sub(1).map(|at| &declared[at]);
+        match of.map(|of| (of, u32::from(register - of.first))) {
+            Some((Declared { count: None, name, .. }, 0)) => name.clone(),
+            Some((Declared { count: Some(count), name, .. }, nth)) if nth < *count => {
+                format!("{name}{nth}")
+            }
+            _ => "a constant".into(),
+        }
     }
 }
 

@@ -14,6 +14,10 @@ use crate::{
     types::{Space, Type},
 };
 
+/// The most local memory of a thread: the table "Technical Specifications per Compute Capability" of NVIDIA's CUDA
+/// programming guide.
+const MOST_LOCAL_BYTES: usize = 512 << 10;
+
 /// Decodes the statements of an entry.
 pub(crate) fn decode(
     parameters: &[Parameter],
@@ -34,6 +38,8 @@ pub(crate) fn decode(
         shares_generic: false,
     };
     decoder.lay_out_shared(statements)?;
+    // The entry's own names may be those of variables outside.
+    decoder.registers.open();
     for Statement { line, what } in statements {
         decoder.line = *line;
         decoder.statement(what)?;
@@ -89,7 +95,8 @@ impl<'t> Decoder<'_, 't> {
                 if variable.is_launched == is_launched {
                     end = end.next_multiple_of(variable.align);
                     let address = SHARED_FIRST + end as u64;
-                    self.registers.variable(name, Space::Shared, address);
+                    let named = self.registers.variable(name, Space::Shared, address);
+                    named.map_err(|what| self.wrong(what))?;
                     end += variable.size;
                 }
             }
@@ -127,8 +134,11 @@ impl<'t> Decoder<'_, 't> {
         }
         let first = self.local_bytes.next_multiple_of(align);
         self.local_bytes = first + size;
-        self.registers.variable(name, Space::Local, LOCAL_FIRST + first as u64);
-        Ok(())
+        if self.local_bytes > MOST_LOCAL_BYTES {
+            return Err(self.wrong(format!("{} bytes of local memory", self.local_bytes)));
+        }
+        let named = self.registers.variable(name, Space::Local, LOCAL_FIRST + first as u64);
+        named.map_err(|what| self.wrong(what))
     }
 
     fn instruction(&mut self, instruction: &text::Instruction<'t>) -> Decoded<()> {
@@ -137,10 +147,16 @@ impl<'t> Decoder<'_, 't> {
         let operation =
             operation.ok_or_else(|| self.wrong(format!("an unknown instruction: {name}")))?;
         let (mut guard, mut is_negated) = (NONE, false);
-        if let Some((name, negated)) = instruction.guard {
-            (guard, is_negated) = (self.register(name, File::Predicates, 1)?.register, negated);
+        if let Some((guarding, negated)) = instruction.guard {
+            let place = self.register(guarding, File::Predicates, 1)?;
+            (guard, is_negated) = (place.register, negated);
         }
-        let op = self.op(operation, &instruction.operands).map_err(|error| {
+        if guard != NONE && name.ends_with(".uni") {
+            return Err(self.wrong(format!("{name} under a guard")));
+        }
+        let op = self.check_numbers(operation, &instruction.operands);
+        let op = op.and_then(|()| self.op(operation, &instruction.operands));
+        let op = op.map_err(|error| {
             let what = format!("{name}: {}", error.what);
             PtxError { what, ..error }
         })?;
@@ -337,7 +353,7 @@ fn class(operation: Operation) -> Class {
         | Operation::Store { space, .. }
         | Operation::Atomic { space, .. }
         | Operation::Reduce { space, .. } => Class::of(space),
-        Operation::CopyAsync | Operation::LoadMatrices { .. } => Class::Shared,
+        Operation::CopyAsync { .. } | Operation::LoadMatrices { .. } => Class::Shared,
         Operation::MultiplyMatrices { .. } => Class::Tensor,
         Operation::CommitGroup
         | Operation::WaitGroup

@@ -1,6 +1,9 @@
 //! Modules and their entries.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     code::Code,
@@ -11,6 +14,12 @@ use crate::{
     text::{Text, What, statements},
     types::Space,
 };
+
+/// The most bytes of an entry's parameters: the ISA's section 5.1.6.1, from version 8.1 on.
+const MOST_PARAMETER_BYTES: usize = 32_764;
+
+/// The most bytes of a module's variables: far more than tables have.
+const MOST_VARIABLE_BYTES: usize = 1 << 27;
 
 /// A text that was read.
 ///
@@ -71,6 +80,7 @@ impl Module {
     pub fn parse(text: &str) -> Result<Self, PtxError> {
         let whole: Arc<str> = text.into();
         let read = Text::parse(text)?;
+        check_names(&read)?;
         let mut globals = Globals::default();
         for variable in &read.variables {
             if variable.space == Space::Global {
@@ -139,6 +149,32 @@ impl Module {
     pub fn decode(&self) -> Result<(), PtxError> {
         self.entries.iter().try_for_each(|entry| entry.code().map(drop))
     }
+}
+
+/// Refuses names that stand for two things, and more memory than there is.
+fn check_names(text: &Text<'_>) -> Result<(), PtxError> {
+    let mut names = HashSet::new();
+    let variables = text.variables.iter().map(|of| (of.line, of.name));
+    for (line, name) in variables.chain(text.entries.iter().map(|of| (of.line, of.name))) {
+        if !names.insert(name) {
+            return Err(PtxError::new(line, format!("there is another {name}")));
+        }
+    }
+    let bytes: usize = text.variables.iter().map(|of| of.size).sum();
+    if bytes > MOST_VARIABLE_BYTES {
+        return Err(PtxError::new(1, format!("{bytes} bytes of variables")));
+    }
+    for entry in &text.entries {
+        let mut names = HashSet::new();
+        if let Some(of) = entry.parameters.iter().find(|of| !names.insert(of.name)) {
+            return Err(PtxError::new(entry.line, format!("there is another {}", of.name)));
+        }
+        let bytes: usize = entry.parameters.iter().map(|of| of.size).sum();
+        if bytes > MOST_PARAMETER_BYTES {
+            return Err(PtxError::new(entry.line, format!("{bytes} bytes of parameters")));
+        }
+    }
+    Ok(())
 }
 
 impl Entry {

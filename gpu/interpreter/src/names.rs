@@ -1,7 +1,14 @@
 //! What the name of an operation says, as `mul.wide.u32`.
 //!
 //! Names that are not read here are errors, modifiers included: a rounding that is not simulated is not
-//! taken for one that is.
+//! taken for one that is.  These are read and change nothing of what is executed:
+//!
+//! - `.ca` and `.cg` of a copy say which caches keep it;
+//! - `.nc` of a load promises that nobody writes what it reads: that is taken on trust;
+//! - `.uni` promises that threads do not part, and is refused under a guard, which alone could part them;
+//! - `.aligned` promises that a warp's threads come together, which is asked of what lacks it, too, but that those
+//!   of a barrier may come on ways of their own: whether there are such ways is for `adaloss-audit`;
+//! - `.rn` is how operations round that need not say it.
 
 use std::ops::RangeInclusive;
 
@@ -42,7 +49,8 @@ fn control(head: &str, modifiers: &[&str]) -> Option<Operation> {
         ("cp", ["async", "commit_group"]) => Operation::CommitGroup,
         ("cp", ["async", "wait_group"]) => Operation::WaitGroup,
         ("cp", ["async", "wait_all"]) => Operation::WaitAll,
-        ("cp", ["async", "cg" | "ca", "shared", "global"]) => Operation::CopyAsync,
+        ("cp", ["async", "ca", "shared", "global"]) => Operation::CopyAsync { least_bytes: 4 },
+        ("cp", ["async", "cg", "shared", "global"]) => Operation::CopyAsync { least_bytes: 16 },
         ("shfl", ["sync", how, "b32"]) => Operation::Shuffle(match *how {
             "up" => Shuffle::Up,
             "down" => Shuffle::Down,

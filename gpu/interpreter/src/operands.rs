@@ -5,7 +5,7 @@ use crate::{
     decode::Decoder,
     operation::{Compare, Conversion, Logic, Operation},
     text::Operand,
-    types::{Space, Type},
+    types::{Family, Space, Type},
 };
 
 impl<'t> Decoder<'_, 't> {
@@ -17,8 +17,8 @@ impl<'t> Decoder<'_, 't> {
             (Operation::Trap, []) => Ok(Op::Trap),
             (Operation::CommitGroup, []) => Ok(Op::CommitGroup),
             (Operation::WaitAll, []) => Ok(Op::WaitAll),
-            (Operation::WaitGroup, [Operand::Integer(groups)]) => {
-                Ok(Op::WaitGroup(u32::try_from(*groups).unwrap_or(u32::MAX)))
+            (Operation::WaitGroup, &[Operand::Integer(groups)]) if groups <= u32::MAX.into() => {
+                Ok(Op::WaitGroup(groups as u32))
             }
             (Operation::Barrier, [Operand::Integer(0..16)]) => Ok(Op::Barrier),
             (Operation::WarpBarrier, [members]) => {
@@ -45,7 +45,7 @@ impl<'t> Decoder<'_, 't> {
                 | Operation::Atomic { .. }
                 | Operation::Reduce { .. }
                 | Operation::ConvertAddress { .. }
-                | Operation::CopyAsync
+                | Operation::CopyAsync { .. }
                 | Operation::LoadMatrices { .. }
                 | Operation::MultiplyMatrices { .. }
                 | Operation::Shuffle(_),
@@ -53,6 +53,32 @@ impl<'t> Decoder<'_, 't> {
             ) => self.memory_op(operation, operands),
             _ => self.arithmetic(operation, operands),
         }
+    }
+
+    /// Refuses a number of another kind than is read, which would be taken for its bits.
+    pub(crate) fn check_numbers(
+        &self,
+        operation: Operation,
+        operands: &[Operand<'t>],
+    ) -> Decoded<()> {
+        let Some(element) = operation.reads() else { return Ok(()) };
+        let parts = operands.iter().flat_map(|operand| match operand {
+            Operand::Vector(parts) => parts.as_slice(),
+            _ => std::slice::from_ref(operand),
+        });
+        for part in parts {
+            let fits = match part {
+                Operand::Integer(_) => !element.is_float(),
+                Operand::Single(_) | Operand::Double(_) => {
+                    matches!(element.family, Family::Bits | Family::Float)
+                }
+                _ => true,
+            };
+            if !fits {
+                return Err(self.wrong("a number of another kind"));
+            }
+        }
+        Ok(())
     }
 
     fn misfit(&self) -> crate::PtxError {
@@ -338,9 +364,9 @@ impl<'t> Decoder<'_, 't> {
     fn warp_op(&mut self, operation: Operation, operands: &[Operand<'t>]) -> Decoded<Op> {
         match (operation, operands) {
             (
-                Operation::CopyAsync,
+                Operation::CopyAsync { least_bytes },
                 [to, from, Operand::Integer(size @ (4 | 8 | 16)), rest @ ..],
-            ) => {
+            ) if *size >= least_bytes => {
                 let size = *size as u8;
                 let (to, from) =
                     (self.address(to, Space::Shared)?, self.address(from, Space::Global)?);

@@ -248,7 +248,10 @@ pub enum Operation {
         space: Space,
         element: Type,
     },
-    CopyAsync,
+    /// Of 16 bytes at most.
+    CopyAsync {
+        least_bytes: u64,
+    },
     CommitGroup,
     WaitGroup,
     WaitAll,
@@ -268,6 +271,31 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Returns the type of the numbers that it reads, where it says one.
+    pub fn reads(self) -> Option<Type> {
+        Some(match self {
+            Self::Binary(_, of)
+            | Self::MultiplyWide(of)
+            | Self::MultiplyAdd(of)
+            | Self::MultiplyAddWide(of)
+            | Self::Unary(_, of)
+            | Self::Shift(_, of)
+            | Self::Extract(of)
+            | Self::Insert(of)
+            | Self::Select(of)
+            | Self::Move(of) => of,
+            Self::FloatBinary { element, .. }
+            | Self::FloatUnary { element, .. }
+            | Self::Fused { element, .. }
+            | Self::Store { element, .. }
+            | Self::Atomic { element, .. }
+            | Self::Reduce { element, .. } => element,
+            Self::SetPredicate(compare, _) | Self::Set(compare, _) => compare.element,
+            Self::Convert(what) => what.from,
+            _ => return None,
+        })
+    }
+
     /// Tells whether the threads of a warp execute it together.
     pub const fn is_of_warp(self) -> bool {
         matches!(

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, mem};
 
 use crate::{
-    code::{Code, File, Place, Register, Special},
+    code::{Code, Declared, File, Place, Register, Special},
     types::{Space, Type},
 };
 
@@ -20,12 +20,13 @@ enum Named {
 /// The registers of an entry.
 #[derive(Default)]
 pub(crate) struct Registers<'t> {
-    named: HashMap<&'t str, Named>,
+    /// How many scopes were open when a name was declared, and what it stands for.
+    named: HashMap<&'t str, (usize, Named)>,
     /// What names stood for outside of each open scope.
-    scopes: Vec<Vec<(&'t str, Option<Named>)>>,
+    scopes: Vec<HashMap<&'t str, Option<(usize, Named)>>>,
     /// How many there are of each file.
     counts: [usize; 3],
-    names: [Vec<String>; 3],
+    declared: [Vec<Declared>; 3],
     words: HashMap<u32, Register>,
     longs: HashMap<u64, Register>,
     truths: [Option<Register>; 2],
@@ -50,18 +51,12 @@ impl<'t> Registers<'t> {
         };
         let first = self.allocate(file, count.unwrap_or(1) as usize);
         let first = first.ok_or("too many registers")?;
-        let names = &mut self.names[file as usize];
-        names.resize(usize::from(first), String::new());
-        match count {
-            None => names.push(name.into()),
-            Some(count) => names.extend((0..count).map(|number| format!("{name}{number}"))),
-        }
+        self.declared[file as usize].push(Declared { first, count, name: name.into() });
         let place = Place { file, register: first };
         self.name(
             name,
             count.map_or(Named::Register(place, bits), |count| Named::Range(place, bits, count)),
-        );
-        Ok(())
+        )
     }
 
     fn allocate(&mut self, file: File, count: usize) -> Option<Register> {
@@ -74,26 +69,33 @@ impl<'t> Registers<'t> {
         Some(first as Register)
     }
 
-    fn name(&mut self, name: &'t str, named: Named) {
-        let before = self.named.insert(name, named);
-        if let Some(scope) = self.scopes.last_mut() {
-            scope.push((name, before));
-        }
+    fn name(&mut self, name: &'t str, named: Named) -> Result<(), String> {
+        let before = self.named.insert(name, (self.scopes.len(), named));
+        let is_known = match self.scopes.last_mut() {
+            Some(scope) => scope.insert(name, before).is_some(),
+            None => before.is_some(),
+        };
+        if is_known { Err(format!("there is another {name}")) } else { Ok(()) }
     }
 
     /// Names an address.
-    pub(crate) fn variable(&mut self, name: &'t str, space: Space, address: u64) {
-        self.name(name, Named::Variable(space, address));
+    pub(crate) fn variable(
+        &mut self,
+        name: &'t str,
+        space: Space,
+        address: u64,
+    ) -> Result<(), String> {
+        self.name(name, Named::Variable(space, address))
     }
 
     /// Begins a scope.
     pub(crate) fn open(&mut self) {
-        self.scopes.push(Vec::new());
+        self.scopes.push(HashMap::new());
     }
 
     /// Ends a scope: names stand for what they did before.
     pub(crate) fn close(&mut self) {
-        for (name, before) in self.scopes.pop().into_iter().flatten().rev() {
+        for (name, before) in self.scopes.pop().into_iter().flatten() {
             match before {
                 Some(before) => self.named.insert(name, before),
                 None => self.named.remove(name),
@@ -101,29 +103,36 @@ impl<'t> Registers<'t> {
         }
     }
 
-    /// Returns a register and its bits, by its name.
+    /// Returns a register and its bits, by its name: that of the innermost scope, where it is one of several, too.
     pub(crate) fn find(&self, name: &str) -> Option<(Place, u8)> {
+        let single = match self.named.get(name) {
+            Some(&(depth, Named::Register(place, bits))) => Some((depth, place, bits)),
+            _ => None,
+        };
+        let found = match (single, self.find_numbered(name)) {
+            (Some(single), Some(numbered)) if numbered.0 > single.0 => numbered,
+            (single, numbered) => single.or(numbered)?,
+        };
+        Some((found.1, found.2))
+    }
+
+    fn find_numbered(&self, name: &str) -> Option<(usize, Place, u8)> {
         let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
         let (common, number) = name.split_at(name.len() - digits);
+        let &(depth, Named::Range(first, bits, count)) = self.named.get(common)? else {
+            return None;
+        };
         // Of `%r01` there is none.
-        if digits > 0
-            && (digits == 1 || !number.starts_with('0'))
-            && let Some(&Named::Range(first, bits, count)) = self.named.get(common)
-        {
-            let number = number.parse::<u32>().ok().filter(|&number| number < count)?;
-            let register = first.register + number as Register;
-            return Some((Place { register, ..first }, bits));
-        }
-        match self.named.get(name) {
-            Some(&Named::Register(place, bits)) => Some((place, bits)),
-            _ => None,
-        }
+        let is_canonical = digits == 1 || !number.starts_with('0');
+        let number = number.parse::<u32>().ok().filter(|&of| is_canonical && of < count)?;
+        let register = first.register + number as Register;
+        Some((depth, Place { register, ..first }, bits))
     }
 
     /// Returns the space and address of a variable of the entry, or of shared memory.
     pub(crate) fn variable_named(&self, name: &str) -> Option<(Space, u64)> {
         match self.named.get(name) {
-            Some(&Named::Variable(space, address)) => Some((space, address)),
+            Some(&(_, Named::Variable(space, address))) => Some((space, address)),
             _ => None,
         }
     }
@@ -176,7 +185,7 @@ impl<'t> Registers<'t> {
     /// Hands over to the code what it has to know about its registers.
     pub(crate) fn finish(self, code: &mut Code) {
         [code.words, code.longs, code.predicates] = self.counts;
-        code.names = self.names;
+        code.declared = self.declared;
         code.constant_words = self.words.into_iter().map(|(value, of)| (of, value)).collect();
         code.constant_longs = self.longs.into_iter().map(|(value, of)| (of, value)).collect();
         let truths = self.truths.into_iter().zip([false, true]);

@@ -135,7 +135,7 @@ impl<'t> Text<'t> {
         let mut read = Self::default();
         while let Some(token) = reader.peek() {
             match token.text {
-                ".version" => _ = (reader.next()?, reader.number()?),
+                ".version" => reader.version()?,
                 ".target" => {
                     reader.next()?;
                     read.target = reader.word()?;
@@ -195,7 +195,7 @@ impl<'t> Reader<'t> {
 
     /// Takes the next token if it is this one.
     fn takes(&mut self, text: &str) -> bool {
-        let is = self.peek().is_some_and(|token| token.kind != Kind::String && token.text == text);
+        let is = self.peek().is_some_and(|token| token.text == text);
         self.at += usize::from(is);
         is
     }
@@ -216,17 +216,24 @@ impl<'t> Reader<'t> {
         Ok(token.text)
     }
 
-    /// Reads an unsigned number; of `7.0`, the seven.
+    /// Reads `.version 7.8`, of which nothing follows: what a later version adds is not known by its name.
+    fn version(&mut self) -> Result<(), PtxError> {
+        self.expect(".version")?;
+        self.number()?;
+        // The fraction is a word: it begins with a dot.
+        let fraction = self.word()?;
+        let digits = fraction.strip_prefix('.').unwrap_or_default();
+        match digits.parse::<u32>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(PtxError::new(self.last_line, format!("not a version: {fraction}"))),
+        }
+    }
+
+    /// Reads an unsigned number.
     fn number(&mut self) -> Result<u64, PtxError> {
         let token = self.next()?;
-        let number = integer(token.text);
-        let number = number.filter(|_| token.kind == Kind::Number);
-        let number = number.ok_or_else(|| self.unknown("not a number", token))?;
-        // The fraction of a version is a word: it begins with a dot.
-        if self.peek().is_some_and(|next| is_fraction(next.text) && next.line == token.line) {
-            self.at += 1;
-        }
-        Ok(number)
+        let number = integer(token.text).filter(|_| token.kind == Kind::Number);
+        number.ok_or_else(|| self.unknown("not a number", token))
     }
 
     /// Reads a size: something that memory can have.
@@ -289,24 +296,23 @@ impl<'t> Reader<'t> {
         let mut bytes = Vec::new();
         let is_list = self.takes("{");
         loop {
-            let token = self.next()?;
-            let is_negative = token.text == "-";
-            let token = if is_negative { self.next()? } else { token };
-            let value = integer(token.text).or_else(|| match float(token.text)? {
-                Operand::Single(bits) => Some(u64::from(bits)),
-                Operand::Double(bits) => Some(bits),
-                _ => None,
-            });
-            let value = value.ok_or_else(|| self.unknown("not a value", token))?;
-            let value = if is_negative { value.wrapping_neg() } else { value };
+            let value = self.value(element)?;
             bytes.extend(&value.to_le_bytes()[..element.bytes()]);
-            if !is_list {
-                return Ok(bytes);
-            }
-            if self.takes("}") {
+            if !is_list || self.takes("}") {
                 return Ok(bytes);
             }
             self.expect(",")?;
+        }
+    }
+
+    /// Reads the bits of a value; one of another kind would have to be converted.
+    fn value(&mut self, element: Type) -> Result<u64, PtxError> {
+        let line = self.peek().map_or(self.last_line, |token| token.line);
+        match self.scalar()? {
+            Operand::Integer(value) if !element.is_float() => Ok(value),
+            Operand::Single(bits) if element.bits == 32 => Ok(u64::from(bits)),
+            Operand::Double(bits) if element.bits == 64 => Ok(bits),
+            _ => Err(PtxError::new(line, "not a value of that type")),
         }
     }
 
@@ -350,12 +356,12 @@ impl<'t> Reader<'t> {
                 self.at += 1;
                 return Ok(token.at);
             }
-            self.statement(to)?;
-            match to.last().map(|statement| &statement.what) {
-                Some(What::Open) => depth += 1,
-                Some(What::Close) => depth -= 1,
+            match token.text {
+                "{" => depth += 1,
+                "}" => depth -= 1,
                 _ => {}
             }
+            self.statement(to)?;
         }
     }
 
@@ -381,7 +387,8 @@ impl<'t> Reader<'t> {
         Ok(Parameter { name, align, size: count * element.bytes() })
     }
 
-    /// Reads the bounds of a launch; returns the most threads.
+    /// Reads the bounds of a launch; returns the most threads.  What else is there tells an assembler how many registers
+    /// to take.
     fn bounds(&mut self) -> Result<Option<u32>, PtxError> {
         let mut most_threads = None;
         loop {
@@ -410,9 +417,10 @@ impl<'t> Reader<'t> {
                 self.at -= 1;
                 What::Variable(self.variable()?)
             }
+            // Of loops that an assembler is not to unroll: the same instructions are executed.
             ".pragma" => {
                 let pragma = self.next()?;
-                if pragma.text != "nounroll" {
+                if pragma.text != "\"nounroll\"" {
                     return Err(self.unknown("an unknown pragma", pragma));
                 }
                 return self.expect(";");
@@ -525,11 +533,6 @@ impl<'t> Reader<'t> {
             _ => Err(self.unknown("not an operand", token)),
         }
     }
-}
-
-/// Tells whether a word is what follows the first number of a version.
-fn is_fraction(text: &str) -> bool {
-    text.strip_prefix('.').is_some_and(|rest| rest.bytes().all(|of| of.is_ascii_digit()))
 }
 
 /// Reads an integer as C writes it, with a `U` behind it or not.

@@ -9,7 +9,7 @@ pub(crate) enum Kind {
     Word,
     /// It begins with a digit.
     Number,
-    /// What stands between quotes.
+    /// What stands between quotes, and the quotes, so that it is taken for nothing else.
     String,
     /// One sign.
     Sign,
@@ -33,7 +33,7 @@ pub(crate) fn tokens(text: &str, line: u32) -> Result<Vec<Token<'_>>, PtxError> 
     let mut lexer = Lexer { text, at: 0, line };
     while let Some(token) = lexer.next()? {
         if matches!(token.text, ".loc" | ".file") {
-            lexer.skip_line();
+            lexer.skip_place()?;
         } else {
             tokens.push(token);
         }
@@ -82,13 +82,23 @@ impl<'t> Lexer<'t> {
     }
 
     fn string(&mut self) -> Result<&'t str, PtxError> {
-        let rest = &self.text[self.at + 1..];
+        let rest = &self.text[self.at..];
         let line = rest.lines().next().unwrap_or_default();
-        let Some(bytes) = line.find('"') else {
+        let Some(bytes) = line[1..].find('"') else {
             return Err(PtxError::new(self.line, "quotes that do not end in their line"));
         };
         self.at += bytes + 2;
-        Ok(&rest[..bytes])
+        Ok(&rest[..bytes + 2])
+    }
+
+    /// Skips the rest of a line that says where the source is, which has no statement behind it.
+    fn skip_place(&mut self) -> Result<(), PtxError> {
+        let first = self.at;
+        self.skip_line();
+        match self.text[first..self.at].contains(['{', '}', ';']) {
+            true => Err(PtxError::new(self.line, "a statement behind the place of another")),
+            false => Ok(()),
+        }
     }
 
     fn skip_line(&mut self) {
@@ -107,11 +117,12 @@ impl<'t> Lexer<'t> {
                 [b' ' | b'\t' | b'\r', ..] => self.at += 1,
                 [b'/', b'/', ..] => self.skip_line(),
                 [b'/', b'*', ..] => {
-                    let Some(end) = rest.find("*/") else {
+                    // `/*/` begins one and does not end it.
+                    let Some(end) = rest[2..].find("*/") else {
                         return Err(PtxError::new(self.line, "a comment that does not end"));
                     };
-                    self.line += rest[..end].matches('\n').count() as u32;
-                    self.at += end + 2;
+                    self.line += rest[..end + 2].matches('\n').count() as u32;
+                    self.at += end + 4;
                 }
                 _ => return Ok(()),
             }
@@ -155,6 +166,7 @@ mod tests {
                 ";"
             ]
         );
+        assert_eq!(words("/*/ ret; /*/ \"a b\";"), ["\"a b\"", ";"]);
         assert_eq!(words(".loc 1 2 3\nret; /* two\nlines */ .reg"), ["ret", ";", ".reg"]);
     }
 
@@ -171,6 +183,8 @@ mod tests {
             ("a ü", "line 1: a letter that stands nowhere: 'ü'"),
             ("\n\"open", "line 2: quotes that do not end in their line"),
             ("/* open", "line 1: a comment that does not end"),
+            ("/*/", "line 1: a comment that does not end"),
+            (".loc 1 2 3 ret;", "line 1: a statement behind the place of another"),
         ] {
             assert_eq!(tokens(text, 1).expect_err("an error").to_string(), what);
         }

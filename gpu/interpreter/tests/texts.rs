@@ -3,7 +3,7 @@
 mod device;
 
 use adaloss_interpreter::Module;
-use device::kernel;
+use device::{kernel, run};
 
 const SHIPPED: &str = include_str!("../../ptx/sm_90a.ptx");
 
@@ -22,7 +22,8 @@ fn instructions_that_do_not_fit() {
         ("add.s32 %r1, %r1, 1, 2;", "line 12: add.s32: the operands do not fit"),
         ("add.s32 1, %r1, 2;", "line 12: add.s32: a result that is no register"),
         ("add.s32 %r1, %r1, [%rd1];", "line 12: add.s32: not an operand of 32 bits"),
-        ("add.s32 %r1, %r1, 0d0000000000000000;", "line 12: add.s32: not an operand of 32 bits"),
+        ("add.b32 %r1, %r1, 1;", "line 12: an unknown instruction: add.b32"),
+        ("and.b32 %r1, %r1, 0d0000000000000000;", "line 12: and.b32: not an operand of 32 bits"),
         ("mov.u32 %r1, %clock;", "line 12: mov.u32: there is no %clock"),
         ("mov.u64 %rd1, %tid.x;", "line 12: mov.u64: %tid.x has 32 bits and not 64"),
         ("bra $L_nowhere;", "line 12: there is no label $L_nowhere"),
@@ -37,13 +38,34 @@ fn instructions_that_do_not_fit() {
         ("ld.b32 %rs1, [%rd2];", "line 12: ld.b32: %rs1 has 16 bits and not 32"),
         ("selp.b32 %r1, 1, 2, %r3;", "line 12: selp.b32: %r3 has 32 bits and not 1"),
         ("bar.sync 16;", "line 12: bar.sync: the operands do not fit"),
-        (".pragma \"unroll\";", "line 12: an unknown pragma: unroll"),
+        (".pragma \"unroll\";", "line 12: an unknown pragma: \"unroll\""),
         (".reg .b128 %q;", "line 12: registers of an unknown type: .b128"),
         (".branchtargets a;", "line 12: an unknown directive: .branchtargets"),
         ("{ .reg .b32 %a; }\nmov.u32 %a, 0;", "line 13: mov.u32: there is no register %a"),
         ("ret; }\n}", "line 13: an unknown directive: }"),
         ("mov.u32 %r1, ?;", "line 12: a letter that stands nowhere: '?'"),
         ("mov.u32 %r1, 99999999999999999999;", "line 12: not a number: 99999999999999999999"),
+        // What PTX would convert, or refuse, and what would be passed over otherwise.
+        ("add.f32 %r1, %r1, 1;", "line 12: add.f32: a number of another kind"),
+        ("setp.lt.f32 %p1, %r1, 1;", "line 12: setp.lt.f32: a number of another kind"),
+        (
+            "st.global.v2.f32 [%rd1], {%r1, 1};",
+            "line 12: st.global.v2.f32: a number of another kind",
+        ),
+        ("add.s32 %r1, %r1, 0f3f800000;", "line 12: add.s32: a number of another kind"),
+        ("cvt.f64.f32 %rd1, 1;", "line 12: cvt.f64.f32: a number of another kind"),
+        ("$L_a:\n@%p1 bra.uni $L_a;", "line 13: bra.uni under a guard"),
+        ("cp.async.wait_group -1;", "line 12: cp.async.wait_group: the operands do not fit"),
+        (
+            "cp.async.cg.shared.global [%r1], [%rd1], 8;",
+            "line 12: cp.async.cg.shared.global: the operands do not fit",
+        ),
+        (".reg .b32 %a;\n.reg .b64 %a;", "line 13: there is another %a"),
+        (".reg .b32 %r<4>;", "line 12: there is another %r"),
+        (".local .b8 a[8];\n.local .b8 a[8];", "line 13: there is another a"),
+        ("\"ret\";", "line 12: not a name: \"ret\""),
+        ("mov.u32 %r1, \"5\";", "line 12: not an operand: \"5\""),
+        ("ld.global.b32 %r1, [%rd1+4.5];", "line 12: not `]`: .5"),
     ] {
         assert_eq!(error(&kernel("", instruction)), what);
     }
@@ -63,8 +85,69 @@ fn directives_that_are_not_known() {
         (".visible .entry a()\n.noreturn\n{\n}", "line 2: the entry a has no body"),
         (".visible .entry a()\n{\nret;", "line 3: the entry a does not end"),
         (".visible .entry a(.param .b128 b)\n{\n}", "line 1: an unknown type: .b128"),
+        (".version 8", "line 1: the text ends here"),
+        (".version 8 .target sm_90", "line 1: not a version: .target"),
+        (".global .b8 a[4.5];", "line 1: not `]`: .5"),
+        (".global .f32 a = 1;", "line 1: not a value of that type"),
+        (".global .f64 a = 0f3f800000;", "line 1: not a value of that type"),
+        (".global .b16 a = 0f3f800000;", "line 1: not a value of that type"),
+        (".global .f32 a = -0f3f800000;", "line 1: not a number: 0f3f800000"),
+        (".global .b32 a;\n.shared .b32 a;", "line 2: there is another a"),
+        (".visible .entry a()\n{\n}\n.visible .entry a()\n{\n}", "line 4: there is another a"),
+        (".visible .entry a(.param .b8 b, .param .b8 b)\n{\n}", "line 1: there is another b"),
     ] {
         assert_eq!(error(text), what);
+    }
+}
+
+/// What is declared is never taken from memory before it is known to be there.
+#[test]
+fn sizes_that_are_enormous() {
+    let many = |line: &str, count: usize| -> String {
+        (0..count).map(|nth| line.replace('#', &nth.to_string())).collect()
+    };
+    for (variables, instructions, what) in [
+        (".shared .b8 a[99999999999];", "", "line 1: 99999999999 is too many"),
+        ("", ".reg .b32 %a<4000000000>;", "line 12: 4000000000 is too many"),
+        ("", ".reg .b32 %a<65536>;", "line 12: too many registers"),
+        ("", &many(".reg .b64 %a#<9000>;", 8), "line 12: too many registers"),
+        ("", ".local .b64 a[65537];", "line 12: 524296 bytes of local memory"),
+        ("", &many(".local .b64 a#[16777216];", 9), "line 12: 134217728 bytes of local memory"),
+        (&many(".global .b64 a#[16777216];", 2), "", "line 1: 268435456 bytes of variables"),
+    ] {
+        assert_eq!(error(&kernel(variables, instructions)), what);
+    }
+    let parameters =
+        format!(".visible .entry a({} .param .b8 b)\n{{\n}}", many(".param .b64 a#[4095],", 2));
+    assert_eq!(error(&parameters), "line 1: 65521 bytes of parameters");
+    // A name is kept once, however many registers have it.
+    let name = "a".repeat(1 << 20);
+    let text = kernel("", &format!(".reg .b32 %{name}<60000>;\nmov.u32 %{name}59999, 1;"));
+    Module::parse(&text).and_then(|module| module.decode()).expect("a text");
+}
+
+/// Names of an inner scope go before those outside, a single one and one of many alike.
+#[test]
+fn the_innermost_name_is_meant() {
+    let text = "
+mov.u32 %r1, 1;
+{ .reg .b32 %r1; mov.u32 %r1, 2; }
+.reg .b32 %one2;
+mov.u32 %one2, 3;
+{ .reg .b32 %one<4>; mov.u32 %one2, 4; st.global.b32 [%rd15+8], %one2; }
+st.global.v2.b32 [%rd15], {%r1, %one2};";
+    assert_eq!(run("", text, 1).expect("no fault").0[..3], [1, 3, 4]);
+}
+
+/// A pragma is no statement: what stood before it is not counted twice.
+#[test]
+fn a_pragma_behind_a_brace() {
+    for text in [
+        "{ .pragma \"nounroll\"; }",
+        "{ }\n.pragma \"nounroll\";",
+        "{ {\n.pragma \"nounroll\"; } }",
+    ] {
+        Module::parse(&kernel("", text)).and_then(|module| module.decode()).expect("a text");
     }
 }
 
