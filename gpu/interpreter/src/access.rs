@@ -15,6 +15,9 @@ use crate::{
     warp::{Copies, Copy, Warp},
 };
 
+/// The most groups of copies of a thread that may be under way: a loop that never waits ends here.
+const MOST_GROUPS: usize = 1 << 12;
+
 /// The bytes of all lanes, one after the other.
 struct Bytes {
     bytes: [u8; 16 * LANES],
@@ -434,11 +437,17 @@ impl Machine<'_> {
         Ok(())
     }
 
-    pub(crate) fn commit(&mut self, warp: &mut Warp, mask: u32) {
+    /// Makes a group of the copies that are in none yet.
+    pub(crate) fn commit(&mut self, warp: &mut Warp, mask: u32) -> Step {
         for lane in lanes_of(mask) {
             let Copies { open, groups } = &mut warp.copies[lane];
             groups.push_back(std::mem::take(open));
+            if groups.len() > MOST_GROUPS {
+                let what = format!("more than {MOST_GROUPS} groups of copies are under way");
+                return Err(Stop::new(FaultKind::Limit, lane as u32, what));
+            }
         }
+        Ok(())
     }
 
     /// Ends copies until so many groups are under way; those in no group yet only if all are waited for.

@@ -16,6 +16,9 @@ use crate::{
 /// The most threads that a block can have.
 const MOST_THREADS: u32 = 1024;
 
+/// The most blocks that are simulated, one after the other.
+const MOST_BLOCKS: u32 = 1 << 24;
+
 /// The most shared memory of a block, in bytes: that of the largest GPUs.
 const MOST_SHARED_BYTES: usize = 227 << 10;
 
@@ -86,6 +89,9 @@ impl Entry {
         let most = self.most_threads().unwrap_or(MOST_THREADS).min(MOST_THREADS);
         if blocks == 0 || threads == 0 || threads > most {
             return Err(format!("{blocks} blocks of {threads} threads, where {most} are the most"));
+        }
+        if blocks > MOST_BLOCKS {
+            return Err(format!("{blocks} blocks, where {MOST_BLOCKS} are the most"));
         }
         let bytes: usize = self.parameters().iter().map(|parameter| parameter.size).sum();
         if parameters.len() != bytes {

@@ -11,11 +11,13 @@
 //!
 //! What is not known is an error, with its line: an operation, a modifier, a type, a directive.  What a kernel must
 //! not do is a [`Fault`]: an access beyond what is there or not aligned, a read of registers or shared memory that
-//! nobody wrote, a race for shared memory, a copy that nobody waited for, a barrier that some threads do not come to.
+//! nobody wrote, a race for shared memory, an access to bytes whose copy was not waited for, a barrier that some threads
+//! do not come to.
 //!
 //! Not simulated: more than one axis of blocks and threads, memory that a module's kernels write (`.global` is
 //! constant), calls, textures, and the order of accesses to global memory by different blocks, which run one after
-//! the other.
+//! the other.  Not looked for: races for global memory, reads of local memory that nobody wrote, and writes of what
+//! `.nc` reads.
 //!
 //! ```
 //! use adaloss_interpreter::{GlobalMemory, Launch, Module, Refused, Schedule};

@@ -46,7 +46,7 @@ impl Machine<'_> {
             Op::Load { .. } | Op::Store { .. } | Op::Atomic { .. } | Op::CopyAsync { .. } => {
                 return self.access_memory(warp, op, mask);
             }
-            Op::CommitGroup => self.commit(warp, mask),
+            Op::CommitGroup => return self.commit(warp, mask),
             Op::WaitGroup(most) => return self.wait(warp, mask, most as usize, false),
             Op::WaitAll => return self.wait(warp, mask, 0, true),
             Op::LoadParameter { offset, element, count, to, to_bits } => {

@@ -101,13 +101,14 @@ impl Shared {
 
     /// Orders what was before and what comes for all threads.
     pub(crate) fn barrier(&mut self) {
-        self.now += 1;
-        self.block_since = self.now;
+        self.block_since = self.warp_barrier();
     }
 
     /// Orders for the threads of a warp; returns since when.
+    ///
+    /// Behind four billion of them nothing is ordered any more, so that a race may be found that is none.
     pub(crate) fn warp_barrier(&mut self) -> u32 {
-        self.now += 1;
+        self.now = self.now.saturating_add(1);
         self.now
     }
 

@@ -14,8 +14,9 @@ pub(crate) fn is_contiguous(mask: u32, addresses: &Lanes<u64>, each: usize) -> b
 /// Returns how many sectors of 32 bytes lanes touch.
 pub(crate) fn sectors(mask: u32, addresses: &Lanes<u64>, each: usize) -> u64 {
     if is_contiguous(mask, addresses, each) {
-        let last = addresses[0] + (LANES * each) as u64 - 1;
-        return last / 32 - addresses[0] / 32 + 1;
+        // In as many sectors as it would at the beginning of memory, whose end may lie between.
+        let first = addresses[0] % 32;
+        return (first + (LANES * each) as u64 - 1) / 32 + 1;
     }
     // No lane touches two: what it accesses is aligned.
     let (mut seen, mut count) = ([0; LANES], 0);

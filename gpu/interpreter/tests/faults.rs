@@ -307,6 +307,14 @@ fn addresses_of_nothing() {
         Some(0),
         "8 bytes at 0x8: in no allocation",
     );
+    // A warp's words that go over the end of all memory, one behind the other.
+    for access in ["ld.global.b32 %r1, [%rd2];", "st.global.b32 [%rd2], %r15;"] {
+        let found = fault(&format!("mad.wide.u32 %rd2, %r15, 4, -64;\n{access}"));
+        assert_eq!(
+            (found.kind, found.thread, found.what.as_str()),
+            (FaultKind::Address, Some(0), "4 bytes at 0xffffffffffffffc0: in no allocation")
+        );
+    }
     fails(
         "mov.u32 %r1, shared;\nst.shared.b32 [%r1+256], 0;",
         FaultKind::Address,
@@ -486,6 +494,24 @@ ld.shared.b32 %r3, [%r1];";
     );
     let found = fault(&late);
     assert!(matches!(found.kind, FaultKind::Race | FaultKind::UnderWay), "{found}");
+    // Waited for, and read by another thread of the warp at once, or behind what orders too few.
+    let alone = text.replace("bar.sync 0;", "");
+    for (between, threads) in [("", 32), ("bar.warp.sync -1;", 64)] {
+        let found = run(SHARED, &alone.replace("$L_on:", &format!("$L_on:\n{between}")), threads)
+            .expect_err("a race");
+        assert_eq!(found.kind, FaultKind::Race, "{found}");
+        assert!(found.what.ends_with("written by thread 0 since the last barrier"), "{found}");
+    }
+    let within = alone.replace("$L_on:", "$L_on:\nbar.warp.sync -1;");
+    run(SHARED, &within, 32).expect("no race within a warp");
+}
+
+/// Copies that nobody ever waits for are a fault before they are too many to remember.
+#[test]
+fn groups_without_an_end() {
+    let found = fault("$L_again:\ncp.async.commit_group;\nbra.uni $L_again;");
+    assert_eq!((found.kind, found.line), (FaultKind::Limit, 13));
+    assert_eq!(found.what, "more than 4096 groups of copies are under way");
 }
 
 #[test]
@@ -528,6 +554,7 @@ fn launches_that_do_not_fit() {
     for (launch, what) in [
         (Launch { threads: 1025, ..fits }, "1 blocks of 1025 threads, where 1024 are the most"),
         (Launch { blocks: 0, ..fits }, "0 blocks of 32 threads, where 1024 are the most"),
+        (Launch { blocks: u32::MAX, ..fits }, "4294967295 blocks, where 16777216 are the most"),
         (Launch { parameters: &parameters[1..], ..fits }, "7 bytes of parameters and not 8"),
         (Launch { dynamic_shared_bytes: 1 << 20, ..fits }, "1048832 bytes of shared memory"),
     ] {
