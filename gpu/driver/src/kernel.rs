@@ -73,11 +73,17 @@ impl Shape {
         LAUNCHES.fetch_add(1, Relaxed) % 5
     }
 
+    /// Returns how many blocks there are and how many threads each has, if all are along one axis.
+    pub(crate) fn along_one_axis(self) -> Answer<(u32, u32)> {
+        match (self.blocks, self.threads) {
+            ([blocks, 1, 1], [threads, 1, 1]) => Ok((blocks, threads)),
+            _ => Err(Status::NOT_SUPPORTED),
+        }
+    }
+
     /// Returns the grid.
     pub(crate) fn grid(self) -> Answer<Grid> {
-        let ([blocks, 1, 1], [threads, 1, 1]) = (self.blocks, self.threads) else {
-            return Err(Status::NOT_SUPPORTED);
-        };
+        let (blocks, threads) = self.along_one_axis()?;
         if blocks == 0 || threads == 0 || threads > MOST_THREADS {
             return Err(Status::INVALID_VALUE);
         }

@@ -51,6 +51,7 @@ impl Text {
     pub(crate) unsafe fn launch(&self, shape: Shape, parameters: &[u8], memory: &Memory) -> Answer {
         let Self { module, name } = self;
         let entry = module.entry(name).ok_or(Status::NOT_FOUND)?;
+        let (blocks, threads) = shape.along_one_axis()?;
         // Every other launch is in an order that nothing may hope for.
         let schedule = match Shape::next_seed() {
             _ if is_orderly() => Schedule::default(),
@@ -58,8 +59,8 @@ impl Text {
             seed => Schedule::adverse(seed.into()),
         };
         let launch = Launch {
-            blocks: shape.blocks[0],
-            threads: shape.threads[0],
+            blocks,
+            threads,
             dynamic_shared_bytes: shape.shared_bytes as usize,
             parameters,
             schedule,
@@ -125,6 +126,22 @@ impl GlobalMemory for Through<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_and_threads_are_along_one_axis() {
+        let module = parse(".visible .entry nothing() { ret; }").expect("PTX");
+        let text = Text::of(&module, "nothing").expect("the entry");
+        let one = Shape { blocks: [2, 1, 1], threads: [32, 1, 1], shared_bytes: 0 };
+        for (shape, answer) in [
+            (one, Ok(())),
+            (Shape { blocks: [2, 2, 1], ..one }, Err(Status::NOT_SUPPORTED)),
+            (Shape { threads: [32, 1, 2], ..one }, Err(Status::NOT_SUPPORTED)),
+            (Shape { threads: [0, 1, 1], ..one }, Err(Status::INVALID_VALUE)),
+        ] {
+            // SAFETY: it accesses no memory.
+            assert_eq!(unsafe { text.launch(shape, &[], &Memory::default()) }, answer);
+        }
+    }
 
     #[test]
     fn only_what_is_allocated_can_be_accessed() {
