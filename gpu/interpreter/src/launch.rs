@@ -65,18 +65,20 @@ impl Entry {
             executed: vec![Executed::default(); code.instructions.len()],
             budget: launch.most_instructions.unwrap_or(u64::MAX),
         };
-        let shape = (launch.blocks, launch.threads);
-        let mut warps: Vec<_> = (0..launch.threads.div_ceil(32))
-            .map(|index| Warp::new(code, index, launch.threads, shape))
-            .collect();
+        let mut warps = self.take_warps();
+        let count = launch.threads.div_ceil(32);
+        warps.extend((warps.len() as u32..count).map(|index| Warp::new(code, index)));
+        let launched = &mut warps[..count as usize];
+        launched.iter_mut().for_each(|warp| warp.launch(code, launch.blocks, launch.threads));
         let mut order = Order::new(launch.schedule.seed);
         for block in order.of(launch.blocks as usize) {
             let block = block as u32;
             machine.shared.begin();
-            warps.iter_mut().for_each(|warp| warp.begin(code, block));
-            block::run(&mut machine, &mut warps, launch.schedule.divergence, &mut order)
+            launched.iter_mut().for_each(|warp| warp.begin(code, block));
+            block::run(&mut machine, launched, launch.schedule.divergence, &mut order)
                 .map_err(|(stop, warp)| self.placed(code, block, *stop, warp))?;
         }
+        self.leave_warps(warps);
         let mut counts = machine.counts;
         for (instruction, &executed) in code.instructions.iter().zip(&machine.executed) {
             counts.add(instruction.class, executed);

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, OnceLock},
+    mem,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     operation::Operation,
     text::{Text, What, statements},
     types::Space,
+    warp::Warp,
 };
 
 /// The most bytes of an entry's parameters: the ISA's section 5.1.6.1, from version 8.1 on.
@@ -53,6 +55,7 @@ pub struct Entry {
     body: (u32, std::ops::Range<usize>),
     globals: Arc<Globals>,
     code: OnceLock<Result<Arc<Code>, PtxError>>,
+    warps: Arc<Mutex<Vec<Warp>>>,
 }
 
 /// What all entries of a module have in common.
@@ -121,6 +124,7 @@ impl Module {
                 body: entry.body,
                 globals: Arc::clone(&globals),
                 code: OnceLock::new(),
+                warps: Arc::default(),
             });
         }
         Ok(Self { target: read.target.into(), entries })
@@ -215,6 +219,17 @@ impl Entry {
             decode(&self.parameters, &statements, &self.globals).map(Arc::new)
         });
         code.as_ref().map_err(Clone::clone)
+    }
+
+    /// Takes the warps of an earlier launch, by their numbers, if no other launch has them: memory for many registers
+    /// costs as much as a short launch.
+    pub(crate) fn take_warps(&self) -> Vec<Warp> {
+        mem::take(&mut self.warps.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps warps for a later launch.
+    pub(crate) fn leave_warps(&self, warps: Vec<Warp>) {
+        *self.warps.lock().unwrap_or_else(PoisonError::into_inner) = warps;
     }
 
     pub(crate) fn tables(&self) -> &Tables {

@@ -71,12 +71,11 @@ pub(crate) struct Warp {
 }
 
 impl Warp {
-    /// Makes a warp that can begin; constants are there.
-    pub(crate) fn new(code: &Code, index: u32, threads: u32, launch: (u32, u32)) -> Self {
-        let lanes = (threads - 32 * index).min(32);
+    /// Makes a warp that can be launched; constants are there.
+    pub(crate) fn new(code: &Code, index: u32) -> Self {
         let mut warp = Self {
             index,
-            threads: u32::MAX >> (32 - lanes),
+            threads: 0,
             live: 0,
             groups: Vec::new(),
             words: vec![[0; LANES]; code.words],
@@ -98,11 +97,17 @@ impl Warp {
         for &(register, value) in &code.constant_predicates {
             warp.predicates[usize::from(register)] = if value { u32::MAX } else { 0 };
         }
+        warp
+    }
+
+    /// Begins a launch of so many blocks and threads of each, some of which are its own.
+    pub(crate) fn launch(&mut self, code: &Code, blocks: u32, threads: u32) {
+        let first = 32 * self.index;
+        self.threads = u32::MAX >> (32 - (threads - first).min(32));
         let lane: Lanes<u32> = std::array::from_fn(|lane| lane as u32);
         for &(register, special) in &code.specials {
-            let (blocks, threads) = launch;
-            warp.words[usize::from(register)] = match special {
-                Special::Thread => map(&lane, |lane| 32 * index + lane),
+            self.words[usize::from(register)] = match special {
+                Special::Thread => map(&lane, |lane| first + lane),
                 Special::Lane => lane,
                 Special::Threads => [threads; LANES],
                 Special::Blocks => [blocks; LANES],
@@ -110,7 +115,6 @@ impl Warp {
                 Special::Zero | Special::Block => [0; LANES],
             };
         }
-        warp
     }
 
     /// Begins a block: all threads are at the first instruction, and have written nothing.
@@ -172,7 +176,9 @@ impl Warp {
                 File::Words => self.words[register][lane] = order.below(1 << 16),
                 File::Longs => self.longs[register][lane] = order.next(),
                 File::Predicates => {
-                    self.predicates[register] ^= order.below(2) << lane;
+                    // Not what an earlier launch has left there.
+                    self.predicates[register] &= !(1 << lane);
+                    self.predicates[register] |= order.below(2) << lane;
                 }
             }
         }
