@@ -1,22 +1,22 @@
 //! Accesses to memory, by the lanes of a warp at once.
 
+mod atomics;
+mod copies;
+
 use crate::{
-    code::{Address, File, NONE, Op, Register},
+    code::{Address, File, Op, Register},
+    compute::set_extended,
     convert::extend,
     error::{FaultKind, Step, Stop},
     lanes::{LANES, Lanes, lanes_of, map},
-    machine::{Machine, set_extended, visitor},
+    machine::{Machine, visitor},
     memory::{Area, LOCAL_FIRST, LOCAL_WINDOW, Refused, SHARED_WINDOW, bytes_at, refuse},
-    operation::Atomic,
     shared::Access,
     tensor,
     traffic::{bank_conflicts, is_contiguous, sectors},
     types::{Space, Type},
-    warp::{Copies, Copy, Warp},
+    warp::Warp,
 };
-
-/// The most groups of copies of a thread that may be under way: a loop that never waits ends here.
-const MOST_GROUPS: usize = 1 << 12;
 
 /// The bytes of all lanes, one after the other.
 struct Bytes {
@@ -303,179 +303,6 @@ impl Machine<'_> {
         Ok(lane * size + offset as usize)
     }
 
-    /// Changes what is there, one lane after the other.
-    fn change(
-        &mut self,
-        warp: &mut Warp,
-        mask: u32,
-        places: &Places,
-        (what, element): (Atomic, Type),
-        to: Register,
-        from: Register,
-    ) -> Step {
-        let (addresses, each) = (&places.addresses, element.bytes());
-        check_alignment(mask, addresses, each)?;
-        let operand = match element.bits {
-            64 => *warp.long(from),
-            _ => map(warp.word(from), u64::from),
-        };
-        let mut found = [0; LANES];
-        for &(area, mask) in places.masks.iter().filter(|of| of.1 != 0) {
-            match area {
-                Area::Device => self.counts.sectors_written += sectors(mask, addresses, each),
-                Area::Shared => {
-                    self.counts.bank_conflicts += bank_conflicts(mask, addresses, each);
-                }
-                Area::Tables => return Err(table_written(mask, addresses, each)),
-                Area::Local => {
-                    let lane = mask.trailing_zeros() as usize;
-                    return refuse(
-                        lane,
-                        each,
-                        addresses[lane],
-                        "local memory, which has no atomic operations",
-                    );
-                }
-            }
-            for lane in lanes_of(mask) {
-                let change = |before: u64| changed(what, element, before, operand[lane]);
-                found[lane] = match area {
-                    Area::Shared => {
-                        self.change_shared(warp, lane, addresses[lane], each, change)?
-                    }
-                    _ => self.change_device(lane, addresses[lane], each, change)?,
-                };
-            }
-        }
-        if to != NONE {
-            set_extended(warp, to, element.bits, mask, &found);
-        }
-        Ok(())
-    }
-
-    fn change_shared(
-        &mut self,
-        warp: &Warp,
-        lane: usize,
-        address: u64,
-        each: usize,
-        change: impl Fn(u64) -> u64,
-    ) -> Step<u64> {
-        let at = self.shared.offset(lane as u32, address, each)?;
-        self.shared.access(visitor(warp, lane), Access::Atomic, at, each)?;
-        let bytes = self.shared.bytes_mut(at, each);
-        let mut before = [0; 8];
-        before[..each].copy_from_slice(bytes);
-        let before = u64::from_le_bytes(before);
-        bytes.copy_from_slice(&change(before).to_le_bytes()[..each]);
-        Ok(before)
-    }
-
-    fn change_device(
-        &mut self,
-        lane: usize,
-        address: u64,
-        each: usize,
-        change: impl Fn(u64) -> u64,
-    ) -> Step<u64> {
-        let mut bytes = [0; 8];
-        let read = self.memory.read(address, &mut bytes[..each]);
-        let before = u64::from_le_bytes(bytes);
-        let after = change(before).to_le_bytes();
-        let written = read.and_then(|()| self.memory.write(address, &after[..each]));
-        written.or_else(|Refused(why)| refuse(lane, each, address, &why))?;
-        Ok(before)
-    }
-
-    /// Begins copies, which arrive when they are waited for.
-    fn copy(
-        &mut self,
-        warp: &mut Warp,
-        mask: u32,
-        size: usize,
-        (to, from): (&Lanes<u64>, &Lanes<u64>),
-        bytes: Register,
-    ) -> Step {
-        let counts = *warp.word(bytes);
-        check_alignment(mask, to, size)?;
-        check_alignment(mask, from, size)?;
-        self.counts.bank_conflicts += bank_conflicts(mask, to, size);
-        let mut reading = 0;
-        for lane in lanes_of(mask) {
-            let count = counts[lane] as usize;
-            if count > size {
-                let what = format!("a copy of {count} bytes to {size}");
-                return Err(Stop::new(FaultKind::Address, lane as u32, what));
-            }
-            let offset = self.shared.offset(lane as u32, to[lane], size)?;
-            self.shared.access(visitor(warp, lane), Access::Copy, offset, size)?;
-            let mut copied = [0; 16];
-            if count > 0 {
-                reading |= 1 << lane;
-                self.read_global(lane, from[lane], &mut copied[..count])?;
-            }
-            let copy = Copy { to: offset, size, from: from[lane], count, bytes: copied };
-            warp.copies[lane].open.push(copy);
-        }
-        self.counts.sectors_read += sectors(reading, from, size);
-        Ok(())
-    }
-
-    /// Reads device memory or a table.
-    fn read_global(&self, lane: usize, address: u64, to: &mut [u8]) -> Step {
-        let each = to.len();
-        match Area::of(address) {
-            (Area::Tables, within) => match self.tables.read(within, each) {
-                Some(bytes) => to.copy_from_slice(bytes),
-                None => return refuse(lane, each, address, "in no table of the module"),
-            },
-            _ => {
-                let read = self.memory.read(address, to);
-                read.or_else(|Refused(why)| refuse(lane, each, address, &why))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a group of the copies that are in none yet.
-    pub(crate) fn commit(&mut self, warp: &mut Warp, mask: u32) -> Step {
-        for lane in lanes_of(mask) {
-            let Copies { open, groups } = &mut warp.copies[lane];
-            groups.push_back(std::mem::take(open));
-            if groups.len() > MOST_GROUPS {
-                let what = format!("more than {MOST_GROUPS} groups of copies are under way");
-                return Err(Stop::new(FaultKind::Limit, lane as u32, what));
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends copies until so many groups are under way; those in no group yet only if all are waited for.
-    pub(crate) fn wait(&mut self, warp: &mut Warp, mask: u32, most: usize, all: bool) -> Step {
-        for lane in lanes_of(mask) {
-            let mut arrived = Vec::new();
-            let copies = &mut warp.copies[lane];
-            let groups = copies.groups.len().saturating_sub(most);
-            copies.groups.drain(..groups).for_each(|group| arrived.extend(group));
-            if all {
-                arrived.append(&mut copies.open);
-            }
-            for copy in arrived {
-                let mut now = [0; 16];
-                self.read_global(lane, copy.from, &mut now[..copy.count])?;
-                if now != copy.bytes {
-                    let what = format!(
-                        "{} changed while they were copied to shared memory",
-                        bytes_at(copy.count, copy.from)
-                    );
-                    return Err(Stop::new(FaultKind::UnderWay, lane as u32, what));
-                }
-                self.shared.arrive(visitor(warp, lane), copy.to, &copy.bytes[..copy.size]);
-            }
-        }
-        Ok(())
-    }
-
     /// Loads matrices of 8 rows; the address of a row is that of the lane with its number.
     pub(crate) fn load_matrices(
         &mut self,
@@ -516,20 +343,4 @@ fn table_written(mask: u32, addresses: &Lanes<u64>, each: usize) -> Box<Stop> {
     let lane = mask.trailing_zeros();
     let what = format!("{}: a constant table", bytes_at(each, addresses[lane as usize]));
     Stop::new(FaultKind::Table, lane, what)
-}
-
-/// Returns what an atomic operation leaves.
-fn changed(what: Atomic, element: Type, before: u64, operand: u64) -> u64 {
-    let signed = |of: u64| extend(element, of) as i64;
-    match what {
-        Atomic::Add => before.wrapping_add(operand),
-        Atomic::Min if element.is_signed() => signed(before).min(signed(operand)) as u64,
-        Atomic::Max if element.is_signed() => signed(before).max(signed(operand)) as u64,
-        Atomic::Min => before.min(operand),
-        Atomic::Max => before.max(operand),
-        Atomic::And => before & operand,
-        Atomic::Or => before | operand,
-        Atomic::Xor => before ^ operand,
-        Atomic::Exchange => operand,
-    }
 }

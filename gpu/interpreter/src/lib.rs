@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! text --> tokens --> statements --> instructions with numbered registers --> a warp at a time
-//!          token      text           decode, operands, code                   launch, block, machine
+//!          token      reader         decode, operands, code                   launch, block, machine
 //! ```
 //!
 //! An instruction is executed by all threads of a warp at once that are at it: a register is an array of 32 lanes.
@@ -84,6 +84,8 @@ mod access;
 mod bits;
 mod block;
 mod code;
+mod compare;
+mod compute;
 mod convert;
 mod counts;
 mod decode;
@@ -98,9 +100,11 @@ mod module;
 mod names;
 mod operands;
 pub mod operation;
+mod reader;
 mod registers;
 mod schedule;
 mod shared;
+mod shuffle;
 mod tensor;
 pub mod text;
 mod token;

@@ -12,7 +12,8 @@ use crate::{
     error::PtxError,
     memory::Tables,
     operation::Operation,
-    text::{Text, What, statements},
+    reader::statements,
+    text::{Text, What},
     types::Space,
     warp::Warp,
 };
