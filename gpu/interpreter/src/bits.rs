@@ -51,9 +51,9 @@ pub(crate) fn insert(bits: u32, a: u64, b: u64, position: u32, count: u32) -> u6
 /// Chooses four of the eight bytes of two words.
 pub(crate) fn permute(how: Permutation, a: u32, b: u32, which: u32) -> u32 {
     let both = u64::from(b) << 32 | u64::from(a);
-    let (first, last) = (which & 3, 3_u32);
+    let first = which & 3;
     let mut result = 0;
-    for to in 0..4 {
+    for to in 0..4_u32 {
         let chosen = match how {
             Permutation::Any => which >> (4 * to) & 0xf,
             Permutation::Forward4 => first + to,
@@ -65,12 +65,8 @@ pub(crate) fn permute(how: Permutation, a: u32, b: u32, which: u32) -> u32 {
         };
         let byte = (both >> (8 * (chosen & 7))) as u8;
         // With the fourth bit, a byte's sign is repeated.
-        let byte = match how == Permutation::Any && chosen > 7 {
-            true if byte >> 7 == 1 => 0xff,
-            true => 0,
-            false => byte,
-        };
-        debug_assert!(to <= last);
+        let repeats_sign = how == Permutation::Any && chosen > 7;
+        let byte = if repeats_sign { (byte as i8 >> 7) as u8 } else { byte };
         result |= u32::from(byte) << (8 * to);
     }
     result

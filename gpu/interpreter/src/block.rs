@@ -230,9 +230,7 @@ fn leave(
         // Those that the guard lets through come to it once more, alone.
         _ => {
             warp.groups.push(Group { at, mask: active, state: State::Runs });
-            let passed = &mut machine.executed[at];
-            passed.by_warps -= 1;
-            passed.by_threads -= u64::from(active.count_ones());
+            machine.uncount(at, active);
         }
     }
     if rest != 0 {
@@ -269,9 +267,7 @@ fn together(machine: &mut Machine<'_>, warp: &mut Warp, at: usize, active: u32) 
     if active == members & warp.live {
         return Ok(true);
     }
-    let executed = &mut machine.executed[at];
-    executed.by_warps -= 1;
-    executed.by_threads -= u64::from(active.count_ones());
+    machine.uncount(at, active);
     warp.groups.push(Group { at, mask: active, state: State::Meets(members) });
     Ok(false)
 }
@@ -283,9 +279,7 @@ fn part(machine: &mut Machine<'_>, warp: &mut Warp, at: usize, active: u32) -> S
     else {
         return Ok(true);
     };
-    let executed = &mut machine.executed[at];
-    executed.by_warps -= 1;
-    executed.by_threads -= u64::from(active.count_ones());
+    machine.uncount(at, active);
     let members = *warp.word(members);
     let mut rest = active;
     while rest != 0 {

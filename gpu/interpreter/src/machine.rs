@@ -39,6 +39,13 @@ pub(crate) fn visitor(warp: &Warp, lane: usize) -> Visitor {
 }
 
 impl Machine<'_> {
+    /// Takes back that an instruction was executed: threads have come to it, and will once more.
+    pub(crate) fn uncount(&mut self, at: usize, mask: u32) {
+        let executed = &mut self.executed[at];
+        executed.by_warps -= 1;
+        executed.by_threads -= u64::from(mask.count_ones());
+    }
+
     /// Executes an instruction that is not of the whole warp, and goes on to the next.
     pub(crate) fn execute(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Step {
         match *op {

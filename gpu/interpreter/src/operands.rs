@@ -301,10 +301,8 @@ impl<'t> Decoder<'_, 't> {
         let (from, is_float) = (what.from, what.from.is_float());
         let a = match self.source_of_any(a)? {
             // What is wider than it has to be is read in part, but not as a floating-point number.
-            Some((place, bits)) if bits < from.bits || is_float && bits != from.bits => {
-                return Err(
-                    self.wrong(format!("{} of {bits} bits and not {}", place.register, from.bits))
-                );
+            Some((_, bits)) if bits < from.bits || is_float && bits != from.bits => {
+                return Err(self.wrong(format!("its source has {bits} bits and not {}", from.bits)));
             }
             Some((place, _)) if place.file != File::Predicates => place,
             _ => {

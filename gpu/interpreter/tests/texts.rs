@@ -37,6 +37,7 @@ fn instructions_that_do_not_fit() {
         ),
         ("ld.b32 %rs1, [%rd2];", "line 12: ld.b32: %rs1 has 16 bits and not 32"),
         ("selp.b32 %r1, 1, 2, %r3;", "line 12: selp.b32: %r3 has 32 bits and not 1"),
+        ("cvt.rn.f32.s32 %r1, %rs1;", "line 12: cvt.rn.f32.s32: its source has 16 bits and not 32"),
         ("bar.sync 16;", "line 12: bar.sync: the operands do not fit"),
         (".pragma \"unroll\";", "line 12: an unknown pragma: \"unroll\""),
         (".reg .b128 %q;", "line 12: registers of an unknown type: .b128"),
