@@ -2,8 +2,8 @@
 
 mod device;
 
-use adaloss_interpreter::Module;
-use device::{kernel, run};
+use adaloss_interpreter::{Fault, Launch, Module, Schedule};
+use device::{Device, Random, block, kernel, run};
 
 const SHIPPED: &str = include_str!("../../ptx/sm_90a.ptx");
 
@@ -196,4 +196,136 @@ fn a_text_is_changed_anywhere() {
         }
         _ = Module::parse(&lines.join("\n")).and_then(|module| module.decode());
     }
+}
+
+/// A little of all that there is.
+const MIXTURE: &str = "
+.version 7.8
+.target sm_80
+.address_size 64
+.global .align 8 .b16 table[4] = {1, -2, 0x3, 4};
+.extern .shared .align 16 .b8 launched[];
+.shared .align 16 .b8 shared[256];
+.visible .entry kernel(.param .u64 .ptr .global .align 4 to, .param .align 4 .b8 other[12])
+.maxntid 64, 1, 1
+{
+.reg .pred %p<4>;
+.reg .b16 %rs<4>;
+.reg .b32 %r<16>;
+.reg .b64 %rd<4>;
+.local .align 8 .b8 depot[16];
+ld.param.b64 %rd1, [to];
+ld.param.v2.b32 {%r1, _}, [other];
+mov.u32 %r2, %tid.x;
+mov.u32 %r3, shared;
+mov.b64 %rd2, depot;
+mad.wide.s32 %rd3, %r2, 4, %rd1;
+$L_again:
+.pragma \"nounroll\";
+ld.global.nc.u16 %rs1, [table+2];
+mad.lo.s32 %r4, %r2, 4, %r3;
+cp.async.ca.shared.global [%r4], [%rd3], 4, %r1;
+cp.async.commit_group;
+cp.async.wait_group 0;
+bar.sync 0;
+ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r5}, [%r3];
+mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r6, %r7, %r8, %r9}, {%r1, %r2, %r3, %r4}, {%r2, %r2}, {%r1, %r1, %r1, %r1};
+bar.warp.sync -1;
+shfl.sync.up.b32 %r10|%p1, %r2, 3, 0, 0xffffffff;
+st.local.v2.b32 [%rd2+8], {%r10, 7};
+{ .reg .b64 %r1; mov.b64 %r1, {%r2, %r3}; cvta.shared.u64 %r1, %r1; }
+prmt.b32 %r11, %r10, %r2, 0x5140;
+bfe.s32 %r11, %r11, %r2, 300;
+shf.l.clamp.b32 %r12, %r10, %r11, %r2;
+cvt.rni.s8.f32 %rs2, %r6;
+cvt.rn.f32.u64 %r13, %rd3;
+fma.rn.ftz.f32 %r13, %r13, 0f3f800000, %r6;
+div.s32 %r14, %r12, %r2;
+setp.ge.and.s32 %p2|%p3, %r2, 0, !%p1;
+@%p2 atom.global.add.u32 %r15, [%rd3], 1;
+bar.sync 1;
+@!%p3 red.shared.max.u32 [%r3+60], 1;
+selp.b32 %r1, 1, %r2, %p2;
+@%p3 bra $L_again;
+@%p3 trap;
+st.global.v2.b32 [%rd1], {%r1, %r15};
+}
+";
+
+/// Launches the entry of a text with two blocks.
+fn launched(module: &Module, schedule: Schedule) -> Result<(), Fault> {
+    let mut device = Device::default();
+    let to = device.words(&[0; 64]);
+    let mut parameters = to.to_le_bytes().to_vec();
+    parameters.extend([4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0]);
+    let launch = Launch {
+        blocks: 2,
+        dynamic_shared_bytes: 32,
+        schedule,
+        most_instructions: Some(2000),
+        ..block(64, &parameters)
+    };
+    module.entry("kernel").map_or(Ok(()), |entry| entry.launch(&mut device, &launch).map(drop))
+}
+
+/// Whatever takes the place of a word, a number or a sign, the text is refused, or a launch succeeds or is at fault.
+#[test]
+fn a_changed_text_is_launched() {
+    let module = Module::parse(MIXTURE).expect("a text");
+    launched(&module, Schedule::adverse(1)).unwrap_or_else(|fault| panic!("{fault}"));
+    let mut pieces = Vec::new();
+    let is_word = |of: char| of.is_alphanumeric() || "._%$".contains(of);
+    let mut rest = MIXTURE;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|of| !is_word(of)).filter(|_| is_word(first)).unwrap_or(1);
+        let (piece, behind) = rest.split_at(end);
+        pieces.push(piece);
+        rest = behind;
+    }
+    let strange = [
+        "",
+        "0",
+        "-1",
+        "4294967295",
+        "0xffffffffffffffff",
+        "-0x8000000000000000",
+        "0f7fffffff",
+        "0d7ff0000000000001",
+        "999999999999999999999",
+        "\u{fc}",
+        "\u{1f980}",
+        "\"",
+        "\"{\"",
+        "/*",
+        "//",
+        "\0",
+        "{",
+        "}",
+        "@!",
+        "%r99",
+        "%",
+        ".",
+        "_",
+        ".loc",
+        "[",
+        "<65535>",
+        "+-",
+    ];
+    let mut random = Random(3);
+    let mut succeeded = 0;
+    for _ in 0..20_000 {
+        let mut pieces = pieces.clone();
+        for _ in 0..=random.bits() % 2 {
+            let mut below = |bound: usize| random.bits() as usize % bound;
+            let at = below(pieces.len());
+            pieces[at] = match below(2) {
+                0 => strange[below(strange.len())],
+                _ => pieces[below(pieces.len())],
+            };
+        }
+        let Ok(module) = Module::parse(&pieces.concat()) else { continue };
+        let schedule = Schedule::adverse(random.bits());
+        succeeded += usize::from(launched(&module, schedule).is_ok());
+    }
+    assert!(succeeded > 100, "only {succeeded} succeeded");
 }
