@@ -156,10 +156,14 @@ impl Machine<'_> {
     /// Executes a load, a store, an atomic operation or a copy.
     pub(crate) fn access_memory(&mut self, warp: &mut Warp, op: &Op, mask: u32) -> Step {
         match *op {
-            Op::Load { space, element, count, address, to, to_bits } => {
+            Op::Load { space, is_constant, element, count, address, to, to_bits } => {
                 let bytes = element.bytes() * usize::from(count);
                 let addresses = addresses(warp, address);
-                let bytes = self.load(warp, mask, &places(space, mask, addresses), bytes)?;
+                let places = places(space, mask, addresses);
+                if is_constant {
+                    check_constant(&places, bytes)?;
+                }
+                let bytes = self.load(warp, mask, &places, bytes)?;
                 for (nth, &to) in to[..usize::from(count)].iter().enumerate() {
                     set_extended(warp, to, to_bits, mask, &bytes.element(element, nth));
                 }
@@ -336,6 +340,15 @@ impl Machine<'_> {
             _ => 0,
         };
         map(a, |a| if to_space { a.wrapping_sub(window) } else { a.wrapping_add(window) })
+    }
+}
+
+/// Refuses to read what somebody may write where a load promises that nobody does.
+fn check_constant(places: &Places, each: usize) -> Step {
+    let [(_, mask), ..] = places.masks;
+    match lanes_of(mask).next() {
+        Some(lane) => refuse(lane, each, places.addresses[lane], "no table, as `.nc` has to read"),
+        None => Ok(()),
     }
 }
 

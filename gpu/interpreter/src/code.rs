@@ -217,6 +217,7 @@ pub(crate) enum Op {
     },
     Load {
         space: Space,
+        is_constant: bool,
         element: Type,
         count: u8,
         address: Address,

@@ -16,8 +16,7 @@
 //!
 //! Not simulated: more than one axis of blocks and threads, memory that a module's kernels write (`.global` is
 //! constant), calls, textures, and the order of accesses to global memory by different blocks, which run one after
-//! the other.  Not looked for: races for global memory, reads of local memory that nobody wrote, and writes of what
-//! `.nc` reads.
+//! the other.  Not looked for: races for global memory, and reads of local memory that nobody wrote.
 //!
 //! ```
 //! use adaloss_interpreter::{GlobalMemory, Launch, Module, Refused, Schedule};

@@ -4,7 +4,7 @@
 //! taken for one that is.  These are read and change nothing of what is executed:
 //!
 //! - `.ca` and `.cg` of a copy say which caches keep it;
-//! - `.nc` of a load promises that nobody writes what it reads: that is taken on trust;
+//! - `.nc` of a load promises that nobody writes what it reads: it may read tables alone, which nobody can;
 //! - `.uni` promises that threads do not part, and is refused under a guard, which alone could part them;
 //! - `.aligned` promises that a warp's threads come together, which is asked of what lacks it, too, but that those
 //!   of a barrier may come on ways of their own: whether there are such ways is for `adaloss-audit`;
@@ -95,9 +95,8 @@ fn memory(head: &str, mut modifiers: &[&str]) -> Option<Operation> {
         space = named;
         modifiers = &modifiers[1..];
     }
-    if head == "ld" && space == Space::Global && modifiers.first() == Some(&"nc") {
-        modifiers = &modifiers[1..];
-    }
+    let is_constant = head == "ld" && space == Space::Global && modifiers.first() == Some(&"nc");
+    modifiers = &modifiers[usize::from(is_constant)..];
     let (&element, modifiers) = modifiers.split_last()?;
     let element = Type::named(element)?;
     let is_parameter = space == Space::Parameter;
@@ -110,7 +109,7 @@ fn memory(head: &str, mut modifiers: &[&str]) -> Option<Operation> {
                 _ => return None,
             };
             match head {
-                "ld" => Operation::Load { space, element, count },
+                "ld" => Operation::Load { space, is_constant, element, count },
                 _ if is_parameter => return None,
                 _ => Operation::Store { space, element, count },
             }

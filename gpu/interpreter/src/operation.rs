@@ -228,8 +228,10 @@ pub enum Operation {
         to_space: bool,
         space: Space,
     },
+    /// Constant is what nobody writes while it may be read.
     Load {
         space: Space,
+        is_constant: bool,
         element: Type,
         count: usize,
     },

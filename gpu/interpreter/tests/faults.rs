@@ -346,6 +346,9 @@ fn tables_are_constant_and_end() {
     let beyond = run(tables, "ld.global.b32 %r1, [table+8];", 1).expect_err("beyond");
     assert_eq!(beyond.kind, FaultKind::Address);
     assert!(beyond.what.ends_with(": in no table of the module"), "{beyond}");
+    let constant = run(tables, "ld.global.nc.b32 %r1, [%rd15];", 1).expect_err("no table");
+    assert_eq!(constant.kind, FaultKind::Address);
+    assert!(constant.what.ends_with(": no table, as `.nc` has to read"), "{constant}");
     let text = "mov.b64 %rd1, table;\ncvta.global.u64 %rd2, %rd1;\nst.b32 [%rd2], 0;";
     let written = run(tables, text, 1).expect_err("written");
     assert_eq!((written.kind, written.line), (FaultKind::Table, 15));

@@ -15,15 +15,16 @@ impl<'t> Decoder<'_, 't> {
         operands: &[Operand<'t>],
     ) -> Decoded<Op> {
         match (operation, operands) {
-            (Operation::Load { space: Space::Parameter, element, count }, [to, from]) => {
+            (Operation::Load { space: Space::Parameter, element, count, .. }, [to, from]) => {
                 let Operand::Address(name, offset) = *from else { return Err(self.misfit()) };
                 self.load_parameter(element, count, to, (name, offset))
             }
-            (Operation::Load { space, element, count }, [to, from]) => {
+            (Operation::Load { space, is_constant, element, count }, [to, from]) => {
                 self.access(space, element);
                 let address = self.address(from, space)?;
                 let (to, to_bits) = self.results(element, count, to)?;
-                Ok(Op::Load { space, element, count: count as u8, address, to, to_bits })
+                let count = count as u8;
+                Ok(Op::Load { space, is_constant, element, count, address, to, to_bits })
             }
             (Operation::Store { space, element, count }, [to, from]) => {
                 self.access(space, element);
