@@ -124,18 +124,17 @@ fn in_order(
 fn by_halves(left: &[[f32; 16]; 16], right: &[[f32; 8]; 16], totals: &mut [[f32; 8]; 16]) {
     for (left, totals) in left.iter().zip(totals) {
         for (column, sum) in totals.iter_mut().enumerate() {
-            for terms in [0..8, 8..16] {
+            for first in [0, 8] {
                 // Exact: of at most 24 digits, in the range of f64.
                 let product = |k: usize| f64::from(left[k]) * f64::from(right[k][column]);
-                let products: Vec<_> = terms.map(product).collect();
-                *sum = cut_off(*sum, &products);
+                *sum = cut_off(*sum, &std::array::from_fn(|nth| product(first + nth)));
             }
         }
     }
 }
 
 /// Adds numbers at once, each cut off to a multiple of the largest one's last digit of 24.
-fn cut_off(sum: f32, products: &[f64]) -> f32 {
+fn cut_off(sum: f32, products: &[f64; 8]) -> f32 {
     let all = || products.iter().copied().chain([f64::from(sum)]);
     if all().any(|of| !of.is_finite()) {
         return all().sum::<f64>() as f32;
@@ -146,7 +145,9 @@ fn cut_off(sum: f32, products: &[f64]) -> f32 {
     }
     let exponent = ((largest.to_bits() >> 52) as i32 - 1023).max(-126) - 23;
     let digit = f64::from_bits(((exponent + 1023) as u64) << 52);
-    let total: i64 = all().map(|of| (of / digit) as i64).sum();
+    // A power of two has an exact inverse.
+    let digits = digit.recip();
+    let total: i64 = all().map(|of| (of * digits) as i64).sum();
     // Toward zero, too: at most 28 digits, of which f64 has all.
     let total = total as f64 * digit;
     let nearest = total as f32;
