@@ -7,6 +7,7 @@ use adaloss_core::{
     scaler::{
         self, CheckpointError, Decision, LossScaler, State, StepError, Streams, Totals, Visit,
         device::{Asked, Conclusion, DeviceState, Entry, Evidence, Line},
+        share::{self, Share, ShareError},
     },
     statistics::{Histogram, Outcome},
     unscale::{Cause, LossSum, Place, Unscaled, Verdict},
@@ -109,8 +110,24 @@ entries! {
         bool,
         (u64, &mut Line),
     ) -> Conclusion = DeviceState::finish;
+    "scaler::DeviceState::share" => fn(
+        &'static mut DeviceState,
+        &'static Config,
+        &'static mut [Cell],
+    ) -> Share<'static> = DeviceState::share;
     "scaler::Line::entry" => fn(&Line, u64) -> Option<Entry> = Line::entry;
     "scaler::Line::default" => fn() -> Line = Line::default;
+
+    "scaler::message_bytes" => fn(usize) -> usize = share::message_bytes;
+    "scaler::merge" => fn(&mut [u8], &[u8]) -> Result<(), ShareError> = share::merge;
+    "scaler::Share::pack" => fn(&Share<'static>, &mut [u8]) -> Result<(), ShareError> = Share::pack;
+    "scaler::Share::matches" => fn(&Share<'static>, &[u8]) -> Result<(), ShareError> = Share::matches;
+    "scaler::Share::unpack" => fn(&mut Share<'static>, &[u8]) -> Result<(), ShareError> =
+        Share::unpack;
+    "scaler::Share::step" => fn(&Share<'static>) -> u64 = Share::step;
+    "scaler::Share::cell_count" => fn(&Share<'static>) -> u32 = Share::cell_count;
+    "scaler::Share::configuration" => fn(&Share<'static>) -> u32 = Share::configuration;
+    "scaler::Share::part" => fn(&Share<'static>, usize) -> Option<(Option<Place>, u64)> = Share::part;
 
     "scaler::State::new" => fn(Config) -> State = State::new;
     "scaler::State::begin" => fn(&'static mut State, &'static mut [Cell]) -> Step = State::begin;
@@ -154,6 +171,7 @@ entries! {
     "scaler::Step::histogram" => fn(&Step) -> &Histogram = Step::histogram;
     "scaler::Step::first_bad" => fn(&Step) -> Option<(Place, Cause)> = Step::first_bad;
     "scaler::Step::tiny" => fn(&Step) -> u64 = Step::tiny;
+    "scaler::Step::share" => fn(&'static mut Step) -> Share<'static> = Step::share;
     "scaler::Step::seen" => fn(&Step, Place) -> Seen = Step::seen;
     "scaler::Step::set_seen" => fn(&mut Step, Place, Seen) -> Result<(), StepError> =
         Step::set_seen;

@@ -34,6 +34,9 @@ entries! {
         Histogram::words_of;
     "statistics::Histogram::merge" => fn(&mut Histogram, &Histogram) -> Result<(), MergeError> =
         Histogram::merge;
+    "statistics::Histogram::counts_mut" => fn(&mut Histogram) = |histogram| {
+        histogram.counts_mut().for_each(|count| *count = 0);
+    };
     "statistics::Histogram::elements" => fn(&Histogram) -> u64 = Histogram::elements;
     "statistics::Histogram::nonfinite" => fn(&Histogram) -> u64 = Histogram::nonfinite;
     "statistics::Histogram::nonzero" => fn(&Histogram) -> u64 = Histogram::nonzero;

@@ -294,6 +294,40 @@ impl Cell {
         self.flags |= SUMS_OVERFLOWED;
     }
 
+    /// Returns the scale of the first visit, which is a rank's own until a step with it is finished.
+    pub(crate) const fn first_scale(&self) -> Option<Scale> {
+        if self.has_no_memory() && self.is_calibrated() { Some(self.scale) } else { None }
+    }
+
+    /// Takes the first scale that ranks agreed on; a cell that finished a step with one keeps its scale.
+    pub(crate) const fn settle_first_scale(&mut self, scale: Scale) {
+        if self.has_no_memory() {
+            self.scale = scale;
+            self.flags |= CALIBRATED;
+        }
+    }
+
+    /// Returns all that the next steps' scales follow from and no visit moves: what has to be the same on every rank.
+    ///
+    /// Under `measured` and `amax` a rank's own visits move when a certificate is due, what the last one promised, and
+    /// the first scale.
+    pub(crate) const fn deciding(&self, follows_maxima: bool) -> [u64; 4] {
+        let [low @ .., _, _, _, _, _, _, _, _] = self.memory;
+        let [_, _, _, _, _, _, _, _, high @ ..] = self.memory;
+        let (scale, flags, period) = if !follows_maxima {
+            let period = self.age as u64 | (self.trigger as u64) << 32;
+            (self.scale, self.flags & LASTING, period)
+        } else if self.has_no_memory() {
+            (Scale::ONE, 0, 0)
+        } else {
+            (self.scale, self.flags & (CALIBRATED | REMEMBERS), 0)
+        };
+        let scale = scale.log2() as i16 as u16 as u64;
+        let limit = self.limit.0 as u16 as u64;
+        let small = scale | limit << 16 | (flags as u64) << 32 | (self.trial.0 as u64) << 40;
+        [u64::from_le_bytes(low), u64::from_le_bytes(high), small, period]
+    }
+
     /// Writes the cell in the byte order of a checkpoint, little endian.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];

@@ -189,7 +189,7 @@ fn are_possible(config: &Config, totals: &Totals, skipped_in_row: u32) -> bool {
     skipped_in_row < config.max_skips() && u64::from(skipped_in_row) <= skipped && skipped <= steps
 }
 
-fn config_digest(config: &Config) -> u32 {
+pub(super) fn config_digest(config: &Config) -> u32 {
     CRC.checksum(&config.to_bytes())
 }
 

@@ -12,6 +12,7 @@ use super::{
     Purpose, State,
     finding::Finding,
     run::RunState,
+    share::{Ending, Share},
     visit::{Kind, ScaleSet, VisitState},
 };
 use crate::{
@@ -371,6 +372,14 @@ impl DeviceState {
         if !is_known && !is_of_loss {
             self.pending = finding;
         }
+    }
+
+    /// Lends the step under way to what ranks agree by, after its last operation and before [`finish`](Self::finish).
+    ///
+    /// A rank on which nothing is done any more takes part: then nothing is done on any rank.
+    pub const fn share<'s>(&'s mut self, config: &'s Config, cells: &'s mut [Cell]) -> Share<'s> {
+        let Self { run, pending, halted, .. } = self;
+        Share::new(config, run, cells, Some(Ending { pending, halted }))
     }
 
     /// Ends a step: decides the scales of the next one, judges this one, and writes a line with the number given.

@@ -10,6 +10,7 @@ mod finding;
 mod line;
 mod open_visit;
 mod run;
+pub mod share;
 mod state;
 mod step;
 mod streams;

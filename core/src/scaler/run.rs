@@ -32,11 +32,11 @@ pub(super) struct RunState {
     pub(super) loss: Cell,
     pub(super) skipped_in_row: u32,
     /// Whether values or sums overflowed or were not finite, as they are where a scale is too large.
-    overflowed: bool,
+    pub(super) overflowed: bool,
     /// Whether there was a visit, here or on a machine that shares the step, or a weight gradient.
-    has_visited: bool,
+    pub(super) has_visited: bool,
     /// Whether cells hold what this step showed.
-    has_seen: bool,
+    pub(super) has_seen: bool,
     reserved: [u8; 5],
 }
 
@@ -129,7 +129,7 @@ impl RunState {
     }
 
     /// Returns the cell of a place, made at its first visit.
-    fn cell_mut<'c>(
+    pub(super) fn cell_mut<'c>(
         &'c mut self,
         config: &Config,
         cells: &'c mut [Cell],

@@ -7,6 +7,7 @@ use heapless::deque::DequeView;
 use super::{
     Decision, OpenVisit, State, Streams, Visit,
     open_visit::Origins,
+    share::Share,
     visit::{Kind, ScaleSet},
 };
 use crate::{
@@ -317,6 +318,12 @@ impl<'s> Step<'s> {
     pub fn set_seen(&mut self, place: Place, seen: Seen) -> Result<(), StepError> {
         let State { config, run, .. } = &mut *self.state;
         run.set_seen(config, self.cells, place, seen)
+    }
+
+    /// Lends the step to what ranks agree by, after its last visit and before [`finish`](Self::finish).
+    pub const fn share(&mut self) -> Share<'_> {
+        let State { config, run, .. } = &mut *self.state;
+        Share::new(config, run, self.cells, None)
     }
 
     /// Lends the step to the visit that was just opened.

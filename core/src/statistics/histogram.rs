@@ -193,6 +193,17 @@ impl Histogram {
         Ok(())
     }
 
+    /// Returns every count: those of all elements, of non-finite ones and of zeros, then the bins.
+    ///
+    /// For hosts that [merge](Self::merge) histograms of one narrowing by a sum over ranks.
+    pub fn counts_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Self { elements, nonfinite, zero, floors, ceilings, .. } = self;
+        [elements, nonfinite, zero].into_iter().chain(floors).chain(ceilings)
+    }
+
+    /// How many counts [`counts_mut`](Self::counts_mut) has.
+    pub const COUNTS: usize = 3 + 2 * BINS;
+
     /// Returns the number of all elements.
     pub const fn elements(&self) -> u64 {
         self.elements

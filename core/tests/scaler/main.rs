@@ -4,6 +4,7 @@ mod checkpoint;
 mod device;
 mod mistakes;
 mod never;
+mod ranks;
 mod recovery;
 mod state;
 mod sums;

@@ -143,3 +143,23 @@ fn other_formats_are_refused() {
     let text = error.expect_err("another format").to_string();
     assert!(text.contains("Binary16") && text.contains("E5M2"), "{text}");
 }
+
+/// Added count by count, as a sum over ranks does, histograms merge as by `merge`.
+#[test]
+fn counts_add_up_to_a_merged_histogram() {
+    let mut generator = SplitMix64(4);
+    let mut some = || {
+        let mut histogram = Histogram::new(Narrowing::to(Format::E4M3));
+        for _ in 0..500 {
+            histogram.observe_one(generator.between_binades(-40, 20), Scale::ONE);
+        }
+        histogram.observe(&[0.0, f32::NAN], Scale::ONE);
+        histogram
+    };
+    let (mut into, mut from) = (some(), some());
+    let mut expected = into;
+    expected.merge(&from).unwrap();
+    assert_eq!(into.counts_mut().count(), Histogram::COUNTS);
+    into.counts_mut().zip(from.counts_mut()).for_each(|(into, from)| *into += *from);
+    assert_eq!(into, expected);
+}
