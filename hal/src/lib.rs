@@ -26,6 +26,8 @@
 //! when the host wants to know what happened: every device in host memory has its operations
 //! ([`HostMemory`]), and one with memory of its own implements them, or leaves them out.
 //!
+//! Ranks that train one model agree on each step by one message: [`group`] has the trait of what carries it.
+//!
 //! # Examples
 //!
 //! ```
@@ -73,6 +75,7 @@ mod plain;
 mod space;
 
 mod error;
+pub mod group;
 mod readout;
 mod shape;
 

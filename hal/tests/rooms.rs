@@ -6,13 +6,14 @@ mod imports;
 use std::{fs, path::Path};
 
 /// From what needs nothing to what needs most.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "kind",
     "plain",
     "space",
     "shape",
     "readout",
     "error",
+    "group",
     "device",
     "epilogue",
     "operation",

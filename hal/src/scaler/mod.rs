@@ -15,11 +15,13 @@
 //! Conclude --> a line, and whether an optimizer's operations do anything
 //! ```
 
+mod agree;
 mod engine;
 mod lines;
 mod open_visit;
 mod operations;
 
+pub use agree::SharedError;
 pub use engine::Engine;
 pub use lines::{EngineError, LeftOut, Lines};
 pub use open_visit::{Carried, OpenVisit, Pass};
