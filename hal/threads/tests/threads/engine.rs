@@ -26,8 +26,11 @@ use super::{LONG, ranks};
 const CELLS: usize = 3;
 const STEPS: u64 = 60;
 
-/// What a rank visits in a step: values of the loss, and of some layers; and whether a weight gradient is finite.
-fn batch(nth: u64, rank: u64) -> (Vec<(Option<usize>, [f32; 4])>, bool) {
+/// The values of the loss, or of a layer.
+type Values = (Option<usize>, [f32; 4]);
+
+/// What a rank visits in a step; and whether a weight gradient is finite.
+fn batch(nth: u64, rank: u64) -> (Vec<Values>, bool) {
     let mut generator = SplitMix64(500 * nth + rank);
     let mut visits = Vec::new();
     for place in [None, Some(0), Some(1), Some(2)] {

@@ -1,0 +1,325 @@
+//! Ranks over MPI: a group of [adaloss](adaloss_hal) on a communicator.
+//!
+//! All operations are MPI's nonblocking ones (`MPI_Iallreduce`, `MPI_Ibcast`), polled until a deadline.  MPI has no way to
+//! take back an operation that others never come to: after [`Failure::Timeout`] the communicator is of no
+//! further use, and a program that ends in the ordinary way would wait in `MPI_Finalize` for ever.  It calls
+//! [`Ranks::abort`], or leaves without finalizing.
+//!
+//! Messages of different lengths are not found out by MPI for certain: [`meet`](adaloss_hal::group::meet) before the first step
+//! compares the number of cells.
+//!
+//! # Examples
+//!
+//! What each rank of `mpirun -n 4 program` does.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use adaloss_core::{format::{Format, f16}, policy::Config, unscale::Verdict};
+//! use adaloss_core::scaler::{LossScaler, share::message_bytes};
+//! use adaloss_hal::group::{Group, agree, meet};
+//! use adaloss_mpi::Ranks;
+//!
+//! let universe = mpi::initialize().expect("an MPI that was not initialized before");
+//! let mut ranks = Ranks::duplicate(&universe.world(), Duration::from_secs(300))?;
+//! let mut scaler = LossScaler::<4>::new(Config::for_format(Format::BINARY16));
+//! let mut room = [0; message_bytes(4)];
+//! meet(&scaler.begin().share(), &mut ranks, &mut room)?;
+//!
+//! let mut step = scaler.begin();
+//! step.loss().apply(&[2.0e-8, -1.0e-6], &mut [f16::ZERO; 2])?; // each rank its own
+//! if let Err(error) = agree(&mut step.share(), &mut ranks, &mut room) {
+//!     eprintln!("rank {}: {error}", ranks.rank());
+//!     ranks.abort(1);
+//! }
+//! if step.finish() == Verdict::Apply { /* let the optimizer step, on every rank */ }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::{
+    ffi::{c_int, c_void},
+    fmt,
+    mem::{ManuallyDrop, MaybeUninit},
+    thread,
+    time::{Duration, Instant},
+};
+
+use adaloss_hal::group::{Group, GroupError, GroupErrorKind};
+use mpi::{
+    ffi,
+    topology::{Communicator, SimpleCommunicator},
+    traits::AsRaw,
+};
+
+/// The ranks of a communicator.
+///
+/// Dropped, it frees the communicator, unless an operation on it failed.
+pub struct Ranks {
+    communicator: ManuallyDrop<SimpleCommunicator>,
+    rank: usize,
+    size: usize,
+    deadline: Duration,
+    failure: Option<MpiError>,
+}
+
+impl Ranks {
+    /// Makes a group of the ranks of a communicator, on a duplicate of it: no other message can get in between.
+    ///
+    /// All of its ranks call this; `deadline` is how long an operation waits for the others.
+    ///
+    /// # Errors
+    ///
+    /// MPI refused.
+    pub fn duplicate(of: &impl Communicator, deadline: Duration) -> Result<Self, MpiError> {
+        Self::over(of.duplicate(), deadline)
+    }
+
+    /// Makes a group on a communicator that nothing else uses.
+    ///
+    /// Its errors are returned from now on, where MPI's default is to end the program.
+    ///
+    /// # Errors
+    ///
+    /// MPI refused.
+    pub fn over(communicator: SimpleCommunicator, deadline: Duration) -> Result<Self, MpiError> {
+        // SAFETY: the communicator is live, as long as `communicator` is, and the handler is a constant of MPI's that is
+        // initialised before a communicator can exist.
+        let code = unsafe {
+            ffi::MPI_Comm_set_errhandler(communicator.as_raw(), ffi::RSMPI_ERRORS_RETURN)
+        };
+        checked(code)?;
+        let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
+        let communicator = ManuallyDrop::new(communicator);
+        Ok(Self { communicator, rank, size, deadline, failure: None })
+    }
+
+    /// Ends the processes of all ranks, where they wait for whatever it may be.
+    pub fn abort(&self, code: i32) -> ! {
+        self.communicator.abort(code)
+    }
+
+    /// Replaces values by what an operation makes of those of all ranks.
+    ///
+    /// # Safety
+    ///
+    /// `datatype` is MPI's name of `T`, of which all bit patterns are legal, and `operation` is defined on it.
+    unsafe fn reduce<T: Copy + Default>(
+        &mut self,
+        values: &mut [T],
+        datatype: ffi::MPI_Datatype,
+        operation: ffi::MPI_Op,
+    ) -> Result<(), MpiError> {
+        let count = self.count(values.len())?;
+        // On the heap and this call's own: where MPI never comes to an end, they are its for ever.
+        let from = ManuallyDrop::new(values.to_vec());
+        let mut to = ManuallyDrop::new(vec![T::default(); values.len()]);
+        let mut request = MaybeUninit::uninit();
+        // SAFETY: both buffers have `count` elements of the datatype, by the caller's promise, do not overlap, and stay
+        // where they are until the operation has ended: they are freed below only if `wait` saw that, and
+        // never moved by a move of the vectors.  The communicator is live.  The request is written before this returns
+        // without an error.
+        let code = unsafe {
+            ffi::MPI_Iallreduce(
+                from.as_ptr().cast::<c_void>(),
+                to.as_mut_ptr().cast::<c_void>(),
+                count,
+                datatype,
+                operation,
+                self.communicator.as_raw(),
+                request.as_mut_ptr(),
+            )
+        };
+        // SAFETY: the request is that of the operation begun above.
+        unsafe { self.wait(code, request) }?;
+        values.copy_from_slice(&to);
+        drop((ManuallyDrop::into_inner(from), ManuallyDrop::into_inner(to)));
+        Ok(())
+    }
+
+    /// Waits for an operation until the deadline; an error is the end of the group.
+    ///
+    /// # Safety
+    ///
+    /// Where `code` is MPI's success, `request` is that of an active operation, whose buffers stay until this returns without an
+    /// error, and for ever if it returns with one.
+    unsafe fn wait(
+        &mut self,
+        code: c_int,
+        request: MaybeUninit<ffi::MPI_Request>,
+    ) -> Result<(), MpiError> {
+        let waited = checked(code).and_then(|()| {
+            // SAFETY: MPI reported success and so wrote the request, by the caller's promise.
+            let mut request = unsafe { request.assume_init() };
+            let began = Instant::now();
+            loop {
+                let mut is_done = 0;
+                // SAFETY: the request is active, as it was not found to be done; the status may be ignored by this name.
+                let code =
+                    unsafe { ffi::MPI_Test(&mut request, &mut is_done, ffi::RSMPI_STATUS_IGNORE) };
+                checked(code)?;
+                if is_done != 0 {
+                    return Ok(());
+                }
+                let waited = began.elapsed();
+                if waited >= self.deadline {
+                    return Err(MpiError { failure: Failure::Timeout, code: 0 });
+                }
+                // Others may need this core to come at all.
+                if waited < PATIENT { thread::yield_now() } else { thread::sleep(PAUSE) }
+            }
+        });
+        waited.inspect_err(|error| self.failure = Some(*error))
+    }
+
+    /// Returns a length as MPI takes it; an error where the group has failed, and where the length is more than MPI counts.
+    fn count(&self, length: usize) -> Result<c_int, MpiError> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => {
+                c_int::try_from(length).map_err(|_| MpiError { failure: Failure::Refused, code: 0 })
+            }
+        }
+    }
+}
+
+/// How long an operation is polled without a pause, and the pauses from then on.
+const PATIENT: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_micros(100);
+
+impl Drop for Ranks {
+    fn drop(&mut self) {
+        // To free a communicator takes all of its ranks, and no operation under way.
+        if self.failure.is_none() {
+            // SAFETY: it is not used behind this, since the group is dropped.
+            unsafe { ManuallyDrop::drop(&mut self.communicator) }
+        }
+    }
+}
+
+impl fmt::Debug for Ranks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rank, size, deadline, failure, .. } = self;
+        let mut shown = f.debug_struct("Ranks");
+        shown.field("rank", rank).field("size", size).field("deadline", deadline);
+        shown.field("failure", failure).finish_non_exhaustive()
+    }
+}
+
+impl Group for Ranks {
+    type Error = MpiError;
+
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn max_u8(&mut self, bytes: &mut [u8]) -> Result<(), MpiError> {
+        // SAFETY: these are MPI's names of u8 and of the maximum, which is defined on integers.
+        unsafe { self.reduce(bytes, ffi::RSMPI_UINT8_T, ffi::RSMPI_MAX) }
+    }
+
+    fn max_u64(&mut self, numbers: &mut [u64]) -> Result<(), MpiError> {
+        // SAFETY: these are MPI's names of u64 and of the maximum, which is defined on integers.
+        unsafe { self.reduce(numbers, ffi::RSMPI_UINT64_T, ffi::RSMPI_MAX) }
+    }
+
+    fn sum_u64(&mut self, numbers: &mut [u64]) -> Result<(), MpiError> {
+        // SAFETY: these are MPI's names of u64 and of the sum, which is defined on integers.
+        unsafe { self.reduce(numbers, ffi::RSMPI_UINT64_T, ffi::RSMPI_SUM) }
+    }
+
+    fn broadcast(&mut self, from: usize, bytes: &mut [u8]) -> Result<(), MpiError> {
+        let count = self.count(bytes.len())?;
+        if from >= self.size {
+            return Err(MpiError { failure: Failure::Refused, code: 0 });
+        }
+        let mut buffer = ManuallyDrop::new(bytes.to_vec());
+        let mut request = MaybeUninit::uninit();
+        // SAFETY: the buffer has `count` bytes, and stays where it is until the operation has ended, as in `reduce`.  The
+        // communicator is live and has the rank.  The request is written before this returns without an error.
+        let code = unsafe {
+            ffi::MPI_Ibcast(
+                buffer.as_mut_ptr().cast::<c_void>(),
+                count,
+                ffi::RSMPI_UINT8_T,
+                from as c_int,
+                self.communicator.as_raw(),
+                request.as_mut_ptr(),
+            )
+        };
+        // SAFETY: the request is that of the operation begun above.
+        unsafe { self.wait(code, request) }?;
+        bytes.copy_from_slice(&buffer);
+        drop(ManuallyDrop::into_inner(buffer));
+        Ok(())
+    }
+}
+
+/// What went wrong in MPI; the group is of no further use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MpiError {
+    failure: Failure,
+    /// MPI's error code.
+    code: c_int,
+}
+
+/// The kinds of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Some rank did not come before the deadline.
+    Timeout,
+    /// The ranks brought different lengths.
+    Lengths,
+    /// There is no such rank, or a length is more than MPI counts.
+    Refused,
+    /// Another error of MPI's.
+    Mpi,
+}
+
+impl MpiError {
+    /// Returns what went wrong.
+    pub const fn failure(&self) -> Failure {
+        self.failure
+    }
+}
+
+/// Returns an error where MPI reports one.
+fn checked(code: c_int) -> Result<(), MpiError> {
+    if code == ffi::MPI_SUCCESS as c_int {
+        return Ok(());
+    }
+    let mut class = 0;
+    // SAFETY: it writes the class of any error code to where it is told; where it cannot, the class stays 0.
+    unsafe { ffi::MPI_Error_class(code, &mut class) };
+    let lengths = [ffi::MPI_ERR_TRUNCATE as c_int, ffi::MPI_ERR_COUNT as c_int];
+    let failure = if lengths.contains(&class) { Failure::Lengths } else { Failure::Mpi };
+    Err(MpiError { failure, code })
+}
+
+impl GroupError for MpiError {
+    fn kind(&self) -> GroupErrorKind {
+        match self.failure {
+            Failure::Timeout => GroupErrorKind::Timeout,
+            Failure::Lengths => GroupErrorKind::Mismatch,
+            Failure::Refused | Failure::Mpi => GroupErrorKind::Other,
+        }
+    }
+}
+
+impl fmt::Display for MpiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.failure {
+            Failure::Timeout => {
+                f.write_str("a rank did not come before the deadline: abort the communicator")
+            }
+            Failure::Lengths => f.write_str("the ranks brought messages of different lengths"),
+            Failure::Refused => f.write_str("there is no such rank, or the message is too long"),
+            Failure::Mpi => write!(f, "MPI failed with code {}", self.code),
+        }
+    }
+}
+
+impl std::error::Error for MpiError {}
