@@ -36,6 +36,11 @@
 
 #![forbid(unsafe_code)]
 
+/// What `docs/ranks.md` shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/ranks.md")]
+mod guide {}
+
 use std::{
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
