@@ -92,9 +92,11 @@ impl Ranks {
         Ok(Self { communicator, rank, size, deadline, failure: None })
     }
 
-    /// Ends the processes of all ranks, where they wait for whatever it may be.
+    /// Ends the processes of the whole job, where they wait for whatever it may be.
+    ///
+    /// What MPI does to a communicator's ranks alone is up to it: MPICH 4.0 left them waiting.
     pub fn abort(&self, code: i32) -> ! {
-        self.communicator.abort(code)
+        SimpleCommunicator::world().abort(code)
     }
 
     /// Replaces values by what an operation makes of those of all ranks.
