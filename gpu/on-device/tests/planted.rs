@@ -44,7 +44,7 @@ const MISTAKES: &[Mistake] = &[
     ("a wait for one copy too few", PRODUCT, "cp.async.wait_group", 0, Replace("2", "3"), "under way"),
     ("no wait for copies", PRODUCT, "cp.async.wait_group", 0, Drop, "under way"),
     ("copies in no group", PRODUCT, "cp.async.commit_group", 0, Drop, "under way"),
-    ("no barrier before what was copied is loaded", PRODUCT, "bar.sync", 1, Drop, "race"),
+    ("no barrier before what was copied is loaded", PRODUCT, "bar.sync", 1, Drop, "nobody has written it"),
     ("no barrier before a histogram's zeros", PRODUCT, "bar.sync", 2, Drop, "race"),
     ("no barrier before sums take the place of others", PRODUCT, "bar.sync", 4, Drop, "race"),
     ("no barrier before sums are taken", PRODUCT, "bar.sync", 5, Drop, "race"),

@@ -91,7 +91,10 @@ impl Machine<'_> {
             }
             for copy in arrived {
                 let mut now = [0; 16];
-                self.read_global(lane, copy.from, &mut now[..copy.count])?;
+                // Of zeros alone the address is of no account, and need not be one.
+                if copy.count > 0 {
+                    self.read_global(lane, copy.from, &mut now[..copy.count])?;
+                }
                 if now != copy.bytes {
                     let what = format!(
                         "{} changed while they were copied to shared memory",
