@@ -217,8 +217,8 @@ impl<F: Element> Sink<'_, F> {
                 let first = CHUNK * nth;
                 // SAFETY: each chunk is in one share.
                 unsafe {
-                    self.put_chunk::<B, _>(shared, &mut tally, first, chunk(first), &one, to)
-                };
+                    self.put_chunk::<B, _>(shared, &mut tally, first, chunk(first), &one, to);
+                }
             }
             for nth in of_rest(thread) {
                 let index = rest + nth;
