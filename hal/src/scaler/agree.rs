@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use adaloss_core::{policy::Cell, scaler::device::DeviceState};
+use adaloss_core::policy::Cell;
 
 use super::{Engine, HasScaler};
 use crate::{
@@ -30,10 +30,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         cells: &mut [Cell],
         room: &mut [u8],
     ) -> Result<(), SharedError<D::Error, G::Error>> {
-        let mut state = [DeviceState::new(&self.config)];
-        // Whatever the first of them waited for, the second finds done.
-        device.read(D::view(&self.cells), cells).map_err(SharedError::Device)?;
-        device.read(D::view(&self.state), &mut state).map_err(SharedError::Device)?;
+        let mut state = self.read_back(device, cells).map_err(SharedError::Device)?;
         let mut share = state[0].share(&self.config, cells);
         group::agree(&mut share, group, room).map_err(SharedError::Agree)?;
         device.write(cells, D::view_mut(&mut self.cells)).map_err(SharedError::Device)?;
@@ -52,9 +49,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         cells: &mut [Cell],
         room: &mut [u8],
     ) -> Result<(), SharedError<D::Error, G::Error>> {
-        let mut state = [DeviceState::new(&self.config)];
-        device.read(D::view(&self.cells), cells).map_err(SharedError::Device)?;
-        device.read(D::view(&self.state), &mut state).map_err(SharedError::Device)?;
+        let mut state = self.read_back(device, cells).map_err(SharedError::Device)?;
         let share = state[0].share(&self.config, cells);
         group::meet(&share, group, room).map_err(SharedError::Agree)
     }

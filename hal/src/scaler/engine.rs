@@ -153,9 +153,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     ///
     /// There are other cells than the engine has, or the device failed.
     pub fn save(&self, device: &mut D, cells: &mut [Cell]) -> Result<(State, u32), D::Error> {
-        let mut state = [DeviceState::new(&self.config)];
-        device.read(D::view(&self.cells), cells)?;
-        device.read(D::view(&self.state), &mut state)?;
+        let state = self.read_back(device, cells)?;
         Ok((state[0].to_state(self.config), state[0].updates()))
     }
 
@@ -180,9 +178,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     ///
     /// There are other cells than the engine has, or the device failed.
     pub fn restart(&mut self, device: &mut D, cells: &mut [Cell]) -> Result<(), D::Error> {
-        let mut state = [DeviceState::new(&self.config)];
-        device.read(D::view(&self.cells), cells)?;
-        device.read(D::view(&self.state), &mut state)?;
+        let mut state = self.read_back(device, cells)?;
         self.resume(&mut state[0]);
         state[0].begin(cells);
         device.write(cells, D::view_mut(&mut self.cells))?;
@@ -191,6 +187,18 @@ impl<D: Memory + HasScaler> Engine<D> {
         self.row.set_written(0);
         self.streams = Streams::default();
         Ok(())
+    }
+
+    /// Copies cells and state to the host, and waits for the device: what the first copy waited for, the second finds done.
+    pub(super) fn read_back(
+        &self,
+        device: &mut D,
+        cells: &mut [Cell],
+    ) -> Result<[DeviceState; 1], D::Error> {
+        let mut state = [DeviceState::new(&self.config)];
+        device.read(D::view(&self.cells), cells)?;
+        device.read(D::view(&self.state), &mut state)?;
+        Ok(state)
     }
 
     /// Lets the state of the device do what is asked for next; steps that were asked for in vain do not count.
