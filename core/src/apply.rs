@@ -103,7 +103,8 @@ impl Apply {
     /// Settles what is the same for every value, for a kernel that takes a few of them at a time.
     ///
     /// `None` where the narrowing is not to nearest even, or flushes, or where `F` is not its encoding, or where the
-    /// calling thread's processor was told to flush subnormals or to round otherwise.  Then each value is one for [`element`](Self::element).
+    /// calling thread's processor was told to flush subnormals or to round otherwise.  Then each value is one for
+    /// [`element`](Self::element).
     #[inline(always)]
     pub fn fast_narrowing<F: Element>(&self) -> Option<FastNarrowing<F>> {
         let mut narrowing = self.narrowing;
@@ -120,8 +121,7 @@ impl Apply {
 /// The commonest narrowing without a branch, for a few values at a time; see [`Apply::fast_narrowing`].
 ///
 /// It applies where the narrowing is to nearest even, with gradual underflow, and to values that are finite and stay within
-/// the format.  f32 arithmetic rounds them, which is half the work of
-/// [`Narrowing::narrow`] and ends in the same bits.
+/// the format.  f32 arithmetic rounds them, which is half the work of [`Narrowing::narrow`] and ends in the same bits.
 #[derive(Clone, Copy, Debug)]
 pub struct FastNarrowing<F> {
     checked: RangeCheckedNarrowing,

@@ -535,21 +535,13 @@ impl<E: Factor> Operand<E> {
 const CHUNKS: usize = SIDE * DEPTH / CHUNK / THREADS as usize;
 
 /// A thread's part of an operand's next tile.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Part<E> {
     /// The first element of its first chunk.
     from: *const E,
     /// The elements of each chunk, as long as there are terms.
     widths: [u32; CHUNKS],
 }
-
-impl<E> Clone for Part<E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<E> Copy for Part<E> {}
 
 #[cfg(test)]
 mod tests {
