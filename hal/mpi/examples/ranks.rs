@@ -9,14 +9,17 @@ use std::{
 };
 
 use adaloss_core::{
-    format::{Format, f16},
+    format::{Element, Format, f16},
     policy::{Cell, Config},
     propagate::Scaled,
     scale::Scale,
     scaler::{State, Step, share::message_bytes},
     unscale::{Place, Unscaled, Verdict},
 };
-use adaloss_hal::group::{AgreeError, Difference, Group, Solo, What, agree, meet, merge_histogram};
+use adaloss_hal::group::{
+    AgreeError, Difference, Exchange, Group, Solo, What, agree, meet, merge_histogram, room_bytes,
+    room_values, sum,
+};
 use adaloss_mpi::{Failure, MpiError, Ranks};
 
 const CELLS: usize = 12;
@@ -172,7 +175,22 @@ fn steps(group: &mut Ranks, config: Config) {
     group.broadcast(group.size() - 1, &mut from).expect("all come");
     assert_eq!(from, [size as u8 - 1; 9]);
     assert!(group.broadcast(group.size(), &mut from).is_err());
+    summed::<f32>(group);
+    summed::<f16>(group);
+    assert!(group.all_gather(&[0; 2], &mut [0; 3]).is_err());
     println!("rank {rank} of {size}: {STEPS} steps, {skipped} skipped, as one scaler took them");
+}
+
+/// Sums small whole numbers, which every format holds exactly.
+fn summed<T: Element>(group: &mut Ranks) {
+    const VALUES: usize = 1001;
+    let (rank, size) = (group.rank(), group.size());
+    let mut values: Vec<f32> = (0..VALUES).map(|nth| (nth % 17 * (rank + 1)) as f32).collect();
+    let mut room = vec![0; room_bytes::<T>(VALUES, size)];
+    let mut rows = vec![0.0; room_values(VALUES, size)];
+    sum::<T, _>(&mut values, Scale::ONE, group, &mut room, &mut rows).expect("all come");
+    let all = size * (size + 1) / 2;
+    assert!(values.into_iter().eq((0..VALUES).map(|nth| (nth % 17 * all) as f32)));
 }
 
 /// Measures how long an agreement takes.

@@ -43,7 +43,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adaloss_hal::group::{Group, GroupError, GroupErrorKind};
+use adaloss_hal::group::{Exchange, Group, GroupError, GroupErrorKind};
 use mpi::{
     ffi,
     topology::{Communicator, SimpleCommunicator},
@@ -134,6 +134,34 @@ impl Ranks {
         unsafe { self.wait(code, request) }?;
         values.copy_from_slice(&to);
         drop((ManuallyDrop::into_inner(from), ManuallyDrop::into_inner(to)));
+        Ok(())
+    }
+
+    /// Hands bytes to all ranks, by an operation that has a part for each.
+    ///
+    /// # Safety
+    ///
+    /// `begin` is given where the bytes are and where `to.len()` bytes go, both on the heap, and begins at most that with them.
+    unsafe fn exchange(
+        &mut self,
+        from: &[u8],
+        to: &mut [u8],
+        begin: impl FnOnce(*const c_void, *mut c_void, ffi::MPI_Comm, *mut ffi::MPI_Request) -> c_int,
+    ) -> Result<(), MpiError> {
+        // As in `reduce`.
+        let from = ManuallyDrop::new(from.to_vec());
+        let mut into = ManuallyDrop::new(vec![0_u8; to.len()]);
+        let mut request = MaybeUninit::uninit();
+        let code = begin(
+            from.as_ptr().cast(),
+            into.as_mut_ptr().cast(),
+            self.communicator.as_raw(),
+            request.as_mut_ptr(),
+        );
+        // SAFETY: the request is that of the operation begun above, whose buffers are freed below only if it has ended.
+        unsafe { self.wait(code, request) }?;
+        to.copy_from_slice(&into);
+        drop((ManuallyDrop::into_inner(from), ManuallyDrop::into_inner(into)));
         Ok(())
     }
 
@@ -259,6 +287,42 @@ impl Group for Ranks {
     }
 }
 
+impl Exchange for Ranks {
+    fn all_gather(&mut self, own: &[u8], all: &mut [u8]) -> Result<(), MpiError> {
+        let count = self.count(own.len())?;
+        if own.len().checked_mul(self.size) != Some(all.len()) {
+            return Err(MpiError { failure: Failure::Refused, code: 0 });
+        }
+        let begin = |from, to, communicator, request| {
+            // SAFETY: by the promise of `exchange` there are `count` bytes to send and as many from each rank to receive, on a
+            // live communicator, and the request is written before this returns without an error.
+            unsafe {
+                let byte = ffi::RSMPI_UINT8_T;
+                ffi::MPI_Iallgather(from, count, byte, to, count, byte, communicator, request)
+            }
+        };
+        // SAFETY: it begins nothing else.
+        unsafe { self.exchange(own, all, begin) }
+    }
+
+    fn all_to_all(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), MpiError> {
+        let count = self.count(from.len() / self.size)?;
+        if from.len() != to.len() || !from.len().is_multiple_of(self.size) {
+            return Err(MpiError { failure: Failure::Refused, code: 0 });
+        }
+        let begin = |from, to, communicator, request| {
+            // SAFETY: by the promise of `exchange` there are `count` bytes for each rank and from each, on a live communicator,
+            // and the request is written before this returns without an error.
+            unsafe {
+                let byte = ffi::RSMPI_UINT8_T;
+                ffi::MPI_Ialltoall(from, count, byte, to, count, byte, communicator, request)
+            }
+        };
+        // SAFETY: it begins nothing else.
+        unsafe { self.exchange(from, to, begin) }
+    }
+}
+
 /// What went wrong in MPI; the group is of no further use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MpiError {
@@ -275,7 +339,7 @@ pub enum Failure {
     Timeout,
     /// The ranks brought different lengths.
     Lengths,
-    /// There is no such rank, or a length is more than MPI counts.
+    /// There is no such rank, a length is more than MPI counts, or it is not that of equal parts for all ranks.
     Refused,
     /// Another error of MPI's.
     Mpi,
@@ -318,7 +382,9 @@ impl fmt::Display for MpiError {
                 f.write_str("a rank did not come before the deadline: abort the communicator")
             }
             Failure::Lengths => f.write_str("the ranks brought messages of different lengths"),
-            Failure::Refused => f.write_str("there is no such rank, or the message is too long"),
+            Failure::Refused => f.write_str(
+                "there is no such rank, or the message is too long or has no equal parts for all ranks",
+            ),
             Failure::Mpi => write!(f, "MPI failed with code {}", self.code),
         }
     }

@@ -87,6 +87,13 @@ pub enum AgreeError<E> {
     Differs(Difference),
     /// Histograms count for different formats or roundings.
     Narrowings,
+    /// There is less room for a [`sum`](super::sum) than it needs; nothing was sent.
+    Room {
+        /// Bytes or values that are needed.
+        expected: usize,
+        /// How many there are.
+        length: usize,
+    },
 }
 
 /// A rank that is not like the others.
@@ -216,6 +223,9 @@ impl<E: GroupError> fmt::Display for AgreeError<E> {
             Self::Group(error) => fmt::Display::fmt(error, f),
             Self::Share(error) => error.fmt(f),
             Self::Differs(difference) => difference.fmt(f),
+            Self::Room { expected, length } => {
+                write!(f, "the sum needs room for {expected} and has it for {length}")
+            }
             Self::Narrowings => {
                 f.write_str("the histograms of the ranks count for different formats or roundings")
             }
@@ -228,7 +238,7 @@ impl<E: GroupError + 'static> core::error::Error for AgreeError<E> {
         match self {
             Self::Group(error) => error.source(),
             Self::Share(error) => error.source(),
-            Self::Differs(_) | Self::Narrowings => None,
+            Self::Differs(_) | Self::Narrowings | Self::Room { .. } => None,
         }
     }
 }

@@ -7,14 +7,18 @@
 //! ```text
 //! visits --> Step::share --> pack --> [ Group::max_u8 ] --> unpack --> Step::finish: one verdict, the same cells
 //! ```
+//!
+//! Weight gradients are not part of it: a runtime sums them as it likes, or by [`sum`], which an [`Exchange`] carries.
 
 mod agree;
 mod histogram;
+mod sum;
 
 use core::{convert::Infallible, fmt};
 
 pub use agree::{AgreeError, Difference, What, agree, meet};
 pub use histogram::merge_histogram;
+pub use sum::{Largest, largest, room_bytes, room_values, sum, sum_scale};
 
 /// Ranks that call the same operations, in the same order and with the same lengths.
 ///
@@ -57,6 +61,36 @@ pub trait Group {
     ///
     /// As [`max_u8`](Self::max_u8), or there is no such rank.
     fn broadcast(&mut self, from: usize, bytes: &mut [u8]) -> Result<(), Self::Error>;
+}
+
+/// Ranks that hand each other bytes: what [`sum`] needs beyond a [`Group`].
+///
+/// The promises are those of [`Group`].
+pub trait Exchange: Group {
+    /// Brings `own` to all ranks: `all` becomes what they brought, one after the other in the order of ranks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Group::max_u8`], or `all` is not [`size`](Group::size) times as long as `own`.
+    fn all_gather(&mut self, own: &[u8], all: &mut [u8]) -> Result<(), Self::Error>;
+
+    /// Brings each rank its part of `from`, which has one part for each in their order, all of one length; `to` becomes
+    /// the parts that they brought to this rank, in the order of ranks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Group::max_u8`], or the two differ in length, or have no equal parts.
+    fn all_to_all(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), Self::Error>;
+}
+
+impl<G: Exchange + ?Sized> Exchange for &mut G {
+    fn all_gather(&mut self, own: &[u8], all: &mut [u8]) -> Result<(), Self::Error> {
+        (**self).all_gather(own, all)
+    }
+
+    fn all_to_all(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), Self::Error> {
+        (**self).all_to_all(from, to)
+    }
 }
 
 impl<G: Group + ?Sized> Group for &mut G {
@@ -155,6 +189,18 @@ impl Group for Solo {
     /// Takes the bytes of the one rank there is, whichever is asked for.
     fn broadcast(&mut self, _: usize, _: &mut [u8]) -> Result<(), Infallible> {
         Ok(())
+    }
+}
+
+/// Lengths that do not match are cut to the shorter one.
+impl Exchange for Solo {
+    fn all_gather(&mut self, own: &[u8], all: &mut [u8]) -> Result<(), Infallible> {
+        all.iter_mut().zip(own).for_each(|(to, from)| *to = *from);
+        Ok(())
+    }
+
+    fn all_to_all(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), Infallible> {
+        self.all_gather(from, to)
     }
 }
 

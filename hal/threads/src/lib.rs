@@ -43,11 +43,12 @@ mod guide {}
 
 use std::{
     fmt,
+    ops::Range,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use adaloss_hal::group::{Group, GroupError, GroupErrorKind};
+use adaloss_hal::group::{Exchange, Group, GroupError, GroupErrorKind};
 
 /// Makes a group of so many ranks, one member for each thread, in the order of the ranks.
 ///
@@ -85,7 +86,7 @@ struct Round {
     call: Option<Call>,
     merged: Values,
     /// The result of the operation before.  Nobody begins another one before all have it: each has to come to that.
-    result: Values,
+    result: Arc<Values>,
     /// Why the group is of no further use.
     failure: Option<ThreadError>,
 }
@@ -97,12 +98,16 @@ enum Call {
     MaxU64(usize),
     SumU64(usize),
     Broadcast(usize, usize),
+    AllGather(usize),
+    AllToAll(usize),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Values {
     Bytes(Vec<u8>),
     Numbers(Vec<u64>),
+    /// What each rank brought.
+    Parts(Vec<Vec<u8>>),
 }
 
 impl Default for Values {
@@ -112,9 +117,26 @@ impl Default for Values {
 }
 
 impl Call {
+    /// Returns what the first of `size` ranks brought, to be merged with what the others bring.
+    fn first(self, size: usize, from: Values, from_rank: usize) -> Values {
+        match self {
+            Self::AllGather(_) | Self::AllToAll(_) => {
+                let mut parts = Values::Parts(vec![Vec::new(); size]);
+                self.merge(&mut parts, from, from_rank);
+                parts
+            }
+            Self::MaxU8(_) | Self::MaxU64(_) | Self::SumU64(_) | Self::Broadcast(..) => from,
+        }
+    }
+
     /// Merges what another rank brought.
     fn merge(self, into: &mut Values, from: Values, from_rank: usize) {
         match (self, into, from) {
+            (_, Values::Parts(into), Values::Bytes(from)) => {
+                if let Some(into) = into.get_mut(from_rank) {
+                    *into = from;
+                }
+            }
             (Self::MaxU8(_), Values::Bytes(into), Values::Bytes(from)) => {
                 into.iter_mut().zip(from).for_each(|(into, from)| *into = from.max(*into));
             }
@@ -132,29 +154,32 @@ impl Call {
 
 impl Member {
     /// Brings values to an operation, waits for the others, and returns what came of all.
-    fn meet(&self, call: Call, values: Values) -> Result<Values, ThreadError> {
+    fn meet(&self, call: Call, values: Values) -> Result<Arc<Values>, ThreadError> {
         let mut round = self.table.lock();
         if let Some(failure) = round.failure {
             return Err(failure);
         }
         match round.call {
-            None => (round.call, round.merged) = (Some(call), values),
+            None => {
+                round.call = Some(call);
+                round.merged = call.first(self.size, values, self.rank);
+            }
             Some(other) if other == call => call.merge(&mut round.merged, values, self.rank),
             Some(_) => return Err(self.table.fail(&mut round, Failure::Mismatch, self.rank)),
         }
         round.here.push(self.rank);
         if round.here.len() == self.size {
-            round.result = std::mem::take(&mut round.merged);
+            round.result = Arc::new(std::mem::take(&mut round.merged));
             (round.number, round.call) = (round.number + 1, None);
             round.here.clear();
             self.table.moved.notify_all();
-            return Ok(round.result.clone());
+            return Ok(Arc::clone(&round.result));
         }
         self.wait(round)
     }
 
     /// Waits until all others came.
-    fn wait(&self, round: MutexGuard<'_, Round>) -> Result<Values, ThreadError> {
+    fn wait(&self, round: MutexGuard<'_, Round>) -> Result<Arc<Values>, ThreadError> {
         let number = round.number;
         let is_open = |round: &Round| round.number == number && round.failure.is_none();
         let began = Instant::now();
@@ -171,22 +196,42 @@ impl Member {
         // What was agreed on holds, whoever left behind it.
         match round.failure {
             Some(failure) if round.number == number => Err(failure),
-            _ => Ok(round.result.clone()),
+            _ => Ok(Arc::clone(&round.result)),
         }
     }
 
     fn bytes(&self, call: Call, bytes: &mut [u8]) -> Result<(), ThreadError> {
-        if let Values::Bytes(result) = self.meet(call, Values::Bytes(bytes.to_vec()))? {
-            bytes.copy_from_slice(&result);
+        if let Values::Bytes(result) = &*self.meet(call, Values::Bytes(bytes.to_vec()))? {
+            bytes.copy_from_slice(result);
         }
         Ok(())
     }
 
     fn numbers(&self, call: Call, numbers: &mut [u64]) -> Result<(), ThreadError> {
-        if let Values::Numbers(result) = self.meet(call, Values::Numbers(numbers.to_vec()))? {
-            numbers.copy_from_slice(&result);
+        if let Values::Numbers(result) = &*self.meet(call, Values::Numbers(numbers.to_vec()))? {
+            numbers.copy_from_slice(result);
         }
         Ok(())
+    }
+
+    /// Copies a range of what each rank brought, one behind the other.
+    fn parts(
+        &self,
+        call: Call,
+        own: &[u8],
+        range: Range<usize>,
+        to: &mut [u8],
+    ) -> Result<(), ThreadError> {
+        if let Values::Parts(parts) = &*self.meet(call, Values::Bytes(own.to_vec()))? {
+            for (to, part) in to.chunks_exact_mut(range.len().max(1)).zip(parts) {
+                to.copy_from_slice(&part[range.clone()]);
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, failure: Failure, rank: usize) -> ThreadError {
+        self.table.fail(&mut self.table.lock(), failure, rank)
     }
 }
 
@@ -235,9 +280,27 @@ impl Group for Member {
 
     fn broadcast(&mut self, from: usize, bytes: &mut [u8]) -> Result<(), ThreadError> {
         if from >= self.size {
-            return Err(self.table.fail(&mut self.table.lock(), Failure::NoRank, from));
+            return Err(self.refuse(Failure::NoRank, from));
         }
         self.bytes(Call::Broadcast(from, bytes.len()), bytes)
+    }
+}
+
+impl Exchange for Member {
+    fn all_gather(&mut self, own: &[u8], all: &mut [u8]) -> Result<(), ThreadError> {
+        if own.len().checked_mul(self.size) != Some(all.len()) {
+            return Err(self.refuse(Failure::Lengths, self.rank));
+        }
+        self.parts(Call::AllGather(own.len()), own, 0..own.len(), all)
+    }
+
+    fn all_to_all(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), ThreadError> {
+        if from.len() != to.len() || !from.len().is_multiple_of(self.size) {
+            return Err(self.refuse(Failure::Lengths, self.rank));
+        }
+        let length = from.len() / self.size;
+        let own = self.rank * length..(self.rank + 1) * length;
+        self.parts(Call::AllToAll(from.len()), from, own, to)
     }
 }
 
@@ -254,6 +317,7 @@ enum Failure {
     Timeout,
     Mismatch,
     NoRank,
+    Lengths,
 }
 
 impl GroupError for ThreadError {
@@ -261,7 +325,7 @@ impl GroupError for ThreadError {
         match self.failure {
             Failure::Left => GroupErrorKind::Disconnected,
             Failure::Timeout => GroupErrorKind::Timeout,
-            Failure::Mismatch => GroupErrorKind::Mismatch,
+            Failure::Mismatch | Failure::Lengths => GroupErrorKind::Mismatch,
             Failure::NoRank => GroupErrorKind::Other,
         }
     }
@@ -280,6 +344,12 @@ impl fmt::Display for ThreadError {
             Failure::Timeout => write!(f, "rank {rank} did not come before the deadline"),
             Failure::Mismatch => {
                 write!(f, "rank {rank} called another operation, or with another length")
+            }
+            Failure::Lengths => {
+                write!(
+                    f,
+                    "rank {rank} brought lengths that are not those of equal parts for all ranks"
+                )
             }
             Failure::NoRank => {
                 write!(f, "a broadcast from rank {rank} was asked for, which is none")

@@ -11,7 +11,7 @@ use adaloss_core::{
     scale::Scale,
     statistics::Histogram,
 };
-use adaloss_hal::group::{Group, GroupError, GroupErrorKind, merge_histogram};
+use adaloss_hal::group::{Exchange, Group, GroupError, GroupErrorKind, merge_histogram};
 use adaloss_threads::Member;
 
 use super::{LONG, ranks};
@@ -37,9 +37,21 @@ fn every_rank_has_the_same_result() {
                 let ranks = size as u64;
                 assert_eq!(sums, [ranks * (ranks - 1) / 2, ranks, 0_u64.wrapping_sub(ranks)]);
                 assert_eq!(from, [(nth as usize % size) as u8; 5]);
+                let mut all = vec![0; 2 * size];
+                group.all_gather(&[rank as u8, nth], &mut all).expect("all come");
+                assert!(all.chunks_exact(2).zip(0..).all(|(part, rank)| part == [rank, nth]));
+                // To rank t rank f brings 16 f + t.
+                let own: Vec<u8> = (0..size as u8).map(|to| 16 * rank as u8 + to).collect();
+                let mut brought = vec![0; size];
+                group.all_to_all(&own, &mut brought).expect("all come");
+                let expected =
+                    (0..size as u8).map(|from| (16 * u32::from(from)) as u8 + rank as u8);
+                assert!(brought.into_iter().eq(expected));
                 said.push((bytes, greatest, sums, from));
             }
             group.max_u8(&mut []).expect("nothing is agreed on at once");
+            group.all_gather(&[], &mut []).expect("nothing is brought at once");
+            group.all_to_all(&[], &mut []).expect("nothing is brought at once");
             said
         });
         assert!(results.iter().all(|result| *result == results[0]));

@@ -1,9 +1,10 @@
-//! Threads as ranks: the operations of a group, steps that are shared, and what ends a run.
+//! Threads as ranks: the operations of a group, steps that are shared, sums, and what ends a run.
 
 mod engine;
 mod group;
 mod planted;
 mod steps;
+mod sum;
 
 use std::{thread, time::Duration};
 
