@@ -20,8 +20,9 @@ use crate::{
     blocks::Blocks,
     data::{Batch, Input, Inputs},
     layer::{
-        Backward, Checks, Concluded, Diverged, EpilogueBuffers, Forward, Halted, Layer, LossPass,
-        Machine, Observer, Piece, Running, Scaler, Shape, Tensor, Vector, complete,
+        Backward, Checks, Concluded, Diverged, EpilogueBuffers, Forward, GradientSink, Halted,
+        Layer, LossPass, Machine, MicroBatch, Observer, Piece, Running, Scaler, Shape, Tensor,
+        Vector, complete,
     },
     model::{Layers, Model, quantities},
     optimizer::{Optimizer, Update},
@@ -50,8 +51,8 @@ pub struct Mode {
     pub training: bool,
     /// The random words of this pass.
     pub noise: Noise,
-    /// The number of this micro-batch, from 0.
-    pub nth: usize,
+    /// Which one of the step's micro-batches it is.
+    pub part: MicroBatch,
 }
 
 /// What a network says of some samples.
@@ -123,7 +124,13 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ) -> Result<Self> {
         let buffers = EpilogueBuffers::new(&mut device)?;
         let mut layers = model.layers(&mut device, generator, input, classes)?;
-        let pieces = pieces(&mut layers).len();
+        let mut all = pieces(&mut layers);
+        for (index, piece) in all.iter_mut().enumerate() {
+            if let Piece::Parameter(parameter) = piece {
+                parameter.index = index;
+            }
+        }
+        let pieces = all.len();
         let weights = Checks::new(&mut device, pieces)?;
         let gradients = Checks::new(&mut device, pieces)?;
         Ok(Self {
@@ -212,8 +219,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// Computes the logits of some samples, and their quantities.
     pub fn forward(&mut self, inputs: &Inputs, mode: Mode) -> Result<Outputs<D>> {
         let Self { device, buffers, layers, narrowing, input, .. } = self;
-        let Mode { training, noise, nth } = mode;
-        let mut run = Forward { device, buffers, narrowing: *narrowing, training, noise, nth };
+        let Mode { training, noise, part } = mode;
+        let mut run = Forward { device, buffers, narrowing: *narrowing, training, noise, part };
         let activation = match (inputs, *input, &mut layers.embedding) {
             (Inputs::Images(values), Input::Image { height, width, channels }, None) => {
                 let samples = values.len() / (height * width * channels);
@@ -365,16 +372,17 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         })
     }
 
-    /// Takes the gradients of the losses, in f32 and unscaled, back through the network; fills the
-    /// gradients of every parameter.
+    /// Takes the gradients of the losses, in f32 and unscaled, back through the network; adds to the
+    /// gradients of every parameter, and passes them on behind the last micro-batch.
     pub fn backward(
         &mut self,
         gradients: &Outputs<D>,
         scaler: &mut Scaler<D>,
-        nth: usize,
+        part: MicroBatch,
+        sink: &mut dyn GradientSink<D>,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
-        let mut run = Backward::new(device, buffers, scaler, nth).in_blocks(*blocks);
+        let mut run = Backward::new(device, buffers, scaler, part, sink).in_blocks(*blocks);
         let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut run, &gradient).context("head")?;
         let gradient = match (&mut layers.further, &gradients.quantity) {
@@ -401,7 +409,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         &mut self,
         gradients: &Outputs<D>,
         [first, second]: [&mut Scaler<D>; 2],
-        nth: usize,
+        part: MicroBatch,
+        sink: &mut dyn GradientSink<D>,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
         let (Some(further), Some(quantity)) = (&mut layers.further, &gradients.quantity) else {
@@ -409,20 +418,42 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 "two backward passes need a network and gradients of two losses: use `backward` for one loss"
             );
         };
-        let mut run = Backward::new(device, buffers, &mut *first, nth).in_blocks(*blocks);
+        let mut run =
+            Backward::new(device, buffers, &mut *first, part, &mut *sink).in_blocks(*blocks);
         let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut run, &gradient).context("head")?;
         let classes = further.to_classes.backward(&mut run, classes)?;
         let next = run.next_cell();
-        let mut run = Backward::new(device, buffers, &mut *second, nth).in_blocks(*blocks);
-        run = run.part(next, LossPass::Only);
+        let run = Backward::new(device, buffers, &mut *second, part, &mut *sink);
+        let mut run = run.in_blocks(*blocks).part(next, LossPass::Only);
         let quantity = further.quantity_back(&mut run, quantity)?;
         let next = run.next_cell() + 1; // behind the join
         let loss_passes = [(first, classes, LossPass::First), (second, quantity, LossPass::Second)];
         for (scaler, gradient, loss_pass) in loss_passes {
             let Some(gradient) = gradient else { continue };
-            let run = Backward::new(device, buffers, scaler, nth).in_blocks(*blocks);
+            let run = Backward::new(device, buffers, scaler, part, &mut *sink).in_blocks(*blocks);
             layers.body.backward(&mut run.part(next, loss_pass), gradient)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the gradients of every parameter, and what running means move towards, means over so many micro-batches.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn average(&mut self, micro_batches: usize) -> Result<()> {
+        if micro_batches < 2 {
+            return Ok(());
+        }
+        let share = 1.0 / micro_batches as f32;
+        let (device, pieces) = self.split();
+        for mut piece in pieces {
+            let total = piece.total_mut();
+            let mut mean = Vector::zeroed(device, total.value().len())?;
+            let (input, to) = (total.value().view(), mean.view_mut());
+            device.run(Blend { share, input, to, when: None })?;
+            *total.value_mut() = mean;
         }
         Ok(())
     }
@@ -432,30 +463,29 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let (device, pieces) = self.split();
         for piece in pieces {
             if let Piece::Parameter(parameter) = piece {
-                let mut gradient = parameter.gradient.read(device)?;
-                times(&mut gradient, log2);
-                device.write(&gradient, parameter.gradient.view_mut())?;
+                let gradient = parameter.gradient.value_mut();
+                let mut values = gradient.read(device)?;
+                times(&mut values, log2);
+                device.write(&values, gradient.view_mut())?;
             }
         }
         Ok(())
     }
 
-    /// Ends the step of the scalers on the device.
-    ///
-    /// They look at what an update would take: a gradient or a running mean's next value that is not finite, whatever the counts
-    /// of its operation say, makes the step unusable.
+    /// Lets the scalers look at what an update would take: a gradient or a running mean's next value that is not finite, whatever
+    /// the counts of its operation say, makes the step unusable.
     ///
     /// # Errors
     ///
     /// The device failed.
-    pub fn conclude(&mut self, scalers: &mut Scalers<D>) -> Result<()> {
+    pub fn judge_gradients(&mut self, scalers: &mut Scalers<D>) -> Result<()> {
         let Self { device, gradients, layers, .. } = self;
         let Scalers { first, second } = scalers;
         gradients.clear(device)?;
         for (nth, piece) in pieces(layers).iter().enumerate() {
             let (values, id) = match piece {
-                Piece::Parameter(p) => (&p.gradient, p.cell),
-                Piece::Running(running) => (&running.pending, running.cell),
+                Piece::Parameter(p) => (p.gradient.value(), p.cell),
+                Piece::Running(running) => (running.pending.value(), running.cell),
             };
             let name = || piece.name().to_owned();
             gradients.add_squares(device, nth, values).with_context(name)?;
@@ -469,6 +499,17 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 second.judge(device, evidence, Some(first)).with_context(name)?;
             }
         }
+        Ok(())
+    }
+
+    /// Ends the step of the scalers on the device.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn conclude(&mut self, scalers: &mut Scalers<D>) -> Result<()> {
+        let Self { device, .. } = self;
+        let Scalers { first, second } = scalers;
         first.conclude(device, None)?;
         match second {
             Some(second) => second.conclude(device, Some(first)),
@@ -496,7 +537,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                     .with_context(|| parameter.name.clone())?,
                 Piece::Running(running) => {
                     let Running { share, pending, values, .. } = running;
-                    let (share, input, to) = (*share, pending.view(), values.view_mut());
+                    let (share, input, to) = (*share, pending.value().view(), values.view_mut());
                     let when = Some(scaler.applies());
                     let blend = Blend { share, input, to, when };
                     device.run(blend).with_context(|| running.name.clone())?;
@@ -539,7 +580,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             Piece::Parameter(parameter) if parameter.narrow.is_some() => Some(parameter),
             _ => None,
         });
-        parameters.map(|p| Ok((p.name.clone(), p.gradient.read(device)?))).collect()
+        parameters.map(|p| Ok((p.name.clone(), p.gradient.value().read(device)?))).collect()
     }
 
     /// Copies a tensor to the host.

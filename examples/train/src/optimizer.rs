@@ -67,7 +67,7 @@ impl Optimizer {
             *state = Vector::zeroed(device, self.state() * master.len())?;
         }
         let decay = |weight_decay| if *decays { weight_decay } else { 0.0 };
-        let (gradient, square_norm) = (gradient.view(), scaler.square_norm());
+        let (gradient, square_norm) = (gradient.value().view(), scaler.square_norm());
         let when = Some(scaler.applies());
         let (weight, state) = (master.view_mut(), state.view_mut());
         match *self {

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::{Batch, Dataset},
-    layer::{Machine, NoObserver},
+    layer::{Machine, MicroBatch, NoObserver, NoSink},
     model::Model,
     network::{Mode, Network, Saved, Scalers},
     results::WeightReport,
@@ -52,18 +52,20 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         batches: &[Batch],
         class_weights: &[f32],
         units: Units,
-        mode: impl Fn(usize) -> Mode,
+        mode: impl Fn(MicroBatch) -> Mode,
     ) -> Result<Vec<(String, Vec<f32>)>> {
         let Self { network, scalers } = self;
         network.load(weights)?;
         network.refresh()?;
         network.begin(scalers, &NoObserver)?;
-        for (nth, batch) in batches.iter().enumerate() {
-            let outputs = network.forward(&batch.inputs, mode(nth))?;
+        for (part, batch) in MicroBatch::all(batches.len()).zip(batches) {
+            let outputs = network.forward(&batch.inputs, mode(part))?;
             let loss = network.loss(&outputs, batch, class_weights, units)?;
-            scalers.first.micro_batch(nth);
-            network.backward(&loss.gradients, &mut scalers.first, nth)?;
+            scalers.first.micro_batch(part.nth);
+            network.backward(&loss.gradients, &mut scalers.first, part, &mut NoSink)?;
         }
+        network.average(batches.len())?;
+        network.judge_gradients(scalers)?;
         network.conclude(scalers)?;
         network.read_step(scalers, &mut NoObserver)?; // usable or not
         network.gradients()

@@ -34,7 +34,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     checkpoint::Checkpoint,
     data::{Batch, Dataset, Judged, Quantities, Score, View},
-    layer::{Diverged, Machine, Observer, Scaler},
+    layer::{Diverged, Machine, MicroBatch, NoSink, Observer, Scaler},
     method::{FormatName, Method},
     network::{Mode, Network, Saved, Scalers, mean_loss},
     observe::Samples,
@@ -285,20 +285,21 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let Self { network, scalers, class_weights, .. } = self;
         network.begin(scalers, observer)?;
         network.narrow_weights(scalers).context("before the step")?;
-        for (nth, batch) in batches.iter().enumerate() {
-            let outputs = network.forward(&batch.inputs, mode(nth)).context("forward")?;
+        for (part, batch) in MicroBatch::all(batches.len()).zip(batches) {
+            let outputs = network.forward(&batch.inputs, mode(part)).context("forward")?;
             let loss = network.loss(&outputs, batch, class_weights, units).context("the loss")?;
             drop(outputs);
             if scalers.second.is_none() {
                 network.judge_loss(&loss, scalers).context("the loss")?;
             }
             let Scalers { first, second } = &mut *scalers;
-            first.micro_batch(nth);
+            first.micro_batch(part.nth);
             match second {
-                None => network.backward(&loss.gradients, first, nth),
+                None => network.backward(&loss.gradients, first, part, &mut NoSink),
                 Some(second) => {
-                    second.micro_batch(nth);
-                    network.backward_each(&loss.gradients, [first, second], nth)
+                    second.micro_batch(part.nth);
+                    let both = [first, second];
+                    network.backward_each(&loss.gradients, both, part, &mut NoSink)
                 }
             }
             .context("back")?;
@@ -306,9 +307,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 network.judge_loss(&loss, scalers).context("the loss")?;
             }
         }
+        network.average(batches.len()).context("the gradients")?;
         if units.common != 0 {
             network.rescale(-units.common).context("the gradients")?;
         }
+        network.judge_gradients(scalers).context("the gradients")?;
         network.conclude(scalers).context("the gradients")
     }
 
@@ -340,11 +343,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     }
 
     /// Returns how the micro-batches of the coming step go forward.
-    fn mode(&self, parts: usize) -> impl Fn(usize) -> Mode + use<D, W, G> {
+    fn mode(&self, parts: usize) -> impl Fn(MicroBatch) -> Mode + use<D, W, G> {
         let (seed, first) = (self.settings.seed as u32, self.step * parts as u64);
-        move |nth| {
-            let noise = Noise { seed, stream: (first + nth as u64) as u32 };
-            Mode { training: true, noise, nth }
+        move |part| {
+            let noise = Noise { seed, stream: (first + part.nth as u64) as u32 };
+            Mode { training: true, noise, part }
         }
     }
 

@@ -19,9 +19,8 @@ use adaloss_hal::{
 use anyhow::Result;
 
 use super::{
-    Activation, Gradient, Parameter, Scaler, Shape, Tensor, Vector, kept,
+    Activation, Gradient, MicroBatch, Parameter, Scaler, Shape, Tensor, Total, Vector, kept,
     scaler::{Note, Watch, failed},
-    sum::{Sum, summed},
 };
 use crate::blocks::{Blocks, Rounded};
 
@@ -84,6 +83,26 @@ impl Observer for NoObserver {
     }
 
     fn visited(&mut self, _: &str, _: &Visit, _: &Histogram, _: Option<&Operands>) {}
+}
+
+/// Receives gradients as soon as they are complete: summed over the micro-batches and losses of a step, unscaled, and no mean yet.
+pub trait GradientSink<D: Memory> {
+    /// Is called once a step for each parameter, in an order that the network alone determines; `index` is the parameter's.
+    ///
+    /// # Errors
+    ///
+    /// The gradient cannot be read, or what is to take it cannot.
+    fn complete(&mut self, device: &mut D, index: usize, gradient: &Vector<D, f32>) -> Result<()>;
+}
+
+/// Gradients stay where they are.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSink;
+
+impl<D: Memory> GradientSink<D> for NoSink {
+    fn complete(&mut self, _: &mut D, _: usize, _: &Vector<D, f32>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The scale 2^0 and counters, in device memory, that epilogues refer to where no cell chooses the scale: activations,
@@ -151,8 +170,8 @@ pub struct Forward<'a, D: Memory> {
     pub training: bool,
     /// The random words of this pass; each layer that drops makes words of its own from them.
     pub noise: Noise,
-    /// The number of this micro-batch, from 0.
-    pub nth: usize,
+    /// Which one of the step's micro-batches it is.
+    pub part: MicroBatch,
 }
 
 impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
@@ -180,9 +199,11 @@ pub struct Backward<'a, D: Memory> {
     scaler: &'a mut Scaler<D>,
     /// The number of the next cell.
     next: usize,
-    /// The number of this micro-batch, from 0: gradients are averaged over them.
-    nth: usize,
+    /// Which one of the micro-batches it is, over which gradients are summed.
+    part: MicroBatch,
     loss_pass: LossPass,
+    /// Where gradients go that are complete.
+    sink: &'a mut dyn GradientSink<D>,
     /// How what was narrowed, in f32, is rounded in blocks, if it is.
     blocks: Option<Blocks>,
 }
@@ -229,15 +250,16 @@ impl<D> HasBackward for D where
 }
 
 impl<'a, D: HasBackward> Backward<'a, D> {
-    /// Begins the backward pass of a step's micro-batch `nth`.
+    /// Begins the backward pass of one of a step's micro-batches.
     pub fn new(
         device: &'a mut D,
         buffers: &'a mut EpilogueBuffers<D>,
         scaler: &'a mut Scaler<D>,
-        nth: usize,
+        part: MicroBatch,
+        sink: &'a mut dyn GradientSink<D>,
     ) -> Self {
         let (loss_pass, blocks) = (LossPass::Only, None);
-        Self { device, buffers, scaler, next: 0, nth, loss_pass, blocks }
+        Self { device, buffers, scaler, next: 0, part, loss_pass, sink, blocks }
     }
 
     /// Begins at cell `next` instead of the first, with the losses of `loss_pass`.
@@ -489,10 +511,11 @@ impl<'a, D: HasBackward> Backward<'a, D> {
             Epilogue<'w, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<()> {
-        let sum = self.sum();
-        let Self { device, buffers, scaler, next, .. } = self;
+        let adds = self.adds();
+        let Self { device, buffers, scaler, next, part, .. } = self;
         let (value, carried) = (gradient.value(), gradient.carried());
-        summed(&mut **device, sum, &mut parameter.gradient, |device, mut to| {
+        let total = &mut parameter.gradient;
+        sum(&mut **device, total, (*part, adds), |device, mut to| {
             let to = D::Space::reborrow_mut(&mut to);
             operation(device, value.view(), to, buffers.unscaling(carried))
         })?;
@@ -500,10 +523,11 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         let evidence = Evidence::Gradient {
             id: *next,
             origin: Some(carried.origin()),
-            elements: parameter.gradient.len() as u64,
+            elements: parameter.master.len() as u64,
             outcome: buffers.outcome.view_mut(),
         };
-        Ok(scaler.judge(device, evidence, None)?)
+        scaler.judge(device, evidence, None)?;
+        self.complete(parameter)
     }
 
     /// Fills the gradient of a parameter from f32 sums that carry a scale.
@@ -513,9 +537,10 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         sums: &Vector<D, f32>,
         carried: &Carried<D>,
     ) -> Result<()> {
-        let sum = self.sum();
-        let Self { device, buffers, scaler, next, .. } = self;
-        summed(&mut **device, sum, &mut parameter.gradient, |device, mut to| {
+        let adds = self.adds();
+        let Self { device, buffers, scaler, next, part, .. } = self;
+        let total = &mut parameter.gradient;
+        sum(&mut **device, total, (*part, adds), |device, mut to| {
             device.run(Unscale::<D::Space, f32> {
                 gradient: sums.view(),
                 cell: carried.scale(),
@@ -527,10 +552,20 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         let evidence = Evidence::Unscaled {
             id: *next,
             origin: Some(carried.origin()),
-            elements: parameter.gradient.len() as u64,
+            elements: parameter.master.len() as u64,
             counts: buffers.counts.view_mut(),
         };
-        Ok(scaler.judge(device, evidence, None)?)
+        scaler.judge(device, evidence, None)?;
+        self.complete(parameter)
+    }
+
+    /// Completes the gradient of a parameter behind the last micro-batch and the last loss, and passes it on.
+    fn complete<W: Plain>(&mut self, parameter: &mut Parameter<D, W>) -> Result<()> {
+        if self.part.is_last && self.loss_pass != LossPass::First {
+            parameter.gradient.complete(self.device)?;
+            self.sink.complete(self.device, parameter.index, parameter.gradient.value())?;
+        }
+        Ok(())
     }
 
     /// Allocates the histogram of the f32 results of a visit, if its step is watched.
@@ -551,9 +586,9 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         self.next - 1
     }
 
-    /// Returns how a gradient of this micro-batch adds to those of earlier ones.
-    fn sum(&self) -> Sum {
-        Sum { nth: self.nth, adds: self.loss_pass == LossPass::Second }
+    /// Tells whether the gradient of another loss of this micro-batch is there already.
+    fn adds(&self) -> bool {
+        self.loss_pass == LossPass::Second
     }
 
     /// Takes a visit down for the observer, and returns the narrowed gradient with its outgoing scale.
@@ -578,6 +613,16 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         });
         Ok(Gradient::new(to, carried))
     }
+}
+
+/// Takes what a micro-batch has into a gradient, or what another of its losses has.
+fn sum<D: Memory + HasAccumulate>(
+    device: &mut D,
+    total: &mut Total<D>,
+    (part, adds): (MicroBatch, bool),
+    compute: impl FnOnce(&mut D, Mut<'_, D, f32>) -> Result<(), D::Error>,
+) -> Result<(), D::Error> {
+    if adds { total.add(device, compute) } else { total.put(device, part, compute) }
 }
 
 /// Returns the epilogue of a pass; the first one that stores counts its f32 results for the observer as well.

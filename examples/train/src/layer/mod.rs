@@ -38,8 +38,8 @@ use anyhow::{Context, Result};
 
 pub use attention::SelfAttention;
 pub use context::{
-    Backward, DescribeProduct, EpilogueBuffers, Forward, HasBackward, LossPass, Narrowed,
-    NoObserver, Observer, ProductOperands, statistics,
+    Backward, DescribeProduct, EpilogueBuffers, Forward, GradientSink, HasBackward, LossPass,
+    Narrowed, NoObserver, NoSink, Observer, ProductOperands, statistics,
 };
 pub use convolution::Convolutional;
 pub use dropout::Dropping;
@@ -55,6 +55,7 @@ pub use relu::Relu;
 pub use residual::Residual;
 pub use scaler::{CELLS, Concluded, Halted, Scaler};
 pub use sequence::Sequence;
+pub use sum::{MicroBatch, Total};
 pub use tensor::{Parameter, Piece, Running, Shape, Tensor, Vector};
 
 /// An activation; a layer that needs it in the backward pass keeps a reference.

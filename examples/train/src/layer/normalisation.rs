@@ -4,15 +4,15 @@ use adaloss_core::format::Element;
 use adaloss_hal::{
     AddressSpace, Memory, Plain,
     network::{
-        Axis, Blend, HasAccumulate, Moments, Normalisation, Normalise, NormaliseInput,
+        Accumulate, Axis, HasAccumulate, Moments, Normalisation, Normalise, NormaliseInput,
         NormaliseSums,
     },
 };
 use anyhow::Result;
 
 use super::{
-    Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, Running, Shape,
-    Vector, kept,
+    Activation, Backward, Forward, Gradient, Layer, Machine, MicroBatch, Parameter, Piece, Running,
+    Shape, Total, Vector, kept,
 };
 
 /// How far running moments move per step, as in PyTorch.
@@ -39,7 +39,7 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
         let running = Running {
             name: format!("{name}.running"),
             values: Vector::of(device, &moments)?,
-            pending: Vector::of(device, &moments)?,
+            pending: Total::zeroed(device, moments.len())?,
             share: SHARE,
             cell: 0,
         };
@@ -62,23 +62,24 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
         }
     }
 
-    /// Makes the running moments' next value the mean over the micro-batches so far.
+    /// Adds the moments of a micro-batch to those that the running ones are to move towards.
     fn collect(
         &mut self,
         device: &mut D,
-        nth: usize,
+        part: MicroBatch,
         moments: &Vector<D, f32>,
     ) -> Result<(), D::Error>
     where
         D: HasAccumulate,
     {
         let Some(running) = &mut self.running else { return Ok(()) };
-        if nth == 0 {
-            // From zero, the first step of the mean is exact: nothing is left of the step before.
-            running.pending = Vector::zeroed(device, moments.len())?;
+        if part.nth == 0 {
+            running.pending = Total::zeroed(device, moments.len())?;
         }
-        let (input, to) = (moments.view(), running.pending.view_mut());
-        device.run(Blend { share: 1.0 / (nth as f32 + 1.0), input, to, when: None })
+        running
+            .pending
+            .put(device, part, |device, to| device.run(Accumulate { input: moments.view(), to }))?;
+        if part.is_last { running.pending.complete(device) } else { Ok(()) }
     }
 }
 
@@ -108,7 +109,7 @@ where
             }
         };
         if let (Some(moments), true) = (&own, run.training) {
-            self.collect(run.device, run.nth, moments)?;
+            self.collect(run.device, run.part, moments)?;
         }
         let moments = match (&own, &self.running) {
             (Some(own), _) => own.view(),

@@ -6,6 +6,7 @@ use adaloss_core::format::{Element, Narrowing};
 use adaloss_hal::{AddressSpace, Memory, Mut, Plain, Ref};
 use anyhow::Result;
 
+use super::Total;
 use crate::blocks::{Blocks, Rounded};
 
 /// The shape of a batch: images, or sequences as images of one column.
@@ -177,7 +178,7 @@ pub struct Parameter<D: Memory, W: Plain> {
     /// The master.
     pub master: Vector<D, f32>,
     /// The unscaled gradient of the last step.
-    pub gradient: Vector<D, f32>,
+    pub gradient: Total<D>,
     /// What the optimizer keeps; as long as it needs.
     pub state: Vector<D, f32>,
     /// The master in the format of weights and activations, where operations read that.
@@ -186,6 +187,8 @@ pub struct Parameter<D: Memory, W: Plain> {
     pub decays: bool,
     /// The number of its layer's cell, as the last backward pass counted: where verdicts place it.
     pub cell: usize,
+    /// Its number among everything of its network that training changes.
+    pub index: usize,
 }
 
 impl<D: Memory, W: Plain> Parameter<D, W> {
@@ -200,11 +203,12 @@ impl<D: Memory, W: Plain> Parameter<D, W> {
         Ok(Self {
             name,
             master: Vector::of(device, values)?,
-            gradient: Vector::zeroed(device, values.len())?,
+            gradient: Total::zeroed(device, values.len())?,
             state: Vector::zeroed(device, 0)?,
             narrow: None,
             decays: false,
             cell: 0,
+            index: 0,
         })
     }
 
@@ -225,7 +229,7 @@ pub struct Running<D: Memory> {
     pub values: Vector<D, f32>,
     /// The mean over the micro-batches of this step, which the values move towards when the step is
     /// usable.
-    pub pending: Vector<D, f32>,
+    pub pending: Total<D>,
     /// How far they move.
     pub share: f32,
     /// The number of its layer's cell, as the last backward pass counted.
@@ -246,6 +250,14 @@ impl<D: Memory, W: Plain> Piece<'_, D, W> {
         match self {
             Self::Parameter(parameter) => &parameter.name,
             Self::Running(running) => &running.name,
+        }
+    }
+
+    /// Returns what the step at hand summed for it.
+    pub const fn total_mut(&mut self) -> &mut Total<D> {
+        match self {
+            Self::Parameter(parameter) => &mut parameter.gradient,
+            Self::Running(running) => &mut running.pending,
         }
     }
 }

@@ -12,7 +12,7 @@ use adaloss_hal::portable::Portable;
 use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
     data::{Batch, Input, Inputs},
-    layer::{NoObserver, Observer},
+    layer::{MicroBatch, NoObserver, NoSink, Observer},
     model::{Model, Resnet, Segnet, Shortcut, Transformer, Twin},
     network::{Mode, Network, Saved, Scalers},
     unit::Units,
@@ -31,7 +31,8 @@ struct Case {
     weights: Vec<f32>,
 }
 
-const MODE: Mode = Mode { training: true, noise: Noise { seed: 7, stream: 3 }, nth: 0 };
+const MODE: Mode =
+    Mode { training: true, noise: Noise { seed: 7, stream: 3 }, part: MicroBatch::ONLY };
 
 /// The second of two losses counts eightfold.
 const UNITS: Units = Units { classes: 0, quantity: 3, common: 0 };
@@ -47,6 +48,7 @@ fn batch(inputs: &Inputs, labels: &[u32]) -> Batch {
 
 /// Ends a step and returns its verdict.
 fn concluded(network: &mut Reference, scalers: &mut Scalers<Portable>) -> Verdict {
+    network.judge_gradients(scalers).unwrap();
     network.conclude(scalers).unwrap();
     network.read_step(scalers, &mut NoObserver).unwrap().0.end.verdict
 }
@@ -114,7 +116,8 @@ impl Case {
         let outputs = self.network.forward(&self.inputs, MODE).unwrap();
         let batch = self.batch();
         let loss = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
-        self.network.backward(&loss.gradients, &mut scalers.first, 0).unwrap();
+        let first = &mut scalers.first;
+        self.network.backward(&loss.gradients, first, MicroBatch::ONLY, &mut NoSink).unwrap();
         assert_eq!(concluded(&mut self.network, &mut scalers), Verdict::Apply);
         self.network.gradients().unwrap()
     }
@@ -164,13 +167,15 @@ fn of_micro_batches_are_averaged() {
     let mut scalers = Scalers { first: case.network.scaler(config, 2).unwrap(), second: None };
     case.network.refresh().unwrap();
     let mut run = |batches: &[(Vec<f32>, Vec<u32>)]| {
-        for (nth, (pixels, labels)) in batches.iter().enumerate() {
+        for (part, (pixels, labels)) in MicroBatch::all(batches.len()).zip(batches) {
             let inputs = Inputs::Images(pixels.clone());
-            let outputs = case.network.forward(&inputs, Mode { nth, ..MODE }).unwrap();
+            let outputs = case.network.forward(&inputs, Mode { part, ..MODE }).unwrap();
             let batch = batch(&inputs, labels);
             let loss = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
-            case.network.backward(&loss.gradients, &mut scalers.first, nth).unwrap();
+            let first = &mut scalers.first;
+            case.network.backward(&loss.gradients, first, part, &mut NoSink).unwrap();
         }
+        case.network.average(batches.len()).unwrap();
         assert_eq!(concluded(&mut case.network, &mut scalers), Verdict::Apply);
         case.network.gradients().unwrap()
     };
@@ -215,20 +220,26 @@ fn of_two_losses_one_by_one_are_those_of_both() {
         let mut run = |one_by_one: bool| {
             let mut places = Places::default();
             case.network.begin(&mut scalers, &places).unwrap();
-            for nth in 0..batches {
-                let pixels = pixels.iter().map(|x| x + nth as f32).collect();
+            for part in MicroBatch::all(batches) {
+                let pixels = pixels.iter().map(|x| x + part.nth as f32).collect();
                 let batch = batch(&Inputs::Images(pixels), &case.labels);
-                let outputs = case.network.forward(&batch.inputs, Mode { nth, ..MODE }).unwrap();
+                let outputs = case.network.forward(&batch.inputs, Mode { part, ..MODE }).unwrap();
                 let loss = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
                 let Scalers { first, second } = &mut scalers;
                 match (one_by_one, second) {
                     (true, Some(second)) => {
                         let steps = [first, second];
-                        case.network.backward_each(&loss.gradients, steps, nth).unwrap();
+                        let gradients = &loss.gradients;
+                        case.network.backward_each(gradients, steps, part, &mut NoSink).unwrap();
                     }
-                    _ => case.network.backward(&loss.gradients, first, nth).unwrap(),
+                    _ => {
+                        let gradients = &loss.gradients;
+                        case.network.backward(gradients, first, part, &mut NoSink).unwrap();
+                    }
                 }
             }
+            case.network.average(batches).unwrap();
+            case.network.judge_gradients(&mut scalers).unwrap();
             case.network.conclude(&mut scalers).unwrap();
             let (first, second) = case.network.read_step(&mut scalers, &mut places).unwrap();
             assert_eq!(first.end.verdict, Verdict::Apply);
@@ -264,7 +275,8 @@ fn separate_backward_passes_need_two_losses() {
     case.network.refresh().unwrap();
     let outputs = case.network.forward(&case.inputs, MODE).unwrap();
     let steps = [&mut first, &mut second];
-    let error = case.network.backward_each(&outputs, steps, 0).unwrap_err();
+    let error =
+        case.network.backward_each(&outputs, steps, MicroBatch::ONLY, &mut NoSink).unwrap_err();
     assert!(error.to_string().contains("one loss"), "{error}");
 }
 
