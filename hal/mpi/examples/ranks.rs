@@ -178,6 +178,10 @@ fn steps(group: &mut Ranks, config: Config) {
     summed::<f32>(group);
     summed::<f16>(group);
     assert!(group.all_gather(&[0; 2], &mut [0; 3]).is_err());
+    group.max_u8(&mut []).expect("nothing to agree on");
+    group.broadcast(0, &mut []).expect("nothing to bring");
+    group.all_gather(&[], &mut []).expect("nothing to bring");
+    group.all_to_all(&[], &mut []).expect("nothing to bring");
     println!("rank {rank} of {size}: {STEPS} steps, {skipped} skipped, as one scaler took them");
 }
 
@@ -229,7 +233,9 @@ fn absent(group: &mut Ranks, config: Config, is_odd: bool, is_gone: bool) {
     let began = Instant::now();
     let said = scaler.step(group, [rank]);
     match said {
-        Err(AgreeError::Group(error)) if error.failure() == Failure::Timeout => {
+        Err(AgreeError::Group(error))
+            if error.failure() == (Failure::Timeout { missing: Some(group.size() - 1) }) =>
+        {
             println!("rank {rank}: {error}, after {:?}", began.elapsed());
             // The other ranks are about to say the same.
             thread::sleep(SHORT / 2);

@@ -1,7 +1,8 @@
 //! Ranks over MPI: a group of [adaloss](adaloss_hal) on a communicator.
 //!
-//! All operations are MPI's nonblocking ones (`MPI_Iallreduce`, `MPI_Ibcast`), polled until a deadline.  MPI has no way to
-//! take back an operation that others never come to: after [`Failure::Timeout`] the communicator is of no
+//! All operations are MPI's nonblocking ones (`MPI_Iallreduce`, `MPI_Ibcast`), polled until a deadline.  A rank that gives up then
+//! calls the others, and names one that does not answer, as those do that wait like itself: it takes a second more.  MPI has no way
+//! to take back an operation that others never come to: after [`Failure::Timeout`] the communicator is of no
 //! further use, and a program that ends in the ordinary way would wait in `MPI_Finalize` for ever.  It calls
 //! [`Ranks::abort`], or leaves without finalizing.
 //!
@@ -35,6 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod roll;
+
 use std::{
     ffi::{c_int, c_void},
     fmt,
@@ -42,6 +45,9 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+/// The crate that a universe and communicators are of.
+pub use mpi;
 
 use adaloss_hal::group::{Exchange, Group, GroupError, GroupErrorKind};
 use mpi::{
@@ -55,6 +61,8 @@ use mpi::{
 /// Dropped, it frees the communicator, unless an operation on it failed.
 pub struct Ranks {
     communicator: ManuallyDrop<SimpleCommunicator>,
+    /// For calls, where an operation does not come to an end.
+    calls: ManuallyDrop<SimpleCommunicator>,
     rank: usize,
     size: usize,
     deadline: Duration,
@@ -73,7 +81,7 @@ impl Ranks {
         Self::over(of.duplicate(), deadline)
     }
 
-    /// Makes a group on a communicator that nothing else uses.
+    /// Makes a group on a communicator that nothing else uses; all of its ranks call this.
     ///
     /// Its errors are returned from now on, where MPI's default is to end the program.
     ///
@@ -88,8 +96,9 @@ impl Ranks {
         };
         checked(code)?;
         let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
+        let calls = ManuallyDrop::new(communicator.duplicate());
         let communicator = ManuallyDrop::new(communicator);
-        Ok(Self { communicator, rank, size, deadline, failure: None })
+        Ok(Self { communicator, calls, rank, size, deadline, failure: None })
     }
 
     /// Ends the processes of the whole job, where they wait for whatever it may be.
@@ -111,6 +120,10 @@ impl Ranks {
         operation: ffi::MPI_Op,
     ) -> Result<(), MpiError> {
         let count = self.count(values.len())?;
+        // Without bytes a buffer has no address of its own, and MPI takes some addresses for orders.
+        if count == 0 {
+            return Ok(());
+        }
         // On the heap and this call's own: where MPI never comes to an end, they are its for ever.
         let from = ManuallyDrop::new(values.to_vec());
         let mut to = ManuallyDrop::new(vec![T::default(); values.len()]);
@@ -148,6 +161,9 @@ impl Ranks {
         to: &mut [u8],
         begin: impl FnOnce(*const c_void, *mut c_void, ffi::MPI_Comm, *mut ffi::MPI_Request) -> c_int,
     ) -> Result<(), MpiError> {
+        if from.is_empty() {
+            return Ok(());
+        }
         // As in `reduce`.
         let from = ManuallyDrop::new(from.to_vec());
         let mut into = ManuallyDrop::new(vec![0_u8; to.len()]);
@@ -191,10 +207,16 @@ impl Ranks {
                 }
                 let waited = began.elapsed();
                 if waited >= self.deadline {
-                    return Err(MpiError { failure: Failure::Timeout, code: 0 });
+                    let failure = Failure::Timeout { missing: roll::missing(&self.calls) };
+                    return Err(MpiError { failure, code: 0 });
                 }
                 // Others may need this core to come at all.
-                if waited < PATIENT { thread::yield_now() } else { thread::sleep(PAUSE) }
+                if waited < PATIENT {
+                    thread::yield_now();
+                } else {
+                    roll::answer(&self.calls);
+                    thread::sleep(PAUSE);
+                }
             }
         });
         waited.inspect_err(|error| self.failure = Some(*error))
@@ -219,8 +241,11 @@ impl Drop for Ranks {
     fn drop(&mut self) {
         // To free a communicator takes all of its ranks, and no operation under way.
         if self.failure.is_none() {
-            // SAFETY: it is not used behind this, since the group is dropped.
-            unsafe { ManuallyDrop::drop(&mut self.communicator) }
+            // SAFETY: they are not used behind this, since the group is dropped.
+            unsafe {
+                ManuallyDrop::drop(&mut self.communicator);
+                ManuallyDrop::drop(&mut self.calls);
+            }
         }
     }
 }
@@ -264,6 +289,9 @@ impl Group for Ranks {
         let count = self.count(bytes.len())?;
         if from >= self.size {
             return Err(MpiError { failure: Failure::Refused, code: 0 });
+        }
+        if count == 0 {
+            return Ok(());
         }
         let mut buffer = ManuallyDrop::new(bytes.to_vec());
         let mut request = MaybeUninit::uninit();
@@ -336,7 +364,10 @@ pub struct MpiError {
 #[non_exhaustive]
 pub enum Failure {
     /// Some rank did not come before the deadline.
-    Timeout,
+    Timeout {
+        /// The first rank that does not wait; `None` where all of them do, and so called different operations.
+        missing: Option<usize>,
+    },
     /// The ranks brought different lengths.
     Lengths,
     /// There is no such rank, a length is more than MPI counts, or it is not that of equal parts for all ranks.
@@ -365,12 +396,32 @@ fn checked(code: c_int) -> Result<(), MpiError> {
     Err(MpiError { failure, code })
 }
 
+/// Returns what MPI says of an error code.
+fn explained(code: c_int) -> String {
+    let mut text = [0; ffi::MPI_MAX_ERROR_STRING as usize];
+    let mut length = 0;
+    // SAFETY: the text has the room that MPI asks for, and the length goes to where it is told.
+    let explained = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr(), &mut length) };
+    let text: Vec<u8> = text.iter().take(length.max(0) as usize).map(|&byte| byte as u8).collect();
+    match explained == ffi::MPI_SUCCESS as c_int && !text.is_empty() {
+        true => String::from_utf8_lossy(&text).into_owned(),
+        false => format!("code {code}"),
+    }
+}
+
 impl GroupError for MpiError {
     fn kind(&self) -> GroupErrorKind {
         match self.failure {
-            Failure::Timeout => GroupErrorKind::Timeout,
+            Failure::Timeout { .. } => GroupErrorKind::Timeout,
             Failure::Lengths => GroupErrorKind::Mismatch,
             Failure::Refused | Failure::Mpi => GroupErrorKind::Other,
+        }
+    }
+
+    fn rank(&self) -> Option<usize> {
+        match self.failure {
+            Failure::Timeout { missing } => missing,
+            Failure::Lengths | Failure::Refused | Failure::Mpi => None,
         }
     }
 }
@@ -378,14 +429,17 @@ impl GroupError for MpiError {
 impl fmt::Display for MpiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.failure {
-            Failure::Timeout => {
-                f.write_str("a rank did not come before the deadline: abort the communicator")
+            Failure::Timeout { missing: Some(rank) } => {
+                write!(f, "rank {rank} did not come before the deadline")
             }
+            Failure::Timeout { missing: None } => f.write_str(
+                "an operation did not come to an end before the deadline, though all ranks wait: they called different ones",
+            ),
             Failure::Lengths => f.write_str("the ranks brought messages of different lengths"),
             Failure::Refused => f.write_str(
                 "there is no such rank, or the message is too long or has no equal parts for all ranks",
             ),
-            Failure::Mpi => write!(f, "MPI failed with code {}", self.code),
+            Failure::Mpi => write!(f, "MPI failed: {}", explained(self.code)),
         }
     }
 }

@@ -184,7 +184,28 @@ fn odd_part<G: Group>(share: &Share<'_>, group: &mut G) -> Result<Option<(usize,
     Ok(None)
 }
 
-/// Finds the rank whose number is not that of the others.
+/// Finds the rank whose number is not that of the others, if there is one: for what ranks have to have in common beyond their
+/// scalers, as a digest of it.
+///
+/// It is rank 0 where most ranks differ from that one, else the first that differs from rank 0.
+///
+/// # Errors
+///
+/// The group failed.
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_hal::group::{Solo, odd_rank};
+/// assert_eq!(odd_rank(&mut Solo, 17), Ok(None));
+/// ```
+pub fn odd_rank<G: Group>(group: &mut G, number: u64) -> Result<Option<usize>, G::Error> {
+    let mut both = [number, !number];
+    group.max_u64(&mut both)?;
+    if both[0] == !both[1] { Ok(None) } else { odd_one(group, number).map(Some) }
+}
+
+/// Finds the rank whose number is not that of the others, where there is one.
 fn odd_one<G: Group>(group: &mut G, number: u64) -> Result<usize, G::Error> {
     let mut zeroth = number.to_le_bytes();
     group.broadcast(0, &mut zeroth)?;

@@ -16,7 +16,7 @@ mod sum;
 
 use core::{convert::Infallible, fmt};
 
-pub use agree::{AgreeError, Difference, What, agree, meet};
+pub use agree::{AgreeError, Difference, What, agree, meet, odd_rank};
 pub use histogram::merge_histogram;
 pub use sum::{Largest, largest, room_bytes, room_values, sum, sum_scale};
 
