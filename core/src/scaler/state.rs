@@ -86,6 +86,15 @@ impl State {
         self.run.totals
     }
 
+    /// Adds the visits that other ranks replayed, and the promises that they saw broken, for a checkpoint of all ranks.
+    ///
+    /// Both are a rank's own counts; nothing is decided by them.
+    pub const fn add_counts(&mut self, recovered: u64, broken: u64) {
+        let totals = &mut self.run.totals;
+        totals.recovered = totals.recovered.saturating_add(recovered);
+        totals.broken = totals.broken.saturating_add(broken);
+    }
+
     /// Returns what happened at the last visit of the step under way.
     pub fn last(&self) -> Option<Visit> {
         self.run.visit.visit()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{file::write_whole, network::Saved, task::Task, trainer::Settings};
 
 const MAGIC: &[u8; 8] = b"adatrain";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A run between two steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Checkpoint {
     pub pieces: Vec<Saved>,
     /// The scaler's own block.
     pub scaler: Vec<u8>,
+    /// The scales of sums over ranks, where they follow the steps before.
+    pub sums: Vec<u8>,
 }
 
 impl Checkpoint {
@@ -50,9 +52,26 @@ impl Checkpoint {
     ///
     /// The file cannot be read, is no checkpoint, is damaged, or is of another run.
     pub fn read(path: &Path, run: &str) -> Result<Self> {
-        let name = path.display();
-        let bytes = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
-        Self::parse(&bytes, run).with_context(|| format!("{name} cannot be resumed from"))
+        Self::of_bytes(&Self::read_bytes(path)?, path, run)
+    }
+
+    /// Reads the bytes of a checkpoint, for [`of_bytes`](Self::of_bytes).
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+        fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+    }
+
+    /// As [`read`](Self::read), of bytes that were read from `path`.
+    ///
+    /// # Errors
+    ///
+    /// They are no checkpoint, are damaged, or are of another run.
+    pub fn of_bytes(bytes: &[u8], path: &Path, run: &str) -> Result<Self> {
+        let parsed = Self::parse(bytes, run);
+        parsed.with_context(|| format!("{} cannot be resumed from", path.display()))
     }
 
     fn parse(bytes: &[u8], run: &str) -> Result<Self> {

@@ -31,6 +31,7 @@ pub mod network;
 pub mod observe;
 pub mod optimizer;
 pub mod probe;
+pub mod ranks;
 pub mod recording;
 pub mod report;
 pub mod results;

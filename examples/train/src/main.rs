@@ -10,7 +10,7 @@ mod command;
 
 use std::process::ExitCode;
 
-use adaloss_train::{console, report};
+use adaloss_train::{console, ranks::Elsewhere, report};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
@@ -59,7 +59,10 @@ fn main() -> ExitCode {
     match result.and_then(|()| console::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::note(format_args!("error: {error:#}"));
+            // The rank that it is of says it.
+            if !error.is::<Elsewhere>() {
+                console::note(format_args!("error: {error:#}"));
+            }
             if error.is::<Interrupted>() { ExitCode::from(STATUS) } else { ExitCode::FAILURE }
         }
     }

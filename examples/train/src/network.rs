@@ -26,6 +26,7 @@ use crate::{
     },
     model::{Layers, Model, quantities},
     optimizer::{Optimizer, Update},
+    ranks::{Reducer, Team},
     unit::{Units, times},
 };
 
@@ -500,6 +501,21 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             }
         }
         Ok(())
+    }
+
+    /// Sums the gradients of every parameter, and what running means move towards, over the ranks.
+    ///
+    /// # Errors
+    ///
+    /// The device or the group failed.
+    pub fn sum_over_ranks(&mut self, reducer: &mut Reducer, team: &Team) -> Result<()> {
+        let (device, mut pieces) = self.split();
+        let is_running = |(index, piece): (usize, &Piece<'_, D, W>)| {
+            matches!(piece, Piece::Running(_)).then_some(index)
+        };
+        let running: Vec<_> = pieces.iter().enumerate().filter_map(is_running).collect();
+        let mut totals: Vec<_> = pieces.iter_mut().map(Piece::total_mut).collect();
+        reducer.finish(device, team, running, &mut totals)
     }
 
     /// Ends the step of the scalers on the device.

@@ -24,7 +24,7 @@ use adaloss_core::{
     format::{Element, Encoding, Narrowing, Noise},
     policy::Config,
     scaler::Totals,
-    unscale::{Cause, Verdict},
+    unscale::{Cause, LossSum, Verdict},
 };
 use adaloss_hal::Plain;
 use anyhow::{Context, Result, ensure};
@@ -34,11 +34,12 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     checkpoint::Checkpoint,
     data::{Batch, Dataset, Judged, Quantities, Score, View},
-    layer::{Diverged, Machine, MicroBatch, NoSink, Observer, Scaler},
+    layer::{Diverged, GradientSink, Machine, MicroBatch, NoSink, Observer, Scaler, Since},
     method::{FormatName, Method},
     network::{Mode, Network, Saved, Scalers, mean_loss},
     observe::Samples,
     probe::{Reference, compare},
+    ranks::{Reducer, Sink, Team, share},
     results::{Point, QuantityReport, RunReport, WeightReport},
     sizes::first_sizes,
     task::Task,
@@ -99,6 +100,20 @@ pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain>
     step: u64,
     /// Steps that reached the weights.
     updates: u32,
+    /// The other ranks, if there are any.
+    ranks: Option<Ranks<'d>>,
+    /// The scales of sums over ranks, as a checkpoint had them.
+    sums: Vec<u8>,
+    /// Whether this rank was asked to end.
+    is_asked_to_end: bool,
+}
+
+/// The ranks that share the steps of a run.
+pub struct Ranks<'t> {
+    /// What carries their messages.
+    pub team: &'t Team,
+    /// What sums their gradients.
+    pub reducer: Reducer,
 }
 
 /// What one step did.
@@ -111,6 +126,8 @@ pub struct Stepped {
     pub loss: f64,
     /// The sum of the squares of all gradients.
     pub square_norm: f64,
+    /// Whether any rank was asked to end, before the step.
+    pub ends: bool,
 }
 
 impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D, W, G> {
@@ -153,7 +170,51 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             order: Vec::new(),
             step: 0,
             updates: 0,
+            ranks: None,
+            sums: Vec::new(),
+            is_asked_to_end: false,
         })
+    }
+
+    /// Shares the steps from here on with other ranks, each of which has its part of the micro-batches.
+    ///
+    /// # Errors
+    ///
+    /// The micro-batches cannot be shared, or scales are chosen in a way that ranks cannot share; ranks are not alike; or the group
+    /// failed.
+    pub fn share(&mut self, mut ranks: Ranks<'d>) -> Result<()> {
+        let Ranks { team, reducer } = &mut ranks;
+        let (size, parts) = (team.size(), self.task.schedule.micro_batches);
+        share(parts, team.rank(), size)?;
+        ensure!(
+            !self.config().policy().wants_operands(),
+            "{} decides within a step, from what one rank sees, so that several ranks cannot share it",
+            self.settings.method
+        );
+        let version = env!("CARGO_PKG_VERSION");
+        let run = Checkpoint::describe(self.task, &self.settings);
+        let reduction = reducer.reduction();
+        reducer.restore(&self.sums)?;
+        team.same("run", &format!("adaloss-train {version}, sums in {reduction}: {run}"))?;
+        for scaler in self.scalers.each() {
+            scaler.meet(self.network.device(), team)?;
+        }
+        let weights = postcard::to_stdvec(&self.network.save()?)?;
+        let weights = format!("{:08x}", crc32fast::hash(&weights));
+        team.same("network at the beginning, by its checksum,", &weights)?;
+        team.same("data set", &self.dataset.describe())?;
+        self.ranks = Some(ranks);
+        Ok(())
+    }
+
+    /// Returns the ranks that share the steps, if there are others.
+    pub const fn ranks(&self) -> Option<&Ranks<'d>> {
+        self.ranks.as_ref()
+    }
+
+    /// Tells the ranks with the next step that this one was asked to end.
+    pub const fn ask_to_end(&mut self) {
+        self.is_asked_to_end = true;
     }
 
     /// Goes on from a checkpoint, bit for bit as the run that was saved would have.
@@ -178,21 +239,22 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         trainer.network.load(&from.pieces)?;
         trainer.step = from.step;
         trainer.updates = from.updates;
+        trainer.sums = from.sums;
         if !trainer.step.is_multiple_of(trainer.steps_per_epoch()) {
             trainer.shuffle();
         }
         Ok(trainer)
     }
 
-    /// Returns everything that the next steps depend on.
+    /// Returns everything that the next steps depend on; of ranks, each calls it, and the first one's is that of the run.
     ///
     /// # Errors
     ///
     /// The network or the state of its optimizer is lost, which is [`Diverged`]; or the device failed.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         let mut scaler = Vec::new();
-        for saved in self.scalers.each() {
-            scaler.extend(saved.save(self.network.device())?);
+        for (saved, elsewhere) in self.scalers.each().zip(self.elsewhere()?) {
+            scaler.extend(saved.save(self.network.device(), elsewhere)?);
         }
         let mut pieces = self.network.save()?;
         if self.updates == 0 {
@@ -210,12 +272,49 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             updates: self.updates,
             pieces,
             scaler,
+            sums: self
+                .ranks
+                .as_ref()
+                .map_or(self.sums.clone(), |Ranks { reducer, .. }| reducer.save()),
         })
     }
 
     /// Returns how scales are chosen.
     pub fn config(&self) -> &Config {
         self.scalers.first.config()
+    }
+
+    /// Returns what the scalers of all ranks counted; of a run on one rank what [`totals`](Self::totals) returns.
+    ///
+    /// # Errors
+    ///
+    /// The group failed.
+    pub fn totals_of_all(&self) -> Result<Totals> {
+        let mut totals = self.totals();
+        for Since { recovered, certificates, broken } in self.elsewhere()? {
+            totals.recovered += recovered;
+            totals.certificates += certificates;
+            totals.broken += broken;
+        }
+        Ok(totals)
+    }
+
+    /// Returns what each scaler counted on the other ranks, since the run was begun or gone on with.
+    fn elsewhere(&self) -> Result<Vec<Since>> {
+        let own = self.scalers.each().map(|scaler| {
+            let Since { recovered, certificates, broken } = scaler.since();
+            [recovered, certificates, broken]
+        });
+        let own: Vec<_> = own.collect();
+        let all = match &self.ranks {
+            Some(Ranks { team, .. }) => team.sum(own.concat())?,
+            None => own.concat(),
+        };
+        let elsewhere = all.as_chunks::<3>().0.iter().zip(&own).map(|(all, own)| {
+            let [recovered, certificates, broken] = [0, 1, 2].map(|which| all[which] - own[which]);
+            Since { recovered, certificates, broken }
+        });
+        Ok(elsewhere.collect())
     }
 
     /// Returns what the scaler counted, or both; a step that either of them skips is skipped.
@@ -264,7 +363,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         Ok(stepped)
     }
 
-    /// Returns the micro-batches of the coming step.
+    /// Returns the micro-batches of the coming step that this rank has, or sees.
     fn next_batches(&mut self) -> Result<Vec<Batch>> {
         if self.step.is_multiple_of(self.steps_per_epoch()) {
             self.shuffle();
@@ -273,33 +372,60 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let first = (self.step % self.steps_per_epoch()) as usize * schedule.batch;
         let chosen = &self.order[first..first + schedule.batch];
         let view = self.view();
-        let parts = chosen.chunks(schedule.batch / schedule.micro_batches);
-        let batches: Vec<Batch> = parts.map(|part| self.dataset.train(part, view)).collect();
+        let length = schedule.batch / schedule.micro_batches;
+        let part = |nth: usize| &chosen[nth * length..(nth + 1) * length];
+        let parts = self.parts()?;
+        let batches = parts.iter().map(|&(nth, _)| self.dataset.train(part(nth), view));
+        let batches: Vec<Batch> = batches.collect();
         batches.iter().try_for_each(|batch| batch.check(self.dataset))?;
         Ok(batches)
     }
 
+    /// Returns which micro-batches of the coming step this rank has, by their numbers among all; before the first step
+    /// that reached the weights also the first of all, if that is another rank's.
+    ///
+    /// Scales are found at the first visit of a tensor, and the first visits are those of the first micro-batch, on any number of
+    /// ranks.  What all of them see of it is the same evidence, and its gradients are left out of the sums.
+    fn parts(&self) -> Result<Vec<(usize, MicroBatch)>> {
+        let all = self.task.schedule.micro_batches;
+        let (rank, size) =
+            self.ranks.as_ref().map_or((0, 1), |Ranks { team, .. }| (team.rank(), team.size()));
+        let own = share(all, rank, size)?;
+        let first =
+            (rank > 0 && self.updates == 0).then_some((0, MicroBatch { nth: 0, is_last: false }));
+        Ok(first.into_iter().chain(own.clone().zip(MicroBatch::all(own.len()))).collect())
+    }
+
     /// Asks for a step: takes its micro-batches forward and back, and lets the device judge the gradients.
     fn back(&mut self, batches: &[Batch], observer: &dyn Observer) -> Result<()> {
-        let (mode, units) = (self.mode(batches.len()), self.units());
-        let Self { network, scalers, class_weights, .. } = self;
+        let (mode, units, parts) = (self.mode(), self.units(), self.parts()?);
+        let micro_batches = self.task.schedule.micro_batches;
+        let Self { network, scalers, class_weights, ranks, .. } = self;
+        let mut own = NoSink;
+        if let Some(Ranks { reducer, .. }) = ranks {
+            reducer.begin();
+        }
         network.begin(scalers, observer)?;
         network.narrow_weights(scalers).context("before the step")?;
-        for (part, batch) in MicroBatch::all(batches.len()).zip(batches) {
-            let outputs = network.forward(&batch.inputs, mode(part)).context("forward")?;
+        for (&(index, part), batch) in parts.iter().zip(batches) {
+            let outputs = network.forward(&batch.inputs, mode(index, part)).context("forward")?;
             let loss = network.loss(&outputs, batch, class_weights, units).context("the loss")?;
             drop(outputs);
             if scalers.second.is_none() {
                 network.judge_loss(&loss, scalers).context("the loss")?;
             }
             let Scalers { first, second } = &mut *scalers;
-            first.micro_batch(part.nth);
+            first.micro_batch(index);
+            let mut shared = ranks.as_mut().map(|Ranks { team, reducer }| Sink { reducer, team });
+            let sink: &mut dyn GradientSink<D> = match &mut shared {
+                Some(shared) => shared,
+                None => &mut own,
+            };
             match second {
-                None => network.backward(&loss.gradients, first, part, &mut NoSink),
+                None => network.backward(&loss.gradients, first, part, sink),
                 Some(second) => {
-                    second.micro_batch(part.nth);
-                    let both = [first, second];
-                    network.backward_each(&loss.gradients, both, part, &mut NoSink)
+                    second.micro_batch(index);
+                    network.backward_each(&loss.gradients, [first, second], part, sink)
                 }
             }
             .context("back")?;
@@ -307,11 +433,19 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 network.judge_loss(&loss, scalers).context("the loss")?;
             }
         }
-        network.average(batches.len()).context("the gradients")?;
+        if let Some(Ranks { team, reducer }) = ranks {
+            network.sum_over_ranks(reducer, team).context("the sums over the ranks")?;
+        }
+        network.average(micro_batches).context("the gradients")?;
         if units.common != 0 {
             network.rescale(-units.common).context("the gradients")?;
         }
         network.judge_gradients(scalers).context("the gradients")?;
+        if let Some(Ranks { team, .. }) = ranks {
+            for scaler in scalers.each_mut() {
+                scaler.agree(network.device(), team)?;
+            }
+        }
         network.conclude(scalers).context("the gradients")
     }
 
@@ -325,13 +459,22 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Waits for what happened in the step.
     fn read(&mut self, observer: &mut dyn Observer) -> Result<Stepped> {
         let (first, second) = self.network.read_step(&mut self.scalers, observer)?;
-        let (losses, end) = (first.losses, first.end);
+        let (mut losses, end) = (first.losses, first.end);
+        let mut ends = self.is_asked_to_end;
+        if let Some(Ranks { team, .. }) = &self.ranks {
+            // What this rank saw of another's micro-batch is before its own.
+            let own = losses.split_off(
+                losses.len().saturating_sub(self.task.schedule.micro_batches / team.size()),
+            );
+            (losses, ends) = gather_losses(team, &own, ends)?;
+        }
         // Each scaler learns from its own loss, and what either of them found skips the step.
         let verdict = match (end.verdict, second.map(|second| second.end.verdict)) {
             (Verdict::Apply, Some(verdict)) | (verdict, _) => verdict,
         };
         self.updates += u32::from(verdict == Verdict::Apply);
-        Ok(Stepped { verdict, loss: mean_loss(&losses)?, square_norm: end.square_norm })
+        let (loss, square_norm) = (mean_loss(&losses)?, end.square_norm);
+        Ok(Stepped { verdict, loss, square_norm, ends })
     }
 
     /// Returns the units of the losses at the coming step.
@@ -343,10 +486,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     }
 
     /// Returns how the micro-batches of the coming step go forward.
-    fn mode(&self, parts: usize) -> impl Fn(MicroBatch) -> Mode + use<D, W, G> {
-        let (seed, first) = (self.settings.seed as u32, self.step * parts as u64);
-        move |part| {
-            let noise = Noise { seed, stream: (first + part.nth as u64) as u32 };
+    fn mode(&self) -> impl Fn(usize, MicroBatch) -> Mode + use<D, W, G> {
+        let first = self.step * self.task.schedule.micro_batches as u64;
+        let seed = self.settings.seed as u32;
+        move |index, part| {
+            let noise = Noise { seed, stream: (first + index as u64) as u32 };
             Mode { training: true, noise, part }
         }
     }
@@ -366,8 +510,13 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let mut quantities = Quantities::default();
         let mut score = Score::new(self.dataset.classes(), self.dataset.judged());
         let samples = self.dataset.test_samples();
-        let mut is_lost = samples > 0;
-        for first in (0..samples).step_by(TEST_BATCH) {
+        let mut is_lost = true;
+        // A rank has as many batches as any other, or one less.
+        let (rank, size) =
+            self.ranks.as_ref().map_or((0, 1), |Ranks { team, .. }| (team.rank(), team.size()));
+        let batches = samples.div_ceil(TEST_BATCH);
+        let own = rank * batches / size..(rank + 1) * batches / size;
+        for first in own.map(|nth| nth * TEST_BATCH) {
             let batch = self.dataset.test(first..samples.min(first + TEST_BATCH));
             batch.check(self.dataset)?;
             let outputs = self.network.forward(&batch.inputs, Mode::default())?;
@@ -380,6 +529,13 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 score.add(&logits, &batch.labels);
             }
         }
+        if let Some(Ranks { team, .. }) = &self.ranks {
+            is_lost = team.sum(vec![u64::from(is_lost)])? == [size as u64];
+            score.set_counts(team.sum(score.counts().to_vec())?);
+            let all = team.gather_any(&quantities.to_bytes())?;
+            quantities = Quantities::of_bytes(&all.concat());
+        }
+        is_lost &= samples > 0;
         let quantity = quantities.report();
         match (&quantity, self.dataset.judged()) {
             _ if is_lost => Err(diverged("the logits")),
@@ -525,12 +681,33 @@ where
         to: &mut Vec<WeightReport>,
     ) -> Result<()> {
         let (found, weights) = (self.network.gradients()?, self.network.save()?);
-        let mode = self.mode(batches.len());
+        let mode = self.mode();
+        let mode = |part: MicroBatch| mode(part.nth, part);
         let units = self.units().apart();
         let right = reference.gradients(&weights, batches, &self.class_weights, units, mode)?;
         compare(&found, &right, to);
         Ok(())
     }
+}
+
+/// Returns the losses of all micro-batches, in their order, and whether any rank was asked to end.
+fn gather_losses(team: &Team, own: &[LossSum], ends: bool) -> Result<(Vec<LossSum>, bool)> {
+    let mut message = vec![u8::from(ends)];
+    message.extend(own.iter().flat_map(|sum| {
+        let LossSum { loss, weight, rows, correct } = *sum;
+        [loss.to_bits(), weight.to_bits(), rows, correct].map(u64::to_le_bytes).concat()
+    }));
+    let length = message.len();
+    let all = team.gather(message).context("the losses")?;
+    let parts = || all.chunks(length).filter_map(|part| part.split_first());
+    let number = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    let losses = parts().flat_map(|(_, losses)| losses.as_chunks::<8>().0.as_chunks::<4>().0);
+    let losses = losses.map(|sum| {
+        let [loss, weight, rows, correct] = sum.each_ref().map(number);
+        let [loss, weight] = [loss, weight].map(f64::from_bits);
+        LossSum { loss, weight, rows, correct }
+    });
+    Ok((losses.collect(), parts().any(|(&ends, _)| ends != 0)))
 }
 
 /// Returns how weights and activations become `W`.

@@ -106,7 +106,7 @@ impl Job for Look<'_> {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Machine<W, G> + Machine<W, f32> + Clone,
+        D: Machine<W, G> + Machine<W, f32> + Clone + Send + Sync,
     {
         let settings = self.settings();
         let Self { args, task, dataset } = self;

@@ -55,7 +55,7 @@ pub(crate) trait Job {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Machine<W, G> + Machine<W, f32> + Clone;
+        D: Machine<W, G> + Machine<W, f32> + Clone + Send + Sync;
 }
 
 /// Does a job on a device with the element types that a run holds its tensors in.

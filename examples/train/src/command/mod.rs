@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 pub(crate) mod inspect;
 pub(crate) mod interrupt;
+pub(crate) mod launch;
 pub(crate) mod look;
 pub(crate) mod machine;
 mod places;

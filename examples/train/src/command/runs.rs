@@ -198,7 +198,7 @@ impl Job for WholeRun<'_> {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Machine<W, G> + Machine<W, f32> + Clone,
+        D: Machine<W, G> + Machine<W, f32> + Clone + Send + Sync,
     {
         let &Planned { task, dataset, settings } = self.planned;
         let trainer = Trainer::<D, W, G>::new(task, dataset, settings, device.clone())?;

@@ -1,6 +1,6 @@
 //! One run, with checkpoints.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, fmt, path::PathBuf, time::Duration};
 
 use adaloss_core::{
     format::Element, policy::Operands, scale::Scale, scaler::Visit, statistics::Histogram,
@@ -13,16 +13,18 @@ use adaloss_train::{
     file::check_file,
     layer::{Machine, Observer},
     method::Method,
+    ranks::{Common, Counts, Reducer, Reduction, Sent, Team},
     say,
     task::Task,
-    trainer::{Settings, Trainer},
+    trainer::{Ranks, Settings, Trainer},
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{
     RunArgs,
-    interrupt::Interrupt,
+    interrupt::{Interrupt, Interrupted},
+    launch::Launch,
     machine::{DeviceName, Job, dispatch},
 };
 
@@ -57,6 +59,20 @@ pub(crate) struct TrainArgs {
     /// Print every certificate, every replay, and every scale that is another one than before.
     #[arg(long)]
     decisions: bool,
+    /// Share each step among so many ranks, each a thread that has its part of the batch.  Where mpirun starts the ranks, this is
+    /// left out.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    ranks: usize,
+    /// What gradients are summed over ranks in: f32, or another format, in which the scale of a bucket is agreed on first
+    /// (e5m2:agreed, or e5m2), follows the steps before (e5m2:measured), or is always 2^K (e5m2:fixed:K).
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    reduce: Reduction,
+    /// Kibibytes of f32 gradients that are summed over ranks at once.
+    #[arg(long, value_name = "KIB", default_value_t = (Reducer::BUCKET / 256) as u64, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    bucket: u64,
+    /// Seconds that a rank waits for the others before it gives up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    deadline: u64,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -67,17 +83,33 @@ pub(crate) struct TrainArgs {
 ///
 /// Something asked for is impossible, a file cannot be read or written, or training cannot go on.
 pub(crate) fn train(args: &TrainArgs) -> Result<()> {
-    if let Some(path) = &args.save {
+    let launch = Launch::new(args.ranks, Duration::from_secs(args.deadline))?;
+    let prepared = launch.all_or_none(prepare(args, launch.writes()))?;
+    let Prepared { task, dataset, settings, interrupt } = prepared;
+    let job = OneRun { args, task: &task, dataset: &*dataset, settings, interrupt, launch };
+    dispatch(args.device, args.threads, &settings, job)
+}
+
+/// What a run begins with.
+struct Prepared {
+    task: Task,
+    dataset: Box<dyn Dataset>,
+    settings: Settings,
+    interrupt: Interrupt,
+}
+
+/// Finds out what can be known to be impossible before anything is trained.
+fn prepare(args: &TrainArgs, writes: bool) -> Result<Prepared> {
+    if let (Some(path), true) = (&args.save, writes) {
         check_file(path)?;
     }
     let task = args.run.task()?;
     let dataset = task.open(&args.run.data)?;
     let period = args.period.unwrap_or(args.method.usual_period());
     let settings = args.run.settings(args.method, period);
-    args.method.config(settings.format.0, period)?; // before anything is made for it
+    args.method.config(settings.format.0, period)?;
     let interrupt = Interrupt::watch()?;
-    let job = OneRun { args, task: &task, dataset: &*dataset, settings, interrupt };
-    dispatch(args.device, args.threads, &settings, job)
+    Ok(Prepared { task, dataset, settings, interrupt })
 }
 
 struct OneRun<'a> {
@@ -86,6 +118,7 @@ struct OneRun<'a> {
     dataset: &'a dyn Dataset,
     settings: Settings,
     interrupt: Interrupt,
+    launch: Launch,
 }
 
 /// Prints what becomes of scales.
@@ -122,33 +155,86 @@ impl Job for OneRun<'_> {
     where
         W: Element + Plain,
         G: Element + Plain,
-        D: Machine<W, G> + Machine<W, f32> + Clone,
+        D: Machine<W, G> + Machine<W, f32> + Clone + Send + Sync,
     {
-        let Self { args, task, dataset, settings, interrupt } = self;
-        let mut trainer = match &args.resume {
-            Some(path) => {
-                let run = Checkpoint::describe(task, &settings);
-                let checkpoint = Checkpoint::read(path, &run)?;
-                Trainer::<D, W, G>::resume(task, dataset, settings, device, checkpoint)?
-            }
-            None => Trainer::<D, W, G>::new(task, dataset, settings, device)?,
-        };
+        let Self { args, task, dataset, settings, interrupt, launch } = self;
+        launch.run(|team| {
+            let (is_first, interrupt) = (team.is_none_or(Team::is_first), &interrupt);
+            let trainer = begin::<D, W, G>(args, (task, dataset, settings), device.clone(), team)?;
+            OneRank { args, trainer, interrupt, is_first }.run()
+        })
+    }
+}
+
+/// Begins a run, or goes on from a checkpoint that the first rank reads.
+fn begin<'a, D, W, G>(
+    args: &TrainArgs,
+    (task, dataset, settings): (&'a Task, &'a dyn Dataset, Settings),
+    device: D,
+    team: Option<&'a Team>,
+) -> Result<Trainer<'a, D, W, G>>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    let mut trainer = match &args.resume {
+        Some(path) => {
+            let is_first = team.is_none_or(Team::is_first);
+            let read = if is_first { Checkpoint::read_bytes(path) } else { Ok(Vec::new()) };
+            let bytes = match team {
+                Some(team) => team.from_first(team.all_or_none(read)?)?,
+                None => read?,
+            };
+            let run = Checkpoint::describe(task, &settings);
+            let checkpoint = Checkpoint::of_bytes(&bytes, path, &run);
+            // All ranks have the same bytes; each has its own settings.
+            let checkpoint = match team {
+                Some(team) => team.all_or_none(checkpoint)?,
+                None => checkpoint?,
+            };
+            Trainer::<D, W, G>::resume(task, dataset, settings, device, checkpoint)?
+        }
+        None => Trainer::<D, W, G>::new(task, dataset, settings, device)?,
+    };
+    if let Some(team) = team {
+        let reducer = Reducer::new(args.reduce, 256 * args.bucket as usize);
+        trainer.share(Ranks { team, reducer })?;
+    }
+    if team.is_none_or(Team::is_first) {
         say!("{}: {}; {}", task.name, task.model, dataset.describe());
-        let mut narrator = Narrator { step: 0, prints: args.decisions, scales: HashMap::new() };
-        let last = args.until.unwrap_or(u64::MAX).min(trainer.last_step());
+    }
+    Ok(trainer)
+}
+
+/// A rank of a run; the first one prints, and writes files.
+struct OneRank<'a, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
+    args: &'a TrainArgs,
+    trainer: Trainer<'a, D, W, G>,
+    interrupt: &'a Interrupt,
+    is_first: bool,
+}
+
+impl<D, W, G> OneRank<'_, D, W, G>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    fn run(mut self) -> Result<()> {
+        let prints = self.args.decisions && self.is_first;
+        let mut narrator = Narrator { step: 0, prints, scales: HashMap::new() };
+        let last = self.args.until.unwrap_or(u64::MAX).min(self.trainer.last_step());
         let mut ended = Ok(());
-        while trainer.step_count() < last && ended.is_ok() {
-            ended = one_step(&mut narrator, &mut trainer)?;
-            if ended.is_ok() && trainer.step_count() < last {
-                ended =
-                    interrupt.check().with_context(|| format!("at step {}", trainer.step_count()));
-            }
-            let is_due = |every| trainer.step_count().is_multiple_of(every);
-            if args.save_every.is_some_and(is_due) && trainer.step_count() < last && ended.is_ok() {
-                save(args, &mut trainer)?;
+        while self.trainer.step_count() < last && ended.is_ok() {
+            ended = self.one_step(&mut narrator, last)?;
+            let step = self.trainer.step_count();
+            let is_due = |every| step.is_multiple_of(every);
+            if self.args.save_every.is_some_and(is_due) && step < last && ended.is_ok() {
+                self.save()?;
             }
         }
-        let saved = save(args, &mut trainer);
+        let saved = self.save();
         match (ended, saved) {
             (Ok(()), saved) => saved?,
             (ended, Ok(())) => ended?,
@@ -156,58 +242,79 @@ impl Job for OneRun<'_> {
                 ended.with_context(|| format!("the last checkpoint is lost ({error:#})"))?;
             }
         }
-        let totals = trainer.totals();
-        say!(
-            "{} steps, {} skipped, {} visits replayed, {} certificates, {} promises broken",
-            totals.steps,
-            totals.skipped,
-            totals.recovered,
-            totals.certificates,
-            totals.broken
-        );
+        self.say_totals()
+    }
+
+    /// Does one step and says what is worth saying; returns why training does not go on, if it does not.
+    fn one_step(&mut self, narrator: &mut Narrator, last: u64) -> Result<Result<()>> {
+        let Self { trainer, interrupt, .. } = self;
+        let step = trainer.step_count();
+        narrator.step = step;
+        // Alone, an interrupt is looked for behind the step; other ranks have to be told before it.
+        let is_alone = trainer.ranks().is_none();
+        if !is_alone && interrupt.is_set() {
+            trainer.ask_to_end();
+        }
+        let stepped = trainer.train_step(narrator)?;
+        match stepped.verdict {
+            Verdict::Apply => {}
+            Verdict::Skip { layer, cause } => {
+                self.say(format_args!("step {step:5}  skipped: {cause} in {layer}"));
+            }
+            verdict @ Verdict::Stop { .. } => {
+                return Ok(Err(Common(format!("at step {step}: {verdict}")).into()));
+            }
+        }
+        let done = self.trainer.step_count();
+        if done.is_multiple_of(self.trainer.steps_per_epoch()) {
+            let (loss, metric) = (stepped.loss, 100.0 * self.trainer.evaluate()?);
+            self.say(format_args!(
+                "step {done:5}  loss {loss:.4}, on the test samples {metric:.1} %"
+            ));
+        }
+        let is_asked = if is_alone { self.interrupt.is_set() } else { stepped.ends };
+        let is_ended = is_asked && done < last;
+        let ended = if is_ended { Err(Interrupted) } else { Ok(()) };
+        Ok(ended.with_context(|| format!("at step {done}")))
+    }
+
+    /// Writes a checkpoint, if one is wanted.
+    fn save(&mut self) -> Result<()> {
+        let Some(path) = &self.args.save else { return Ok(()) };
+        let checkpoint = self.trainer.checkpoint()?;
+        let saved = if self.is_first { checkpoint.write(path) } else { Ok(()) };
+        match self.trainer.ranks() {
+            Some(Ranks { team, .. }) => team.all_or_none(saved)?,
+            None => saved?,
+        }
+        let step = self.trainer.step_count();
+        self.say(format_args!("step {step:5}  saved to {}", path.display()));
         Ok(())
     }
-}
 
-/// Writes a checkpoint, if one is wanted.
-fn save<D, W, G>(args: &TrainArgs, trainer: &mut Trainer<'_, D, W, G>) -> Result<()>
-where
-    W: Element + Plain,
-    G: Element + Plain,
-    D: Machine<W, G>,
-{
-    if let Some(path) = &args.save {
-        trainer.checkpoint()?.write(path)?;
-        say!("step {:5}  saved to {}", trainer.step_count(), path.display());
+    fn say_totals(&self) -> Result<()> {
+        let totals = self.trainer.totals_of_all()?;
+        self.say(format_args!(
+            "{} steps, {} skipped, {} visits replayed, {} certificates, {} promises broken",
+            totals.steps, totals.skipped, totals.recovered, totals.certificates, totals.broken
+        ));
+        let Some(Ranks { team, reducer }) = self.trainer.ranks() else { return Ok(()) };
+        let (Sent { operations, bytes }, Counts { buckets, again }) =
+            (team.sent()?, reducer.counts());
+        self.say(format_args!(
+            "{} ranks; sums in {}, {buckets} of them, {again} again in f32; each rank sent {:.1} MB in \
+             {operations} operations",
+            team.size(),
+            reducer.reduction(),
+            bytes as f64 / 1.0e6,
+        ));
+        Ok(())
     }
-    Ok(())
-}
 
-/// Does one step and says what is worth saying; returns why training cannot go on, if it cannot.
-fn one_step<D, W, G>(
-    narrator: &mut Narrator,
-    trainer: &mut Trainer<'_, D, W, G>,
-) -> Result<Result<()>>
-where
-    W: Element + Plain,
-    G: Element + Plain,
-    D: Machine<W, G>,
-{
-    let step = trainer.step_count();
-    narrator.step = step;
-    let stepped = trainer.train_step(narrator)?;
-    match stepped.verdict {
-        Verdict::Apply => {}
-        Verdict::Skip { layer, cause } => say!("step {step:5}  skipped: {cause} in {layer}"),
-        verdict @ Verdict::Stop { .. } => return Ok(Err(anyhow!("at step {step}: {verdict}"))),
+    /// Says something, if this is the first rank.
+    fn say(&self, text: fmt::Arguments<'_>) {
+        if self.is_first {
+            say!("{text}");
+        }
     }
-    if trainer.step_count().is_multiple_of(trainer.steps_per_epoch()) {
-        say!(
-            "step {:5}  loss {:.4}, on the test samples {:.1} %",
-            trainer.step_count(),
-            stepped.loss,
-            100.0 * trainer.evaluate()?
-        );
-    }
-    Ok(Ok(()))
 }

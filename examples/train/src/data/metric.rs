@@ -87,6 +87,17 @@ impl Score {
         })
     }
 
+    /// Returns all counts, which add up over the parts of what is judged.
+    pub fn counts(&self) -> &[u64] {
+        &self.confusion
+    }
+
+    /// Takes counts that were added up elsewhere; all zero where they are not as many.
+    pub fn set_counts(&mut self, mut counts: Vec<u64>) {
+        counts.resize(self.confusion.len(), 0);
+        self.confusion = counts;
+    }
+
     fn count(&self, label: usize, predicted: usize) -> u64 {
         self.confusion[label * (self.classes + 1) + predicted]
     }

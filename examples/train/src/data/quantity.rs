@@ -20,6 +20,18 @@ impl Quantities {
         self.pairs.extend(pairs);
     }
 
+    /// Returns all pairs as bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.pairs.as_flattened().iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    /// Takes pairs back that are one behind the other.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let (numbers, _) = bytes.as_chunks();
+        let numbers: Vec<f64> = numbers.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+        Self { pairs: numbers.as_chunks().0.to_vec() }
+    }
+
     /// Judges all predictions; there is nothing to say of none.
     pub fn report(&self) -> Option<QuantityReport> {
         let count = self.pairs.len() as f64;

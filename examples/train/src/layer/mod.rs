@@ -53,7 +53,7 @@ pub use padding::Padding;
 pub use pool::{Averaging, Level, Pooling};
 pub use relu::Relu;
 pub use residual::Residual;
-pub use scaler::{CELLS, Concluded, Halted, Scaler};
+pub use scaler::{CELLS, Concluded, Halted, Scaler, Since};
 pub use sequence::Sequence;
 pub use sum::{MicroBatch, Total};
 pub use tensor::{Parameter, Piece, Running, Shape, Tensor, Vector};

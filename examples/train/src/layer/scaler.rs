@@ -7,18 +7,23 @@ use adaloss_core::{
     scaler::{
         State, Totals, Visit,
         device::{Entry, StepEnd},
+        share::message_bytes,
     },
     statistics::Histogram,
     unscale::{Cause, LossSum, Place, Verdict},
 };
 use adaloss_hal::{
     Memory, Ref,
-    scaler::{Engine, EngineError, Evidence, HasScaler, LeftOut},
+    group::AgreeError,
+    scaler::{Engine, EngineError, Evidence, HasScaler, LeftOut, SharedError},
 };
 use anyhow::{Context, Error, Result, bail};
 
 use super::{Observer, Vector, complete};
-use crate::blocks::Rounded;
+use crate::{
+    blocks::Rounded,
+    ranks::{Common, Failure, Team},
+};
 
 /// Cells of the largest network here; ResNet-110 has 272.
 pub const CELLS: usize = 384;
@@ -38,6 +43,19 @@ pub struct Scaler<D: Memory> {
     /// The step in which each layer's cell left a certificate last, as far as the host knows.
     certified: Vec<Option<u64>>,
     totals: Totals,
+    /// What it was when the run was gone on with.
+    resumed: Totals,
+}
+
+/// What a rank counts for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// Visits that were replayed.
+    pub recovered: u64,
+    /// Certificates.
+    pub certificates: u64,
+    /// Promises that were broken.
+    pub broken: u64,
 }
 
 /// What an observer wants to see of the visits of a step.
@@ -110,6 +128,7 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
             steps: 0,
             certified: vec![None; CELLS],
             totals: Totals::default(),
+            resumed: Totals::default(),
         })
     }
 
@@ -196,6 +215,28 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         self.engine.judge(device, evidence, other.map(|other| &other.engine))
     }
 
+    /// Lets all ranks take the same step, behind its last operation but [`conclude`](Self::conclude).
+    ///
+    /// # Errors
+    ///
+    /// The device or the group failed, or the ranks are not alike.
+    pub fn agree(&mut self, device: &mut D, team: &Team) -> Result<()> {
+        let (cells, room) = (&mut [Cell::new(); CELLS], &mut [0; message_bytes(CELLS)]);
+        let agreed = self.engine.agree(device, &mut &*team, cells, room);
+        agreed.map_err(|error| shared(error, "the agreement of the ranks"))
+    }
+
+    /// Finds out whether ranks can share steps.
+    ///
+    /// # Errors
+    ///
+    /// As [`agree`](Self::agree).
+    pub fn meet(&self, device: &mut D, team: &Team) -> Result<()> {
+        let (cells, room) = (&mut [Cell::new(); CELLS], &mut [0; message_bytes(CELLS)]);
+        let met = self.engine.meet(device, &mut &*team, cells, room);
+        met.map_err(|error| shared(error, "before the first step"))
+    }
+
     /// Ends the step on the device; `other` is the scaler of the other of two losses, whose step ended before.
     ///
     /// # Errors
@@ -267,14 +308,27 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         self.totals
     }
 
-    /// Copies the scaler to the host, as a checkpoint, with the number of steps that reached the weights.
+    /// Returns what happened on this rank since the run was begun, or gone on with.
+    pub const fn since(&self) -> Since {
+        let (now, then) = (self.totals, self.resumed);
+        Since {
+            recovered: now.recovered.saturating_sub(then.recovered),
+            certificates: now.certificates.saturating_sub(then.certificates),
+            broken: now.broken.saturating_sub(then.broken),
+        }
+    }
+
+    /// Copies the scaler to the host, as a checkpoint, with what happened on other ranks.
+    ///
+    /// Its certificates are this rank's: on the first one those of the first micro-batches.
     ///
     /// # Errors
     ///
     /// The device failed.
-    pub fn save(&self, device: &mut D) -> Result<Vec<u8>> {
+    pub fn save(&self, device: &mut D, elsewhere: Since) -> Result<Vec<u8>> {
         let mut cells = [Cell::new(); CELLS];
-        let (state, _) = self.engine.save(device, &mut cells)?;
+        let (mut state, _) = self.engine.save(device, &mut cells)?;
+        state.add_counts(elsewhere.recovered, elsewhere.broken);
         let mut block = vec![0; Self::CHECKPOINT_BYTES];
         state.save(&cells, &mut block)?;
         Ok(block)
@@ -289,6 +343,7 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         let mut cells = [Cell::new(); CELLS];
         let state = State::restore(*self.engine.config(), block, &mut cells)?;
         self.totals = state.totals();
+        self.resumed = self.totals;
         self.steps = self.totals.steps;
         for (id, certified) in self.certified.iter_mut().enumerate() {
             let cell = state.cell(&cells, Place::Layer(id));
@@ -320,6 +375,23 @@ impl<D: Memory<Error: Send + Sync + 'static>> Note<D> {
             Some(rounded) => observer.visited_in_blocks(&name, &visit, &results, &rounded),
         }
         Ok(())
+    }
+}
+
+/// Returns an error of devices that share steps, or that of one device as it is.
+///
+/// What all ranks are told is common to them.
+fn shared<D>(error: SharedError<D, Failure>, when: &'static str) -> Error
+where
+    D: std::error::Error + Send + Sync + 'static,
+{
+    match error {
+        SharedError::Device(error) => error.into(),
+        SharedError::Agree(AgreeError::Group(failure)) => Error::new(failure).context(when),
+        SharedError::Agree(error @ (AgreeError::Differs(_) | AgreeError::Share(_))) => {
+            Error::new(Common(error.to_string()))
+        }
+        SharedError::Agree(error) => Error::new(error).context(when),
     }
 }
 

@@ -504,7 +504,7 @@ fn wait_for(is_there: impl Fn() -> bool) {
 
 /// Begins a command, interrupts it when something is there, and returns what it says of that.
 #[cfg(unix)]
-fn interrupted(args: &[&str], is_there: impl Fn() -> bool) -> String {
+pub(crate) fn interrupted(args: &[&str], is_there: impl Fn() -> bool) -> String {
     use std::process::Stdio;
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));

@@ -10,6 +10,7 @@ mod networks;
 mod passes;
 mod policies;
 mod quantities;
+mod ranks;
 mod readme;
 mod resume;
 mod sums;

@@ -1,0 +1,183 @@
+//! How ranks begin and end: as threads of this process, or as processes that MPI's launcher started.
+
+use std::{env, thread, time::Duration};
+
+use adaloss_train::{
+    console,
+    layer::Diverged,
+    ranks::{Common, Elsewhere, Failure, OnRank, Team},
+};
+use anyhow::{Error, Result, ensure};
+
+use super::interrupt::Interrupted;
+
+/// The most ranks that are threads.
+const MOST_RANKS: usize = 256;
+
+/// The ranks of a run.
+pub(crate) enum Launch {
+    /// There are no others.
+    Alone,
+    /// So many threads of this process, each of which waits so long for the others.
+    Threads(usize, Duration),
+    /// Processes, of which this is one.
+    Process(Team),
+}
+
+impl Launch {
+    /// Finds out what ranks there are: those that MPI's launcher started, or as many threads as are asked for.
+    ///
+    /// # Errors
+    ///
+    /// Both are there, this program was built without MPI, or MPI cannot be initialised.
+    pub(crate) fn new(threads: usize, deadline: Duration) -> Result<Self> {
+        ensure!(
+            (1..=MOST_RANKS).contains(&threads),
+            "--ranks {threads}: as threads, ranks have to be 1 to {MOST_RANKS}"
+        );
+        match launched() {
+            Some((_, size)) if size > 1 || cfg!(feature = "mpi") => {
+                ensure!(threads == 1, "mpirun started {size} ranks: leave --ranks out");
+                process(deadline).map(Self::Process)
+            }
+            _ if threads == 1 => Ok(Self::Alone),
+            _ => Ok(Self::Threads(threads, deadline)),
+        }
+    }
+
+    /// Tells whether this process writes files.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Self::Process(team) => team.is_first(),
+            Self::Alone | Self::Threads(..) => true,
+        }
+    }
+
+    /// Goes on only if something succeeded on every rank that is a process.
+    ///
+    /// # Errors
+    ///
+    /// It failed on one of them.
+    pub(crate) fn all_or_none<T>(&self, result: Result<T>) -> Result<T> {
+        match self {
+            Self::Process(team) => team.all_or_none(result),
+            Self::Alone | Self::Threads(..) => result,
+        }
+    }
+
+    /// Runs every rank that is in this process to its end.
+    ///
+    /// # Errors
+    ///
+    /// That of a rank; of several the one that is behind the others.
+    pub(crate) fn run(self, rank: impl Fn(Option<&Team>) -> Result<()> + Sync) -> Result<()> {
+        match self {
+            Self::Alone => rank(None),
+            Self::Process(team) => end(rank(Some(&team)), &team),
+            Self::Threads(size, deadline) => {
+                let rank = &rank;
+                let ended: Vec<Result<()>> = thread::scope(|scope| {
+                    let members = adaloss_threads::team(size, deadline).into_iter();
+                    let threads: Vec<_> = members
+                        .map(|member| {
+                            scope.spawn(move || {
+                                let team = Team::begin(|| Ok((member, ())), |_| {})?;
+                                rank(Some(&team))
+                            })
+                        })
+                        .collect();
+                    let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
+                    joined
+                        .map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                        .collect()
+                });
+                let failed =
+                    (0..).zip(ended).filter_map(|(rank, ended)| Some((rank, ended.err()?)));
+                // The first of those that say most.
+                match failed.min_by_key(|(_, error)| Says::of(error)) {
+                    None => Ok(()),
+                    Some((rank, error)) if Says::of(&error) == Says::Own => {
+                        Err(error.context(format!("rank {rank}")))
+                    }
+                    Some((_, error)) => Err(error),
+                }
+            }
+        }
+    }
+}
+
+/// What an error says of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Says {
+    /// It is this rank's, and no other knows of it.
+    Own,
+    /// It is this rank's, and all others know of it.
+    Told,
+    /// All ranks have the same.
+    Common,
+    /// The group failed, because of another rank.
+    Group,
+    /// Another rank has it.
+    Elsewhere,
+}
+
+impl Says {
+    fn of(error: &Error) -> Self {
+        if error.is::<Elsewhere>() {
+            Self::Elsewhere
+        } else if error.is::<OnRank>() {
+            Self::Told
+        } else if error.is::<Common>() || error.is::<Interrupted>() || error.is::<Diverged>() {
+            Self::Common
+        } else if error.chain().any(<dyn std::error::Error>::is::<Failure>) {
+            Self::Group
+        } else {
+            Self::Own
+        }
+    }
+}
+
+/// Ends a rank that is a process: what only this one knows of is said, and ends the others as well.
+fn end(result: Result<()>, team: &Team) -> Result<()> {
+    let Err(error) = result else { return Ok(()) };
+    match Says::of(&error) {
+        Says::Common if !team.is_first() => Err(Elsewhere.into()),
+        Says::Told | Says::Common | Says::Elsewhere => Err(error),
+        Says::Own | Says::Group => {
+            console::note(format_args!("error: rank {}: {error:#}", team.rank()));
+            team.abort();
+            Err(Elsewhere.into())
+        }
+    }
+}
+
+/// Returns which rank this process is, and how many there are, if MPI's launcher started it.
+pub(crate) fn launched() -> Option<(usize, usize)> {
+    let number = |name| env::var(name).ok()?.parse::<usize>().ok();
+    let names = [("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")];
+    names.into_iter().find_map(|(rank, size)| Some((number(rank)?, number(size)?)))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn process(_: Duration) -> Result<Team> {
+    anyhow::bail!(
+        "this program was built without MPI: cargo build --release -p adaloss-train --features mpi builds it \
+         (it needs an MPI, as Debian's libopenmpi-dev, and libclang-dev); --ranks N has ranks that are threads"
+    )
+}
+
+#[cfg(feature = "mpi")]
+fn process(deadline: Duration) -> Result<Team> {
+    use adaloss_mpi::{
+        Ranks,
+        mpi::{self, Threading},
+    };
+    use anyhow::Context;
+    // All calls are made by the thread that initialises MPI.
+    let make = move || {
+        let initialised = mpi::initialize_with_threading(Threading::Funneled);
+        let (universe, _) = initialised.context("MPI cannot be initialised")?;
+        Ok((Ranks::duplicate(&universe.world(), deadline)?, universe))
+    };
+    Team::begin(make, |ranks| ranks.abort(1))
+}
