@@ -101,6 +101,15 @@ enum {
     ADALOSS_ERROR_DIFFERS = -63,      /* conformance: the device differs from this library */
     ADALOSS_ERROR_OPERATION = -64,    /* the device's table has no such function */
 
+    /* ranks */
+    ADALOSS_ERROR_RANKS_VERSION = -70, /* the ranks run different versions of this library */
+    ADALOSS_ERROR_RANKS_CELLS = -71,  /* the ranks have different numbers of cells */
+    ADALOSS_ERROR_RANKS_CONFIG = -72, /* the ranks have different configurations */
+    ADALOSS_ERROR_RANKS_STEP = -73,   /* the ranks have finished different numbers of steps */
+    ADALOSS_ERROR_RANKS_DIGEST = -74, /* the ranks differ in a cell, or in how many steps they skipped in a row */
+    ADALOSS_ERROR_MESSAGE = -75,      /* these bytes are no message of ranks that share a step */
+    ADALOSS_ERROR_HALTED = -76,       /* another rank has a device on which nothing is done any more */
+
     ADALOSS_USER = 1000               /* from here on the codes are the caller's, for devices to return */
 };
 
@@ -828,8 +837,8 @@ adaloss_code adaloss_scaler_seen(const adaloss_scaler *scaler, adaloss_place pla
 
 /* Takes what a tensor showed on all machines instead of what it showed here; ADALOSS_ERROR_NO_CELL for a weight.
  * Machines that share a step do this for the same places everywhere before they finish it, with the same result of
- * adaloss_policy_seen_merge; then they have the same scales.  Lost if a visit of the same cell is open, and finished
- * later. */
+ * adaloss_policy_seen_merge; then they have the same scales, and each its own verdict: adaloss_share_unpack takes that from
+ * all of them, too.  Lost if a visit of the same cell is open, and finished later. */
 adaloss_code adaloss_scaler_set_seen(adaloss_scaler *scaler, adaloss_place place, const adaloss_seen *seen);
 
 /* Gives what finishing the step now leaves behind in the cell of the loss or of a layer; asked for after the step's last
@@ -863,6 +872,69 @@ adaloss_code adaloss_scaler_save(const adaloss_scaler *scaler, void *to, size_t 
 
 /* Reads a checkpoint into a scaler with the same configuration and number of cells; the run goes on bit for bit. */
 adaloss_code adaloss_scaler_restore(adaloss_scaler *scaler, const void *from, size_t bytes);
+
+/* ---- Share: ranks that take the same step ------------------------------------------------------------------------ */
+
+/*
+ * Ranks are the processes, machines or devices that train one model.  Each has a scaler of the same configuration and number
+ * of cells, and visits what it has.  Then, once a step, they merge one message by a reduction of the caller's own: the
+ * greatest of the bytes at each place, which is MPI_MAX of MPI_UINT8_T, ncclMax of ncclUint8, or adaloss_share_merge.
+ *
+ *     code = adaloss_share_pack(&scaler, message, ADALOSS_SHARE_BYTES(cells));
+ *     (merge the messages of all ranks)
+ *     code = adaloss_share_unpack(&scaler, message, ADALOSS_SHARE_BYTES(cells));
+ *     code = adaloss_scaler_finish(&scaler, &verdict);
+ *
+ * The verdict and the cells are then the same on all ranks: those of one scaler that saw all of their visits.  Every rank
+ * does this in every step, also one that had nothing to visit, or whose kernel failed.  What is visited between pack and
+ * unpack is lost.
+ *
+ * Before the first step, and after a checkpoint was read, ranks find out whether they are alike: they begin a step, pack,
+ * merge the first ADALOSS_SHARE_HEADER_BYTES bytes of their messages, which is possible whatever their numbers of cells
+ * are, and ask adaloss_share_matches.  The step then goes on, or is abandoned.
+ *
+ * What stays a rank's own: certificates, with when the next one is due; the counts of adaloss_totals but for `steps`.  normal
+ * and range cannot be shared, since they decide at each visit, before there could be an agreement: ADALOSS_ERROR_POLICY.
+ *
+ * A message has the same bytes on every machine, and is what adaloss_core::scaler::share of Rust's makes of the same step.
+ */
+
+/* The bytes of a message that ranks compare before their first step: its first ones, whatever the number of cells. */
+#define ADALOSS_SHARE_HEADER_BYTES 80
+
+/* The size of a message of scalers with so many cells. */
+#define ADALOSS_SHARE_BYTES(cells) (ADALOSS_SHARE_HEADER_BYTES + 6 * (size_t)(cells))
+
+/* How many digests adaloss_share_digests gives of a scaler with so many cells. */
+#define ADALOSS_SHARE_DIGESTS(cells) (2 + (size_t)(cells))
+
+/* Writes what this rank brings to the step under way: ADALOSS_SHARE_BYTES of them, ADALOSS_ERROR_LENGTH for another number.
+ * The step stays as it is; a visit that is open counts as one that was left. */
+adaloss_code adaloss_share_pack(adaloss_scaler *scaler, void *to, size_t bytes);
+
+/* Merges the message of another rank, or a part of it, into the same part of one's own: the greater byte at each place, in
+ * any order and as often as one likes. */
+adaloss_code adaloss_share_merge(void *into, const void *from, size_t bytes);
+
+/* Says whether a message is of ranks that can share the step under way: one that was merged of all ranks, or that of a
+ * single one.  Only its first ADALOSS_SHARE_HEADER_BYTES bytes are looked at; ADALOSS_ERROR_LENGTH where there are fewer.
+ * Where the ranks differ, the code is the first of ADALOSS_ERROR_RANKS_VERSION, _CELLS, _CONFIG, _STEP and _DIGEST in which
+ * they do: of a message that was merged of all ranks, the same on all of them.  ADALOSS_ERROR_MESSAGE for bytes that are no
+ * message. */
+adaloss_code adaloss_share_matches(adaloss_scaler *scaler, const void *message, size_t bytes);
+
+/* Takes what all ranks brought instead of what this one did; a visit that is open is over.  ADALOSS_ERROR_LENGTH for another
+ * number of bytes than ADALOSS_SHARE_BYTES, and all codes of adaloss_share_matches; ADALOSS_ERROR_HALTED where another rank's
+ * device does nothing any more, which only devices of Rust's do.  Where the code is not ADALOSS_OK the step is not to be
+ * finished, since other ranks may not do the same: the run ends, and goes on from a checkpoint. */
+adaloss_code adaloss_share_unpack(adaloss_scaler *scaler, const void *from, size_t bytes);
+
+/* Gives a digest of each thing that is the same on ranks that share the step under way, to find what differs where
+ * adaloss_share_matches or _unpack says ADALOSS_ERROR_RANKS_DIGEST: [0] of how many steps were skipped in a row, [1] of the
+ * cell of the loss, [2 + i] of cell i.  `count` is ADALOSS_SHARE_DIGESTS of the scaler's cells; ADALOSS_ERROR_LENGTH for
+ * another.  Cells that differ in one bit of what decides have different digests.  Nothing in a step moves them before it is
+ * finished. */
+adaloss_code adaloss_share_digests(adaloss_scaler *scaler, uint64_t *digests, size_t count);
 
 /* ---- Device: an accelerator of the caller's own -------------------------------------------------------------------- */
 

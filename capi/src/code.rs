@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_char};
 use adaloss_core::{
     apply::ApplyError,
     policy::ConfigError,
-    scaler::{CheckpointError, StepError},
+    scaler::{CheckpointError, StepError, share::ShareError},
 };
 
 /// A result code; the header lists them.
@@ -94,6 +94,15 @@ codes! {
     ADALOSS_ERROR_DIFFERS = -63, "the device differs from this library";
     ADALOSS_ERROR_OPERATION = -64, "the device does not have this operation";
 
+    ADALOSS_ERROR_RANKS_VERSION = -70, "the ranks run different versions of this library";
+    ADALOSS_ERROR_RANKS_CELLS = -71, "the ranks have different numbers of cells";
+    ADALOSS_ERROR_RANKS_CONFIG = -72, "the ranks have different configurations";
+    ADALOSS_ERROR_RANKS_STEP = -73, "the ranks have finished different numbers of steps";
+    ADALOSS_ERROR_RANKS_DIGEST = -74,
+        "the ranks differ in a cell, or in how many steps they skipped in a row: go on from a checkpoint on every rank";
+    ADALOSS_ERROR_MESSAGE = -75, "these bytes are no message of ranks that share a step";
+    ADALOSS_ERROR_HALTED = -76, "another rank has a device on which nothing is done any more";
+
     ADALOSS_USER = 1000, "a code of the caller's own";
 }
 
@@ -162,6 +171,22 @@ impl From<CheckpointError> for Refused {
             CheckpointError::Counts => ADALOSS_ERROR_COUNTS,
             CheckpointError::Cell { .. } => ADALOSS_ERROR_CELL,
             _ => ADALOSS_ERROR_FOREIGN,
+        })
+    }
+}
+
+impl From<ShareError> for Refused {
+    fn from(error: ShareError) -> Self {
+        Self(match error {
+            ShareError::Room { .. } => ADALOSS_ERROR_LENGTH,
+            ShareError::Operands => ADALOSS_ERROR_POLICY,
+            ShareError::Version => ADALOSS_ERROR_RANKS_VERSION,
+            ShareError::Cells => ADALOSS_ERROR_RANKS_CELLS,
+            ShareError::Config => ADALOSS_ERROR_RANKS_CONFIG,
+            ShareError::Step { .. } => ADALOSS_ERROR_RANKS_STEP,
+            ShareError::Digest { .. } => ADALOSS_ERROR_RANKS_DIGEST,
+            ShareError::Halted { .. } => ADALOSS_ERROR_HALTED,
+            _ => ADALOSS_ERROR_MESSAGE,
         })
     }
 }

@@ -23,6 +23,7 @@ mod policy;
 mod propagate;
 mod scale;
 mod scaler;
+mod share;
 mod statistics;
 mod unscale;
 
@@ -34,6 +35,7 @@ pub use policy::*;
 pub use propagate::*;
 pub use scale::*;
 pub use scaler::*;
+pub use share::*;
 pub use statistics::*;
 pub use unscale::*;
 

@@ -172,7 +172,7 @@ unsafe fn resume<'a>(found: *mut Scaler) -> Step<'a> {
 /// # Safety
 ///
 /// As for [`find`].
-unsafe fn with_step<R>(
+pub(crate) unsafe fn with_step<R>(
     scaler: *mut adaloss_scaler,
     function: impl FnOnce(Step<'_>) -> Result<R, Refused>,
 ) -> Result<R, Refused> {
@@ -253,12 +253,25 @@ unsafe fn at_pass<R>(found: *mut Scaler, function: impl FnOnce(&mut Pass<'_>) ->
 unsafe fn take_back(found: *mut Scaler) -> Result<(), Refused> {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*found).lent {
-            at_pass(found, check_counters).unwrap_or(Ok(()))?;
-            (*found).lent = false;
-        }
+        check_lent(found)?;
+        (*found).lent = false;
     }
     Ok(())
+}
+
+/// Refuses what a kernel of C's cannot have counted where it was told of the counters, which stay the kernel's.
+///
+/// # Safety
+///
+/// As for [`at_pass`].
+unsafe fn check_lent(found: *mut Scaler) -> Result<(), Refused> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !(*found).lent {
+            return Ok(());
+        }
+        at_pass(found, check_counters).unwrap_or(Ok(()))
+    }
 }
 
 /// Leaves the visit that is open, if there is one: what its kernel wrote is forgotten, or is a histogram.
@@ -269,10 +282,52 @@ unsafe fn take_back(found: *mut Scaler) -> Result<(), Refused> {
 unsafe fn leave(found: *mut Scaler) {
     // SAFETY: the caller's promise.
     unsafe {
-        if take_back(found).is_err() {
-            at_pass(found, clear_histogram);
-            (*found).lent = false;
+        let spoiled = spoiled_histogram(found);
+        forget_counters(found, spoiled);
+    }
+}
+
+/// Finds the histogram of the pass under way, where a kernel of C's wrote what it cannot have counted: so many bytes
+/// behind the scaler's first.
+///
+/// # Safety
+///
+/// As for [`at_pass`].
+unsafe fn spoiled_histogram(found: *mut Scaler) -> Option<usize> {
+    let find = |pass: &mut Pass<'_>| pass.counters().1.map(core::ptr::from_mut);
+    // SAFETY: the caller's promise.
+    let histogram = unsafe { check_lent(found).err().and_then(|_| at_pass(found, find)?) };
+    histogram.map(|histogram| histogram.addr() - found.addr())
+}
+
+/// Takes the counters back from a kernel of C's whose visit is left, or over: a histogram that was spoiled becomes an
+/// empty one, since it outlives the visit.
+///
+/// # Safety
+///
+/// The pointer is what [`find_open`] returned, nothing else borrows the state or the cells, and the number is what
+/// [`spoiled_histogram`] returned of it.
+unsafe fn forget_counters(found: *mut Scaler, spoiled: Option<usize>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*found).lent = false;
+        if let Some(bytes) = spoiled {
+            clear_histogram(found, bytes);
         }
+    }
+}
+
+/// Makes the histogram that lies so many bytes behind the scaler's first an empty one, whatever it is.
+///
+/// # Safety
+///
+/// As for [`forget_counters`].
+#[cold]
+unsafe fn clear_histogram(found: *mut Scaler, bytes: usize) {
+    // SAFETY: the caller's promise: a histogram lies there, in the scaler, and one may be written where one is.
+    unsafe {
+        let empty = Histogram::new((*found).state.config().narrowing());
+        found.byte_add(bytes).cast::<Histogram>().write(empty);
     }
 }
 
@@ -291,16 +346,6 @@ fn check_counters(pass: &mut Pass<'_>) -> Result<(), Refused> {
     }
     // SAFETY: as above.
     unsafe { &*core::ptr::from_mut(outcome).cast::<adaloss_outcome>() }.check()
-}
-
-/// Makes the histogram of a pass an empty one, whatever it is: it outlives the visit.
-#[cold]
-fn clear_histogram(pass: &mut Pass<'_>) {
-    let empty = Histogram::new(pass.narrowing());
-    if let (_, Some(histogram)) = pass.counters() {
-        // SAFETY: a histogram may be written where one is.
-        unsafe { core::ptr::from_mut(histogram).write(empty) };
-    }
 }
 
 /// The pass under way, where functions for passes look for it: in the scaler that C's pointer to a pass stands for.
@@ -379,6 +424,25 @@ impl adaloss_pass {
             })
         })
     }
+}
+
+/// Does something with the step under way after which no visit is open; one that is goes on where that is refused.
+///
+/// # Safety
+///
+/// As for [`find`]; where the function succeeds, it leaves no visit open.
+pub(crate) unsafe fn end_visits(
+    scaler: *mut adaloss_scaler,
+    function: impl FnOnce(&mut Step<'_>) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    // SAFETY: the caller's promise; the step ends with the function, which is not C's.
+    unsafe {
+        let found = find_open(scaler)?;
+        let spoiled = spoiled_histogram(found);
+        function(&mut resume(found))?;
+        forget_counters(found, spoiled);
+    }
+    Ok(())
 }
 
 #[unsafe(no_mangle)]

@@ -6,6 +6,7 @@
 )]
 
 mod device;
+mod ranks;
 mod rooms;
 mod walk;
 
