@@ -856,6 +856,90 @@ static void checkpoints(void)
     EXPECT(ADALOSS_OK, adaloss_scaler_restore(&scaler, bytes, sizeof bytes));
 }
 
+/* A step that is shared; `made` is a kernel that spoils the histogram of its pass and fails. */
+static void steps_of_ranks(adaloss_scaler *scaler, mistake *made)
+{
+    static adaloss_histogram histogram;
+    uint8_t message[ADALOSS_SHARE_BYTES(CELLS)], merged[sizeof message], untouched[sizeof message];
+    uint64_t digests[ADALOSS_SHARE_DIGESTS(CELLS) + 1], underflow;
+    adaloss_scaler *const misaligned = (adaloss_scaler *)MISALIGNED(scaler);
+    adaloss_verdict verdict;
+    int32_t log2;
+    memset(message, 0xee, sizeof message);
+    memcpy(untouched, message, sizeof message);
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_share_pack(scaler, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_share_matches(scaler, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_share_unpack(scaler, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NO_STEP, adaloss_share_digests(scaler, digests, ADALOSS_SHARE_DIGESTS(CELLS)));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_pack(NULL, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT, adaloss_share_pack(misaligned, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_pack(scaler, NULL, sizeof message));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_pack(scaler, NULL, 0));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_pack(scaler, message, ADALOSS_SHARE_HEADER_BYTES));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_pack(scaler, message, SIZE_MAX));
+    if (memcmp(message, untouched, sizeof message) != 0) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_MESSAGE);
+    }
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_digests(NULL, digests, ADALOSS_SHARE_DIGESTS(CELLS)));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_digests(scaler, NULL, ADALOSS_SHARE_DIGESTS(CELLS)));
+    EXPECT(ADALOSS_ERROR_ALIGNMENT,
+           adaloss_share_digests(scaler, (uint64_t *)MISALIGNED(digests), ADALOSS_SHARE_DIGESTS(CELLS)));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_digests(scaler, digests, CELLS));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_digests(scaler, digests, ADALOSS_SHARE_DIGESTS(CELLS) + 1));
+    EXPECT(ADALOSS_OK, adaloss_share_digests(scaler, digests, ADALOSS_SHARE_DIGESTS(CELLS)));
+
+    EXPECT(ADALOSS_USER + 7, run_loss(made, &log2));
+    EXPECT(ADALOSS_OK, adaloss_share_pack(scaler, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_merge(NULL, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_merge(message, NULL, sizeof message));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_merge(merged, message, SIZE_MAX));
+    EXPECT(ADALOSS_OK, adaloss_share_merge(NULL, NULL, 0));
+    memset(merged, 0, sizeof merged);
+    EXPECT(ADALOSS_OK, adaloss_share_merge(merged, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_matches(scaler, NULL, sizeof merged));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_matches(scaler, merged, ADALOSS_SHARE_HEADER_BYTES - 1));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_unpack(scaler, merged, ADALOSS_SHARE_HEADER_BYTES));
+    EXPECT(ADALOSS_ERROR_LENGTH, adaloss_share_unpack(scaler, NULL, 0));
+    EXPECT(ADALOSS_ERROR_NULL, adaloss_share_unpack(NULL, merged, sizeof merged));
+    EXPECT(ADALOSS_ERROR_RANKS_VERSION, adaloss_share_unpack(scaler, untouched, sizeof untouched));
+    merged[ADALOSS_SHARE_BYTES(1)] = merged[ADALOSS_SHARE_BYTES(1) + 1] = 0xff;
+    EXPECT(ADALOSS_ERROR_MESSAGE, adaloss_share_unpack(scaler, merged, sizeof merged));
+    EXPECT(ADALOSS_OK, adaloss_share_matches(scaler, merged, ADALOSS_SHARE_HEADER_BYTES));
+    /* What was refused has taken nothing from the kernel that has the counters; what is taken does. */
+    EXPECT(ADALOSS_ERROR_UNFINISHED, adaloss_scaler_histogram(scaler, &histogram));
+    EXPECT(ADALOSS_OK, adaloss_share_unpack(scaler, message, sizeof message));
+    EXPECT(ADALOSS_ERROR_NO_PASS, adaloss_apply_pass(made->kept, VALUES, COUNT, NULL));
+    EXPECT(ADALOSS_OK, adaloss_scaler_histogram(scaler, &histogram));
+    EXPECT(ADALOSS_OK, adaloss_statistics_histogram_underflow(&histogram, 0, &underflow));
+    EXPECT(ADALOSS_OK, adaloss_scaler_finish(scaler, &verdict));
+    unusable(&verdict, ADALOSS_LOSS, ADALOSS_CAUSE_FAILED);
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(scaler));
+    EXPECT(ADALOSS_ERROR_RANKS_STEP, adaloss_share_unpack(scaler, message, sizeof message));
+    EXPECT(ADALOSS_OK, adaloss_scaler_abandon(scaler));
+}
+
+static void ranks(void)
+{
+    static adaloss_scaler scaler, untouched;
+    static adaloss_cell cells[CELLS];
+    uint8_t message[ADALOSS_SHARE_BYTES(CELLS)];
+    adaloss_config config = recommended();
+    mistake made = {SPOILS_IT_AND_FAILS, &scaler, NULL, 1};
+    EXPECT(ADALOSS_ERROR_NOT_INITIALISED, adaloss_share_pack(&scaler, message, sizeof message));
+    if (memcmp(&scaler, &untouched, sizeof scaler) != 0) {
+        EXPECT(ADALOSS_OK, ADALOSS_ERROR_INITIALISED);
+    }
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
+    steps_of_ranks(&scaler, &made);
+    EXPECT(ADALOSS_OK, adaloss_scaler_clear(&scaler));
+    EXPECT(ADALOSS_OK, adaloss_policy_paper(BINARY16, &config));
+    EXPECT(ADALOSS_OK, adaloss_scaler_init(&scaler, &config, cells, CELLS));
+    EXPECT(ADALOSS_OK, adaloss_scaler_begin(&scaler));
+    EXPECT(ADALOSS_ERROR_POLICY, adaloss_share_pack(&scaler, message, sizeof message));
+    EXPECT(ADALOSS_OK, adaloss_scaler_clear(&scaler));
+}
+
 /* What a device's functions return, the address that it allocates, and the byte that its memory is full of. */
 typedef struct trouble {
     adaloss_code allocate, read, write;
@@ -1058,6 +1142,7 @@ int main(void)
     tensors();
     scalers();
     checkpoints();
+    ranks();
     devices();
     passes_on_devices();
     printf("%d of %d mistakes were answered as they should be\n", checks - failures, checks);

@@ -38,6 +38,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "corridor", standard: CPP, files: &["corridor.cpp"] },
     Program { name: "device", standard: C, files: &["device.c"] },
     Program { name: "accumulate", standard: C, files: &["accumulate.c"] },
+    Program { name: "ranks", standard: C, files: &["ranks.c"] },
     Program { name: "mlp", standard: C, files: &["mlp.c", "digits.c"] },
 ];
 
@@ -272,6 +273,7 @@ fn installed_for_cmake(cmake: &Path) -> Result<(), Failed> {
     check(&mut Command::new(build.join("corridor")));
     check(&mut Command::new(build.join("misuse")));
     check(&mut Command::new(build.join("accumulate")));
+    check(&mut Command::new(build.join("ranks")));
     check(&mut Command::new(build.join("device")));
     check(Command::new(build.join("mlp")).arg(data()).args(["e5m2", "measured", "1"]));
     Ok(())
