@@ -19,6 +19,7 @@ mod device;
 mod memory;
 mod rooms;
 mod scaler;
+mod share;
 
 use adaloss_fuzz::Target;
 use arbitrary::{Result, Unstructured};

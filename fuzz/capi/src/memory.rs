@@ -68,12 +68,18 @@ pub(crate) struct Contents {
     pub(crate) elements: [[u32; COUNT]; 2],
     pub(crate) scales_log2: [i32; COUNT],
     pub(crate) checkpoint: [u64; BYTES.div_ceil(8)],
+    /// What a rank brings to a step; with what others brought, once it was merged.
+    pub(crate) message: [u64; MESSAGE.div_ceil(8)],
+    pub(crate) digests: [u64; DIGESTS],
     pub(crate) cells: [adaloss_cell; CELLS],
     pub(crate) scaler: adaloss_scaler,
 }
 
 /// The size of a checkpoint.
 pub(crate) const BYTES: usize = 100 + 28 * CELLS;
+/// The size of a message of ranks, and how many digests there are.
+pub(crate) const MESSAGE: usize = 80 + 6 * CELLS;
+pub(crate) const DIGESTS: usize = 2 + CELLS;
 
 impl Memory {
     pub(crate) fn zeroed() -> Self {

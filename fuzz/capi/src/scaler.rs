@@ -31,11 +31,11 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Life {
     is_made: bool,
-    is_open: bool,
+    pub(crate) is_open: bool,
     /// The counters of the pass under way, where a kernel may have written anything.
     lent: Option<adaloss_request>,
     /// The scaler of core's, as long as everything that happened is known to both.
-    core: Option<(State, [Cell; CELLS])>,
+    pub(crate) core: Option<(State, [Cell; CELLS])>,
 }
 
 /// What a kernel does with a pass.
@@ -123,7 +123,7 @@ fn same_pass(found: &adaloss_request, expected: &mut Pass<'_>) {
 }
 
 /// Narrows with core, where nothing goes wrong.
-fn narrow(values: &[f32], pass: &mut Pass<'_>) {
+pub(crate) fn narrow(values: &[f32], pass: &mut Pass<'_>) {
     fn into<F: Element>(values: &[f32], pass: &mut Pass<'_>) {
         pass.apply(values, &mut vec![F::from_bits(0); values.len()])
             .expect("the format's encoding");
@@ -148,7 +148,8 @@ impl Life {
             5..=8 => self.visit(u, memory)?,
             9 => self.note(u, memory)?,
             10 | 11 => self.end(u, memory)?,
-            12 | 13 => self.look(u, memory)?,
+            12 => self.look(u, memory)?,
+            13 => self.share(u, memory)?,
             _ => self.checkpoint(u, memory)?,
         }
         self.agrees(memory);
@@ -300,7 +301,7 @@ impl Life {
     }
 
     /// Core's step under way, if it is known.
-    fn step(&mut self) -> Option<Step<'_>> {
+    pub(crate) fn step(&mut self) -> Option<Step<'_>> {
         self.core.as_mut().filter(|_| self.is_open).map(|(state, cells)| state.resume(cells))
     }
 
@@ -314,7 +315,7 @@ impl Life {
     }
 
     /// A visit was left, if one was open: whatever a kernel wrote, the histogram that is left is one.
-    fn left(&mut self, memory: &mut Memory) {
+    pub(crate) fn left(&mut self, memory: &mut Memory) {
         if self.lent.take().is_some() {
             let (scaler, mut found) = (&raw const memory.scaler, MaybeUninit::uninit());
             memory.succeeds(|_| unsafe { adaloss_scaler_histogram(scaler, found.as_mut_ptr()) });
