@@ -22,8 +22,10 @@ const LINKING: &str = "docs/linking.md";
 const TORCH: &str = "examples/torch/README.md";
 const TORCH_DOCS: &str = "examples/torch/docs/";
 const PORTING: &str = "docs/porting.md";
+const RANKS: &str = "docs/ranks.md";
 
 const FOR_C: &str = "the_guide_for_c_and_cpp_as_it_stands";
+const FOR_RANKS: &str = "the_guide_for_ranks_in_c_as_it_stands";
 const README_FOR_C: &str = "the_readme_for_c_as_it_stands";
 const FOR_RUST: &str = "the_guide_for_rust_as_it_stands";
 const FOR_DEVICES: &str = "the_guide_for_devices_as_it_stands";
@@ -52,6 +54,8 @@ const TABLE: &[Covered] = &[
     covered(LINKING, "In firmware, in Rust", "sh", By::None(INSTALLS)),
     covered(LINKING, "In firmware, in C", "c", By::Same("examples/firmware/c/first.c")),
     covered(LINKING, "In firmware, in C", "sh", By::Test("examples/firmware/host/tests/boards.rs")),
+    covered(RANKS, "Your engine, in C", "c", By::Trial(FOR_RANKS)),
+    covered(RANKS, "Your engine, in C", "sh", By::Trial(FOR_RANKS)),
     covered(PORTING, "Bring a device", "sh", By::Trial(FOR_DEVICES)),
     covered(
         PORTING,
@@ -123,9 +127,11 @@ fn main() {
         let gcc = Compiler::find("gcc")?;
         if gcc.links_libc_statically() { Ok(()) } else { Err("needs libc.a".to_owned()) }
     };
+    let mpi = || c().and_then(|()| which(&["mpicc"])).and_then(|_| which(&["mpirun"])).map(drop);
     let cargo = || which(&["cargo"]).and_then(|_| which(&["bash"])).map(drop);
     let mut trials = vec![
         trial(FOR_C, c().and_then(|()| links_libc_statically()), |()| guide_for_c()),
+        trial(FOR_RANKS, mpi(), |()| guide_for_ranks()),
         trial(README_FOR_C, c(), |()| readme_for_c()),
         trial(FOR_RUST, cargo(), |()| guide_for_rust()),
         trial(FOR_DEVICES, cargo(), |()| guide_for_devices()),
@@ -227,6 +233,43 @@ fn guide_for_c() -> Result<(), Failed> {
     }
     for device in shown(LINKING, "A device of your own", "sh") {
         reader.types("in-c", &format!("{exports}\n{device}"));
+    }
+    Ok(())
+}
+
+/// The program of a rank: it gives no warning, takes its steps on four ranks, and says which cell of one differs.
+fn guide_for_ranks() -> Result<(), Failed> {
+    const WARNINGS: &str = "-Wall -Wextra -Wpedantic -Wconversion -Werror";
+    // Containers and the machines of a CI have one user, and few cores.
+    const OPEN_MPI: &str = "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1";
+    let reader = Reader::of_library();
+    let install = shown(LINKING, "Install for C and C++", "sh").remove(0);
+    reader.types("", &install);
+    let exports: String = install.lines().filter(|line| line.starts_with("export ")).collect();
+    let [program, run] =
+        ["c", "sh"].map(|language| shown(RANKS, "Your engine, in C", language).remove(0));
+    let runs = |program: &str, how: &str| {
+        let how = how.replace("mpirun", "timeout 60 mpirun");
+        reader.writes("in-c/ranks.c", program);
+        reader.types("in-c", &format!("{exports}\n{OPEN_MPI}\n{how}"))
+    };
+    let looks = "mpicc -std=c99 -fsyntax-only $(pkg-config --cflags adaloss) ranks.c";
+    runs(&program, &format!("{looks} {WARNINGS}"));
+    let said = runs(&program, &run);
+    for (step, verdict) in
+        ["every gradient is finite", "the step has to be skipped"].iter().enumerate()
+    {
+        let is_it = |line: &&str| line.contains(&format!("step {step}: {verdict}"));
+        if said.lines().filter(is_it).count() != 4 {
+            return Err(format!("not the same four times: {said}").into());
+        }
+    }
+    let step = "for (int step = 0; step < STEPS; step++) {";
+    let flips =
+        format!("{step}\n        if (rank == 3 && step == 2) {{ cells[1].scale_log2 ^= 1; }}");
+    let said = runs(&program.replace(step, &flips), &format!("{} 2>&1 || true", run.trim()));
+    if !said.contains("cell 1 differs") || said.contains("step 2") {
+        return Err(format!("a bit that was flipped: {said}").into());
     }
     Ok(())
 }
