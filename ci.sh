@@ -148,9 +148,13 @@ frameworks() {
 # newest: only by name, since each is some 5 GB.
 torch() { examples/torch/check.sh; }
 
-# Ranks over MPI, a workspace of its own: a few processes on this machine, with mistakes planted on one of them. It needs
-# Debian's libopenmpi-dev, openmpi-bin and libclang-dev, or MPICH's packages: hal/mpi/check.sh says how to choose.
-mpi() { CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/mpi hal/mpi/check.sh; }
+# Ranks over MPI, a workspace of its own, and the trainer with them: a few processes on this machine, with mistakes planted on one
+# of them. It needs Debian's libopenmpi-dev, openmpi-bin and libclang-dev, or MPICH's packages: hal/mpi/check.sh says how to choose.
+mpi() {
+    local -x CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/mpi
+    hal/mpi/check.sh
+    examples/train/mpi.sh
+}
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)

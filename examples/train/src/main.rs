@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::command::{
     compare, inspect,
     interrupt::{Interrupted, STATUS},
-    look, policies, train,
+    launch, look, policies, train,
 };
 
 /// Adaptive loss scaling, watched at work.
@@ -47,7 +47,21 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let parsed = Cli::try_parse().unwrap_or_else(|error| {
+        // Ranks are usually given the same: one of them explains what is wrong with it.
+        match launch::launched() {
+            Some((rank @ 1.., _)) => {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                console::note(format_args!("rank {rank}: {line}"));
+            }
+            _ => {
+                let _ = error.print();
+            }
+        }
+        std::process::exit(error.exit_code());
+    });
+    let result = match parsed.command {
         Command::Compare(args) => compare::compare(&args),
         Command::Calibrate(args) => compare::calibrate(&args),
         Command::Inspect(args) => inspect::inspect(&args),
@@ -59,7 +73,7 @@ fn main() -> ExitCode {
     match result.and_then(|()| console::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The rank that it is of says it.
+            // Of several ranks, the one that it is of has said it.
             if !error.is::<Elsewhere>() {
                 console::note(format_args!("error: {error:#}"));
             }

@@ -184,18 +184,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// failed.
     pub fn share(&mut self, mut ranks: Ranks<'d>) -> Result<()> {
         let Ranks { team, reducer } = &mut ranks;
-        let (size, parts) = (team.size(), self.task.schedule.micro_batches);
-        share(parts, team.rank(), size)?;
-        ensure!(
-            !self.config().policy().wants_operands(),
-            "{} decides within a step, from what one rank sees, so that several ranks cannot share it",
-            self.settings.method
-        );
+        let reduction = reducer.reduction();
         let version = env!("CARGO_PKG_VERSION");
         let run = Checkpoint::describe(self.task, &self.settings);
-        let reduction = reducer.reduction();
-        reducer.restore(&self.sums)?;
         team.same("run", &format!("adaloss-train {version}, sums in {reduction}: {run}"))?;
+        team.all_or_none(self.check_shared(team, reducer))?;
         for scaler in self.scalers.each() {
             scaler.meet(self.network.device(), team)?;
         }
@@ -205,6 +198,17 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         team.same("data set", &self.dataset.describe())?;
         self.ranks = Some(ranks);
         Ok(())
+    }
+
+    /// Checks whether steps can be shared, as far as this rank knows, and takes back the state of sums.
+    fn check_shared(&self, team: &Team, reducer: &mut Reducer) -> Result<()> {
+        share(self.task.schedule.micro_batches, team.rank(), team.size())?;
+        ensure!(
+            !self.config().policy().wants_operands(),
+            "{} decides within a step, from what one rank sees, so that several ranks cannot share it",
+            self.settings.method
+        );
+        reducer.restore(&self.sums)
     }
 
     /// Returns the ranks that share the steps, if there are others.

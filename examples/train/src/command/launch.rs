@@ -31,6 +31,12 @@ impl Launch {
     ///
     /// Both are there, this program was built without MPI, or MPI cannot be initialised.
     pub(crate) fn new(threads: usize, deadline: Duration) -> Result<Self> {
+        let launched = Self::find(threads, deadline);
+        // All ranks have the same arguments, and one says what is wrong with them.
+        launched.map_err(|error| if is_first() { error } else { Elsewhere.into() })
+    }
+
+    fn find(threads: usize, deadline: Duration) -> Result<Self> {
         ensure!(
             (1..=MOST_RANKS).contains(&threads),
             "--ranks {threads}: as threads, ranks have to be 1 to {MOST_RANKS}"
@@ -60,7 +66,7 @@ impl Launch {
     /// It failed on one of them.
     pub(crate) fn all_or_none<T>(&self, result: Result<T>) -> Result<T> {
         match self {
-            Self::Process(team) => team.all_or_none(result),
+            Self::Process(team) => end(team.all_or_none(result), team),
             Self::Alone | Self::Threads(..) => result,
         }
     }
@@ -137,18 +143,28 @@ impl Says {
     }
 }
 
-/// Ends a rank that is a process: what only this one knows of is said, and ends the others as well.
-fn end(result: Result<()>, team: &Team) -> Result<()> {
-    let Err(error) = result else { return Ok(()) };
-    match Says::of(&error) {
-        Says::Common if !team.is_first() => Err(Elsewhere.into()),
-        Says::Told | Says::Common | Says::Elsewhere => Err(error),
-        Says::Own | Says::Group => {
-            console::note(format_args!("error: rank {}: {error:#}", team.rank()));
-            team.abort();
-            Err(Elsewhere.into())
+/// Ends a rank that is a process, and says why: before MPI is left, since its launcher may end all others then.
+///
+/// What only this rank knows of ends the others as well.
+fn end<T>(result: Result<T>, team: &Team) -> Result<T> {
+    result.map_err(|error| {
+        let says = Says::of(&error);
+        match says {
+            Says::Elsewhere => return error,
+            Says::Common if !team.is_first() => {}
+            Says::Common | Says::Told => console::note(format_args!("error: {error:#}")),
+            Says::Own | Says::Group => {
+                console::note(format_args!("error: rank {}: {error:#}", team.rank()));
+                team.abort();
+            }
         }
-    }
+        error.context(Elsewhere)
+    })
+}
+
+/// Tells whether this process says what all of them know before there is a group.
+fn is_first() -> bool {
+    launched().is_none_or(|(rank, _)| rank == 0)
 }
 
 /// Returns which rank this process is, and how many there are, if MPI's launcher started it.

@@ -178,24 +178,25 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
-    let mut trainer = match &args.resume {
-        Some(path) => {
-            let is_first = team.is_none_or(Team::is_first);
-            let read = if is_first { Checkpoint::read_bytes(path) } else { Ok(Vec::new()) };
-            let bytes = match team {
-                Some(team) => team.from_first(team.all_or_none(read)?)?,
-                None => read?,
-            };
-            let run = Checkpoint::describe(task, &settings);
-            let checkpoint = Checkpoint::of_bytes(&bytes, path, &run);
-            // All ranks have the same bytes; each has its own settings.
-            let checkpoint = match team {
-                Some(team) => team.all_or_none(checkpoint)?,
-                None => checkpoint?,
-            };
-            Trainer::<D, W, G>::resume(task, dataset, settings, device, checkpoint)?
+    let run = Checkpoint::describe(task, &settings);
+    let resumed = match (&args.resume, team) {
+        (None, _) => None,
+        (Some(path), None) => Some((path, Checkpoint::read_bytes(path)?)),
+        (Some(path), Some(team)) => {
+            let read = if team.is_first() { Checkpoint::read_bytes(path) } else { Ok(Vec::new()) };
+            Some((path, team.from_first(team.all_or_none(read)?)?))
         }
-        None => Trainer::<D, W, G>::new(task, dataset, settings, device)?,
+    };
+    let begin = || match &resumed {
+        Some((path, bytes)) => {
+            let checkpoint = Checkpoint::of_bytes(bytes, path, &run)?;
+            Trainer::<D, W, G>::resume(task, dataset, settings, device, checkpoint)
+        }
+        None => Trainer::<D, W, G>::new(task, dataset, settings, device),
+    };
+    let mut trainer = match team {
+        Some(team) => team.all_or_none(begin())?,
+        None => begin()?,
     };
     if let Some(team) = team {
         let reducer = Reducer::new(args.reduce, 256 * args.bucket as usize);

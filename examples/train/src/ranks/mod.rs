@@ -411,7 +411,7 @@ impl Group for &Team {
     }
 }
 
-/// Something failed on another rank, which says what.
+/// Something failed on another rank, or on this one, and was said.
 #[derive(Clone, Copy, Debug)]
 pub struct Elsewhere;
 
