@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::command::{
     compare, inspect,
     interrupt::{Interrupted, STATUS},
-    launch, look, policies, train,
+    launch, look, policies, sums, train,
 };
 
 /// Adaptive loss scaling, watched at work.
@@ -42,25 +42,17 @@ enum Command {
     Policies(Box<policies::PoliciesArgs>),
     /// Train one network, with checkpoints.
     Train(Box<train::TrainArgs>),
+    /// Sum gradients over ranks in several formats: how far off the sums are, what is sent, and what is learnt.
+    Sums(Box<sums::SumsArgs>),
     /// Make the report anew from the results.json of an earlier comparison.
     Report(report::ReportArgs),
 }
 
 fn main() -> ExitCode {
-    let parsed = Cli::try_parse().unwrap_or_else(|error| {
-        // Ranks are usually given the same: one of them explains what is wrong with it.
-        match launch::launched() {
-            Some((rank @ 1.., _)) => {
-                let text = error.to_string();
-                let line = text.lines().next().unwrap_or_default();
-                console::note(format_args!("rank {rank}: {line}"));
-            }
-            _ => {
-                let _ = error.print();
-            }
-        }
-        std::process::exit(error.exit_code());
-    });
+    let parsed = match Cli::try_parse() {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error),
+    };
     let result = match parsed.command {
         Command::Compare(args) => compare::compare(&args),
         Command::Calibrate(args) => compare::calibrate(&args),
@@ -68,6 +60,7 @@ fn main() -> ExitCode {
         Command::Look(args) => look::look(&args),
         Command::Policies(args) => policies::policies(&args),
         Command::Train(args) => train::train(&args),
+        Command::Sums(args) => sums::sums(&args),
         Command::Report(args) => report::report(&args),
     };
     match result.and_then(|()| console::finish()) {
@@ -80,4 +73,19 @@ fn main() -> ExitCode {
             if error.is::<Interrupted>() { ExitCode::from(STATUS) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Says what is wrong with the arguments, or what was asked to be said.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let trains = std::env::args_os().nth(1).is_some_and(|command| command == "train");
+    launch::say_once(trains && error.use_stderr(), |rank| match rank {
+        0 => {
+            let _ = error.print();
+        }
+        _ => {
+            let text = error.to_string();
+            console::note(format_args!("rank {rank}: {}", text.lines().next().unwrap_or_default()));
+        }
+    });
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

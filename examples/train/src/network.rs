@@ -46,14 +46,16 @@ pub struct Network<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
 }
 
 /// How a network goes forward.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mode {
+#[derive(Clone, Copy, Default)]
+pub struct Mode<'t> {
     /// Whether layers behave as in training, and keep what their backward pass needs.
     pub training: bool,
     /// The random words of this pass.
     pub noise: Noise,
     /// Which one of the step's micro-batches it is.
     pub part: MicroBatch,
+    /// The ranks over whose micro-batches a batch is normalised together, if it is.
+    pub peers: Option<&'t Team>,
 }
 
 /// What a network says of some samples.
@@ -218,10 +220,10 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     }
 
     /// Computes the logits of some samples, and their quantities.
-    pub fn forward(&mut self, inputs: &Inputs, mode: Mode) -> Result<Outputs<D>> {
+    pub fn forward(&mut self, inputs: &Inputs, mode: Mode<'_>) -> Result<Outputs<D>> {
         let Self { device, buffers, layers, narrowing, input, .. } = self;
-        let Mode { training, noise, part } = mode;
-        let mut run = Forward { device, buffers, narrowing: *narrowing, training, noise, part };
+        let (narrowing, Mode { training, noise, part, peers }) = (*narrowing, mode);
+        let mut run = Forward { device, buffers, narrowing, training, noise, part, peers };
         let activation = match (inputs, *input, &mut layers.embedding) {
             (Inputs::Images(values), Input::Image { height, width, channels }, None) => {
                 let samples = values.len() / (height * width * channels);
@@ -379,11 +381,11 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         &mut self,
         gradients: &Outputs<D>,
         scaler: &mut Scaler<D>,
-        part: MicroBatch,
+        mode: Mode<'_>,
         sink: &mut dyn GradientSink<D>,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
-        let mut run = Backward::new(device, buffers, scaler, part, sink).in_blocks(*blocks);
+        let mut run = Backward::new(device, buffers, scaler, mode, sink).in_blocks(*blocks);
         let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut run, &gradient).context("head")?;
         let gradient = match (&mut layers.further, &gradients.quantity) {
@@ -410,7 +412,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         &mut self,
         gradients: &Outputs<D>,
         [first, second]: [&mut Scaler<D>; 2],
-        part: MicroBatch,
+        mode: Mode<'_>,
         sink: &mut dyn GradientSink<D>,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
@@ -420,19 +422,19 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             );
         };
         let mut run =
-            Backward::new(device, buffers, &mut *first, part, &mut *sink).in_blocks(*blocks);
+            Backward::new(device, buffers, &mut *first, mode, &mut *sink).in_blocks(*blocks);
         let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
         let classes = layers.head.backward(&mut run, &gradient).context("head")?;
         let classes = further.to_classes.backward(&mut run, classes)?;
         let next = run.next_cell();
-        let run = Backward::new(device, buffers, &mut *second, part, &mut *sink);
+        let run = Backward::new(device, buffers, &mut *second, mode, &mut *sink);
         let mut run = run.in_blocks(*blocks).part(next, LossPass::Only);
         let quantity = further.quantity_back(&mut run, quantity)?;
         let next = run.next_cell() + 1; // behind the join
         let loss_passes = [(first, classes, LossPass::First), (second, quantity, LossPass::Second)];
         for (scaler, gradient, loss_pass) in loss_passes {
             let Some(gradient) = gradient else { continue };
-            let run = Backward::new(device, buffers, scaler, part, &mut *sink).in_blocks(*blocks);
+            let run = Backward::new(device, buffers, scaler, mode, &mut *sink).in_blocks(*blocks);
             layers.body.backward(&mut run.part(next, loss_pass), gradient)?;
         }
         Ok(())

@@ -52,17 +52,18 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         batches: &[Batch],
         class_weights: &[f32],
         units: Units,
-        mode: impl Fn(MicroBatch) -> Mode,
+        mode: impl Fn(MicroBatch) -> Mode<'static>,
     ) -> Result<Vec<(String, Vec<f32>)>> {
         let Self { network, scalers } = self;
         network.load(weights)?;
         network.refresh()?;
         network.begin(scalers, &NoObserver)?;
         for (part, batch) in MicroBatch::all(batches.len()).zip(batches) {
-            let outputs = network.forward(&batch.inputs, mode(part))?;
+            let mode = mode(part);
+            let outputs = network.forward(&batch.inputs, mode)?;
             let loss = network.loss(&outputs, batch, class_weights, units)?;
             scalers.first.micro_batch(part.nth);
-            network.backward(&loss.gradients, &mut scalers.first, part, &mut NoSink)?;
+            network.backward(&loss.gradients, &mut scalers.first, mode, &mut NoSink)?;
         }
         network.average(batches.len())?;
         network.judge_gradients(scalers)?;

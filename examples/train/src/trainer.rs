@@ -114,6 +114,15 @@ pub struct Ranks<'t> {
     pub team: &'t Team,
     /// What sums their gradients.
     pub reducer: Reducer,
+    /// Whether batches are normalised over the micro-batches that the ranks have at a time, instead of each by itself.
+    pub normalises_together: bool,
+}
+
+impl<'t> Ranks<'t> {
+    /// Returns the ranks over which batches are normalised together, if they are.
+    fn peers(&self) -> Option<&'t Team> {
+        self.normalises_together.then_some(self.team)
+    }
 }
 
 /// What one step did.
@@ -183,11 +192,13 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// The micro-batches cannot be shared, or scales are chosen in a way that ranks cannot share; ranks are not alike; or the group
     /// failed.
     pub fn share(&mut self, mut ranks: Ranks<'d>) -> Result<()> {
-        let Ranks { team, reducer } = &mut ranks;
+        let Ranks { team, reducer, normalises_together } = &mut ranks;
         let reduction = reducer.reduction();
         let version = env!("CARGO_PKG_VERSION");
         let run = Checkpoint::describe(self.task, &self.settings);
-        team.same("run", &format!("adaloss-train {version}, sums in {reduction}: {run}"))?;
+        let together = if *normalises_together { ", batches normalised together" } else { "" };
+        let run = format!("adaloss-train {version}, sums in {reduction}{together}: {run}");
+        team.same("run", &run)?;
         team.all_or_none(self.check_shared(team, reducer))?;
         for scaler in self.scalers.each() {
             scaler.meet(self.network.device(), team)?;
@@ -395,8 +406,10 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let (rank, size) =
             self.ranks.as_ref().map_or((0, 1), |Ranks { team, .. }| (team.rank(), team.size()));
         let own = share(all, rank, size)?;
-        let first =
-            (rank > 0 && self.updates == 0).then_some((0, MicroBatch { nth: 0, is_last: false }));
+        // Those that are normalised together are a rank's own.
+        let is_together = self.ranks.as_ref().is_some_and(|ranks| ranks.normalises_together);
+        let sees_first = rank > 0 && self.updates == 0 && !is_together;
+        let first = sees_first.then_some((0, MicroBatch { nth: 0, is_last: false }));
         Ok(first.into_iter().chain(own.clone().zip(MicroBatch::all(own.len()))).collect())
     }
 
@@ -412,7 +425,9 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         network.begin(scalers, observer)?;
         network.narrow_weights(scalers).context("before the step")?;
         for (&(index, part), batch) in parts.iter().zip(batches) {
-            let outputs = network.forward(&batch.inputs, mode(index, part)).context("forward")?;
+            let peers = ranks.as_ref().and_then(Ranks::peers);
+            let mode = Mode { peers, ..mode(index, part) };
+            let outputs = network.forward(&batch.inputs, mode).context("forward")?;
             let loss = network.loss(&outputs, batch, class_weights, units).context("the loss")?;
             drop(outputs);
             if scalers.second.is_none() {
@@ -420,16 +435,17 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             }
             let Scalers { first, second } = &mut *scalers;
             first.micro_batch(index);
-            let mut shared = ranks.as_mut().map(|Ranks { team, reducer }| Sink { reducer, team });
+            let mut shared =
+                ranks.as_mut().map(|Ranks { team, reducer, .. }| Sink { reducer, team });
             let sink: &mut dyn GradientSink<D> = match &mut shared {
                 Some(shared) => shared,
                 None => &mut own,
             };
             match second {
-                None => network.backward(&loss.gradients, first, part, sink),
+                None => network.backward(&loss.gradients, first, mode, sink),
                 Some(second) => {
                     second.micro_batch(index);
-                    network.backward_each(&loss.gradients, [first, second], part, sink)
+                    network.backward_each(&loss.gradients, [first, second], mode, sink)
                 }
             }
             .context("back")?;
@@ -437,7 +453,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 network.judge_loss(&loss, scalers).context("the loss")?;
             }
         }
-        if let Some(Ranks { team, reducer }) = ranks {
+        if let Some(Ranks { team, reducer, .. }) = ranks {
             network.sum_over_ranks(reducer, team).context("the sums over the ranks")?;
         }
         network.average(micro_batches).context("the gradients")?;
@@ -490,12 +506,12 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     }
 
     /// Returns how the micro-batches of the coming step go forward.
-    fn mode(&self) -> impl Fn(usize, MicroBatch) -> Mode + use<D, W, G> {
+    fn mode(&self) -> impl Fn(usize, MicroBatch) -> Mode<'static> + use<D, W, G> {
         let first = self.step * self.task.schedule.micro_batches as u64;
         let seed = self.settings.seed as u32;
         move |index, part| {
             let noise = Noise { seed, stream: (first + index as u64) as u32 };
-            Mode { training: true, noise, part }
+            Mode { training: true, noise, part, peers: None }
         }
     }
 

@@ -7,7 +7,7 @@ use adaloss_train::{
     layer::Diverged,
     ranks::{Common, Elsewhere, Failure, OnRank, Team},
 };
-use anyhow::{Error, Result, ensure};
+use anyhow::{Error, Result, anyhow, ensure};
 
 use super::interrupt::Interrupted;
 
@@ -162,13 +162,33 @@ fn end<T>(result: Result<T>, team: &Team) -> Result<T> {
     })
 }
 
+/// Lets one rank say what is wrong before there is a group: the first that knows of it, which is handed its number.
+///
+/// Where others may be about to share a run, it takes part in their first decision, so that they do not wait for it.
+pub(crate) fn say_once(is_shared: bool, say: impl FnOnce(usize)) {
+    let Some((rank, size)) = launched() else { return say(0) };
+    let told = match Launch::new(1, SHORT) {
+        Ok(Launch::Process(team)) if is_shared && size > 1 => {
+            let told = team.all_or_none::<()>(Err(anyhow!("bad arguments")));
+            told.is_err_and(|error| !error.is::<Elsewhere>())
+        }
+        _ => rank == 0,
+    };
+    if told {
+        say(rank);
+    }
+}
+
+/// How long a rank waits that has nothing to do but to say so.
+const SHORT: Duration = Duration::from_secs(60);
+
 /// Tells whether this process says what all of them know before there is a group.
 fn is_first() -> bool {
     launched().is_none_or(|(rank, _)| rank == 0)
 }
 
 /// Returns which rank this process is, and how many there are, if MPI's launcher started it.
-pub(crate) fn launched() -> Option<(usize, usize)> {
+fn launched() -> Option<(usize, usize)> {
     let number = |name| env::var(name).ok()?.parse::<usize>().ok();
     let names = [("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")];
     names.into_iter().find_map(|(rank, size)| Some((number(rank)?, number(size)?)))

@@ -10,6 +10,7 @@ mod places;
 pub(crate) mod policies;
 mod runs;
 mod stored;
+pub(crate) mod sums;
 pub(crate) mod train;
 
 use adaloss_train::{

@@ -19,7 +19,7 @@ use adaloss_train::{
     trainer::{Ranks, Settings, Trainer},
 };
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{
     RunArgs,
@@ -70,11 +70,24 @@ pub(crate) struct TrainArgs {
     /// Kibibytes of f32 gradients that are summed over ranks at once.
     #[arg(long, value_name = "KIB", default_value_t = (Reducer::BUCKET / 256) as u64, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     bucket: u64,
+    /// Over which samples a batch is normalised: each micro-batch by itself, so that the number of ranks does not matter (alone), or
+    /// those that the ranks have at a time together, as SyncBatchNorm of PyTorch does (together).
+    #[arg(long, default_value = "alone")]
+    batch_norm: BatchNorm,
     /// Seconds that a rank waits for the others before it gives up.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     deadline: u64,
     #[command(flatten)]
     run: RunArgs,
+}
+
+/// Over which samples a batch is normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BatchNorm {
+    /// Those of a micro-batch.
+    Alone,
+    /// Those of the micro-batches that the ranks have at a time.
+    Together,
 }
 
 /// Trains one network.
@@ -200,7 +213,8 @@ where
     };
     if let Some(team) = team {
         let reducer = Reducer::new(args.reduce, 256 * args.bucket as usize);
-        trainer.share(Ranks { team, reducer })?;
+        let normalises_together = args.batch_norm == BatchNorm::Together;
+        trainer.share(Ranks { team, reducer, normalises_together })?;
     }
     if team.is_none_or(Team::is_first) {
         say!("{}: {}; {}", task.name, task.model, dataset.describe());
@@ -299,9 +313,9 @@ where
             "{} steps, {} skipped, {} visits replayed, {} certificates, {} promises broken",
             totals.steps, totals.skipped, totals.recovered, totals.certificates, totals.broken
         ));
-        let Some(Ranks { team, reducer }) = self.trainer.ranks() else { return Ok(()) };
-        let (Sent { operations, bytes }, Counts { buckets, again }) =
-            (team.sent()?, reducer.counts());
+        let Some(Ranks { team, reducer, .. }) = self.trainer.ranks() else { return Ok(()) };
+        let Sent { operations, bytes } = team.sent()?;
+        let Counts { buckets, again, .. } = reducer.counts();
         self.say(format_args!(
             "{} ranks; sums in {}, {buckets} of them, {again} again in f32; each rank sent {:.1} MB in \
              {operations} operations",

@@ -22,7 +22,11 @@ use super::{
     Activation, Gradient, MicroBatch, Parameter, Scaler, Shape, Tensor, Total, Vector, kept,
     scaler::{Note, Watch, failed},
 };
-use crate::blocks::{Blocks, Rounded};
+use crate::{
+    blocks::{Blocks, Rounded},
+    network::Mode,
+    ranks::Team,
+};
 
 /// Receives the visit of each gradient tensor and the histogram of its f32 results.
 pub trait Observer {
@@ -172,6 +176,8 @@ pub struct Forward<'a, D: Memory> {
     pub noise: Noise,
     /// Which one of the step's micro-batches it is.
     pub part: MicroBatch,
+    /// The ranks over whose micro-batches a batch is normalised together, if it is.
+    pub peers: Option<&'a Team>,
 }
 
 impl<D: Memory<Error: Send + Sync + 'static>> Forward<'_, D> {
@@ -202,6 +208,8 @@ pub struct Backward<'a, D: Memory> {
     /// Which one of the micro-batches it is, over which gradients are summed.
     part: MicroBatch,
     loss_pass: LossPass,
+    /// The ranks over whose micro-batches a batch was normalised together, if it was.
+    pub peers: Option<&'a Team>,
     /// Where gradients go that are complete.
     sink: &'a mut dyn GradientSink<D>,
     /// How what was narrowed, in f32, is rounded in blocks, if it is.
@@ -255,11 +263,11 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         device: &'a mut D,
         buffers: &'a mut EpilogueBuffers<D>,
         scaler: &'a mut Scaler<D>,
-        part: MicroBatch,
+        mode: Mode<'a>,
         sink: &'a mut dyn GradientSink<D>,
     ) -> Self {
-        let (loss_pass, blocks) = (LossPass::Only, None);
-        Self { device, buffers, scaler, next: 0, part, loss_pass, sink, blocks }
+        let (loss_pass, blocks, Mode { part, peers, .. }) = (LossPass::Only, None, mode);
+        Self { device, buffers, scaler, next: 0, part, loss_pass, peers, sink, blocks }
     }
 
     /// Begins at cell `next` instead of the first, with the losses of `loss_pass`.

@@ -1,19 +1,21 @@
 //! Batch and layer normalisation.
 
-use adaloss_core::format::Element;
+use adaloss_core::{format::Element, policy::Cell};
 use adaloss_hal::{
     AddressSpace, Memory, Plain,
     network::{
         Accumulate, Axis, HasAccumulate, Moments, Normalisation, Normalise, NormaliseInput,
         NormaliseSums,
     },
+    scaler::Carried,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{
     Activation, Backward, Forward, Gradient, Layer, Machine, MicroBatch, Parameter, Piece, Running,
     Shape, Total, Vector, kept,
 };
+use crate::ranks::Team;
 
 /// How far running moments move per step, as in PyTorch.
 const SHARE: f32 = 0.1;
@@ -83,6 +85,49 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
     }
 }
 
+/// Returns the moments of what all ranks have, of as many rows each.
+///
+/// The variance of all is the mean of those of the ranks and of the squares of how far their means are from the mean of all.
+fn common_moments<D>(device: &mut D, team: &Team, own: &Vector<D, f32>) -> Result<Vector<D, f32>>
+where
+    D: Memory<Error: Send + Sync + 'static>,
+{
+    let own: Vec<f64> = own.read(device)?.into_iter().map(f64::from).collect();
+    let all = team.gather_numbers(&own).context("the moments of the ranks")?;
+    let (count, columns) = (all.len() as f64, own.len() / 2);
+    let mean_of =
+        |value: &dyn Fn(&[f64]) -> f64| all.iter().map(|own| value(own)).sum::<f64>() / count;
+    let means: Vec<f64> = (0..columns).map(|column| mean_of(&|own| own[column])).collect();
+    let variances = means
+        .iter()
+        .enumerate()
+        .map(|(column, mean)| mean_of(&|own| own[columns + column] + (own[column] - mean).powi(2)));
+    let moments: Vec<f32> = means.iter().copied().chain(variances).map(|x| x as f32).collect();
+    Ok(Vector::of(device, &moments)?)
+}
+
+/// Returns the mean over the ranks of sums that go with gradients, at the scale of this rank's; their own may be others, where a
+/// tensor was replayed.
+fn common_sums<D>(
+    device: &mut D,
+    team: &Team,
+    own: &Vector<D, f32>,
+    carried: &Carried<D>,
+) -> Result<Vector<D, f32>>
+where
+    D: Memory<Error: Send + Sync + 'static>,
+{
+    let mut cell = [Cell::new()];
+    device.read(carried.scale(), &mut cell)?;
+    let factor = f64::from(cell[0].scale().factor());
+    let own: Vec<f64> = own.read(device)?.into_iter().map(|x| f64::from(x) / factor).collect();
+    let all = team.gather_numbers(&own).context("the sums of the ranks")?;
+    let count = all.len() as f64;
+    let mean = |nth: usize| all.iter().map(|own| own[nth]).sum::<f64>() / count;
+    let means: Vec<f32> = (0..own.len()).map(|nth| (mean(nth) * factor) as f32).collect();
+    Ok(Vector::of(device, &means)?)
+}
+
 impl<D, W, G> Layer<D, W, G> for Normalising<D, W>
 where
     W: Element + Plain,
@@ -107,6 +152,12 @@ where
                 run.device.run(Moments::<_, W> { normalisation, input, to })?;
                 Some(moments)
             }
+        };
+        let own = match (own, run.peers) {
+            (Some(own), Some(team)) if run.training && self.running.is_some() => {
+                Some(common_moments(run.device, team, &own)?)
+            }
+            (own, _) => own,
         };
         if let (Some(moments), true) = (&own, run.training) {
             self.collect(run.device, run.part, moments)?;
@@ -150,6 +201,9 @@ where
             to: sums.view_mut(),
         })?;
         run.unscale(&mut self.affine, &sums, gradient.carried())?;
+        if let (Some(team), true) = (run.peers, self.running.is_some()) {
+            sums = common_sums(run.device, team, &sums, gradient.carried())?;
+        }
         if let Some(running) = &mut self.running {
             running.cell = self.affine.cell;
         }

@@ -22,7 +22,7 @@ use adaloss_hal::group::{Exchange, Group, GroupError, GroupErrorKind, odd_rank};
 use anyhow::{Context, Error, Result};
 
 pub(crate) use reduce::Sink;
-pub use reduce::{Counts, Reducer, Reduction, Scaling};
+pub use reduce::{Counts, Reducer, Reduction, Scaling, SumError};
 
 /// A group that a [`Team`] can have, whatever its engine.
 pub trait Carrier: Exchange<Error = Failure> {
@@ -305,6 +305,18 @@ impl Team {
         let mut parts: Vec<_> = parts.map(|(part, &length)| part[..length].to_vec()).collect();
         parts.resize(self.size, Vec::new());
         Ok(parts)
+    }
+
+    /// Returns the numbers that each rank brings, in their order; all bring as many.
+    ///
+    /// # Errors
+    ///
+    /// The group failed.
+    pub fn gather_numbers(&self, own: &[f64]) -> Result<Vec<Vec<f64>>, Failure> {
+        let all = self.gather(own.iter().flat_map(|x| x.to_le_bytes()).collect())?;
+        let number = |bytes: &[u8; 8]| f64::from_le_bytes(*bytes);
+        let parts = all.chunks(size_of_val(own).max(1));
+        Ok(parts.map(|part| part.as_chunks().0.iter().map(number).collect()).collect())
     }
 
     /// Returns what the first rank has, of whatever length.

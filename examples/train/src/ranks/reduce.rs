@@ -102,6 +102,17 @@ pub struct Counts {
     pub buckets: u64,
     /// Those that overflowed and were summed again in f32.
     pub again: u64,
+    /// Bytes that this rank sent for them.
+    pub bytes: u64,
+}
+
+/// How far the sums of a step were from those in f32: the norm of the difference over that of the sum in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SumError {
+    /// Of all gradients together.
+    pub all: f64,
+    /// Of the gradient that is furthest off, among those that are not zero.
+    pub worst: f64,
 }
 
 /// Sums gradients over ranks, bucket by bucket.
@@ -116,6 +127,8 @@ pub struct Reducer {
     /// The cells of buckets whose scales follow the steps before.
     cells: Vec<Cell>,
     counts: Counts,
+    /// Of each step, where sums are compared with those in f32.
+    errors: Option<Vec<SumError>>,
 }
 
 /// Where values of a bucket belong.
@@ -139,6 +152,9 @@ struct Summed {
     values: Vec<f32>,
     cell: Cell,
     is_again: bool,
+    bytes: u64,
+    /// The sums in f32, where they are compared.
+    right: Option<Vec<f32>>,
 }
 
 impl Reducer {
@@ -149,7 +165,17 @@ impl Reducer {
     pub fn new(reduction: Reduction, bucket: usize) -> Self {
         let (filling, pending, cells) = (Bucket::default(), Vec::new(), Vec::new());
         let (length, counts) = (bucket.max(1), Counts::default());
-        Self { reduction, length, filling, pending, cells, counts }
+        Self { reduction, length, filling, pending, cells, counts, errors: None }
+    }
+
+    /// Compares sums with those in f32, for which each bucket is summed once more.
+    pub fn comparing(self) -> Self {
+        Self { errors: Some(Vec::new()), ..self }
+    }
+
+    /// Returns how far the sums of each step were off, if they are compared.
+    pub fn errors(&self) -> &[SumError] {
+        self.errors.as_deref().unwrap_or_default()
     }
 
     /// Returns how it sums.
@@ -218,7 +244,18 @@ impl Reducer {
         }
         let nth = self.pending.len();
         let cell = self.cells.get(nth).copied().unwrap_or_default();
-        let sum = team.start(move |carrier| reduction.sum(values, cell, carrier));
+        let compares = self.errors.is_some();
+        let sum = team.start(move |carrier| {
+            let own = compares.then(|| values.clone());
+            let before = carrier.sent().bytes;
+            let mut summed = reduction.sum(values, cell, carrier)?;
+            summed.bytes = carrier.sent().bytes - before;
+            if let Some(mut right) = own {
+                sum_in(Format::BINARY32, &mut right, Scale::ONE, carrier)?;
+                summed.right = Some(right);
+            }
+            Ok(summed)
+        });
         self.pending.push((parts, sum));
     }
 
@@ -246,9 +283,19 @@ impl Reducer {
             parts.push(Part { index, range: first..values.len() });
         }
         self.send(team, Reduction::default());
+        let (mut all, mut worst) = ([0.0; 2], 0.0_f64);
         for (nth, (parts, sum)) in self.pending.drain(..).enumerate() {
-            let Summed { values, cell, is_again } = sum.wait()??;
+            let Summed { values, cell, is_again, bytes, right } = sum.wait()??;
+            for Part { range, .. } in parts.iter().filter(|_| nth < gradients) {
+                let Some(right) = right.as_ref().and_then(|right| right.get(range.clone())) else {
+                    break;
+                };
+                let [error, norm] = squares(&values[range.clone()], right);
+                all = [all[0] + error, all[1] + norm];
+                worst = worst.max(if norm > 0.0 { (error / norm).sqrt() } else { 0.0 });
+            }
             if nth < gradients {
+                self.counts.bytes += bytes;
                 if self.reduction.scaling == Scaling::Measured {
                     self.cells.resize(gradients, Cell::new());
                     self.cells[nth] = cell;
@@ -260,8 +307,18 @@ impl Reducer {
                 device.write(&values[range], totals[index].value_mut().view_mut())?;
             }
         }
+        if let Some(errors) = &mut self.errors {
+            let [error, norm] = all;
+            errors.push(SumError { all: (error / norm).sqrt(), worst });
+        }
         Ok(())
     }
+}
+
+/// Returns the square of the norm of the difference of two vectors, and of the second.
+fn squares(found: &[f32], right: &[f32]) -> [f64; 2] {
+    let pairs = found.iter().zip(right).map(|(&x, &y)| [f64::from(x), f64::from(y)]);
+    pairs.fold([0.0; 2], |[error, norm], [x, y]| [error + (x - y) * (x - y), norm + y * y])
 }
 
 impl Reduction {
@@ -315,7 +372,7 @@ impl Reduction {
                 let _ = finish(&config, &mut cell);
             }
         }
-        Ok(Summed { values, cell, is_again })
+        Ok(Summed { values, cell, is_again, bytes: 0, right: None })
     }
 }
 

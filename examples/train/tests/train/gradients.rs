@@ -31,8 +31,12 @@ struct Case {
     weights: Vec<f32>,
 }
 
-const MODE: Mode =
-    Mode { training: true, noise: Noise { seed: 7, stream: 3 }, part: MicroBatch::ONLY };
+const MODE: Mode<'_> = Mode {
+    training: true,
+    noise: Noise { seed: 7, stream: 3 },
+    part: MicroBatch::ONLY,
+    peers: None,
+};
 
 /// The second of two losses counts eightfold.
 const UNITS: Units = Units { classes: 0, quantity: 3, common: 0 };
@@ -117,7 +121,7 @@ impl Case {
         let batch = self.batch();
         let loss = self.network.loss(&outputs, &batch, &self.weights, UNITS).unwrap();
         let first = &mut scalers.first;
-        self.network.backward(&loss.gradients, first, MicroBatch::ONLY, &mut NoSink).unwrap();
+        self.network.backward(&loss.gradients, first, MODE, &mut NoSink).unwrap();
         assert_eq!(concluded(&mut self.network, &mut scalers), Verdict::Apply);
         self.network.gradients().unwrap()
     }
@@ -173,7 +177,9 @@ fn of_micro_batches_are_averaged() {
             let batch = batch(&inputs, labels);
             let loss = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
             let first = &mut scalers.first;
-            case.network.backward(&loss.gradients, first, part, &mut NoSink).unwrap();
+            case.network
+                .backward(&loss.gradients, first, Mode { part, ..MODE }, &mut NoSink)
+                .unwrap();
         }
         case.network.average(batches.len()).unwrap();
         assert_eq!(concluded(&mut case.network, &mut scalers), Verdict::Apply);
@@ -230,11 +236,15 @@ fn of_two_losses_one_by_one_are_those_of_both() {
                     (true, Some(second)) => {
                         let steps = [first, second];
                         let gradients = &loss.gradients;
-                        case.network.backward_each(gradients, steps, part, &mut NoSink).unwrap();
+                        case.network
+                            .backward_each(gradients, steps, Mode { part, ..MODE }, &mut NoSink)
+                            .unwrap();
                     }
                     _ => {
                         let gradients = &loss.gradients;
-                        case.network.backward(gradients, first, part, &mut NoSink).unwrap();
+                        case.network
+                            .backward(gradients, first, Mode { part, ..MODE }, &mut NoSink)
+                            .unwrap();
                     }
                 }
             }
@@ -275,8 +285,7 @@ fn separate_backward_passes_need_two_losses() {
     case.network.refresh().unwrap();
     let outputs = case.network.forward(&case.inputs, MODE).unwrap();
     let steps = [&mut first, &mut second];
-    let error =
-        case.network.backward_each(&outputs, steps, MicroBatch::ONLY, &mut NoSink).unwrap_err();
+    let error = case.network.backward_each(&outputs, steps, MODE, &mut NoSink).unwrap_err();
     assert!(error.to_string().contains("one loss"), "{error}");
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs,
     process::{Command, Output},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -230,7 +231,7 @@ fn rank(
     let dataset = Source::Embedded(Default::default()).open()?;
     let mut trainer = Trainer::<_, f16, f16>::new(&task, &*dataset, settings, Cpu::new(1)?)?;
     let reducer = Reducer::new(Reduction::default(), Reducer::BUCKET);
-    trainer.share(Ranks { team, reducer })?;
+    trainer.share(Ranks { team, reducer, normalises_together: false })?;
     while trainer.step_count() < 10 {
         before(trainer.step_count())?;
         trainer.train_step(&mut NoObserver)?;
@@ -323,4 +324,42 @@ fn reductions_have_names() {
     }
     assert_eq!("e4m3".parse::<Reduction>().unwrap().to_string(), "e4m3:agreed");
     assert!("f33".parse::<Reduction>().is_err());
+}
+
+/// The weights and running means after some steps of a residual network in f32 on so many ranks.
+fn residual(size: usize, micro_batches: usize, normalises_together: bool) -> Vec<f32> {
+    let found = Mutex::new(Vec::new());
+    let ended = ranks(size, LONG, |team| {
+        let mut task: Task = "digits-resnet".parse()?;
+        task.schedule.micro_batches = micro_batches;
+        let (method, period) = (Method::F32, 100);
+        let settings = Settings { format: "f32".parse()?, method, seed: 0, period };
+        let dataset = Source::Embedded(Default::default()).open()?;
+        let mut trainer = Trainer::<_, f32, f32>::new(&task, &*dataset, settings, Cpu::new(1)?)?;
+        let reducer = Reducer::new(Reduction::default(), Reducer::BUCKET);
+        trainer.share(Ranks { team, reducer, normalises_together })?;
+        for _ in 0..3 {
+            trainer.train_step(&mut NoObserver)?;
+        }
+        let pieces = trainer.checkpoint()?.pieces;
+        let values = pieces.into_iter().flat_map(|piece| piece.values).collect();
+        *found.lock().unwrap() = values;
+        Ok(())
+    });
+    ended.into_iter().for_each(Result::unwrap);
+    found.into_inner().unwrap()
+}
+
+/// Batches that ranks normalise together train as one batch of them all, but for the order of sums in f32; each by itself is
+/// something else.
+#[test]
+fn batches_can_be_normalised_together() {
+    let whole = residual(1, 1, false);
+    let distance = |other: Vec<f32>| {
+        let squares = whole.iter().zip(&other).map(|(x, y)| f64::from(x - y).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    let [together, two, alone] =
+        [residual(4, 4, true), residual(2, 2, true), residual(4, 4, false)].map(distance);
+    assert!(100.0 * together < alone && 100.0 * two < alone, "{together}, {two}, {alone}");
 }

@@ -6,9 +6,12 @@ use adaloss_core::{
     unscale::{Cause, Place, Verdict},
 };
 use adaloss_hal::{Device, Matmul, Product, Run, portable::Portable};
-use adaloss_train::layer::{
-    Backward, EpilogueBuffers, Gradient, MicroBatch, NoObserver, NoSink, Parameter, Scaler, Shape,
-    Tensor, Total, Vector,
+use adaloss_train::{
+    layer::{
+        Backward, EpilogueBuffers, Gradient, MicroBatch, NoObserver, NoSink, Parameter, Scaler,
+        Shape, Tensor, Total, Vector,
+    },
+    network::Mode,
 };
 use anyhow::Result;
 
@@ -26,13 +29,13 @@ fn step(operation: impl FnOnce(&mut Back<'_>, Gradient<Portable, bf16>)) -> (Ver
     let mut buffers = EpilogueBuffers::new(&mut device).unwrap();
     let mut gradient = Tensor::zeroed(&mut device, SHAPE).unwrap();
     device.write(&[2.0_f32.powi(120); COUNT], gradient.view_mut()).unwrap();
-    let mut run = Backward::new(&mut device, &mut buffers, &mut scaler, MicroBatch::ONLY, sink);
+    let mut run = Backward::new(&mut device, &mut buffers, &mut scaler, Mode::default(), sink);
     let narrowed = run.loss::<bf16>(&gradient).unwrap();
     operation(&mut run, narrowed);
     scaler.conclude(&mut device, None).unwrap();
     let verdict = scaler.read(&mut device, &mut NoObserver).unwrap().end.verdict;
     // The loss of the next step tells the scale.
-    let mut run = Backward::new(&mut device, &mut buffers, &mut scaler, MicroBatch::ONLY, sink);
+    let mut run = Backward::new(&mut device, &mut buffers, &mut scaler, Mode::default(), sink);
     let narrowed = run.loss::<bf16>(&gradient).unwrap();
     let mut scale = [Cell::new()];
     device.read(narrowed.carried().scale(), &mut scale).unwrap();
