@@ -1,12 +1,17 @@
 //! A cell for each name: what a step showed of each gradient, and the scale that follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use adaloss_core::{
     format::{Fate, Format},
-    policy::{Cell, Config, finish, note},
+    policy::{Cell, Config, note},
     scale::Scale,
+    scaler::{
+        State,
+        share::{Share, ShareError, message_bytes},
+    },
     statistics::Outcome,
+    unscale::{Cause, Place, Verdict},
 };
 
 /// One look at a gradient.
@@ -23,82 +28,216 @@ pub(crate) struct Look {
 }
 
 /// The cells of a model, by name.
+///
+/// Names are numbered as they come; a number is the layer that core knows.  The loss that core knows stays as it is: what
+/// a loss hands on has a name here.
 pub(crate) struct Cells {
-    config: Config,
-    cells: BTreeMap<String, Cell>,
+    state: State,
+    cells: Vec<Cell>,
+    names: Vec<String>,
+    numbers: HashMap<String, usize>,
+}
+
+/// A state that cannot be gone on from.
+pub(crate) enum LoadError {
+    /// The bytes of the cell of a name.
+    Cell(String),
+    /// The bytes of the run.
+    Run,
 }
 
 impl Cells {
     pub(crate) fn new(format: Format) -> Self {
-        Self { config: Config::for_format(format), cells: BTreeMap::new() }
+        Self {
+            state: State::new(Config::for_format(format)),
+            cells: Vec::new(),
+            names: Vec::new(),
+            numbers: HashMap::new(),
+        }
+    }
+
+    /// Returns the names, in the order of their numbers.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Tells whether there is a cell of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.numbers.contains_key(name)
     }
 
     /// Returns the exponent of a scale that was decided.
     pub(crate) fn scale_log2(&self, name: &str) -> Option<i32> {
-        let cell = self.cells.get(name).filter(|cell| cell.is_calibrated())?;
+        let cell = self.cells.get(*self.numbers.get(name)?).filter(|cell| cell.is_calibrated())?;
         Some(cell.scale().log2())
     }
 
-    /// Ends a step, of which these looks were taken, in order: decides the scales of the next one.
-    ///
-    /// Returns the cell whose scale made values infinite, if one did: the first in order, since infinities are passed on.
-    pub(crate) fn step(&mut self, looks: &[Look]) -> Option<&str> {
-        let mut charged = None;
-        let is_finite = |look: &&Look| look.is_scaled && look.largest.is_finite();
-        for look in looks.iter().filter(is_finite) {
-            self.note(look);
+    /// Returns the number of a name, which gets a cell if it has none.
+    pub(crate) fn number(&mut self, name: &str) -> usize {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
         }
-        if let Some(first) = looks.iter().find(|look| !look.largest.is_finite())
-            && first.is_scaled
-        {
-            let cell = self.cells.entry(first.name.clone()).or_insert_with(|| self.config.cell());
-            // Where finite values showed that they do not fit, the ceiling is known; otherwise it is looked for, as that of
-            // sums in f32 is.
-            if !looks.iter().any(|look| look.name == first.name && overflows(&self.config, look)) {
-                cell.sums_overflowed();
-                note(&self.config, &Outcome::EMPTY, Scale::ONE, cell);
-            }
-            charged = Some(first.name.as_str());
-        }
-        for cell in self.cells.values_mut().filter(|cell| cell.seen().visited) {
-            finish(&self.config, cell);
-        }
-        charged.and_then(|name| self.cells.get_key_value(name)).map(|(name, _)| name.as_str())
+        let number = self.names.len();
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        let new = self.state.config().cell();
+        self.cells.push(new);
+        self.show(number, new);
+        number
     }
 
-    /// Takes note of finite values as a visit of core's does that would replay an overflow.
-    fn note(&mut self, look: &Look) {
-        let cell = self.cells.entry(look.name.clone()).or_insert_with(|| self.config.cell());
-        let (value, incoming) = split(look.largest);
-        let shift = cell.scale().log2() - incoming.log2();
-        let mut outcome = Outcome::EMPTY;
-        outcome.record(value, self.config.narrowing().narrow(value, shift, 0).fate);
-        note(&self.config, &outcome, incoming, cell);
+    /// Tells the step under way what a cell showed, and writes the cell, which is in use from now on.
+    fn show(&mut self, number: usize, cell: Cell) {
+        let shown = self.state.resume(&mut self.cells).set_seen(Place::Layer(number), cell.seen());
+        debug_assert_eq!(shown, Ok(()));
+        self.cells[number] = cell;
+    }
+
+    /// Takes note of looks of the step under way, in order.
+    ///
+    /// The first that is not finite is what is wrong with the step: infinities are passed on.
+    pub(crate) fn look(&mut self, looks: &[Look]) {
+        let config = *self.state.config();
+        let is_finite = |look: &&Look| look.is_scaled && look.largest.is_finite();
+        for look in looks.iter().filter(is_finite) {
+            let number = self.number(&look.name);
+            let mut cell = self.cells[number];
+            take_note(&config, look, &mut cell);
+            self.show(number, cell);
+        }
+        let Some(first) = looks.iter().find(|look| !look.largest.is_finite()) else { return };
+        if self.state.resume(&mut self.cells).first_bad().is_some() {
+            return;
+        }
+        let mut place = Place::Loss;
+        if first.is_scaled {
+            let number = self.number(&first.name);
+            place = Place::Layer(number);
+            // Where finite values showed that they do not fit, the ceiling is known; otherwise it is looked for, as that of
+            // sums in f32 is.
+            if !looks.iter().any(|look| look.name == first.name && overflows(&config, look)) {
+                let mut cell = self.cells[number];
+                cell.sums_overflowed();
+                note(&config, &Outcome::EMPTY, Scale::ONE, &mut cell);
+                self.show(number, cell);
+            }
+        }
+        self.state.resume(&mut self.cells).reject(place, Cause::NonFinite);
+    }
+
+    /// Ends the step under way: decides the scales of the next one.
+    ///
+    /// Returns the cell whose scale made values infinite, if one did.
+    pub(crate) fn finish(&mut self) -> Option<&str> {
+        // Whether weights are updated is for the scaler of Python to say, which sees them.
+        match self.state.resume(&mut self.cells).finish() {
+            Verdict::Skip { layer: Place::Layer(number), cause: Cause::NonFinite }
+            | Verdict::Stop { layer: Place::Layer(number), cause: Cause::NonFinite, .. } => {
+                self.names.get(number).map(String::as_str)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns how many steps were finished.
+    pub(crate) fn steps(&self) -> u64 {
+        self.state.totals().steps
+    }
+
+    /// Lends the step under way, so that ranks can agree on it.
+    fn share<R>(&mut self, does: impl FnOnce(&mut Share<'_>) -> R) -> R {
+        does(&mut self.state.resume(&mut self.cells).share())
+    }
+
+    /// Returns what this rank brings to an agreement.
+    pub(crate) fn pack(&mut self) -> Result<Vec<u8>, ShareError> {
+        let mut message = vec![0; message_bytes(self.cells.len())];
+        self.share(|share| share.pack(&mut message))?;
+        Ok(message)
+    }
+
+    /// Tells whether a merged message, or its header, is of ranks that can share this step.
+    pub(crate) fn matches(&mut self, merged: &[u8]) -> Result<(), ShareError> {
+        self.share(|share| share.matches(merged))
+    }
+
+    /// Takes what all ranks brought.
+    pub(crate) fn unpack(&mut self, merged: &[u8]) -> Result<(), ShareError> {
+        self.share(|share| share.unpack(merged))
+    }
+
+    /// Returns the digest of the configuration.
+    pub(crate) fn configuration(&mut self) -> u32 {
+        self.share(|share| share.configuration())
+    }
+
+    /// Returns the digests of what a step began with, and of what each is: no name for what is of no cell.
+    pub(crate) fn parts(&mut self) -> Vec<(Option<String>, u64)> {
+        let parts: Vec<_> = self.share(|share| (0..).map_while(|part| share.part(part)).collect());
+        let name = |place| match place {
+            Some(Place::Layer(number)) => self.names.get(number).cloned(),
+            _ => None,
+        };
+        parts.into_iter().map(|(place, digest)| (name(place), digest)).collect()
     }
 
     /// Returns name and bytes of each cell.
     pub(crate) fn save(&self) -> Vec<(String, [u8; Cell::BYTES])> {
-        self.cells.iter().map(|(name, cell)| (name.clone(), cell.to_bytes())).collect()
+        self.names.iter().cloned().zip(self.cells.iter().map(Cell::to_bytes)).collect()
     }
 
-    /// Takes the cells that [`save`](Self::save) returned instead of those that are here.
+    /// Returns the bytes of what is kept of the run beside the cells: how many steps it has, and how many were skipped.
+    pub(crate) fn save_run(&self) -> Vec<u8> {
+        let mut run = vec![0; State::checkpoint_bytes(0)];
+        let saved = self.state.save(&[], &mut run);
+        debug_assert_eq!(saved, Ok(()));
+        run
+    }
+
+    /// Takes the cells that [`save`](Self::save) returned instead of those that are here, and the run that
+    /// [`save_run`](Self::save_run) did; without one, it begins now.
     ///
     /// # Errors
     ///
-    /// The name of a cell whose bytes are none of this configuration; nothing is changed.
-    pub(crate) fn load(&mut self, saved: Vec<(String, Vec<u8>)>) -> Result<(), String> {
-        let mut cells = BTreeMap::new();
+    /// Bytes that are none of this configuration; nothing is changed.
+    pub(crate) fn load(
+        &mut self,
+        saved: Vec<(String, Vec<u8>)>,
+        run: Option<&[u8]>,
+    ) -> Result<(), LoadError> {
+        let config = *self.state.config();
+        let mut loaded = Self {
+            state: State::new(config),
+            cells: Vec::new(),
+            names: Vec::new(),
+            numbers: HashMap::new(),
+        };
+        if let Some(run) = run {
+            loaded.state.load(run, &mut []).map_err(|_| LoadError::Run)?;
+        }
         for (name, bytes) in saved {
             let bytes = <[u8; Cell::BYTES]>::try_from(bytes).ok();
             let cell = bytes.and_then(|bytes| Cell::from_bytes(&bytes));
-            match cell.filter(|cell| cell.is_possible(&self.config)) {
-                Some(cell) => cells.insert(name, cell),
-                None => return Err(name),
+            let Some(cell) = cell.filter(|cell| cell.is_possible(&config)) else {
+                return Err(LoadError::Cell(name));
             };
+            let number = loaded.number(&name);
+            loaded.show(number, cell);
         }
-        self.cells = cells;
+        // What a step under way had shown is of no use without the step.
+        let _begun = loaded.state.begin(&mut loaded.cells);
+        *self = loaded;
         Ok(())
     }
+}
+
+/// Takes note of finite values as a visit of core's does that would replay an overflow.
+fn take_note(config: &Config, look: &Look, cell: &mut Cell) {
+    let (value, incoming) = split(look.largest);
+    let shift = cell.scale().log2() - incoming.log2();
+    let mut outcome = Outcome::EMPTY;
+    outcome.record(value, config.narrowing().narrow(value, shift, 0).fate);
+    note(config, &outcome, incoming, cell);
 }
 
 /// Tells whether the largest magnitude, finite, does not fit the format at the scale that it had.
@@ -127,6 +266,11 @@ fn split(magnitude: f64) -> (f32, Scale) {
 mod tests {
     use super::*;
     use adaloss_core::{format::f16, scaler::LossScaler, unscale::Place};
+
+    fn step_of<'c>(cells: &'c mut Cells, looks: &[Look]) -> Option<&'c str> {
+        cells.look(looks);
+        cells.finish()
+    }
 
     /// Magnitudes of a gradient that moves, leaps, vanishes, and comes back.
     fn magnitudes() -> Vec<f32> {
@@ -163,9 +307,9 @@ mod tests {
                 scale_log2: 0,
                 is_scaled: true,
             };
-            assert_eq!(cells.step(&[look]), None);
+            assert_eq!(step_of(&mut cells, &[look]), None);
             let there = scaler.cell(Place::Loss).expect("the loss has a cell");
-            let here = &cells.cells["loss"];
+            let here = &cells.cells[cells.numbers["loss"]];
             // The age counts certificates, which this package takes none of.
             let without_age =
                 |cell: &Cell| [&cell.to_bytes()[..16], &cell.to_bytes()[20..24]].concat();
@@ -182,17 +326,18 @@ mod tests {
             is_scaled,
         };
         let mut cells = Cells::new(Format::BINARY16);
-        cells.step(&[look("a", 1.0, true), look("b", 1.0, true)]);
+        step_of(&mut cells, &[look("a", 1.0, true), look("b", 1.0, true)]);
         let before = cells.scale_log2("a");
         let step = [look("a", f64::INFINITY, true), look("b", f64::NAN, true)];
-        assert_eq!(cells.step(&step), Some("a"));
+        assert_eq!(step_of(&mut cells, &step), Some("a"));
         assert!(cells.scale_log2("a") < before);
         assert_eq!(cells.scale_log2("b"), before);
         // A loss that is not finite is nobody's fault.
-        assert_eq!(cells.step(&[look("a", f64::NAN, false), look("b", f64::NAN, true)]), None);
+        let of_loss = [look("a", f64::NAN, false), look("b", f64::NAN, true)];
+        assert_eq!(step_of(&mut cells, &of_loss), None);
         // Finite values that did not fit say how far the scale has to fall: nothing is looked for.
         let known = [look("b", 1.0e9, true), look("b", f64::INFINITY, true)];
-        assert_eq!(cells.step(&known), Some("b"));
+        assert_eq!(step_of(&mut cells, &known), Some("b"));
         assert!(cells.scale_log2("b") < before.map(|log2| log2 - 13));
     }
 

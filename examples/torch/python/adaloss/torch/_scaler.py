@@ -24,7 +24,7 @@ _GREATEST_OWN_SCALE = 2.0**24
 # Looks that wait on their device for the end of the step; more are read before.
 _MOST_LOOKS = 20_000
 
-# What `Cells.step` takes: name, largest magnitude, exponent of the scale, whether it is one of those.
+# What `Cells.look` takes: name, largest magnitude, exponent of the scale, whether it is one of those.
 _Entry = tuple[str, float, int, bool]
 
 
@@ -243,7 +243,8 @@ class GradScaler(torch.amp.GradScaler):
             self._end_pass(walked)
         entries = self._folded + _read(self._looks)
         self._folded, self._looks = [], []
-        charged = self._cells.step(entries) if entries else None
+        self._cells.look(entries)
+        charged = self._cells.finish()
         report = self._report
         report.steps += 1
         for name, _, _, is_scaled in entries:
@@ -260,7 +261,8 @@ class GradScaler(torch.amp.GradScaler):
         """Returns the state: that of `torch.amp.GradScaler`, which can load it, and the scales of the layers."""
         state = super().state_dict()
         if self.is_enabled():
-            state["adaloss"] = {"format": _FORMAT, "cells": {n: list(b) for n, b in self._cells.save()}}
+            cells = {name: list(cell) for name, cell in self._cells.save()}
+            state["adaloss"] = {"format": _FORMAT, "cells": cells, "run": list(self._cells.save_run())}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -269,13 +271,14 @@ class GradScaler(torch.amp.GradScaler):
         if self.is_enabled() and (saved := state_dict.get("adaloss")) is not None:
             if saved.get("format") != _FORMAT:
                 raise ValueError(f"the state is of scales for {saved.get('format')!r}, and this scaler's are for {_FORMAT!r}")
-            cells.load([(name, bytes(cell)) for name, cell in saved["cells"].items()])
+            run = saved.get("run")
+            cells.load([(name, bytes(cell)) for name, cell in saved["cells"].items()], None if run is None else bytes(run))
         super().load_state_dict(state_dict)
         self._cells = cells
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state["_cells"] = self._cells.save()
+        state["_cells"] = self._cells.save(), self._cells.save_run()
         # What belongs to passes, and to the modules of this process.
         state["_looks"], state["_folded"], state["_names"] = [], [], None
         return state
@@ -284,11 +287,11 @@ class GradScaler(torch.amp.GradScaler):
         self.__dict__.update(state)
         self._names = weakref.WeakKeyDictionary()
         self._cells = _core.Cells(_FORMAT)
-        self._cells.load(state["_cells"])
+        self._cells.load(*state["_cells"])
 
 
 def _read(looks: list[Look]) -> list[_Entry]:
-    """Reads what was seen, with one copy from each device, as `Cells.step` takes it."""
+    """Reads what was seen, with one copy from each device, as `Cells.look` takes it."""
     entries: list[_Entry] = []
     values: dict[int, tuple[float, float]] = {}
     by_device: dict[torch.device, list[int]] = {}
