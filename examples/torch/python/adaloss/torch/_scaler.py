@@ -136,8 +136,10 @@ class GradScaler(torch.amp.GradScaler):
     def update(self, new_scale: float | Tensor | None = None) -> None:
         """Ends a step: decides the scales of the next one; see `torch.amp.GradScaler.update`.
 
-        Where the scale of a layer made values infinite, that one falls, and the scaler's own stays.  The scaler's own
-        grows to 2^24, or to what it was set to, if that is more: no gradient in binary16 limits it any more.
+        Where the scale of a layer made values infinite, that one falls, and the scaler's own stays; where
+        `torch.distributed` has other processes, it falls as that of `torch.amp.GradScaler` does, so that it is the same in all
+        of them.  The scaler's own grows to 2^24, or to what it was set to, if that is more: no gradient in binary16 limits it
+        any more.
         """
         if not self.is_enabled():
             return
@@ -148,7 +150,8 @@ class GradScaler(torch.amp.GradScaler):
         own_scale, _ = self._check_scale_growth_tracker("update")
         before = own_scale.clone()
         super().update()
-        if charged is not None:
+        # Of other processes nothing is known but what was reduced: infinities.  So all lower their scales, or none does.
+        if charged is not None and not _has_other_processes():
             own_scale.copy_(before)
         else:
             own_scale.copy_(torch.minimum(own_scale, before.clamp(min=_GREATEST_OWN_SCALE)))
@@ -288,6 +291,10 @@ class GradScaler(torch.amp.GradScaler):
         self._names = weakref.WeakKeyDictionary()
         self._cells = _core.Cells(_FORMAT)
         self._cells.load(*state["_cells"])
+
+
+def _has_other_processes() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
 
 def _read(looks: list[Look]) -> list[_Entry]:
