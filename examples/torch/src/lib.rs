@@ -71,6 +71,10 @@ mod python {
             self.0.steps()
         }
 
+        fn __len__(&self) -> usize {
+            self.0.names().len()
+        }
+
         /// Returns the names of all cells, in the order of their numbers.
         fn names(&self) -> Vec<String> {
             self.0.names().to_vec()

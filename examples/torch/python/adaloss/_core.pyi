@@ -29,6 +29,7 @@ class Cells:
     def steps(self) -> int:
         """Steps that were finished."""
 
+    def __len__(self) -> int: ...
     def names(self) -> list[str]:
         """Returns all names, in the order of their numbers."""
 
@@ -39,7 +40,7 @@ class Cells:
         """Gives cells to names that have none, in this order."""
 
     def pack(self) -> bytes:
-        """Returns what this rank brings to an agreement on the step under way: core's message of 80 + 6 n bytes for n cells."""
+        """Returns what this rank brings to an agreement on the step: core's message of 80 + 6 n bytes for n cells."""
 
     def differs(self, merged: bytes) -> str | None:
         """Returns in what ranks differ, if they cannot share the step of a merged message, or of its first 80 bytes.

@@ -9,7 +9,8 @@ scaler.update()
 """
 
 from ._prepare import prepare, unprepare, unprepared
+from ._ranks import RanksDiffer
 from ._scaler import GradScaler, Report
 from ._watch import Watch, watch
 
-__all__ = ["GradScaler", "Report", "Watch", "prepare", "unprepare", "unprepared", "watch"]
+__all__ = ["GradScaler", "RanksDiffer", "Report", "Watch", "prepare", "unprepare", "unprepared", "watch"]

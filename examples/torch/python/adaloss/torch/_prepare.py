@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -47,6 +49,11 @@ def prepare(model: nn.Module, *, format: str = "binary16") -> nn.Module:
             become(module, prepared)
         if isinstance(module, Prepared):
             module.adaloss_site = Site(name or type(module).__name__, order, format)
+    sites = [module.adaloss_site for module in model.modules() if isinstance(module, Prepared)]
+    outline = repr([(site.name, site.order, site.format) for site in sites]).encode()
+    digest = int.from_bytes(hashlib.blake2b(outline, digest_size=8).digest(), "little")
+    for site in sites:
+        site.model = len(sites), digest
     for name, parameter in model.named_parameters():
         parameter.adaloss_name = name  # type: ignore[attr-defined]
     return model

@@ -25,6 +25,9 @@ _TYPES = (torch.float16, torch.bfloat16, torch.float32)
 class Site:
     """Where a product stands in a model: the name of its module, its place among them, and the format of its gradients."""
 
+    #: How many prepared modules its model has, and a digest of them.
+    model: tuple[int, int] = (0, 0)
+
     def __init__(self, name: str, order: int, format: str) -> None:
         self.name = name
         self.order = order
@@ -34,7 +37,8 @@ class Site:
     def part(self, name: str) -> Site:
         """Returns the place of one of several products of a module."""
         if name not in self._parts:
-            self._parts[name] = Site(f"{self.name}.{name}", self.order, self.format)
+            part = self._parts[name] = Site(f"{self.name}.{name}", self.order, self.format)
+            part.model = self.model
         return self._parts[name]
 
 

@@ -8,16 +8,21 @@ import threading
 import weakref
 from collections import abc
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import OptState
 
 from .. import _core
 from . import _formats as formats
 from ._products import Site, is_transformed
+from ._ranks import STEP, UPDATE, Own, Ranks
 from ._regions import DELIVERED, MARGIN, WIDE, Look, PartialPass, Pass
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 _FORMAT = "binary16"
 _GREATEST_OWN_SCALE = 2.0**24
@@ -61,11 +66,15 @@ class Report:
     passes_at_own_scale: int = 0
     #: Whether the scaler scales anything: see its argument `enabled`.
     is_enabled: bool = True
+    #: Processes that decide together: those of the scaler's `process_group`.
+    processes: int = 1
 
     def __str__(self) -> str:
         lines = [f"{self.steps} updates; {len(self.scales)} gradients with a scale of their own"]
         width = max(map(len, self.scales), default=0)
         lines += [f"  {name:{width}}  2^{log2}" for name, log2 in self.scales.items()]
+        if self.processes > 1:
+            lines.append(f"{self.processes} processes decide together")
         if self.overflowed:
             lines.append("steps skipped because the scale was too large:")
             lines += [f"  {times} x {name}" for name, times in self.overflowed.items()]
@@ -95,6 +104,12 @@ class GradScaler(torch.amp.GradScaler):
     A tensor within the model, as hooks on tensors and `retain_grad` see it, has the scale of its layer; `Module` hooks, and
     functions of the user's, see the scaler's own scale.
 
+    `process_group` is the group of all processes that train the model, `torch.distributed.group.WORLD` as a rule: they then
+    have the same scales, and skip a step together or not at all.  In each call of `step`, one message of 4096 bytes, or of
+    176 and 6 for each scale if that is more, is reduced over the group; every process calls `step` and `update` in each
+    step, after the reduction of its gradients has ended.  By default, None, nothing is sent, and each process has scales of
+    its layers of its own, also where `torch.distributed` is in use.  See `process_group` for the errors.
+
     Example:
         >>> scaler = adaloss.torch.GradScaler()
         >>> adaloss.torch.prepare(model)
@@ -107,9 +122,33 @@ class GradScaler(torch.amp.GradScaler):
         ...     scaler.update()
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    _ranks: Ranks | None = None
+
+    def __init__(self, *args: Any, process_group: ProcessGroup | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._forget()
+        self.process_group = process_group
+
+    @property
+    def process_group(self) -> ProcessGroup | None:
+        """The processes that decide together; None where each does by itself.
+
+        It may be set between two steps.  It is no part of a state, and a scaler that was pickled or copied has none.
+
+        Where processes differ in their scales, options, steps or prepared models, or call `step` and `update` in other
+        orders, `step` or `update` raises `RanksDiffer` in all of them, before a weight is changed.  Where a process does not
+        come, the others get the error of the engine, at the deadline of the group: see `timeout` of
+        `torch.distributed.new_group`.  TypeError: this process is none of the group.
+        """
+        return None if self._ranks is None else self._ranks.group
+
+    @process_group.setter
+    def process_group(self, group: ProcessGroup | None) -> None:
+        self._ranks = None if group is None else Ranks(group)
+        if self._ranks is not None:
+            for site, name in self._names.items():
+                self._ranks.saw(name, site.model)
+        self._report.processes = 1 if self._ranks is None else self._ranks.size
 
     def _forget(self) -> None:
         self._cells = _core.Cells(_FORMAT)
@@ -133,13 +172,23 @@ class GradScaler(torch.amp.GradScaler):
             return type(outputs)(scaled) if isinstance(outputs, (list, tuple)) else scaled
         raise ValueError("outputs must be a Tensor or an iterable of Tensors")
 
+    def step(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> float | None:
+        """Updates parameters, unless gradients are infinite or NaN; see `torch.amp.GradScaler.step`.
+
+        With a `process_group`, all processes do, or none does: it is called in each of them.
+        """
+        if self._ranks is not None and self.is_enabled() and "closure" not in kwargs:
+            self._agree_on(optimizer)
+        return super().step(optimizer, *args, **kwargs)
+
     def update(self, new_scale: float | Tensor | None = None) -> None:
         """Ends a step: decides the scales of the next one; see `torch.amp.GradScaler.update`.
 
-        Where the scale of a layer made values infinite, that one falls, and the scaler's own stays; where
-        `torch.distributed` has other processes, it falls as that of `torch.amp.GradScaler` does, so that it is the same in all
-        of them.  The scaler's own grows to 2^24, or to what it was set to, if that is more: no gradient in binary16 limits it
-        any more.
+        Where the scale of a layer made values infinite, that one falls, and the scaler's own stays.  The scaler's own grows
+        to 2^24, or to what it was set to, if that is more: no gradient in binary16 limits it any more.
+
+        Where `torch.distributed` has other processes and the scaler no `process_group`, the scaler's own falls as that of
+        `torch.amp.GradScaler` does, so that it is the same in all of them.
         """
         if not self.is_enabled():
             return
@@ -150,8 +199,9 @@ class GradScaler(torch.amp.GradScaler):
         own_scale, _ = self._check_scale_growth_tracker("update")
         before = own_scale.clone()
         super().update()
-        # Of other processes nothing is known but what was reduced: infinities.  So all lower their scales, or none does.
-        if charged is not None and not _has_other_processes():
+        # Of other processes, without a group, nothing is known but what was reduced: infinities.  So all lower their scales,
+        # or none does.
+        if charged is not None and (self._ranks is not None or not _has_other_processes()):
             own_scale.copy_(before)
         else:
             own_scale.copy_(torch.minimum(own_scale, before.clamp(min=_GREATEST_OWN_SCALE)))
@@ -238,25 +288,87 @@ class GradScaler(torch.amp.GradScaler):
                 times += 1
                 name = f"{site.name}, model {times}"
             self._names[site] = name
+            if self._ranks is not None:
+                self._ranks.saw(name, site.model)
         return name
 
     def _end_step(self) -> str | None:
         """Decides the scales of the next step; returns the name of one that was too large."""
         for walked in Pass.all_of(self):
             self._end_pass(walked)
-        entries = self._folded + _read(self._looks)
-        self._folded, self._looks = [], []
-        self._cells.look(entries)
+        if self._ranks is None:
+            entries = self._take_looks()
+            self._cells.look(entries)
+            names = [name for name, _, _, is_scaled in entries if is_scaled]
+        else:
+            # What was seen since the optimizer's step belongs to the next one.
+            if self._ranks.agreements == 0:
+                self._agree_on_update()
+            self._ranks.end_step()
+            names = self._cells.names()
         charged = self._cells.finish()
         report = self._report
         report.steps += 1
-        for name, _, _, is_scaled in entries:
-            log2 = self._cells.scale_log2(name) if is_scaled and DELIVERED not in name else None
+        for name in names:
+            log2 = self._cells.scale_log2(name) if DELIVERED not in name else None
             if log2 is not None:
                 report.scales[name] = formats.within_bounds(log2 - MARGIN)
         if charged is not None:
             report.overflowed[charged] = report.overflowed.get(charged, 0) + 1
         return charged
+
+    def _take_looks(self) -> list[_Entry]:
+        entries = self._folded + _read(self._looks)
+        self._folded, self._looks = [], []
+        return entries
+
+    # Other processes.
+
+    def _agree_on(self, optimizer: torch.optim.Optimizer) -> None:
+        """Decides with the other processes whether an optimizer is to take its step."""
+        state = self._per_optimizer_states[id(optimizer)]
+        if state["stage"] is OptState.STEPPED:
+            return  # `step` is refused, in every process.
+        self._have_own_scale()
+        if state["stage"] is OptState.READY:
+            self.unscale_(optimizer)
+        self._agree(STEP, [state["found_inf_per_device"]])
+
+    def _agree_on_update(self) -> None:
+        """Decides with the other processes how a step ends in which no optimizer takes one."""
+        self._have_own_scale()
+        found = [state["found_inf_per_device"] for state in self._per_optimizer_states.values()]
+        # Where there is none, one is made, of no optimizer.
+        self._agree(UPDATE, found or [self._per_optimizer_states[0]["found_inf_per_device"]])
+
+    def _have_own_scale(self) -> None:
+        """Makes the scaler's own scale in a process that has scaled no loss yet."""
+        if self._scale is None:
+            self._lazy_init_scale_growth_tracker(torch.device(self._device))
+
+    def _agree(self, call: int, found: list[dict[torch.device, Tensor]]) -> None:
+        """Takes note of what was seen in any process, and makes what is infinite in one so in all."""
+        assert self._ranks is not None
+        own_scale, growth_tracker = self._check_scale_growth_tracker("step")
+        infinite = [tensor for of in found for tensor in of.values()]
+        scale, tracker, *are_infinite = torch.stack(
+            [tensor.to(own_scale.device, torch.float32).reshape(()) for tensor in (own_scale, growth_tracker, *infinite)]
+        ).tolist()
+        own = Own(
+            call=call,
+            is_infinite=any(are_infinite),
+            is_checked=bool(infinite),
+            options=(self.get_growth_factor(), self.get_backoff_factor(), self.get_growth_interval()),
+            scale=(scale, int(tracker)),
+        )
+        is_infinite, is_checked = self._ranks.agree(self._cells, self._take_looks(), own)
+        if is_checked and not infinite:
+            # No gradient here, and some elsewhere.
+            found[0][own_scale.device] = torch.zeros_like(own_scale)
+        if is_infinite:
+            for of in found:
+                for tensor in of.values():
+                    tensor.fill_(1.0)
 
     # State.
 
@@ -278,12 +390,16 @@ class GradScaler(torch.amp.GradScaler):
             cells.load([(name, bytes(cell)) for name, cell in saved["cells"].items()], None if run is None else bytes(run))
         super().load_state_dict(state_dict)
         self._cells = cells
+        if self._ranks is not None:
+            self._ranks.begin()
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         state["_cells"] = self._cells.save(), self._cells.save_run()
         # What belongs to passes, and to the modules of this process.
         state["_looks"], state["_folded"], state["_names"] = [], [], None
+        # What belongs to this process.
+        state["_ranks"], state["_report"] = None, replace(self._report, processes=1)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
