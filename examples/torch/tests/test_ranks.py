@@ -89,9 +89,9 @@ def are_equal(a, b) -> bool:
 # Infinite on one rank, in what reaches a layer.
 
 
-def overflow_on_one(rank, with_group):
+def overflow_on_one(rank, with_group, is_static):
     model = prepare(Leaping())
-    parallel, scaler = parallel_of(model), scaler_of(with_group)
+    parallel, scaler = parallel_of(model, static_graph=is_static), scaler_of(with_group)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     seen = []
     for step in range(6):
@@ -105,9 +105,10 @@ def overflow_on_one(rank, with_group):
     return seen, weights_of(model), cells_of(scaler)
 
 
-@pytest.mark.parametrize("with_group", [False, True])
-def test_an_overflow_on_one_rank_is_everybodys(tmp_path, with_group):
-    (first, weights, cells), (second, other_weights, other_cells) = ranks.run(2, overflow_on_one, tmp_path, with_group)
+@pytest.mark.parametrize(("with_group", "is_static"), [(False, False), (True, False), (True, True)])
+def test_an_overflow_on_one_rank_is_everybodys(tmp_path, with_group, is_static):
+    found = ranks.run(2, overflow_on_one, tmp_path, with_group, is_static)
+    (first, weights, cells), (second, other_weights, other_cells) = found
     assert [skipped for *_, skipped in first] == [False, False, False, True, False, False]
     assert are_equal(weights, other_weights)
     own_scales = [scale for scale, *_ in first]

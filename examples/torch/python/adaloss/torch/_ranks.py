@@ -24,6 +24,7 @@ other only where it is.  So the same reduction that merges compares, and nothing
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 import struct
@@ -47,6 +48,10 @@ STEP, UPDATE = 1, 2
 
 # What a look is, as `Cells.look` takes it.
 _Entry = tuple[str, float, int, bool]
+
+# The last tensors that an engine was given.  Its thread may come to let go of one when nobody else has it any more; then it
+# waits for Python's lock, which gloo's end holds in PyTorch 2.4 while it waits for the thread.
+_recent: collections.deque[Tensor | list[Tensor]] = collections.deque(maxlen=8)
 
 _T = TypeVar("_T")
 
@@ -123,9 +128,6 @@ class Ranks:
         self.group = group
         self.size = distributed.get_world_size(group)
         self._device = _device_of(group)
-        # The last message: an engine's thread that lets go of a tensor last waits for Python's lock, which whoever ends the
-        # engine holds.
-        self._kept: Tensor | None = None
         # How often was agreed in this step.
         self.agreements = 0
         # Whether the cells are known to be alike.
@@ -286,7 +288,8 @@ class Ranks:
         """Returns the greatest of the bytes at each place."""
         merged = bytearray(message)
         on_host = torch.frombuffer(merged, dtype=torch.uint8)
-        self._kept = there = on_host.to(self._device)
+        there = on_host.to(self._device)
+        _recent.append(there)
         distributed.all_reduce(there, op=distributed.ReduceOp.MAX, group=self.group)
         if there is not on_host:
             on_host.copy_(there)
@@ -296,6 +299,7 @@ class Ranks:
         """Returns what each rank has to say, of one length."""
         mine = torch.frombuffer(bytearray(message), dtype=torch.uint8).to(self._device)
         told: list[Tensor] = [torch.empty_like(mine) for _ in range(self.size)]
+        _recent.extend((mine, told))
         distributed.all_gather(told, mine, group=self.group)
         return [bytes(of.tolist()) for of in told]
 
