@@ -24,7 +24,7 @@ use adaloss_core::{
     format::{Element, Encoding, Narrowing, Noise},
     policy::Config,
     scaler::Totals,
-    unscale::{Cause, LossSum, Verdict},
+    unscale::{Cause, Verdict},
 };
 use adaloss_hal::Plain;
 use anyhow::{Context, Result, ensure};
@@ -39,7 +39,7 @@ use crate::{
     network::{Mode, Network, Saved, Scalers, mean_loss},
     observe::Samples,
     probe::{Reference, compare},
-    ranks::{Reducer, Sink, Team, share},
+    ranks::{Reducer, Sink, Team, gather_losses, share},
     results::{Point, QuantityReport, RunReport, WeightReport},
     sizes::first_sizes,
     task::Task,
@@ -227,6 +227,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         self.ranks.as_ref()
     }
 
+    /// Returns which rank this is, and of how many.
+    fn place(&self) -> (usize, usize) {
+        self.ranks.as_ref().map_or((0, 1), |Ranks { team, .. }| (team.rank(), team.size()))
+    }
+
     /// Tells the ranks with the next step that this one was asked to end.
     pub const fn ask_to_end(&mut self) {
         self.is_asked_to_end = true;
@@ -403,8 +408,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// ranks.  What all of them see of it is the same evidence, and its gradients are left out of the sums.
     fn parts(&self) -> Result<Vec<(usize, MicroBatch)>> {
         let all = self.task.schedule.micro_batches;
-        let (rank, size) =
-            self.ranks.as_ref().map_or((0, 1), |Ranks { team, .. }| (team.rank(), team.size()));
+        let (rank, size) = self.place();
         let own = share(all, rank, size)?;
         // Those that are normalised together are a rank's own.
         let is_together = self.ranks.as_ref().is_some_and(|ranks| ranks.normalises_together);
@@ -532,8 +536,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let samples = self.dataset.test_samples();
         let mut is_lost = true;
         // A rank has as many batches as any other, or one less.
-        let (rank, size) =
-            self.ranks.as_ref().map_or((0, 1), |Ranks { team, .. }| (team.rank(), team.size()));
+        let (rank, size) = self.place();
         let batches = samples.div_ceil(TEST_BATCH);
         let own = rank * batches / size..(rank + 1) * batches / size;
         for first in own.map(|nth| nth * TEST_BATCH) {
@@ -708,26 +711,6 @@ where
         compare(&found, &right, to);
         Ok(())
     }
-}
-
-/// Returns the losses of all micro-batches, in their order, and whether any rank was asked to end.
-fn gather_losses(team: &Team, own: &[LossSum], ends: bool) -> Result<(Vec<LossSum>, bool)> {
-    let mut message = vec![u8::from(ends)];
-    message.extend(own.iter().flat_map(|sum| {
-        let LossSum { loss, weight, rows, correct } = *sum;
-        [loss.to_bits(), weight.to_bits(), rows, correct].map(u64::to_le_bytes).concat()
-    }));
-    let length = message.len();
-    let all = team.gather(message).context("the losses")?;
-    let parts = || all.chunks(length).filter_map(|part| part.split_first());
-    let number = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    let losses = parts().flat_map(|(_, losses)| losses.as_chunks::<8>().0.as_chunks::<4>().0);
-    let losses = losses.map(|sum| {
-        let [loss, weight, rows, correct] = sum.each_ref().map(number);
-        let [loss, weight] = [loss, weight].map(f64::from_bits);
-        LossSum { loss, weight, rows, correct }
-    });
-    Ok((losses.collect(), parts().any(|(&ends, _)| ends != 0)))
 }
 
 /// Returns how weights and activations become `W`.

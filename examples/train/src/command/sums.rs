@@ -222,7 +222,7 @@ impl Plan<'_> {
         let metric = if is_stopped { None } else { Some(trainer.evaluate()?) };
         let totals = trainer.totals();
         let ranks = trainer.ranks().context("the ranks of a run that has them")?;
-        let Counts { buckets, again, bytes } = ranks.reducer.counts();
+        let Counts { buckets, again, bytes, .. } = ranks.reducer.counts();
         let errors = ranks.reducer.errors();
         let values = (task.parameters(dataset)? * totals.steps).max(1) as f64;
         Ok(Row {

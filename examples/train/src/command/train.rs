@@ -315,13 +315,18 @@ where
         ));
         let Some(Ranks { team, reducer, .. }) = self.trainer.ranks() else { return Ok(()) };
         let Sent { operations, bytes } = team.sent()?;
-        let Counts { buckets, again, .. } = reducer.counts();
+        let Counts { buckets, again, took, waited, .. } = reducer.counts();
         self.say(format_args!(
             "{} ranks; sums in {}, {buckets} of them, {again} again in f32; each rank sent {:.1} MB in \
              {operations} operations",
             team.size(),
             reducer.reduction(),
             bytes as f64 / 1.0e6,
+        ));
+        self.say(format_args!(
+            "sums took {:.2} s, of which {:.2} s were waited for behind the backward pass",
+            took.as_secs_f64(),
+            waited.as_secs_f64(),
         ));
         Ok(())
     }

@@ -3,7 +3,12 @@
 //! They are put into buckets in the order in which the backward pass completes them.  A full bucket is summed at once, on the
 //! thread that has the group; behind the backward pass the sums are waited for, and written back.
 
-use std::{fmt, mem, ops::Range, str::FromStr};
+use std::{
+    fmt, mem,
+    ops::Range,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use adaloss_core::{
     format::{Format, Narrowing},
@@ -104,6 +109,10 @@ pub struct Counts {
     pub again: u64,
     /// Bytes that this rank sent for them.
     pub bytes: u64,
+    /// How long they took, waiting for other ranks included.
+    pub took: Duration,
+    /// How much of that the backward pass was waited with; the rest went on beside it.
+    pub waited: Duration,
 }
 
 /// How far the sums of a step were from those in f32: the norm of the difference over that of the sum in f32.
@@ -153,6 +162,7 @@ struct Summed {
     cell: Cell,
     is_again: bool,
     bytes: u64,
+    took: Duration,
     /// The sums in f32, where they are compared.
     right: Option<Vec<f32>>,
 }
@@ -247,9 +257,9 @@ impl Reducer {
         let compares = self.errors.is_some();
         let sum = team.start(move |carrier| {
             let own = compares.then(|| values.clone());
-            let before = carrier.sent().bytes;
+            let (before, began) = (carrier.sent().bytes, Instant::now());
             let mut summed = reduction.sum(values, cell, carrier)?;
-            summed.bytes = carrier.sent().bytes - before;
+            (summed.bytes, summed.took) = (carrier.sent().bytes - before, began.elapsed());
             if let Some(mut right) = own {
                 sum_in(Format::BINARY32, &mut right, Scale::ONE, carrier)?;
                 summed.right = Some(right);
@@ -285,7 +295,10 @@ impl Reducer {
         self.send(team, Reduction::default());
         let (mut all, mut worst) = ([0.0; 2], 0.0_f64);
         for (nth, (parts, sum)) in self.pending.drain(..).enumerate() {
-            let Summed { values, cell, is_again, bytes, right } = sum.wait()??;
+            let began = Instant::now();
+            let Summed { values, cell, is_again, bytes, took, right } = sum.wait()??;
+            self.counts.waited += began.elapsed();
+            self.counts.took += took;
             for Part { range, .. } in parts.iter().filter(|_| nth < gradients) {
                 let Some(right) = right.as_ref().and_then(|right| right.get(range.clone())) else {
                     break;
@@ -372,7 +385,7 @@ impl Reduction {
                 let _ = finish(&config, &mut cell);
             }
         }
-        Ok(Summed { values, cell, is_again, bytes: 0, right: None })
+        Ok(Summed { values, cell, is_again, bytes: 0, took: Duration::ZERO, right: None })
     }
 }
 
