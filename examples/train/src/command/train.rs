@@ -324,7 +324,7 @@ where
             bytes as f64 / 1.0e6,
         ));
         self.say(format_args!(
-            "sums took {:.2} s, of which {:.2} s were waited for behind the backward pass",
+            "sums took {:.2} s; behind the backward pass {:.2} s were waited for them",
             took.as_secs_f64(),
             waited.as_secs_f64(),
         ));

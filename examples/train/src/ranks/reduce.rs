@@ -111,7 +111,7 @@ pub struct Counts {
     pub bytes: u64,
     /// How long they took, waiting for other ranks included.
     pub took: Duration,
-    /// How much of that the backward pass was waited with; the rest went on beside it.
+    /// How long they were waited for behind the backward pass; the rest went on beside it.
     pub waited: Duration,
 }
 
@@ -297,8 +297,10 @@ impl Reducer {
         for (nth, (parts, sum)) in self.pending.drain(..).enumerate() {
             let began = Instant::now();
             let Summed { values, cell, is_again, bytes, took, right } = sum.wait()??;
-            self.counts.waited += began.elapsed();
-            self.counts.took += took;
+            if nth < gradients {
+                self.counts.waited += began.elapsed();
+                self.counts.took += took;
+            }
             for Part { range, .. } in parts.iter().filter(|_| nth < gradients) {
                 let Some(right) = right.as_ref().and_then(|right| right.get(range.clone())) else {
                     break;

@@ -1,6 +1,7 @@
 //! Ranks that are threads: the same bits at any number of them, sums in few bits, and what ends a run.
 
 use std::{
+    collections::HashMap,
     fs,
     process::{Command, Output},
     sync::Mutex,
@@ -362,4 +363,37 @@ fn batches_can_be_normalised_together() {
     let [together, two, alone] =
         [residual(4, 4, true), residual(2, 2, true), residual(4, 4, false)].map(distance);
     assert!(100.0 * together < alone && 100.0 * two < alone, "{together}, {two}, {alone}");
+}
+
+/// The comparison of sums: errors are those of the formats, f32 has none, and what is sent halves with the bits.
+#[test]
+fn sums_are_compared() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sums.csv");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+    let args =
+        ["sums", "--task=digits-towers-30", "--epochs=2", "--seeds=1", "--ranks=4", "--out"];
+    let reduce = "--reduce=f32,binary16:agreed,e5m2:measured,e5m2:fixed:12";
+    let output = command.args(args).arg(&path).arg(reduce).output().unwrap();
+    let [said, error] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{error}");
+    assert!(said.contains("stopped at step 32"), "a scale for all buckets and steps: {said}");
+    let mut reader = csv::Reader::from_path(&path).unwrap();
+    let rows: Vec<HashMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let number = |name: &str| row[name].parse::<f64>().unwrap_or(f64::NAN);
+        let share = 1.0 - 1.0 / number("ranks");
+        let (bits, error) = match &row["sums"][..] {
+            "f32" => (32.0, 0.0..1.0e-12),
+            "binary16:agreed" => (16.0, 1.0e-4..1.0e-3),
+            "e5m2:measured" => (8.0, 1.0e-2..0.2),
+            _ => continue,
+        };
+        assert!(error.contains(&number("error")), "{row:?}");
+        // The first step of measured is in f32.
+        let bytes = number("bytes_per_value") / (2.0 * share * bits / 8.0);
+        assert!((0.99..1.2).contains(&bytes), "{bytes}: {row:?}");
+        assert!(number("metric") > 0.5 && number("skipped") == 0.0, "{row:?}");
+    }
 }
