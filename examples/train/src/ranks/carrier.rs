@@ -4,7 +4,7 @@ use std::fmt;
 
 use adaloss_hal::group::{Exchange, Group, GroupError, GroupErrorKind};
 
-/// A group that a [`Team`] can have, whatever its engine.
+/// A group that a [`Team`](super::Team) can have, whatever its engine.
 pub trait Carrier: Exchange<Error = Failure> {
     /// Returns what was sent so far.
     fn sent(&self) -> Sent;
