@@ -200,6 +200,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let run = format!("adaloss-train {version}, sums in {reduction}{together}: {run}");
         team.same("run", &run)?;
         team.all_or_none(self.check_shared(team, reducer))?;
+        self.make_room_for(self.task.schedule.micro_batches / team.size() + 1)?;
         for scaler in self.scalers.each() {
             scaler.meet(self.network.device(), team)?;
         }
@@ -208,6 +209,16 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         team.same("network at the beginning, by its checksum,", &weights)?;
         team.same("data set", &self.dataset.describe())?;
         self.ranks = Some(ranks);
+        Ok(())
+    }
+
+    /// Gives the scalers room for so many micro-batches a step, where they had it for those of all ranks.
+    fn make_room_for(&mut self, micro_batches: usize) -> Result<()> {
+        for scaler in self.scalers.each_mut() {
+            let block = scaler.save(self.network.device(), Since::default())?;
+            *scaler = self.network.scaler(*scaler.config(), micro_batches)?;
+            scaler.restore(self.network.device(), &block, self.updates)?;
+        }
         Ok(())
     }
 

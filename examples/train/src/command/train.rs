@@ -63,7 +63,7 @@ pub(crate) struct TrainArgs {
     /// left out.
     #[arg(long, value_name = "N", default_value_t = 1)]
     ranks: usize,
-    /// What gradients are summed over ranks in: f32, or another format, in which the scale of a bucket is agreed on first
+    /// What gradients are summed over ranks in: f32, or another format, in which each has a scale that is agreed on first
     /// (e5m2:agreed, or e5m2), follows the steps before (e5m2:measured), or is always 2^K (e5m2:fixed:K).
     #[arg(long, value_name = "FORMAT", default_value_t)]
     reduce: Reduction,

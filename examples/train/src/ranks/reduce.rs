@@ -34,17 +34,17 @@ use crate::{
 pub struct Reduction {
     /// The format that they are sent in.
     pub format: Format,
-    /// How the scale of a bucket in it is found.
+    /// How the scales of gradients in it are found.
     pub scaling: Scaling,
 }
 
-/// How the scale of a bucket is found.
+/// How the scales of a bucket's gradients are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scaling {
-    /// The ranks agree on the largest magnitude first, by one small message more: no sum can overflow.
+    /// The ranks agree on the largest magnitude of each gradient first, by one small message a bucket: no sum can overflow.
     Agreed,
-    /// The scale follows the steps before, as those of gradient tensors do; a bucket that overflows all the same is summed again
-    /// in f32.
+    /// The scale of each gradient follows the steps before, by one small message a step; a bucket that overflows all the same is
+    /// summed again in f32.
     Measured,
     /// It is always this one; what overflows skips the step.
     Fixed(Scale),
@@ -133,19 +133,21 @@ pub struct Reducer {
     filling: Bucket,
     /// Those that are summed, in their order.
     pending: Vec<(Vec<Part>, PendingSum)>,
-    /// The cells of buckets whose scales follow the steps before.
+    /// The cells of gradients whose scales follow the steps before, in the order in which they are summed.
     cells: Vec<Cell>,
     counts: Counts,
     /// Of each step, where sums are compared with those in f32.
     errors: Option<Vec<SumError>>,
 }
 
-/// Where values of a bucket belong.
+/// Values of a bucket that belong to one gradient.
 struct Part {
     /// The number of the gradient.
     index: usize,
     /// Its values in the bucket.
     range: Range<usize>,
+    /// The largest magnitude among this rank's.
+    largest: Largest,
 }
 
 #[derive(Default)]
@@ -159,8 +161,8 @@ type PendingSum = Pending<Result<Summed, AgreeError<Failure>>>;
 /// A bucket that was summed.
 struct Summed {
     values: Vec<f32>,
-    cell: Cell,
-    is_again: bool,
+    /// Which of its parts overflowed at their scales; then the bucket was summed again in f32.
+    overflowed: Vec<bool>,
     bytes: u64,
     took: Duration,
     /// The sums in f32, where they are compared.
@@ -235,12 +237,8 @@ impl Reducer {
         index: usize,
         gradient: &Vector<D, f32>,
     ) -> Result<()> {
-        let Bucket { values, parts } = &mut self.filling;
-        let first = values.len();
-        values.resize(first + gradient.len(), 0.0);
-        device.read(gradient.view(), &mut values[first..])?;
-        parts.push(Part { index, range: first..values.len() });
-        if values.len() >= self.length {
+        self.filling.put(device, index, gradient)?;
+        if self.filling.values.len() >= self.length {
             self.send(team, self.reduction);
         }
         Ok(())
@@ -252,16 +250,22 @@ impl Reducer {
         if parts.is_empty() {
             return;
         }
-        let nth = self.pending.len();
-        let cell = self.cells.get(nth).copied().unwrap_or_default();
+        let before = self.pending.iter().map(|(parts, _)| parts.len()).sum::<usize>();
+        let cells = self.cells.get(before..).unwrap_or_default().iter();
+        let scales = cells.take(parts.len()).map(|cell| {
+            // One that was summed and had no scale yet was zero.
+            (cell.is_calibrated() || cell.age() > 0).then_some(cell.scale())
+        });
+        let scales: Vec<_> = scales.collect();
+        let ranges: Vec<_> = parts.iter().map(|part| part.range.clone()).collect();
         let compares = self.errors.is_some();
         let sum = team.start(move |carrier| {
             let own = compares.then(|| values.clone());
             let (before, began) = (carrier.sent().bytes, Instant::now());
-            let mut summed = reduction.sum(values, cell, carrier)?;
+            let mut summed = reduction.sum(values, &ranges, &scales, carrier)?;
             (summed.bytes, summed.took) = (carrier.sent().bytes - before, began.elapsed());
             if let Some(mut right) = own {
-                sum_in(Format::BINARY32, &mut right, Scale::ONE, carrier)?;
+                sum_in(Format::BINARY32, &mut right, carrier)?;
                 summed.right = Some(right);
             }
             Ok(summed)
@@ -271,7 +275,7 @@ impl Reducer {
 
     /// Sums what is left, and what is always summed in f32; waits for all sums, and writes them back to where they came from.
     ///
-    /// `total` finds a gradient by its number, `in_f32` are the numbers of what is not a gradient.
+    /// `totals` finds a gradient by its number, `in_f32` are the numbers of what is not a gradient.
     ///
     /// # Errors
     ///
@@ -286,47 +290,101 @@ impl Reducer {
         self.send(team, self.reduction);
         let gradients = self.pending.len();
         for index in in_f32 {
-            let Bucket { values, parts } = &mut self.filling;
-            let (first, total) = (values.len(), totals[index].value());
-            values.resize(first + total.len(), 0.0);
-            device.read(total.view(), &mut values[first..])?;
-            parts.push(Part { index, range: first..values.len() });
+            self.filling.put(device, index, totals[index].value())?;
         }
         self.send(team, Reduction::default());
-        let (mut all, mut worst) = ([0.0; 2], 0.0_f64);
+        let (mut found, mut all, mut worst) = (Vec::new(), [0.0; 2], 0.0_f64);
         for (nth, (parts, sum)) in self.pending.drain(..).enumerate() {
             let began = Instant::now();
-            let Summed { values, cell, is_again, bytes, took, right } = sum.wait()??;
+            let Summed { values, overflowed, bytes, took, right } = sum.wait()??;
             if nth < gradients {
+                self.counts.buckets += 1;
+                self.counts.again += u64::from(overflowed.contains(&true));
+                self.counts.bytes += bytes;
                 self.counts.waited += began.elapsed();
                 self.counts.took += took;
             }
-            for Part { range, .. } in parts.iter().filter(|_| nth < gradients) {
-                let Some(right) = right.as_ref().and_then(|right| right.get(range.clone())) else {
-                    break;
-                };
-                let [error, norm] = squares(&values[range.clone()], right);
-                all = [all[0] + error, all[1] + norm];
-                worst = worst.max(if norm > 0.0 { (error / norm).sqrt() } else { 0.0 });
-            }
-            if nth < gradients {
-                self.counts.bytes += bytes;
-                if self.reduction.scaling == Scaling::Measured {
-                    self.cells.resize(gradients, Cell::new());
-                    self.cells[nth] = cell;
+            for (nth_part, Part { index, range, largest: own }) in parts.into_iter().enumerate() {
+                let sums = &values[range.clone()];
+                if nth < gradients {
+                    let overflowed = overflowed.get(nth_part).is_some_and(|&overflowed| overflowed);
+                    found.push(Found {
+                        elements: sums.len(),
+                        overflowed,
+                        largest: own.max(largest(sums)),
+                    });
+                    if let Some(right) = &right {
+                        let [error, norm] = squares(sums, &right[range]);
+                        all = [all[0] + error, all[1] + norm];
+                        worst = worst.max(relative(error, norm));
+                    }
                 }
-                self.counts.buckets += 1;
-                self.counts.again += u64::from(is_again);
-            }
-            for Part { index, range } in parts {
-                device.write(&values[range], totals[index].value_mut().view_mut())?;
+                device.write(sums, totals[index].value_mut().view_mut())?;
             }
         }
         if let Some(errors) = &mut self.errors {
-            let [error, norm] = all;
-            errors.push(SumError { all: (error / norm).sqrt(), worst });
+            errors.push(SumError { all: relative(all[0], all[1]), worst });
+        }
+        if self.reduction.scaling == Scaling::Measured { self.follow(team, found) } else { Ok(()) }
+    }
+
+    /// Lets the scales follow what was summed on any rank: one message a step.
+    fn follow(&mut self, team: &Team, mut found: Vec<Found>) -> Result<()> {
+        let mut largest: Vec<u64> =
+            found.iter().map(|found| found.largest.to_bits().into()).collect();
+        let largest = team.run(move |carrier| carrier.max_u64(&mut largest).map(|()| largest))?;
+        for (found, bits) in found.iter_mut().zip(largest) {
+            found.largest = Largest::from_bits(bits as u32);
+        }
+        let config = Config::for_format(self.reduction.format);
+        self.cells.resize(found.len(), Cell::new());
+        for (cell, Found { elements, overflowed, largest }) in self.cells.iter_mut().zip(found) {
+            let outcome = Outcome {
+                elements: elements as u64,
+                nonfinite: u64::from(!largest.is_finite()),
+                overflow: u64::from(overflowed),
+                max_bits: largest.to_bits(),
+                ..Outcome::EMPTY
+            };
+            let _ = note(&config, &outcome, Scale::ONE, cell);
+            let _ = finish(&config, cell);
         }
         Ok(())
+    }
+}
+
+impl Bucket {
+    /// Appends the values of a gradient.
+    fn put<D: Memory<Error: Send + Sync + 'static>>(
+        &mut self,
+        device: &mut D,
+        index: usize,
+        gradient: &Vector<D, f32>,
+    ) -> Result<()> {
+        let range = self.values.len()..self.values.len() + gradient.len();
+        self.values.resize(range.end, 0.0);
+        let values = &mut self.values[range.clone()];
+        device.read(gradient.view(), values)?;
+        let largest = largest(values);
+        self.parts.push(Part { index, range, largest });
+        Ok(())
+    }
+}
+
+/// What was found of a gradient.
+struct Found {
+    elements: usize,
+    overflowed: bool,
+    /// Among what a rank brought, and the sums.
+    largest: Largest,
+}
+
+/// Returns the norm of an error over that of what is right, by their squares; 0 of nothing, infinite where something is no number.
+fn relative(error: f64, norm: f64) -> f64 {
+    match (error / norm).sqrt() {
+        _ if error == 0.0 => 0.0,
+        relative if relative.is_nan() => f64::INFINITY,
+        relative => relative,
     }
 }
 
@@ -337,72 +395,78 @@ fn squares(found: &[f32], right: &[f32]) -> [f64; 2] {
 }
 
 impl Reduction {
-    /// Sums a bucket over the ranks.
+    /// Sums a bucket over the ranks, each of its parts at a scale of its own: `scales` are those that follow the steps before.
     fn sum(
         self,
         mut values: Vec<f32>,
-        mut cell: Cell,
+        parts: &[Range<usize>],
+        scales: &[Option<Scale>],
         carrier: &mut dyn Carrier,
     ) -> Result<Summed, AgreeError<Failure>> {
-        let in_f32 = |values: &mut [f32], carrier: &mut dyn Carrier| {
-            sum_in(Format::BINARY32, values, Scale::ONE, carrier)
+        let scales: Option<Vec<Scale>> = match self.scaling {
+            _ if self.format == Format::BINARY32 => None,
+            Scaling::Fixed(scale) => Some(vec![scale; parts.len()]),
+            Scaling::Agreed => self.agree(&values, parts, carrier)?,
+            Scaling::Measured if scales.len() < parts.len() => None,
+            Scaling::Measured => scales.iter().copied().collect(),
         };
-        let mut is_again = false;
-        match self.scaling {
-            _ if self.format == Format::BINARY32 => {
-                in_f32(&mut values, carrier)?;
-            }
-            Scaling::Fixed(scale) => {
-                sum_in(self.format, &mut values, scale, carrier)?;
-            }
-            Scaling::Agreed => {
-                let mut bits = [u64::from(largest(&values).to_bits())];
-                carrier.max_u64(&mut bits).map_err(AgreeError::Group)?;
-                let largest = Largest::from_bits(bits[0] as u32);
-                match sum_scale(Narrowing::to(self.format), largest, carrier.size()) {
-                    Some(scale) => sum_in(self.format, &mut values, scale, carrier)?,
-                    // Not finite: f32 says so to all.
-                    None => in_f32(&mut values, carrier)?,
-                };
-            }
-            Scaling::Measured => {
-                let config = Config::for_format(self.format);
-                let count = values.len() as u64;
-                let mut outcome = Outcome { elements: count, ..Outcome::EMPTY };
-                let mut found = Largest::from_bits(f32::NAN.to_bits());
-                if cell.is_calibrated() {
-                    let own = values.clone();
-                    found = sum_in(self.format, &mut values, cell.scale(), carrier)?;
-                    if !found.is_finite() {
-                        values = own;
-                        (is_again, outcome.overflow) = (true, 1);
-                    }
-                }
-                if !found.is_finite() {
-                    found = in_f32(&mut values, carrier)?;
-                }
-                outcome.max_bits = found.to_bits();
-                outcome.nonfinite = u64::from(!found.is_finite());
-                let _ = note(&config, &outcome, Scale::ONE, &mut cell);
-                let _ = finish(&config, &mut cell);
-            }
+        let mut overflowed = Vec::new();
+        let own = (self.scaling == Scaling::Measured).then(|| values.clone());
+        if let Some(scales) = &scales {
+            let all = || parts.iter().zip(scales);
+            all().for_each(|(part, scale)| times(&mut values[part.clone()], scale.factor()));
+            sum_in(self.format, &mut values, carrier)?;
+            all().for_each(|(part, scale)| {
+                times(&mut values[part.clone()], scale.inverse().factor());
+            });
+            overflowed =
+                parts.iter().map(|part| !largest(&values[part.clone()]).is_finite()).collect();
         }
-        Ok(Summed { values, cell, is_again, bytes: 0, took: Duration::ZERO, right: None })
+        let is_again = own.is_some() && overflowed.contains(&true);
+        if let Some(own) = own.filter(|_| is_again) {
+            values = own;
+        }
+        if scales.is_none() || is_again {
+            sum_in(Format::BINARY32, &mut values, carrier)?;
+        }
+        if !is_again {
+            overflowed.clear();
+        }
+        Ok(Summed { values, overflowed, bytes: 0, took: Duration::ZERO, right: None })
     }
+
+    /// Agrees on a scale for each part, at which nothing overflows: one message.  `None` where something is not finite, which
+    /// f32 says to all.
+    fn agree(
+        self,
+        values: &[f32],
+        parts: &[Range<usize>],
+        carrier: &mut dyn Carrier,
+    ) -> Result<Option<Vec<Scale>>, AgreeError<Failure>> {
+        let own = parts.iter().map(|part| u64::from(largest(&values[part.clone()]).to_bits()));
+        let mut all: Vec<u64> = own.collect();
+        carrier.max_u64(&mut all).map_err(AgreeError::Group)?;
+        let (narrowing, ranks) = (Narrowing::to(self.format), carrier.size());
+        let scale = |bits: u64| sum_scale(narrowing, Largest::from_bits(bits as u32), ranks);
+        Ok(all.into_iter().map(scale).collect())
+    }
+}
+
+fn times(values: &mut [f32], factor: f32) {
+    values.iter_mut().for_each(|value| *value *= factor);
 }
 
 /// Sums values over the ranks in a format.
 fn sum_in(
     format: Format,
     values: &mut [f32],
-    scale: Scale,
     mut carrier: &mut dyn Carrier,
 ) -> Result<Largest, AgreeError<Failure>> {
     with_element!(format.encoding, T => {
         let ranks = carrier.size();
         let mut room = vec![0; room_bytes::<T>(values.len(), ranks)];
         let mut rows = vec![0.0; room_values(values.len(), ranks)];
-        sum::<T, _>(values, scale, &mut carrier, &mut room, &mut rows)
+        sum::<T, _>(values, Scale::ONE, &mut carrier, &mut room, &mut rows)
     })
 }
 

@@ -371,8 +371,7 @@ fn sums_are_compared() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sums.csv");
     let mut command = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
-    let args =
-        ["sums", "--task=digits-towers-30", "--epochs=2", "--seeds=1", "--ranks=4", "--out"];
+    let args = ["sums", "--task=digits-towers-30", "--epochs=2", "--seeds=1", "--ranks=4", "--out"];
     let reduce = "--reduce=f32,binary16:agreed,e5m2:measured,e5m2:fixed:12";
     let output = command.args(args).arg(&path).arg(reduce).output().unwrap();
     let [said, error] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
