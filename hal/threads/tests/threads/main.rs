@@ -1,7 +1,9 @@
-//! Threads as ranks: the operations of a group, steps that are shared, sums, and what ends a run.
+//! Threads as ranks: the operations of a group, steps that are shared, sums, what ends a run, and what the model
+//! of their cost counts.
 
 mod engine;
 mod group;
+mod model;
 mod planted;
 mod steps;
 mod sum;
