@@ -24,7 +24,7 @@ fi
 cargo fmt --check
 cargo clippy --all-targets --locked -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
-cargo build --release --example ranks --locked
+cargo build --release --examples --locked
 cargo test --doc --locked
 program=$CARGO_TARGET_DIR/release/examples/ranks
 
@@ -59,3 +59,6 @@ for ranks in 2 4; do
 done
 run 4 time || fail "nothing was measured"
 cat "$out"
+# What agreements cost is only tried: to measure takes a machine on which nothing else runs.
+timeout 60 "$mpirun" "${options[@]}" -n 2 "$CARGO_TARGET_DIR/release/examples/cost" brief >"$out" 2>&1 || fail "cost does not end as it should"
+[ "$(grep -c "a step: .* ratio" "$out")" = 4 ] || fail "cost does not say all that it measured"

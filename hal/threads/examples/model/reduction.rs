@@ -39,7 +39,7 @@ pub(crate) enum Algorithm {
     Ring,
 }
 
-/// One reduction, as the rank has it that has most to do.
+/// One reduction, along the longest way that a byte has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reduction {
     pub(crate) algorithm: Algorithm,
