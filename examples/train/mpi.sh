@@ -27,7 +27,7 @@ out=$work/out
 task=(train --micro-batches 4 --threads 1 --task)
 fail() { echo "$1" && cat "$out" && exit 1; }
 # Trains on so many ranks; nothing may take as long as two minutes.
-ranks() { timeout 120 "$mpirun" "${options[@]}" -n "$1" "$program" "${task[@]}" "${@:2}" >"$out" 2>&1; }
+ranks() { timeout -k 5 120 "$mpirun" "${options[@]}" -n "$1" "$program" "${task[@]}" "${@:2}" >"$out" 2>&1; }
 # The same, and it has to fail: not by hanging, with one error, which says this.
 fails() {
     local expected=$1 code=0
@@ -85,15 +85,24 @@ ODD
 chmod +x "$work/odd"
 odd() {
     local expected=$1 given=$2 code=0
-    timeout 120 "$mpirun" "${options[@]}" -n 4 "$work/odd" "$program" "$given" "${task[@]}" digits-mlp --epochs 1 >"$out" 2>&1 || code=$?
+    timeout -k 5 120 "$mpirun" "${options[@]}" -n 4 "$work/odd" "$program" "$given" "${task[@]}" digits-mlp --epochs 1 >"$out" 2>&1 || code=$?
     [ "$code" != 0 ] && [ "$code" != 124 ] || fail "$given on rank 2 ended with $code"
     grep -qF -- "$expected" "$out" || fail "$given on rank 2: nobody said \"$expected\""
+    [ "$(grep -c "error:" "$out")" = 1 ] || fail "$given on rank 2: not one rank said so"
     echo "$given on rank 2: $(grep -m 1 "error:" "$out")"
 }
 odd "rank 2 has another run than rank 0" "--seed 1"
 odd "rank 2 has another run than rank 0" "--format e5m2"
 odd "rank 2 has another run than rank 0" "--method amax"
 odd "rank 2: " "--cifar /nowhere"
+odd "rank 2: " "--threads 0"
+odd "rank 2: " "--device portable --format e5m2"
+odd "rank 2: mpirun started 4 ranks" "--ranks 2"
+# What decides what ranks ask of each other, and when.
+odd "rank 2 has another plan than rank 0" "--bucket 1"
+odd "rank 2 has another plan than rank 0" "--until 5"
+odd "rank 2 has another plan than rank 0" "--save $work/own"
+odd "rank 2 has another plan than rank 0" "--resume $work/half"
 odd "rank 2: error: unexpected argument" "--nothing"
 
 # A rank that is killed, or stops answering, while all train; and an interrupt. Long enough to be met on the way.

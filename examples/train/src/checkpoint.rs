@@ -28,9 +28,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Returns what a checkpoint says of its run.
-    pub fn describe(task: &Task, settings: &Settings) -> String {
-        format!("{task:?} {settings:?}")
+    /// Returns what a checkpoint says of its run; `together` tells whether ranks normalise batches together.
+    pub fn describe(task: &Task, settings: &Settings, together: bool) -> String {
+        let together = if together { ", batches normalised together" } else { "" };
+        format!("{task:?} {settings:?}{together}")
     }
 
     /// Writes the checkpoint: the file is either the old one or the whole new one.

@@ -69,6 +69,10 @@ impl Settings {
     }
 }
 
+/// In how many steps ranks see the first micro-batch at most: a tensor that is zero so long may be so for ever, and the rest of the run
+/// should not be paid for it.
+const FIRST_STEPS: u64 = 100;
+
 /// How often a run is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measurements {
@@ -195,9 +199,8 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let Ranks { team, reducer, normalises_together } = &mut ranks;
         let reduction = reducer.reduction();
         let version = env!("CARGO_PKG_VERSION");
-        let run = Checkpoint::describe(self.task, &self.settings);
-        let together = if *normalises_together { ", batches normalised together" } else { "" };
-        let run = format!("adaloss-train {version}, sums in {reduction}{together}: {run}");
+        let run = Checkpoint::describe(self.task, &self.settings, *normalises_together);
+        let run = format!("adaloss-train {version}, sums in {reduction}: {run}");
         team.same("run", &run)?;
         team.all_or_none(self.check_shared(team, reducer))?;
         self.make_room_for(self.task.schedule.micro_batches / team.size() + 1)?;
@@ -236,6 +239,11 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Returns the ranks that share the steps, if there are others.
     pub const fn ranks(&self) -> Option<&Ranks<'d>> {
         self.ranks.as_ref()
+    }
+
+    /// Tells whether ranks normalise batches together.
+    fn normalises_together(&self) -> bool {
+        self.ranks.as_ref().is_some_and(|ranks| ranks.normalises_together)
     }
 
     /// Returns which rank this is, and of how many.
@@ -298,7 +306,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             }
         }
         Ok(Checkpoint {
-            run: Checkpoint::describe(self.task, &self.settings),
+            run: Checkpoint::describe(self.task, &self.settings, self.normalises_together()),
             step: self.step,
             updates: self.updates,
             pieces,
@@ -412,18 +420,21 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         Ok(batches)
     }
 
-    /// Returns which micro-batches of the coming step this rank has, by their numbers among all; before the first step
-    /// that reached the weights also the first of all, if that is another rank's.
+    /// Returns which micro-batches of the coming step this rank has, by their numbers among all; as long as some tensor has no
+    /// scale yet, also the first of all, if that is another rank's.
     ///
-    /// Scales are found at the first visit of a tensor, and the first visits are those of the first micro-batch, on any number of
-    /// ranks.  What all of them see of it is the same evidence, and its gradients are left out of the sums.
+    /// Scales are found at the first visit of a tensor that is not zero, and the first visits are those of the first micro-batch, on
+    /// any number of ranks.  What all of them see of it is the same evidence, and its gradients are left out of the sums.
     fn parts(&self) -> Result<Vec<(usize, MicroBatch)>> {
         let all = self.task.schedule.micro_batches;
         let (rank, size) = self.place();
         let own = share(all, rank, size)?;
         // Those that are normalised together are a rank's own.
-        let is_together = self.ranks.as_ref().is_some_and(|ranks| ranks.normalises_together);
-        let sees_first = rank > 0 && self.updates == 0 && !is_together;
+        let is_together = self.normalises_together();
+        let sees_first = rank > 0
+            && self.step < FIRST_STEPS
+            && !is_together
+            && !self.scalers.each().all(Scaler::is_calibrated);
         let first = sees_first.then_some((0, MicroBatch { nth: 0, is_last: false }));
         Ok(first.into_iter().chain(own.clone().zip(MicroBatch::all(own.len()))).collect())
     }
@@ -433,13 +444,15 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let (mode, units, parts) = (self.mode(), self.units(), self.parts()?);
         let micro_batches = self.task.schedule.micro_batches;
         let Self { network, scalers, class_weights, ranks, .. } = self;
-        let mut own = NoSink;
+        let mut stays = NoSink;
         if let Some(Ranks { reducer, .. }) = ranks {
             reducer.begin();
         }
         network.begin(scalers, observer)?;
         network.narrow_weights(scalers).context("before the step")?;
-        for (&(index, part), batch) in parts.iter().zip(batches) {
+        let own = micro_batches / ranks.as_ref().map_or(1, |Ranks { team, .. }| team.size());
+        for (nth, (&(index, part), batch)) in parts.iter().zip(batches).enumerate() {
+            let is_elsewhere = nth + own < parts.len();
             let peers = ranks.as_ref().and_then(Ranks::peers);
             let mode = Mode { peers, ..mode(index, part) };
             let outputs = network.forward(&batch.inputs, mode).context("forward")?;
@@ -454,7 +467,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 ranks.as_mut().map(|Ranks { team, reducer, .. }| Sink { reducer, team });
             let sink: &mut dyn GradientSink<D> = match &mut shared {
                 Some(shared) => shared,
-                None => &mut own,
+                None => &mut stays,
             };
             match second {
                 None => network.backward(&loss.gradients, first, mode, sink),
@@ -467,6 +480,9 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             if scalers.second.is_some() {
                 network.judge_loss(&loss, scalers).context("the loss")?;
             }
+            if is_elsewhere {
+                scalers.each_mut().for_each(Scaler::count_elsewhere);
+            }
         }
         if let Some(Ranks { team, reducer, .. }) = ranks {
             network.sum_over_ranks(reducer, team).context("the sums over the ranks")?;
@@ -475,12 +491,13 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         if units.common != 0 {
             network.rescale(-units.common).context("the gradients")?;
         }
-        network.judge_gradients(scalers).context("the gradients")?;
+        // What the visits showed is agreed on first: then each rank judges the same gradients by the same evidence.
         if let Some(Ranks { team, .. }) = ranks {
             for scaler in scalers.each_mut() {
                 scaler.agree(network.device(), team)?;
             }
         }
+        network.judge_gradients(scalers).context("the gradients")?;
         network.conclude(scalers).context("the gradients")
     }
 

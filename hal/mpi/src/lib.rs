@@ -6,7 +6,10 @@
 //! further use, and a program that ends in the ordinary way would wait in `MPI_Finalize` for ever.  It calls
 //! [`Ranks::abort`], or leaves without finalizing.
 //!
-//! Messages of different lengths are not found out by MPI for certain: [`meet`](adaloss_hal::group::meet) before the first step
+//! `MPI_Init` and the duplication of a communicator have no deadline.
+//!
+//! **All ranks bring messages of the same length.**  MPI does not find out for certain where they do not: Open MPI has been seen to write
+//! beyond a buffer.  [`meet`](adaloss_hal::group::meet) before the first step
 //! compares the number of cells.
 //!
 //! # Examples
@@ -195,7 +198,7 @@ impl Ranks {
         let waited = checked(code).and_then(|()| {
             // SAFETY: MPI reported success and so wrote the request, by the caller's promise.
             let mut request = unsafe { request.assume_init() };
-            let began = Instant::now();
+            let (began, mut missing, mut is_last) = (Instant::now(), None, false);
             loop {
                 let mut is_done = 0;
                 // SAFETY: the request is active, as it was not found to be done; the status may be ignored by this name.
@@ -206,9 +209,14 @@ impl Ranks {
                     return Ok(());
                 }
                 let waited = began.elapsed();
-                if waited >= self.deadline {
-                    let failure = Failure::Timeout { missing: roll::missing(&self.calls) };
+                if is_last {
+                    let failure = Failure::Timeout { missing };
                     return Err(MpiError { failure, code: 0 });
+                }
+                if waited >= self.deadline {
+                    // Who came meanwhile was late, and that is all.
+                    (missing, is_last) = (roll::missing(&self.calls), true);
+                    continue;
                 }
                 // Others may need this core to come at all.
                 if waited < PATIENT {

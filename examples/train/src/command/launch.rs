@@ -32,22 +32,28 @@ impl Launch {
     /// Both are there, this program was built without MPI, or MPI cannot be initialised.
     pub(crate) fn new(threads: usize, deadline: Duration) -> Result<Self> {
         let launched = Self::find(threads, deadline);
-        // All ranks have the same arguments, and one says what is wrong with them.
-        launched.map_err(|error| if is_first() { error } else { Elsewhere.into() })
+        // Where there is no MPI, all ranks are told so, and one says it.
+        launched.map_err(|error| if is_first() { error } else { error.context(Elsewhere) })
     }
 
     fn find(threads: usize, deadline: Duration) -> Result<Self> {
-        ensure!(
-            (1..=MOST_RANKS).contains(&threads),
-            "--ranks {threads}: as threads, ranks have to be 1 to {MOST_RANKS}"
-        );
+        let is_threads = match threads {
+            1 => Ok(false),
+            2..=MOST_RANKS => Ok(true),
+            _ => Err(anyhow!("--ranks {threads}: as threads, ranks have to be 1 to {MOST_RANKS}")),
+        };
         match launched() {
             Some((_, size)) if size > 1 || cfg!(feature = "mpi") => {
-                ensure!(threads == 1, "mpirun started {size} ranks: leave --ranks out");
-                process(deadline).map(Self::Process)
+                let team = process(deadline)?;
+                let is_alone = is_threads.and_then(|is_threads| {
+                    ensure!(!is_threads, "mpirun started {size} ranks: leave --ranks out");
+                    Ok(())
+                });
+                end(team.all_or_none(is_alone), &team)?;
+                Ok(Self::Process(team))
             }
-            _ if threads == 1 => Ok(Self::Alone),
-            _ => Ok(Self::Threads(threads, deadline)),
+            _ if is_threads? => Ok(Self::Threads(threads, deadline)),
+            _ => Ok(Self::Alone),
         }
     }
 
@@ -155,6 +161,8 @@ fn end<T>(result: Result<T>, team: &Team) -> Result<T> {
             Says::Common | Says::Told => console::note(format_args!("error: {error:#}")),
             Says::Own | Says::Group => {
                 console::note(format_args!("error: rank {}: {error:#}", team.rank()));
+                // One after the other: launchers have been seen to hang where many abort at once.
+                thread::sleep(PAUSE * (team.rank() as u32).min(MOST_PAUSES));
                 team.abort();
             }
         }
@@ -167,17 +175,24 @@ fn end<T>(result: Result<T>, team: &Team) -> Result<T> {
 /// Where others may be about to share a run, it takes part in their first decision, so that they do not wait for it.
 pub(crate) fn say_once(is_shared: bool, say: impl FnOnce(usize)) {
     let Some((rank, size)) = launched() else { return say(0) };
-    let told = match Launch::new(1, SHORT) {
-        Ok(Launch::Process(team)) if is_shared && size > 1 => {
+    let launch = if is_shared && size > 1 { Launch::new(1, SHORT).ok() } else { None };
+    let tells = match &launch {
+        Some(Launch::Process(team)) => {
             let told = team.all_or_none::<()>(Err(anyhow!("bad arguments")));
             told.is_err_and(|error| !error.is::<Elsewhere>())
         }
         _ => rank == 0,
     };
-    if told {
+    // Before MPI is left, since its launcher may end all others then.
+    if tells {
         say(rank);
     }
+    drop(launch);
 }
+
+/// How much later than the rank before it a rank aborts, and for how many.
+const PAUSE: Duration = Duration::from_millis(200);
+const MOST_PAUSES: u32 = 10;
 
 /// How long a rank waits that has nothing to do but to say so.
 const SHORT: Duration = Duration::from_secs(60);
@@ -187,10 +202,19 @@ fn is_first() -> bool {
     launched().is_none_or(|(rank, _)| rank == 0)
 }
 
+/// Tells whether MPI's launcher started this process, with others.
+pub(crate) fn is_launched() -> bool {
+    launched().is_some_and(|(_, size)| size > 1)
+}
+
 /// Returns which rank this process is, and how many there are, if MPI's launcher started it.
 fn launched() -> Option<(usize, usize)> {
     let number = |name| env::var(name).ok()?.parse::<usize>().ok();
-    let names = [("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")];
+    let names = [
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        ("PMI_RANK", "PMI_SIZE"),
+        ("PMIX_RANK", "SLURM_NTASKS"),
+    ];
     names.into_iter().find_map(|(rank, size)| Some((number(rank)?, number(size)?)))
 }
 

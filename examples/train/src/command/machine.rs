@@ -58,6 +58,28 @@ pub(crate) trait Job {
         D: Machine<W, G> + Machine<W, f32> + Clone + Send + Sync;
 }
 
+/// Checks what [`dispatch`] would refuse, before anything is opened for it.
+///
+/// # Errors
+///
+/// As [`dispatch`].
+pub(crate) fn check(device: DeviceName, threads: usize, settings: &Settings) -> Result<()> {
+    struct Nothing;
+    impl Job for Nothing {
+        type Output = ();
+
+        fn run<D, W, G>(self, _: D) -> Result<()>
+        where
+            W: Element + Plain,
+            G: Element + Plain,
+            D: Machine<W, G> + Machine<W, f32> + Clone + Send + Sync,
+        {
+            Ok(())
+        }
+    }
+    dispatch(device, threads, settings, Nothing)
+}
+
 /// Does a job on a device with the element types that a run holds its tensors in.
 ///
 /// # Errors

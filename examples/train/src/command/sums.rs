@@ -11,9 +11,9 @@ use adaloss_hal::Plain;
 use adaloss_train::{
     data::Dataset,
     file::{check_file, write_whole},
-    layer::{Machine, NoObserver},
+    layer::{Diverged, Machine, NoObserver},
     method::Method,
-    ranks::{Counts, Reducer, Reduction, Team},
+    ranks::{Counts, Reducer, Reduction, Team, share},
     say,
     task::Task,
     trainer::{Ranks, Settings, Trainer},
@@ -27,7 +27,7 @@ use serde::Serialize;
 use super::{
     RunArgs,
     interrupt::{Interrupt, Interrupted},
-    launch::Launch,
+    launch::{Launch, is_launched},
     machine::{DeviceName, Job, dispatch},
 };
 
@@ -105,6 +105,15 @@ pub(crate) fn sums(args: &SumsArgs) -> Result<()> {
     task.schedule.micro_batches = task.schedule.micro_batches.max(most);
     let dataset = task.open(&args.run.data)?;
     task.schedule.check(&*dataset)?;
+    for &ranks in &args.ranks {
+        ensure!(
+            ranks > 1 && share(task.schedule.micro_batches, 0, ranks).is_ok(),
+            "{} micro-batches, as many as the most ranks, cannot be shared by {ranks} ranks: give numbers above 1 \
+             of which each is the greatest divided by 2, 4, 8 ...",
+            task.schedule.micro_batches
+        );
+    }
+    ensure!(!is_launched(), "sums has ranks that are threads: start it without mpirun");
     let interrupt = Interrupt::watch()?;
     let runs = args.ranks.len() * args.reduce.len();
     let bar = ProgressBar::new(runs as u64 * args.seeds * task.schedule.steps(&*dataset));
@@ -209,7 +218,14 @@ impl Plan<'_> {
             if interrupt.is_set() {
                 trainer.ask_to_end();
             }
-            let stepped = trainer.train_step(&mut NoObserver)?;
+            let stepped = match trainer.train_step(&mut NoObserver) {
+                Ok(stepped) => stepped,
+                Err(error) if error.is::<Diverged>() => {
+                    is_stopped = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             is_stopped = matches!(stepped.verdict, Verdict::Stop { .. });
             if team.is_first() {
                 bar.inc(1);
@@ -219,7 +235,11 @@ impl Plan<'_> {
         if team.is_first() {
             bar.inc(last - trainer.step_count());
         }
-        let metric = if is_stopped { None } else { Some(trainer.evaluate()?) };
+        let metric = match trainer.evaluate() {
+            _ if is_stopped => None,
+            Err(error) if error.is::<Diverged>() => None,
+            evaluated => Some(evaluated?),
+        };
         let totals = trainer.totals();
         let ranks = trainer.ranks().context("the ranks of a run that has them")?;
         let Counts { buckets, again, bytes, .. } = ranks.reducer.counts();

@@ -25,7 +25,7 @@ use super::{
     RunArgs,
     interrupt::{Interrupt, Interrupted},
     launch::Launch,
-    machine::{DeviceName, Job, dispatch},
+    machine::{DeviceName, Job, check, dispatch},
 };
 
 /// What is trained.
@@ -81,6 +81,18 @@ pub(crate) struct TrainArgs {
     run: RunArgs,
 }
 
+impl TrainArgs {
+    /// Returns what ranks have to have in common beside the run itself.
+    fn plan(&self) -> String {
+        let Self { bucket, until, save_every, .. } = self;
+        let [saves, resumes] = [&self.save, &self.resume].map(Option::is_some);
+        format!(
+            "sums of {bucket} KiB, ends at step {until:?}, saves {saves}, every {save_every:?} steps, \
+             resumes {resumes}"
+        )
+    }
+}
+
 /// Over which samples a batch is normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BatchNorm {
@@ -121,6 +133,7 @@ fn prepare(args: &TrainArgs, writes: bool) -> Result<Prepared> {
     let period = args.period.unwrap_or(args.method.usual_period());
     let settings = args.run.settings(args.method, period);
     args.method.config(settings.format.0, period)?;
+    check(args.device, args.threads, &settings)?;
     let interrupt = Interrupt::watch()?;
     Ok(Prepared { task, dataset, settings, interrupt })
 }
@@ -191,7 +204,12 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
-    let run = Checkpoint::describe(task, &settings);
+    if let Some(team) = team {
+        // What the ranks ask of each other, and when, follows from these.
+        team.same("plan", &args.plan())?;
+    }
+    let together = team.is_some() && args.batch_norm == BatchNorm::Together;
+    let run = Checkpoint::describe(task, &settings, together);
     let resumed = match (&args.resume, team) {
         (None, _) => None,
         (Some(path), None) => Some((path, Checkpoint::read_bytes(path)?)),
@@ -215,6 +233,9 @@ where
         let reducer = Reducer::new(args.reduce, 256 * args.bucket as usize);
         let normalises_together = args.batch_norm == BatchNorm::Together;
         trainer.share(Ranks { team, reducer, normalises_together })?;
+    }
+    if team.is_none() && args.reduce != Reduction::default() {
+        say!("there is one rank: nothing is summed over ranks, and --reduce has no effect");
     }
     if team.is_none_or(Team::is_first) {
         say!("{}: {}; {}", task.name, task.model, dataset.describe());
@@ -253,6 +274,12 @@ where
         match (ended, saved) {
             (Ok(()), saved) => saved?,
             (ended, Ok(())) => ended?,
+            // Why others are left alone is what they have to be told.
+            (Err(ended), Err(error)) if self.trainer.ranks().is_some() => {
+                return Err(error.context(format!(
+                    "the last checkpoint is lost; it was to be made since {ended:#}"
+                )));
+            }
             (ended, Err(error)) => {
                 ended.with_context(|| format!("the last checkpoint is lost ({error:#})"))?;
             }

@@ -45,6 +45,12 @@ pub struct Scaler<D: Memory> {
     totals: Totals,
     /// What it was when the run was gone on with.
     resumed: Totals,
+    /// Whether each tensor that was visited had a scale as ranks agreed last.
+    is_calibrated: bool,
+    /// Visits of the step under way that another rank counts.
+    counted_elsewhere: usize,
+    /// What such visits were, since the run was gone on with.
+    elsewhere: Since,
 }
 
 /// What a rank counts for itself.
@@ -129,6 +135,9 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
             certified: vec![None; CELLS],
             totals: Totals::default(),
             resumed: Totals::default(),
+            is_calibrated: false,
+            counted_elsewhere: 0,
+            elsewhere: Since::default(),
         })
     }
 
@@ -223,7 +232,16 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
     pub fn agree(&mut self, device: &mut D, team: &Team) -> Result<()> {
         let (cells, room) = (&mut [Cell::new(); CELLS], &mut [0; message_bytes(CELLS)]);
         let agreed = self.engine.agree(device, &mut &*team, cells, room);
-        agreed.map_err(|error| shared(error, "the agreement of the ranks"))
+        agreed.map_err(|error| shared(error, "the agreement of the ranks"))?;
+        let mut visited = cells.iter().filter(|cell| cell.seen().visited);
+        self.is_calibrated = visited.all(Cell::is_calibrated);
+        Ok(())
+    }
+
+    /// Tells whether each tensor that was visited in the step that ranks agreed on last had a scale; where scales do not follow what
+    /// tensors show, there is none to be found.
+    pub fn is_calibrated(&self) -> bool {
+        self.is_calibrated || !self.config().policy().follows_maxima()
     }
 
     /// Finds out whether ranks can share steps.
@@ -258,11 +276,17 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         let lines = self.engine.read(device, &mut room).map_err(failed).context("the verdict")?;
         let mut notes = self.notes.drain(..);
         let (mut losses, mut end, mut halted) = (Vec::new(), None, None);
+        let mut others = std::mem::take(&mut self.counted_elsewhere);
         for entry in lines {
             match entry? {
                 Entry::Visit(visit) => {
                     let note = notes.next().context(LeftOut)?;
                     complete("results", visit.outcome.elements, note.elements)?;
+                    if others > 0 {
+                        self.elsewhere.recovered += u64::from(visit.replayed);
+                        self.elsewhere.broken += u64::from(visit.broke_promise);
+                        others -= 1;
+                    }
                     note.show(device, visit, observer)?;
                 }
                 Entry::Loss(sum) => losses.push(sum),
@@ -310,12 +334,17 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
 
     /// Returns what happened on this rank since the run was begun, or gone on with.
     pub const fn since(&self) -> Since {
-        let (now, then) = (self.totals, self.resumed);
+        let (now, then, elsewhere) = (self.totals, self.resumed, self.elsewhere);
         Since {
-            recovered: now.recovered.saturating_sub(then.recovered),
+            recovered: now.recovered.saturating_sub(then.recovered + elsewhere.recovered),
             certificates: now.certificates.saturating_sub(then.certificates),
-            broken: now.broken.saturating_sub(then.broken),
+            broken: now.broken.saturating_sub(then.broken + elsewhere.broken),
         }
+    }
+
+    /// Leaves the visits of the step so far to the rank whose they are: it counts them.
+    pub fn count_elsewhere(&mut self) {
+        self.counted_elsewhere = self.notes.len();
     }
 
     /// Copies the scaler to the host, as a checkpoint, with what happened on other ranks.
@@ -344,6 +373,9 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         let state = State::restore(*self.engine.config(), block, &mut cells)?;
         self.totals = state.totals();
         self.resumed = self.totals;
+        // What was visited is older or has a scale.
+        let mut visited = cells.iter().filter(|cell| cell.age() > 0 || cell.is_calibrated());
+        self.is_calibrated = self.totals.steps > 0 && visited.all(Cell::is_calibrated);
         self.steps = self.totals.steps;
         for (id, certified) in self.certified.iter_mut().enumerate() {
             let cell = state.cell(&cells, Place::Layer(id));

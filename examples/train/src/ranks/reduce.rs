@@ -253,7 +253,7 @@ impl Reducer {
         let before = self.pending.iter().map(|(parts, _)| parts.len()).sum::<usize>();
         let cells = self.cells.get(before..).unwrap_or_default().iter();
         let scales = cells.take(parts.len()).map(|cell| {
-            // One that was summed and had no scale yet was zero.
+            // One that was summed and had no scale yet was zero.  Where it is not any more, it may be lost once.
             (cell.is_calibrated() || cell.age() > 0).then_some(cell.scale())
         });
         let scales: Vec<_> = scales.collect();
@@ -296,7 +296,7 @@ impl Reducer {
         let (mut found, mut all, mut worst) = (Vec::new(), [0.0; 2], 0.0_f64);
         for (nth, (parts, sum)) in self.pending.drain(..).enumerate() {
             let began = Instant::now();
-            let Summed { values, overflowed, bytes, took, right } = sum.wait()??;
+            let Summed { values, overflowed, bytes, took, right } = sum.wait()?.map_err(failed)?;
             if nth < gradients {
                 self.counts.buckets += 1;
                 self.counts.again += u64::from(overflowed.contains(&true));
@@ -332,7 +332,12 @@ impl Reducer {
     fn follow(&mut self, team: &Team, mut found: Vec<Found>) -> Result<()> {
         let mut largest: Vec<u64> =
             found.iter().map(|found| found.largest.to_bits().into()).collect();
-        let largest = team.run(move |carrier| carrier.max_u64(&mut largest).map(|()| largest))?;
+        let (largest, bytes) = team.run(move |carrier| {
+            let before = carrier.sent().bytes;
+            carrier.max_u64(&mut largest)?;
+            Ok((largest, carrier.sent().bytes - before))
+        })?;
+        self.counts.bytes += bytes;
         for (found, bits) in found.iter_mut().zip(largest) {
             found.largest = Largest::from_bits(bits as u32);
         }
@@ -368,6 +373,14 @@ impl Bucket {
         let largest = largest(values);
         self.parts.push(Part { index, range, largest });
         Ok(())
+    }
+}
+
+/// Returns the error of a sum: the group's own, where that failed.
+fn failed(error: AgreeError<Failure>) -> Error {
+    match error {
+        AgreeError::Group(failure) => failure.into(),
+        error => error.into(),
     }
 }
 
