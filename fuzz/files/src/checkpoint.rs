@@ -43,6 +43,7 @@ fn written(folder: &Folder, u: &mut Unstructured<'_>) -> Result<()> {
         updates: u.arbitrary()?,
         pieces: vec![Saved { name: u.arbitrary()?, values: u.arbitrary()?, state: u.arbitrary()? }],
         scaler: u.arbitrary()?,
+        sums: u.arbitrary()?,
     };
     let path = folder.write("written", b"an older checkpoint");
     saved.write(&path).expect("room for a file");

@@ -198,7 +198,7 @@ impl Ranks {
         let waited = checked(code).and_then(|()| {
             // SAFETY: MPI reported success and so wrote the request, by the caller's promise.
             let mut request = unsafe { request.assume_init() };
-            let (began, mut missing, mut is_last) = (Instant::now(), None, false);
+            let (began, mut limit, mut called) = (Instant::now(), self.deadline, None);
             loop {
                 let mut is_done = 0;
                 // SAFETY: the request is active, as it was not found to be done; the status may be ignored by this name.
@@ -209,13 +209,15 @@ impl Ranks {
                     return Ok(());
                 }
                 let waited = began.elapsed();
-                if is_last {
-                    let failure = Failure::Timeout { missing };
-                    return Err(MpiError { failure, code: 0 });
-                }
-                if waited >= self.deadline {
-                    // Who came meanwhile was late, and that is all.
-                    (missing, is_last) = (roll::missing(&self.calls), true);
+                if waited >= limit {
+                    if let Some(missing) = called {
+                        return Err(MpiError { failure: Failure::Timeout { missing }, code: 0 });
+                    }
+                    let missing = roll::missing(&self.calls);
+                    called = Some(missing);
+                    // Where all are here now, one was late, and the operation ends soon.
+                    let more = if missing.is_none() { GRACE } else { Duration::ZERO };
+                    limit = began.elapsed() + more;
                     continue;
                 }
                 // Others may need this core to come at all.
@@ -244,6 +246,9 @@ impl Ranks {
 /// How long an operation is polled without a pause, and the pauses from then on.
 const PATIENT: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_micros(100);
+
+/// How much longer than the deadline an operation may take where all ranks turn out to wait.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Drop for Ranks {
     fn drop(&mut self) {
