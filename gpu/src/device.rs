@@ -4,6 +4,7 @@ use std::{num::NonZero, ops::Range, slice, sync::Arc};
 
 use adaloss_core::{format::Element, policy::Config};
 use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
+use adaloss_kernels::sums::PARTS;
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
     result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
@@ -23,6 +24,9 @@ use crate::{
 /// Bytes of the tables that a launch may bring.
 const TABLE_BYTES: usize = 1 << 12;
 
+/// Numbers of two sums, part by part: what a launch leaves for the next.
+pub(crate) const SUMS: usize = 2 * PARTS;
+
 /// A GPU.
 ///
 /// Operations are put into one stream, in the order of the calls.
@@ -38,6 +42,8 @@ pub struct Cuda {
     /// What a launch brings beside its parameters: the next copy waits in the stream for the launch
     /// before it.
     table: Buffer<u8>,
+    /// Where a launch leaves the parts of sums for the next.
+    sums: Buffer<f64>,
     /// Configurations that are on the device already.
     configs: Vec<(Config, Buffer<Config>)>,
     /// What the launches of a graph bring, while one is captured.
@@ -95,6 +101,7 @@ impl Cuda {
             .attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(GpuError::of("the number of multiprocessors"))?;
         let table = allocate(&stream, TABLE_BYTES)?;
+        let sums = allocate(&stream, SUMS)?;
         Ok(Self {
             multiprocessors: u32::try_from(count).unwrap_or(1).max(1),
             blocks: None,
@@ -102,6 +109,7 @@ impl Cuda {
             stream,
             kernels,
             table,
+            sums,
             configs: Vec::new(),
             captured: None,
         })
@@ -188,6 +196,14 @@ impl Cuda {
         // SAFETY: there is so much room, and the copy waits for launches before it.
         unsafe { self.upload(table, address, "to copy a table") }?;
         Ok(address)
+    }
+
+    /// Returns the address of room for the parts of two sums; what a graph needs of it, it has itself.
+    pub(crate) fn sums(&mut self) -> Result<u64, GpuError> {
+        match &mut self.captured {
+            Some(tables) => tables.sums(),
+            None => Ok(self.sums.view().address()),
+        }
     }
 
     /// Returns the address of a configuration on the device.

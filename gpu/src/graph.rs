@@ -11,7 +11,10 @@ use cudarc::driver::{
     },
 };
 
-use crate::{Buffer, Cuda, GpuError, device::allocate};
+use crate::{
+    Buffer, Cuda, GpuError,
+    device::{SUMS, allocate},
+};
 
 /// Bytes of the tables that all launches of a graph may bring: some thousands of joins.
 const TABLES_BYTES: usize = 1 << 20;
@@ -61,6 +64,8 @@ pub(crate) struct Tables {
     bytes: Vec<MaybeUninit<u8>>,
     /// Configurations that are among them, and their addresses.
     configs: Vec<(Config, u64)>,
+    /// Room for the parts of sums, once something is added up.
+    sums: Option<u64>,
 }
 
 impl Tables {
@@ -88,6 +93,16 @@ impl Tables {
         }
         let address = self.add(slice::from_ref(config))?;
         self.configs.push((*config, address));
+        Ok(address)
+    }
+
+    /// Returns the room for the parts of sums, which a launch writes before another one reads them.
+    pub(crate) fn sums(&mut self) -> Result<u64, GpuError> {
+        let address = match self.sums {
+            Some(address) => address,
+            None => self.add(&[0.0_f64; SUMS])?,
+        };
+        self.sums = Some(address);
         Ok(address)
     }
 }
@@ -177,7 +192,7 @@ impl Cuda {
     ) -> Result<Graph, E> {
         self.refuse_capture("another graph")?;
         let on_device = allocate(self.stream(), TABLES_BYTES)?;
-        let tables = Tables { on_device, bytes: Vec::new(), configs: Vec::new() };
+        let tables = Tables { on_device, bytes: Vec::new(), configs: Vec::new(), sums: None };
         let mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream().begin_capture(mode).map_err(GpuError::of("to capture"))?;
         self.captured = Some(tables);

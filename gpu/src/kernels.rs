@@ -61,6 +61,17 @@ pub(crate) struct Kernels {
     pub(crate) close: Kernel,
     pub(crate) judge: Kernel,
     pub(crate) conclude: Kernel,
+    pub(crate) relu: PerEncoding,
+    /// By the encoding of the gradient.
+    pub(crate) relu_input: PerEncoding,
+    pub(crate) accumulate: Kernel,
+    pub(crate) blend: Kernel,
+    pub(crate) loss_weights: Kernel,
+    pub(crate) softmax_cross_entropy: Kernel,
+    pub(crate) square_norm: Kernel,
+    pub(crate) add_sums: Kernel,
+    pub(crate) sgd_step: Kernel,
+    pub(crate) adamw_step: Kernel,
     /// Products of binary16 and of bfloat16.
     pub(crate) products: [Products; 2],
 }
@@ -110,6 +121,16 @@ impl Kernels {
             close: kernel(&module, "adaloss_close", 0)?,
             judge: kernel(&module, "adaloss_judge", 0)?,
             conclude: kernel(&module, "adaloss_conclude", 0)?,
+            relu: per_encoding(&module, "relu")?,
+            relu_input: per_encoding(&module, "relu_input")?,
+            accumulate: kernel(&module, "adaloss_accumulate", 0)?,
+            blend: kernel(&module, "adaloss_blend", 0)?,
+            loss_weights: kernel(&module, "adaloss_loss_weights", 0)?,
+            softmax_cross_entropy: kernel(&module, "adaloss_softmax_cross_entropy", 0)?,
+            square_norm: kernel(&module, "adaloss_square_norm", 0)?,
+            add_sums: kernel(&module, "adaloss_add_sums", 0)?,
+            sgd_step: kernel(&module, "adaloss_sgd_step", 0)?,
+            adamw_step: kernel(&module, "adaloss_adamw_step", 0)?,
             products: [products(&module, "f16")?, products(&module, "bf16")?],
         })
     }
@@ -118,12 +139,31 @@ impl Kernels {
 impl Kernels {
     /// Returns all entry points.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Kernel> {
-        let Self { statistics, apply, propagate, unscale, unscale_all, sgd, widen, narrow, .. } =
-            self;
-        let per_encoding = [statistics, apply, propagate, unscale, unscale_all, sgd, widen, narrow];
+        let per_encoding = [
+            &self.statistics,
+            &self.apply,
+            &self.propagate,
+            &self.unscale,
+            &self.unscale_all,
+            &self.sgd,
+            &self.widen,
+            &self.narrow,
+            &self.relu,
+            &self.relu_input,
+        ];
+        let of_layers = [
+            &self.accumulate,
+            &self.blend,
+            &self.loss_weights,
+            &self.softmax_cross_entropy,
+            &self.square_norm,
+            &self.add_sums,
+            &self.sgd_step,
+            &self.adamw_step,
+        ];
         let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
         let of_scalers = [&self.advance, &self.close, &self.judge, &self.conclude];
-        per_encoding.into_iter().flatten().chain(of_scalers).chain(products)
+        per_encoding.into_iter().flatten().chain(of_scalers).chain(of_layers).chain(products)
     }
 }
 

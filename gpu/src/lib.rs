@@ -31,6 +31,7 @@ mod kernels;
 mod matmul;
 mod memory;
 mod narrow;
+mod network;
 mod scaler;
 mod staging;
 mod table;

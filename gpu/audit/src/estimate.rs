@@ -108,7 +108,17 @@ impl Executed {
 
     /// Returns the bytes that an element has to be read and written with.
     fn bytes(&self) -> Option<f64> {
-        let (kernel, format) = self.entry.strip_prefix("adaloss_")?.rsplit_once('_')?;
+        let name = self.entry.strip_prefix("adaloss_")?;
+        // In f32 alone; what is written is read first.
+        match name {
+            "accumulate" | "softmax_cross_entropy" => return Some(8.0),
+            "blend" => return Some(12.0),
+            "square_norm" => return Some(4.0),
+            "sgd_step" => return Some(20.0),
+            "adamw_step" => return Some(28.0),
+            _ => {}
+        }
+        let (kernel, format) = name.rsplit_once('_')?;
         let narrow = match format {
             "f32" => 4.0,
             "f16" | "bf16" => 2.0,
@@ -118,8 +128,10 @@ impl Executed {
         Some(match kernel {
             "statistics" => narrow,
             "widen" | "narrow" | "apply" | "unscale" | "unscale_one" => narrow + 4.0,
-            // Two branches and their sum.
-            "propagate" => 3.0 * narrow,
+            // In place.
+            "relu" => 2.0 * narrow,
+            // An output and a gradient in place, or two branches and their sum.
+            "relu_input" | "propagate" => 3.0 * narrow,
             // A weight and its momentum, read and written.
             "sgd" => narrow + 16.0,
             _ => return None,

@@ -231,6 +231,8 @@ impl Argument for usize {}
 impl Argument for Narrowing {}
 impl Argument for Noise {}
 impl Argument for Sgd {}
+impl Argument for AdamW {}
+impl Argument for f32 {}
 
 impl<T> Argument for *const T {
     fn is_named(self, memory: &Memory) -> bool {
@@ -262,6 +264,42 @@ impl Argument for Epilogue {
 impl<E> Argument for Product<E> {
     fn is_named(self, memory: &Memory) -> bool {
         self.a.is_named(memory) && self.b.is_named(memory)
+    }
+}
+
+impl Argument for Operand {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.first().is_named(memory)
+    }
+}
+
+impl Argument for Loss {
+    fn written(self) -> usize {
+        self.gradient.written()
+    }
+
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { logits, labels, weights, gradient, sum, parts, .. } = self;
+        logits.is_named(memory)
+            && labels.is_named(memory)
+            && weights.is_named(memory)
+            && gradient.is_named(memory)
+            && sum.is_named(memory)
+            && parts.is_named(memory)
+    }
+}
+
+impl Argument for Step {
+    fn written(self) -> usize {
+        self.weight.written()
+    }
+
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { gradient, weight, square_norm, when, .. } = self;
+        gradient.is_named(memory)
+            && weight.is_named(memory)
+            && square_norm.is_named(memory)
+            && when.is_named(memory)
     }
 }
 

@@ -152,6 +152,26 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     }
 
     #[inline(always)]
+    fn root(x: f32) -> f32 {
+        let root: f32;
+        // SAFETY: it has no condition.
+        unsafe {
+            asm!("sqrt.rn.f32 {}, {};", out(reg32) root, in(reg32) x, options(pure, nomem, nostack));
+        }
+        root
+    }
+
+    #[inline(always)]
+    fn root_wide(x: f64) -> f64 {
+        let root: f64;
+        // SAFETY: as above.
+        unsafe {
+            asm!("sqrt.rn.f64 {}, {};", out(reg64) root, in(reg64) x, options(pure, nomem, nostack));
+        }
+        root
+    }
+
+    #[inline(always)]
     unsafe fn raise(maximum: *mut u32, value: u32) {
         // SAFETY: the caller's promise.
         unsafe { machine::raise(maximum, value) }

@@ -116,6 +116,12 @@ pub trait Block {
     /// The counter is there, aligned, and nobody reads or writes it during the launch but atomically.
     unsafe fn add(counter: *mut u64, count: u64) -> u64;
 
+    /// Returns the square root of a number, rounded once to nearest even; of a negative number a NaN.
+    fn root(x: f32) -> f32;
+
+    /// Is [`root`](Self::root) in f64.
+    fn root_wide(x: f64) -> f64;
+
     /// Replaces a word in global memory by a larger one, atomically.
     ///
     /// # Safety

@@ -19,6 +19,11 @@ pub use crate::{
     epilogue::Epilogue,
     matmul::Product,
     memory::Out,
+    network::{
+        loss::Loss,
+        operand::Operand,
+        update::{AdamW, Step},
+    },
     propagate::Branch,
     scaler::{Advance, Close, Conclude, Judge},
     unscale::{Gradient, Into, Part},
@@ -155,6 +160,7 @@ macro_rules! entries {
                 $crate::scaler::conclude(block, &conclude);
             }
         }
+        $crate::network_entries!($entry);
     };
 }
 

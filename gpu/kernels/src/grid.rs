@@ -206,6 +206,14 @@ impl<'m> Block for SimulatedBlock<'m> {
         unsafe { atomic::add(counter, count) }
     }
 
+    fn root(x: f32) -> f32 {
+        x.sqrt()
+    }
+
+    fn root_wide(x: f64) -> f64 {
+        x.sqrt()
+    }
+
     unsafe fn raise(maximum: *mut u32, value: u32) {
         // SAFETY: the caller's promise.
         unsafe { atomic::raise(maximum, value) }

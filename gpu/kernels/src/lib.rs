@@ -50,9 +50,11 @@ pub mod grid;
 pub mod matmul;
 pub mod memory;
 mod moments;
+pub mod network;
 pub mod propagate;
 pub mod scaler;
 pub mod statistics;
+pub mod sums;
 pub mod unscale;
 pub mod update;
 

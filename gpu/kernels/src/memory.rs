@@ -4,7 +4,7 @@ use core::{array, marker::PhantomData, sync::atomic::AtomicU64};
 
 use adaloss_core::format::Element;
 
-use crate::Block;
+use crate::{Block, block::share};
 
 /// Elements that a thread reads and writes together, where they lie at a multiple of their size.
 pub const CHUNK: usize = 8;
@@ -104,6 +104,25 @@ unsafe fn write_chunk<F: Element, const N: usize>(to: *mut F, elements: [F; N]) 
             _ => to.cast::<u32>().write(word(0)),
         }
     }
+}
+
+/// Hands the elements of a tensor to the threads of the grid: chunks by the place of their first element, and one by one
+/// those that are in none.
+#[inline(always)]
+pub(crate) fn each_place<B: Block>(
+    block: &mut B,
+    count: usize,
+    by_chunks: bool,
+    chunk: impl Fn(usize),
+    one: impl Fn(usize),
+) {
+    let chunks = if by_chunks { count / CHUNK } else { 0 };
+    let rest = CHUNK * chunks;
+    let (of_chunks, of_rest) = (share(block, chunks), share(block, count - rest));
+    block.each(|thread| {
+        of_chunks(thread).for_each(|nth| chunk(CHUNK * nth));
+        of_rest(thread).for_each(|nth| one(rest + nth));
+    });
 }
 
 /// Where the chunks of a tensor are, wherever it begins.

@@ -15,7 +15,7 @@ use crate::steps::{self, Model};
 pub type Suite = (&'static str, fn(&mut Cuda) -> Result<Report, Failure>);
 
 /// All parts.
-pub const SUITES: [Suite; 12] = [
+pub const SUITES: [Suite; 18] = [
     ("memory", |device| conformance::memory(device)),
     ("narrow binary16", |device| conformance::narrow::<f16, _>(device)),
     ("narrow bfloat16", |device| conformance::narrow::<bf16, _>(device)),
@@ -28,6 +28,12 @@ pub const SUITES: [Suite; 12] = [
     ("matmul bfloat16 to binary32", |device| conformance::matmul::<bf16, bf16, f32, _>(device)),
     ("scaler binary16", |device| conformance::scaler::<f16, _>(device)),
     ("scaler E4M3", |device| conformance::scaler::<E4M3, _>(device)),
+    ("pointwise binary16", |device| conformance::pointwise::<f16, f16, _>(device)),
+    ("pointwise bfloat16, binary32", |device| conformance::pointwise::<bf16, f32, _>(device)),
+    ("pointwise E4M3, E5M2", |device| conformance::pointwise::<E4M3, E5M2, _>(device)),
+    ("accumulate", |device| conformance::accumulate(device)),
+    ("loss", |device| conformance::loss(device)),
+    ("update", |device| conformance::update(device)),
 ];
 
 /// Runs every part, whatever becomes of the others.

@@ -29,12 +29,14 @@ fn conforms(
 
 #[test]
 fn text_for_sm_90a_conforms() {
-    conforms(DEVICES[0], |part| ["narrow binary16", "matmul binary16"].contains(&part), 0..6);
+    let parts = ["narrow binary16", "matmul binary16", "accumulate", "loss"];
+    conforms(DEVICES[0], |part| parts.contains(&part), 0..6);
 }
 
 #[test]
 fn text_for_sm_80_conforms() {
-    conforms(DEVICES[1], |part| ["narrow E4M3", "matmul bfloat16"].contains(&part), 6..12);
+    let parts = ["narrow E4M3", "matmul bfloat16", "pointwise E4M3, E5M2", "update"];
+    conforms(DEVICES[1], |part| parts.contains(&part), 6..12);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Simulated {
 
 impl Simulated {
     /// Returns the grid of the next launch.
-    fn grid(&mut self) -> Grid {
+    pub(crate) fn grid(&mut self) -> Grid {
         self.launches += 1;
         let shapes = [(1, 32), (3, 64), (2, 256), (7, 96), (1, 1024)];
         let (blocks, threads) = shapes[self.launches as usize % shapes.len()];

@@ -4,6 +4,7 @@ mod conforms;
 mod convert;
 mod device;
 mod moments;
+mod network;
 mod product;
 #[path = "../../../on-device/src/steps.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a module of the program that is run on a GPU")]

@@ -1,0 +1,136 @@
+//! Sums in f64 of any number of terms, whose bits are the same whatever the shape of the launch.
+//!
+//! Term `i` is of lane `i % 256` of part `i / 256 % 256`.  A lane adds up its terms in the order of their index, from +0; the
+//! lanes of a part are added in pairs, `l` and `l + 128` first, then `l` and `l + 64`, and so on; and so are the parts,
+//! by another launch.  So no more than a 65,536th of the terms, and 16 sums, are on the way of any one of them.
+
+use crate::{Block, Shared, block::Share};
+
+/// Lanes of a part.
+pub const LANES: usize = 256;
+
+/// The most parts of a sum.
+pub const PARTS: usize = 256;
+
+/// Returns how many parts a sum of so many terms has.
+#[inline(always)]
+pub const fn parts(terms: usize) -> usize {
+    let parts = terms.div_ceil(LANES);
+    if parts < PARTS { parts } else { PARTS }
+}
+
+/// Adds up terms, part by part, on all blocks of a grid; each thread has something of its own that its terms may change.
+///
+/// # Safety
+///
+/// There is room for all [`parts`] of so many terms, and nobody else reads or writes it during the launch.
+#[inline(always)]
+pub(crate) unsafe fn sum_parts<B: Block, T: Copy>(
+    block: &mut B,
+    terms: usize,
+    to: *mut f64,
+    mut own: B::Each<T>,
+    term: impl Fn(usize, &mut T) -> f64,
+) -> B::Each<T> {
+    let (shared, threads) = (block.shared(), block.threads() as usize);
+    for part in Share::of(block.index() as usize..parts(terms), block.blocks() as usize) {
+        own = block.map(&own, |thread, mut own| {
+            for lane in Share::of(thread as usize..LANES, threads) {
+                let of_lane = Share::of(part * LANES + lane..terms, PARTS * LANES);
+                store(shared, lane, of_lane.fold(0.0, |sum, index| sum + term(index, &mut own)));
+            }
+            own
+        });
+        sum_lanes(block);
+        block.each(|thread| {
+            if thread == 0 {
+                // SAFETY: the caller's promise; the part is this block's alone.
+                unsafe { to.add(part).write(load(shared, 0)) };
+            }
+        });
+        block.barrier();
+    }
+    own
+}
+
+/// Adds up the parts of a sum: all threads of a block together, each of which has the result.
+///
+/// # Safety
+///
+/// The parts are there and nobody writes them during the launch.
+#[inline(always)]
+pub(crate) unsafe fn sum_of_parts<B: Block>(
+    block: &mut B,
+    parts: *const f64,
+    count: usize,
+) -> B::Each<f64> {
+    let (shared, threads) = (block.shared(), block.threads() as usize);
+    block.each(|thread| {
+        for lane in Share::of(thread as usize..LANES, threads) {
+            // SAFETY: the caller's promise.
+            let part = if lane < count { unsafe { *parts.add(lane) } } else { 0.0 };
+            store(shared, lane, part);
+        }
+    });
+    sum_lanes(block);
+    block.barrier();
+    let sum = block.each(|_| load(shared, 0));
+    block.barrier();
+    sum
+}
+
+/// Adds sums to numbers, each from the [`PARTS`] that are behind those of the one before, of which so many count; one block
+/// does it.
+///
+/// # Safety
+///
+/// The parts are there, and the numbers, which nobody else reads or writes during the launch.
+pub unsafe fn add_sums<B: Block>(
+    block: &mut B,
+    parts: *const f64,
+    part_count: usize,
+    count: usize,
+    to: *mut f64,
+) {
+    if block.index() > 0 {
+        return;
+    }
+    for nth in 0..count {
+        // SAFETY: the caller's promise.
+        let sum = unsafe { sum_of_parts(block, parts.add(PARTS * nth), part_count) };
+        block.map(&sum, |thread, sum| {
+            if thread == 0 {
+                // SAFETY: the caller's promise; one thread of the launch comes here.
+                unsafe { *to.add(nth) += sum };
+            }
+        });
+    }
+}
+
+/// Adds up what the lanes have stored, into the first; thread 0 sees it.
+#[inline(always)]
+fn sum_lanes<B: Block>(block: &mut B) {
+    let (shared, threads) = (block.shared(), block.threads() as usize);
+    let mut width = LANES / 2;
+    while width > 0 {
+        block.barrier();
+        block.each(|thread| {
+            for lane in Share::of(thread as usize..width, threads) {
+                store(shared, lane, load(shared, lane) + load(shared, lane + width));
+            }
+        });
+        width /= 2;
+    }
+}
+
+#[inline(always)]
+fn store(shared: impl Shared, lane: usize, x: f64) {
+    let bits = x.to_bits();
+    shared.store_wide(lane, [bits as u32, (bits >> 32) as u32]);
+}
+
+#[inline(always)]
+fn load(shared: impl Shared, lane: usize) -> f64 {
+    let [low, high] = [shared.load(2 * lane), shared.load(2 * lane + 1)];
+    f64::from_bits(u64::from(high) << 32 | u64::from(low))
+}
