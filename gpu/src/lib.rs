@@ -5,7 +5,7 @@
 //! they are done, and only [`Device::read`](adaloss_hal::Device::read) waits.
 //!
 //! A scaler can live there too: [`Cuda`] has the operations of an [`Engine`](adaloss_hal::scaler::Engine), but for
-//! [`Describe`](adaloss_hal::scaler::Describe), which is not done.
+//! [`Describe`](adaloss_hal::scaler::Describe), which is not done, and those of layers ([`adaloss_hal::network`]).
 //!
 //! The CUDA driver is found when the first device is opened, not when a program is linked: programs
 //! that use this crate build on any machine, and start on one without a GPU.

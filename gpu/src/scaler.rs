@@ -1,7 +1,7 @@
 //! A scaler on the GPU, by core's own code.
 //!
-//! `Describe` is not done: policies that decide from operands (`normal`, `range`) need logarithms and square roots in f64.
-//! Under them a layer carries its scale through, and joins are decided.
+//! `Describe`, for policies that decide from operands (`normal`, `range`), is not done. Under them a layer
+//! carries its scale through, and joins are decided.
 
 use std::ptr;
 

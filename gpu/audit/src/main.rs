@@ -134,10 +134,13 @@ fn machine_code(file: &PathBuf) -> anyhow::Result<bool> {
 /// half of all there are.
 const MOST_SPILLED: u32 = 4;
 
-/// Kernels of one thread, which looks things up on its stack, and one whose exponential, `libm`'s, writes a word there that nobody
-/// reads; no other may have one, but for what is spilled.
-const HAVE_STACKS: [&str; 4] =
-    ["adaloss_advance", "adaloss_close", "adaloss_conclude", "adaloss_softmax_cross_entropy"];
+/// Tells whether a kernel may have a stack for more than what is spilled: those of one thread, which looks things up there, and those
+/// whose exponential, `libm`'s, writes a word there that nobody reads.
+fn may_have_stack(entry: &str) -> bool {
+    let kernel = entry.strip_prefix("adaloss_").unwrap_or(entry);
+    let decides = ["advance", "close", "conclude"].contains(&kernel);
+    decides || kernel == "softmax_cross_entropy" || kernel.starts_with("attend_")
+}
 
 fn takes(gpu: &str, log: &PathBuf, disassembly: &PathBuf) -> anyhow::Result<bool> {
     let known = Gpu::ALL.map(|gpu| gpu.name).join(", ");
@@ -159,7 +162,7 @@ fn takes(gpu: &str, log: &PathBuf, disassembly: &PathBuf) -> anyhow::Result<bool
             "{entry},{},{registers},{shared},{stack_bytes},{spilled_bytes},{resident},{instructions},{tensor},{calls}",
             gpu.name
         ));
-        let may = HAVE_STACKS.contains(&entry.as_str());
+        let may = may_have_stack(entry);
         let is_stack = *stack_bytes > spilled_bytes.next_multiple_of(8) && !may;
         if *spilled_bytes > MOST_SPILLED || is_stack {
             eprintln!(

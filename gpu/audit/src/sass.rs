@@ -184,8 +184,8 @@ struct Way<'a> {
     open: u16,
     /// Those of them in which threads may have parted.
     parted: u16,
-    /// A predicate with its `!` that is known since a `BREAK` was executed under it, and whether it holds.
-    known: Option<(&'a str, bool)>,
+    /// What is known since a `BREAK` was executed under it, and whether it holds.
+    known: Option<(Condition<'a>, bool)>,
 }
 
 impl<'a> Instruction<'a> {
@@ -341,16 +341,18 @@ impl Kernel<'_> {
             "BSYNC" => ways.push(Way { open: way.open & !of.region(), ..on }),
             "BREAK" => {
                 let broken = Way { open: way.open & !of.region(), ..on };
-                match (of.guard, of.condition()) {
-                    (None, None) => ways.push(broken),
-                    // Which of two predicates kept a thread is not followed.
-                    (Some(_), Some(_)) => {
-                        ways.extend([Way { known: None, ..broken }, Way { known: None, ..on }]);
-                    }
-                    (Some(predicate), None) | (None, Some(predicate)) => {
-                        ways.push(Way { known: Some((predicate, true)), ..broken });
-                        ways.push(Way { known: Some((predicate, false)), ..on });
-                    }
+                let condition = [of.guard, of.condition()];
+                if condition == [None; 2] {
+                    ways.push(broken);
+                    return Ok(());
+                }
+                // A thread leaves one region after the other under the same predicate.
+                let leaves = follows(way.known, condition);
+                if leaves != Some(false) {
+                    ways.push(Way { known: Some((condition, true)), ..broken });
+                }
+                if leaves != Some(true) {
+                    ways.push(Way { known: Some((condition, false)), ..on });
                 }
             }
             "EXIT" | "RET" | "KILL" => {
@@ -370,14 +372,9 @@ impl Kernel<'_> {
                     .flatten()
                     .any(|of| !of.trim_start_matches('!').starts_with("UP"));
                 let parted = if parts { u16::MAX } else { way.parted };
-                let taken = match (way.known, conditions) {
-                    (Some((known, holds)), [Some(only), None] | [None, Some(only)])
-                        if same(known, only) =>
-                    {
-                        Some(holds == (known == only))
-                    }
-                    _ if is_conditional => None,
-                    _ => Some(true),
+                let taken = match follows(way.known, conditions) {
+                    None if !is_conditional => Some(true),
+                    known => known,
                 };
                 let known = if taken.is_some() && is_conditional { None } else { way.known };
                 if taken != Some(false) {
@@ -388,7 +385,9 @@ impl Kernel<'_> {
                 }
             }
             _ => {
-                let known = way.known.filter(|(known, _)| !of.writes(known));
+                let known = way.known.filter(|(known, _)| {
+                    known.iter().flatten().all(|predicate| !of.writes(predicate))
+                });
                 ways.push(Way { known, ..on });
             }
         }
@@ -396,7 +395,23 @@ impl Kernel<'_> {
     }
 }
 
-/// Tells whether two predicates are the same but for their `!`.
-fn same(one: &str, other: &str) -> bool {
-    one.trim_start_matches('!') == other.trim_start_matches('!')
+/// The predicate that guards an instruction and the one among its operands, with their `!`; both have to hold.
+type Condition<'a> = [Option<&'a str>; 2];
+
+/// Returns the predicate of a condition that has one only, without its `!` and with it.
+fn single<'a>(condition: Condition<'a>) -> Option<(&'a str, &'a str)> {
+    match condition {
+        [Some(only), None] | [None, Some(only)] => Some((only.trim_start_matches('!'), only)),
+        _ => None,
+    }
+}
+
+/// Tells whether a condition holds, as far as it follows from one that is known to hold or not.
+fn follows(known: Option<(Condition<'_>, bool)>, condition: Condition<'_>) -> Option<bool> {
+    let (known, holds) = known?;
+    match (single(known), single(condition)) {
+        (Some((one, known)), Some((other, now))) if one == other => Some(holds == (known == now)),
+        _ if known == condition && known != [None; 2] => Some(holds),
+        _ => None,
+    }
 }

@@ -129,6 +129,36 @@ fn what_cannot_be_followed_is_an_error() {
     assert_eq!(found(&behind), Err(SassError::Unreached { line: 15 }));
 }
 
+/// Who breaks out of the inner region is who breaks out of the outer one.
+#[test]
+fn two_breaks_under_one_predicate() {
+    let text = "
+        /*0000*/                   BSSY B0, `(.L_met) ;
+        /*0010*/                   BSSY B1, `(.L_on) ;
+        /*0020*/               @P2 BRA `(.L_inner) ;
+        /*0030*/               @P0 BREAK B1 ;
+        /*0040*/               @P0 BREAK B0 ;
+        /*0050*/               @P0 BRA `(.L_barrier) ;
+.L_inner:
+        /*0060*/                   BSYNC B1 ;
+.L_on:
+        /*0070*/                   BSYNC B0 ;
+.L_met:
+        /*0080*/                   IADD3 R1, R1, 0x1, RZ ;
+.L_barrier:
+        /*0090*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*00a0*/                   EXIT ;
+";
+    assert_eq!(found(text), Ok(vec![]));
+    let other = text.replace("@P0 BREAK B0", "@P3 BREAK B0");
+    assert!(found(&other).is_ok_and(|found| !found.is_empty()));
+    // Under two predicates, both of which have to hold.
+    let two = text.replace("@P0 BREAK B1", "@P0 BREAK P1, B1");
+    let two = two.replace("@P0 BREAK B0", "@P0 BREAK P1, B0");
+    assert_eq!(found(&two.replace("@P0 BRA `", "@P0 BRA P1, `")), Ok(vec![]));
+    assert!(found(&two).is_ok_and(|found| !found.is_empty()));
+}
+
 /// A region around the one that is left by a `BREAK` stays open.
 #[test]
 fn an_outer_region_stays_open() {

@@ -233,6 +233,9 @@ impl Argument for Noise {}
 impl Argument for Sgd {}
 impl Argument for AdamW {}
 impl Argument for f32 {}
+impl Argument for Mask {}
+impl Argument for Pooling {}
+impl Argument for Convolution {}
 
 impl<T> Argument for *const T {
     fn is_named(self, memory: &Memory) -> bool {
@@ -270,6 +273,24 @@ impl<E> Argument for Product<E> {
 impl Argument for Operand {
     fn is_named(self, memory: &Memory) -> bool {
         self.first().is_named(memory)
+    }
+}
+
+impl Argument for Normalisation {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.input.is_named(memory)
+    }
+}
+
+impl Argument for Forward {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.of.is_named(memory) && self.moments.is_named(memory)
+    }
+}
+
+impl Argument for Attention {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.input.is_named(memory)
     }
 }
 

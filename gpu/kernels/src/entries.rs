@@ -20,8 +20,13 @@ pub use crate::{
     matmul::Product,
     memory::Out,
     network::{
+        attend::Attention,
+        convolve::{Convolution, Direction},
+        dropout::Mask,
         loss::Loss,
+        normalise::{Forward, Normalisation},
         operand::Operand,
+        pool::{Pooling, Sum},
         update::{AdamW, Step},
     },
     propagate::Branch,

@@ -1,8 +1,8 @@
 //! Sums in f64 of any number of terms, whose bits are the same whatever the shape of the launch.
 //!
-//! Term `i` is of lane `i % 256` of part `i / 256 % 256`.  A lane adds up its terms in the order of their index, from +0; the
-//! lanes of a part are added in pairs, `l` and `l + 128` first, then `l` and `l + 64`, and so on; and so are the parts,
-//! by another launch.  So no more than a 65,536th of the terms, and 16 sums, are on the way of any one of them.
+//! Of `p` parts, term `i` is of lane `i % 256` of part `i / 256 % p`.  A lane adds up its terms in the order of their index, from
+//! +0; the lanes of a part are added in pairs, `l` and `l + 128` first, then `l` and `l + 64`, and so on; and so are the
+//! parts, by another launch.  There are as many parts as the number of terms says, 256 at most.
 
 use crate::{Block, Shared, block::Share};
 
@@ -12,31 +12,40 @@ pub const LANES: usize = 256;
 /// The most parts of a sum.
 pub const PARTS: usize = 256;
 
-/// Returns how many parts a sum of so many terms has.
+/// Returns how many parts a sum of so many terms has, of which each costs as much as a thread's work on one row.
 #[inline(always)]
-pub const fn parts(terms: usize) -> usize {
-    let parts = terms.div_ceil(LANES);
-    if parts < PARTS { parts } else { PARTS }
+pub const fn parts_of_rows(terms: usize) -> usize {
+    least(terms.div_ceil(LANES), PARTS)
+}
+
+/// Returns how many parts a sum of so many elements has: a lane has 32 of them, more where there are no more parts.
+#[inline(always)]
+pub const fn parts_of_elements(terms: usize) -> usize {
+    least(terms.div_ceil(32 * LANES), PARTS)
+}
+
+const fn least(one: usize, other: usize) -> usize {
+    if one < other { one } else { other }
 }
 
 /// Adds up terms, part by part, on all blocks of a grid; each thread has something of its own that its terms may change.
 ///
 /// # Safety
 ///
-/// There is room for all [`parts`] of so many terms, and nobody else reads or writes it during the launch.
+/// There is room for so many parts, and nobody else reads or writes it during the launch.
 #[inline(always)]
 pub(crate) unsafe fn sum_parts<B: Block, T: Copy>(
     block: &mut B,
-    terms: usize,
+    (terms, parts): (usize, usize),
     to: *mut f64,
     mut own: B::Each<T>,
     term: impl Fn(usize, &mut T) -> f64,
 ) -> B::Each<T> {
     let (shared, threads) = (block.shared(), block.threads() as usize);
-    for part in Share::of(block.index() as usize..parts(terms), block.blocks() as usize) {
+    for part in Share::of(block.index() as usize..parts, block.blocks() as usize) {
         own = block.map(&own, |thread, mut own| {
             for lane in Share::of(thread as usize..LANES, threads) {
-                let of_lane = Share::of(part * LANES + lane..terms, PARTS * LANES);
+                let of_lane = Share::of(part * LANES + lane..terms, parts * LANES);
                 store(shared, lane, of_lane.fold(0.0, |sum, index| sum + term(index, &mut own)));
             }
             own

@@ -15,7 +15,7 @@ use crate::steps::{self, Model};
 pub type Suite = (&'static str, fn(&mut Cuda) -> Result<Report, Failure>);
 
 /// All parts.
-pub const SUITES: [Suite; 18] = [
+pub const SUITES: [Suite; 22] = [
     ("memory", |device| conformance::memory(device)),
     ("narrow binary16", |device| conformance::narrow::<f16, _>(device)),
     ("narrow bfloat16", |device| conformance::narrow::<bf16, _>(device)),
@@ -28,12 +28,16 @@ pub const SUITES: [Suite; 18] = [
     ("matmul bfloat16 to binary32", |device| conformance::matmul::<bf16, bf16, f32, _>(device)),
     ("scaler binary16", |device| conformance::scaler::<f16, _>(device)),
     ("scaler E4M3", |device| conformance::scaler::<E4M3, _>(device)),
-    ("pointwise binary16", |device| conformance::pointwise::<f16, f16, _>(device)),
-    ("pointwise bfloat16, binary32", |device| conformance::pointwise::<bf16, f32, _>(device)),
     ("pointwise E4M3, E5M2", |device| conformance::pointwise::<E4M3, E5M2, _>(device)),
     ("accumulate", |device| conformance::accumulate(device)),
     ("loss", |device| conformance::loss(device)),
     ("update", |device| conformance::update(device)),
+    ("network binary16", |device| conformance::network::<f16, f16, _>(device)),
+    ("network bfloat16", |device| conformance::network::<bf16, bf16, _>(device)),
+    ("network binary16, E5M2", |device| conformance::network::<f16, E5M2, _>(device)),
+    ("network E4M3, E5M2", |device| conformance::network::<E4M3, E5M2, _>(device)),
+    ("network binary32", |device| conformance::network::<f32, f32, _>(device)),
+    ("embed binary16", |device| conformance::embed::<f16, f16, _>(device)),
 ];
 
 /// Runs every part, whatever becomes of the others.

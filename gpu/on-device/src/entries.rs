@@ -1,6 +1,7 @@
 //! Every entry point once, on one block, beside what the portable device makes of the same operands.
 
 mod decisions;
+mod images;
 mod layers;
 
 use std::fmt::Debug;
@@ -68,7 +69,8 @@ pub fn run(device: &mut Cuda, sizes: Sizes, row: &mut Row<'_>) -> anyhow::Result
     row("adaloss_close", &mut || compare(closed(device)?, closed(&mut Portable)?))?;
     row("adaloss_judge", &mut || compare(judged(device)?, judged(&mut Portable)?))?;
     row("adaloss_conclude", &mut || compare(concluded(device)?, concluded(&mut Portable)?))?;
-    layers::run(device, elements, row)
+    layers::run(device, elements, row)?;
+    images::run(device, elements, row)
 }
 
 /// Runs the entry points of one element type.

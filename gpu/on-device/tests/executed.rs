@@ -62,7 +62,8 @@ fn row(name: &str, [first, second]: [Executed; 2]) -> (String, [f64; 5]) {
     let numbers = [
         threads * instructions,
         sectors,
-        fixed.round(),
+        // Of a last round of blocks that has few results, the first size may have less than its share.
+        fixed.round().max(0.0),
         second.bank_conflicts as f64,
         second.divergences as f64,
     ];
@@ -83,7 +84,7 @@ fn no_kernel_executes_more_than_the_table_says() {
             .into_iter()
             .map(|(name, counts)| row(&name, counts))
             .collect();
-        assert_eq!(rows.len(), 78);
+        assert_eq!(rows.len(), 136);
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("../ptx/{architecture}.executed.csv"));
         let text: String = rows.iter().map(|(line, _)| format!("{line}\n")).collect();

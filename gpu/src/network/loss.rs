@@ -1,10 +1,7 @@
 //! The loss and its gradient.
 
 use adaloss_hal::{Fitting, Run, network::SoftmaxCrossEntropy};
-use adaloss_kernels::{
-    network::loss::Loss,
-    sums::{LANES, parts},
-};
+use adaloss_kernels::{network::loss::Loss, sums::parts_of_rows};
 use cudarc::driver::PushKernelArg;
 
 use crate::{Cuda, Elements, GpuError, GpuSpace, kernels::Parameter};
@@ -17,6 +14,7 @@ impl Run<SoftmaxCrossEntropy<'_, '_, GpuSpace>> for Cuda {
         let SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum } =
             operation.into_inner();
         let (rows, sums, sum) = (labels.count(), self.sums()?, sum.shared().address());
+        let parts = parts_of_rows(rows);
         let loss = Parameter(Loss {
             rows,
             classes: *classes,
@@ -31,19 +29,19 @@ impl Run<SoftmaxCrossEntropy<'_, '_, GpuSpace>> for Cuda {
         // Each launch waits for the one before it, and the parts of two sums have their room.
         unsafe {
             for kernel in [&self.kernels.loss_weights, &self.kernels.softmax_cross_entropy] {
-                let shape = self.shape_of_parts(kernel, rows.div_ceil(LANES));
+                let shape = self.shape_of_parts(kernel, parts);
                 self.launch(kernel, shape, |launch| {
                     launch.arg(&loss);
                 })?;
             }
             // Loss and weight are the first two fields of the sum.
-            self.add_sums(sums, rows, 2, sum)
+            self.add_sums(sums, parts, 2, sum)
         }
     }
 }
 
 impl Cuda {
-    /// Adds to numbers the sums of so many terms that are there, part by part.
+    /// Adds to numbers the sums that are there in so many parts each.
     ///
     /// # Safety
     ///
@@ -51,11 +49,11 @@ impl Cuda {
     pub(super) unsafe fn add_sums(
         &self,
         sums: u64,
-        terms: usize,
+        parts: usize,
         count: usize,
         to: u64,
     ) -> Result<(), GpuError> {
-        let (kernel, parts) = (&self.kernels.add_sums, parts(terms));
+        let kernel = &self.kernels.add_sums;
         // SAFETY: the parameters are the entry point's; the rest is the caller's promise.
         unsafe {
             self.launch(kernel, self.shape_of_parts(kernel, 1), |launch| {

@@ -6,7 +6,7 @@ use adaloss_hal::{
 };
 use adaloss_kernels::{
     network::update::{self, Step},
-    sums::LANES,
+    sums::parts_of_elements,
 };
 use cudarc::driver::PushKernelArg;
 
@@ -19,15 +19,14 @@ impl Run<SquareNorm<'_, '_, GpuSpace>> for Cuda {
     ) -> Result<(), GpuError> {
         let SquareNorm { gradient, to } = operation.into_inner();
         let (first, count, sums) = (gradient.address(), gradient.count(), self.sums()?);
-        let kernel = &self.kernels.square_norm;
+        let (kernel, parts) = (&self.kernels.square_norm, parts_of_elements(count));
         // SAFETY: the parameters are the entry point's; all that is named is borrowed, and the sum is one element: the
         // operation fits. The second launch waits for the first, whose parts have their room.
         unsafe {
-            let shape = self.shape_of_parts(kernel, count.div_ceil(LANES));
-            self.launch(kernel, shape, |launch| {
+            self.launch(kernel, self.shape_of_parts(kernel, parts), |launch| {
                 launch.arg(&first).arg(&count).arg(&sums);
             })?;
-            self.add_sums(sums, count, 1, to.shared().address())
+            self.add_sums(sums, parts, 1, to.shared().address())
         }
     }
 }

@@ -35,7 +35,7 @@ fn text_for_sm_90a_conforms() {
 
 #[test]
 fn text_for_sm_80_conforms() {
-    let parts = ["narrow E4M3", "matmul bfloat16", "pointwise E4M3, E5M2", "update"];
+    let parts = ["narrow E4M3", "matmul bfloat16", "network E4M3, E5M2"];
     conforms(DEVICES[1], |part| parts.contains(&part), 6..12);
 }
 

@@ -11,7 +11,7 @@ use crate::{
     Block,
     block::{WARP, sum_warp},
     memory::Out,
-    sums::{self, PARTS, sum_of_parts, sum_parts},
+    sums::{PARTS, parts_of_rows, sum_of_parts, sum_parts},
 };
 
 /// Rows of logits, their labels, and where the loss goes.
@@ -71,7 +71,8 @@ pub unsafe fn weights<B: Block>(block: &mut B, of: &Loss) {
     let nothing = block.each(|_| ());
     // SAFETY: the caller's promise. What is of no class adds +0, which changes no sum that begins at +0.
     unsafe {
-        sum_parts(block, of.rows, of.parts.add(PARTS), nothing, |row, ()| {
+        let terms = (of.rows, parts_of_rows(of.rows));
+        sum_parts(block, terms, of.parts.add(PARTS), nothing, |row, ()| {
             of.label(row).map_or(0.0, |label| of.weight(label))
         });
     }
@@ -85,11 +86,13 @@ pub unsafe fn weights<B: Block>(block: &mut B, of: &Loss) {
 pub unsafe fn softmax_cross_entropy<B: Block>(block: &mut B, of: &Loss) {
     let &Loss { rows, sum, parts, .. } = of;
     // SAFETY: the caller's promise.
-    let total = unsafe { sum_of_parts(block, parts.add(PARTS), sums::parts(rows)) };
+    let total = unsafe { sum_of_parts(block, parts.add(PARTS), parts_of_rows(rows)) };
     let counts = block.map(&total, |_, total| (total, [0_u32; 2]));
     // SAFETY: as above; a row is one thread's alone.
     let counts = unsafe {
-        sum_parts(block, rows, parts, counts, |row, (total, counts)| of.row(row, *total, counts))
+        sum_parts(block, (rows, parts_of_rows(rows)), parts, counts, |row, (total, counts)| {
+            of.row(row, *total, counts)
+        })
     };
     let counts = block.map(&counts, |_, (_, counts)| counts);
     let counts = sum_warp(block, counts);

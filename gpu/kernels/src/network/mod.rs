@@ -2,9 +2,17 @@
 //! device, but for the sums that [`sums`](crate::sums) has.
 
 pub mod accumulate;
+pub mod attend;
+pub mod convolve;
+pub mod dropout;
+pub mod embed;
 #[doc(hidden)]
 pub mod entries;
 pub mod loss;
+pub mod normalise;
 pub mod operand;
 pub mod pointwise;
+pub mod pool;
+mod results;
+pub mod sliding;
 pub mod update;

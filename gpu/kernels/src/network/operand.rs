@@ -32,6 +32,17 @@ impl Operand {
         with_element!(self.encoding, F => memory::has_chunks(self.first.cast::<F>()))
     }
 
+    /// Returns an element.
+    ///
+    /// # Safety
+    ///
+    /// As for [`is_zero`](Self::is_zero).
+    #[inline(always)]
+    pub(crate) unsafe fn read(self, index: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        with_element!(self.encoding, F => unsafe { (*self.first.cast::<F>().add(index)).widen() })
+    }
+
     /// Tells whether an element is zero, of either sign.
     ///
     /// # Safety

@@ -5,7 +5,7 @@ use core::{array, ptr};
 use crate::{
     Block,
     memory::{CHUNK, Out, each_place, has_chunks, is_off, read_chunk},
-    sums::sum_parts,
+    sums::{parts_of_elements, sum_parts},
     update::Sgd,
 };
 
@@ -15,13 +15,14 @@ use crate::{
 ///
 /// There is room for the parts of so many terms, which nobody else reads or writes during the launch.
 pub unsafe fn square_norm<B: Block>(block: &mut B, gradient: &[f32], to: *mut f64) {
-    let nothing = block.each(|_| ());
+    let (nothing, terms) =
+        (block.each(|_| ()), (gradient.len(), parts_of_elements(gradient.len())));
     let square = |index: usize, (): &mut ()| {
         let x = gradient.get(index).copied().map_or(0.0, f64::from);
         x * x
     };
     // SAFETY: the caller's promise.
-    unsafe { sum_parts(block, gradient.len(), to, nothing, square) };
+    unsafe { sum_parts(block, terms, to, nothing, square) };
 }
 
 /// Elements that are updated together: more, and the compiler would keep them in memory.

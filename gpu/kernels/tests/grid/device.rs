@@ -65,7 +65,7 @@ impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, 
 }
 
 /// Names the memory of the epilogue of an operation that fits as kernels do.
-fn named(of: Epilogue<'_, HostSpace>) -> epilogue::Epilogue {
+pub(crate) fn named(of: Epilogue<'_, HostSpace>) -> epilogue::Epilogue {
     let Epilogue { from, to, narrowing, noise, stores, when, outcome, histogram } = of;
     epilogue::Epilogue {
         from: from.as_ptr(),

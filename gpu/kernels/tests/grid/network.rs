@@ -18,7 +18,7 @@ use adaloss_hal::{
 use adaloss_kernels::{
     memory::Out,
     network::{accumulate, loss, operand::Operand, pointwise, update},
-    sums::{PARTS, add_sums, parts},
+    sums::{PARTS, add_sums, parts_of_elements, parts_of_rows},
     update::Sgd as Constants,
 };
 
@@ -96,7 +96,8 @@ impl Run<SoftmaxCrossEntropy<'_, '_, HostSpace>> for Simulated {
         unsafe {
             self.grid().launch(|block| loss::weights(block, &of));
             self.grid().launch(|block| loss::softmax_cross_entropy(block, &of));
-            self.grid().launch(|block| add_sums(block, of.parts, parts(rows), 2, of.sum.cast()));
+            self.grid()
+                .launch(|block| add_sums(block, of.parts, parts_of_rows(rows), 2, of.sum.cast()));
         }
         Ok(())
     }
@@ -113,7 +114,8 @@ impl Run<SquareNorm<'_, '_, HostSpace>> for Simulated {
         // SAFETY: both are borrowed, and the sum is one: the operation fits.
         unsafe {
             self.grid().launch(|block| update::square_norm(block, gradient, sums));
-            self.grid().launch(|block| add_sums(block, sums, parts(gradient.len()), 1, to));
+            self.grid()
+                .launch(|block| add_sums(block, sums, parts_of_elements(gradient.len()), 1, to));
         }
         Ok(())
     }
