@@ -56,6 +56,14 @@ const TABLE: &[Covered] = &[
     covered(LINKING, "In firmware, in C", "sh", By::Test("examples/firmware/host/tests/boards.rs")),
     covered(RANKS, "Your engine, in C", "c", By::Trial(FOR_RANKS)),
     covered(RANKS, "Your engine, in C", "sh", By::Trial(FOR_RANKS)),
+    covered(RANKS, "What it costs", "sh", By::Test("hal/threads/tests/threads/model.rs")),
+    covered(RANKS, "Measured", "sh", By::None("./ci.sh mpi runs the program, more briefly")),
+    covered(
+        RANKS,
+        "A whole program",
+        "sh",
+        By::None("./ci.sh mpi, and tests of the trainer, run the same commands on less"),
+    ),
     covered(PORTING, "Bring a device", "sh", By::Trial(FOR_DEVICES)),
     covered(
         PORTING,
