@@ -136,6 +136,7 @@ entries! {
     "scaler::State::cell" => fn(&'static State, &'static [Cell], Place) -> Option<&'static Cell> =
         State::cell;
     "scaler::State::totals" => fn(&State) -> Totals = State::totals;
+    "scaler::State::add_counts" => fn(&mut State, u64, u64) = State::add_counts;
     "scaler::State::last" => fn(&State) -> Option<Visit> = State::last;
     "scaler::State::record" => fn(&State, &[Cell], Place) -> Option<Record> = State::record;
     "scaler::State::histogram" => fn(&State) -> &Histogram = State::histogram;
