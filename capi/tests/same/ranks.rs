@@ -174,16 +174,8 @@ struct Batch {
     trouble: Option<Trouble>,
 }
 
-/// Magnitudes that are now and then many binades above what they were.
-fn values(generator: &mut SplitMix64) -> Vec<f32> {
-    let centre = generator.below(22) as i32 - 26;
-    let zeros = generator.below(12) == 0;
-    let one = |_| if zeros { 0.0 } else { generator.between_binades(centre - 5, centre) };
-    (0..8).map(one).collect()
-}
-
 fn batch(generator: &mut SplitMix64) -> Batch {
-    let mut some = || (generator.below(3) > 0).then(|| values(generator));
+    let mut some = || (generator.below(3) > 0).then(|| generator.gradient());
     Batch { loss: some(), layers: std::array::from_fn(|_| some()), trouble: None }
 }
 

@@ -47,15 +47,8 @@ struct Batch {
     trouble: Option<Trouble>,
 }
 
-fn values(generator: &mut SplitMix64) -> Vec<f32> {
-    let centre = generator.below(22) as i32 - 26;
-    let zeros = generator.below(12) == 0;
-    let one = |_| if zeros { 0.0 } else { generator.between_binades(centre - 5, centre) };
-    (0..8).map(one).collect()
-}
-
 fn batch(generator: &mut SplitMix64) -> Batch {
-    let mut some = || (generator.below(3) > 0).then(|| values(generator));
+    let mut some = || (generator.below(3) > 0).then(|| generator.gradient());
     Batch { loss: some(), layers: std::array::from_fn(|_| some()), trouble: None }
 }
 
@@ -269,7 +262,7 @@ fn rank(config: Config, steps: usize) -> (State, [Cell; CELLS]) {
     let mut generator = SplitMix64(3);
     for _ in 0..steps {
         let mut step = state.begin(&mut cells);
-        backward(&mut step, &Batch { loss: Some(values(&mut generator)), ..batch(&mut generator) });
+        backward(&mut step, &Batch { loss: Some(generator.gradient()), ..batch(&mut generator) });
         let message = packed(&mut step);
         step.share().unpack(&message).expect("alone");
         let _ = step.finish();

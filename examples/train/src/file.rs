@@ -9,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Serialize;
 
 /// The most symbolic links that are followed, one behind the other, as in Linux.
 const MOST_LINKS: usize = 40;
@@ -79,6 +80,17 @@ impl Target {
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || Target::of(path)?.write(bytes);
     write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Returns rows for spreadsheets, with the names of their fields in front.
+///
+/// # Errors
+///
+/// A row cannot be written.
+pub fn csv_of(rows: impl IntoIterator<Item: Serialize>) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.into_iter().try_for_each(|row| writer.serialize(row))?;
+    writer.into_inner().map_err(|error| anyhow!(error.to_string()))
 }
 
 /// Tries whether a file could be written, before minutes are spent on its contents; changes nothing.

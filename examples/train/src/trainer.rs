@@ -314,7 +314,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             sums: self
                 .ranks
                 .as_ref()
-                .map_or(self.sums.clone(), |Ranks { reducer, .. }| reducer.save()),
+                .map_or_else(|| self.sums.clone(), |Ranks { reducer, .. }| reducer.save()),
         })
     }
 

@@ -50,6 +50,15 @@ impl SplitMix64 {
         if word & 1 == 0 { x } else { -x }
     }
 
+    /// Returns eight values of a gradient, whose magnitudes are now and then many binades above or below those of the one before, and
+    /// now and then zero.
+    pub fn gradient(&mut self) -> Vec<f32> {
+        let centre = self.below(22) as i32 - 26;
+        let zeros = self.below(12) == 0;
+        let one = |_| if zeros { 0.0 } else { self.between_binades(centre - 5, centre) };
+        (0..8).map(one).collect()
+    }
+
     /// Puts items into a random order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {

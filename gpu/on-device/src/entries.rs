@@ -205,11 +205,19 @@ fn bits<F: Element>(elements: &[F]) -> String {
     format!("{:x?}", elements.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
 }
 
+/// Reads elements back, and nothing else.
+fn elements_of<F: Element + Plain, D: Memory>(
+    device: &mut D,
+    buffer: &D::Buffer<F>,
+) -> anyhow::Result<Readout> {
+    Ok(vec![("elements", bits(&take(device, buffer, F::from_bits(0))?))])
+}
+
 fn widened<F: Element + Plain>(device: &mut Cuda, count: usize) -> anyhow::Result<Readout> {
     let from = put(device, &elements::<F>(1, count))?;
     let mut to = device.zeroed::<f32>(count)?;
     device.widen(from.view(), to.view_mut())?;
-    Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
+    elements_of(device, &to)
 }
 
 fn widened_by_core<F: Element>(count: usize) -> Readout {
@@ -221,7 +229,7 @@ fn narrowed<F: Element + Plain>(device: &mut Cuda, count: usize) -> anyhow::Resu
     let from = put(device, &values(1, count))?;
     let mut to = device.zeroed::<F>(count)?;
     device.narrow(from.view(), to.view_mut(), narrowing::<F>(), Noise::default())?;
-    Ok(vec![("elements", bits(&take(device, &to, F::from_bits(0))?))])
+    elements_of(device, &to)
 }
 
 fn narrowed_by_core<F: Element>(count: usize) -> Readout {

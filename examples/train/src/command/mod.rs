@@ -23,6 +23,16 @@ use adaloss_train::{
 };
 use anyhow::Result;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Returns a bar for so many steps, on which a message says what they are of.
+fn steps_bar(steps: u64) -> Result<ProgressBar> {
+    let bar = ProgressBar::new(steps);
+    bar.set_style(ProgressStyle::with_template(
+        "{msg} {bar:40} {pos}/{len} steps, {elapsed} of about {duration}",
+    )?);
+    Ok(bar)
+}
 
 /// One network, how it learns, and from what.
 #[derive(Args, Clone, Debug)]

@@ -15,9 +15,8 @@ use adaloss_train::{
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{interrupt::Interrupt, machine::MOST_THREADS, places::Comparison};
+use super::{interrupt::Interrupt, machine::MOST_THREADS, places::Comparison, steps_bar};
 
 /// What is recorded, and for which formats.
 #[derive(Args, Debug)]
@@ -88,10 +87,7 @@ pub(crate) fn policies(args: &PoliciesArgs) -> Result<()> {
         opened.push((task, formats, dataset));
     }
     let steps = opened.iter().map(|(task, _, dataset)| task.schedule.steps(&**dataset)).sum();
-    let bar = ProgressBar::new(steps);
-    bar.set_style(ProgressStyle::with_template(
-        "{msg} {bar:40} {pos}/{len} steps, {elapsed} of about {duration}",
-    )?);
+    let bar = steps_bar(steps)?;
     let mut places = Vec::new();
     for (task, formats, dataset) in &opened {
         bar.set_message(task.name.clone());

@@ -16,11 +16,12 @@ use adaloss_train::{
     trainer::{Measurements, Settings, Trainer},
 };
 use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::{
     interrupt::{Interrupt, Interrupted},
     machine::{DeviceName, Job, MOST_THREADS, dispatch},
+    steps_bar,
     stored::Store,
 };
 
@@ -121,10 +122,7 @@ pub(super) fn run_all(
 }
 
 fn bar(plan: &[Planned<'_>]) -> Result<ProgressBar> {
-    let bar = ProgressBar::new(plan.iter().map(Planned::steps).sum());
-    bar.set_style(ProgressStyle::with_template(
-        "{msg} {bar:40} {pos}/{len} steps, {elapsed} of about {duration}",
-    )?);
+    let bar = steps_bar(plan.iter().map(Planned::steps).sum())?;
     bar.set_message(format!("{} runs", plan.len()));
     Ok(bar)
 }

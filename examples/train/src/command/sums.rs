@@ -10,18 +10,18 @@ use adaloss_core::{format::Element, unscale::Verdict};
 use adaloss_hal::Plain;
 use adaloss_train::{
     data::Dataset,
-    file::{check_file, write_whole},
+    file::{check_file, csv_of, write_whole},
     layer::{Diverged, Machine, NoObserver},
     method::Method,
     ranks::{Counts, Reducer, Reduction, Team, share},
-    say,
+    report, say,
     task::Task,
     trainer::{Ranks, Settings, Trainer},
 };
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
@@ -29,6 +29,7 @@ use super::{
     interrupt::{Interrupt, Interrupted},
     launch::{Launch, is_launched},
     machine::{DeviceName, Job, dispatch},
+    steps_bar,
 };
 
 /// What is usually compared: without a scale, as PyTorch's hook for binary16 does it, with one for all buckets and steps, and
@@ -116,10 +117,7 @@ pub(crate) fn sums(args: &SumsArgs) -> Result<()> {
     ensure!(!is_launched(), "sums has ranks that are threads: start it without mpirun");
     let interrupt = Interrupt::watch()?;
     let runs = args.ranks.len() * args.reduce.len();
-    let bar = ProgressBar::new(runs as u64 * args.seeds * task.schedule.steps(&*dataset));
-    bar.set_style(ProgressStyle::with_template(
-        "{msg} {bar:40} {pos}/{len} steps, {elapsed} of about {duration}",
-    )?);
+    let bar = steps_bar(runs as u64 * args.seeds * task.schedule.steps(&*dataset))?;
     let mut rows = Vec::new();
     for &ranks in &args.ranks {
         for &reduction in &args.reduce {
@@ -147,10 +145,7 @@ pub(crate) fn sums(args: &SumsArgs) -> Result<()> {
     bar.finish_and_clear();
     say!("{}: {}; {}\n\n{}\n\n{LEGEND}", task.name, task.model, dataset.describe(), table(&rows));
     if let Some(path) = &args.out {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        rows.iter().try_for_each(|row| writer.serialize(row))?;
-        let bytes = writer.into_inner().map_err(|error| anyhow!(error.to_string()))?;
-        write_whole(path, &bytes)?;
+        write_whole(path, &csv_of(&rows)?)?;
     }
     Ok(())
 }
@@ -261,15 +256,9 @@ impl Plan<'_> {
     }
 }
 
-/// Returns the median; what is no number is greater than all others.
+/// Returns the median; what is no number is greater than all others, and nothing has none.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[count / 2],
-        count => (values[count / 2 - 1] + values[count / 2]) / 2.0,
-    }
+    report::median(values.collect()).unwrap_or(f64::NAN)
 }
 
 /// Returns a row for all seeds of a kind of sums.

@@ -27,6 +27,7 @@ use super::{Carrier, Failure, Pending, Team};
 use crate::{
     layer::{GradientSink, Total, Vector},
     method::FormatName,
+    unit::times,
 };
 
 /// How gradients are summed over ranks.
@@ -427,10 +428,10 @@ impl Reduction {
         let own = (self.scaling == Scaling::Measured).then(|| values.clone());
         if let Some(scales) = &scales {
             let all = || parts.iter().zip(scales);
-            all().for_each(|(part, scale)| times(&mut values[part.clone()], scale.factor()));
+            all().for_each(|(part, scale)| times(&mut values[part.clone()], scale.log2()));
             sum_in(self.format, &mut values, carrier)?;
             all().for_each(|(part, scale)| {
-                times(&mut values[part.clone()], scale.inverse().factor());
+                times(&mut values[part.clone()], -scale.log2());
             });
             overflowed =
                 parts.iter().map(|part| !largest(&values[part.clone()]).is_finite()).collect();
@@ -463,10 +464,6 @@ impl Reduction {
         let scale = |bits: u64| sum_scale(narrowing, Largest::from_bits(bits as u32), ranks);
         Ok(all.into_iter().map(scale).collect())
     }
-}
-
-fn times(values: &mut [f32], factor: f32) {
-    values.iter_mut().for_each(|value| *value *= factor);
 }
 
 /// Sums values over the ranks in a format.

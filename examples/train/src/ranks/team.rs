@@ -132,7 +132,19 @@ impl Team {
     ///
     /// The group failed.
     pub fn sum(&self, mut numbers: Vec<u64>) -> Result<Vec<u64>, Failure> {
-        self.run(move |carrier| carrier.sum_u64(&mut numbers).map(|()| numbers))
+        (&mut &*self).sum_u64(&mut numbers).map(|()| numbers)
+    }
+
+    /// Replaces values by what an operation makes of those of all ranks.
+    fn replace<T: Copy + Send + 'static>(
+        &self,
+        values: &mut [T],
+        operation: impl FnOnce(&mut dyn Carrier, &mut [T]) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let mut all = values.to_vec();
+        let all = self.run(move |carrier| operation(carrier, &mut all).map(|()| all))?;
+        values.copy_from_slice(&all);
+        Ok(())
     }
 
     /// Returns what the ranks bring, one behind the other; all bring as much.
@@ -254,28 +266,18 @@ impl Group for &Team {
     }
 
     fn max_u8(&mut self, bytes: &mut [u8]) -> Result<(), Failure> {
-        let mut all = bytes.to_vec();
-        let all = self.run(move |carrier| carrier.max_u8(&mut all).map(|()| all))?;
-        bytes.copy_from_slice(&all);
-        Ok(())
+        self.replace(bytes, |carrier, bytes| carrier.max_u8(bytes))
     }
 
     fn max_u64(&mut self, numbers: &mut [u64]) -> Result<(), Failure> {
-        let mut all = numbers.to_vec();
-        let all = self.run(move |carrier| carrier.max_u64(&mut all).map(|()| all))?;
-        numbers.copy_from_slice(&all);
-        Ok(())
+        self.replace(numbers, |carrier, numbers| carrier.max_u64(numbers))
     }
 
     fn sum_u64(&mut self, numbers: &mut [u64]) -> Result<(), Failure> {
-        numbers.copy_from_slice(&self.sum(numbers.to_vec())?);
-        Ok(())
+        self.replace(numbers, |carrier, numbers| carrier.sum_u64(numbers))
     }
 
     fn broadcast(&mut self, from: usize, bytes: &mut [u8]) -> Result<(), Failure> {
-        let mut all = bytes.to_vec();
-        let all = self.run(move |carrier| carrier.broadcast(from, &mut all).map(|()| all))?;
-        bytes.copy_from_slice(&all);
-        Ok(())
+        self.replace(bytes, move |carrier, bytes| carrier.broadcast(from, bytes))
     }
 }

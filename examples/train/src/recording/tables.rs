@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Measure, Place};
+use crate::file::csv_of;
 
 /// What the columns mean.
 const LEGEND: &str = "\
@@ -94,9 +95,5 @@ fn mass(share: f64) -> String {
 ///
 /// A row cannot be written.
 pub fn csv(places: &[Place]) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in places.iter().flat_map(|place| &place.rows) {
-        writer.serialize(row)?;
-    }
-    writer.into_inner().map_err(|error| anyhow!(error.to_string()))
+    csv_of(places.iter().flat_map(|place| &place.rows))
 }

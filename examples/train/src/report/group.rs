@@ -258,8 +258,8 @@ fn median_error<'a>(weights: impl Iterator<Item = &'a WeightReport>) -> Option<f
     median(errors.map(|error| error.unwrap_or(f64::INFINITY)).collect())
 }
 
-/// Returns the median.
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+/// Returns the median; nothing has none.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

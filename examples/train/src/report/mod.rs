@@ -52,6 +52,7 @@ pub(crate) use decades::Decades;
 pub(crate) use svg::px;
 
 pub use command::{ReportArgs, report};
+pub use group::median;
 pub use stored::read;
 pub use terminal::{print_place, print_summary, print_windows};
 

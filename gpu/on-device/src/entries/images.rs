@@ -16,7 +16,7 @@ use adaloss_hal::{
     portable::Portable,
 };
 
-use super::{Readout, Row, bits, compare, elements, end, failed, put, take, values};
+use super::{Readout, Row, bits, compare, elements, elements_of, end, failed, put, take, values};
 
 /// Channels of images, columns of a normalisation, and features of an embedding and of heads.
 const CHANNELS: usize = 8;
@@ -95,7 +95,7 @@ fn embedded<F: Element + Plain, D: Memory + HasEmbed<F, F>>(
     let mut to = device.zeroed::<F>(rows * width).map_err(failed)?;
     let (tokens, table) = (D::view(&tokens), D::view(&table));
     device.run(Embed { width, tokens, table, to: D::view_mut(&mut to) }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, F::from_bits(0))?))])
+    elements_of(device, &to)
 }
 
 fn table<F: Element + Plain, D: Memory + HasEmbed<F, F>>(
@@ -108,7 +108,7 @@ fn table<F: Element + Plain, D: Memory + HasEmbed<F, F>>(
     let mut to = device.zeroed::<f32>(count / width * width).map_err(failed)?;
     let (tokens, gradient) = (D::view(&tokens), D::view(&gradient));
     device.run(EmbedTable { width, tokens, gradient, to: D::view_mut(&mut to) }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
+    elements_of(device, &to)
 }
 
 /// Rows that are as few as the columns of the others, so that sums have as many terms whatever the size.
@@ -130,7 +130,7 @@ fn moments<F: Element + Plain, D: Memory + HasNormalise<F, F>>(
     let mut to = device.zeroed::<f32>(normalisation.moments()).map_err(failed)?;
     let (input, moments) = (D::view(&input), D::view_mut(&mut to));
     device.run(Moments { normalisation, input, to: moments }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
+    elements_of(device, &to)
 }
 
 fn sums<F: Element + Plain, D: Memory + HasNormalise<F, F>>(
@@ -150,7 +150,7 @@ fn sums<F: Element + Plain, D: Memory + HasNormalise<F, F>>(
         to: D::view_mut(&mut to),
     };
     device.run(operation).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
+    elements_of(device, &to)
 }
 
 fn positive(stream: u32, count: usize) -> Vec<f32> {
@@ -237,7 +237,7 @@ fn unpooled<F: Element + Plain, D: Memory + HasPool<F>>(
     let mut to = put(device, &elements::<F>(40, input_count))?;
     let (input, indices, to_mut) = (D::view(&input), D::view(&indices), D::view_mut(&mut to));
     device.run(Unpool { pooling, input, indices, to: to_mut }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, F::from_bits(0))?))])
+    elements_of(device, &to)
 }
 
 fn picked<F: Element + Plain, D: Memory + HasPool<F>>(
@@ -251,7 +251,7 @@ fn picked<F: Element + Plain, D: Memory + HasPool<F>>(
     let mut to = device.zeroed::<F>(output).map_err(failed)?;
     let (input, indices, to_mut) = (D::view(&input), D::view(&indices), D::view_mut(&mut to));
     device.run(Pick { pooling, input, indices, to: to_mut }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, F::from_bits(0))?))])
+    elements_of(device, &to)
 }
 
 /// Means of windows, and the way back of maxima.

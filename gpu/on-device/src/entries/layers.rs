@@ -14,7 +14,7 @@ use adaloss_hal::{
     portable::Portable,
 };
 
-use super::{Readout, Row, bits, compare, elements, failed, put, take, values};
+use super::{Readout, Row, bits, compare, elements, elements_of, failed, put, take, values};
 
 /// Columns of what is added to rows, and classes of a loss.
 const COLUMNS: usize = 8;
@@ -65,7 +65,7 @@ fn rectified<F: Element + Plain, D: Memory + HasRelu<F, F>>(
 ) -> anyhow::Result<Readout> {
     let mut values = put(device, &elements::<F>(21, count))?;
     device.run(Relu { values: D::view_mut(&mut values) }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &values, F::from_bits(0))?))])
+    elements_of(device, &values)
 }
 
 fn passed_back<F: Element + Plain, D: Memory + HasRelu<F, F>>(
@@ -77,21 +77,21 @@ fn passed_back<F: Element + Plain, D: Memory + HasRelu<F, F>>(
     let mut gradient = put(device, &elements::<F>(22, count))?;
     let (output, to) = (D::view(&output), D::view_mut(&mut gradient));
     device.run(ReluInput { output, gradient: to }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &gradient, F::from_bits(0))?))])
+    elements_of(device, &gradient)
 }
 
 fn accumulated<D: Memory + HasAccumulate>(device: &mut D, count: usize) -> anyhow::Result<Readout> {
     let count = count.next_multiple_of(COLUMNS);
     let (input, mut to) = (put(device, &values(23, COLUMNS))?, put(device, &values(24, count))?);
     device.run(Accumulate { input: D::view(&input), to: D::view_mut(&mut to) }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
+    elements_of(device, &to)
 }
 
 fn blended<D: Memory + HasAccumulate>(device: &mut D, count: usize) -> anyhow::Result<Readout> {
     let (input, mut to) = (put(device, &values(23, count))?, put(device, &values(24, count))?);
     let (input, to_mut) = (D::view(&input), D::view_mut(&mut to));
     device.run(Blend { share: 0.1, input, to: to_mut, when: None }).map_err(failed)?;
-    Ok(vec![("elements", bits(&take(device, &to, 0.0)?))])
+    elements_of(device, &to)
 }
 
 /// Sums of losses are compared in nine digits: they are added up in another order.
