@@ -29,21 +29,22 @@ pub(crate) const SUMS: usize = 2 * PARTS;
 
 /// A GPU.
 ///
-/// Operations are put into one stream, in the order of the calls.
+/// Operations are put into one stream, in the order of the calls.  A clone puts its operations into the same stream, so that
+/// either may use what the other has made; each brings tables of its own.
 #[derive(Debug)]
 pub struct Cuda {
     stream: Arc<CudaStream>,
-    pub(crate) kernels: Kernels,
+    pub(crate) kernels: Arc<Kernels>,
     multiprocessors: u32,
     /// The most blocks that a launch has for each multiprocessor.
     blocks: Option<NonZero<u32>>,
-    /// What the host writes, on its way.
-    staging: Staging,
-    /// What a launch brings beside its parameters: the next copy waits in the stream for the launch
+    /// What the host writes, on its way, once something is.
+    staging: Option<Staging>,
+    /// What a launch brings beside its parameters, once one does: the next copy waits in the stream for the launch
     /// before it.
-    table: Buffer<u8>,
-    /// Where a launch leaves the parts of sums for the next.
-    sums: Buffer<f64>,
+    table: Option<Buffer<u8>>,
+    /// Where a launch leaves the parts of sums for the next, once one does.
+    sums: Option<Buffer<f64>>,
     /// Configurations that are on the device already.
     configs: Vec<(Config, Buffer<Config>)>,
     /// What the launches of a graph bring, while one is captured.
@@ -100,14 +101,16 @@ impl Cuda {
         let count = context
             .attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(GpuError::of("the number of multiprocessors"))?;
-        let table = allocate(&stream, TABLE_BYTES)?;
-        let sums = allocate(&stream, SUMS)?;
+        // Whoever opens a GPU hears at once that its memory is exhausted.
+        let table = Some(allocate(&stream, TABLE_BYTES)?);
+        let sums = Some(allocate(&stream, SUMS)?);
+        let staging = Some(Staging::new(context)?);
         Ok(Self {
             multiprocessors: u32::try_from(count).unwrap_or(1).max(1),
             blocks: None,
-            staging: Staging::new(context)?,
+            staging,
             stream,
-            kernels,
+            kernels: Arc::new(kernels),
             table,
             sums,
             configs: Vec::new(),
@@ -131,7 +134,7 @@ impl Cuda {
 
     /// Tells whether the driver has compiled the kernels: there is machine code for GPUs of compute capability 8.0 to
     /// 9.0, which a driver that is older than CUDA 12 may refuse.
-    pub const fn is_compiled(&self) -> bool {
+    pub fn is_compiled(&self) -> bool {
         self.kernels.are_compiled
     }
 
@@ -192,7 +195,8 @@ impl Cuda {
         }
         self.refuse_capture("to bring a table")?;
         GpuError::length("a table", size_of_val(table), size_of_val(table).min(TABLE_BYTES))?;
-        let address = self.table.view().address();
+        let made = || allocate(&self.stream, TABLE_BYTES);
+        let address = room(&mut self.table, made)?.view().address();
         // SAFETY: there is so much room, and the copy waits for launches before it.
         unsafe { self.upload(table, address, "to copy a table") }?;
         Ok(address)
@@ -200,10 +204,11 @@ impl Cuda {
 
     /// Returns the address of room for the parts of two sums; what a graph needs of it, it has itself.
     pub(crate) fn sums(&mut self) -> Result<u64, GpuError> {
-        match &mut self.captured {
-            Some(tables) => tables.sums(),
-            None => Ok(self.sums.view().address()),
+        if let Some(tables) = &mut self.captured {
+            return tables.sums();
         }
+        let made = || allocate(&self.stream, SUMS);
+        Ok(room(&mut self.sums, made)?.view().address())
     }
 
     /// Returns the address of a configuration on the device.
@@ -247,8 +252,9 @@ impl Cuda {
             return Ok(());
         }
         self.bind()?;
+        let staging = room(&mut self.staging, || Staging::new(self.stream.context()))?;
         // SAFETY: the caller's promise; the stream is always this one.
-        unsafe { self.staging.copy(values, address, &self.stream) }.map_err(GpuError::of(what))
+        unsafe { staging.copy(values, address, &self.stream) }.map_err(GpuError::of(what))
     }
 
     /// Makes the context that of the calling thread, which may be another one than the last time.
@@ -302,6 +308,34 @@ impl Cuda {
         // SAFETY: so many bytes are there.
         unsafe { memset_d8_async(of.address(), 0, bytes, self.stream.cu_stream()) }
             .map_err(GpuError::of("to clear"))
+    }
+}
+
+impl Clone for Cuda {
+    fn clone(&self) -> Self {
+        let &Self { ref stream, ref kernels, multiprocessors, blocks, .. } = self;
+        Self {
+            stream: Arc::clone(stream),
+            kernels: Arc::clone(kernels),
+            multiprocessors,
+            blocks,
+            staging: None,
+            table: None,
+            sums: None,
+            configs: Vec::new(),
+            captured: None,
+        }
+    }
+}
+
+/// Returns what there is, or makes it.
+fn room<T>(
+    of: &mut Option<T>,
+    make: impl FnOnce() -> Result<T, GpuError>,
+) -> Result<&mut T, GpuError> {
+    match of {
+        Some(there) => Ok(there),
+        none => Ok(none.insert(make()?)),
     }
 }
 

@@ -47,6 +47,11 @@ pub enum GpuError {
         /// How many there were.
         count: usize,
     },
+    /// A convolution or pooling has extents that kernels do not count to: 2^32 pixels, windows or terms, or more.
+    Extent {
+        /// How many there are.
+        count: usize,
+    },
     /// A conversion narrows to another encoding than that of the elements.
     Encoding {
         /// The encoding that is asked for.
@@ -82,6 +87,14 @@ impl GpuError {
     pub(crate) fn length(what: &'static str, expected: usize, found: usize) -> Result<(), Self> {
         if expected == found { Ok(()) } else { Err(Self::Length { what, expected, found }) }
     }
+
+    /// Refuses what kernels do not count to.
+    pub(crate) fn extents(counts: &[usize]) -> Result<(), Self> {
+        match counts.iter().find(|&&count| u32::try_from(count).is_err()) {
+            Some(&count) => Err(Self::Extent { count }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for GpuError {
@@ -103,6 +116,13 @@ impl fmt::Display for GpuError {
             }
             Self::Misfit(misfit) => misfit.fmt(f),
             Self::Branches { count } => write!(f, "{count} branches are too many for one join"),
+            Self::Extent { count } => {
+                write!(
+                    f,
+                    "{count} pixels, windows or terms are more than {} of one operation",
+                    u32::MAX
+                )
+            }
             Self::Encoding { asked, given } => {
                 write!(f, "elements of {given:?} cannot be narrowed as {asked:?}")
             }
@@ -122,7 +142,10 @@ impl error::Error for GpuError {}
 impl Error for GpuError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Length { .. } | Self::Branches { .. } | Self::Table { .. } => ErrorKind::Shape,
+            Self::Length { .. }
+            | Self::Branches { .. }
+            | Self::Extent { .. }
+            | Self::Table { .. } => ErrorKind::Shape,
             Self::Misfit(misfit) => misfit.kind(),
             Self::Encoding { .. } => ErrorKind::Format,
             Self::Captured { .. } => ErrorKind::Other,

@@ -57,7 +57,9 @@ pub(crate) struct Kernels {
     pub(crate) sgd: PerEncoding,
     pub(crate) widen: PerEncoding,
     pub(crate) narrow: PerEncoding,
+    pub(crate) multiply: PerEncoding,
     pub(crate) advance: Kernel,
+    pub(crate) describe: Kernel,
     pub(crate) close: Kernel,
     pub(crate) judge: Kernel,
     pub(crate) conclude: Kernel,
@@ -131,7 +133,9 @@ impl Kernels {
             sgd: per_encoding(&module, "sgd")?,
             widen: per_encoding(&module, "widen")?,
             narrow: per_encoding(&module, "narrow")?,
+            multiply: per_encoding(&module, "multiply")?,
             advance: kernel(&module, "adaloss_advance", 0)?,
+            describe: kernel(&module, "adaloss_describe", 0)?,
             close: kernel(&module, "adaloss_close", 0)?,
             judge: kernel(&module, "adaloss_judge", 0)?,
             conclude: kernel(&module, "adaloss_conclude", 0)?,
@@ -176,6 +180,7 @@ impl Kernels {
             &self.sgd,
             &self.widen,
             &self.narrow,
+            &self.multiply,
             &self.relu,
             &self.relu_input,
             &self.dropout,
@@ -204,7 +209,7 @@ impl Kernels {
             &self.adamw_step,
         ];
         let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
-        let of_scalers = [&self.advance, &self.close, &self.judge, &self.conclude];
+        let of_scalers = [&self.advance, &self.describe, &self.close, &self.judge, &self.conclude];
         per_encoding.into_iter().flatten().chain(of_scalers).chain(of_layers).chain(products)
     }
 }

@@ -4,8 +4,8 @@
 //! Scales, histograms, outcomes and decisions live in the device's memory; operations return before
 //! they are done, and only [`Device::read`](adaloss_hal::Device::read) waits.
 //!
-//! A scaler can live there too: [`Cuda`] has the operations of an [`Engine`](adaloss_hal::scaler::Engine), but for
-//! [`Describe`](adaloss_hal::scaler::Describe), which is not done, and those of layers ([`adaloss_hal::network`]).
+//! A scaler can live there too: [`Cuda`] has the operations of an [`Engine`](adaloss_hal::scaler::Engine), and those of
+//! layers ([`adaloss_hal::network`]).
 //!
 //! The CUDA driver is found when the first device is opened, not when a program is linked: programs
 //! that use this crate build on any machine, and start on one without a GPU.

@@ -1,40 +1,66 @@
-//! Products of matrices on tensor cores.
+//! Products of matrices: on tensor cores where they multiply such operands, otherwise tile by tile.
 
-use adaloss_core::format::{Encoding, bf16, f16};
+use adaloss_core::format::{Element, Encoding, bf16, f16};
 use adaloss_hal::{Fitting, Matmul, Plain, Product, Run};
-use adaloss_kernels::{block::Factor, matmul};
+use adaloss_kernels::{
+    block::Factor,
+    epilogue::Epilogue,
+    matmul,
+    multiply::{self, Multiplication},
+};
 use cudarc::driver::PushKernelArg;
 
 use crate::{
-    Cuda, Elements, GpuError, GpuSpace,
-    kernels::{Kernel, Parameter, Products},
+    Cuda, GpuError, GpuSpace,
+    device::of,
+    kernels::{Parameter, Products},
     narrow::named_epilogue,
+    network::operand,
 };
 
-impl<E: Operand> Run<Matmul<'_, '_, GpuSpace, E, E, f32>> for Cuda {
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Matmul<'_, '_, GpuSpace, E, E, f32>>,
-    ) -> Result<(), GpuError> {
-        self.unscaled(operation, false)
-    }
-}
+/// The launch that multiplies on tensor cores stays shaped as [`multiply`] wants it.
+const _: () = assert!(matmul::THREADS == multiply::THREADS);
 
-impl<E: Operand> Run<Matmul<'_, '_, GpuSpace, E, E, E>> for Cuda {
+impl<A, B, F> Run<Matmul<'_, '_, GpuSpace, A, B, F>> for Cuda
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
     fn execute(
         &mut self,
-        operation: Fitting<'_, Matmul<'_, '_, GpuSpace, E, E, E>>,
+        operation: Fitting<'_, Matmul<'_, '_, GpuSpace, A, B, F>>,
     ) -> Result<(), GpuError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
-        let (named, tiles) = named(*product, *a, *b);
-        let (epilogue, to) = (named_epilogue(epilogue.reborrow()), to.shared().address());
-        let kernel = of(&self.products::<E>().narrowed, *product);
-        // SAFETY: the parameters are the entry point's; all that is named is borrowed, and has its length: the
-        // operation fits.
+        let (to, epilogue) = (to.shared().address(), named_epilogue(epilogue.reborrow()));
+        let addresses = [a.address(), b.address()];
+        let results = match F::ENCODING {
+            of if of == A::ENCODING => Some(Results::Narrowed),
+            Encoding::Binary32 => Some(Results::Unscaled { adds: false }),
+            _ => None,
+        };
+        // SAFETY: all that is named is borrowed, and has its length: the operation fits; the encodings are those of the operands.
         unsafe {
-            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
-                launch.arg(&named).arg(&to).arg(&epilogue);
-            })
+            match (A::ENCODING, B::ENCODING, results) {
+                (Encoding::Binary16, Encoding::Binary16, Some(results)) => {
+                    self.on_tensor_cores::<f16>(*product, addresses, results, to, &epilogue)
+                }
+                (Encoding::BFloat16, Encoding::BFloat16, Some(results)) => {
+                    self.on_tensor_cores::<bf16>(*product, addresses, results, to, &epilogue)
+                }
+                _ => {
+                    let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
+                    let (transposes_a, transposes_b) = (transpose_a, transpose_b);
+                    let of_product =
+                        Multiplication { rows, inner, columns, transposes_a, transposes_b };
+                    let (tiles, of_product) = (of_product.tiles(), Parameter(of_product));
+                    let (a, b) = (operand(*a), operand(*b));
+                    let kernel = of::<F>(&self.kernels.multiply);
+                    self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
+                        launch.arg(&of_product).arg(&a).arg(&b).arg(&to).arg(&epilogue);
+                    })
+                }
+            }
         }
     }
 }
@@ -45,6 +71,15 @@ pub trait Operand: Factor + Plain {}
 
 impl Operand for f16 {}
 impl Operand for bf16 {}
+
+/// What becomes of the sums of a product on tensor cores.
+#[derive(Clone, Copy, Debug)]
+enum Results {
+    /// They are narrowed to the format of the operands.
+    Narrowed,
+    /// They stay f32, and are added to what is there or not.
+    Unscaled { adds: bool },
+}
 
 impl Cuda {
     /// Multiplies as [`Matmul`] does, and adds the unscaled product to what is there: the weight gradients
@@ -61,23 +96,48 @@ impl Cuda {
         mut operation: Matmul<'_, '_, GpuSpace, E, E, f32>,
     ) -> Result<(), GpuError> {
         let fitting = Fitting::of(&mut operation, self).map_err(GpuError::Misfit)?;
-        self.unscaled(fitting, true)
+        let Matmul { product, a, b, to, epilogue } = fitting.into_inner();
+        let (to, epilogue) = (to.shared().address(), named_epilogue(epilogue.reborrow()));
+        let (operands, results) = ([a.address(), b.address()], Results::Unscaled { adds: true });
+        // SAFETY: all that is named is borrowed, and has its length: the operation fits.
+        unsafe { self.on_tensor_cores::<E>(*product, operands, results, to, &epilogue) }
     }
 
-    fn unscaled<E: Operand>(
+    /// Launches a product of operands by their addresses.
+    ///
+    /// # Safety
+    ///
+    /// There are the elements of the shape at all three, of type `E` or, of results that stay f32, f32; nothing else writes them;
+    /// and so with what the epilogue names.
+    unsafe fn on_tensor_cores<E: Operand>(
         &self,
-        operation: Fitting<'_, Matmul<'_, '_, GpuSpace, E, E, f32>>,
-        adds: bool,
+        product: Product,
+        [a, b]: [u64; 2],
+        results: Results,
+        to: u64,
+        epilogue: &Parameter<Epilogue>,
     ) -> Result<(), GpuError> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
-        let (named, tiles) = named(*product, *a, *b);
-        let (epilogue, to) = (named_epilogue(epilogue.reborrow()), to.shared().address());
-        let (kernel, adds) = (of(&self.products::<E>().unscaled, *product), u32::from(adds));
-        // SAFETY: as above.
+        let Product { rows, inner, columns, transpose_a, transpose_b } = product;
+        let named = matmul::Product { a: a as *const E, b: b as *const E, rows, inner, columns };
+        let (tiles, named) = (named.tiles(), Parameter(named));
+        let products = self.products::<E>();
+        let stored = 2 * usize::from(transpose_a) + usize::from(transpose_b);
+        // SAFETY: the parameters are the entry point's; what they name is there by the caller's promise.
         unsafe {
-            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
-                launch.arg(&named).arg(&adds).arg(&to).arg(&epilogue);
-            })
+            match results {
+                Results::Narrowed => {
+                    let kernel = &products.narrowed[stored];
+                    self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
+                        launch.arg(&named).arg(&to).arg(epilogue);
+                    })
+                }
+                Results::Unscaled { adds } => {
+                    let (kernel, adds) = (&products.unscaled[stored], u32::from(adds));
+                    self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
+                        launch.arg(&named).arg(&adds).arg(&to).arg(epilogue);
+                    })
+                }
+            }
         }
     }
 
@@ -85,20 +145,4 @@ impl Cuda {
         let [binary16, bfloat16] = &self.kernels.products;
         if E::ENCODING == Encoding::BFloat16 { bfloat16 } else { binary16 }
     }
-}
-
-/// Returns what a kernel calls the operands, and the number of their tiles.
-fn named<E: Operand>(
-    product: Product,
-    a: Elements<'_, E>,
-    b: Elements<'_, E>,
-) -> (Parameter<matmul::Product<E>>, usize) {
-    let Product { rows, inner, columns, .. } = product;
-    let (a, b) = (a.address() as *const E, b.address() as *const E);
-    let named = matmul::Product { a, b, rows, inner, columns };
-    (Parameter(named), named.tiles())
-}
-
-fn of(kernels: &[Kernel; 4], product: Product) -> &Kernel {
-    &kernels[2 * usize::from(product.transpose_a) + usize::from(product.transpose_b)]
 }

@@ -1,14 +1,11 @@
 //! A scaler on the GPU, by core's own code.
-//!
-//! `Describe`, for policies that decide from operands (`normal`, `range`), is not done. Under them a layer
-//! carries its scale through, and joins are decided.
 
 use std::ptr;
 
 use adaloss_core::policy::{Cell, Config};
 use adaloss_hal::{
     Fitting, Run,
-    scaler::{Advance, Close, Conclude, DeviceScaler, Evidence, Judge},
+    scaler::{Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, Judge},
 };
 use adaloss_kernels::scaler::{self, List, Place, Scaler};
 use cudarc::driver::PushKernelArg;
@@ -93,6 +90,24 @@ impl Run<Advance<'_, '_, GpuSpace>> for Cuda {
         };
         // SAFETY: the parameter is the entry point's; all that is named is borrowed and has its length: the operation fits.
         unsafe { self.decide(|kernels| &kernels.advance, advance) }
+    }
+}
+
+impl Run<Describe<'_, '_, GpuSpace>> for Cuda {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Describe<'_, '_, GpuSpace>>,
+    ) -> Result<(), GpuError> {
+        let Describe { described, scaler } = operation.into_inner();
+        let (gradient, weight, fan_in) = match *described {
+            Described::Product { gradient, weight, fan_in } => {
+                (read(gradient), read(weight), fan_in)
+            }
+            Described::Cast(gradient) => (read(gradient), ptr::null(), 0),
+        };
+        let describe = scaler::Describe { scaler: self.scaler(scaler)?, gradient, weight, fan_in };
+        // SAFETY: as above.
+        unsafe { self.decide(|kernels| &kernels.describe, describe) }
     }
 }
 

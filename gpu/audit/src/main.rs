@@ -138,7 +138,7 @@ const MOST_SPILLED: u32 = 4;
 /// whose exponential, `libm`'s, writes a word there that nobody reads.
 fn may_have_stack(entry: &str) -> bool {
     let kernel = entry.strip_prefix("adaloss_").unwrap_or(entry);
-    let decides = ["advance", "close", "conclude"].contains(&kernel);
+    let decides = ["advance", "describe", "close", "conclude"].contains(&kernel);
     decides || kernel == "softmax_cross_entropy" || kernel.starts_with("attend_")
 }
 

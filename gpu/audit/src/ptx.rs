@@ -78,6 +78,9 @@ const WRITING: &[&str] = &[
     "testp", "vote", "xor",
 ];
 
+/// What the ISA calls the register of carries.
+const CARRY: &str = "CC.CF";
+
 /// Operations that write no register.
 const SILENT: &[&str] = &[
     "bar",
@@ -179,7 +182,16 @@ impl Reader {
         }
         let guard = of.guard.map(|(guard, _)| self.number(guard));
         let (written, read) = of.operands.split_at(usize::from(writes_one).min(of.operands.len()));
-        let (writes, reads) = (self.registers(written), self.registers(read));
+        let (mut writes, mut reads) = (self.registers(written), self.registers(read));
+        // What sums of several parts carry is in a register that has no name in the text.
+        if matches!(head, "addc" | "subc" | "madc") {
+            reads.push(self.number(CARRY));
+        }
+        if matches!(head, "add" | "addc" | "sub" | "subc" | "mad" | "madc")
+            && of.operation.split('.').any(|part| part == "cc")
+        {
+            writes.push(self.number(CARRY));
+        }
         let operation = of.operation.into();
         let instruction = Instruction { line, operation, guard, reads, writes };
         let block = self.entry.blocks.len() - 1;

@@ -236,6 +236,7 @@ impl Argument for f32 {}
 impl Argument for Mask {}
 impl Argument for Pooling {}
 impl Argument for Convolution {}
+impl Argument for Multiplication {}
 
 impl<T> Argument for *const T {
     fn is_named(self, memory: &Memory) -> bool {
@@ -351,6 +352,17 @@ impl Argument for Advance {
             && from.is_named(memory)
             && to.is_named(memory)
             && when.is_named(memory)
+    }
+}
+
+impl Argument for Describe {
+    fn written(self) -> usize {
+        self.scaler.state.written()
+    }
+
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { scaler, gradient, weight, .. } = self;
+        scaler.is_named(memory) && gradient.is_named(memory) && weight.is_named(memory)
     }
 }
 

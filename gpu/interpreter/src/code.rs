@@ -49,6 +49,16 @@ pub(crate) enum Op {
         a: Register,
         b: Register,
     },
+    /// What is carried, in and out, is a predicate of the thread's own, or none.
+    Carried {
+        subtracts: bool,
+        bits: u8,
+        to: Register,
+        a: Register,
+        b: Register,
+        takes: Register,
+        leaves: Register,
+    },
     Halves {
         what: Binary,
         to: Register,

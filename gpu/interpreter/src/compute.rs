@@ -123,6 +123,23 @@ fn compute_integer(warp: &mut Warp, op: &Op, mask: u32) {
             let result = integer::halves(what, warp.word(a), warp.word(b));
             warp.set_word(to, mask, &result);
         }
+        Op::Carried { subtracts, bits, to, a, b, takes, leaves } => {
+            let carry = if takes == NONE { 0 } else { warp.predicate(takes) };
+            let carried = if bits == 64 {
+                let (a, b) = (warp.long(a), warp.long(b));
+                let (result, carried) = integer::carry64(subtracts, a, b, carry);
+                warp.set_long(to, mask, &result);
+                carried
+            } else {
+                let (a, b) = (warp.word(a), warp.word(b));
+                let (result, carried) = integer::carry32(subtracts, a, b, carry);
+                warp.set_word(to, mask, &result);
+                carried
+            };
+            if leaves != NONE {
+                warp.set_predicate(leaves, mask, carried);
+            }
+        }
         Op::MultiplyWide { element, to, a, b } if element.bits == 16 => {
             let result = integer::multiply_wide16(element.is_signed(), warp.word(a), warp.word(b));
             warp.set_word(to, mask, &result);

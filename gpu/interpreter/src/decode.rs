@@ -291,6 +291,16 @@ impl<'t> Decoder<'_, 't> {
         }
     }
 
+    /// Returns the register of what sums carry, which is read or written.
+    pub(crate) fn condition(&mut self, is_read: bool) -> Decoded<Register> {
+        let place = self.registers.condition();
+        let place = place.ok_or_else(|| self.wrong("too many registers"))?;
+        if is_read {
+            self.registers.read(place);
+        }
+        Ok(place.register)
+    }
+
     /// Returns a register of any width that is read.
     pub(crate) fn source_of_any(&mut self, operand: &Operand<'t>) -> Decoded<Option<(Place, u8)>> {
         let Operand::Name(name) = *operand else { return Ok(None) };

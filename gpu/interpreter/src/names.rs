@@ -14,8 +14,8 @@ use std::ops::RangeInclusive;
 
 use crate::{
     operation::{
-        Atomic, Binary, Compare, Comparison, Conversion, FloatBinary, FloatUnary, Logic, Operation,
-        Permutation, Rounding, Shift, Shuffle, Unary,
+        Atomic, Binary, Carried, Compare, Comparison, Conversion, FloatBinary, FloatUnary, Logic,
+        Operation, Permutation, Rounding, Shift, Shuffle, Unary,
     },
     types::{Family, Space, Type},
 };
@@ -164,6 +164,15 @@ fn integer(head: &str, modifiers: &[&str]) -> Option<Operation> {
     };
     match (head, modifiers) {
         ("add", [element]) => Some(Operation::Binary(Add, of(element, "us", 16..=64)?)),
+        ("add" | "addc" | "sub" | "subc", ["cc", element]) => {
+            let (subtracts, takes) = (head.starts_with("sub"), head.ends_with('c'));
+            let carried = Carried { subtracts, takes, leaves: true };
+            Some(Operation::Carried(carried, of(element, "us", 32..=64)?))
+        }
+        ("addc" | "subc", [element]) => {
+            let carried = Carried { subtracts: head == "subc", takes: true, leaves: false };
+            Some(Operation::Carried(carried, of(element, "us", 32..=64)?))
+        }
         ("sub", [element]) => Some(Operation::Binary(Subtract, of(element, "us", 16..=64)?)),
         ("mul", ["lo", element]) => {
             Some(Operation::Binary(MultiplyLow, of(element, "us", 16..=64)?))
@@ -404,6 +413,8 @@ mod tests {
             "mov",
             "bra.div",
             "add.s8",
+            "add.cc.u16",
+            "addc.f32",
             "shl.s32",
             "ld.v4.b64",
             "cp.async.bulk",

@@ -5,7 +5,7 @@ mod memory;
 use crate::{
     code::{Decoded, File, NONE, Op, Place, Register},
     decode::Decoder,
-    operation::{Compare, Conversion, Logic, Operation},
+    operation::{Carried, Compare, Conversion, Logic, Operation},
     text::Operand,
     types::{Family, Type},
 };
@@ -116,6 +116,7 @@ impl<'t> Decoder<'_, 't> {
         use Operation as O;
         let bits = match operation {
             O::Binary(_, of)
+            | O::Carried(_, of)
             | O::MultiplyWide(of)
             | O::MultiplyAdd(of)
             | O::MultiplyAddWide(of) => of.bits,
@@ -168,6 +169,11 @@ impl<'t> Decoder<'_, 't> {
         Ok(match operation {
             Operation::Binary(what, _) => {
                 Op::Binary { what, bits, to: self.result(to, bits)?, a, b }
+            }
+            Operation::Carried(Carried { subtracts, takes, leaves }, _) => {
+                let takes = if takes { self.condition(true)? } else { NONE };
+                let leaves = if leaves { self.condition(false)? } else { NONE };
+                Op::Carried { subtracts, bits, to: self.result(to, bits)?, a, b, takes, leaves }
             }
             Operation::Halves(what) => Op::Halves { what, to: self.result(to, 32)?, a, b },
             Operation::MultiplyWide(element) => {

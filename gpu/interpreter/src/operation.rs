@@ -24,6 +24,18 @@ pub enum Binary {
     Xor,
 }
 
+/// A sum or difference of integers wider than a register, of which this is one part: what is carried from one part to the next is in
+/// a register of the thread's own that has no name in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// It is a difference, and what is carried is borrowed.
+    pub subtracts: bool,
+    /// What the part below carries is taken.
+    pub takes: bool,
+    /// What this part carries is left for the one above.
+    pub leaves: bool,
+}
+
 /// What one integer becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of PTX")]
@@ -185,6 +197,7 @@ pub enum Permutation {
 #[allow(missing_docs, reason = "the names of PTX")]
 pub enum Operation {
     Binary(Binary, Type),
+    Carried(Carried, Type),
     /// `min` and `max` of each half: the second is for signed ones.
     Halves(Binary),
     MultiplyWide(Type),
@@ -277,6 +290,7 @@ impl Operation {
     pub fn reads(self) -> Option<Type> {
         Some(match self {
             Self::Binary(_, of)
+            | Self::Carried(_, of)
             | Self::MultiplyWide(of)
             | Self::MultiplyAdd(of)
             | Self::MultiplyAddWide(of)

@@ -31,6 +31,8 @@ pub(crate) struct Registers<'t> {
     longs: HashMap<u64, Register>,
     truths: [Option<Register>; 2],
     specials: Vec<(Register, Special)>,
+    /// What sums carry.
+    condition: Option<Register>,
     /// What the instruction that is decoded reads.
     reads: Vec<Place>,
 }
@@ -171,6 +173,22 @@ impl<'t> Registers<'t> {
         let register = known.or_else(|| self.allocate(File::Predicates, 1))?;
         self.truths[usize::from(value)] = Some(register);
         Some(register)
+    }
+
+    /// Returns the register of what sums of several parts carry, which the ISA calls `CC.CF`.
+    pub(crate) fn condition(&mut self) -> Option<Place> {
+        let file = File::Predicates;
+        let register = match self.condition {
+            Some(register) => register,
+            None => {
+                let first = self.allocate(file, 1)?;
+                let name = "CC.CF".into();
+                self.declared[file as usize].push(Declared { first, count: None, name });
+                first
+            }
+        };
+        self.condition = Some(register);
+        Some(Place { file, register })
     }
 
     pub(crate) fn special(&mut self, special: Special) -> Option<Register> {

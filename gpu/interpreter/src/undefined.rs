@@ -136,6 +136,13 @@ fn written(op: &Op) -> Vec<Place> {
         Op::Logic { to, .. } | Op::NotPredicate { to, .. } | Op::MovePredicate { to, .. } => {
             of(File::Predicates, to)
         }
+        Op::Carried { bits, to, leaves, .. } => {
+            let mut both = by_bits(bits, to);
+            both.extend(
+                (leaves != NONE).then_some(Place { file: File::Predicates, register: leaves }),
+            );
+            both
+        }
         Op::SetPredicate { to, other, .. } => {
             let mut both = of(File::Predicates, to);
             both.extend(

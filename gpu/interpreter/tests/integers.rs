@@ -36,6 +36,37 @@ fn check(name: &str, rows: &[[u64; 3]], found: &[u64], expected: impl Fn([u64; 3
     }
 }
 
+/// What the lower of two parts carries, or borrows, reaches the upper one.
+#[test]
+fn sums_of_two_parts() {
+    for bits in [32_u8, 64] {
+        let rows = pairs(&special(bits), bits, 20_000);
+        let mut carries = 0;
+        for (lower, upper) in [("add.cc", "addc"), ("add.cc", "addc.cc"), ("sub.cc", "subc")] {
+            let text = format!(
+                "{{ .reg .b{bits} %low; {lower}.u{bits} %low, %a, %b; {upper}.s{bits} %d, %b, %a; }}"
+            );
+            let found = apply([bits; 4], &text, &rows);
+            check(&text, &rows, &found, |[a, b, _]| {
+                let (one, other) =
+                    (u128::from(b) << bits | u128::from(a), u128::from(a) << bits | u128::from(b));
+                let whole = match upper {
+                    "subc" => one.wrapping_sub(other),
+                    _ => one.wrapping_add(other),
+                };
+                low(bits, (whole >> bits) as i128)
+            });
+            let uncarried = |[a, b, _]: [u64; 3]| match upper {
+                "subc" => low(bits, i128::from(b.wrapping_sub(a))),
+                _ => low(bits, i128::from(b.wrapping_add(a))),
+            };
+            carries +=
+                rows.iter().zip(&found).filter(|(row, found)| uncarried(**row) != **found).count();
+        }
+        assert!(carries > 1000, "{carries}");
+    }
+}
+
 #[test]
 fn two_integers() {
     for bits in [16_u8, 32, 64] {

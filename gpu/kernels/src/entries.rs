@@ -19,6 +19,7 @@ pub use crate::{
     epilogue::Epilogue,
     matmul::Product,
     memory::Out,
+    multiply::Multiplication,
     network::{
         attend::Attention,
         convolve::{Convolution, Direction},
@@ -30,7 +31,7 @@ pub use crate::{
         update::{AdamW, Step},
     },
     propagate::Branch,
-    scaler::{Advance, Close, Conclude, Judge},
+    scaler::{Advance, Close, Conclude, Describe, Judge},
     unscale::{Gradient, Into, Part},
     update::{Sgd, Weight},
 };
@@ -95,7 +96,8 @@ macro_rules! entries {
             adaloss_propagate_f16,
             adaloss_unscale_f16,
             adaloss_unscale_one_f16,
-            adaloss_sgd_f16
+            adaloss_sgd_f16,
+            adaloss_multiply_f16
         );
         $crate::entries_of_elements!(
             $entry,
@@ -107,7 +109,8 @@ macro_rules! entries {
             adaloss_propagate_bf16,
             adaloss_unscale_bf16,
             adaloss_unscale_one_bf16,
-            adaloss_sgd_bf16
+            adaloss_sgd_bf16,
+            adaloss_multiply_bf16
         );
         $crate::entries_of_elements!(
             $entry,
@@ -119,7 +122,8 @@ macro_rules! entries {
             adaloss_propagate_e5m2,
             adaloss_unscale_e5m2,
             adaloss_unscale_one_e5m2,
-            adaloss_sgd_e5m2
+            adaloss_sgd_e5m2,
+            adaloss_multiply_e5m2
         );
         $crate::entries_of_elements!(
             $entry,
@@ -131,7 +135,8 @@ macro_rules! entries {
             adaloss_propagate_e4m3,
             adaloss_unscale_e4m3,
             adaloss_unscale_one_e4m3,
-            adaloss_sgd_e4m3
+            adaloss_sgd_e4m3,
+            adaloss_multiply_e4m3
         );
         $crate::entries_of_elements!(
             $entry,
@@ -143,11 +148,17 @@ macro_rules! entries {
             adaloss_propagate_f32,
             adaloss_unscale_f32,
             adaloss_unscale_one_f32,
-            adaloss_sgd_f32
+            adaloss_sgd_f32,
+            adaloss_multiply_f32
         );
         $entry! {
             fn adaloss_advance(block, advance: Advance) {
                 $crate::scaler::advance(block, &advance);
+            }
+        }
+        $entry! {
+            fn adaloss_describe(block, describe: Describe) {
+                $crate::scaler::describe(block, &describe);
             }
         }
         $entry! {
@@ -236,7 +247,8 @@ macro_rules! entries_of_elements {
         $propagate:ident,
         $unscale:ident,
         $unscale_one:ident,
-        $sgd:ident
+        $sgd:ident,
+        $multiply:ident
     ) => {
         $entry! {
             fn $widen(
@@ -335,6 +347,19 @@ macro_rules! entries_of_elements {
                 let weights = tensor(weights, weight_count as usize);
                 let parts = tensor(parts, part_count);
                 $crate::update::sgd(block, format, sgd, weights, parts, (bad, when), steps);
+            }
+        }
+        $entry! {
+            fn $multiply(
+                block,
+                multiplication: Multiplication,
+                a: Operand,
+                b: Operand,
+                to: *mut $element,
+                epilogue: Epilogue
+            ) {
+                let to = Out::new(to, multiplication.sums());
+                $crate::multiply::multiply(block, &multiplication, [a, b], to, &epilogue);
             }
         }
     };

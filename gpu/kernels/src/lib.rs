@@ -50,11 +50,13 @@ pub mod grid;
 pub mod matmul;
 pub mod memory;
 mod moments;
+pub mod multiply;
 pub mod network;
 pub mod propagate;
 pub mod scaler;
 pub mod statistics;
 pub mod sums;
+pub mod tiles;
 pub mod unscale;
 pub mod update;
 

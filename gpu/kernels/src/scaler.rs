@@ -5,12 +5,12 @@
 use core::slice;
 
 use adaloss_core::{
-    policy::{Cell, Config},
+    policy::{Cell, Config, Operands},
     scaler::{
         self,
         device::{self, Asked, Conclusion, DeviceState, Line, Opening},
     },
-    statistics::{Histogram, Outcome},
+    statistics::{Histogram, Outcome, Statistics},
     unscale::{self, LossSum, Unscaled},
 };
 
@@ -187,6 +187,20 @@ pub struct Advance {
     pub when: *mut u32,
 }
 
+/// What `adaloss_hal::scaler::Describe` is given.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Describe {
+    /// The scaler.
+    pub scaler: Scaler,
+    /// Statistics of the incoming gradient.
+    pub gradient: *const Statistics,
+    /// Statistics of the weight that it is multiplied by, or NULL where the gradient is only cast.
+    pub weight: *const Statistics,
+    /// The number of products in one sum of the input gradient.
+    pub fan_in: u32,
+}
+
 /// What `adaloss_hal::scaler::Close` is given.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -338,6 +352,26 @@ pub unsafe fn advance<B: Block>(block: &mut B, of: &Advance) {
                 of.to.write(Cell::at(outgoing));
             }
             of.when.write(scales.is_some().into());
+        }
+    });
+}
+
+/// Describes the operands of the visit under way: [`DeviceState::describe`].
+///
+/// # Safety
+///
+/// As for [`advance`].
+pub unsafe fn describe<B: Block>(block: &mut B, of: &Describe) {
+    once(block, || {
+        let &Describe { scaler, gradient, weight, fan_in } = of;
+        // SAFETY: as above.
+        unsafe {
+            let (config, state, _) = scaler.parts();
+            let operands = match weight.as_ref() {
+                Some(&weight) => Operands::Product { gradient: *gradient, weight, fan_in },
+                None => Operands::Cast(*gradient),
+            };
+            state.describe(config, &operands);
         }
     });
 }

@@ -15,7 +15,7 @@ use crate::steps::{self, Model};
 pub type Suite = (&'static str, fn(&mut Cuda) -> Result<Report, Failure>);
 
 /// All parts.
-pub const SUITES: [Suite; 22] = [
+pub const SUITES: [Suite; 27] = [
     ("memory", |device| conformance::memory(device)),
     ("narrow binary16", |device| conformance::narrow::<f16, _>(device)),
     ("narrow bfloat16", |device| conformance::narrow::<bf16, _>(device)),
@@ -26,8 +26,15 @@ pub const SUITES: [Suite; 22] = [
     ("matmul binary16 to binary32", |device| conformance::matmul::<f16, f16, f32, _>(device)),
     ("matmul bfloat16", |device| conformance::matmul::<bf16, bf16, bf16, _>(device)),
     ("matmul bfloat16 to binary32", |device| conformance::matmul::<bf16, bf16, f32, _>(device)),
+    ("matmul binary32", |device| conformance::matmul::<f32, f32, f32, _>(device)),
+    ("matmul binary32, binary16", |device| conformance::matmul::<f32, f16, f32, _>(device)),
+    ("matmul E5M2, binary16", |device| conformance::matmul::<E5M2, f16, E5M2, _>(device)),
+    ("matmul E4M3, bfloat16 to binary32", |device| {
+        conformance::matmul::<E4M3, bf16, f32, _>(device)
+    }),
     ("scaler binary16", |device| conformance::scaler::<f16, _>(device)),
     ("scaler E4M3", |device| conformance::scaler::<E4M3, _>(device)),
+    ("described binary16", |device| conformance::described::<f16, _>(device)),
     ("pointwise E4M3, E5M2", |device| conformance::pointwise::<E4M3, E5M2, _>(device)),
     ("accumulate", |device| conformance::accumulate(device)),
     ("loss", |device| conformance::loss(device)),

@@ -21,7 +21,7 @@ use adaloss_hal::{
 };
 use serde_json::{Value, json};
 
-use decisions::{advanced, closed, concluded, judged};
+use decisions::{advanced, closed, concluded, described, judged};
 
 /// The update that is tried and timed.
 pub const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 1.0e-4 };
@@ -63,9 +63,15 @@ pub fn run(device: &mut Cuda, sizes: Sizes, row: &mut Row<'_>) -> anyhow::Result
     of_elements::<E5M2>(row, device, "e5m2", of)?;
     of_elements::<E4M3>(row, device, "e4m3", of)?;
     of_elements::<f32>(row, device, "f32", of)?;
+    multiplied_with_f32::<f16>(row, device, "f16", product)?;
+    multiplied_with_f32::<bf16>(row, device, "bf16", product)?;
+    multiplied_with_f32::<E5M2>(row, device, "e5m2", product)?;
+    multiplied_with_f32::<E4M3>(row, device, "e4m3", product)?;
+    multiplied_with_f32::<f32>(row, device, "f32", product)?;
     products::<f16>(row, device, "f16", product)?;
     products::<bf16>(row, device, "bf16", product)?;
     row("adaloss_advance", &mut || compare(advanced(device)?, advanced(&mut Portable)?))?;
+    row("adaloss_describe", &mut || compare(described(device)?, described(&mut Portable)?))?;
     row("adaloss_close", &mut || compare(closed(device)?, closed(&mut Portable)?))?;
     row("adaloss_judge", &mut || compare(judged(device)?, judged(&mut Portable)?))?;
     row("adaloss_conclude", &mut || compare(concluded(device)?, concluded(&mut Portable)?))?;
@@ -111,7 +117,26 @@ where
     row(&entry("sgd"), &mut || compare(updated::<F>(device, count)?, updated_by_core::<F>(count)?))
 }
 
-/// Runs the products of one element type.
+/// Runs the product of an element type and f32, which tensor cores have none of.
+fn multiplied_with_f32<F: Element + Plain>(
+    row: &mut Row<'_>,
+    device: &mut Cuda,
+    name: &str,
+    [rows, inner, columns]: [usize; 3],
+) -> anyhow::Result<()>
+where
+    Portable: HasMatmul<F, f32, F>,
+{
+    let product = Product::new(rows, inner, columns);
+    row(&format!("adaloss_multiply_{name}"), &mut || {
+        compare(
+            multiplied::<F, f32, F, _>(device, product)?,
+            multiplied::<F, f32, F, _>(&mut Portable, product)?,
+        )
+    })
+}
+
+/// Runs the products of one element type on tensor cores.
 fn products<E: Element + Plain>(
     row: &mut Row<'_>,
     device: &mut Cuda,
@@ -128,14 +153,14 @@ where
         product.transpose_b = stored.ends_with('t');
         row(&format!("adaloss_matmul_{stored}_{name}"), &mut || {
             compare(
-                multiplied::<E, E, _>(device, product)?,
-                multiplied::<E, E, _>(&mut Portable, product)?,
+                multiplied::<E, E, E, _>(device, product)?,
+                multiplied::<E, E, E, _>(&mut Portable, product)?,
             )
         })?;
         row(&format!("adaloss_matmul_{stored}_{name}_f32"), &mut || {
             compare(
-                multiplied::<E, f32, _>(device, product)?,
-                multiplied::<E, f32, _>(&mut Portable, product)?,
+                multiplied::<E, E, f32, _>(device, product)?,
+                multiplied::<E, E, f32, _>(&mut Portable, product)?,
             )
         })?;
     }
@@ -420,20 +445,22 @@ fn updated_by_core<F: Element>(count: usize) -> anyhow::Result<Readout> {
     ])
 }
 
+fn integers<F: Element>(stream: u32, count: usize) -> Vec<F> {
+    let noise = Noise { seed: 12, stream };
+    let integer = |index| (noise.word(index) % 7) as f32 - 3.0;
+    (0..count as u32).map(|index| F::narrow(integer(index), narrowing::<F>(), 0, 0)).collect()
+}
+
 /// Small integers, whose sums are exact in any order.
-fn multiplied<E, F, D>(device: &mut D, product: Product) -> anyhow::Result<Readout>
+fn multiplied<A, B, F, D>(device: &mut D, product: Product) -> anyhow::Result<Readout>
 where
-    E: Element + Plain,
+    A: Element + Plain,
+    B: Element + Plain,
     F: Element + Plain,
-    D: Memory + HasMatmul<E, E, F>,
+    D: Memory + HasMatmul<A, B, F>,
 {
     let [left, right, result] = product.lengths();
-    let integers = |stream, count: usize| -> Vec<E> {
-        let noise = Noise { seed: 12, stream };
-        let integer = |index| (noise.word(index) % 7) as f32 - 3.0;
-        (0..count as u32).map(|index| E::narrow(integer(index), narrowing::<E>(), 0, 0)).collect()
-    };
-    let (a, b) = (put(device, &integers(1, left))?, put(device, &integers(2, right))?);
+    let (a, b) = (put(device, &integers::<A>(1, left))?, put(device, &integers::<B>(2, right))?);
     end::<F, _>(device, result, 1, |device, mut to, mut epilogue| {
         let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
         device.run(Matmul { product, a: D::view(&a), b: D::view(&b), to, epilogue })

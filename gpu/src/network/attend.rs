@@ -8,7 +8,7 @@ use adaloss_hal::{
 use adaloss_kernels::network::attend::Attention;
 use cudarc::driver::PushKernelArg;
 
-use super::pointwise::operand;
+use super::operand;
 use crate::{
     Cuda, Elements, GpuError, GpuSpace, device::of, kernels::Parameter, narrow::named_epilogue,
 };

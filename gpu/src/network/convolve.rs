@@ -11,25 +11,28 @@ use adaloss_kernels::network::{
 };
 use cudarc::driver::PushKernelArg;
 
-use super::{pointwise::operand, pool::sliding};
+use super::{operand, pool::sliding};
 use crate::{
     Cuda, ElementsMut, GpuError, GpuSpace, device::of, kernels::Parameter, narrow::named_epilogue,
 };
 
-fn named(of: Shape) -> Parameter<Convolution> {
+fn named(of: Shape) -> Result<Convolution, GpuError> {
     let Shape { batch, input, channels, filters, kernel, stride, padding, groups } = of;
-    let [rows, columns] = sliding(input, of.output(), kernel, stride, padding);
+    let [rows, columns] = sliding(input, of.output(), kernel, stride, padding)?;
     // What fits has a group.
     let groups = groups.max(1);
-    Parameter(Convolution {
+    let named = Convolution {
         batch,
         rows,
         columns,
         channels,
         filters,
+        groups,
         channels_of_group: channels / groups,
         filters_of_group: filters / groups,
-    })
+    };
+    GpuError::extents(&named.counts())?;
+    Ok(named)
 }
 
 impl<A, B, F> Run<Convolve<'_, '_, GpuSpace, A, B, F>> for Cuda
@@ -90,13 +93,15 @@ impl Cuda {
         to: &ElementsMut<'_, F>,
         epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
-        let (convolution, direction) = (named(shape), direction as u32);
+        let convolution = named(shape)?;
+        let tiles = convolution.tiles(direction);
+        let (convolution, direction) = (Parameter(convolution), direction as u32);
         let (to, count) = (to.shared().address(), to.shared().count());
         let (epilogue, kernel) = (named_epilogue(epilogue), of::<F>(&self.kernels.convolve));
         // SAFETY: the parameters are the entry point's; all that is named is borrowed and has its length, and the epilogue is for
         // these elements: the operation fits.
         unsafe {
-            self.launch(kernel, self.shape(kernel, count), |launch| {
+            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
                 launch.arg(&convolution).arg(&direction).arg(&a).arg(&b);
                 launch.arg(&to).arg(&count).arg(&epilogue);
             })

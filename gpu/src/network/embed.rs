@@ -7,7 +7,7 @@ use adaloss_hal::{
 };
 use cudarc::driver::PushKernelArg;
 
-use super::pointwise::operand;
+use super::operand;
 use crate::{Cuda, GpuError, GpuSpace, device::of};
 
 impl<W: Element + Plain> Run<Embed<'_, '_, GpuSpace, W>> for Cuda {

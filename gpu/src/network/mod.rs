@@ -10,3 +10,5 @@ mod normalise;
 mod pointwise;
 mod pool;
 mod update;
+
+pub(crate) use pointwise::operand;

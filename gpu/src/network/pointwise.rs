@@ -11,7 +11,7 @@ use cudarc::driver::PushKernelArg;
 use crate::{Cuda, Elements, GpuError, GpuSpace, device::of, kernels::Parameter};
 
 /// Names what is read as kernels do that are told its encoding.
-pub(super) fn operand<F: Element>(elements: Elements<'_, F>) -> Parameter<Operand> {
+pub(crate) fn operand<F: Element>(elements: Elements<'_, F>) -> Parameter<Operand> {
     Parameter(Operand::new(elements.address() as *const F))
 }
 

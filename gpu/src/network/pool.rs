@@ -25,22 +25,26 @@ pub(super) fn sliding(
     size: [usize; 2],
     stride: [usize; 2],
     padding: [usize; 2],
-) -> [Sliding; 2] {
+) -> Result<[Sliding; 2], GpuError> {
     // What fits has windows.
     let count = count.unwrap_or_default();
-    [0, 1].map(|axis| Sliding {
+    for axis in 0..2 {
+        let padded = extent[axis].saturating_add(padding[axis]);
+        GpuError::extents(&[padded, count[axis], size[axis], stride[axis]])?;
+    }
+    Ok([0, 1].map(|axis| Sliding {
         extent: extent[axis],
         count: count[axis],
         size: size[axis],
         stride: stride[axis],
         padding: padding[axis],
-    })
+    }))
 }
 
-fn named(of: Shape) -> Parameter<Pooling> {
+fn named(of: Shape) -> Result<Parameter<Pooling>, GpuError> {
     let Shape { input, channels, window, stride, padding, .. } = of;
-    let [rows, columns] = sliding(input, of.output(), window, stride, padding);
-    Parameter(Pooling { channels, rows, columns })
+    let [rows, columns] = sliding(input, of.output(), window, stride, padding)?;
+    Ok(Parameter(Pooling { channels, rows, columns }))
 }
 
 impl<E: Element + Plain> Run<MaxPool<'_, '_, GpuSpace, E>> for Cuda {
@@ -49,7 +53,7 @@ impl<E: Element + Plain> Run<MaxPool<'_, '_, GpuSpace, E>> for Cuda {
         operation: Fitting<'_, MaxPool<'_, '_, GpuSpace, E>>,
     ) -> Result<(), GpuError> {
         let MaxPool { pooling, input, to, indices } = operation.into_inner();
-        let (pooling, first, input_count) = (named(*pooling), input.address(), input.count());
+        let (pooling, first, input_count) = (named(*pooling)?, input.address(), input.count());
         let (to, count) = (to.shared().address(), to.shared().count());
         let (indices, kernel) = (indices.shared().address(), of::<E>(&self.kernels.max_pool));
         // SAFETY: the parameters are the entry point's; all that is named is borrowed and has its length: the operation fits.
@@ -69,7 +73,7 @@ impl<E: Element + Plain> Run<Unpool<'_, '_, GpuSpace, E>> for Cuda {
     ) -> Result<(), GpuError> {
         let Unpool { pooling, input, indices, to } = operation.into_inner();
         self.clear(to.reborrow())?;
-        let (pooling, first, input_count) = (named(*pooling), input.address(), input.count());
+        let (pooling, first, input_count) = (named(*pooling)?, input.address(), input.count());
         let (to, count) = (to.shared().address(), to.shared().count());
         let (indices, kernel) = (indices.address(), of::<E>(&self.kernels.unpool));
         // SAFETY: as above.
@@ -88,7 +92,7 @@ impl<E: Element + Plain> Run<Pick<'_, '_, GpuSpace, E>> for Cuda {
         operation: Fitting<'_, Pick<'_, '_, GpuSpace, E>>,
     ) -> Result<(), GpuError> {
         let Pick { pooling, input, indices, to } = operation.into_inner();
-        let (pooling, first, input_count) = (named(*pooling), input.address(), input.count());
+        let (pooling, first, input_count) = (named(*pooling)?, input.address(), input.count());
         let (to, count) = (to.shared().address(), to.shared().count());
         let (indices, kernel) = (indices.address(), of::<E>(&self.kernels.pick));
         // SAFETY: as above.
@@ -143,7 +147,7 @@ impl Cuda {
         epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
         let (pooling, sum, first, input_count) =
-            (named(shape), sum as u32, input.address(), input.count());
+            (named(shape)?, sum as u32, input.address(), input.count());
         let (to, count) = (to.shared().address(), to.shared().count());
         let (indices, epilogue) = (indices.map_or(0, Elements::address), named_epilogue(epilogue));
         let kernel = of::<E>(&self.kernels.pool);

@@ -7,9 +7,11 @@ use adaloss_core::{
     with_8_bit_element,
 };
 use adaloss_cpu::Cpu;
+#[cfg(feature = "cuda")]
+use adaloss_gpu::Cuda;
 use adaloss_hal::{Plain, portable::Portable};
 use adaloss_train::{layer::Machine, trainer::Settings};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// The most threads, or runs at a time, that can be asked for.
 pub(crate) const MOST_THREADS: usize = 1024;
@@ -22,14 +24,18 @@ pub(crate) enum DeviceName {
     Cpu,
     /// The readable reference: slow, and sums in the order of their index.
     Portable,
+    /// A GPU by its number, which is the first where none is named.
+    Cuda(usize),
 }
 
 impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Cpu => "cpu",
-            Self::Portable => "portable",
-        })
+        match self {
+            Self::Cpu => f.pad("cpu"),
+            Self::Portable => f.pad("portable"),
+            Self::Cuda(0) => f.pad("cuda"),
+            Self::Cuda(number) => f.pad(&format!("cuda:{number}")),
+        }
     }
 }
 
@@ -40,7 +46,14 @@ impl FromStr for DeviceName {
         match name {
             "cpu" => Ok(Self::Cpu),
             "portable" => Ok(Self::Portable),
-            _ => bail!("unknown device \"{name}\": one of cpu, portable"),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let number = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+                let cuda = number.map(Self::Cuda);
+                cuda.with_context(|| {
+                    format!("unknown device \"{name}\": one of cpu, portable, cuda, cuda:1")
+                })
+            }
         }
     }
 }
@@ -80,6 +93,30 @@ pub(crate) fn check(device: DeviceName, threads: usize, settings: &Settings) -> 
     dispatch(device, threads, settings, Nothing)
 }
 
+/// Does a job on a device that has every format, with the element types that a run holds its tensors in.
+macro_rules! in_any_format {
+    ($device:expr, $type:ty, $held:expr, $job:expr) => {{
+        let (device, held, job) = ($device, $held, $job);
+        let [forward, gradient] = held;
+        let done = match held {
+            [Encoding::Binary16, Encoding::Binary16] => Some(job.run::<$type, f16, f16>(device)),
+            [Encoding::BFloat16, Encoding::BFloat16] => Some(job.run::<$type, bf16, bf16>(device)),
+            [Encoding::Binary32, Encoding::Binary32] => Some(job.run::<$type, f32, f32>(device)),
+            // Blocks of 8 bits, simulated.
+            [Encoding::Binary16, Encoding::Binary32] => Some(job.run::<$type, f16, f32>(device)),
+            [Encoding::Binary16, _] => {
+                with_8_bit_element!(gradient, G => job.run::<$type, f16, G>(device))
+            }
+            _ => None,
+        };
+        done.unwrap_or_else(|| {
+            bail!(
+                "no network is compiled with activations in {forward:?} and gradients in {gradient:?}"
+            )
+        })
+    }};
+}
+
 /// Does a job on a device with the element types that a run holds its tensors in.
 ///
 /// # Errors
@@ -93,7 +130,8 @@ pub(crate) fn dispatch<J: Job>(
 ) -> Result<J::Output> {
     ensure!(threads <= MOST_THREADS, "{threads} threads are more than {MOST_THREADS}");
     match device {
-        DeviceName::Cpu => on_cpu(Cpu::new(threads)?, settings.held(), job),
+        DeviceName::Cpu => in_any_format!(Cpu::new(threads)?, Cpu, settings.held(), job),
+        DeviceName::Cuda(number) => on_cuda(number, settings.held(), job),
         DeviceName::Portable => on_portable(settings, job),
     }
 }
@@ -110,22 +148,17 @@ fn on_portable<J: Job>(settings: &Settings, job: J) -> Result<J::Output> {
     }
 }
 
-fn on_cpu<J: Job>(cpu: Cpu, held: [Encoding; 2], job: J) -> Result<J::Output> {
-    let [forward, gradient] = held;
-    let done = match held {
-        [Encoding::Binary16, Encoding::Binary16] => Some(job.run::<Cpu, f16, f16>(cpu)),
-        [Encoding::BFloat16, Encoding::BFloat16] => Some(job.run::<Cpu, bf16, bf16>(cpu)),
-        [Encoding::Binary32, Encoding::Binary32] => Some(job.run::<Cpu, f32, f32>(cpu)),
-        // Blocks of 8 bits, simulated.
-        [Encoding::Binary16, Encoding::Binary32] => Some(job.run::<Cpu, f16, f32>(cpu)),
-        [Encoding::Binary16, _] => {
-            with_8_bit_element!(gradient, G => job.run::<Cpu, f16, G>(cpu))
-        }
-        _ => None,
-    };
-    done.unwrap_or_else(|| {
-        bail!(
-            "no network is compiled with activations in {forward:?} and gradients in {gradient:?}"
-        )
-    })
+/// Without the feature there is no GPU to compute on.
+#[cfg(not(feature = "cuda"))]
+fn on_cuda<J: Job>(_: usize, _: [Encoding; 2], _: J) -> Result<J::Output> {
+    bail!(
+        "this program was built without CUDA: cargo build --release -p adaloss-train --features cuda builds it with \
+         NVIDIA's GPUs"
+    )
+}
+
+#[cfg(feature = "cuda")]
+fn on_cuda<J: Job>(number: usize, held: [Encoding; 2], job: J) -> Result<J::Output> {
+    let cuda = Cuda::new(number).with_context(|| format!("GPU {number}"))?;
+    in_any_format!(cuda, Cuda, held, job)
 }

@@ -38,7 +38,7 @@ pub(crate) struct TrainArgs {
     /// from one decision to the next, by default 10.
     #[arg(long)]
     period: Option<u32>,
-    /// The device: cpu, or portable, which is slow.
+    /// The device: cpu; portable, which is slow; or cuda, or cuda:1, which a program with the feature `cuda` has.
     #[arg(long, default_value_t)]
     device: DeviceName,
     /// Threads of the device; how many does not change a bit of the run.

@@ -27,13 +27,7 @@ mod tensor;
 use std::rc::Rc;
 
 use adaloss_core::format::Element;
-use adaloss_cpu::Cpu;
-use adaloss_hal::{
-    HasMatmul, Memory, Plain,
-    network::HasNetwork,
-    portable::Portable,
-    wrap::{Hook, Wrapped},
-};
+use adaloss_hal::{HasMatmul, Memory, Plain, network::HasNetwork};
 use anyhow::{Context, Result};
 
 pub use attention::SelfAttention;
@@ -88,7 +82,7 @@ pub trait Layer<D: Memory, W: Plain, G: Plain> {
 /// A boxed layer.
 pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
 
-/// A device that has every operation of these layers; another device implements it in one line.
+/// A device that has every operation of these layers; every such device is one.
 pub trait Machine<W: Element + Plain, G: Element + Plain>:
     HasBackward
     + HasNetwork<W, G>
@@ -100,16 +94,17 @@ pub trait Machine<W: Element + Plain, G: Element + Plain>:
 {
 }
 
-impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Cpu {}
-impl<W: Element + Plain, G: Element + Plain> Machine<W, G> for Portable {}
-
-/// A wrapped device has the operations of the device inside.
-impl<W, G, D, H> Machine<W, G> for Wrapped<D, H>
+impl<W, G, D> Machine<W, G> for D
 where
     W: Element + Plain,
     G: Element + Plain,
-    D: Machine<W, G>,
-    H: Hook<D, Error: Send + Sync + 'static> + 'static,
+    D: HasBackward
+        + HasNetwork<W, G>
+        + HasMatmul<W, W, W>
+        + HasMatmul<W, W, f32>
+        + HasMatmul<G, W, G>
+        + HasMatmul<G, W, f32>
+        + 'static,
 {
 }
 

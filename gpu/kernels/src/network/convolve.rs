@@ -1,13 +1,25 @@
-//! Convolution: for each result, the terms that reach it, in the order of the portable device.
+//! Convolution as a product, [tile by tile](crate::tiles): the terms of each result are in the portable device's order.
+//!
+//! | direction | rows of sums | columns | terms |
+//! |---|---|---|---|
+//! | output | pixels of the output | filters | pixels of a window, channels |
+//! | input | pixels of the input | channels | pixels of a window from the last, filters |
+//! | weight | filters | pixels of a window, channels | pixels of the output |
+//!
+//! Filters and channels are those of one group.
 
 use adaloss_core::format::Element;
 
 use super::{
     operand::Operand,
-    results::each,
-    sliding::{Sliding, indices, split},
+    sliding::{Sliding, both, pixel},
 };
-use crate::{Block, epilogue::Epilogue, memory::Out};
+use crate::{
+    Block,
+    epilogue::Epilogue,
+    memory::Out,
+    tiles::{self, Extents, Factors, Sums},
+};
 
 /// Kernels over images.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +35,8 @@ pub struct Convolution {
     pub channels: usize,
     /// Filters, the channels of the output.
     pub filters: usize,
+    /// Parts of channels and filters that see each other alone.
+    pub groups: usize,
     /// Channels that one filter sees.
     pub channels_of_group: usize,
     /// Filters that see one channel.
@@ -54,87 +68,192 @@ impl Direction {
 }
 
 impl Convolution {
+    /// Returns how many tiles a direction has, which is how many blocks have work.
+    pub const fn tiles(&self, direction: Direction) -> usize {
+        self.extents(direction).tiles()
+    }
+
+    /// Returns what indices are computed from, all of which has to be below 2^32: pixels of the input and of the output, and
+    /// terms of either.
+    pub fn counts(&self) -> [usize; 4] {
+        let [output, input] = [Direction::Output, Direction::Input].map(|of| self.extents(of));
+        [output.rows, input.rows, output.terms, input.terms]
+    }
+
+    /// Returns the numbers of rows, columns and terms.
+    #[inline(always)]
+    const fn extents(&self, direction: Direction) -> Extents {
+        let &Self { batch, rows, columns, channels_of_group: channels, .. } = self;
+        let filters = self.filters_of_group;
+        let windows = batch * rows.count * columns.count;
+        let pixels = batch * rows.extent * columns.extent;
+        let of_window = rows.size * columns.size;
+        let (rows, columns, terms) = match direction {
+            Direction::Output => (windows, filters, of_window * channels),
+            Direction::Input => (pixels, channels, of_window * filters),
+            Direction::Weight => (filters, of_window * channels, windows),
+        };
+        Extents { groups: self.groups, rows, columns, terms }
+    }
+
     /// Returns the first of a pixel's channels in the input.
     #[inline(always)]
-    fn in_input(&self, image: usize, row: usize, column: usize) -> usize {
+    const fn in_input(&self, image: usize, row: usize, column: usize) -> usize {
         ((image * self.rows.extent + row) * self.columns.extent + column) * self.channels
     }
 
     /// Returns the first of a pixel's filters in the output.
     #[inline(always)]
-    fn in_output(&self, image: usize, row: usize, column: usize) -> usize {
+    const fn in_output(&self, image: usize, row: usize, column: usize) -> usize {
         ((image * self.rows.count + row) * self.columns.count + column) * self.filters
     }
 
     /// Returns the first of the channels that a filter has at an offset.
     #[inline(always)]
-    fn in_weight(&self, filter: usize, down: usize, right: usize) -> usize {
+    const fn in_weight(&self, filter: usize, down: usize, right: usize) -> usize {
         ((filter * self.rows.size + down) * self.columns.size + right) * self.channels_of_group
     }
 
-    /// Calls a function with the places of the terms of an output: in the input and in the weight.
+    /// Splits a term of a gradient of the input into offset and filter: the offset falls while the window's index grows.
     #[inline(always)]
-    fn output(&self, place: usize, mut term: impl FnMut(usize, usize)) {
-        let &Self { rows, columns, filters, channels_of_group, filters_of_group, .. } = self;
-        let [image, row, column, filter] = indices(place, [rows.count, columns.count, filters]);
-        let first = split(filter, filters_of_group).0 * channels_of_group;
-        for down in 0..rows.size {
-            let Some(y) = rows.pixel(row, down) else { continue };
-            for right in 0..columns.size {
-                let Some(x) = columns.pixel(column, right) else { continue };
-                let (input, weight) =
-                    (self.in_input(image, y, x) + first, self.in_weight(filter, down, right));
-                (0..channels_of_group).for_each(|nth| term(input + nth, weight + nth));
-            }
-        }
-    }
-
-    /// Calls a function with those of a gradient of the input: in the gradient of the output and in the weight.
-    #[inline(always)]
-    fn input(&self, place: usize, mut term: impl FnMut(usize, usize)) {
-        let &Self { rows, columns, channels, channels_of_group, filters_of_group, .. } = self;
-        let [image, y, x, channel] = indices(place, [rows.extent, columns.extent, channels]);
-        let (group, channel) = split(channel, channels_of_group);
-        // The offset falls while the window's index grows.
-        for down in (0..rows.size).rev() {
-            let Some(row) = rows.window(y, down) else { continue };
-            for right in (0..columns.size).rev() {
-                let Some(column) = columns.window(x, right) else { continue };
-                let from = self.in_output(image, row, column);
-                for filter in group * filters_of_group..(group + 1) * filters_of_group {
-                    term(from + filter, self.in_weight(filter, down, right) + channel);
-                }
-            }
-        }
-    }
-
-    /// Calls a function with those of a gradient of the weight: in the gradient of the output and in the input.
-    #[inline(always)]
-    fn weight(&self, place: usize, mut term: impl FnMut(usize, usize)) {
-        let &Self { batch, rows, columns, channels_of_group, filters_of_group, .. } = self;
-        let [filter, down, right, channel] =
-            indices(place, [rows.size, columns.size, channels_of_group]);
-        let channel = split(filter, filters_of_group).0 * channels_of_group + channel;
-        for image in 0..batch {
-            for row in 0..rows.count {
-                let Some(y) = rows.pixel(row, down) else { continue };
-                for column in 0..columns.count {
-                    let Some(x) = columns.pixel(column, right) else { continue };
-                    let (output, input) =
-                        (self.in_output(image, row, column), self.in_input(image, y, x));
-                    term(output + filter, input + channel);
-                }
-            }
-        }
+    fn from_last(&self, term: usize) -> [usize; 3] {
+        let &Self { rows, columns, filters_of_group, .. } = self;
+        let [down, right, filter] = pixel(term, [columns.size, filters_of_group]);
+        [rows.size - 1 - down, columns.size - 1 - right, filter]
     }
 }
 
-/// Convolves in one direction, each result by one thread, and narrows as the epilogue says.
+/// A line of factors: a pixel and the first channel or filter that it is read from, or what stands for them.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    image: usize,
+    row: usize,
+    column: usize,
+    first: usize,
+}
+
+/// The left factors, whose lines are the rows of sums.
+#[derive(Clone, Copy, Debug)]
+struct Left<'a> {
+    of: &'a Convolution,
+    direction: Direction,
+    elements: Operand,
+}
+
+impl Factors for Left<'_> {
+    type Line = Line;
+
+    const HAS_GAPS: bool = true;
+
+    #[inline(always)]
+    fn lie_by_terms(self) -> bool {
+        self.direction != Direction::Weight
+    }
+
+    #[inline(always)]
+    fn line(self, group: usize, line: usize) -> Line {
+        let &Convolution { rows, columns, channels_of_group, filters_of_group, .. } = self.of;
+        let (extents, of_group) = match self.direction {
+            Direction::Output => ([rows.count, columns.count], channels_of_group),
+            Direction::Input => ([rows.extent, columns.extent], filters_of_group),
+            Direction::Weight => {
+                let first = group * filters_of_group + line;
+                return Line { image: 0, row: 0, column: 0, first };
+            }
+        };
+        let [image, row, column] = pixel(line, extents);
+        Line { image, row, column, first: group * of_group }
+    }
+
+    #[inline(always)]
+    fn place(self, line: Line, term: usize) -> Option<usize> {
+        let of = self.of;
+        match self.direction {
+            Direction::Output => {
+                let [down, right, channel] = pixel(term, [of.columns.size, of.channels_of_group]);
+                let (y, x) = (of.rows.pixel(line.row, down), of.columns.pixel(line.column, right));
+                both(y, x, |y, x| of.in_input(line.image, y, x) + line.first + channel)
+            }
+            Direction::Input => {
+                let [down, right, filter] = of.from_last(term);
+                let row = of.rows.window(line.row, down);
+                let column = of.columns.window(line.column, right);
+                both(row, column, |row, column| {
+                    of.in_output(line.image, row, column) + line.first + filter
+                })
+            }
+            Direction::Weight => Some(term * of.filters + line.first),
+        }
+    }
+
+    #[inline(always)]
+    fn elements(self) -> Operand {
+        self.elements
+    }
+}
+
+/// The right factors, whose lines are the columns of sums.
+#[derive(Clone, Copy, Debug)]
+struct Right<'a> {
+    of: &'a Convolution,
+    direction: Direction,
+    elements: Operand,
+}
+
+impl Factors for Right<'_> {
+    /// An offset into a window, down and right, and the channel or filter.
+    type Line = [usize; 3];
+
+    const HAS_GAPS: bool = true;
+
+    #[inline(always)]
+    fn lie_by_terms(self) -> bool {
+        self.direction == Direction::Output
+    }
+
+    #[inline(always)]
+    fn line(self, group: usize, line: usize) -> [usize; 3] {
+        let &Convolution { columns, channels_of_group, filters_of_group, .. } = self.of;
+        match self.direction {
+            Direction::Output => [0, 0, group * filters_of_group + line],
+            Direction::Input => [group * filters_of_group, 0, line],
+            Direction::Weight => {
+                let [down, right, channel] = pixel(line, [columns.size, channels_of_group]);
+                [down, right, group * channels_of_group + channel]
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn place(self, line: [usize; 3], term: usize) -> Option<usize> {
+        let (of, [down, right, nth]) = (self.of, line);
+        match self.direction {
+            Direction::Output => Some(of.in_weight(nth, 0, 0) + term),
+            Direction::Input => {
+                let [first, ..] = line;
+                let [down, right, filter] = of.from_last(term);
+                Some(of.in_weight(first + filter, down, right) + nth)
+            }
+            Direction::Weight => {
+                let [image, row, column] = pixel(term, [of.rows.count, of.columns.count]);
+                let (y, x) = (of.rows.pixel(row, down), of.columns.pixel(column, right));
+                both(y, x, |y, x| of.in_input(image, y, x) + nth)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn elements(self) -> Operand {
+        self.elements
+    }
+}
+
+/// Convolves in one direction, and narrows as the epilogue says.
 ///
 /// # Safety
 ///
 /// Both operands are there and nobody writes them during the launch; results and epilogue are as
-/// [`apply`](crate::apply::apply) asks for.
+/// [`apply`](crate::apply::apply) asks for.  The block has [`THREADS`](crate::tiles::THREADS).
 pub unsafe fn convolve<B: Block, F: Element>(
     block: &mut B,
     of: &Convolution,
@@ -143,17 +262,14 @@ pub unsafe fn convolve<B: Block, F: Element>(
     to: Out<'_, F>,
     epilogue: &Epilogue,
 ) {
-    let result = |place: usize| {
-        let mut sum = 0.0;
-        // SAFETY: the caller's promise.
-        let term = |left, right| sum += unsafe { a.read(left) * b.read(right) };
-        match direction {
-            Direction::Output => of.output(place, term),
-            Direction::Input => of.input(place, term),
-            Direction::Weight => of.weight(place, term),
-        }
-        sum
+    let extents = of.extents(direction);
+    let strides = match direction {
+        Direction::Output => [of.filters_of_group, of.filters],
+        Direction::Input => [of.channels_of_group, of.channels],
+        Direction::Weight => [of.filters_of_group * extents.columns, extents.columns],
     };
+    let left = Left { of, direction, elements: a };
+    let right = Right { of, direction, elements: b };
     // SAFETY: the caller's promise.
-    unsafe { each(block, to, epilogue, result) }
+    unsafe { tiles::sum(block, &Sums { left, right, extents, strides }, to, epilogue) }
 }

@@ -3,7 +3,7 @@
 use adaloss_conformance as conformance;
 use adaloss_conformance::{self, Failure};
 use adaloss_core::{
-    format::{E4M3, Element, Encoding, Format, Noise, bf16, f16},
+    format::{E4M3, E5M2, Element, Encoding, Format, Noise, bf16, f16},
     policy::Cell,
     statistics::{Histogram, Outcome, Statistics},
     with_element,
@@ -121,5 +121,17 @@ fn products_are_sums_in_order() -> Result<(), Failure> {
     conformance::matmul::<bf16, bf16, bf16, _>(device)?;
     let report = conformance::matmul::<bf16, bf16, f32, _>(device)?;
     assert!(report.capabilities.sequential_sums && report.operations > 300, "{report}");
+    Ok(())
+}
+
+/// Operands that tensor cores do not take: f32, 8 bits, and two encodings at once.
+#[test]
+fn other_products_are_sums_in_order_too() -> Result<(), Failure> {
+    let device = &mut Simulated::default();
+    conformance::matmul::<f32, f32, f32, _>(device)?;
+    conformance::matmul::<f32, f16, f32, _>(device)?;
+    conformance::matmul::<E4M3, f16, E4M3, _>(device)?;
+    conformance::matmul::<E5M2, bf16, f32, _>(device)?;
+    conformance::matmul::<E5M2, E4M3, f16, _>(device)?;
     Ok(())
 }

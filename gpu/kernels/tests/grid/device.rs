@@ -2,7 +2,10 @@
 
 use std::ptr::{null, null_mut};
 
-use adaloss_core::{format::Element, policy::Cell};
+use adaloss_core::{
+    format::{Element, Encoding, bf16, f16},
+    policy::Cell,
+};
 use adaloss_hal::{
     Branch, Capabilities, Device, Epilogue, Fitting, HostError, HostSpace, Matmul, Memory, Narrow,
     Plain, Product, Propagate, Run, Summarise, Unscale,
@@ -16,6 +19,8 @@ use adaloss_kernels::{
     grid::Grid,
     matmul::{self, matmul},
     memory::Out,
+    multiply::{self, Multiplication, multiply},
+    network::operand::Operand,
     propagate::{self, propagate},
     scaler::{self, List, Place},
     statistics::statistics,
@@ -44,22 +49,71 @@ impl Simulated {
             .with_shared(matmul::SHARED_WORDS)
             .with_seed(self.launches % 5)
     }
-}
 
-impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, F>> for Simulated {
-    fn execute(
+    /// Returns the grid of the next launch that computes tiles of sums.
+    pub(crate) fn tiles(&mut self) -> Grid {
+        self.launches += 1;
+        Grid::new(1 + self.launches % 3, multiply::THREADS).with_seed(self.launches % 5)
+    }
+
+    /// Multiplies on tensor cores operands that fit.
+    fn multiply<E: Factor, F: Element>(
         &mut self,
-        operation: Fitting<'_, Matmul<'_, '_, HostSpace, E, E, F>>,
-    ) -> Result<(), HostError> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
-        let (epilogue, to) = (named(epilogue.reborrow()), Out::of(to));
-        let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
-        let product = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
+        product: Product,
+        [a, b]: [*const E; 2],
+        to: Out<'_, F>,
+        epilogue: &epilogue::Epilogue,
+    ) {
+        let Product { rows, inner, columns, transpose_a, transpose_b } = product;
+        let product = matmul::Product { a, b, rows, inner, columns };
         let transposed = [transpose_a, transpose_b];
         // SAFETY: everything named is borrowed, and has its length: the operation fits.
         self.multiplies().launch(|block| unsafe {
-            matmul(block, &product, transposed, to, &epilogue);
+            matmul(block, &product, transposed, to, epilogue);
         });
+    }
+}
+
+impl<A, B, F> Run<Matmul<'_, '_, HostSpace, A, B, F>> for Simulated
+where
+    A: Element + Plain,
+    B: Element + Plain,
+    F: Element + Plain,
+{
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Matmul<'_, '_, HostSpace, A, B, F>>,
+    ) -> Result<(), HostError> {
+        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let (epilogue, to) = (named(epilogue.reborrow()), Out::of(to));
+        match (A::ENCODING, B::ENCODING) {
+            (Encoding::Binary16, Encoding::Binary16) => {
+                self.multiply::<f16, F>(
+                    *product,
+                    [a.as_ptr().cast(), b.as_ptr().cast()],
+                    to,
+                    &epilogue,
+                );
+            }
+            (Encoding::BFloat16, Encoding::BFloat16) => {
+                self.multiply::<bf16, F>(
+                    *product,
+                    [a.as_ptr().cast(), b.as_ptr().cast()],
+                    to,
+                    &epilogue,
+                );
+            }
+            _ => {
+                let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
+                let (transposes_a, transposes_b) = (transpose_a, transpose_b);
+                let product = Multiplication { rows, inner, columns, transposes_a, transposes_b };
+                let operands = [Operand::new(a.as_ptr()), Operand::new(b.as_ptr())];
+                // SAFETY: everything named is borrowed, and has its length: the operation fits.
+                self.tiles().launch(|block| unsafe {
+                    multiply(block, &product, operands, to, &epilogue);
+                });
+            }
+        }
         Ok(())
     }
 }

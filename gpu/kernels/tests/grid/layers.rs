@@ -255,12 +255,13 @@ impl Simulated {
             columns,
             channels: of.channels,
             filters: of.filters,
+            groups: of.groups,
             channels_of_group: of.channels / of.groups,
             filters_of_group: of.filters / of.groups,
         };
         let (to, epilogue) = (Out::of(to), named(epilogue));
         // SAFETY: as above.
-        self.grid().launch(|block| unsafe {
+        self.tiles().launch(|block| unsafe {
             convolve::convolve(block, &of, direction, operands, to, &epilogue);
         });
         Ok(())

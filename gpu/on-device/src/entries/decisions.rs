@@ -2,18 +2,20 @@
 
 use adaloss_core::{
     format::Format,
-    policy::{Amax, Cell, Config, Policy},
+    policy::{Amax, Cell, Config, Normal, Policy, Range},
     scale::Scale,
     scaler::{
         Purpose,
         device::{Asked, DeviceState, Line, Opening},
     },
-    statistics::{Histogram, Outcome},
+    statistics::{Histogram, Outcome, Statistics},
     unscale::{LossSum, Place, Unscaled},
 };
 use adaloss_hal::{
-    Memory, Mut,
-    scaler::{Advance, Close, Conclude, DeviceScaler, Evidence, HasScaler, Judge},
+    Device, Memory, Mut, Run,
+    scaler::{
+        Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
+    },
 };
 
 use super::{Readout, failed, put, take, values};
@@ -157,6 +159,40 @@ pub(super) fn advanced<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<
         after.push(("whether to make the pass", format!("{:?}", take(device, &when, 0)?)));
         device.write(&[overflowed()], D::view_mut(&mut scaler.outcome)).map_err(failed)?;
         device.write(&[measured], D::view_mut(&mut scaler.histogram)).map_err(failed)?;
+    }
+    Ok(after)
+}
+
+/// Describes a product and a cast to either policy that decides from operands.
+pub(super) fn described<D>(device: &mut D) -> anyhow::Result<Readout>
+where
+    D: Memory + HasScaler,
+    D: for<'r, 'w> Run<Describe<'r, 'w, <D as Device>::Space>>,
+{
+    let of = |stream, scale: f32| {
+        let values: Vec<_> = values(stream, 100).into_iter().map(|x| scale * x).collect();
+        Statistics::of(&values)
+    };
+    let gradient = put(device, &[of(9, 1.0e-6)])?;
+    let weight = put(device, &[of(10, 0.1)])?;
+    let normal = Normal::new(Format::BINARY16, 0.001).map_err(failed)?;
+    let policies = [Policy::Normal(normal), Policy::Range(Range::new(Format::BINARY16))];
+    let opening = Some(Opening { place: Place::Layer(2), elements: VISITED, stream: 7 });
+    let mut after = Vec::new();
+    for (policy, is_product) in policies.into_iter().flat_map(|of| [(of, false), (of, true)]) {
+        let mut host = Host::new(measured().with_policy(policy).map_err(failed)?);
+        let Host { config, state, cells, outcome, histogram } = &mut host;
+        let asked = Asked { opening, purpose: None };
+        let _ = state.advance(config, cells, &asked, [Scale::ONE], outcome, histogram);
+        let mut scaler = host.put(device)?;
+        let (gradient, weight) = (D::view(&gradient), D::view(&weight));
+        let described = match is_product {
+            true => Described::Product { gradient, weight, fan_in: 50 },
+            false => Described::Cast(gradient),
+        };
+        let (scaler_of, ..) = scaler.named();
+        device.run(Describe::<D::Space> { described, scaler: scaler_of }).map_err(failed)?;
+        after.extend(scaler.left(device)?);
     }
     Ok(after)
 }

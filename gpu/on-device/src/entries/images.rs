@@ -21,6 +21,9 @@ use super::{Readout, Row, bits, compare, elements, elements_of, end, failed, put
 /// Channels of images, columns of a normalisation, and features of an embedding and of heads.
 const CHANNELS: usize = 8;
 
+/// Channels and filters of a convolution, as narrow layers of networks have.
+const FILTERS: usize = 32;
+
 /// Runs the entry points, over so many elements.
 pub(super) fn run(device: &mut Cuda, count: usize, row: &mut Row<'_>) -> anyhow::Result<()> {
     of_elements::<f16>(row, device, "f16", count)?;
@@ -274,14 +277,13 @@ fn pooled<F: Element + Plain, D: Memory + HasPool<F>>(
     Ok(found)
 }
 
-/// Three pixels and two groups, in all directions: of the weight there are few sums of many terms.
+/// Windows of three pixels, in all directions: of the weight there are few sums of many terms.
 fn convolved<F: Element + Plain, D: Memory + HasConvolve<F, F, F>>(
     device: &mut D,
     count: usize,
 ) -> anyhow::Result<Readout> {
-    let pixels = count / CHANNELS;
     let convolution =
-        Convolution::new(1, [1, pixels], CHANNELS, CHANNELS, [1, 3]).padding([0, 1]).groups(2);
+        Convolution::new(1, [1, count / FILTERS], FILTERS, FILTERS, [1, 3]).padding([0, 1]);
     let [input_count, weight_count, output] = convolution.lengths();
     let input = put(device, &elements::<F>(42, input_count))?;
     let weight = put(device, &elements::<F>(43, weight_count))?;
