@@ -45,6 +45,8 @@ pub struct Cuda {
     table: Option<Buffer<u8>>,
     /// Where a launch leaves the parts of sums for the next, once one does.
     sums: Option<Buffer<f64>>,
+    /// What one launch of an operation leaves for the next, beside sums; a graph keeps what its launches were given.
+    room: Option<Arc<Buffer<f32>>>,
     /// Configurations that are on the device already.
     configs: Vec<(Config, Buffer<Config>)>,
     /// What the launches of a graph bring, while one is captured.
@@ -113,6 +115,7 @@ impl Cuda {
             kernels: Arc::new(kernels),
             table,
             sums,
+            room: None,
             configs: Vec::new(),
             captured: None,
         })
@@ -209,6 +212,25 @@ impl Cuda {
         }
         let made = || allocate(&self.stream, SUMS);
         Ok(room(&mut self.sums, made)?.view().address())
+    }
+
+    /// Returns the address of room for so many numbers, which are whatever the last operation left there.
+    ///
+    /// A graph allocates nothing: what is captured finds the room that was made for it before.
+    pub(crate) fn room(&mut self, count: usize) -> Result<u64, GpuError> {
+        let room = match &self.room {
+            Some(room) if room.view().count() >= count => Arc::clone(room),
+            _ => {
+                self.refuse_capture("room for an operation that has not run before")?;
+                Arc::new(allocate(&self.stream, count)?)
+            }
+        };
+        let address = room.view().address();
+        if let Some(tables) = &mut self.captured {
+            tables.keep(&room);
+        }
+        self.room = Some(room);
+        Ok(address)
     }
 
     /// Returns the address of a configuration on the device.
@@ -322,6 +344,7 @@ impl Clone for Cuda {
             staging: None,
             table: None,
             sums: None,
+            room: None,
             configs: Vec::new(),
             captured: None,
         }

@@ -1,6 +1,6 @@
 //! Steps that are captured once and launched as one.
 
-use std::{fmt, mem::MaybeUninit, slice};
+use std::{fmt, mem::MaybeUninit, slice, sync::Arc};
 
 use adaloss_core::policy::Config;
 use cudarc::driver::{
@@ -27,8 +27,9 @@ const ALIGNMENT: usize = 16;
 /// It is launched into the stream of the device that captured it.
 pub struct Graph {
     graph: CudaGraph,
-    /// The tables that launches were given the addresses of.
+    /// The tables that launches were given the addresses of, and room that they leave numbers in.
     _tables: Buffer<u8>,
+    _rooms: Vec<Arc<Buffer<f32>>>,
     /// Keeps the kernels loaded, all of which are of one module.
     _kernels: CudaFunction,
 }
@@ -66,6 +67,8 @@ pub(crate) struct Tables {
     configs: Vec<(Config, u64)>,
     /// Room for the parts of sums, once something is added up.
     sums: Option<u64>,
+    /// Room of the device's.
+    rooms: Vec<Arc<Buffer<f32>>>,
 }
 
 impl Tables {
@@ -94,6 +97,13 @@ impl Tables {
         let address = self.add(slice::from_ref(config))?;
         self.configs.push((*config, address));
         Ok(address)
+    }
+
+    /// Keeps room of the device's for as long as the graph.
+    pub(crate) fn keep(&mut self, room: &Arc<Buffer<f32>>) {
+        if !self.rooms.iter().any(|kept| Arc::ptr_eq(kept, room)) {
+            self.rooms.push(Arc::clone(room));
+        }
     }
 
     /// Returns the room for the parts of sums, which a launch writes before another one reads them.
@@ -192,7 +202,13 @@ impl Cuda {
     ) -> Result<Graph, E> {
         self.refuse_capture("another graph")?;
         let on_device = allocate(self.stream(), TABLES_BYTES)?;
-        let tables = Tables { on_device, bytes: Vec::new(), configs: Vec::new(), sums: None };
+        let tables = Tables {
+            on_device,
+            bytes: Vec::new(),
+            configs: Vec::new(),
+            sums: None,
+            rooms: Vec::new(),
+        };
         let mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream().begin_capture(mode).map_err(GpuError::of("to capture"))?;
         self.captured = Some(tables);
@@ -202,9 +218,14 @@ impl Cuda {
         };
         // Its own error says more than that the capture came to nothing.
         worked?;
-        let (graph, Tables { on_device, bytes, .. }) = ended?;
+        let (graph, Tables { on_device, bytes, rooms, .. }) = ended?;
         // SAFETY: no table was added for which there is no room.
         unsafe { self.upload(&bytes, on_device.view().address(), "to copy a graph's tables")? };
-        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.advance.function.clone() })
+        Ok(Graph {
+            graph,
+            _tables: on_device,
+            _rooms: rooms,
+            _kernels: self.kernels.advance.function.clone(),
+        })
     }
 }

@@ -77,6 +77,7 @@ pub(crate) struct Kernels {
     pub(crate) convolve: PerEncoding,
     pub(crate) attend: PerEncoding,
     pub(crate) attend_input: PerEncoding,
+    pub(crate) attend_totals: Kernel,
     pub(crate) moments: Kernel,
     pub(crate) normalise_sums: Kernel,
     pub(crate) embed_table: Kernel,
@@ -152,6 +153,7 @@ impl Kernels {
             convolve: per_encoding(&module, "convolve")?,
             attend: per_encoding(&module, "attend")?,
             attend_input: per_encoding(&module, "attend_input")?,
+            attend_totals: kernel(&module, "adaloss_attend_totals", 0)?,
             moments: kernel(&module, "adaloss_moments", 0)?,
             normalise_sums: kernel(&module, "adaloss_normalise_sums", 0)?,
             embed_table: kernel(&module, "adaloss_embed_table", 0)?,
@@ -196,6 +198,7 @@ impl Kernels {
             &self.attend_input,
         ];
         let of_layers = [
+            &self.attend_totals,
             &self.moments,
             &self.normalise_sums,
             &self.embed_table,

@@ -103,6 +103,8 @@ entries! {
         Option<&DeviceState>,
         (u64, &mut Line),
     ) = DeviceState::judge_loss;
+    "scaler::DeviceState::finish_cell" => fn(&DeviceState, &Config, usize, &mut Cell) =
+        DeviceState::finish_cell;
     "scaler::DeviceState::finish" => fn(
         &mut DeviceState,
         &Config,

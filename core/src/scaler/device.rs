@@ -382,6 +382,27 @@ impl DeviceState {
         Share::new(config, run, cells, Some(Ending { pending, halted }))
     }
 
+    /// Decides the scale of a layer's cell for the next step, as [`finish`](Self::finish) does of all of them: for devices whose
+    /// threads take a cell each, in any order, and call that without cells when all are done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use adaloss_core::{format::Format, policy::{Cell, Config}, scaler::device::{DeviceState, Line}};
+    /// let config = Config::for_format(Format::BINARY16);
+    /// let (mut state, mut cells) = (DeviceState::new(&config), [Cell::new(); 4]);
+    /// let (mut other, mut others) = (state, cells);
+    /// let conclusion = state.finish(&config, &mut cells, true, (1, &mut Line::EMPTY.clone()));
+    /// (0..).zip(&mut others).for_each(|(id, cell)| other.finish_cell(&config, id, cell));
+    /// assert_eq!(other.finish(&config, &mut [], true, (1, &mut Line::EMPTY.clone())), conclusion);
+    /// assert_eq!((other, others), (state, cells));
+    /// ```
+    pub fn finish_cell(&self, config: &Config, id: usize, cell: &mut Cell) {
+        if self.halted().is_none() {
+            self.run.finish_cell(config, id, cell);
+        }
+    }
+
     /// Ends a step: decides the scales of the next one, judges this one, and writes a line with the number given.
     ///
     /// `requires` is what another scaler says of the same step that shares the weights.

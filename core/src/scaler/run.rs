@@ -97,6 +97,13 @@ impl RunState {
         (self.overflowed, self.has_visited, self.has_seen) = (false, false, false);
     }
 
+    /// Moves the scale of a layer's cell, if it was visited.
+    pub(super) fn finish_cell(&self, config: &Config, id: usize, cell: &mut Cell) {
+        if (id as u64) < self.in_use {
+            finish_cell(config, cell);
+        }
+    }
+
     /// Returns the cells that were visited, and those before them.
     pub(super) fn in_use<'c>(&self, cells: &'c [Cell]) -> &'c [Cell] {
         cells.get(..self.in_use as usize).unwrap_or(cells)
@@ -349,13 +356,7 @@ impl RunState {
         if !has_visited {
             bad.get_or_insert((Place::Loss, Cause::Nothing));
         }
-        if config.policy().follows_maxima() {
-            for cell in self.visited_mut(cells) {
-                if cell.seen() != Seen::NOTHING {
-                    policy::finish(config, cell);
-                }
-            }
-        }
+        self.visited_mut(cells).for_each(|cell| finish_cell(config, cell));
         // A mistake of the caller's says nothing of the scale.
         if overflowed || bad.is_none() {
             policy::step(config, !overflowed, &mut self.loss);
@@ -373,5 +374,12 @@ impl RunState {
             let skipped = core::mem::take(&mut self.skipped_in_row);
             Verdict::Stop { layer, cause, skipped }
         }
+    }
+}
+
+/// Moves the scale of a cell that a step showed something to.
+fn finish_cell(config: &Config, cell: &mut Cell) {
+    if config.policy().follows_maxima() && cell.seen() != Seen::NOTHING {
+        policy::finish(config, cell);
     }
 }

@@ -364,3 +364,16 @@ macro_rules! entries_of_elements {
         }
     };
 }
+
+/// How many entry points there are: those of [`entries!`](crate::entries!) and of [`products!`](crate::products!).
+pub const COUNT: usize = {
+    let mut count = 0;
+    macro_rules! one {
+        ($($entry:tt)*) => {
+            count += 1;
+        };
+    }
+    entries!(one);
+    products!(one);
+    count
+};

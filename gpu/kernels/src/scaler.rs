@@ -14,7 +14,7 @@ use adaloss_core::{
     unscale::{self, LossSum, Unscaled},
 };
 
-use crate::Block;
+use crate::{Block, block::Share};
 
 /// A scaler, where the device keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -434,19 +434,40 @@ pub unsafe fn judge<B: Block>(block: &mut B, of: &Judge) {
     });
 }
 
-/// Ends a step: [`DeviceState::finish`].
+/// Ends a step: [`DeviceState::finish`], by one block, whose threads take a cell each.
 ///
 /// # Safety
 ///
 /// As for [`advance`].
 pub unsafe fn conclude<B: Block>(block: &mut B, of: &Conclude) {
-    once(block, || {
-        let &Conclude { scaler, requires, serial, line, .. } = of;
-        // SAFETY: as above.
+    if block.index() > 0 {
+        return;
+    }
+    let &Conclude { scaler, requires, serial, line, .. } = of;
+    let Scaler { config, state, cells, cell_count, nth } = scaler;
+    let threads = block.threads() as usize;
+    block.each(|thread| {
+        if thread == 0 {
+            // SAFETY: the caller's promise; one thread of the launch comes here.
+            unsafe { (*state).numbered(nth) };
+        }
+    });
+    block.barrier();
+    block.each(|thread| {
+        for id in Share::of(thread as usize..cell_count, threads) {
+            // SAFETY: as above, nobody writes the state between the barriers, and a cell is one thread's.
+            unsafe { (*state).finish_cell(&*config, id, &mut *cells.add(id)) };
+        }
+    });
+    block.barrier();
+    block.each(|thread| {
+        if thread > 0 {
+            return;
+        }
+        // SAFETY: as above; one thread of the launch comes here.
         unsafe {
             let requires = requires.as_ref().is_none_or(|&requires| requires != 0);
-            let (config, state, cells) = scaler.parts();
-            let ended = state.finish(config, cells, requires, (serial, &mut *line));
+            let ended = (*state).finish(&*config, &mut [], requires, (serial, &mut *line));
             let Conclusion { applies, updates, square_norm } = ended;
             of.applies.write(applies.into());
             of.updates.write(updates);

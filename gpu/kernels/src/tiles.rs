@@ -23,7 +23,7 @@ use crate::{
 pub const THREADS: u32 = 256;
 
 /// Rows and columns of a tile of sums.
-const SIDE: usize = 64;
+pub(crate) const SIDE: usize = 64;
 
 /// Terms in shared memory at a time.
 const DEPTH: usize = 16;
@@ -36,8 +36,8 @@ const _: () = assert!(FOUR * THREADS as usize == SIDE * DEPTH);
 
 /// Words of shared memory, behind the counters of a histogram: for each term its factors of all lines, and room that keeps the
 /// terms of a line in different banks.
-const STRIDE: usize = SIDE + FOUR;
-const LEFT: usize = Classes::COUNT;
+pub(crate) const STRIDE: usize = SIDE + FOUR;
+pub(crate) const LEFT: usize = Classes::COUNT;
 const RIGHT: usize = LEFT + DEPTH * STRIDE;
 
 /// Rows of sums that are handed round at a time, where factors were.
@@ -262,7 +262,7 @@ unsafe fn bring<B: Block, F: Factors>(
         };
         let places = [place(0), place(1), place(2), place(3)];
         // SAFETY: the caller's promise.
-        let [a, b, c, d] = unsafe { of.elements().read_four(places) };
+        let [a, b, c, d] = unsafe { of.elements().read_all(places) };
         let word = room + term * STRIDE + at;
         shared.store(word, a.to_bits());
         shared.store(word + step * STRIDE, b.to_bits());
@@ -293,7 +293,7 @@ unsafe fn put<B: Block, F: Element, L: Factors, R: Factors>(
     let &Sums { extents: Extents { rows, columns, .. }, strides: [of_group, of_row], .. } = of;
     let shared = block.shared();
     // Then four that begin at a multiple of four are all in one row.
-    let by_fours = Store::has_chunks(to) && (columns | of_group | of_row).is_multiple_of(FOUR);
+    let by_fours = (columns | of_group | of_row).is_multiple_of(FOUR);
     let mut tallies = tallies;
     for half in 0..SIDE / HALF {
         block.map(sums, |thread, [a, b, c, d]| {
@@ -309,46 +309,86 @@ unsafe fn put<B: Block, F: Element, L: Factors, R: Factors>(
         });
         block.barrier();
         let row = row + HALF * half;
-        tallies = block.map(&tallies, |thread, mut tally| {
-            let again = of.have_gaps() && shared.load(NONFINITE) != 0;
-            for place in (thread as usize..HALF * ACROSS).step_by(THREADS as usize) {
-                let (down, across) = (place / ACROSS, FOUR * (place % ACROSS));
-                let (row, column) = (row + down, column + across);
-                if row >= rows {
-                    break;
-                }
-                let word = LEFT + down * STRIDE + across;
-                let first = of_group * group + of_row * row + column;
-                let one = |index: usize| f32::from_bits(shared.load(word + (index - first)));
-                if by_fours && column < columns && !again {
-                    let values = shared.load_four(word / FOUR).map(f32::from_bits);
-                    // SAFETY: the caller's promise; the places are this thread's alone.
-                    unsafe { sink.put_chunk::<B, _>(shared, &mut tally, first, values, one, to) };
-                    continue;
-                }
-                for index in first..first + FOUR.min(columns.saturating_sub(column)) {
-                    let sum = match again {
-                        // SAFETY: the caller's promise.
-                        true => unsafe { of.again(group, row, column + (index - first)) },
-                        false => one(index),
-                    };
-                    if let Some(x) = sink.take::<B>(shared, &mut tally, index, sum) {
-                        // SAFETY: as above.
-                        unsafe { to.write(index, x) };
-                    }
-                }
-            }
-            tally
-        });
+        let room = Room {
+            rows: rows.saturating_sub(row),
+            columns: columns.saturating_sub(column),
+            first: of_group * group + of_row * row + column,
+            step: of_row,
+            by_fours,
+        };
+        let is_again = || of.have_gaps() && shared.load(NONFINITE) != 0;
+        // SAFETY: the caller's promise.
+        let again = |down, across| unsafe { of.again(group, row + down, column + across) };
+        // SAFETY: as above.
+        tallies = unsafe { put_rows(block, room, sink, tallies, to, (is_again, again)) };
         // What comes next takes the room, and what was not finite is counted anew.
         block.barrier();
     }
     tallies
 }
 
+/// Where rows of sums that were left in shared memory belong: 32 of 64, from [`LEFT`] on, [`STRIDE`] apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// How many rows and columns there are at least to come; those beyond are nobody's.
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    /// The place of the first sum, and how far apart rows are.
+    pub(crate) first: usize,
+    pub(crate) step: usize,
+    /// Four from every fourth column on lie side by side, at a multiple of four.
+    pub(crate) by_fours: bool,
+}
+
+/// Puts rows of sums where they belong; returns what was counted.  Where the first function says so, they are computed again, by
+/// the second one, from row and column.
+///
+/// # Safety
+///
+/// Nobody else reads or writes the places during the launch.
+#[inline(always)]
+pub(crate) unsafe fn put_rows<B: Block, F: Element>(
+    block: &mut B,
+    room: Room,
+    sink: &Sink<'_, F>,
+    tallies: B::Each<Tally>,
+    to: Out<'_, F>,
+    (is_again, again): (impl Fn() -> bool, impl Fn(usize, usize) -> f32),
+) -> B::Each<Tally> {
+    let shared = block.shared();
+    let by_fours = room.by_fours && Store::has_chunks(to);
+    block.map(&tallies, |thread, mut tally| {
+        let is_again = is_again();
+        for place in (thread as usize..HALF * ACROSS).step_by(THREADS as usize) {
+            let (down, across) = (place / ACROSS, FOUR * (place % ACROSS));
+            if down >= room.rows {
+                break;
+            }
+            let word = LEFT + down * STRIDE + across;
+            let first = room.first + room.step * down + across;
+            let one = |index: usize| f32::from_bits(shared.load(word + (index - first)));
+            if by_fours && across < room.columns && !is_again {
+                let values = shared.load_four(word / FOUR).map(f32::from_bits);
+                // SAFETY: the caller's promise; the places are this thread's alone.
+                unsafe { sink.put_chunk::<B, _>(shared, &mut tally, first, values, one, to) };
+                continue;
+            }
+            for index in first..first + FOUR.min(room.columns.saturating_sub(across)) {
+                let column = across + (index - first);
+                let sum = if is_again { again(down, column) } else { one(index) };
+                if let Some(x) = sink.take::<B>(shared, &mut tally, index, sum) {
+                    // SAFETY: as above.
+                    unsafe { to.write(index, x) };
+                }
+            }
+        }
+        tally
+    })
+}
+
 /// Stores four sums in a row.
 #[inline(always)]
-fn store_four(shared: impl Shared, word: usize, [a, b, c, d]: [f32; FOUR]) {
+pub(crate) fn store_four(shared: impl Shared, word: usize, [a, b, c, d]: [f32; FOUR]) {
     shared.store_wide(word / 2, [a.to_bits(), b.to_bits()]);
     shared.store_wide(word / 2 + 1, [c.to_bits(), d.to_bits()]);
 }

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, env, fs, num::NonZero, path::Path};
 
 use adaloss_driver::{Executed, Simulated};
 use adaloss_gpu::Cuda;
+use adaloss_kernels::entries::COUNT;
 use adaloss_on_device::entries::{self, Sizes};
 
 /// By how much a count may be greater than what is committed.
@@ -93,7 +94,7 @@ fn no_kernel_executes_more_than_the_table_says() {
             .into_iter()
             .map(|(name, counts)| row(&name, counts))
             .collect();
-        assert_eq!(rows.len(), 142);
+        assert_eq!(rows.len(), COUNT);
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("../ptx/{architecture}.executed.csv"));
         let text: String = rows.iter().map(|(line, _)| format!("{line}\n")).collect();

@@ -91,6 +91,13 @@ macro_rules! network_entries {
             adaloss_attend_input_f32
         );
         $entry! {
+            fn adaloss_attend_totals(
+                block, attention: Attention, gradient: Operand, to: *mut f32, when: *const u32
+            ) {
+                $crate::network::attend::totals(block, &attention, gradient, to, when);
+            }
+        }
+        $entry! {
             fn adaloss_accumulate(
                 block, values: *const f32, columns: usize, to: *mut f32, count: usize
             ) {
@@ -347,10 +354,15 @@ macro_rules! network_entries_of_elements {
         }
         $entry! {
             fn $attend(
-                block, attention: Attention, to: *mut $element, count: usize, epilogue: Epilogue
+                block,
+                attention: Attention,
+                totals: *const f32,
+                to: *mut $element,
+                count: usize,
+                epilogue: Epilogue
             ) {
                 let to = Out::new(to, count);
-                $crate::network::attend::attend(block, attention, to, &epilogue);
+                $crate::network::attend::attend(block, &attention, totals, to, &epilogue);
             }
         }
         $entry! {
@@ -358,13 +370,14 @@ macro_rules! network_entries_of_elements {
                 block,
                 attention: Attention,
                 gradient: *const $element,
-                gradient_count: usize,
+                totals: *const f32,
                 to: *mut $element,
                 count: usize,
                 epilogue: Epilogue
             ) {
-                let (gradient, to) = (tensor(gradient, gradient_count), Out::new(to, count));
-                $crate::network::attend::attend_input(block, attention, gradient, to, &epilogue);
+                let (of, to) = (&attention, Out::new(to, count));
+                let gradient = Operand::new(gradient);
+                $crate::network::attend::attend_input(block, of, gradient, totals, to, &epilogue);
             }
         }
     };

@@ -43,21 +43,20 @@ impl Operand {
         with_element!(self.encoding, F => unsafe { (*self.first.cast::<F>().add(index)).widen() })
     }
 
-    /// Returns four elements, and zeros where there are none.
+    /// Returns some elements, and zeros where there are none.
     ///
     /// # Safety
     ///
     /// As for [`is_zero`](Self::is_zero).
     #[inline(always)]
-    pub(crate) unsafe fn read_four(self, [a, b, c, d]: [Option<usize>; 4]) -> [f32; 4] {
+    pub(crate) unsafe fn read_all<const N: usize>(self, places: [Option<usize>; N]) -> [f32; N] {
         with_element!(self.encoding, F => {
             let one = |place: Option<usize>| match place {
                 // SAFETY: the caller's promise.
                 Some(place) => unsafe { *self.first.cast::<F>().add(place) },
                 None => F::from_bits(0),
             };
-            let elements = [one(a), one(b), one(c), one(d)];
-            elements.map(Element::widen)
+            places.map(one).map(Element::widen)
         })
     }
 

@@ -348,7 +348,19 @@ where
 
 fn attention<W: Element>(of: adaloss_hal::network::Attention, input: &[W]) -> attend::Attention {
     let input = Operand::new(input.as_ptr());
-    attend::Attention { tokens: of.tokens, heads: of.heads, width: of.width, input }
+    let adaloss_hal::network::Attention { batch, tokens, heads, width } = of;
+    attend::Attention { batch, tokens, heads, width, input }
+}
+
+impl Simulated {
+    /// Computes the totals of queries, where they are asked for.
+    fn totals(&mut self, of: &attend::Attention, gradient: Operand, when: *const u32) -> Vec<f32> {
+        let mut totals = vec![f32::NAN; of.total_count()];
+        let to = totals.as_mut_ptr();
+        // SAFETY: as above.
+        self.tiles().launch(|block| unsafe { attend::totals(block, of, gradient, to, when) });
+        totals
+    }
 }
 
 impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Simulated {
@@ -358,8 +370,14 @@ impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Simulated {
     ) -> Result<(), HostError> {
         let Attend { attention: of, input, to, epilogue } = operation.into_inner();
         let (of, to, epilogue) = (attention(*of, input), Out::of(to), named(epilogue.reborrow()));
+        if to.len() == 0 {
+            return Ok(());
+        }
+        let totals = self.totals(&of, Operand::new(null::<W>()), epilogue.when);
         // SAFETY: as above.
-        self.grid().launch(|block| unsafe { attend::attend(block, of, to, &epilogue) });
+        self.tiles().launch(|block| unsafe {
+            attend::attend(block, &of, totals.as_ptr(), to, &epilogue);
+        });
         Ok(())
     }
 }
@@ -372,11 +390,15 @@ impl<G: Element + Plain, W: Element + Plain> Run<AttendInput<'_, '_, HostSpace, 
         operation: Fitting<'_, AttendInput<'_, '_, HostSpace, G, W>>,
     ) -> Result<(), HostError> {
         let AttendInput { attention: of, gradient, input, to, epilogue } = operation.into_inner();
-        let (of, gradient, to) = (attention(*of, input), *gradient, Out::of(to));
-        let epilogue = named(epilogue.reborrow());
+        let (of, to, epilogue) = (attention(*of, input), Out::of(to), named(epilogue.reborrow()));
+        if to.len() == 0 {
+            return Ok(());
+        }
+        let gradient = Operand::new(gradient.as_ptr());
+        let totals = self.totals(&of, gradient, epilogue.when);
         // SAFETY: as above.
-        self.grid().launch(|block| unsafe {
-            attend::attend_input(block, of, gradient, to, &epilogue);
+        self.tiles().launch(|block| unsafe {
+            attend::attend_input(block, &of, gradient, totals.as_ptr(), to, &epilogue);
         });
         Ok(())
     }

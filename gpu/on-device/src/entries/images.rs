@@ -31,6 +31,9 @@ pub(super) fn run(device: &mut Cuda, count: usize, row: &mut Row<'_>) -> anyhow:
     of_elements::<E5M2>(row, device, "e5m2", count)?;
     of_elements::<E4M3>(row, device, "e4m3", count)?;
     of_elements::<f32>(row, device, "f32", count)?;
+    row("adaloss_attend_totals", &mut || {
+        compare(attended::<f16, _>(device, count)?, attended::<f16, _>(&mut Portable, count)?)
+    })?;
     row("adaloss_moments", &mut || {
         compare(moments::<f16, _>(device, count)?, moments::<f16, _>(&mut Portable, count)?)
     })?;
@@ -301,9 +304,9 @@ fn convolved<F: Element + Plain, D: Memory + HasConvolve<F, F, F>>(
     Ok(found)
 }
 
-/// Short sequences, as many as there is room for.
+/// Sequences of a token more than a tile has, as many as there is room for.
 fn attention(count: usize) -> Attention {
-    let (tokens, heads, width) = (3, 2, 4);
+    let (tokens, heads, width) = (33, 2, 5);
     Attention { batch: count / (3 * tokens * heads * width), tokens, heads, width }
 }
 
