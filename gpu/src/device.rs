@@ -155,12 +155,12 @@ impl Cuda {
 
     /// Returns the shape of a launch over so many parts of tensors, a block each while there are blocks.
     pub(crate) fn shape_of_parts(&self, kernel: &Kernel, parts: usize) -> LaunchConfig {
-        let &Kernel { resident, shared_bytes, .. } = kernel;
+        let &Kernel { resident, threads, shared_bytes, .. } = kernel;
         let most = self.blocks.map_or(resident, NonZero::get).saturating_mul(self.multiprocessors);
         let blocks = u32::try_from(parts).unwrap_or(u32::MAX).clamp(1, most);
         LaunchConfig {
             grid_dim: (blocks, 1, 1),
-            block_dim: (THREADS, 1, 1),
+            block_dim: (threads, 1, 1),
             shared_mem_bytes: shared_bytes,
         }
     }

@@ -26,14 +26,16 @@ const SM_90A_CODE: &[u8] = include_bytes!("../ptx/sm_90a.cubin");
 /// Bytes of shared memory that a product is launched with.
 const SHARED_BYTES: u32 = 4 * SHARED_WORDS as u32;
 
-/// Threads of a block.
-pub(crate) const THREADS: u32 = matmul::THREADS;
+/// Threads of a block that does not multiply.
+pub(crate) const THREADS: u32 = 256;
 
 /// An entry point.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) name: String,
     pub(crate) function: CudaFunction,
+    /// Threads of a block.
+    pub(crate) threads: u32,
     /// Bytes of shared memory that a launch asks for, beside what the kernel has.
     pub(crate) shared_bytes: u32,
     /// How many of its blocks a multiprocessor runs at a time: what registers and shared memory leave room for, as the
@@ -223,16 +225,19 @@ fn products(module: &Arc<CudaModule>, element: &str) -> Result<Products, GpuErro
 /// Finds a kernel, and allows it the shared memory that it is launched with.
 fn kernel(module: &Arc<CudaModule>, name: &str, shared_bytes: u32) -> Result<Kernel, GpuError> {
     let function = module.load_function(name).map_err(GpuError::of("a kernel by its name"))?;
-    if shared_bytes > 0 {
-        // It is more than a kernel has unasked.
+    let threads = if shared_bytes > 0 {
+        // It may be more than a kernel has unasked.
         function
             .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes as i32)
             .map_err(GpuError::of("the shared memory of a product"))?;
-    }
+        matmul::THREADS
+    } else {
+        THREADS
+    };
     let resident = function
-        .occupancy_max_active_blocks_per_multiprocessor(THREADS, shared_bytes as usize, None)
+        .occupancy_max_active_blocks_per_multiprocessor(threads, shared_bytes as usize, None)
         .map_err(GpuError::of("how many blocks fit"))?;
-    Ok(Kernel { name: name.into(), function, shared_bytes, resident: resident.max(1) })
+    Ok(Kernel { name: name.into(), function, threads, shared_bytes, resident: resident.max(1) })
 }
 
 fn per_encoding(module: &Arc<CudaModule>, room: &str) -> Result<PerEncoding, GpuError> {

@@ -11,14 +11,13 @@
 use adaloss_core::format::Encoding;
 use adaloss_kernels::{
     Block, Shared,
-    block::{Factor, SHARED_WORDS},
+    block::{Factor, Place, SHARED_WORDS},
     matmul,
 };
 
 use crate::machine::{self, asm};
 
 const _: () = assert!(SHARED_WORDS.is_power_of_two());
-const _: () = assert!(matmul::SHARED_WORDS.is_power_of_two());
 
 /// The block that the calling thread is in, and its shared memory.
 pub(crate) struct Ptx<const LAUNCHED: bool>(pub(crate) Words<LAUNCHED>);
@@ -97,22 +96,25 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     }
 
     #[inline(always)]
-    fn load_matrices(&mut self, row: &usize, by_columns: bool) -> [u32; 4] {
+    unsafe fn load_matrices<const BEHIND: usize>(
+        &mut self,
+        row: &Place,
+        by_columns: bool,
+    ) -> [u32; 4] {
         let (a, b, c, d): (u32, u32, u32, u32);
-        let row = self.0.address(*row);
         // SAFETY: every thread of the warp comes here, since no function of a thread can; the addresses
-        // are of shared memory, whatever the index.
+        // are of shared memory, by the caller's promise.
         unsafe {
             if by_columns {
                 asm!(
-                    "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{}, {}, {}, {}}}, [{}];",
-                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row,
+                    "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{}, {}, {}, {}}}, [{}+{}];",
+                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.0, const 4 * BEHIND,
                     options(nostack),
                 );
             } else {
                 asm!(
-                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{}, {}, {}, {}}}, [{}];",
-                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row,
+                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{}, {}, {}, {}}}, [{}+{}];",
+                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.0, const 4 * BEHIND,
                     options(nostack),
                 );
             }
@@ -203,7 +205,13 @@ impl<const LAUNCHED: bool> Words<LAUNCHED> {
         } else {
             (machine::shared(), SHARED_WORDS)
         };
-        first + 4 * (word % words) as u32
+        // One instruction for either: what is beyond the last word is the last word, or wraps round.
+        let word = if words.is_power_of_two() {
+            (word % words) as u32
+        } else {
+            (word as u32).min(words as u32 - 1)
+        };
+        first + 4 * word
     }
 }
 
@@ -235,21 +243,26 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     }
 
     #[inline(always)]
-    fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
-        // SAFETY: as above; a pair begins at an even word, at a multiple of 8 bytes.
+    fn place(self, word: usize) -> Place {
+        Place(self.address(word))
+    }
+
+    #[inline(always)]
+    unsafe fn store_wide(self, to: Place, [low, high]: [u32; 2]) {
+        // SAFETY: the caller's promise.
         unsafe {
-            asm!("st.shared.v2.u32 [{}], {{{}, {}}};", in(reg32) self.address(2 * pair), in(reg32) low, in(reg32) high, options(nostack));
+            asm!("st.shared.v2.u32 [{}], {{{}, {}}};", in(reg32) to.0, in(reg32) low, in(reg32) high, options(nostack));
         }
     }
 
     #[inline(always)]
-    fn load_four(self, four: usize) -> [u32; 4] {
+    unsafe fn load_four<const BEHIND: usize>(self, from: Place) -> [u32; 4] {
         let (a, b, c, d): (u32, u32, u32, u32);
-        // SAFETY: as above; four begin at a multiple of 16 bytes.
+        // SAFETY: the caller's promise.
         unsafe {
             asm!(
-                "ld.shared.v4.u32 {{{}, {}, {}, {}}}, [{}];",
-                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) self.address(4 * four),
+                "ld.shared.v4.u32 {{{}, {}, {}, {}}}, [{}+{}];",
+                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) from.0, const 4 * BEHIND,
                 options(nostack),
             );
         }
@@ -257,13 +270,13 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     }
 
     #[inline(always)]
-    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
-        // SAFETY: the caller's promise; the words are there, whatever the index.
+    unsafe fn copy<const BEHIND: usize>(self, to: Place, from: *const u8, bytes: u32) {
+        // SAFETY: the caller's promise.
         unsafe {
             asm!(
                 "{{ .reg .u64 %global; cvta.to.global.u64 %global, {}; \
-                 cp.async.cg.shared.global [{}], [%global], 16, {}; }}",
-                in(reg64) from, in(reg32) self.address(word), in(reg32) bytes,
+                 cp.async.cg.shared.global [{}+{}], [%global], 16, {}; }}",
+                in(reg64) from, in(reg32) to.0, const 4 * BEHIND, in(reg32) bytes,
                 options(nostack),
             );
         }

@@ -84,11 +84,18 @@ pub trait Block {
 
     /// Loads four matrices of 8 by 8 elements of 16 bits from shared memory, for each warp.
     ///
-    /// Thread `8 * m + r` of a warp says at which word, a multiple of 4, row `r` of matrix `m` begins.
+    /// Thread `8 * m + r` of a warp says where row `r` of matrix `m` begins: `BEHIND` words behind that place.
     /// Of each matrix, thread `t` gets elements `2 * (t % 4)` and the next one of row `t / 4`; or of
     /// column `t / 4`, where `by_columns`.
-    fn load_matrices(&mut self, rows: &Self::Each<usize>, by_columns: bool)
-    -> Self::Each<[u32; 4]>;
+    ///
+    /// # Safety
+    ///
+    /// A row begins at a multiple of 4 words, which are in shared memory.
+    unsafe fn load_matrices<const BEHIND: usize>(
+        &mut self,
+        rows: &Self::Each<Place>,
+        by_columns: bool,
+    ) -> Self::Each<[u32; 4]>;
 
     /// Adds the product of two matrices to sums, for each warp: 16 by 16 times 16 by 8.
     ///
@@ -137,10 +144,10 @@ pub trait Block {
     unsafe fn lower(minimum: *mut u32, value: u32);
 }
 
-/// The memory that a block's threads share, in words of 32 bits, or pairs or fours of them.
+/// The memory that a block's threads share, in words of 32 bits.
 ///
-/// Indices beyond the last word wrap round; a pair is the words `2 * pair` and the next, and so with four.  Between two
-/// barriers a word belongs to the thread that writes it, or is only read, or only added to.
+/// An index beyond the last word is that of some other one.  Between two barriers a word belongs to the thread that
+/// writes it, or is only read, or only added to.
 pub trait Shared: Copy {
     /// Reads a word.
     fn load(self, word: usize) -> u32;
@@ -151,21 +158,48 @@ pub trait Shared: Copy {
     /// Adds to a word, atomically; what exceeds 32 bits is lost.
     fn add(self, word: usize, value: u32);
 
-    /// Writes a pair of words.
-    fn store_wide(self, pair: usize, values: [u32; 2]);
+    /// Returns where a word is.
+    fn place(self, word: usize) -> Place;
 
-    /// Reads four words.
-    fn load_four(self, four: usize) -> [u32; 4];
+    /// Writes two words.
+    ///
+    /// # Safety
+    ///
+    /// The place is that of an even word, and both are in shared memory.
+    unsafe fn store_wide(self, to: Place, values: [u32; 2]);
 
-    /// Begins to copy to four words, the first of which is a multiple of 4: so many bytes, 16 at most,
+    /// Reads four words, `BEHIND` words behind a place.
+    ///
+    /// # Safety
+    ///
+    /// The first of them is a multiple of 4, and all are in shared memory.
+    unsafe fn load_four<const BEHIND: usize>(self, from: Place) -> [u32; 4];
+
+    /// Begins to copy to four words, `BEHIND` words behind a place: so many bytes, 16 at most,
     /// from global memory, and zero for the others.
     ///
     /// The words are there when [`Block::wait`] has waited for the copy's group.
     ///
     /// # Safety
     ///
-    /// The address is a multiple of 16; so many bytes are there, and nobody writes them meanwhile.
-    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32);
+    /// The first word is a multiple of 4, and all are in shared memory. The address is a multiple of 16; so many bytes are
+    /// there, and nobody writes them meanwhile.
+    unsafe fn copy<const BEHIND: usize>(self, to: Place, from: *const u8, bytes: u32);
+}
+
+/// Where a word of shared memory is, by the device's own number of its first byte.
+///
+/// Instructions take it as it is, with a distance that they hold themselves: what is looked up again and again is
+/// a place that is computed once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub u32);
+
+impl Place {
+    /// Returns the place that is so many words further on.
+    #[inline(always)]
+    pub const fn behind(self, words: u32) -> Self {
+        Self(self.0.wrapping_add(4 * words))
+    }
 }
 
 /// Returns the numbers below `count` that are a thread's: every so many-th of all threads of the

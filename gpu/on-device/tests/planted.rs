@@ -41,7 +41,7 @@ const DIFFERS: &str = "difference";
 
 #[rustfmt::skip] // A line each.
 const MISTAKES: &[Mistake] = &[
-    ("a wait for one copy too few", PRODUCT, "cp.async.wait_group", 0, Replace("2", "3"), "under way"),
+    ("a wait for one copy too few", PRODUCT, "cp.async.wait_group", 0, Replace("1", "2"), "under way"),
     ("no wait for copies", PRODUCT, "cp.async.wait_group", 0, Drop, "under way"),
     ("copies in no group", PRODUCT, "cp.async.commit_group", 0, Drop, "under way"),
     ("no barrier before what was copied is loaded", PRODUCT, "bar.sync", 1, Drop, "nobody has written it"),
@@ -56,11 +56,11 @@ const MISTAKES: &[Mistake] = &[
     ("an exchange that one lane leaves out", APPLY, "shfl.sync", 0, Before("setp.eq.u32 %p1, %tid.x, 5;\n@%p1 ret;"), "takes no part"),
     ("an exchange with another lane", APPLY, "shfl.sync", 0, Replace("bfly", "up"), DIFFERS),
     ("an exchange within half a warp", APPLY, "shfl.sync", 0, Replace("0x1f", "0x100f"), DIFFERS),
-    ("a matrix of other rows", PRODUCT, "ldmatrix", 0, Replace("]", "+16]"), DIFFERS),
-    ("a row of a matrix that does not begin at one", PRODUCT, "ldmatrix", 0, Replace("]", "+8]"), "not aligned"),
+    ("a matrix of other rows", PRODUCT, "ldmatrix", 0, Replace("+0]", "+16]"), DIFFERS),
+    ("a row of a matrix that does not begin at one", PRODUCT, "ldmatrix", 0, Replace("+0]", "+8]"), "not aligned"),
     ("a matrix that is transposed", PRODUCT, "ldmatrix", 0, Replace(".x4.", ".x4.trans."), DIFFERS),
     ("a matrix that is not transposed", PRODUCT, "ldmatrix", 4, Replace(".trans", ""), DIFFERS),
-    ("a swizzle that copies do not have", PRODUCT, "xor.b32", 0, Replace("xor", "or"), "race"),
+    ("a swizzle that copies do not have", PRODUCT, "xor.b32", 5, Replace("xor", "or"), "race"),
     ("a swizzle that loads do not have", TRANSPOSED, "xor.b32", 3, Replace("xor", "or"), DIFFERS),
     ("fragments in another order", PRODUCT, "mma.sync", 0, Swap, DIFFERS),
     ("a product of another format", PRODUCT, "mma.sync", 0, Replace("f16.f16", "bf16.bf16"), DIFFERS),
