@@ -2,9 +2,12 @@
 
 use std::{num::NonZero, ops::Range, slice, sync::Arc};
 
-use adaloss_core::{format::Element, policy::Config};
+use adaloss_core::{
+    format::Element,
+    policy::{Cell, Config},
+};
 use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
-use adaloss_kernels::sums::PARTS;
+use adaloss_kernels::{parts::MOST_RESULTS, sums::PARTS};
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
     result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
@@ -27,6 +30,10 @@ const TABLE_BYTES: usize = 1 << 12;
 /// Numbers of two sums, part by part: what a launch leaves for the next.
 pub(crate) const SUMS: usize = 2 * PARTS;
 
+/// Bytes for the parts of a product, what a launch leaves for the next, and for a cell of the scale 1.
+const PARTS_BYTES: usize = size_of::<f32>() * MOST_RESULTS;
+const UNSCALED_BYTES: usize = size_of::<Cell>();
+
 /// A GPU.
 ///
 /// Operations are put into one stream, in the order of the calls.
@@ -44,6 +51,9 @@ pub struct Cuda {
     table: Buffer<u8>,
     /// Where a launch leaves the parts of sums for the next.
     sums: Buffer<f64>,
+    /// Where a launch leaves the parts of a product for the next, and behind them a cell of the scale 1, which is all
+    /// zero. A graph that was captured has it, too.
+    pub(crate) parts: Arc<Buffer<u8>>,
     /// Configurations that are on the device already.
     configs: Vec<(Config, Buffer<Config>)>,
     /// What the launches of a graph bring, while one is captured.
@@ -102,6 +112,7 @@ impl Cuda {
             .map_err(GpuError::of("the number of multiprocessors"))?;
         let table = allocate(&stream, TABLE_BYTES)?;
         let sums = allocate(&stream, SUMS)?;
+        let parts = Arc::new(allocate(&stream, PARTS_BYTES + UNSCALED_BYTES)?);
         Ok(Self {
             multiprocessors: u32::try_from(count).unwrap_or(1).max(1),
             blocks: None,
@@ -110,6 +121,7 @@ impl Cuda {
             kernels,
             table,
             sums,
+            parts,
             configs: Vec::new(),
             captured: None,
         })
@@ -204,6 +216,12 @@ impl Cuda {
             Some(tables) => tables.sums(),
             None => Ok(self.sums.view().address()),
         }
+    }
+
+    /// Returns the address of room for the parts of a product, and that of a cell of the scale 1.
+    pub(crate) fn parts(&self) -> [u64; 2] {
+        let first = self.parts.view().address();
+        [first, first + PARTS_BYTES as u64]
     }
 
     /// Returns the address of a configuration on the device.

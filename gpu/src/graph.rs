@@ -1,6 +1,6 @@
 //! Steps that are captured once and launched as one.
 
-use std::{fmt, mem::MaybeUninit, slice};
+use std::{fmt, mem::MaybeUninit, slice, sync::Arc};
 
 use adaloss_core::policy::Config;
 use cudarc::driver::{
@@ -29,6 +29,8 @@ pub struct Graph {
     graph: CudaGraph,
     /// The tables that launches were given the addresses of.
     _tables: Buffer<u8>,
+    /// The room that products leave their parts in.
+    _parts: Arc<Buffer<u8>>,
     /// Keeps the kernels loaded, all of which are of one module.
     _kernels: CudaFunction,
 }
@@ -205,6 +207,7 @@ impl Cuda {
         let (graph, Tables { on_device, bytes, .. }) = ended?;
         // SAFETY: no table was added for which there is no room.
         unsafe { self.upload(&bytes, on_device.view().address(), "to copy a graph's tables")? };
-        Ok(Graph { graph, _tables: on_device, _kernels: self.kernels.advance.function.clone() })
+        let (parts, kernels) = (self.parts.clone(), self.kernels.advance.function.clone());
+        Ok(Graph { graph, _tables: on_device, _parts: parts, _kernels: kernels })
     }
 }

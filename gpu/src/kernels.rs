@@ -90,6 +90,8 @@ pub(crate) struct Kernels {
     pub(crate) adamw_step: Kernel,
     /// Products of binary16 and of bfloat16.
     pub(crate) products: [Products; 2],
+    /// What adds up the parts of products, into binary16, bfloat16 and f32.
+    pub(crate) add_parts: [Kernel; 3],
 }
 
 /// The products of one format, for each way that the operands may be stored: as `op(A)` and `op(B)` are, `B`
@@ -162,6 +164,11 @@ impl Kernels {
             sgd_step: kernel(&module, "adaloss_sgd_step", 0)?,
             adamw_step: kernel(&module, "adaloss_adamw_step", 0)?,
             products: [products(&module, "f16")?, products(&module, "bf16")?],
+            add_parts: [
+                kernel(&module, "adaloss_add_parts_f16", 0)?,
+                kernel(&module, "adaloss_add_parts_bf16", 0)?,
+                kernel(&module, "adaloss_add_parts_f32", 0)?,
+            ],
         })
     }
 }
@@ -207,7 +214,8 @@ impl Kernels {
         ];
         let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
         let of_scalers = [&self.advance, &self.close, &self.judge, &self.conclude];
-        per_encoding.into_iter().flatten().chain(of_scalers).chain(of_layers).chain(products)
+        let of_parts = self.add_parts.iter().chain(products);
+        per_encoding.into_iter().flatten().chain(of_scalers).chain(of_layers).chain(of_parts)
     }
 }
 

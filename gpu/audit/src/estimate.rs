@@ -128,6 +128,8 @@ impl Executed {
         Some(match kernel {
             "statistics" => narrow,
             "widen" | "narrow" | "apply" | "unscale" | "unscale_one" => narrow + 4.0,
+            // Two parts.
+            "add_parts" => narrow + 8.0,
             // In place.
             "relu" => 2.0 * narrow,
             // An output and a gradient in place, or two branches and their sum.

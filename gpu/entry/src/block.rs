@@ -38,7 +38,8 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
 
     #[inline(always)]
     fn threads(&self) -> u32 {
-        machine::block_dimension()
+        // Those of a product are known, and loops over them are unrolled.
+        if LAUNCHED { matmul::THREADS } else { machine::block_dimension() }
     }
 
     #[inline(always)]
@@ -248,10 +249,14 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     }
 
     #[inline(always)]
-    unsafe fn store_wide(self, to: Place, [low, high]: [u32; 2]) {
+    unsafe fn store_wide<const BEHIND: usize>(self, to: Place, [low, high]: [u32; 2]) {
         // SAFETY: the caller's promise.
         unsafe {
-            asm!("st.shared.v2.u32 [{}], {{{}, {}}};", in(reg32) to.0, in(reg32) low, in(reg32) high, options(nostack));
+            asm!(
+                "st.shared.v2.u32 [{}+{}], {{{}, {}}};",
+                in(reg32) to.0, const 4 * BEHIND, in(reg32) low, in(reg32) high,
+                options(nostack),
+            );
         }
     }
 

@@ -161,12 +161,12 @@ pub trait Shared: Copy {
     /// Returns where a word is.
     fn place(self, word: usize) -> Place;
 
-    /// Writes two words.
+    /// Writes two words, `BEHIND` words behind a place.
     ///
     /// # Safety
     ///
-    /// The place is that of an even word, and both are in shared memory.
-    unsafe fn store_wide(self, to: Place, values: [u32; 2]);
+    /// The first of them is even, and both are in shared memory.
+    unsafe fn store_wide<const BEHIND: usize>(self, to: Place, values: [u32; 2]);
 
     /// Reads four words, `BEHIND` words behind a place.
     ///

@@ -357,8 +357,8 @@ impl Shared for &SharedMemory {
         Place(4 * word as u32)
     }
 
-    unsafe fn store_wide(self, to: Place, values: [u32; 2]) {
-        let first = self.first(to, 0, 2);
+    unsafe fn store_wide<const BEHIND: usize>(self, to: Place, values: [u32; 2]) {
+        let first = self.first(to, BEHIND, 2);
         (first..).zip(values).for_each(|(word, value)| self.store(word, value));
     }
 

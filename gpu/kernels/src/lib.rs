@@ -51,6 +51,7 @@ pub mod matmul;
 pub mod memory;
 mod moments;
 pub mod network;
+pub mod parts;
 pub mod propagate;
 pub mod scaler;
 pub mod statistics;

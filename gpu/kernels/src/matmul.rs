@@ -9,6 +9,9 @@
 //! and the chunks of neighbouring rows exchanged, so that the rows of a matrix that a warp loads are
 //! in different banks.  All that a thread copies or loads is at a fixed distance from a few places, which are
 //! computed once for a tile: two for an operand whose terms lie side by side, and four for another.
+//!
+//! Of few tiles, as weight gradients have, the terms are cut into [`parts`](crate::parts), so that more blocks have
+//! something to do.
 
 use core::array;
 
@@ -70,7 +73,7 @@ const PER_ROW: u32 = (SIDE / CHUNK) as u32;
 
 /// Tiles in a row of tiles that blocks compute at about the same time, whose operands are then in the
 /// cache.
-const BAND: usize = 8;
+const BAND: u32 = 8;
 
 /// The operands of a product and its shape: `C = op(A) op(B)`, all row-major, where `op` transposes or
 /// does not.
@@ -87,6 +90,8 @@ pub struct Product<E> {
     pub inner: usize,
     /// Columns of `C`.
     pub columns: usize,
+    /// Into how many parts the terms are cut, at least 1: results are the sums of each part, one after the other.
+    pub parts: usize,
 }
 
 impl<E> Clone for Product<E> {
@@ -103,20 +108,27 @@ impl<E> Product<E> {
         self.rows * self.columns
     }
 
-    /// Returns the number of tiles of its sums: no more blocks than that have something to do.
-    pub const fn tiles(&self) -> usize {
-        self.rows.div_ceil(SIDE) * self.columns.div_ceil(SIDE)
+    /// Returns the number of its sums, those of each part.
+    pub const fn results(&self) -> usize {
+        self.sums() * self.parts
     }
 
-    /// Returns where a tile begins: bands of columns from left to right, in each of them rows of tiles
+    /// Returns the number of tiles of its sums, for each part: no more blocks than that have something to do.
+    pub const fn tiles(&self) -> usize {
+        self.rows.div_ceil(SIDE) * self.columns.div_ceil(SIDE) * self.parts
+    }
+
+    /// Returns where a tile of a part begins: bands of columns from left to right, in each of them rows of tiles
     /// downwards.
-    fn tile(&self, nth: usize) -> [usize; 2] {
-        let [down, across] = [self.rows.div_ceil(SIDE), self.columns.div_ceil(SIDE)];
-        let in_band = BAND * down.max(1);
+    ///
+    /// Tiles are counted in 32 bits: the results of as many fit into no memory.
+    fn tile(&self, nth: u32) -> [usize; 2] {
+        let [down, across] = [self.rows, self.columns].map(|of| of.div_ceil(SIDE) as u32);
+        let in_band = (BAND * down).max(1);
         let (band, within) = (nth / in_band, nth % in_band);
         let first = BAND * band;
         let width = across.saturating_sub(first).clamp(1, BAND);
-        [SIDE * (within / width), SIDE * (first + within % width)]
+        [within / width, first + within % width].map(|of| SIDE * of as usize)
     }
 }
 
@@ -126,7 +138,7 @@ impl<E> Product<E> {
 /// (columns, inner).  A sum is that of its terms in f32, in the order and with the rounding of the tensor
 /// cores.
 ///
-/// Blocks have [`THREADS`] threads and [`SHARED_WORDS`] of shared memory.
+/// Blocks have [`THREADS`] threads and [`SHARED_WORDS`] of shared memory.  The terms are in one part.
 ///
 /// # Safety
 ///
@@ -139,6 +151,8 @@ pub unsafe fn matmul<B: Block, E: Factor, F: Element>(
     to: Out<'_, F>,
     epilogue: &Epilogue,
 ) {
+    // What is narrowed is whole.
+    let product = &Product { parts: 1, ..*product };
     // SAFETY: the caller's promise; an element is stored by one thread.
     unsafe { multiply(block, product, transposed, epilogue, to) };
 }
@@ -146,7 +160,7 @@ pub unsafe fn matmul<B: Block, E: Factor, F: Element>(
 /// Multiplies matrices and writes f32, or adds them to what is there: the weight gradients of several
 /// micro-batches.
 ///
-/// Outcome and histogram are those of the product.
+/// Outcome and histogram are those of the product.  There is room for the results of each part.
 ///
 /// # Safety
 ///
@@ -166,9 +180,9 @@ pub unsafe fn matmul_into<B: Block, E: Factor>(
 
 /// Where results in f32 go, and whether they are added to what is there.
 #[derive(Clone, Copy)]
-struct Sums<'a> {
-    to: Out<'a, f32>,
-    adds: bool,
+pub(crate) struct Sums<'a> {
+    pub(crate) to: Out<'a, f32>,
+    pub(crate) adds: bool,
 }
 
 impl Store<f32> for Sums<'_> {
@@ -222,21 +236,28 @@ unsafe fn multiply<B: Block, E: Factor, F: Element>(
     if unsafe { epilogue.is_off() } {
         return;
     }
-    let &Product { a, b, rows, inner, columns } = product;
+    let &Product { a, b, rows, inner, columns, .. } = product;
+    // It is; the compiler does not know it.
+    let parts = (product.parts as u32).max(1);
     let left = Operand::new(a, rows, inner, !transpose_a);
     let right = Operand::new(b, columns, inner, transpose_b);
-    let (tiles, step) = (product.tiles(), block.blocks() as usize);
+    let (tiles, step) = (product.tiles() as u32, block.blocks());
+    let terms_of_part = DEPTH * inner.div_ceil(DEPTH).div_ceil(parts as usize);
+    let places = Places::of(block, [&left, &right]);
     let mut tallies = block.each(|_| Tally::EMPTY);
-    let mut nth = block.index() as usize;
+    let mut nth = block.index();
     while nth < tiles {
-        let tile = product.tile(nth);
-        nth += step;
+        // Neighbouring blocks have tiles of one part.
+        let of_part = (tiles / parts).max(1);
+        let (part, tile) = ((nth / of_part) as usize, product.tile(nth % of_part));
+        nth = nth.saturating_add(step);
+        let [left, right] = [left, right].map(|of| of.part(part * terms_of_part, terms_of_part));
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = sums(block, &left, &right, tile);
+            let sums = sums(block, [&left, &right], tile, &places);
             // Behind the sums, since it would take registers beside them.
             let sink = Sink::<F>::open(block, epilogue);
-            tallies = finish(block, [rows, columns], tile, &sums, &sink, &tallies, to);
+            tallies = finish(block, (part, [rows, columns]), tile, &sums, &sink, &tallies, to);
             // A histogram's counters are where the next tile's terms come to.
             if nth >= tiles || !epilogue.histogram.is_null() {
                 sink.close(block, &tallies);
@@ -258,45 +279,24 @@ type Pieces<B> = [[<B as Block>::Each<[f32; 4]>; PIECES[1]]; PIECES[0]];
 #[inline(always)]
 unsafe fn sums<B: Block, E: Factor>(
     block: &mut B,
-    left: &Operand<E>,
-    right: &Operand<E>,
+    [left, right]: [&Operand<E>; 2],
     [row, column]: [usize; 2],
+    places: &Places<B>,
 ) -> Pieces<B> {
     let (shared, terms) = (block.shared(), left.terms);
-    let sets = terms.div_ceil(DEPTH);
+    let sets = terms.div_ceil(DEPTH) as u32;
     // Of these, every thread copies as many bytes of each.
-    let alike = if left.aligned && right.aligned { terms / DEPTH } else { 0 };
+    let alike = if left.aligned && right.aligned { (terms / DEPTH) as u32 } else { 0 };
     let mut sums = array::from_fn(|_| array::from_fn(|_| block.each(|_| [0.0; 4])));
-    let mut parts = block.each(|thread| [left.part(thread, row), right.part(thread, column)]);
-    let to = block.each(|thread| {
-        [(left, 0), (right, TILE_WORDS)].map(|(of, tile)| {
-            let [row, chunk] = of.chunk(thread);
-            shared.place(tile + of.place(row, chunk) as usize)
-        })
-    });
-    let of_a: [_; LOADS] = array::from_fn(|nth| {
-        block.each(|thread| {
-            let (matrix, row) = matrix_row(thread);
-            let word = left.first_row(warp(thread)[0], nth, [matrix % 2, matrix / 2], row);
-            shared.place(word as usize)
-        })
-    });
-    let of_b: [_; LOADS] = array::from_fn(|nth| {
-        block.each(|thread| {
-            let (matrix, row) = matrix_row(thread);
-            let word = right.first_row(warp(thread)[1], nth, [matrix / 2, matrix % 2], row);
-            shared.place(TILE_WORDS + word as usize)
-        })
-    });
+    let mut parts = block.each(|thread| [left.chunks(thread, row), right.chunks(thread, column)]);
     let mut stage = 0;
-    for set in 0..sets + STAGES - 1 {
+    for set in 0..sets + STAGES as u32 - 1 {
         // From here on all threads have what is multiplied now, and have done with what was multiplied
         // last, whose room is filled again.
         block.wait::<{ STAGES - 2 }>();
         block.barrier();
         if set < sets {
-            let left_over = terms - set * DEPTH;
-            parts = block.zip(&parts, &to, |thread, [of_left, of_right], to| {
+            parts = block.zip(&parts, &places.to, |thread, [of_left, of_right], to| {
                 let [to_left, to_right] = to.map(|to| to.behind(stage));
                 // SAFETY: the caller's promise.
                 unsafe {
@@ -306,7 +306,9 @@ unsafe fn sums<B: Block, E: Factor>(
                             right.copy(shared, to_right, of_right),
                         ]
                     } else {
-                        let left_over = left_over.min(DEPTH) as u32;
+                        let is_last = set + 1 == sets;
+                        let left_over =
+                            if is_last { (terms - 1) % DEPTH + 1 } else { DEPTH } as u32;
                         [
                             left.copy_some(shared, thread, to_left, of_left, left_over),
                             right.copy_some(shared, thread, to_right, of_right, left_over),
@@ -321,11 +323,14 @@ unsafe fn sums<B: Block, E: Factor>(
         if stage == SHARED_WORDS as u32 {
             stage = 0;
         }
-        if set < STAGES - 1 {
+        if set < STAGES as u32 - 1 {
             continue;
         }
-        let of_a = of_a.each_ref().map(|rows| block.map(rows, |_, row| row.behind(stage)));
-        let of_b = of_b.each_ref().map(|rows| block.map(rows, |_, row| row.behind(stage)));
+        let of_stage = |block: &mut B, of: &Rows<B>| {
+            of.each_ref().map(|rows| block.map(rows, |_, row| row.behind(stage)))
+        };
+        let of_a = of_stage(block, &places.of_a);
+        let of_b = of_stage(block, &places.of_b);
         // SAFETY: places of this operand's tile.
         unsafe {
             multiply_sixteen::<B, E, false>(block, [left, right], [&of_a, &of_b], &mut sums);
@@ -339,6 +344,42 @@ unsafe fn sums<B: Block, E: Factor>(
 
 /// Places of the rows of matrices that a warp loads of an operand.
 type Rows<B> = [<B as Block>::Each<Place>; LOADS];
+
+/// Places of a thread in the first set of terms, which are the same for all tiles.
+struct Places<B: Block> {
+    /// Of the first chunk that it copies, of either operand.
+    to: B::Each<[Place; 2]>,
+    of_a: Rows<B>,
+    of_b: Rows<B>,
+}
+
+impl<B: Block> Places<B> {
+    #[inline(always)]
+    fn of<E: Factor>(block: &mut B, [left, right]: [&Operand<E>; 2]) -> Self {
+        let shared = block.shared();
+        let to = block.each(|thread| {
+            [(left, 0), (right, TILE_WORDS)].map(|(of, tile)| {
+                let [row, chunk] = of.chunk(thread);
+                shared.place(tile + of.place(row, chunk) as usize)
+            })
+        });
+        let of_a = array::from_fn(|nth| {
+            block.each(|thread| {
+                let (matrix, row) = matrix_row(thread);
+                let word = left.first_row(warp(thread)[0], nth, [matrix % 2, matrix / 2], row);
+                shared.place(word as usize)
+            })
+        });
+        let of_b = array::from_fn(|nth| {
+            block.each(|thread| {
+                let (matrix, row) = matrix_row(thread);
+                let word = right.first_row(warp(thread)[1], nth, [matrix / 2, matrix % 2], row);
+                shared.place(TILE_WORDS + word as usize)
+            })
+        });
+        Self { to, of_a, of_b }
+    }
+}
 
 /// Adds 16 products to each of a warp's sums: the first ones of a set, or the second ones.
 ///
@@ -381,7 +422,7 @@ unsafe fn multiply_sixteen<B: Block, E: Factor, const SECOND: bool>(
 #[inline(always)]
 unsafe fn finish<B: Block, F: Element>(
     block: &mut B,
-    [rows, columns]: [usize; 2],
+    (part, [rows, columns]): (usize, [usize; 2]),
     [row, column]: [usize; 2],
     sums: &Pieces<B>,
     sink: &Sink<'_, F>,
@@ -399,20 +440,18 @@ unsafe fn finish<B: Block, F: Element>(
     });
     for half in 0..SIDE / WARP_SUMS[0] {
         let mut put = |piece: usize| {
-            for (across, sums) in sums[piece].iter().enumerate() {
-                block.zip(sums, &places, |thread, sums, place| {
-                    if warp(thread)[0] != half {
-                        return;
-                    }
-                    let word = SUMS_ROW * PIECE[0] * piece + sum_word(PIECE[1] * across);
-                    let [a, b, c, d] = sums.map(f32::to_bits);
-                    // SAFETY: even words, of the rows that are there.
-                    unsafe {
-                        shared.store_wide(place.behind(word as u32), [a, b]);
-                        let word = word + 8 * SUMS_ROW;
-                        shared.store_wide(place.behind(word as u32), [c, d]);
-                    }
-                });
+            let upper = block.map(&places, |_, of| of.behind((SUMS_ROW * PIECE[0] * piece) as u32));
+            // SAFETY: even words, of the rows that are there.
+            unsafe {
+                let [a, b, c, d, e, f, g, h] = &sums[piece];
+                put_piece::<B, 0>(block, half, &upper, a);
+                put_piece::<B, FOUR>(block, half, &upper, b);
+                put_piece::<B, { 2 * FOUR }>(block, half, &upper, c);
+                put_piece::<B, { 3 * FOUR }>(block, half, &upper, d);
+                put_piece::<B, { 4 * FOUR }>(block, half, &upper, e);
+                put_piece::<B, { 5 * FOUR }>(block, half, &upper, f);
+                put_piece::<B, { 6 * FOUR }>(block, half, &upper, g);
+                put_piece::<B, { 7 * FOUR }>(block, half, &upper, h);
             }
         };
         put(0);
@@ -427,7 +466,7 @@ unsafe fn finish<B: Block, F: Element>(
             let column = column + CHUNK * across as usize;
             let width = columns.saturating_sub(column).min(CHUNK);
             let there = if width > 0 { there } else { 0 };
-            let mut first = (row + down as usize) * columns + column;
+            let mut first = (part * rows + row + down as usize) * columns + column;
             let mut word = SUMS + SUMS_ROW * down as usize + FOUR * across as usize;
             while down < there {
                 let one = |index: usize| {
@@ -461,6 +500,33 @@ unsafe fn finish<B: Block, F: Element>(
     tallies
 }
 
+/// Writes a piece of sums, so many words behind the places of a piece, by those warps that have the tile's upper or
+/// lower half.
+///
+/// # Safety
+///
+/// As for [`Shared::store_wide`], of either row.
+#[inline(always)]
+unsafe fn put_piece<B: Block, const BEHIND: usize>(
+    block: &mut B,
+    half: usize,
+    upper: &B::Each<Place>,
+    sums: &B::Each<[f32; 4]>,
+) {
+    const { assert!(sum_word(PIECE[1]) == FOUR) };
+    let shared = block.shared();
+    block.zip(sums, upper, |thread, sums, upper| {
+        if warp(thread)[0] == half {
+            let [a, b, c, d] = sums.map(f32::to_bits);
+            // SAFETY: the caller's promise.
+            unsafe {
+                shared.store_wide::<BEHIND>(upper, [a, b]);
+                shared.store_wide::<BEHIND>(upper.behind((8 * SUMS_ROW) as u32), [c, d]);
+            }
+        }
+    });
+}
+
 /// Returns how far behind a row's first word the sum of a column is.
 #[inline(always)]
 const fn sum_word(column: usize) -> usize {
@@ -488,6 +554,8 @@ struct Operand<E> {
     first: *const E,
     lines: usize,
     terms: usize,
+    /// Elements from a row, as it is stored, to the next.
+    row: usize,
     /// The terms of a line lie side by side; otherwise the lines' terms with one index do.
     by_terms: bool,
     /// Every chunk begins at a multiple of 16 bytes.
@@ -499,7 +567,16 @@ impl<E: Factor> Operand<E> {
     fn new(first: *const E, lines: usize, terms: usize, by_terms: bool) -> Self {
         let row = if by_terms { terms } else { lines };
         let aligned = first.addr().is_multiple_of(16) && row.is_multiple_of(CHUNK);
-        Self { first, lines, terms, by_terms, aligned }
+        Self { first, lines, terms, row, by_terms, aligned }
+    }
+
+    /// Returns the operand of so many terms from one of them on, a multiple of [`DEPTH`], as far as there are any.
+    #[inline(always)]
+    const fn part(self, from: usize, count: usize) -> Self {
+        let left = self.terms.saturating_sub(from);
+        let terms = if left < count { left } else { count };
+        let distance = if self.by_terms { from } else { from * self.row };
+        Self { first: self.first.wrapping_add(distance), terms, ..self }
     }
 
     /// Returns the word of a tile where a row of a matrix begins, the first of those that [`load`](Self::load) finds: of
@@ -531,13 +608,14 @@ impl<E: Factor> Operand<E> {
         /// Words from the first of 16 lines or terms to the next: eight rows are exchanged alike, or four.
         const OF_LINES: usize = SIXTEEN * DEPTH / 2;
         const OF_TERMS: usize = SIXTEEN * SIDE / 2;
+        let by_terms = &rows[usize::from(SECOND)];
         // SAFETY: the caller's promise.
         unsafe {
             match (self.by_terms, nth) {
-                (true, 0) => block.load_matrices::<0>(&rows[SECOND as usize], false),
-                (true, 1) => block.load_matrices::<OF_LINES>(&rows[SECOND as usize], false),
-                (true, 2) => block.load_matrices::<{ 2 * OF_LINES }>(&rows[SECOND as usize], false),
-                (true, _) => block.load_matrices::<{ 3 * OF_LINES }>(&rows[SECOND as usize], false),
+                (true, 0) => block.load_matrices::<0>(by_terms, false),
+                (true, 1) => block.load_matrices::<OF_LINES>(by_terms, false),
+                (true, 2) => block.load_matrices::<{ 2 * OF_LINES }>(by_terms, false),
+                (true, _) => block.load_matrices::<{ 3 * OF_LINES }>(by_terms, false),
                 (false, _) if SECOND => block.load_matrices::<OF_TERMS>(&rows[nth], true),
                 (false, _) => block.load_matrices::<0>(&rows[nth], true),
             }
@@ -569,8 +647,8 @@ impl<E: Factor> Operand<E> {
 
     /// Returns a thread's part of the first tile of its lines, the first of which is `line`.
     #[inline(always)]
-    fn part(&self, thread: u32, line: usize) -> Part<E> {
-        let Self { first, lines, terms, by_terms, .. } = *self;
+    fn chunks(&self, thread: u32, line: usize) -> Part<E> {
+        let Self { first, lines, by_terms, .. } = *self;
         let [row, chunk] = self.chunk(thread);
         let (row, column) = (row as usize, CHUNK * chunk as usize);
         let (index, widths) = if by_terms {
@@ -578,10 +656,10 @@ impl<E: Factor> Operand<E> {
                 true => CHUNK,
                 false => 0,
             };
-            ((line + row) * terms + column, array::from_fn(width))
+            ((line + row) * self.row + column, array::from_fn(width))
         } else {
             let width = lines.saturating_sub(line + column).min(CHUNK);
-            (row * lines + line + column, [width; CHUNKS])
+            (row * self.row + line + column, [width; CHUNKS])
         };
         // Beyond the operand nothing is read.
         Part {
@@ -590,13 +668,17 @@ impl<E: Factor> Operand<E> {
         }
     }
 
-    /// Returns how many elements lie between a thread's chunks, and between those of one tile and the next.
+    /// Returns where a thread's chunks begin, and the first one of the next tile: step by step, since the compiler keeps a
+    /// register for every other distance.
     #[inline(always)]
-    const fn strides(&self) -> [usize; 2] {
-        match self.by_terms {
-            true => [self.distance() * self.terms, DEPTH],
-            false => [self.distance() * self.lines, DEPTH * self.lines],
-        }
+    const fn steps(&self, first: *const E) -> ([*const E; CHUNKS], *const E) {
+        let stride = self.distance() * self.row;
+        let second = first.wrapping_add(stride);
+        let third = second.wrapping_add(stride);
+        let fourth = third.wrapping_add(stride);
+        let next =
+            if self.by_terms { first.wrapping_add(DEPTH) } else { fourth.wrapping_add(stride) };
+        ([first, second, third, fourth], next)
     }
 
     /// Begins to copy a thread's part of a tile whose terms are all there, and returns that of the next; beyond the
@@ -607,17 +689,16 @@ impl<E: Factor> Operand<E> {
     /// The operand has its elements, nobody writes them, and it is aligned; the place is that of the thread's first chunk.
     #[inline(always)]
     unsafe fn copy(&self, shared: impl Shared, to: Place, part: Part<E>) -> Part<E> {
-        let [stride, step] = self.strides();
-        let from = |nth: usize| part.from.wrapping_add(stride * nth).cast();
+        let ([first, second, third, fourth], from) = self.steps(part.from);
         let [a, b, c, d] = part.bytes;
         // SAFETY: the caller's promise; so many elements are there.
         unsafe {
-            shared.copy::<0>(to, from(0), a);
-            shared.copy::<BETWEEN>(to, from(1), b);
-            shared.copy::<{ 2 * BETWEEN }>(to, from(2), c);
-            shared.copy::<{ 3 * BETWEEN }>(to, from(3), d);
+            shared.copy::<0>(to, first.cast(), a);
+            shared.copy::<BETWEEN>(to, second.cast(), b);
+            shared.copy::<{ 2 * BETWEEN }>(to, third.cast(), c);
+            shared.copy::<{ 3 * BETWEEN }>(to, fourth.cast(), d);
         }
-        Part { from: part.from.wrapping_add(step), ..part }
+        Part { from, ..part }
     }
 
     /// Begins to copy a thread's part of any tile, of which `left` terms are there.
@@ -635,17 +716,16 @@ impl<E: Factor> Operand<E> {
         left: u32,
     ) -> Part<E> {
         let [row, chunk] = self.chunk(thread);
-        let [stride, step] = self.strides();
+        let (chunks, from) = self.steps(part.from);
         let left_bytes = |terms: u32| left.saturating_sub(terms) * size_of::<E>() as u32;
-        let chunks = part.bytes.into_iter().enumerate().map(|(nth, bytes)| {
+        let chunks = chunks.into_iter().zip(part.bytes).enumerate().map(|(nth, (from, bytes))| {
             let down = (self.distance() * nth) as u32;
             let there = match self.by_terms {
                 true => bytes.min(left_bytes(CHUNK as u32 * chunk)),
                 false if row + down < left => bytes,
                 false => 0,
             };
-            let to = to.behind((BETWEEN * nth) as u32);
-            (to, part.from.wrapping_add(stride * nth), there)
+            (to.behind((BETWEEN * nth) as u32), from, there)
         });
         // SAFETY: so many elements are there, from a multiple of 16 bytes on if they are aligned.
         unsafe {
@@ -657,7 +737,7 @@ impl<E: Factor> Operand<E> {
                 });
             }
         }
-        Part { from: part.from.wrapping_add(step), ..part }
+        Part { from, ..part }
     }
 
     /// Copies so many elements of a chunk, one by one, and zeros behind them.
@@ -673,9 +753,10 @@ impl<E: Factor> Operand<E> {
             false => 0,
         };
         let word = |nth: usize| element(2 * nth + 1) << 16 | element(2 * nth);
-        for nth in (0..CHUNK / 2).step_by(2) {
-            // SAFETY: words of a chunk.
-            unsafe { shared.store_wide(to.behind(nth as u32), [word(nth), word(nth + 1)]) };
+        // SAFETY: words of a chunk.
+        unsafe {
+            shared.store_wide::<0>(to, [word(0), word(1)]);
+            shared.store_wide::<2>(to, [word(2), word(3)]);
         }
     }
 }
@@ -706,9 +787,10 @@ mod tests {
         for [rows, columns] in
             [[1, 1], [128, 129], [300, 1025], [1, 4000], [2000, 1], [0, 5], [700, 2900]]
         {
-            let product =
-                Product::<f16> { a: ptr::null(), b: ptr::null(), rows, inner: 1, columns };
-            let mut tiles: Vec<_> = (0..product.tiles()).map(|nth| product.tile(nth)).collect();
+            let (a, b) = (ptr::null(), ptr::null());
+            let product = Product::<f16> { a, b, rows, inner: 1, columns, parts: 1 };
+            let mut tiles: Vec<_> =
+                (0..product.tiles() as u32).map(|nth| product.tile(nth)).collect();
             tiles.sort_unstable();
             let every = (0..rows)
                 .step_by(SIDE)

@@ -137,7 +137,7 @@ fn store(shared: impl Shared, lane: usize, x: f64) {
     let bits = x.to_bits();
     let to = shared.place(2 * lane);
     // SAFETY: an even word, behind which there is one more.
-    unsafe { shared.store_wide(to, [bits as u32, (bits >> 32) as u32]) };
+    unsafe { shared.store_wide::<0>(to, [bits as u32, (bits >> 32) as u32]) };
 }
 
 #[inline(always)]

@@ -41,13 +41,13 @@ const DIFFERS: &str = "difference";
 
 #[rustfmt::skip] // A line each.
 const MISTAKES: &[Mistake] = &[
-    ("a wait for one copy too few", PRODUCT, "cp.async.wait_group", 0, Replace("1", "2"), "under way"),
-    ("no wait for copies", PRODUCT, "cp.async.wait_group", 0, Drop, "under way"),
+    ("a wait for one copy too few", PRODUCT, "cp.async.wait_group", 1, Replace("1", "2"), "under way"),
+    ("no wait for copies", PRODUCT, "cp.async.wait_group", 1, Drop, "under way"),
     ("copies in no group", PRODUCT, "cp.async.commit_group", 0, Drop, "under way"),
-    ("no barrier before what was copied is loaded", PRODUCT, "bar.sync", 1, Drop, "nobody has written it"),
-    ("no barrier before a histogram's zeros", PRODUCT, "bar.sync", 2, Drop, "race"),
-    ("no barrier before sums take the place of others", PRODUCT, "bar.sync", 4, Drop, "race"),
-    ("no barrier before sums are taken", PRODUCT, "bar.sync", 5, Drop, "race"),
+    ("no barrier before what was copied is loaded", PRODUCT, "bar.sync", 6, Drop, "race"),
+    ("no barrier before a histogram's zeros", PRODUCT, "bar.sync", 1, Drop, "race"),
+    ("no barrier before sums take the place of others", PRODUCT, "bar.sync", 3, Drop, "race"),
+    ("no barrier before sums are taken", PRODUCT, "bar.sync", 4, Drop, "race"),
     ("no barrier behind a histogram's zeros", APPLY, "bar.sync", 0, Drop, "nobody has written"),
     ("no barrier before a histogram is read", APPLY, "bar.sync", 1, Drop, "race"),
     ("a barrier that one warp leaves out", APPLY, "bar.sync", 1, Before("setp.lt.u32 %p1, %tid.x, 32;\n@%p1 ret;"), "a barrier that others"),
@@ -60,7 +60,7 @@ const MISTAKES: &[Mistake] = &[
     ("a row of a matrix that does not begin at one", PRODUCT, "ldmatrix", 0, Replace("+0]", "+8]"), "not aligned"),
     ("a matrix that is transposed", PRODUCT, "ldmatrix", 0, Replace(".x4.", ".x4.trans."), DIFFERS),
     ("a matrix that is not transposed", PRODUCT, "ldmatrix", 4, Replace(".trans", ""), DIFFERS),
-    ("a swizzle that copies do not have", PRODUCT, "xor.b32", 5, Replace("xor", "or"), "race"),
+    ("a swizzle that copies do not have", PRODUCT, "xor.b32", 0, Replace("xor", "or"), "race"),
     ("a swizzle that loads do not have", TRANSPOSED, "xor.b32", 3, Replace("xor", "or"), DIFFERS),
     ("fragments in another order", PRODUCT, "mma.sync", 0, Swap, DIFFERS),
     ("a product of another format", PRODUCT, "mma.sync", 0, Replace("f16.f16", "bf16.bf16"), DIFFERS),

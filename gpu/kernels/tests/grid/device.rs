@@ -54,7 +54,8 @@ impl<E: Factor + Plain, F: Element + Plain> Run<Matmul<'_, '_, HostSpace, E, E, 
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (epilogue, to) = (named(epilogue.reborrow()), Out::of(to));
         let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
-        let product = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
+        let product =
+            matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns, parts: 1 };
         let transposed = [transpose_a, transpose_b];
         // SAFETY: everything named is borrowed, and has its length: the operation fits.
         self.multiplies().launch(|block| unsafe {
