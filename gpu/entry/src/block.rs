@@ -17,7 +17,7 @@ use adaloss_kernels::{
 
 use crate::machine::{self, asm};
 
-const _: () = assert!(SHARED_WORDS.is_power_of_two());
+const _: () = assert!(SHARED_WORDS.is_power_of_two() && matmul::SHARED_WORDS.is_multiple_of(4));
 
 /// The block that the calling thread is in, and its shared memory.
 pub(crate) struct Ptx<const LAUNCHED: bool>(pub(crate) Words<LAUNCHED>);
@@ -198,19 +198,19 @@ pub(crate) const EVERY: Words<false> = Words;
 pub(crate) const LAUNCHED: Words<true> = Words;
 
 impl<const LAUNCHED: bool> Words<LAUNCHED> {
-    /// Returns the address of a word in the space of shared memory.
+    /// Returns the address of the first of so many words in the space of shared memory, of a multiple of as many.
     #[inline(always)]
-    fn address(self, word: usize) -> u32 {
+    fn first(self, word: usize, of: usize) -> u32 {
         let (first, words) = if LAUNCHED {
             (machine::launched(), matmul::SHARED_WORDS)
         } else {
             (machine::shared(), SHARED_WORDS)
         };
-        // One instruction for either: what is beyond the last word is the last word, or wraps round.
+        // One instruction for either: what is beyond the last word wraps round, or is the last words.
         let word = if words.is_power_of_two() {
             (word % words) as u32
         } else {
-            (word as u32).min(words as u32 - 1)
+            (word as u32).min((words - of) as u32)
         };
         first + 4 * word
     }
@@ -220,36 +220,39 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     #[inline(always)]
     fn load(self, word: usize) -> u32 {
         let value: u32;
+        let address = self.first(word, 1);
         // SAFETY: the address is that of a word, whatever the index.
         unsafe {
-            asm!("ld.shared.u32 {}, [{}];", out(reg32) value, in(reg32) self.address(word), options(nostack));
+            asm!("ld.shared.u32 {}, [{}];", out(reg32) value, in(reg32) address, options(nostack));
         }
         value
     }
 
     #[inline(always)]
     fn store(self, word: usize, value: u32) {
+        let address = self.first(word, 1);
         // SAFETY: as above.
         unsafe {
-            asm!("st.shared.u32 [{}], {};", in(reg32) self.address(word), in(reg32) value, options(nostack));
+            asm!("st.shared.u32 [{}], {};", in(reg32) address, in(reg32) value, options(nostack));
         }
     }
 
     #[inline(always)]
     fn add(self, word: usize, value: u32) {
+        let address = self.first(word, 1);
         // SAFETY: as above.
         unsafe {
-            asm!("red.shared.add.u32 [{}], {};", in(reg32) self.address(word), in(reg32) value, options(nostack));
+            asm!("red.shared.add.u32 [{}], {};", in(reg32) address, in(reg32) value, options(nostack));
         }
     }
 
     #[inline(always)]
     fn place(self, word: usize) -> Place {
-        Place(self.address(word))
+        Place(self.first(word, 4))
     }
 
     #[inline(always)]
-    unsafe fn store_wide<const BEHIND: usize>(self, to: Place, [low, high]: [u32; 2]) {
+    unsafe fn store_wide_at<const BEHIND: usize>(self, to: Place, [low, high]: [u32; 2]) {
         // SAFETY: the caller's promise.
         unsafe {
             asm!(
@@ -261,7 +264,7 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     }
 
     #[inline(always)]
-    unsafe fn load_four<const BEHIND: usize>(self, from: Place) -> [u32; 4] {
+    unsafe fn load_four_at<const BEHIND: usize>(self, from: Place) -> [u32; 4] {
         let (a, b, c, d): (u32, u32, u32, u32);
         // SAFETY: the caller's promise.
         unsafe {

@@ -158,7 +158,22 @@ pub trait Shared: Copy {
     /// Adds to a word, atomically; what exceeds 32 bits is lost.
     fn add(self, word: usize, value: u32);
 
-    /// Returns where a word is.
+    /// Writes a pair of words: `2 * pair` and the next.
+    #[inline(always)]
+    fn store_wide(self, pair: usize, values: [u32; 2]) {
+        // SAFETY: an even word, behind which there is another one, whatever the index.
+        unsafe { self.store_wide_at::<0>(self.place(2 * pair), values) };
+    }
+
+    /// Reads four words: `4 * four` and the next ones.
+    #[inline(always)]
+    fn load_four(self, four: usize) -> [u32; 4] {
+        // SAFETY: a multiple of 4, behind which there are three more, whatever the index.
+        unsafe { self.load_four_at::<0>(self.place(4 * four)) }
+    }
+
+    /// Returns where a word is; of an index beyond the last one that is a multiple of 2 or 4, of another one that is, so
+    /// that as many words are in shared memory from there on.
     fn place(self, word: usize) -> Place;
 
     /// Writes two words, `BEHIND` words behind a place.
@@ -166,14 +181,14 @@ pub trait Shared: Copy {
     /// # Safety
     ///
     /// The first of them is even, and both are in shared memory.
-    unsafe fn store_wide<const BEHIND: usize>(self, to: Place, values: [u32; 2]);
+    unsafe fn store_wide_at<const BEHIND: usize>(self, to: Place, values: [u32; 2]);
 
     /// Reads four words, `BEHIND` words behind a place.
     ///
     /// # Safety
     ///
     /// The first of them is a multiple of 4, and all are in shared memory.
-    unsafe fn load_four<const BEHIND: usize>(self, from: Place) -> [u32; 4];
+    unsafe fn load_four_at<const BEHIND: usize>(self, from: Place) -> [u32; 4];
 
     /// Begins to copy to four words, `BEHIND` words behind a place: so many bytes, 16 at most,
     /// from global memory, and zero for the others.

@@ -354,15 +354,15 @@ impl Shared for &SharedMemory {
     }
 
     fn place(self, word: usize) -> Place {
-        Place(4 * word as u32)
+        Place(4 * (word % self.words.borrow().len()) as u32)
     }
 
-    unsafe fn store_wide<const BEHIND: usize>(self, to: Place, values: [u32; 2]) {
+    unsafe fn store_wide_at<const BEHIND: usize>(self, to: Place, values: [u32; 2]) {
         let first = self.first(to, BEHIND, 2);
         (first..).zip(values).for_each(|(word, value)| self.store(word, value));
     }
 
-    unsafe fn load_four<const BEHIND: usize>(self, from: Place) -> [u32; 4] {
+    unsafe fn load_four_at<const BEHIND: usize>(self, from: Place) -> [u32; 4] {
         let first = self.first(from, BEHIND, 4);
         [0, 1, 2, 3].map(|nth| self.load(first + nth))
     }

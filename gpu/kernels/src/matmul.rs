@@ -476,8 +476,10 @@ unsafe fn finish<B: Block, F: Element>(
                     let place = shared.place(word);
                     // SAFETY: the caller's promise; the words are those of a chunk, and its places this thread's alone.
                     unsafe {
-                        let halves =
-                            [shared.load_four::<0>(place), shared.load_four::<SUMS_HALF>(place)];
+                        let halves = [
+                            shared.load_four_at::<0>(place),
+                            shared.load_four_at::<SUMS_HALF>(place),
+                        ];
                         let values = array::from_fn(|nth| f32::from_bits(halves[nth / 4][nth % 4]));
                         sink.put_chunk::<B, CHUNK>(shared, &mut tally, first, values, one, to);
                     }
@@ -505,7 +507,7 @@ unsafe fn finish<B: Block, F: Element>(
 ///
 /// # Safety
 ///
-/// As for [`Shared::store_wide`], of either row.
+/// As for [`Shared::store_wide_at`], of either row.
 #[inline(always)]
 unsafe fn put_piece<B: Block, const BEHIND: usize>(
     block: &mut B,
@@ -520,8 +522,8 @@ unsafe fn put_piece<B: Block, const BEHIND: usize>(
             let [a, b, c, d] = sums.map(f32::to_bits);
             // SAFETY: the caller's promise.
             unsafe {
-                shared.store_wide::<BEHIND>(upper, [a, b]);
-                shared.store_wide::<BEHIND>(upper.behind((8 * SUMS_ROW) as u32), [c, d]);
+                shared.store_wide_at::<BEHIND>(upper, [a, b]);
+                shared.store_wide_at::<BEHIND>(upper.behind((8 * SUMS_ROW) as u32), [c, d]);
             }
         }
     });
@@ -755,8 +757,8 @@ impl<E: Factor> Operand<E> {
         let word = |nth: usize| element(2 * nth + 1) << 16 | element(2 * nth);
         // SAFETY: words of a chunk.
         unsafe {
-            shared.store_wide::<0>(to, [word(0), word(1)]);
-            shared.store_wide::<2>(to, [word(2), word(3)]);
+            shared.store_wide_at::<0>(to, [word(0), word(1)]);
+            shared.store_wide_at::<2>(to, [word(2), word(3)]);
         }
     }
 }

@@ -135,9 +135,7 @@ fn sum_lanes<B: Block>(block: &mut B) {
 #[inline(always)]
 fn store(shared: impl Shared, lane: usize, x: f64) {
     let bits = x.to_bits();
-    let to = shared.place(2 * lane);
-    // SAFETY: an even word, behind which there is one more.
-    unsafe { shared.store_wide::<0>(to, [bits as u32, (bits >> 32) as u32]) };
+    shared.store_wide(lane, [bits as u32, (bits >> 32) as u32]);
 }
 
 #[inline(always)]
