@@ -8,7 +8,11 @@
 //! function of the block, as `exchange`, is called by all threads is no guarantee of what is compiled: `adaloss-audit`
 //! looks at it, in the PTX and in the machine code, and the interpreter executes it with threads that part as late as they can.
 
-use adaloss_core::format::Encoding;
+use adaloss_core::{
+    apply::Apply,
+    format::{Element, Encoding, Narrowing, Noise},
+    scale::Shift,
+};
 use adaloss_kernels::{
     Block, Shared,
     block::{Factor, SHARED_WORDS},
@@ -152,6 +156,66 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     }
 
     #[inline(always)]
+    fn widen_two<F: Element>(word: u32) -> [f32; 2] {
+        match F::ENCODING {
+            Encoding::BFloat16 => [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)],
+            _ => widen_halves(word),
+        }
+    }
+
+    #[inline(always)]
+    fn widen_four<F: Element>(word: u32) -> [f32; 4] {
+        let is_e4m3 = matches!(F::ENCODING, Encoding::E4M3);
+        let [low, high] = match is_e4m3 {
+            true if machine::CONVERTS_BYTES => bytes_to_halves(word),
+            // An E5M2 number is the upper half of a binary16 one.
+            _ => [spread::<0x1404>(word), spread::<0x3424>(word)],
+        };
+        if is_e4m3 && !machine::CONVERTS_BYTES {
+            // With its exponent field at the end of binary16's, a number is 2^-8 of what it was; a NaN would be 480.
+            let widened = [low, high].map(|pair| {
+                let numbers = widen_halves(pair >> 1 & 0x3f80_3f80 | pair & 0x8000_8000);
+                numbers.map(|x| if x.abs() == 1.875 { f32::NAN } else { 256.0 * x })
+            });
+            let [[a, b], [c, d]] = widened;
+            return [a, b, c, d];
+        }
+        let ([a, b], [c, d]) = (widen_halves(low), widen_halves(high));
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn round_two<F: Element>([low, high]: [f32; 2]) -> u32 {
+        let word: u32;
+        // SAFETY: it has no condition.
+        unsafe {
+            match F::ENCODING {
+                Encoding::BFloat16 => asm!(
+                    "cvt.rn.bf16x2.f32 {}, {}, {};",
+                    out(reg32) word, in(reg32) high, in(reg32) low, options(pure, nomem, nostack),
+                ),
+                _ => asm!(
+                    "cvt.rn.f16x2.f32 {}, {}, {};",
+                    out(reg32) word, in(reg32) high, in(reg32) low, options(pure, nomem, nostack),
+                ),
+            }
+        }
+        word
+    }
+
+    #[inline(always)]
+    fn round_four<F: Element>(numbers: [f32; 4]) -> u32 {
+        if machine::CONVERTS_BYTES {
+            return round_bytes::<F>(numbers);
+        }
+        let narrowing = Narrowing::to(F::ENCODING.into());
+        let apply = Apply { narrowing, shift: Shift::NONE, noise: Noise { seed: 0, stream: 0 } };
+        let Some(fast) = apply.fast_narrowing::<F>() else { return 0 };
+        let [a, b, c, d] = numbers.map(|x| fast.round(x).to_bits());
+        d << 24 | c << 16 | b << 8 | a
+    }
+
+    #[inline(always)]
     fn root(x: f32) -> f32 {
         let root: f32;
         // SAFETY: it has no condition.
@@ -182,6 +246,75 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
         // SAFETY: the caller's promise.
         unsafe { machine::lower(minimum, value) }
     }
+}
+
+/// Widens two binary16 numbers.
+#[inline(always)]
+fn widen_halves(word: u32) -> [f32; 2] {
+    let (low, high): (f32, f32);
+    // SAFETY: it has no condition.
+    unsafe {
+        asm!(
+            "{{ .reg .b16 %low, %high; mov.b32 {{%low, %high}}, {}; cvt.f32.f16 {}, %low; cvt.f32.f16 {}, %high; }}",
+            in(reg32) word, out(reg32) low, out(reg32) high, options(pure, nomem, nostack),
+        );
+    }
+    [low, high]
+}
+
+/// Returns the bytes of a word that each digit of `WHICH` names, the lowest first: 4 is zero.
+#[inline(always)]
+fn spread<const WHICH: u32>(word: u32) -> u32 {
+    let bytes: u32;
+    // SAFETY: it has no condition.
+    unsafe {
+        asm!(
+            "prmt.b32 {}, {}, 0, {};",
+            out(reg32) bytes, in(reg32) word, const WHICH, options(pure, nomem, nostack),
+        );
+    }
+    bytes
+}
+
+/// Widens four E4M3 numbers to binary16, two in a word.
+#[inline(always)]
+fn bytes_to_halves(word: u32) -> [u32; 2] {
+    let (low, high): (u32, u32);
+    // SAFETY: it has no condition, and is not there where it is none of the GPU's instructions.
+    unsafe {
+        asm!(
+            "{{ .reg .b16 %low, %high; mov.b32 {{%low, %high}}, {}; \
+             cvt.rn.f16x2.e4m3x2 {}, %low; cvt.rn.f16x2.e4m3x2 {}, %high; }}",
+            in(reg32) word, out(reg32) low, out(reg32) high, options(pure, nomem, nostack),
+        );
+    }
+    [low, high]
+}
+
+/// Rounds four numbers to 8 bits.
+#[inline(always)]
+fn round_bytes<F: Element>([a, b, c, d]: [f32; 4]) -> u32 {
+    let word: u32;
+    macro_rules! round {
+        ($instruction:literal) => {
+            asm!(
+                concat!(
+                    "{{ .reg .b16 %low, %high; ", $instruction, " %low, {}, {}; ",
+                    $instruction, " %high, {}, {}; mov.b32 {}, {{%low, %high}}; }}"
+                ),
+                in(reg32) b, in(reg32) a, in(reg32) d, in(reg32) c, out(reg32) word,
+                options(pure, nomem, nostack),
+            )
+        };
+    }
+    // SAFETY: it has no condition, and is not there where it is none of the GPU's instructions.
+    unsafe {
+        match F::ENCODING {
+            Encoding::E4M3 => round!("cvt.rn.satfinite.e4m3x2.f32"),
+            _ => round!("cvt.rn.satfinite.e5m2x2.f32"),
+        }
+    }
+    word
 }
 
 /// A block's shared memory: what every kernel has, or what a launch asks for.

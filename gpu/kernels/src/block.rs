@@ -2,7 +2,7 @@
 
 use core::{array, ops::Range};
 
-use adaloss_core::format::{Element, bf16, f16};
+use adaloss_core::format::{Element, Narrowing, bf16, f16};
 
 /// Threads that exchange values among themselves; a block has a multiple of them.
 pub const WARP: u32 = 32;
@@ -116,6 +116,36 @@ pub trait Block {
     /// The counter is there, aligned, and nobody reads or writes it during the launch but atomically.
     unsafe fn add(counter: *mut u64, count: u64) -> u64;
 
+    /// Widens the two elements of 16 bits in a word, of which the first is the lower one: exactly, subnormals included.
+    ///
+    /// A NaN becomes a NaN, whose bits and sign may be any: what comes of it is for arithmetic.  So it is with four of 8 bits.
+    #[inline(always)]
+    fn widen_two<F: Element>(word: u32) -> [f32; 2] {
+        [word & 0xffff, word >> 16].map(|bits| F::ENCODING.widen(bits))
+    }
+
+    /// Widens the four elements of 8 bits in a word.
+    #[inline(always)]
+    fn widen_four<F: Element>(word: u32) -> [f32; 4] {
+        word.to_le_bytes().map(|bits| F::ENCODING.widen(bits.into()))
+    }
+
+    /// Rounds two numbers to elements of 16 bits in a word, the first to the lower one: to nearest even, with gradual
+    /// underflow.
+    ///
+    /// What is beyond the largest finite element, or no number, becomes any bits.  So it is with four of 8 bits.
+    #[inline(always)]
+    fn round_two<F: Element>(numbers: [f32; 2]) -> u32 {
+        let [low, high] = numbers.map(nearest::<F>);
+        high << 16 | low
+    }
+
+    /// Rounds four numbers to elements of 8 bits in a word.
+    #[inline(always)]
+    fn round_four<F: Element>(numbers: [f32; 4]) -> u32 {
+        u32::from_le_bytes(numbers.map(|x| nearest::<F>(x) as u8))
+    }
+
     /// Returns the square root of a number, rounded once to nearest even; of a negative number a NaN.
     fn root(x: f32) -> f32;
 
@@ -135,6 +165,12 @@ pub trait Block {
     ///
     /// As for [`add`](Self::add).
     unsafe fn lower(minimum: *mut u32, value: u32);
+}
+
+/// Rounds a number as hardware does.
+#[inline(always)]
+fn nearest<F: Element>(x: f32) -> u32 {
+    F::narrow(x, Narrowing::to(F::ENCODING.into()), 0, 0).to_bits()
 }
 
 /// The memory that a block's threads share, in words of 32 bits, or pairs or fours of them.

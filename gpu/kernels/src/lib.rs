@@ -41,7 +41,9 @@ extern crate std;
 
 pub mod apply;
 pub mod atomic;
+mod binades;
 pub mod block;
+mod convert;
 pub mod entries;
 pub mod epilogue;
 pub mod format;
@@ -50,6 +52,7 @@ pub mod grid;
 pub mod matmul;
 pub mod memory;
 mod moments;
+mod nearest;
 pub mod network;
 pub mod propagate;
 pub mod scaler;
