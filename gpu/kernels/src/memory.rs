@@ -62,7 +62,18 @@ const fn chunk_alignment<F>() -> usize {
 #[inline(always)]
 pub(crate) unsafe fn read_chunk<F: Element, const N: usize>(from: *const F) -> [F; N] {
     // SAFETY: the caller's promise.
-    let words: [u32; CHUNK] = unsafe {
+    elements_of(unsafe { read_words::<F, N>(from) })
+}
+
+/// Reads the words of a chunk, or of half of one; those that it has not are zero.
+///
+/// # Safety
+///
+/// As for [`read_chunk`].
+#[inline(always)]
+unsafe fn read_words<F: Element, const N: usize>(from: *const F) -> [u32; CHUNK] {
+    // SAFETY: the caller's promise.
+    unsafe {
         match const { N * size_of::<F>() / 4 } {
             8 => {
                 let halves = [*from.cast::<Sixteen>(), *from.cast::<Sixteen>().add(1)];
@@ -78,7 +89,12 @@ pub(crate) unsafe fn read_chunk<F: Element, const N: usize>(from: *const F) -> [
             }
             _ => [*from.cast(), 0, 0, 0, 0, 0, 0, 0],
         }
-    };
+    }
+}
+
+/// Returns the elements in the words of a chunk.
+#[inline(always)]
+pub(crate) fn elements_of<F: Element, const N: usize>(words: [u32; CHUNK]) -> [F; N] {
     array::from_fn(|nth| {
         F::from_bits(match size_of::<F>() {
             4 => words[nth],
@@ -239,17 +255,19 @@ impl Chunks {
         }
     }
 
-    /// Reads a chunk of the tensor that this was made of, or the last one instead of those beyond it; zeros
-    /// where there is none.
+    /// Reads the words of a chunk of the tensor that this was made of, or of the last one instead of those beyond it.
+    ///
+    /// Words, as a loop keeps a chunk that is on its way: elements would be as many registers as they are.
+    ///
+    /// # Safety
+    ///
+    /// This was made of those elements, and there is a chunk.
     #[inline(always)]
-    pub(crate) fn read<F: Element>(self, values: &[F], nth: usize) -> [F; CHUNK] {
+    pub(crate) unsafe fn read<F: Element>(self, values: &[F], nth: usize) -> [u32; CHUNK] {
         let last = self.count.wrapping_sub(1);
         let first = self.first(if nth < last { nth } else { last });
-        if self.count == 0 || first + CHUNK > values.len() {
-            return [F::from_bits(0); CHUNK];
-        }
-        // SAFETY: within the tensor, and as many elements after the first chunk as chunks have.
-        unsafe { read_chunk(values.as_ptr().add(first)) }
+        // SAFETY: the caller's promise: within the tensor, and as many elements after the first chunk as chunks have.
+        unsafe { read_words::<F, CHUNK>(values.as_ptr().add(first)) }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     Block, Shared,
     block::{WARP, fold_warp, sum_warp},
     convert::widen,
-    memory::{CHUNK, Chunks, Counters, is_off},
+    memory::{CHUNK, Chunks, Counters, elements_of, is_off},
     moments::{LIMBS, Limbs, MOST_TERMS, Sums, Window, magnitude},
 };
 
@@ -85,7 +85,7 @@ impl<F: Element> Tensor<'_, F> {
         let (before, step) = (block.index() as usize * threads, block.blocks() as usize * threads);
         let greatest = block.each(|thread| {
             let chunk = self.chunk(begin + before + thread as usize);
-            [if Window::is_fixed::<F>() { 0 } else { self.greatest(chunk) }]
+            [if Window::is_fixed::<F>() { 0 } else { self.greatest(elements_of(chunk)) }]
         });
         let greatest = fold_warp(block, greatest, Ord::max);
         block.barrier();
@@ -101,8 +101,9 @@ impl<F: Element> Tensor<'_, F> {
             // A chunk is on its way while the one before it is summed.
             let mut ahead = self.chunk(nth);
             while nth < self.chunks.count() && left > 0 {
-                let chunk = ahead;
-                ahead = self.chunk(nth + step);
+                let chunk = elements_of(ahead);
+                // SAFETY: there is a chunk, the one before it.
+                ahead = unsafe { self.chunks.read(self.values, nth + step) };
                 if !met.observe_chunk::<B, F>(chunk, self.format, self.floor) {
                     let first = self.chunks.first(nth);
                     let values = self.values.get(first..first + CHUNK).unwrap_or_default();
@@ -139,10 +140,14 @@ impl<F: Element> Tensor<'_, F> {
         });
     }
 
-    /// Reads a chunk, or the last one for those beyond it.
+    /// Reads the words of a chunk, or of the last one for those beyond it; zeros where there is none.
     #[inline(always)]
-    fn chunk(self, nth: usize) -> [F; CHUNK] {
-        self.chunks.read(self.values, nth)
+    fn chunk(self, nth: usize) -> [u32; CHUNK] {
+        if self.chunks.count() == 0 {
+            return [0; CHUNK];
+        }
+        // SAFETY: they are those elements' chunks, and there is one.
+        unsafe { self.chunks.read(self.values, nth) }
     }
 
     /// Returns the greatest finite magnitude of a chunk.

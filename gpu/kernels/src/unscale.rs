@@ -236,10 +236,11 @@ unsafe fn unscale_into<B: Block, F: Element, const SUMS: bool>(
             }
         };
         let mut places = chunks(thread, threads).map(|index| halves(index, thread));
-        // Two chunks are on their way at a time.
+        // Two chunks are on their way at a time; of f32, or to be added, one is as much already.
+        let by_two = !SUMS && size_of::<F>() < 4;
         while let Some(place) = places.next() {
             let chunk = read(place);
-            if let Some(next) = places.next() {
+            if by_two && let Some(next) = places.next() {
                 let other = read(next);
                 take(place, chunk);
                 take(next, other);
