@@ -333,12 +333,11 @@ impl<F: Element> Sink<'_, F> {
         store_one: impl Fn(usize, F),
     ) {
         tally.elements += N as u32;
-        if let Some(histogram) = self.histogram {
-            if !Binades::<F>::are_those_of(self.apply.narrowing)
-                || !Binades::<F>::each(values, |place| shared.add(place, 1))
-            {
-                again.clone().for_each(|(_, x)| self.measure::<B>(shared, histogram, x));
-            }
+        if let Some(histogram) = self.histogram
+            && (!Binades::<F>::are_those_of(self.apply.narrowing)
+                || !Binades::<F>::each(values, |place| shared.add(place, 1)))
+        {
+            again.clone().for_each(|(_, x)| self.measure::<B>(shared, histogram, x));
         }
         if !self.stores {
             return;
