@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 fmt() { cargo fmt --all --check; }
 
 # With every feature but the trainer's ranks over MPI, which the word mpi has.
-clippy() { cargo clippy --workspace --all-targets --features adaloss-hal/alloc,adaloss-kernels/grid --locked -- -D warnings; }
+clippy() { cargo clippy --workspace --all-targets --features adaloss-hal/alloc,adaloss-kernels/grid,adaloss-train/cuda --locked -- -D warnings; }
 
 test() { cargo test --workspace --locked; }
 

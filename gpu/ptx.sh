@@ -6,7 +6,7 @@
 #
 # For each architecture: the text is the same; no function is called and none panics; no barrier, and nothing that a warp does
 # together, is in reach of some threads only, in the text and in the machine code of every GPU that takes it; and each entry has
-# the synchronising instructions and parameters that ptx/<architecture>.entries lists. On every GPU one register is spilled at most, and
+# the synchronising instructions and parameters that ptx/<architecture>.entries lists. On no GPU a register is spilled, and
 # registers, memory, resident blocks and instructions are those of ptx/machine.csv; and what is shipped in ptx/*.cubin is what
 # was assembled.
 # Needs what entry/build.sh needs, and python3 with pip, from whose index ptxas and nvdisasm come where PTXAS and

@@ -158,6 +158,26 @@ impl<F: Element> FastNarrowing<F> {
     }
 }
 
+impl<F: Element> FastNarrowing<F> {
+    /// Narrows a value that is finite and within the format, and counts nothing; of any other, and of a bfloat16 that
+    /// [`narrow`](Self::narrow) leaves to others, the bits may be any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use adaloss_core::{apply::Apply, format::{E4M3, Element, Format, Narrowing, Noise}, scale::Shift};
+    /// let narrowing = Narrowing::to(Format::E4M3);
+    /// let apply = Apply { narrowing, shift: Shift::NONE, noise: Noise::default() };
+    /// let fast = apply.fast_narrowing::<E4M3>().expect("to nearest even, with gradual underflow");
+    /// assert_eq!(fast.round(-17.0).widen(), -16.0);
+    /// ```
+    #[inline(always)]
+    pub fn round(&self, x: f32) -> F {
+        let magnitude = self.checked.magnitude(x.to_bits() & 0x7fff_ffff);
+        F::from_bits(((x.to_bits() >> 31) << self.checked.sign_shift) | magnitude)
+    }
+}
+
 /// Values that are narrowed at a time: their counts fit 32-bit lanes.
 const BLOCK: usize = 2048;
 

@@ -147,6 +147,21 @@ fn unscale_block<F: Element>(
     Unscaled { elements: from.len() as u64, nonfinite: nonfinite.into(), tiny: tiny.into() }
 }
 
+/// Returns the smallest magnitude but zero that is unscaled exactly: `2^(K - 126)`, or the smallest f32.
+///
+/// What is smaller counts as [`tiny`](Unscaled::tiny).
+///
+/// # Examples
+///
+/// ```
+/// use adaloss_core::{scale::Scale, unscale::least_exact};
+/// assert_eq!(least_exact(Scale::new(126)?), 1.0);
+/// # Ok::<(), adaloss_core::scale::ScaleError>(())
+/// ```
+pub const fn least_exact(scale: Scale) -> f32 {
+    f32::from_bits(least_bits(scale))
+}
+
 /// Returns the bits of `2^(K - 126)`, which is unscaled to 2^-126, or of the smallest f32 where that is
 /// larger: integers order as magnitudes do.
 const fn least_bits(scale: Scale) -> u32 {

@@ -142,6 +142,7 @@ fn fast<F: Element>(least: f32, beyond: f32) {
                 Some((narrowed, outcome)) => {
                     assert!(!is_refused(x), "{x:e} by {apply:?}");
                     assert_eq!((narrowed.map(Element::to_bits), outcome), (bits, alone));
+                    assert_eq!(fast.round(x).to_bits(), bits[1]);
                     last = x;
                 }
                 None => assert!(is_refused(x), "{x:e} by {apply:?}"),

@@ -2,9 +2,12 @@
 
 use std::{num::NonZero, ops::Range, slice, sync::Arc};
 
-use adaloss_core::{format::Element, policy::Config};
+use adaloss_core::{
+    format::Element,
+    policy::{Cell, Config},
+};
 use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
-use adaloss_kernels::sums::PARTS;
+use adaloss_kernels::{parts::MOST_RESULTS, sums::PARTS};
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
     result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
@@ -27,6 +30,10 @@ const TABLE_BYTES: usize = 1 << 12;
 /// Numbers of two sums, part by part: what a launch leaves for the next.
 pub(crate) const SUMS: usize = 2 * PARTS;
 
+/// Numbers that take as much room as a cell, and what room is a multiple of, so that a cell can lie behind it.
+const CELL: usize = size_of::<Cell>().div_ceil(size_of::<f32>());
+const ROOM: usize = align_of::<Cell>();
+
 /// A GPU.
 ///
 /// Operations are put into one stream, in the order of the calls.  A clone puts its operations into the same stream, so that
@@ -45,7 +52,8 @@ pub struct Cuda {
     table: Option<Buffer<u8>>,
     /// Where a launch leaves the parts of sums for the next, once one does.
     sums: Option<Buffer<f64>>,
-    /// What one launch of an operation leaves for the next, beside sums; a graph keeps what its launches were given.
+    /// What one launch of an operation leaves for the next, beside sums, and behind it a cell of the scale 1, which is all zero; a
+    /// graph keeps what its launches were given.
     room: Option<Arc<Buffer<f32>>>,
     /// Configurations that are on the device already.
     configs: Vec<(Config, Buffer<Config>)>,
@@ -106,6 +114,7 @@ impl Cuda {
         // Whoever opens a GPU hears at once that its memory is exhausted.
         let table = Some(allocate(&stream, TABLE_BYTES)?);
         let sums = Some(allocate(&stream, SUMS)?);
+        let room = Some(Arc::new(allocate(&stream, MOST_RESULTS + CELL)?));
         let staging = Some(Staging::new(context)?);
         Ok(Self {
             multiprocessors: u32::try_from(count).unwrap_or(1).max(1),
@@ -115,7 +124,7 @@ impl Cuda {
             kernels: Arc::new(kernels),
             table,
             sums,
-            room: None,
+            room,
             configs: Vec::new(),
             captured: None,
         })
@@ -161,12 +170,12 @@ impl Cuda {
 
     /// Returns the shape of a launch over so many parts of tensors, a block each while there are blocks.
     pub(crate) fn shape_of_parts(&self, kernel: &Kernel, parts: usize) -> LaunchConfig {
-        let &Kernel { resident, shared_bytes, .. } = kernel;
+        let &Kernel { resident, threads, shared_bytes, .. } = kernel;
         let most = self.blocks.map_or(resident, NonZero::get).saturating_mul(self.multiprocessors);
         let blocks = u32::try_from(parts).unwrap_or(u32::MAX).clamp(1, most);
         LaunchConfig {
             grid_dim: (blocks, 1, 1),
-            block_dim: (THREADS, 1, 1),
+            block_dim: (threads, 1, 1),
             shared_mem_bytes: shared_bytes,
         }
     }
@@ -214,23 +223,26 @@ impl Cuda {
         Ok(room(&mut self.sums, made)?.view().address())
     }
 
-    /// Returns the address of room for so many numbers, which are whatever the last operation left there.
+    /// Returns the address of room for so many numbers, which are whatever the last operation left there, and that of a cell of
+    /// the scale 1.
     ///
-    /// A graph allocates nothing: what is captured finds the room that was made for it before.
-    pub(crate) fn room(&mut self, count: usize) -> Result<u64, GpuError> {
+    /// There is always room for the parts of a product.  A graph allocates nothing: what is captured finds the room for more
+    /// that was made before.
+    pub(crate) fn room(&mut self, count: usize) -> Result<[u64; 2], GpuError> {
+        let count = count.max(MOST_RESULTS).next_multiple_of(ROOM);
         let room = match &self.room {
-            Some(room) if room.view().count() >= count => Arc::clone(room),
+            Some(room) if room.view().count() >= count + CELL => Arc::clone(room),
             _ => {
                 self.refuse_capture("room for an operation that has not run before")?;
-                Arc::new(allocate(&self.stream, count)?)
+                Arc::new(allocate(&self.stream, count + CELL)?)
             }
         };
-        let address = room.view().address();
+        let (first, length) = (room.view().address(), room.view().count() - CELL);
         if let Some(tables) = &mut self.captured {
             tables.keep(&room);
         }
         self.room = Some(room);
-        Ok(address)
+        Ok([first, first + (length * size_of::<f32>()) as u64])
     }
 
     /// Returns the address of a configuration on the device.

@@ -26,14 +26,16 @@ const SM_90A_CODE: &[u8] = include_bytes!("../ptx/sm_90a.cubin");
 /// Bytes of shared memory that a product is launched with.
 const SHARED_BYTES: u32 = 4 * SHARED_WORDS as u32;
 
-/// Threads of a block.
-pub(crate) const THREADS: u32 = matmul::THREADS;
+/// Threads of a block that does not multiply.
+pub(crate) const THREADS: u32 = 256;
 
 /// An entry point.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) name: String,
     pub(crate) function: CudaFunction,
+    /// Threads of a block.
+    pub(crate) threads: u32,
     /// Bytes of shared memory that a launch asks for, beside what the kernel has.
     pub(crate) shared_bytes: u32,
     /// How many of its blocks a multiprocessor runs at a time: what registers and shared memory leave room for, as the
@@ -91,6 +93,8 @@ pub(crate) struct Kernels {
     pub(crate) adamw_step: Kernel,
     /// Products of binary16 and of bfloat16.
     pub(crate) products: [Products; 2],
+    /// What adds up the parts of products, into binary16, bfloat16 and f32.
+    pub(crate) add_parts: [Kernel; 3],
 }
 
 /// The products of one format, for each way that the operands may be stored: as `op(A)` and `op(B)` are, `B`
@@ -166,6 +170,11 @@ impl Kernels {
             sgd_step: kernel(&module, "adaloss_sgd_step", 0)?,
             adamw_step: kernel(&module, "adaloss_adamw_step", 0)?,
             products: [products(&module, "f16")?, products(&module, "bf16")?],
+            add_parts: [
+                kernel(&module, "adaloss_add_parts_f16", 0)?,
+                kernel(&module, "adaloss_add_parts_bf16", 0)?,
+                kernel(&module, "adaloss_add_parts_f32", 0)?,
+            ],
         })
     }
 }
@@ -213,7 +222,8 @@ impl Kernels {
         ];
         let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
         let of_scalers = [&self.advance, &self.describe, &self.close, &self.judge, &self.conclude];
-        per_encoding.into_iter().flatten().chain(of_scalers).chain(of_layers).chain(products)
+        let of_parts = self.add_parts.iter().chain(products);
+        per_encoding.into_iter().flatten().chain(of_scalers).chain(of_layers).chain(of_parts)
     }
 }
 
@@ -231,16 +241,19 @@ fn products(module: &Arc<CudaModule>, element: &str) -> Result<Products, GpuErro
 /// Finds a kernel, and allows it the shared memory that it is launched with.
 fn kernel(module: &Arc<CudaModule>, name: &str, shared_bytes: u32) -> Result<Kernel, GpuError> {
     let function = module.load_function(name).map_err(GpuError::of("a kernel by its name"))?;
-    if shared_bytes > 0 {
-        // It is more than a kernel has unasked.
+    let threads = if shared_bytes > 0 {
+        // It may be more than a kernel has unasked.
         function
             .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes as i32)
             .map_err(GpuError::of("the shared memory of a product"))?;
-    }
+        matmul::THREADS
+    } else {
+        THREADS
+    };
     let resident = function
-        .occupancy_max_active_blocks_per_multiprocessor(THREADS, shared_bytes as usize, None)
+        .occupancy_max_active_blocks_per_multiprocessor(threads, shared_bytes as usize, None)
         .map_err(GpuError::of("how many blocks fit"))?;
-    Ok(Kernel { name: name.into(), function, shared_bytes, resident: resident.max(1) })
+    Ok(Kernel { name: name.into(), function, threads, shared_bytes, resident: resident.max(1) })
 }
 
 fn per_encoding(module: &Arc<CudaModule>, room: &str) -> Result<PerEncoding, GpuError> {

@@ -1,12 +1,11 @@
 //! Products of matrices: on tensor cores where they multiply such operands, otherwise tile by tile.
 
-use adaloss_core::format::{Element, Encoding, bf16, f16};
+use std::ptr;
+
+use adaloss_core::format::{Element, Encoding, Format, Narrowing, Noise, bf16, f16};
 use adaloss_hal::{Fitting, Matmul, Plain, Product, Run};
 use adaloss_kernels::{
-    block::Factor,
-    epilogue::Epilogue,
-    matmul,
-    multiply::{self, Multiplication},
+    block::Factor, epilogue::Epilogue, matmul, multiply::Multiplication, parts::parts,
 };
 use cudarc::driver::PushKernelArg;
 
@@ -17,9 +16,6 @@ use crate::{
     narrow::named_epilogue,
     network::operand,
 };
-
-/// The launch that multiplies on tensor cores stays shaped as [`multiply`] wants it.
-const _: () = assert!(matmul::THREADS == multiply::THREADS);
 
 impl<A, B, F> Run<Matmul<'_, '_, GpuSpace, A, B, F>> for Cuda
 where
@@ -110,7 +106,7 @@ impl Cuda {
     /// There are the elements of the shape at all three, of type `E` or, of results that stay f32, f32; nothing else writes them;
     /// and so with what the epilogue names.
     unsafe fn on_tensor_cores<E: Operand>(
-        &self,
+        &mut self,
         product: Product,
         [a, b]: [u64; 2],
         results: Results,
@@ -118,12 +114,17 @@ impl Cuda {
         epilogue: &Parameter<Epilogue>,
     ) -> Result<(), GpuError> {
         let Product { rows, inner, columns, transpose_a, transpose_b } = product;
-        let named = matmul::Product { a: a as *const E, b: b as *const E, rows, inner, columns };
-        let (tiles, named) = (named.tiles(), Parameter(named));
-        let products = self.products::<E>();
+        let (a, b) = (a as *const E, b as *const E);
+        let mut named = matmul::Product { a, b, rows, inner, columns, parts: 1 };
+        named.parts = parts(&named);
         let stored = 2 * usize::from(transpose_a) + usize::from(transpose_b);
-        // SAFETY: the parameters are the entry point's; what they name is there by the caller's promise.
+        // SAFETY: the parameters are the entry points'; what they name is there by the caller's promise.
         unsafe {
+            if named.parts > 1 {
+                return self.in_parts(named, stored, results, to, epilogue);
+            }
+            let (tiles, named) = (named.tiles(), Parameter(named));
+            let products = self.products::<E>();
             match results {
                 Results::Narrowed => {
                     let kernel = &products.narrowed[stored];
@@ -135,6 +136,59 @@ impl Cuda {
                     let (kernel, adds) = (&products.unscaled[stored], u32::from(adds));
                     self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
                         launch.arg(&named).arg(&adds).arg(&to).arg(epilogue);
+                    })
+                }
+            }
+        }
+    }
+
+    /// Computes the parts of a product, in f32 and of no scale, and adds them up, unless the epilogue's predicate is 0.
+    ///
+    /// # Safety
+    ///
+    /// As for [`on_tensor_cores`](Self::on_tensor_cores).
+    unsafe fn in_parts<E: Operand>(
+        &mut self,
+        named: matmul::Product<E>,
+        stored: usize,
+        results: Results,
+        to: u64,
+        epilogue: &Parameter<Epilogue>,
+    ) -> Result<(), GpuError> {
+        let (part_count, count, tiles) = (named.parts, named.sums(), named.tiles());
+        let [parts, cell] = self.room(part_count * count)?;
+        let of_parts = Parameter(Epilogue {
+            from: cell as *const _,
+            to: cell as *const _,
+            narrowing: Narrowing::to(Format::BINARY32),
+            noise: Noise::default(),
+            stores: true,
+            when: epilogue.0.when,
+            outcome: ptr::null_mut(),
+            histogram: ptr::null_mut(),
+        });
+        let (named, nothing) = (Parameter(named), 0_u32);
+        let [binary16, bfloat16, binary32] = &self.kernels.add_parts;
+        let kernel = &self.products::<E>().unscaled[stored];
+        // SAFETY: the parameters are the entry points'; what they name is there by the caller's promise, and there is room for
+        // the results of all parts, which whoever adds them up, next in the stream, finds written.
+        unsafe {
+            self.launch(kernel, self.shape_of_parts(kernel, tiles), |launch| {
+                launch.arg(&named).arg(&nothing).arg(&parts).arg(&of_parts);
+            })?;
+            match results {
+                Results::Narrowed => {
+                    let is_binary16 = E::ENCODING == Encoding::Binary16;
+                    let kernel = if is_binary16 { binary16 } else { bfloat16 };
+                    self.launch(kernel, self.shape(kernel, count), |launch| {
+                        launch.arg(&parts).arg(&part_count).arg(&count).arg(&to).arg(epilogue);
+                    })
+                }
+                Results::Unscaled { adds } => {
+                    let adds = u32::from(adds);
+                    self.launch(binary32, self.shape(binary32, count), |launch| {
+                        launch.arg(&parts).arg(&part_count).arg(&adds).arg(&count);
+                        launch.arg(&to).arg(epilogue);
                     })
                 }
             }

@@ -49,6 +49,7 @@ each_element! {
     "apply::Apply::fast_narrowing" => fn(&Apply) -> Option<FastNarrowing<F>> = Apply::fast_narrowing;
     "apply::FastNarrowing::narrow" => fn(&FastNarrowing<F>, [f32; 8]) -> Option<([F; 8], Outcome)> =
         FastNarrowing::narrow;
+    "apply::FastNarrowing::round" => fn(&FastNarrowing<F>, f32) -> F = FastNarrowing::round;
     "apply::Pass::apply" => fn(&mut Pass, &[f32], &mut [F]) -> Result<(), ApplyError> =
         Pass::apply;
 }

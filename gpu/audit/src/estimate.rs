@@ -75,7 +75,7 @@ impl Gpu {
 /// Instructions of warps that a multiprocessor begins in a cycle.
 const ISSUED: f64 = 4.0;
 
-/// Operations of a warp's 64 by 32 sums for 32 terms.
+/// Operations of 64 by 32 sums for 32 terms, which is what the table counts for.
 const OPERATIONS: f64 = 2.0 * 64.0 * 32.0 * 32.0;
 
 /// What a kernel executes.
@@ -128,6 +128,8 @@ impl Executed {
         Some(match kernel {
             "statistics" => narrow,
             "widen" | "narrow" | "apply" | "unscale" | "unscale_one" => narrow + 4.0,
+            // Two parts.
+            "add_parts" => narrow + 8.0,
             // In place.
             "relu" => 2.0 * narrow,
             // An output and a gradient in place, or two branches and their sum.

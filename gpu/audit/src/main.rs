@@ -130,11 +130,7 @@ fn machine_code(file: &PathBuf) -> anyhow::Result<bool> {
     Ok(parted.is_empty())
 }
 
-/// Bytes that may be spilled: one register, in front of a tile and back behind its sums, of a product whose sums take
-/// half of all there are.
-const MOST_SPILLED: u32 = 4;
-
-/// Tells whether a kernel may have a stack for more than what is spilled: those of one thread, which looks things up there, and those
+/// Tells whether a kernel may have a stack: those of one thread, which looks things up there, and those
 /// whose exponential, `libm`'s, writes a word there that nobody reads.
 fn may_have_stack(entry: &str) -> bool {
     let kernel = entry.strip_prefix("adaloss_").unwrap_or(entry);
@@ -152,19 +148,18 @@ fn takes(gpu: &str, log: &PathBuf, disassembly: &PathBuf) -> anyhow::Result<bool
     for taken in &all {
         let Taken { entry, registers, shared_bytes, stack_bytes, .. } = taken;
         let Taken { spilled_bytes, instructions, tensor, calls, .. } = taken;
-        let launched = match entry.starts_with("adaloss_matmul") {
-            true => 4 * matmul::SHARED_WORDS as u32,
-            false => 0,
+        let (threads, launched) = match entry.starts_with("adaloss_matmul") {
+            true => (matmul::THREADS, 4 * matmul::SHARED_WORDS as u32),
+            false => (256, 0),
         };
         let shared = shared_bytes + launched;
-        let resident = taken.resident_blocks(&gpu, matmul::THREADS, launched);
+        let resident = taken.resident_blocks(&gpu, threads, launched);
         say(format_args!(
             "{entry},{},{registers},{shared},{stack_bytes},{spilled_bytes},{resident},{instructions},{tensor},{calls}",
             gpu.name
         ));
         let may = may_have_stack(entry);
-        let is_stack = *stack_bytes > spilled_bytes.next_multiple_of(8) && !may;
-        if *spilled_bytes > MOST_SPILLED || is_stack {
+        if *spilled_bytes > 0 || *stack_bytes > 0 && !may {
             eprintln!(
                 "{entry} on {}: {spilled_bytes} bytes are spilled, of {stack_bytes} of stack",
                 gpu.name

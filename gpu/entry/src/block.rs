@@ -8,17 +8,20 @@
 //! function of the block, as `exchange`, is called by all threads is no guarantee of what is compiled: `adaloss-audit`
 //! looks at it, in the PTX and in the machine code, and the interpreter executes it with threads that part as late as they can.
 
-use adaloss_core::format::Encoding;
+use adaloss_core::{
+    apply::Apply,
+    format::{Element, Encoding, Narrowing, Noise},
+    scale::Shift,
+};
 use adaloss_kernels::{
     Block, Shared,
-    block::{Factor, SHARED_WORDS},
+    block::{Factor, Place, SHARED_WORDS},
     matmul,
 };
 
 use crate::machine::{self, asm};
 
-const _: () = assert!(SHARED_WORDS.is_power_of_two());
-const _: () = assert!(matmul::SHARED_WORDS.is_power_of_two());
+const _: () = assert!(SHARED_WORDS.is_power_of_two() && matmul::SHARED_WORDS.is_multiple_of(4));
 
 /// The block that the calling thread is in, and its shared memory.
 pub(crate) struct Ptx<const LAUNCHED: bool>(pub(crate) Words<LAUNCHED>);
@@ -39,7 +42,8 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
 
     #[inline(always)]
     fn threads(&self) -> u32 {
-        machine::block_dimension()
+        // Those of a product are known, and loops over them are unrolled.
+        if LAUNCHED { matmul::THREADS } else { machine::block_dimension() }
     }
 
     #[inline(always)]
@@ -97,22 +101,25 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     }
 
     #[inline(always)]
-    fn load_matrices(&mut self, row: &usize, by_columns: bool) -> [u32; 4] {
+    unsafe fn load_matrices<const BEHIND: usize>(
+        &mut self,
+        row: &Place,
+        by_columns: bool,
+    ) -> [u32; 4] {
         let (a, b, c, d): (u32, u32, u32, u32);
-        let row = self.0.address(*row);
         // SAFETY: every thread of the warp comes here, since no function of a thread can; the addresses
-        // are of shared memory, whatever the index.
+        // are of shared memory, by the caller's promise.
         unsafe {
             if by_columns {
                 asm!(
-                    "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{}, {}, {}, {}}}, [{}];",
-                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row,
+                    "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{}, {}, {}, {}}}, [{}+{}];",
+                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.0, const 4 * BEHIND,
                     options(nostack),
                 );
             } else {
                 asm!(
-                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{}, {}, {}, {}}}, [{}];",
-                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row,
+                    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{}, {}, {}, {}}}, [{}+{}];",
+                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.0, const 4 * BEHIND,
                     options(nostack),
                 );
             }
@@ -152,6 +159,66 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     }
 
     #[inline(always)]
+    fn widen_two<F: Element>(word: u32) -> [f32; 2] {
+        match F::ENCODING {
+            Encoding::BFloat16 => [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)],
+            _ => widen_halves(word),
+        }
+    }
+
+    #[inline(always)]
+    fn widen_four<F: Element>(word: u32) -> [f32; 4] {
+        let is_e4m3 = matches!(F::ENCODING, Encoding::E4M3);
+        let [low, high] = match is_e4m3 {
+            true if machine::CONVERTS_BYTES => bytes_to_halves(word),
+            // An E5M2 number is the upper half of a binary16 one.
+            _ => [spread::<0x1404>(word), spread::<0x3424>(word)],
+        };
+        if is_e4m3 && !machine::CONVERTS_BYTES {
+            // With its exponent field at the end of binary16's, a number is 2^-8 of what it was; a NaN would be 480.
+            let widened = [low, high].map(|pair| {
+                let numbers = widen_halves(pair >> 1 & 0x3f80_3f80 | pair & 0x8000_8000);
+                numbers.map(|x| if x.abs() == 1.875 { f32::NAN } else { 256.0 * x })
+            });
+            let [[a, b], [c, d]] = widened;
+            return [a, b, c, d];
+        }
+        let ([a, b], [c, d]) = (widen_halves(low), widen_halves(high));
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn round_two<F: Element>([low, high]: [f32; 2]) -> u32 {
+        let word: u32;
+        // SAFETY: it has no condition.
+        unsafe {
+            match F::ENCODING {
+                Encoding::BFloat16 => asm!(
+                    "cvt.rn.bf16x2.f32 {}, {}, {};",
+                    out(reg32) word, in(reg32) high, in(reg32) low, options(pure, nomem, nostack),
+                ),
+                _ => asm!(
+                    "cvt.rn.f16x2.f32 {}, {}, {};",
+                    out(reg32) word, in(reg32) high, in(reg32) low, options(pure, nomem, nostack),
+                ),
+            }
+        }
+        word
+    }
+
+    #[inline(always)]
+    fn round_four<F: Element>(numbers: [f32; 4]) -> u32 {
+        if machine::CONVERTS_BYTES {
+            return round_bytes::<F>(numbers);
+        }
+        let narrowing = Narrowing::to(F::ENCODING.into());
+        let apply = Apply { narrowing, shift: Shift::NONE, noise: Noise { seed: 0, stream: 0 } };
+        let Some(fast) = apply.fast_narrowing::<F>() else { return 0 };
+        let [a, b, c, d] = numbers.map(|x| fast.round(x).to_bits());
+        d << 24 | c << 16 | b << 8 | a
+    }
+
+    #[inline(always)]
     fn root(x: f32) -> f32 {
         let root: f32;
         // SAFETY: it has no condition.
@@ -184,6 +251,75 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     }
 }
 
+/// Widens two binary16 numbers.
+#[inline(always)]
+fn widen_halves(word: u32) -> [f32; 2] {
+    let (low, high): (f32, f32);
+    // SAFETY: it has no condition.
+    unsafe {
+        asm!(
+            "{{ .reg .b16 %low, %high; mov.b32 {{%low, %high}}, {}; cvt.f32.f16 {}, %low; cvt.f32.f16 {}, %high; }}",
+            in(reg32) word, out(reg32) low, out(reg32) high, options(pure, nomem, nostack),
+        );
+    }
+    [low, high]
+}
+
+/// Returns the bytes of a word that each digit of `WHICH` names, the lowest first: 4 is zero.
+#[inline(always)]
+fn spread<const WHICH: u32>(word: u32) -> u32 {
+    let bytes: u32;
+    // SAFETY: it has no condition.
+    unsafe {
+        asm!(
+            "prmt.b32 {}, {}, 0, {};",
+            out(reg32) bytes, in(reg32) word, const WHICH, options(pure, nomem, nostack),
+        );
+    }
+    bytes
+}
+
+/// Widens four E4M3 numbers to binary16, two in a word.
+#[inline(always)]
+fn bytes_to_halves(word: u32) -> [u32; 2] {
+    let (low, high): (u32, u32);
+    // SAFETY: it has no condition, and is not there where it is none of the GPU's instructions.
+    unsafe {
+        asm!(
+            "{{ .reg .b16 %low, %high; mov.b32 {{%low, %high}}, {}; \
+             cvt.rn.f16x2.e4m3x2 {}, %low; cvt.rn.f16x2.e4m3x2 {}, %high; }}",
+            in(reg32) word, out(reg32) low, out(reg32) high, options(pure, nomem, nostack),
+        );
+    }
+    [low, high]
+}
+
+/// Rounds four numbers to 8 bits.
+#[inline(always)]
+fn round_bytes<F: Element>([a, b, c, d]: [f32; 4]) -> u32 {
+    let word: u32;
+    macro_rules! round {
+        ($instruction:literal) => {
+            asm!(
+                concat!(
+                    "{{ .reg .b16 %low, %high; ", $instruction, " %low, {}, {}; ",
+                    $instruction, " %high, {}, {}; mov.b32 {}, {{%low, %high}}; }}"
+                ),
+                in(reg32) b, in(reg32) a, in(reg32) d, in(reg32) c, out(reg32) word,
+                options(pure, nomem, nostack),
+            )
+        };
+    }
+    // SAFETY: it has no condition, and is not there where it is none of the GPU's instructions.
+    unsafe {
+        match F::ENCODING {
+            Encoding::E4M3 => round!("cvt.rn.satfinite.e4m3x2.f32"),
+            _ => round!("cvt.rn.satfinite.e5m2x2.f32"),
+        }
+    }
+    word
+}
+
 /// A block's shared memory: what every kernel has, or what a launch asks for.
 #[derive(Clone, Copy)]
 pub(crate) struct Words<const LAUNCHED: bool>;
@@ -195,15 +331,21 @@ pub(crate) const EVERY: Words<false> = Words;
 pub(crate) const LAUNCHED: Words<true> = Words;
 
 impl<const LAUNCHED: bool> Words<LAUNCHED> {
-    /// Returns the address of a word in the space of shared memory.
+    /// Returns the address of the first of so many words in the space of shared memory, of a multiple of as many.
     #[inline(always)]
-    fn address(self, word: usize) -> u32 {
+    fn first(self, word: usize, of: usize) -> u32 {
         let (first, words) = if LAUNCHED {
             (machine::launched(), matmul::SHARED_WORDS)
         } else {
             (machine::shared(), SHARED_WORDS)
         };
-        first + 4 * (word % words) as u32
+        // One instruction for either: what is beyond the last word wraps round, or is the last words.
+        let word = if words.is_power_of_two() {
+            (word % words) as u32
+        } else {
+            (word as u32).min((words - of) as u32)
+        };
+        first + 4 * word
     }
 }
 
@@ -211,45 +353,57 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     #[inline(always)]
     fn load(self, word: usize) -> u32 {
         let value: u32;
+        let address = self.first(word, 1);
         // SAFETY: the address is that of a word, whatever the index.
         unsafe {
-            asm!("ld.shared.u32 {}, [{}];", out(reg32) value, in(reg32) self.address(word), options(nostack));
+            asm!("ld.shared.u32 {}, [{}];", out(reg32) value, in(reg32) address, options(nostack));
         }
         value
     }
 
     #[inline(always)]
     fn store(self, word: usize, value: u32) {
+        let address = self.first(word, 1);
         // SAFETY: as above.
         unsafe {
-            asm!("st.shared.u32 [{}], {};", in(reg32) self.address(word), in(reg32) value, options(nostack));
+            asm!("st.shared.u32 [{}], {};", in(reg32) address, in(reg32) value, options(nostack));
         }
     }
 
     #[inline(always)]
     fn add(self, word: usize, value: u32) {
+        let address = self.first(word, 1);
         // SAFETY: as above.
         unsafe {
-            asm!("red.shared.add.u32 [{}], {};", in(reg32) self.address(word), in(reg32) value, options(nostack));
+            asm!("red.shared.add.u32 [{}], {};", in(reg32) address, in(reg32) value, options(nostack));
         }
     }
 
     #[inline(always)]
-    fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
-        // SAFETY: as above; a pair begins at an even word, at a multiple of 8 bytes.
-        unsafe {
-            asm!("st.shared.v2.u32 [{}], {{{}, {}}};", in(reg32) self.address(2 * pair), in(reg32) low, in(reg32) high, options(nostack));
-        }
+    fn place(self, word: usize) -> Place {
+        Place(self.first(word, 4))
     }
 
     #[inline(always)]
-    fn load_four(self, four: usize) -> [u32; 4] {
-        let (a, b, c, d): (u32, u32, u32, u32);
-        // SAFETY: as above; four begin at a multiple of 16 bytes.
+    unsafe fn store_wide_at<const BEHIND: usize>(self, to: Place, [low, high]: [u32; 2]) {
+        // SAFETY: the caller's promise.
         unsafe {
             asm!(
-                "ld.shared.v4.u32 {{{}, {}, {}, {}}}, [{}];",
-                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) self.address(4 * four),
+                "st.shared.v2.u32 [{}+{}], {{{}, {}}};",
+                in(reg32) to.0, const 4 * BEHIND, in(reg32) low, in(reg32) high,
+                options(nostack),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_four_at<const BEHIND: usize>(self, from: Place) -> [u32; 4] {
+        let (a, b, c, d): (u32, u32, u32, u32);
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!(
+                "ld.shared.v4.u32 {{{}, {}, {}, {}}}, [{}+{}];",
+                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) from.0, const 4 * BEHIND,
                 options(nostack),
             );
         }
@@ -257,13 +411,13 @@ impl<const LAUNCHED: bool> Shared for Words<LAUNCHED> {
     }
 
     #[inline(always)]
-    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
-        // SAFETY: the caller's promise; the words are there, whatever the index.
+    unsafe fn copy<const BEHIND: usize>(self, to: Place, from: *const u8, bytes: u32) {
+        // SAFETY: the caller's promise.
         unsafe {
             asm!(
                 "{{ .reg .u64 %global; cvta.to.global.u64 %global, {}; \
-                 cp.async.cg.shared.global [{}], [%global], 16, {}; }}",
-                in(reg64) from, in(reg32) self.address(word), in(reg32) bytes,
+                 cp.async.cg.shared.global [{}+{}], [%global], 16, {}; }}",
+                in(reg64) from, in(reg32) to.0, const 4 * BEHIND, in(reg32) bytes,
                 options(nostack),
             );
         }

@@ -13,6 +13,9 @@ global_asm!(
 
 const _: () = assert!(4 * SHARED_WORDS == 16384);
 
+/// Tells whether there are conversions to and from elements of 8 bits.
+pub(crate) const CONVERTS_BYTES: bool = cfg!(target_feature = "sm_90");
+
 /// Returns the thread's number in its block.
 #[inline(always)]
 pub(crate) fn thread_index() -> u32 {

@@ -5,7 +5,7 @@ use crate::{
     error::PtxError,
     operation::{
         Atomic, Binary, Compare, Conversion, FloatBinary, FloatUnary, Logic, Permutation, Shift,
-        Shuffle, Unary,
+        Shuffle, Small, Unary,
     },
     types::{Space, Type},
 };
@@ -58,6 +58,21 @@ pub(crate) enum Op {
         b: Register,
         takes: Register,
         leaves: Register,
+    },
+    WidenHalf {
+        to: Register,
+        a: Register,
+    },
+    RoundPair {
+        what: Small,
+        to: Register,
+        a: Register,
+        b: Register,
+    },
+    WidenPair {
+        what: Small,
+        to: Register,
+        a: Register,
     },
     Halves {
         what: Binary,

@@ -9,6 +9,7 @@ use crate::{
     lanes::{LANES, Lanes, map, select, zip, zip3},
     machine::Machine,
     operation::Unary,
+    small,
     warp::Warp,
 };
 
@@ -108,6 +109,18 @@ pub(crate) fn compute(warp: &mut Warp, op: &Op, mask: u32) {
         Op::Convert { what, to, to_bits, a } => {
             let result = convert(what, &wide(warp, a));
             set_extended(warp, to.register, to_bits, mask, &result);
+        }
+        Op::WidenHalf { to, a } => {
+            let result = map(warp.word(a), small::widened);
+            warp.set_word(to, mask, &result);
+        }
+        Op::RoundPair { what, to, a, b } => {
+            let result = zip(warp.word(a), warp.word(b), |a, b| what.pair(a, b));
+            warp.set_word(to, mask, &result);
+        }
+        Op::WidenPair { what, to, a } => {
+            let result = map(warp.word(a), |pair| what.halves(pair));
+            warp.set_word(to, mask, &result);
         }
         Op::ConvertAddress { to_space, space, to, a } => {
             let a = *warp.long(a);

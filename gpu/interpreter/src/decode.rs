@@ -353,7 +353,10 @@ fn class(operation: Operation) -> Class {
         {
             float(compare.element)
         }
-        Operation::Convert(_) => Class::Conversion,
+        Operation::Convert(_)
+        | Operation::WidenHalf
+        | Operation::RoundPair(_)
+        | Operation::WidenPair(_) => Class::Conversion,
         Operation::Move(_)
         | Operation::MovePredicate
         | Operation::Select(_)

@@ -73,6 +73,8 @@ pub(crate) fn binary32(
         FloatBinary::Max | FloatBinary::MaxNan => {
             zip(a, b, |a, b| extreme32(flushes, what == FloatBinary::MaxNan, true, a, b))
         }
+        // Signs alone, as of one number.
+        FloatBinary::CopySign => zip(a, b, |a, b| a & 0x8000_0000 | b & 0x7fff_ffff),
     }
 }
 
@@ -111,6 +113,7 @@ pub(crate) fn binary64(what: FloatBinary, a: &Lanes<u64>, b: &Lanes<u64>) -> Lan
         FloatBinary::Divide => each64(a, b, |a, b| a / b),
         FloatBinary::Min | FloatBinary::MinNan => zip(a, b, |a, b| extreme64(false, a, b)),
         FloatBinary::Max | FloatBinary::MaxNan => zip(a, b, |a, b| extreme64(true, a, b)),
+        FloatBinary::CopySign => zip(a, b, |a, b| a & 1 << 63 | b & u64::MAX >> 1),
     }
 }
 

@@ -104,6 +104,7 @@ mod registers;
 mod schedule;
 mod shared;
 mod shuffle;
+mod small;
 mod tensor;
 pub mod text;
 mod token;

@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use crate::{
     operation::{
         Atomic, Binary, Carried, Compare, Comparison, Conversion, FloatBinary, FloatUnary, Logic,
-        Operation, Permutation, Rounding, Shift, Shuffle, Unary,
+        Operation, Permutation, Rounding, Shift, Shuffle, Small, Unary,
     },
     types::{Family, Space, Type},
 };
@@ -259,6 +259,7 @@ fn float(head: &str, modifiers: &[&str]) -> Option<Operation> {
         ("max", false, []) => binary(FloatBinary::Max),
         ("min", false, ["NaN"]) if element.bits == 32 => binary(FloatBinary::MinNan),
         ("max", false, ["NaN"]) if element.bits == 32 => binary(FloatBinary::MaxNan),
+        ("copysign", false, []) if !flushes => binary(FloatBinary::CopySign),
         ("abs", false, []) => unary(FloatUnary::Absolute),
         ("neg", false, []) => unary(FloatUnary::Negate),
         _ => None,
@@ -340,6 +341,16 @@ fn conversion(head: &str, modifiers: &[&str]) -> Option<Operation> {
         return None;
     }
     let [rest @ .., to, from] = modifiers else { return None };
+    match (rest, *to, *from) {
+        ([], "f32", "f16") => return Some(Operation::WidenHalf),
+        (["rn"], "f16x2", "f32") => return Some(Operation::RoundPair(Small::Half)),
+        (["rn"], "bf16x2", "f32") => return Some(Operation::RoundPair(Small::Bfloat)),
+        (["rn", "satfinite"], "e5m2x2", "f32") => return Some(Operation::RoundPair(Small::E5M2)),
+        (["rn", "satfinite"], "e4m3x2", "f32") => return Some(Operation::RoundPair(Small::E4M3)),
+        (["rn"], "f16x2", "e5m2x2") => return Some(Operation::WidenPair(Small::E5M2)),
+        (["rn"], "f16x2", "e4m3x2") => return Some(Operation::WidenPair(Small::E4M3)),
+        _ => {}
+    }
     let (to, from) = (of(to, "usf", 8..=64)?, of(from, "usf", 8..=64)?);
     let (mut rounding, mut flushes, mut saturates) = (None, false, false);
     for modifier in rest {
@@ -400,6 +411,13 @@ mod tests {
             "setp.equ.u32",
             "cvt.f32.f64",
             "cvt.rn.f64.f32",
+            "copysign.ftz.f32",
+            "cvt.rn.f16.f32",
+            "cvt.rn.f32.f16",
+            "cvt.rz.f16x2.f32",
+            "cvt.rn.relu.f16x2.f32",
+            "cvt.rn.e4m3x2.f32",
+            "cvt.rn.satfinite.f16x2.f32",
             "cvt.u32.f32",
             "cvt.rzi.u32.u64",
             "shfl.bfly.b32",

@@ -41,6 +41,17 @@ impl<'t> Decoder<'_, 't> {
             }
             (Operation::Move(element), [to, a]) => self.move_of(element, to, a),
             (Operation::Convert(what), [to, a]) => self.convert(what, to, a),
+            (Operation::WidenHalf, [to, a]) => {
+                Ok(Op::WidenHalf { a: self.source(a, 16)?, to: self.result(to, 32)? })
+            }
+            (Operation::RoundPair(what), [to, a, b]) => {
+                let (a, b) = (self.source(a, 32)?, self.source(b, 32)?);
+                let to = self.result(to, 2 * what.bits() as u8)?;
+                Ok(Op::RoundPair { what, to, a, b })
+            }
+            (Operation::WidenPair(what), [to, a]) => {
+                Ok(Op::WidenPair { what, a: self.source(a, 16)?, to: self.result(to, 32)? })
+            }
             (
                 Operation::Load { .. }
                 | Operation::Store { .. }

@@ -1,6 +1,6 @@
 //! What an instruction does, apart from its operands.
 
-use crate::types::{Space, Type};
+use crate::types::{Family, Space, Type};
 
 /// What two integers of one width become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub enum FloatBinary {
     MinNan,
     /// A NaN wins.
     MaxNan,
+    /// The second with the sign of the first.
+    CopySign,
 }
 
 /// What one floating-point number becomes.
@@ -154,6 +156,16 @@ pub struct Conversion {
     pub flushes: bool,
     /// What is too large for an integer becomes the largest.
     pub saturates: bool,
+}
+
+/// A floating-point number of 16 or 8 bits, of which two are converted at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of PTX")]
+pub enum Small {
+    Half,
+    Bfloat,
+    E5M2,
+    E4M3,
 }
 
 /// What an atomic operation makes of what is there.
@@ -236,6 +248,12 @@ pub enum Operation {
     Select(Type),
     Move(Type),
     Convert(Conversion),
+    /// A binary16 number becomes one of 32 bits.
+    WidenHalf,
+    /// Two numbers of 32 bits are rounded to the nearest; those of 8 bits become the largest where they are too large.
+    RoundPair(Small),
+    /// Two numbers of 8 bits become binary16 numbers.
+    WidenPair(Small),
     /// An address of a space from a generic one, or the other way.
     ConvertAddress {
         to_space: bool,
@@ -308,6 +326,7 @@ impl Operation {
             | Self::Reduce { element, .. } => element,
             Self::SetPredicate(compare, _) | Self::Set(compare, _) => compare.element,
             Self::Convert(what) => what.from,
+            Self::RoundPair(_) => Type { family: Family::Float, bits: 32 },
             _ => return None,
         })
     }

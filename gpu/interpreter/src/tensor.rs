@@ -27,7 +27,7 @@ fn pair(is_bfloat: bool, word: u32) -> [f32; 2] {
 }
 
 /// Returns the value of a binary16 number.
-fn half(bits: u16) -> f32 {
+pub(crate) fn half(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
     let (exponent, fraction) = (u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
     let magnitude = match exponent {

@@ -130,6 +130,9 @@ fn written(op: &Op) -> Vec<Place> {
         Op::Extract { element, to, .. } => by_bits(element.bits, to),
         Op::Unary { what, bits, to, .. } => by_bits(if what.counts() { 32 } else { bits }, to),
         Op::Halves { to, .. }
+        | Op::WidenHalf { to, .. }
+        | Op::RoundPair { to, .. }
+        | Op::WidenPair { to, .. }
         | Op::Funnel { to, .. }
         | Op::Permute { to, .. }
         | Op::Set { to, .. } => of(File::Words, to),

@@ -6,7 +6,7 @@ use adaloss_interpreter::operation::Operation;
 use device::{Random, apply, pairs, rows};
 use rustc_apfloat::{
     Float, FloatConvert, Round,
-    ieee::{Double, Single},
+    ieee::{BFloat, Double, Float8E4M3FN, Float8E5M2, Half, Single},
 };
 
 /// Numbers of 32 bits at which something changes; the same with their signs, too.
@@ -193,6 +193,20 @@ fn the_smaller_and_the_larger_number() {
             }
         });
     }
+}
+
+#[test]
+fn the_sign_of_another_number() {
+    let of_singles = pairs(&singles(), 32, 20_000);
+    let found = apply([32; 4], "copysign.f32 %d, %a, %b;", &of_singles);
+    check("copysign", &of_singles, &found, |[a, b, _]| {
+        single(b).copy_sign(single(a)).to_bits() as u64
+    });
+    let of_doubles = pairs(&doubles(), 64, 20_000);
+    let found = apply([64; 4], "copysign.f64 %d, %a, %b;", &of_doubles);
+    check("copysign", &of_doubles, &found, |[a, b, _]| {
+        double(b).copy_sign(double(a)).to_bits() as u64
+    });
 }
 
 #[test]
@@ -396,4 +410,81 @@ fn numbers_become_integers() {
             }
         }
     }
+}
+
+/// Returns the bits of a small number, any NaN as one and the same.
+fn of_small<S: Float>(value: S, nan: u64) -> u64 {
+    if value.is_nan() { nan } else { value.to_bits() as u64 }
+}
+
+/// Singles at which the rounding to a small number changes: all its numbers, and what lies half way between two.
+fn around_small<S>(bits: u32) -> Vec<[u64; 3]>
+where
+    S: Float + FloatConvert<Single>,
+{
+    let mut rows = pairs(&singles(), 32, 50_000);
+    for small in 0..1_u128 << bits {
+        let number: Single = S::from_bits(small).convert(&mut false).value;
+        let number = number.to_bits() as u64;
+        for middle in [0x1000, 0x8000, 0x8_0000, 0x10_0000] {
+            for near in [0, 1, middle - 1, middle, middle + 1] {
+                rows.push([(number + near) & 0xffff_ffff, number, 0]);
+            }
+        }
+    }
+    // Subnormal ones, whose middles lie elsewhere.
+    let mut random = Random(7);
+    rows.extend((0..50_000).map(|_| {
+        let exponent = 90 + random.bits() % 32;
+        [(random.bits() & 0x8000_0000) | exponent << 23 | (random.bits() % 16) << 19, 0, 0]
+    }));
+    rows
+}
+
+fn rounds<S>(name: &str, bits: u32, nan: u64, saturates_to: Option<u64>)
+where
+    S: Float + FloatConvert<Single>,
+    Single: FloatConvert<S>,
+{
+    let one = |of: u64| {
+        let value: S = single(of).convert(&mut false).value;
+        let magnitude = of_small(value, nan) & ((1 << (bits - 1)) - 1);
+        match saturates_to {
+            _ if single(of).is_nan() => nan,
+            Some(most) if magnitude > most => (of >> 31) << (bits - 1) | most,
+            _ => of_small(value, nan),
+        }
+    };
+    let rows = around_small::<S>(bits);
+    let to_bits = 2 * bits as u8;
+    let found = apply([to_bits, 32, 32, 32], &format!("cvt.rn.{name}.f32 %d, %a, %b;"), &rows);
+    check(name, &rows, &found, |[a, b, _]| one(a) << bits | one(b));
+}
+
+#[test]
+fn pairs_are_rounded_to_16_and_8_bits() {
+    rounds::<Half>("f16x2", 16, 0x7fff, None);
+    rounds::<BFloat>("bf16x2", 16, 0x7fff, None);
+    rounds::<Float8E5M2>("satfinite.e5m2x2", 8, 0x7f, Some(0x7b));
+    rounds::<Float8E4M3FN>("satfinite.e4m3x2", 8, 0x7f, Some(0x7e));
+}
+
+#[test]
+fn numbers_of_16_and_8_bits_become_wider() {
+    let all: Vec<_> = (0..1 << 16).map(|bits| [bits, 0, 0]).collect();
+    let found = apply([32, 16, 16, 16], "cvt.f32.f16 %d, %a;", &all);
+    check("cvt.f32.f16", &all, &found, |[a, ..]| {
+        of_single(Half::from_bits(a.into()).convert(&mut false).value)
+    });
+    let half = |value: Half| of_small(value, 0x7fff);
+    let found = apply([32, 16, 16, 16], "cvt.rn.f16x2.e5m2x2 %d, %a;", &all);
+    check("cvt.rn.f16x2.e5m2x2", &all, &found, |[a, ..]| {
+        let one = |of: u64| half(Float8E5M2::from_bits(of.into()).convert(&mut false).value);
+        one(a >> 8) << 16 | one(a & 0xff)
+    });
+    let found = apply([32, 16, 16, 16], "cvt.rn.f16x2.e4m3x2 %d, %a;", &all);
+    check("cvt.rn.f16x2.e4m3x2", &all, &found, |[a, ..]| {
+        let one = |of: u64| half(Float8E4M3FN::from_bits(of.into()).convert(&mut false).value);
+        one(a >> 8) << 16 | one(a & 0xff)
+    });
 }

@@ -5,7 +5,7 @@ use adaloss_core::format::Element;
 use crate::{
     Block,
     epilogue::{Epilogue, Sink},
-    memory::{Out, has_chunks, read_chunk},
+    memory::{Out, has_chunks, read_halves},
 };
 
 /// Narrows a tensor as an epilogue says, on all blocks of a grid.
@@ -28,12 +28,12 @@ pub unsafe fn apply<B: Block, F: Element>(
     let first = values.as_ptr();
     // SAFETY: the caller's promise; chunks are within the tensor.
     unsafe {
-        Sink::<F>::open(block, epilogue).run(
+        Sink::<F>::open_all(block, epilogue).run(
             block,
             to,
             has_chunks(first) && to.len() <= values.len(),
             |index| values.get(index).copied().unwrap_or(0.0),
-            |index| read_chunk(first.add(index)),
+            |places| read_halves(first, places),
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use core::{array, ops::Range};
 
-use adaloss_core::format::{Element, bf16, f16};
+use adaloss_core::format::{Element, Narrowing, bf16, f16};
 
 /// Threads that exchange values among themselves; a block has a multiple of them.
 pub const WARP: u32 = 32;
@@ -84,11 +84,18 @@ pub trait Block {
 
     /// Loads four matrices of 8 by 8 elements of 16 bits from shared memory, for each warp.
     ///
-    /// Thread `8 * m + r` of a warp says at which word, a multiple of 4, row `r` of matrix `m` begins.
+    /// Thread `8 * m + r` of a warp says where row `r` of matrix `m` begins: `BEHIND` words behind that place.
     /// Of each matrix, thread `t` gets elements `2 * (t % 4)` and the next one of row `t / 4`; or of
     /// column `t / 4`, where `by_columns`.
-    fn load_matrices(&mut self, rows: &Self::Each<usize>, by_columns: bool)
-    -> Self::Each<[u32; 4]>;
+    ///
+    /// # Safety
+    ///
+    /// A row begins at a multiple of 4 words, which are in shared memory.
+    unsafe fn load_matrices<const BEHIND: usize>(
+        &mut self,
+        rows: &Self::Each<Place>,
+        by_columns: bool,
+    ) -> Self::Each<[u32; 4]>;
 
     /// Adds the product of two matrices to sums, for each warp: 16 by 16 times 16 by 8.
     ///
@@ -116,6 +123,36 @@ pub trait Block {
     /// The counter is there, aligned, and nobody reads or writes it during the launch but atomically.
     unsafe fn add(counter: *mut u64, count: u64) -> u64;
 
+    /// Widens the two elements of 16 bits in a word, of which the first is the lower one: exactly, subnormals included.
+    ///
+    /// A NaN becomes a NaN, whose bits and sign may be any: what comes of it is for arithmetic.  So it is with four of 8 bits.
+    #[inline(always)]
+    fn widen_two<F: Element>(word: u32) -> [f32; 2] {
+        [word & 0xffff, word >> 16].map(|bits| F::ENCODING.widen(bits))
+    }
+
+    /// Widens the four elements of 8 bits in a word.
+    #[inline(always)]
+    fn widen_four<F: Element>(word: u32) -> [f32; 4] {
+        word.to_le_bytes().map(|bits| F::ENCODING.widen(bits.into()))
+    }
+
+    /// Rounds two numbers to elements of 16 bits in a word, the first to the lower one: to nearest even, with gradual
+    /// underflow.
+    ///
+    /// What is beyond the largest finite element, or no number, becomes any bits.  So it is with four of 8 bits.
+    #[inline(always)]
+    fn round_two<F: Element>(numbers: [f32; 2]) -> u32 {
+        let [low, high] = numbers.map(nearest::<F>);
+        high << 16 | low
+    }
+
+    /// Rounds four numbers to elements of 8 bits in a word.
+    #[inline(always)]
+    fn round_four<F: Element>(numbers: [f32; 4]) -> u32 {
+        u32::from_le_bytes(numbers.map(|x| nearest::<F>(x) as u8))
+    }
+
     /// Returns the square root of a number, rounded once to nearest even; of a negative number a NaN.
     fn root(x: f32) -> f32;
 
@@ -137,10 +174,16 @@ pub trait Block {
     unsafe fn lower(minimum: *mut u32, value: u32);
 }
 
-/// The memory that a block's threads share, in words of 32 bits, or pairs or fours of them.
+/// Rounds a number as hardware does.
+#[inline(always)]
+fn nearest<F: Element>(x: f32) -> u32 {
+    F::narrow(x, Narrowing::to(F::ENCODING.into()), 0, 0).to_bits()
+}
+
+/// The memory that a block's threads share, in words of 32 bits.
 ///
-/// Indices beyond the last word wrap round; a pair is the words `2 * pair` and the next, and so with four.  Between two
-/// barriers a word belongs to the thread that writes it, or is only read, or only added to.
+/// An index beyond the last word is that of some other one.  Between two barriers a word belongs to the thread that
+/// writes it, or is only read, or only added to.
 pub trait Shared: Copy {
     /// Reads a word.
     fn load(self, word: usize) -> u32;
@@ -151,21 +194,63 @@ pub trait Shared: Copy {
     /// Adds to a word, atomically; what exceeds 32 bits is lost.
     fn add(self, word: usize, value: u32);
 
-    /// Writes a pair of words.
-    fn store_wide(self, pair: usize, values: [u32; 2]);
+    /// Writes a pair of words: `2 * pair` and the next.
+    #[inline(always)]
+    fn store_wide(self, pair: usize, values: [u32; 2]) {
+        // SAFETY: an even word, behind which there is another one, whatever the index.
+        unsafe { self.store_wide_at::<0>(self.place(2 * pair), values) };
+    }
 
-    /// Reads four words.
-    fn load_four(self, four: usize) -> [u32; 4];
+    /// Reads four words: `4 * four` and the next ones.
+    #[inline(always)]
+    fn load_four(self, four: usize) -> [u32; 4] {
+        // SAFETY: a multiple of 4, behind which there are three more, whatever the index.
+        unsafe { self.load_four_at::<0>(self.place(4 * four)) }
+    }
 
-    /// Begins to copy to four words, the first of which is a multiple of 4: so many bytes, 16 at most,
+    /// Returns where a word is; of an index beyond the last one that is a multiple of 2 or 4, of another one that is, so
+    /// that as many words are in shared memory from there on.
+    fn place(self, word: usize) -> Place;
+
+    /// Writes two words, `BEHIND` words behind a place.
+    ///
+    /// # Safety
+    ///
+    /// The first of them is even, and both are in shared memory.
+    unsafe fn store_wide_at<const BEHIND: usize>(self, to: Place, values: [u32; 2]);
+
+    /// Reads four words, `BEHIND` words behind a place.
+    ///
+    /// # Safety
+    ///
+    /// The first of them is a multiple of 4, and all are in shared memory.
+    unsafe fn load_four_at<const BEHIND: usize>(self, from: Place) -> [u32; 4];
+
+    /// Begins to copy to four words, `BEHIND` words behind a place: so many bytes, 16 at most,
     /// from global memory, and zero for the others.
     ///
     /// The words are there when [`Block::wait`] has waited for the copy's group.
     ///
     /// # Safety
     ///
-    /// The address is a multiple of 16; so many bytes are there, and nobody writes them meanwhile.
-    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32);
+    /// The first word is a multiple of 4, and all are in shared memory. The address is a multiple of 16; so many bytes are
+    /// there, and nobody writes them meanwhile.
+    unsafe fn copy<const BEHIND: usize>(self, to: Place, from: *const u8, bytes: u32);
+}
+
+/// Where a word of shared memory is, by the device's own number of its first byte.
+///
+/// Instructions take it as it is, with a distance that they hold themselves: what is looked up again and again is
+/// a place that is computed once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(pub u32);
+
+impl Place {
+    /// Returns the place that is so many words further on.
+    #[inline(always)]
+    pub const fn behind(self, words: u32) -> Self {
+        Self(self.0.wrapping_add(4 * words))
+    }
 }
 
 /// Returns the numbers below `count` that are a thread's: every so many-th of all threads of the

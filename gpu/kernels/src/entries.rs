@@ -176,6 +176,36 @@ macro_rules! entries {
                 $crate::scaler::conclude(block, &conclude);
             }
         }
+        $entry! {
+            fn adaloss_add_parts_f16(
+                block, parts: *const f32, part_count: usize, count: usize, to: *mut f16, epilogue: Epilogue
+            ) {
+                let parts = tensor(parts, part_count * count);
+                $crate::parts::add_parts(block, parts, Out::new(to, count), &epilogue);
+            }
+        }
+        $entry! {
+            fn adaloss_add_parts_bf16(
+                block, parts: *const f32, part_count: usize, count: usize, to: *mut bf16, epilogue: Epilogue
+            ) {
+                let parts = tensor(parts, part_count * count);
+                $crate::parts::add_parts(block, parts, Out::new(to, count), &epilogue);
+            }
+        }
+        $entry! {
+            fn adaloss_add_parts_f32(
+                block,
+                parts: *const f32,
+                part_count: usize,
+                adds: u32,
+                count: usize,
+                to: *mut f32,
+                epilogue: Epilogue
+            ) {
+                let (parts, adds) = (tensor(parts, part_count * count), adds != 0);
+                $crate::parts::add_parts_into(block, parts, adds, Out::new(to, count), &epilogue);
+            }
+        }
         $crate::network_entries!($entry);
     };
 }
@@ -225,7 +255,7 @@ macro_rules! products_of_elements {
                 fn $unscaled(
                     block, product: Product<$element>, adds: u32, to: *mut f32, epilogue: Epilogue
                 ) {
-                    let (to, adds) = (Out::new(to, product.sums()), adds != 0);
+                    let (to, adds) = (Out::new(to, product.results()), adds != 0);
                     $crate::matmul::matmul_into(block, &product, $transposed, adds, to, &epilogue);
                 }
             }

@@ -1,6 +1,6 @@
 //! Where the f32 results of a kernel go: narrowed, counted, measured.
 
-use core::{array, mem::offset_of};
+use core::mem::offset_of;
 
 use adaloss_core::{
     apply::{Apply, FastNarrowing},
@@ -12,8 +12,10 @@ use adaloss_core::{
 
 use crate::{
     Block, Shared,
+    binades::Binades,
     block::{WARP, fold_warp, share, sum_warp},
-    memory::{CHUNK, Counters, Out, is_off},
+    memory::{CHUNK, Counters, Out, chunks_in_tiles, each_of, halves, is_off},
+    nearest::{Fates, Nearest},
 };
 
 /// Where results go; what `adaloss_hal::Epilogue` is to a device, in its memory.
@@ -60,6 +62,7 @@ impl Epilogue {
 pub(crate) struct Sink<'a, F> {
     apply: Apply,
     fast: Option<FastNarrowing<F>>,
+    nearest: Option<Nearest<F>>,
     incoming: Scale,
     stores: bool,
     classes: Classes,
@@ -72,9 +75,7 @@ pub(crate) struct Sink<'a, F> {
 pub(crate) struct Tally {
     /// Elements, stored or not.
     elements: u32,
-    /// Counts of an outcome, in the order of [`SUMMED`].
-    counts: [u32; SUMMED.len()],
-    max_bits: u32,
+    fates: Fates,
 }
 
 /// The words of an outcome that are summed, in the order of [`Tally::counts`].
@@ -87,20 +88,11 @@ const SUMMED: [usize; 5] = [
 ];
 
 impl Tally {
-    pub(crate) const EMPTY: Self = Self { elements: 0, counts: [0; SUMMED.len()], max_bits: 0 };
-
-    /// Adds what became of some elements, which are counted themselves when they are taken.
-    #[inline(always)]
-    fn add(&mut self, outcome: &Outcome) {
-        let Outcome { nonfinite, zero, underflow, subnormal, overflow, max_bits, .. } = *outcome;
-        let counts = [nonfinite, zero, underflow, subnormal, overflow];
-        self.counts = array::from_fn(|nth| self.counts[nth] + counts[nth] as u32);
-        self.max_bits = self.max_bits.max(max_bits);
-    }
+    pub(crate) const EMPTY: Self = Self { elements: 0, fates: Fates::NONE };
 
     const fn counts(self) -> [u32; SUMMED.len() + 1] {
-        let [a, b, c, d, e] = self.counts;
-        [self.elements, a, b, c, d, e]
+        let Fates { nonfinite, zero, vanished, small, overflow, .. } = self.fates;
+        [self.elements, nonfinite, zero, vanished - zero, small - vanished, overflow]
     }
 }
 
@@ -160,6 +152,27 @@ impl<F: Element> Sink<'_, F> {
     /// [`Counters::new`] asks for.
     pub(crate) unsafe fn open<B: Block>(block: &mut B, epilogue: &Epilogue) -> Self {
         // SAFETY: the caller's promise.
+        unsafe { Self::open_with(block, epilogue, Classes::COUNT) }
+    }
+
+    /// Is [`open`](Self::open) for [`run`](Self::run), which measures by [`Binades`], too.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn open_all<B: Block>(block: &mut B, epilogue: &Epilogue) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::open_with(block, epilogue, Binades::<F>::FIRST + Binades::<F>::COUNT) }
+    }
+
+    /// Opens an epilogue that counts in so many words of shared memory.
+    ///
+    /// # Safety
+    ///
+    /// As for [`open`](Self::open).
+    #[inline(always)]
+    unsafe fn open_with<B: Block>(block: &mut B, epilogue: &Epilogue, words: usize) -> Self {
+        // SAFETY: the caller's promise.
         let (from, to) = unsafe { ((*epilogue.from).scale(), (*epilogue.to).scale()) };
         // SAFETY: the caller's promise.
         let (outcome, histogram) =
@@ -167,8 +180,8 @@ impl<F: Element> Sink<'_, F> {
         let (shared, threads) = (block.shared(), block.threads() as usize);
         if histogram.is_some() {
             block.each(|thread| {
-                (thread as usize..Classes::COUNT).step_by(threads).for_each(|class| {
-                    shared.store(class, 0);
+                (thread as usize..words).step_by(threads).for_each(|word| {
+                    shared.store(word, 0);
                 });
             });
             block.barrier();
@@ -180,6 +193,7 @@ impl<F: Element> Sink<'_, F> {
         Self {
             apply,
             fast: apply.fast_narrowing(),
+            nearest: Nearest::new(&apply),
             incoming: from,
             stores: epilogue.stores,
             classes: Classes::new(narrowing),
@@ -193,12 +207,11 @@ impl<F: Element> Sink<'_, F> {
         self.incoming
     }
 
-    /// Takes all results of a tensor and stores them: one of them by its place, or a chunk by the place of its
-    /// first.
+    /// Takes all results of a tensor and stores them: one of them by its place, or a chunk by the places of its [`halves`].
     ///
     /// # Safety
     ///
-    /// Nobody else reads or writes the tensor during the launch.
+    /// It was opened by [`open_all`](Self::open_all), and nobody else reads or writes the tensor during the launch.
     #[inline(always)]
     pub(crate) unsafe fn run<B: Block>(
         self,
@@ -206,23 +219,29 @@ impl<F: Element> Sink<'_, F> {
         to: Out<'_, F>,
         by_chunks: bool,
         one: impl Fn(usize) -> f32,
-        chunk: impl Fn(usize) -> [f32; CHUNK],
+        chunk: impl Fn([usize; 2]) -> [f32; CHUNK],
     ) {
-        let chunks = if by_chunks && to.has_chunks() { to.len() / CHUNK } else { 0 };
+        let chunks = chunks_in_tiles(to.len(), by_chunks && to.has_chunks());
         let (shared, rest) = (block.shared(), CHUNK * chunks);
         let (of_chunks, of_rest) = (share(block, chunks), share(block, to.len() - rest));
         let tallies = block.each(|thread| {
             let mut tally = Tally::EMPTY;
             for nth in of_chunks(thread) {
-                let first = CHUNK * nth;
-                // SAFETY: each chunk is in one share.
-                unsafe {
-                    self.put_chunk::<B, _>(shared, &mut tally, first, chunk(first), &one, to);
-                }
+                let places = halves(CHUNK * nth, thread);
+                self.put::<B, CHUNK>(
+                    shared,
+                    &mut tally,
+                    chunk(places),
+                    each_of(places, to.len()).map(|index| (index, one(index))),
+                    // SAFETY: each chunk is in one share.
+                    |narrowed| unsafe { to.write_halves(places, narrowed) },
+                    // SAFETY: as above.
+                    |index, x| unsafe { to.write(index, x) },
+                );
             }
             for nth in of_rest(thread) {
                 let index = rest + nth;
-                if let Some(x) = self.take::<B>(shared, &mut tally, index, one(index)) {
+                if let Some(x) = self.take_one::<B>(shared, &mut tally, index, one(index)) {
                     // SAFETY: each place is in one share.
                     unsafe { to.write(index, x) };
                 }
@@ -230,10 +249,26 @@ impl<F: Element> Sink<'_, F> {
             tally
         });
         self.close(block, &tallies);
+        let Some(histogram) = self.histogram else { return };
+        let threads = block.threads() as usize;
+        block.each(|thread| {
+            let places = thread as usize..Binades::<F>::COUNT;
+            for place in places.step_by(threads).map(|nth| Binades::<F>::FIRST + nth) {
+                match shared.load(place) {
+                    0 => {}
+                    count => {
+                        self.count::<B>(histogram, Binades::<F>::example(place), count.into());
+                    }
+                }
+            }
+        });
     }
 
     /// Takes the results of a chunk, or half of one, and stores them; `one` is asked for those again that are none of
     /// the commonest.
+    ///
+    /// For products, whose sums leave few registers: it does in turn what [`run`](Self::run) does for all values together, and
+    /// leaves what is beyond the format to others.
     ///
     /// # Safety
     ///
@@ -272,7 +307,7 @@ impl<F: Element> Sink<'_, F> {
         if let Some(fast) = self.fast
             && let Some((narrowed, outcome)) = fast.narrow(values)
         {
-            tally.add(&outcome);
+            tally.fates.add(&outcome);
             // SAFETY: the caller's promise.
             unsafe { to.chunk(first, narrowed) };
         } else {
@@ -280,6 +315,41 @@ impl<F: Element> Sink<'_, F> {
                 let x = self.narrow(tally, index, x);
                 // SAFETY: the caller's promise.
                 unsafe { to.one(index, x) };
+            });
+        }
+    }
+
+    /// Takes a few results, and stores them together, or one by one where they are none of the commonest: as `again` has
+    /// them, with their places.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "what is done with one, and with all")]
+    fn put<B: Block, const N: usize>(
+        &self,
+        shared: B::Shared,
+        tally: &mut Tally,
+        values: [f32; N],
+        again: impl Iterator<Item = (usize, f32)> + Clone,
+        store: impl Fn([F; N]),
+        store_one: impl Fn(usize, F),
+    ) {
+        tally.elements += N as u32;
+        if let Some(histogram) = self.histogram
+            && (!Binades::<F>::are_those_of(self.apply.narrowing)
+                || !Binades::<F>::each(values, |place| shared.add(place, 1)))
+        {
+            again.clone().for_each(|(_, x)| self.measure::<B>(shared, histogram, x));
+        }
+        if !self.stores {
+            return;
+        }
+        if let Some(nearest) = self.nearest
+            && let Some(narrowed) = nearest.narrow::<B, N>(values, &mut tally.fates)
+        {
+            store(narrowed);
+        } else {
+            again.for_each(|(index, x)| {
+                let x = self.narrow(tally, index, x);
+                store_one(index, x);
             });
         }
     }
@@ -295,19 +365,49 @@ impl<F: Element> Sink<'_, F> {
     ) -> Option<F> {
         tally.elements += 1;
         if let Some(histogram) = self.histogram {
-            match self.classes.of(x) {
-                Some(class) => shared.add(class, 1),
-                None => self.count::<B>(histogram, x, 1),
-            }
+            self.measure::<B>(shared, histogram, x);
         }
         self.stores.then(|| self.narrow(tally, index, x))
+    }
+
+    /// Is [`take`](Self::take) with less to do for each result, and more registers.
+    #[inline(always)]
+    pub(crate) fn take_one<B: Block>(
+        &self,
+        shared: B::Shared,
+        tally: &mut Tally,
+        index: usize,
+        x: f32,
+    ) -> Option<F> {
+        tally.elements += 1;
+        if let Some(histogram) = self.histogram {
+            self.measure::<B>(shared, histogram, x);
+        }
+        if !self.stores {
+            return None;
+        }
+        if let Some(nearest) = self.nearest
+            && let Some([narrowed]) = nearest.narrow::<B, 1>([x], &mut tally.fates)
+        {
+            return Some(narrowed);
+        }
+        Some(self.narrow(tally, index, x))
+    }
+
+    /// Counts a value: by its class if it has one.
+    #[inline(always)]
+    fn measure<B: Block>(&self, shared: B::Shared, histogram: Counters<'_, Histogram>, x: f32) {
+        match self.classes.of(x) {
+            Some(class) => shared.add(class, 1),
+            None => self.count::<B>(histogram, x, 1),
+        }
     }
 
     #[inline(always)]
     fn narrow(&self, tally: &mut Tally, index: usize, x: f32) -> F {
         let mut outcome = Outcome::EMPTY;
         let x = F::from_bits(self.apply.element(x, index as u64, &mut outcome));
-        tally.add(&outcome);
+        tally.fates.add(&outcome);
         x
     }
 
@@ -325,7 +425,7 @@ impl<F: Element> Sink<'_, F> {
     pub(crate) fn close<B: Block>(&self, block: &mut B, tallies: &B::Each<Tally>) {
         let counts = block.map(tallies, |_, tally| tally.counts());
         let counts = sum_warp(block, counts);
-        let maxima = block.map(tallies, |_, tally| [tally.max_bits]);
+        let maxima = block.map(tallies, |_, tally| [tally.fates.max_bits]);
         let maxima = fold_warp(block, maxima, Ord::max);
         block.zip(&counts, &maxima, |thread, counts, [max_bits]| {
             if thread % WARP != 0 {

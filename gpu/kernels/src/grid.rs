@@ -16,7 +16,7 @@ use adaloss_core::format::Noise;
 
 use crate::{
     atomic,
-    block::{Block, Factor, MOST_THREADS, SHARED_WORDS, Shared, WARP},
+    block::{Block, Factor, MOST_THREADS, Place, SHARED_WORDS, Shared, WARP},
 };
 
 /// The shape of a launch.
@@ -148,12 +148,15 @@ impl<'m> Block for SimulatedBlock<'m> {
         self.memory.wait(PENDING);
     }
 
-    fn load_matrices(&mut self, rows: &Box<[usize]>, by_columns: bool) -> Box<[[u32; 4]]> {
+    unsafe fn load_matrices<const BEHIND: usize>(
+        &mut self,
+        rows: &Box<[Place]>,
+        by_columns: bool,
+    ) -> Box<[[u32; 4]]> {
         // Each row, four words with two elements each, is read by the thread that names it.
         let memory = self.memory;
         let rows = self.run(|thread| {
-            let first = rows[thread as usize];
-            assert!(first.is_multiple_of(4), "a row of a matrix begins at word {first}");
+            let first = memory.first(rows[thread as usize], BEHIND, 4);
             [0, 1, 2, 3].map(|word| memory.load(first + word))
         });
         let element = |row: usize, column: usize| {
@@ -289,6 +292,14 @@ impl SharedMemory {
         }
     }
 
+    /// Returns the first of so many words behind a place, which is a multiple of as many.
+    fn first(&self, Place(byte): Place, behind: usize, words: usize) -> usize {
+        let first = byte as usize / 4 + behind;
+        assert!(byte.is_multiple_of(4) && first.is_multiple_of(words), "{words} words at {first}");
+        assert!(first + words <= self.words.borrow().len(), "word {first} is beyond the last one");
+        first
+    }
+
     fn thread(&self) -> u32 {
         self.thread.get().expect("shared memory is used by a thread")
     }
@@ -342,17 +353,23 @@ impl Shared for &SharedMemory {
         self.change(word, |before| before.wrapping_add(value));
     }
 
-    fn store_wide(self, pair: usize, [low, high]: [u32; 2]) {
-        self.store(2 * pair, low);
-        self.store(2 * pair + 1, high);
+    fn place(self, word: usize) -> Place {
+        Place(4 * (word % self.words.borrow().len()) as u32)
     }
 
-    fn load_four(self, four: usize) -> [u32; 4] {
-        [0, 1, 2, 3].map(|nth| self.load(4 * four + nth))
+    unsafe fn store_wide_at<const BEHIND: usize>(self, to: Place, values: [u32; 2]) {
+        let first = self.first(to, BEHIND, 2);
+        (first..).zip(values).for_each(|(word, value)| self.store(word, value));
     }
 
-    unsafe fn copy(self, word: usize, from: *const u8, bytes: u32) {
-        assert!(word.is_multiple_of(4) && from.addr().is_multiple_of(16) && bytes <= 16);
+    unsafe fn load_four_at<const BEHIND: usize>(self, from: Place) -> [u32; 4] {
+        let first = self.first(from, BEHIND, 4);
+        [0, 1, 2, 3].map(|nth| self.load(first + nth))
+    }
+
+    unsafe fn copy<const BEHIND: usize>(self, to: Place, from: *const u8, bytes: u32) {
+        let word = self.first(to, BEHIND, 4);
+        assert!(from.addr().is_multiple_of(16) && bytes <= 16);
         let mut copied = [0; 16];
         // SAFETY: the caller's promise.
         unsafe { from.copy_to_nonoverlapping(copied.as_mut_ptr(), bytes as usize) };
@@ -417,7 +434,13 @@ mod tests {
         block.each(|thread| {
             let chunk = &chunks.0[16 * thread as usize % 512..];
             // SAFETY: there are 16 bytes.
-            unsafe { shared.copy(4 * thread as usize, chunk.as_ptr(), 16 - thread % 16) }
+            unsafe {
+                shared.copy::<0>(
+                    shared.place(4 * thread as usize),
+                    chunk.as_ptr(),
+                    16 - thread % 16,
+                );
+            }
         });
         then(block);
     }

@@ -4,10 +4,19 @@ use core::{array, marker::PhantomData, sync::atomic::AtomicU64};
 
 use adaloss_core::format::Element;
 
-use crate::{Block, block::share};
+use crate::{
+    Block,
+    block::{WARP, share},
+};
 
 /// Elements that a thread reads and writes together, where they lie at a multiple of their size.
 pub const CHUNK: usize = 8;
+
+/// Elements of half a chunk: 16 bytes of f32, which one instruction moves.
+pub(crate) const HALF: usize = CHUNK / 2;
+
+/// Elements of the chunks of a warp's threads.
+pub(crate) const TILE: usize = CHUNK * WARP as usize;
 
 /// What changes no f32 that it is added to.
 pub(crate) const NOTHING: f32 = -0.0;
@@ -53,7 +62,18 @@ const fn chunk_alignment<F>() -> usize {
 #[inline(always)]
 pub(crate) unsafe fn read_chunk<F: Element, const N: usize>(from: *const F) -> [F; N] {
     // SAFETY: the caller's promise.
-    let words: [u32; CHUNK] = unsafe {
+    elements_of(unsafe { read_words::<F, N>(from) })
+}
+
+/// Reads the words of a chunk, or of half of one; those that it has not are zero.
+///
+/// # Safety
+///
+/// As for [`read_chunk`].
+#[inline(always)]
+unsafe fn read_words<F: Element, const N: usize>(from: *const F) -> [u32; CHUNK] {
+    // SAFETY: the caller's promise.
+    unsafe {
         match const { N * size_of::<F>() / 4 } {
             8 => {
                 let halves = [*from.cast::<Sixteen>(), *from.cast::<Sixteen>().add(1)];
@@ -69,7 +89,12 @@ pub(crate) unsafe fn read_chunk<F: Element, const N: usize>(from: *const F) -> [
             }
             _ => [*from.cast(), 0, 0, 0, 0, 0, 0, 0],
         }
-    };
+    }
+}
+
+/// Returns the elements in the words of a chunk.
+#[inline(always)]
+pub(crate) fn elements_of<F: Element, const N: usize>(words: [u32; CHUNK]) -> [F; N] {
     array::from_fn(|nth| {
         F::from_bits(match size_of::<F>() {
             4 => words[nth],
@@ -79,6 +104,17 @@ pub(crate) unsafe fn read_chunk<F: Element, const N: usize>(from: *const F) -> [
     })
 }
 
+/// Returns the words that elements take, the first element in the lowest bits.
+#[inline(always)]
+pub(crate) fn word_of<F: Element, const N: usize>(elements: &[F; N], nth: usize) -> u32 {
+    let bits = |nth: usize| elements[nth].to_bits();
+    match size_of::<F>() {
+        4 => bits(nth),
+        2 => bits(2 * nth + 1) << 16 | bits(2 * nth),
+        _ => (0..4).fold(0, |word, byte| word | bits(4 * nth + byte) << (8 * byte)),
+    }
+}
+
 /// Writes a chunk, or half of one.
 ///
 /// # Safety
@@ -86,12 +122,7 @@ pub(crate) unsafe fn read_chunk<F: Element, const N: usize>(from: *const F) -> [
 /// There is room at an address as for [`read_chunk`], and nobody else reads or writes it.
 #[inline(always)]
 unsafe fn write_chunk<F: Element, const N: usize>(to: *mut F, elements: [F; N]) {
-    let bits = elements.map(F::to_bits);
-    let word = |nth: usize| match size_of::<F>() {
-        4 => bits[nth],
-        2 => bits[2 * nth + 1] << 16 | bits[2 * nth],
-        _ => (0..4).fold(0, |word, byte| word | bits[4 * nth + byte] << (8 * byte)),
-    };
+    let word = |nth| word_of(&elements, nth);
     // SAFETY: the caller's promise.
     unsafe {
         match const { N * size_of::<F>() / 4 } {
@@ -104,6 +135,62 @@ unsafe fn write_chunk<F: Element, const N: usize>(to: *mut F, elements: [F; N]) 
             _ => to.cast::<u32>().write(word(0)),
         }
     }
+}
+
+/// Returns the places of the two halves that a thread takes of its warp's chunks, from where its own chunk begins.
+///
+/// Neighbours have neighbouring halves, so that what an instruction of a warp reads or writes are whole sectors of memory:
+/// of f32, chunks would be read and written in two pieces, each with gaps.
+#[inline(always)]
+pub(crate) const fn halves(chunk: usize, thread: u32) -> [usize; 2] {
+    let first = chunk.wrapping_sub(HALF * (thread % WARP) as usize);
+    [first, first + TILE / 2]
+}
+
+/// Returns how many chunks there are to be taken in [`halves`]: those of whole warps.
+#[inline(always)]
+pub(crate) const fn chunks_in_tiles(count: usize, by_chunks: bool) -> usize {
+    if by_chunks { count / TILE * WARP as usize } else { 0 }
+}
+
+/// Returns the places of a chunk's elements, one by one, as many as are below `end`.
+///
+/// They all are; the compiler does not know it, and unrolls no loop over what is rare.
+#[inline(always)]
+pub(crate) fn each_of([one, other]: [usize; 2], end: usize) -> impl Iterator<Item = usize> + Clone {
+    let place = move |nth| if nth < HALF { one + nth } else { other - HALF + nth };
+    (0..CHUNK.min(end)).map(place)
+}
+
+/// Reads the halves of a chunk.
+///
+/// # Safety
+///
+/// As for [`read_chunk`], of each.
+#[inline(always)]
+pub(crate) unsafe fn read_halves<F: Element>(from: *const F, places: [usize; 2]) -> [F; CHUNK] {
+    // SAFETY: the caller's promise.
+    let halves: [[F; HALF]; 2] = places.map(|place| unsafe { read_chunk(from.add(place)) });
+    array::from_fn(|nth| halves[nth / HALF][nth % HALF])
+}
+
+/// Hands the elements of a tensor to the threads of the grid: chunks by the places of their [`halves`], and one by one
+/// those that are in none.
+#[inline(always)]
+pub(crate) fn each_in_tiles<B: Block>(
+    block: &mut B,
+    count: usize,
+    by_chunks: bool,
+    chunk: impl Fn([usize; 2]),
+    one: impl Fn(usize),
+) {
+    let chunks = chunks_in_tiles(count, by_chunks);
+    let rest = CHUNK * chunks;
+    let (of_chunks, of_rest) = (share(block, chunks), share(block, count - rest));
+    block.each(|thread| {
+        of_chunks(thread).for_each(|nth| chunk(halves(CHUNK * nth, thread)));
+        of_rest(thread).for_each(|nth| one(rest + nth));
+    });
 }
 
 /// Hands the elements of a tensor to the threads of the grid: chunks by the place of their first element, and one by one
@@ -168,17 +255,19 @@ impl Chunks {
         }
     }
 
-    /// Reads a chunk of the tensor that this was made of, or the last one instead of those beyond it; zeros
-    /// where there is none.
+    /// Reads the words of a chunk of the tensor that this was made of, or of the last one instead of those beyond it.
+    ///
+    /// Words, as a loop keeps a chunk that is on its way: elements would be as many registers as they are.
+    ///
+    /// # Safety
+    ///
+    /// This was made of those elements, and there is a chunk.
     #[inline(always)]
-    pub(crate) fn read<F: Element>(self, values: &[F], nth: usize) -> [F; CHUNK] {
+    pub(crate) unsafe fn read<F: Element>(self, values: &[F], nth: usize) -> [u32; CHUNK] {
         let last = self.count.wrapping_sub(1);
         let first = self.first(if nth < last { nth } else { last });
-        if self.count == 0 || first + CHUNK > values.len() {
-            return [F::from_bits(0); CHUNK];
-        }
-        // SAFETY: within the tensor, and as many elements after the first chunk as chunks have.
-        unsafe { read_chunk(values.as_ptr().add(first)) }
+        // SAFETY: the caller's promise: within the tensor, and as many elements after the first chunk as chunks have.
+        unsafe { read_words::<F, CHUNK>(values.as_ptr().add(first)) }
     }
 }
 
@@ -265,6 +354,45 @@ impl<'a, T: Copy> Out<'a, T> {
         if self.has(index, N) {
             // SAFETY: within the tensor, and this thread's alone.
             unsafe { write_chunk(self.first.add(index), elements) }
+        }
+    }
+
+    /// Writes a chunk to its [`halves`]; nothing where they are not within the tensor.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write_chunk`](Self::write_chunk), of each.
+    #[inline(always)]
+    pub(crate) unsafe fn write_halves(self, [one, other]: [usize; 2], elements: [T; CHUNK])
+    where
+        T: Element,
+    {
+        // The other half is behind the first.
+        if self.has(other, HALF) && one <= other {
+            let half = |nth: usize| array::from_fn(|of| elements[HALF * nth + of]);
+            // SAFETY: within the tensor, and this thread's alone.
+            unsafe {
+                write_chunk::<T, HALF>(self.first.add(one), half(0));
+                write_chunk::<T, HALF>(self.first.add(other), half(1));
+            }
+        }
+    }
+
+    /// Reads a chunk from its [`halves`]; `None` where they are not within the tensor.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read_chunk`](Self::read_chunk), of each.
+    #[inline(always)]
+    pub(crate) unsafe fn read_halves(self, [one, other]: [usize; 2]) -> Option<[T; CHUNK]>
+    where
+        T: Element,
+    {
+        if self.has(other, HALF) && one <= other {
+            // SAFETY: within the tensor, and this thread's alone.
+            Some(unsafe { read_halves(self.first, [one, other]) })
+        } else {
+            None
         }
     }
 

@@ -135,12 +135,12 @@ impl Window {
         [unit + STEP, unit, 2 * (unit + STEP), 2 * unit + STEP, 2 * unit]
     }
 
-    /// Returns what the registers hold in the beginning.
+    /// Returns what the registers of elements, not of their numbers, hold in the beginning.
     #[inline(always)]
-    fn origins(self) -> [u64; REGISTERS] {
-        let units = self.units();
+    fn origins<F: Element>(self) -> [u64; REGISTERS] {
+        let (units, rebias) = (self.units(), rebias(F::ENCODING));
         array::from_fn(|nth| {
-            let unit_log2 = if nth < SUM { 149 } else { 298 };
+            let unit_log2 = if nth < SUM { 149 - rebias } else { 298 - 2 * rebias };
             u64::from(1023 + 52 + units[nth] - unit_log2) << 52 | 1 << 51
         })
     }
@@ -156,8 +156,8 @@ pub(crate) struct Sums {
 impl Sums {
     /// Begins sums of what a window holds.
     #[inline(always)]
-    pub(crate) fn new(window: Window) -> Self {
-        Self { window, registers: window.origins().map(f64::from_bits) }
+    pub(crate) fn new<F: Element>(window: Window) -> Self {
+        Self { window, registers: window.origins::<F>().map(f64::from_bits) }
     }
 
     /// Tells whether there is room for the magnitudes from the least to the greatest, beside zero.
@@ -166,10 +166,10 @@ impl Sums {
         (least >= self.window.first) & (greatest < self.window.end)
     }
 
-    /// Adds an element of the window; no more than [`MOST_TERMS`] of them.
+    /// Adds an element of the window, widened; no more than [`MOST_TERMS`] of them.
     #[inline(always)]
-    pub(crate) fn add<F: Element>(&mut self, bits: u32) {
-        let x = f64::from(number::<F>(bits));
+    pub(crate) fn add<F: Element>(&mut self, x: f32) {
+        let x = f64::from(x);
         let [sum, squares] = needs(F::ENCODING);
         self.put(SUM - sum, SUM, x);
         // The square is exact: it has 48 bits.
@@ -190,8 +190,8 @@ impl Sums {
 
     /// Returns what the registers took, in their units.
     #[inline(always)]
-    fn taken(self) -> [u64; REGISTERS] {
-        let origins = self.window.origins();
+    fn taken<F: Element>(self) -> [u64; REGISTERS] {
+        let origins = self.window.origins::<F>();
         array::from_fn(|nth| self.registers[nth].to_bits().wrapping_sub(origins[nth]))
     }
 }
@@ -238,7 +238,7 @@ impl<S: Shared> Limbs<S> {
         block: &mut B,
         sums: &B::Each<Sums>,
     ) {
-        let taken = block.map(sums, |_, sums| sums.taken());
+        let taken = block.map(sums, |_, sums| sums.taken::<F>());
         let taken = sum_warp_wide(block, taken);
         block.zip(sums, &taken, |thread, Sums { window, .. }, taken| {
             if thread % WARP != 0 {
@@ -306,7 +306,7 @@ mod tests {
         for magnitude in (0..=greatest).step_by((greatest as usize >> 12) + 1) {
             let least = magnitude.saturating_sub(below << fraction_bits);
             let most = (magnitude + (ABOVE << fraction_bits)).min(greatest);
-            let sums = Sums::new(Window::about::<F>(magnitude));
+            let sums = Sums::new::<F>(Window::about::<F>(magnitude));
             assert!(sums.have_room(least, most), "{magnitude:#x} of {}", size_of::<F>());
         }
     }

@@ -10,8 +10,9 @@ use adaloss_core::{
 
 use crate::{
     Block,
+    convert::widen,
     epilogue::{Epilogue, Sink},
-    memory::{CHUNK, NOTHING, Out, has_chunks, read_chunk},
+    memory::{CHUNK, NOTHING, Out, has_chunks, read_halves},
 };
 
 /// One branch of a join.
@@ -48,7 +49,7 @@ pub unsafe fn propagate<B: Block, F: Element>(
         return;
     }
     // SAFETY: the caller's promise.
-    let sink = unsafe { Sink::<F>::open(block, epilogue) };
+    let sink = unsafe { Sink::<F>::open_all(block, epilogue) };
     let (incoming, format) = (sink.incoming(), epilogue.narrowing.format);
     let format = Format { encoding: F::ENCODING, ..format };
     let shift = |branch: &Branch<F>| {
@@ -63,20 +64,31 @@ pub unsafe fn propagate<B: Block, F: Element>(
         });
         terms.reduce(|sum, x| sum + x).unwrap_or(0.0)
     };
-    let chunk = |index: usize| {
-        let mut sums = [NOTHING; CHUNK];
-        for branch in branches {
-            // SAFETY: the caller's promise; the chunk is within the branch.
-            let chunk: [F; CHUNK] = unsafe { read_chunk(branch.gradient.add(index)) };
-            let factor = shift(branch).factor().unwrap_or(0.0);
-            let terms = chunk.map(|x| format.widen(x.to_bits()) * factor);
-            sums = array::from_fn(|nth| sums[nth] + terms[nth]);
-        }
-        sums
+    let factor = |branch: &Branch<F>| shift(branch).factor().unwrap_or(0.0);
+    let terms = |branch: &Branch<F>, factor: f32, places: [usize; 2]| {
+        // SAFETY: the caller's promise; the chunk is within the branch.
+        let chunk: [F; CHUNK] = unsafe { read_halves(branch.gradient, places) };
+        widen::<B, _, _>(format, chunk).map(|x| x * factor)
     };
     let by_chunks = branches
         .iter()
         .all(|branch| has_chunks(branch.gradient) && shift(branch).factor().is_some());
+    // Most joins are of two, whose factors are known before the first chunk, and which are read together.
+    if let [first, second] = branches {
+        let factors = [factor(first), factor(second)];
+        let chunk = |places| {
+            let [a, b] = [terms(first, factors[0], places), terms(second, factors[1], places)];
+            array::from_fn(|nth| a[nth] + b[nth])
+        };
+        // SAFETY: the caller's promise.
+        return unsafe { sink.run(block, to, by_chunks, one, chunk) };
+    }
+    let chunk = |places| {
+        branches.iter().fold([NOTHING; CHUNK], |sums, branch| {
+            let terms = terms(branch, factor(branch), places);
+            array::from_fn(|nth| sums[nth] + terms[nth])
+        })
+    };
     // SAFETY: the caller's promise.
     unsafe { sink.run(block, to, by_chunks, one, chunk) }
 }

@@ -13,7 +13,8 @@ use adaloss_core::{
 use crate::{
     Block, Shared,
     block::{WARP, fold_warp, sum_warp},
-    memory::{CHUNK, Chunks, Counters, is_off},
+    convert::widen,
+    memory::{CHUNK, Chunks, Counters, elements_of, is_off},
     moments::{LIMBS, Limbs, MOST_TERMS, Sums, Window, magnitude},
 };
 
@@ -42,7 +43,8 @@ pub unsafe fn statistics<B: Block, F: Element>(
         Subnormals::Gradual => 1,
         Subnormals::Flush => F::ENCODING.min_normal_bits(),
     };
-    let tensor = Tensor { values, chunks: Chunks::of(values), floor };
+    let format = Format { encoding: F::ENCODING, ..format };
+    let tensor = Tensor { values, chunks: Chunks::of(values), format, floor };
     let (limbs, threads) = (Limbs(block.shared()), block.threads() as usize);
     block.each(|thread| {
         (thread as usize..LIMBS).step_by(threads).for_each(|word| limbs.0.store(word, 0));
@@ -62,6 +64,7 @@ pub unsafe fn statistics<B: Block, F: Element>(
 struct Tensor<'a, F> {
     values: &'a [F],
     chunks: Chunks,
+    format: Format,
     /// The least magnitude that is not zero, as bits of an element.
     floor: u32,
 }
@@ -82,14 +85,14 @@ impl<F: Element> Tensor<'_, F> {
         let (before, step) = (block.index() as usize * threads, block.blocks() as usize * threads);
         let greatest = block.each(|thread| {
             let chunk = self.chunk(begin + before + thread as usize);
-            [if Window::is_fixed::<F>() { 0 } else { self.greatest(chunk) }]
+            [if Window::is_fixed::<F>() { 0 } else { self.greatest(elements_of(chunk)) }]
         });
         let greatest = fold_warp(block, greatest, Ord::max);
         block.barrier();
 
         let met = block.map(&greatest, |thread, [greatest]| {
             let number = before + thread as usize;
-            let mut met = Met::new(Window::about::<F>(greatest));
+            let mut met = Met::new::<F>(Window::about::<F>(greatest));
             let ragged = if begin == 0 { self.chunks.ragged(number) } else { None };
             if let Some(&x) = ragged.and_then(|index| self.values.get(index)) {
                 met.observe(x, self.floor, limbs);
@@ -98,9 +101,10 @@ impl<F: Element> Tensor<'_, F> {
             // A chunk is on its way while the one before it is summed.
             let mut ahead = self.chunk(nth);
             while nth < self.chunks.count() && left > 0 {
-                let chunk = ahead;
-                ahead = self.chunk(nth + step);
-                if !met.observe_chunk(chunk, self.floor) {
+                let chunk = elements_of(ahead);
+                // SAFETY: there is a chunk, the one before it.
+                ahead = unsafe { self.chunks.read(self.values, nth + step) };
+                if !met.observe_chunk::<B, F>(chunk, self.format, self.floor) {
                     let first = self.chunks.first(nth);
                     let values = self.values.get(first..first + CHUNK).unwrap_or_default();
                     values.iter().for_each(|&x| met.observe(x, self.floor, limbs));
@@ -136,10 +140,14 @@ impl<F: Element> Tensor<'_, F> {
         });
     }
 
-    /// Reads a chunk, or the last one for those beyond it.
+    /// Reads the words of a chunk, or of the last one for those beyond it; zeros where there is none.
     #[inline(always)]
-    fn chunk(self, nth: usize) -> [F; CHUNK] {
-        self.chunks.read(self.values, nth)
+    fn chunk(self, nth: usize) -> [u32; CHUNK] {
+        if self.chunks.count() == 0 {
+            return [0; CHUNK];
+        }
+        // SAFETY: they are those elements' chunks, and there is one.
+        unsafe { self.chunks.read(self.values, nth) }
     }
 
     /// Returns the greatest finite magnitude of a chunk.
@@ -166,15 +174,20 @@ struct Met {
 
 impl Met {
     #[inline(always)]
-    fn new(window: Window) -> Self {
-        let sums = Sums::new(window);
+    fn new<F: Element>(window: Window) -> Self {
+        let sums = Sums::new::<F>(window);
         Self { elements: 0, nonfinite: 0, zero: 0, greatest: 0, least: u32::MAX, sums }
     }
 
     /// Takes a chunk, unless there is something in it that the registers have no room for.
     #[inline(always)]
-    fn observe_chunk<F: Element>(&mut self, chunk: [F; CHUNK], floor: u32) -> bool {
-        let mut bits = chunk.map(F::to_bits);
+    fn observe_chunk<B: Block, F: Element>(
+        &mut self,
+        chunk: [F; CHUNK],
+        format: Format,
+        floor: u32,
+    ) -> bool {
+        let bits = chunk.map(F::to_bits);
         let (mut greatest, mut least, mut zero) = (0, u32::MAX, 0);
         // Over slices, here and below: the compiler unrolls them, and keeps no array in memory for them.
         for &bits in &bits {
@@ -183,14 +196,11 @@ impl Met {
         }
         if least < floor {
             least = u32::MAX;
-            for bits in &mut bits {
-                let magnitude = magnitude::<F>(*bits);
-                if magnitude < floor {
-                    *bits = 0;
-                    zero += 1;
-                } else {
-                    least = magnitude.min(least);
-                }
+            for &bits in &bits {
+                let magnitude = magnitude::<F>(bits);
+                let is_zero = magnitude < floor;
+                zero += u32::from(is_zero);
+                least = if is_zero { least } else { magnitude.min(least) };
             }
             greatest = if greatest < floor { 0 } else { greatest };
         }
@@ -200,8 +210,10 @@ impl Met {
         self.elements += CHUNK as u32;
         self.zero += zero;
         (self.greatest, self.least) = (greatest.max(self.greatest), least.min(self.least));
-        for &bits in &bits {
-            self.sums.add::<F>(bits);
+        // What counts as zero is zero.
+        let widened = widen::<B, F, CHUNK>(format, chunk);
+        for &x in &widened {
+            self.sums.add::<F>(x);
         }
         true
     }
@@ -220,7 +232,7 @@ impl Met {
             self.greatest = magnitude.max(self.greatest);
             self.least = magnitude.min(self.least);
             if self.sums.have_room(magnitude, magnitude) {
-                self.sums.add::<F>(bits);
+                self.sums.add::<F>(F::ENCODING.widen(bits));
             } else {
                 limbs.add::<F>(bits);
             }

@@ -5,13 +5,15 @@ use core::{array, mem::offset_of};
 use adaloss_core::{
     format::{Element, Format},
     policy::Cell,
-    unscale::Unscaled,
+    unscale::{Unscaled, least_exact},
 };
 
 use crate::{
     Block,
     block::{Share, WARP, sum_warp},
-    memory::{CHUNK, Counters, NOTHING, Out, has_chunks, read_chunk},
+    convert::widen,
+    memory::{CHUNK, Counters, NOTHING, Out, chunks_in_tiles, halves, has_chunks, read_halves},
+    nearest::magnitude,
 };
 
 /// One gradient that is unscaled.
@@ -50,7 +52,7 @@ pub struct Part {
 
 impl Part {
     /// Returns where a thread, one of so many, finds the chunks of this part of a tensor with so many
-    /// elements, and the elements that are in none.
+    /// elements, which are to be taken in [`halves`], and the elements that are in none.
     #[inline(always)]
     pub(crate) fn places(
         self,
@@ -59,7 +61,7 @@ impl Part {
     ) -> [impl Fn(u32, usize) -> Share + Copy; 2] {
         let begin = self.part as usize * PART;
         let end = count.min(begin.saturating_add(PART));
-        let chunks = if by_chunks { end.saturating_sub(begin) / CHUNK } else { 0 };
+        let chunks = chunks_in_tiles(end.saturating_sub(begin), by_chunks);
         let places = |first: usize, size: usize, end: usize| {
             move |thread: u32, threads: usize| {
                 Share::of(first + size * thread as usize..end, size * threads)
@@ -164,13 +166,88 @@ unsafe fn unscale_part<B: Block, F: Element>(
     into: Into,
     bad: *mut u64,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match into {
+            Into::Sum => unscale_into::<B, F, true>(block, format, gradient, part, true, bad),
+            _ => {
+                let stores = into == Into::Place;
+                unscale_into::<B, F, false>(block, format, gradient, part, stores, bad);
+            }
+        }
+    }
+}
+
+/// Unscales a part of a gradient, and adds it to what was there, or not.
+///
+/// # Safety
+///
+/// As for [`unscale`].
+#[inline(always)]
+unsafe fn unscale_into<B: Block, F: Element, const SUMS: bool>(
+    block: &mut B,
+    format: Format,
+    gradient: &Gradient<F>,
+    part: Part,
+    stores: bool,
+    bad: *mut u64,
+) {
     let &Gradient { from, to, count, cell, met } = gradient;
     let (format, threads) = (Format { encoding: F::ENCODING, ..format }, block.threads() as usize);
     // SAFETY: the caller's promise.
-    let (to, inverse) = unsafe { (Out::new(to, count), (*cell).scale().inverse().factor()) };
-    let by_chunks = has_chunks(from) && (into == Into::Nothing || to.has_chunks());
+    let (to, scale) = unsafe { (Out::new(to, count), (*cell).scale()) };
+    let inverse = scale.inverse().factor();
+    let by_chunks = has_chunks(from) && (!stores || to.has_chunks());
     let [chunks, rest] = part.places(count, by_chunks);
+    let least_exact = least_exact(scale).to_bits();
     let counts = block.each(|thread| {
+        let (mut elements, mut nonfinite, mut tiny) = (0_u32, 0, 0);
+        // SAFETY: the caller's promise; the chunk is this thread's alone.
+        let read = |places: [usize; 2]| unsafe {
+            let before = if SUMS { to.read_halves(places) } else { None };
+            (read_halves(from, places), before.unwrap_or([NOTHING; CHUNK]))
+        };
+        let mut take = |places: [usize; 2], (chunk, before): ([F; CHUNK], [f32; CHUNK])| {
+            let scaled = widen::<B, _, _>(format, chunk);
+            let results: [_; CHUNK] = array::from_fn(|nth| {
+                let unscaled = scaled[nth] * inverse;
+                if SUMS { before[nth] + unscaled } else { unscaled }
+            });
+            if stores {
+                // SAFETY: as above.
+                unsafe { to.write_halves(places, results) };
+            }
+            elements += CHUNK as u32;
+            // Over slices: the compiler unrolls them, and keeps no array in memory for them.
+            let (mut greatest, mut least) = (0, u32::MAX);
+            for (x, result) in scaled.iter().zip(&results) {
+                greatest = magnitude(*result).max(greatest);
+                least = magnitude(*x).wrapping_sub(1).min(least);
+            }
+            // Both are rare, and found for a chunk at a time.
+            if greatest >= f32::INFINITY.to_bits() {
+                results.iter().for_each(|x| nonfinite += u32::from(!x.is_finite()));
+            }
+            if least < least_exact - 1 {
+                for (x, result) in scaled.iter().zip(&results) {
+                    let is_tiny = magnitude(*x).wrapping_sub(1) < least_exact - 1;
+                    tiny += u32::from(is_tiny & result.is_finite());
+                }
+            }
+        };
+        let mut places = chunks(thread, threads).map(|index| halves(index, thread));
+        // Two chunks are on their way at a time; of f32, or to be added, one is as much already.
+        let by_two = !SUMS && size_of::<F>() < 4;
+        while let Some(place) = places.next() {
+            let chunk = read(place);
+            if by_two && let Some(next) = places.next() {
+                let other = read(next);
+                take(place, chunk);
+                take(next, other);
+            } else {
+                take(place, chunk);
+            }
+        }
         let mut counts = Unscaled::default();
         let mut unscale = |x: F, before: f32| {
             let scaled = format.widen(x.to_bits());
@@ -179,29 +256,18 @@ unsafe fn unscale_part<B: Block, F: Element>(
             counts.record(scaled, if result.is_finite() { unscaled } else { result });
             result
         };
-        for index in chunks(thread, threads) {
-            // SAFETY: the caller's promise; the chunk is this thread's alone.
-            unsafe {
-                let chunk: [F; CHUNK] = read_chunk(from.add(index));
-                let before = if into == Into::Sum { to.read_chunk(index) } else { None };
-                let before = before.unwrap_or([NOTHING; CHUNK]);
-                let results: [_; CHUNK] = array::from_fn(|nth| unscale(chunk[nth], before[nth]));
-                if into != Into::Nothing {
-                    to.write_chunk(index, results);
-                }
-            }
-        }
         for index in rest(thread, threads) {
             // SAFETY: the caller's promise; the element is this thread's alone.
             unsafe {
-                let before = if into == Into::Sum { to.read(index) } else { None };
+                let before = if SUMS { to.read(index) } else { None };
                 let result = unscale(*from.add(index), before.unwrap_or(NOTHING));
-                if into != Into::Nothing {
+                if stores {
                     to.write(index, result);
                 }
             }
         }
-        [counts.elements as u32, counts.nonfinite as u32, counts.tiny as u32]
+        elements += counts.elements as u32;
+        [elements, nonfinite + counts.nonfinite as u32, tiny + counts.tiny as u32]
     });
     let counts = sum_warp(block, counts);
     // SAFETY: the caller's promise.

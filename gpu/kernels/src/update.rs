@@ -9,7 +9,8 @@ use adaloss_core::{
 
 use crate::{
     Block,
-    memory::{CHUNK, Out, has_chunks, is_off, read_chunk},
+    convert::widen,
+    memory::{CHUNK, Out, halves, has_chunks, is_off, read_halves},
     unscale::{Part, each_part},
 };
 
@@ -92,8 +93,8 @@ pub unsafe fn sgd<B: Block, F: Element>(
             let inverse = (*cell).scale().inverse().factor();
             (Out::new(weight, count), Out::new(momentum, count), inverse)
         };
-        let update = |x: F, w: f32, m: f32| {
-            let unscaled = format.widen(x.to_bits()) * inverse;
+        let update = |x: f32, w: f32, m: f32| {
+            let unscaled = x * inverse;
             let g = unscaled + sgd.weight_decay * w;
             let m = sgd.momentum * m + g;
             (w - sgd.learning_rate * m, m)
@@ -102,16 +103,17 @@ pub unsafe fn sgd<B: Block, F: Element>(
         let [chunks, rest] = part.places(count, by_chunks);
         block.each(|thread| {
             for index in chunks(thread, threads) {
+                let places = halves(index, thread);
                 // SAFETY: the caller's promise; the chunk is this thread's alone.
                 unsafe {
-                    let chunk: [F; CHUNK] = read_chunk(gradient.add(index));
-                    let (w, m) =
-                        (weight.read_chunk::<CHUNK>(index), momentum.read_chunk::<CHUNK>(index));
+                    let chunk = read_halves(gradient, places);
+                    let (w, m) = (weight.read_halves(places), momentum.read_halves(places));
                     if let (Some(w), Some(m)) = (w, m) {
+                        let scaled = widen::<B, _, _>(format, chunk);
                         let updated: [_; CHUNK] =
-                            array::from_fn(|nth| update(chunk[nth], w[nth], m[nth]));
-                        momentum.write_chunk(index, updated.map(|(_, m)| m));
-                        weight.write_chunk(index, updated.map(|(w, _)| w));
+                            array::from_fn(|nth| update(scaled[nth], w[nth], m[nth]));
+                        momentum.write_halves(places, updated.map(|(_, m)| m));
+                        weight.write_halves(places, updated.map(|(w, _)| w));
                     }
                 }
             }
@@ -119,7 +121,8 @@ pub unsafe fn sgd<B: Block, F: Element>(
                 // SAFETY: the caller's promise; the element is this thread's alone.
                 unsafe {
                     if let (Some(w), Some(m)) = (weight.read(index), momentum.read(index)) {
-                        let (w, m) = update(*gradient.add(index), w, m);
+                        let scaled = format.widen((*gradient.add(index)).to_bits());
+                        let (w, m) = update(scaled, w, m);
                         momentum.write(index, m);
                         weight.write(index, w);
                     }

@@ -70,6 +70,7 @@ pub fn run(device: &mut Cuda, sizes: Sizes, row: &mut Row<'_>) -> anyhow::Result
     multiplied_with_f32::<f32>(row, device, "f32", product)?;
     products::<f16>(row, device, "f16", product)?;
     products::<bf16>(row, device, "bf16", product)?;
+    parts(row, device, elements)?;
     row("adaloss_advance", &mut || compare(advanced(device)?, advanced(&mut Portable)?))?;
     row("adaloss_describe", &mut || compare(described(device)?, described(&mut Portable)?))?;
     row("adaloss_close", &mut || compare(closed(device)?, closed(&mut Portable)?))?;
@@ -165,6 +166,33 @@ where
         })?;
     }
     Ok(())
+}
+
+/// Terms of sums that are cut into two parts.
+const TERMS_OF_PARTS: usize = 2048;
+
+/// Runs the entry points that add up parts of products, each with so many results; of a tile, where there is one block.
+fn parts(row: &mut Row<'_>, device: &mut Cuda, count: usize) -> anyhow::Result<()> {
+    let columns = if count.is_multiple_of(128) { 128 } else { 59 };
+    let product = Product::new(count / columns, TERMS_OF_PARTS, columns);
+    row("adaloss_add_parts_f16", &mut || {
+        compare(
+            multiplied::<f16, f16, f16, _>(device, product)?,
+            multiplied::<f16, f16, f16, _>(&mut Portable, product)?,
+        )
+    })?;
+    row("adaloss_add_parts_bf16", &mut || {
+        compare(
+            multiplied::<bf16, bf16, bf16, _>(device, product)?,
+            multiplied::<bf16, bf16, bf16, _>(&mut Portable, product)?,
+        )
+    })?;
+    row("adaloss_add_parts_f32", &mut || {
+        compare(
+            multiplied::<f16, f16, f32, _>(device, product)?,
+            multiplied::<f16, f16, f32, _>(&mut Portable, product)?,
+        )
+    })
 }
 
 /// Says what differs, if anything.

@@ -51,6 +51,9 @@ fn executed(driver: &Simulated, device: &mut Cuda) -> BTreeMap<String, [Executed
 /// Terms of all sums of the first product.
 const OF_TILES: f64 = (128 * 128 * 128) as f64;
 
+/// Features of all pairs of a query and a key that it sees, of each sequence of attention, of which there are one and two.
+const OF_ATTENTION: f64 = (2 * 32 * (64 * 65 / 2)) as f64;
+
 /// Terms of all sums of the first convolution, in three directions.
 const OF_FILTERS: f64 = (3 * 512 * 32 * 96) as f64;
 
@@ -61,6 +64,7 @@ fn row(name: &str, [first, second]: [Executed; 2]) -> (String, [f64; 5]) {
     let (per, base, more, threads) = match name.strip_prefix("adaloss_").unwrap_or(name) {
         name if of_calls.contains(&name) => ("call", 0.0, f64::INFINITY, 1.0),
         name if name.starts_with("multiply") => ("term", OF_TILES, 2.0 * OF_TILES, 32.0),
+        name if name.starts_with("attend") => ("term", OF_ATTENTION, OF_ATTENTION, 32.0),
         // Three directions over 512 or twice as many pixels, 32 filters, and 96 terms of each.
         name if name.starts_with("convolve") => ("term", OF_FILTERS, OF_FILTERS, 32.0),
         name if name.starts_with("matmul") => ("32 terms of a warp", 32.0, 64.0, 1.0),

@@ -37,6 +37,9 @@ struct Four(#[allow(dead_code, reason = "only the address is used")] [u32; 4]);
 
 const _: () = assert!(SHARED_WORDS.is_multiple_of(4));
 
+/// Tells whether there are conversions to and from elements of 8 bits, which sm_80 has not.
+pub(crate) const CONVERTS_BYTES: bool = false;
+
 /// Waits for all threads of the block, and shows each what the others wrote.
 ///
 /// # Safety

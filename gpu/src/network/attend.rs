@@ -38,7 +38,7 @@ impl Cuda {
         gradient: Operand,
         when: u64,
     ) -> Result<u64, GpuError> {
-        let to = self.room(attention.total_count())?;
+        let [to, _] = self.room(attention.total_count())?;
         let kernel = &self.kernels.attend_totals;
         let (tiles, named) = (attention.tiles(), Parameter(*attention));
         let gradient = Parameter(gradient);

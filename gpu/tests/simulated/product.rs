@@ -39,9 +39,9 @@ fn upload<T: adaloss_hal::Plain>(device: &mut Cuda, values: &[T]) -> Buffer<T> {
 }
 
 /// Returns what the portable device unscales.
-fn portable(a: &[f16], b: &[f16], carried: Scale) -> [f32; 6] {
+fn portable(product: Product, a: &[f16], b: &[f16], carried: Scale) -> [f32; 6] {
     let (from, to, mut outcome) = ([Cell::at(carried)], [Cell::at(Scale::ONE)], [Outcome::EMPTY]);
-    let mut product = [0.0; 6];
+    let mut sums = [0.0; 6];
     let epilogue = Epilogue {
         from: &from[..],
         to: &to[..],
@@ -52,13 +52,23 @@ fn portable(a: &[f16], b: &[f16], carried: Scale) -> [f32; 6] {
         outcome: &mut outcome[..],
         histogram: None,
     };
-    let done = Portable.run(Matmul { product: PRODUCT, a, b, to: &mut product[..], epilogue });
+    let done = Portable.run(Matmul { product, a, b, to: &mut sums[..], epilogue });
     done.expect("operands of the shape");
-    product
+    sums
 }
 
 #[test]
 fn micro_batches_add_up() {
+    add_up(PRODUCT, 1);
+}
+
+/// Terms in two parts, which another launch adds up, in a graph as well.
+#[test]
+fn micro_batches_in_parts_add_up() {
+    add_up(Product::new(3, 2100, 2), 2);
+}
+
+fn add_up(product: Product, launches: u64) {
     let device = &mut cuda();
     let carried = Scale::saturating(12);
     let cells = [carried, Scale::ONE].map(|scale| upload(device, &[Cell::at(scale)]));
@@ -67,14 +77,24 @@ fn micro_batches_add_up() {
     let mut to = upload(device, &expected);
     for nth in 0..2 {
         let value = |index: usize| f16::from_f32((7 * index + nth) as f32 % 11.0 - 5.0);
-        let a: Vec<f16> = (0..15).map(value).collect();
-        let b: Vec<f16> = (0..10).map(value).collect();
-        let added = portable(&a, &b, carried);
+        let [left, right, _] = product.lengths();
+        let a: Vec<f16> = (0..left).map(value).collect();
+        let b: Vec<f16> = (0..right).map(value).collect();
+        let added = portable(product, &a, &b, carried);
         expected.iter_mut().zip(added).for_each(|(sum, x)| *sum += x);
         let (a, b) = (upload(device, &a), upload(device, &b));
         let (a, b, epilogue) = (a.view(), b.view(), ending(&cells, &mut outcome));
-        let matmul = Matmul { product: PRODUCT, a, b, to: to.view_mut(), epilogue };
-        device.matmul_add(matmul).expect("operands of the shape");
+        let matmul = Matmul { product, a, b, to: to.view_mut(), epilogue };
+        if nth == 0 {
+            let before = DRIVER.calls("cuLaunchKernel");
+            device.matmul_add(matmul).expect("operands of the shape");
+            assert_eq!(DRIVER.calls("cuLaunchKernel") - before, launches);
+        } else {
+            let graph =
+                device.capture(|device| device.matmul_add(matmul)).expect("it waits for nothing");
+            // SAFETY: all that it names is there.
+            unsafe { graph.launch() }.expect("it was captured");
+        }
     }
     let mut found = [0.0; 6];
     device.read(to.view(), &mut found).expect("lengths");

@@ -4,7 +4,7 @@ use core::array;
 
 use crate::{
     Block,
-    memory::{CHUNK, Out, each_place, has_chunks, is_off, read_chunk},
+    memory::{CHUNK, Out, each_in_tiles, each_place, has_chunks, is_off, read_chunk, read_halves},
 };
 
 /// Adds a tensor to every row of another.
@@ -52,11 +52,11 @@ pub unsafe fn blend<B: Block>(
     let moved = |to: f32, from: f32| to + share * (from - to);
     let first = input.as_ptr();
     // SAFETY: each place is handed to one thread, and there are as many of the input.
-    let chunk = |index| unsafe {
-        let from: [f32; CHUNK] = read_chunk(first.add(index));
-        if let Some(before) = to.read_chunk::<CHUNK>(index) {
-            to.write_chunk(
-                index,
+    let chunk = |places| unsafe {
+        let from = read_halves(first, places);
+        if let Some(before) = to.read_halves(places) {
+            to.write_halves(
+                places,
                 array::from_fn::<_, CHUNK, _>(|nth| moved(before[nth], from[nth])),
             );
         }
@@ -68,5 +68,5 @@ pub unsafe fn blend<B: Block>(
         }
     };
     let by_chunks = has_chunks(first) && to.has_chunks() && to.len() <= input.len();
-    each_place(block, to.len(), by_chunks, chunk, one);
+    each_in_tiles(block, to.len(), by_chunks, chunk, one);
 }

@@ -59,7 +59,7 @@ const CHUNK: usize = tiles::SIDE;
 const FOUR: usize = 4;
 const ACROSS: usize = SIDE / FOUR;
 
-/// Features of a result that a thread computes.
+/// Features of a result that a thread computes: four, and four half a piece on, so that neighbours read what lies side by side.
 const EIGHT: usize = CHUNK / ACROSS;
 
 const _: () = assert!(tiles::THREADS as usize == SIDE * ACROSS);
@@ -390,7 +390,7 @@ unsafe fn bring_totals<B: Block>(block: &mut B, tile: Tile, first: usize, totals
     });
 }
 
-/// The sums of a thread: neighbouring features of a line.
+/// The sums of a thread.
 type Features = [f32; EIGHT];
 
 /// Adds to each line the vectors of some tokens, each times the factor that was left for both: those that are `within` of the
@@ -428,7 +428,7 @@ unsafe fn accumulate<B: Block>(
         });
         block.barrier();
         sums = block.map(&sums, |thread, mut sums| {
-            let [line, eight] = place(thread);
+            let [line, across] = place(thread);
             let [begin, end] = within(line);
             for nth in 0..DEPTH {
                 let other = first + nth;
@@ -440,9 +440,9 @@ unsafe fn accumulate<B: Block>(
                     false => SCORES + other * ROW + line,
                 };
                 let factor = f32::from_bits(shared.load(factor));
-                let four = (VECTORS + nth * VECTOR) / FOUR + 2 * eight;
+                let four = (VECTORS + nth * VECTOR) / FOUR + across;
                 let [a, b, c, d] = shared.load_four(four).map(f32::from_bits);
-                let [e, f, g, h] = shared.load_four(four + 1).map(f32::from_bits);
+                let [e, f, g, h] = shared.load_four(four + ACROSS).map(f32::from_bits);
                 let [i, j, k, l, m, n, o, p] = sums;
                 sums = [
                     i + factor * a,
@@ -480,10 +480,10 @@ unsafe fn put<B: Block, F: Element>(
     // All threads have done with what was there.
     block.barrier();
     block.map(sums, |thread, [a, b, c, d, e, f, g, h]| {
-        let [line, eight] = place(thread);
-        let word = tiles::LEFT + line * tiles::STRIDE + EIGHT * eight;
+        let [line, across] = place(thread);
+        let word = tiles::LEFT + line * tiles::STRIDE + FOUR * across;
         tiles::store_four(shared, word, [a, b, c, d]);
-        tiles::store_four(shared, word + FOUR, [e, f, g, h]);
+        tiles::store_four(shared, word + CHUNK / 2, [e, f, g, h]);
     });
     block.barrier();
     let (vectors, to) = to;

@@ -53,7 +53,7 @@ pub(super) unsafe fn each_row<B: Block, F: Element, T: Copy>(
             let common = common(row);
             for place in row * width..(row + 1) * width {
                 let result = result(place, common);
-                if let Some(x) = sink.take::<B>(shared, &mut tally, place, result) {
+                if let Some(x) = sink.take_one::<B>(shared, &mut tally, place, result) {
                     // SAFETY: each row is in one share.
                     unsafe { to.write(place, x) };
                 }

@@ -4,7 +4,7 @@ use core::{array, ptr};
 
 use crate::{
     Block,
-    memory::{CHUNK, Out, each_place, has_chunks, is_off, read_chunk},
+    memory::{HALF, Out, each_in_tiles, has_chunks, is_off, read_chunk},
     sums::{parts_of_elements, sum_parts},
     update::Sgd,
 };
@@ -24,9 +24,6 @@ pub unsafe fn square_norm<B: Block>(block: &mut B, gradient: &[f32], to: *mut f6
     // SAFETY: the caller's promise.
     unsafe { sum_parts(block, terms, to, nothing, square) };
 }
-
-/// Elements that are updated together: more, and the compiler would keep them in memory.
-const HALF: usize = CHUNK / 2;
 
 /// What an optimizer's step is given beside its constants.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +85,8 @@ impl Step {
             first.write_chunk(index, updated.map(|(_, m, _)| m));
             second.write_chunk(index, updated.map(|(.., v)| v));
         };
-        let chunk = |index| (0..CHUNK / HALF).for_each(|nth| half(index + HALF * nth));
+        // Of more at a time, the compiler would keep them in memory.
+        let chunk = |places: [usize; 2]| places.into_iter().for_each(half);
         // SAFETY: as above.
         let one = |index| unsafe {
             let Some(w) = weight.read(index) else { return };
@@ -102,7 +100,7 @@ impl Step {
             && weight.has_chunks()
             && first.has_chunks()
             && second.has_chunks();
-        each_place(block, count, by_chunks, chunk, one);
+        each_in_tiles(block, count, by_chunks, chunk, one);
     }
 }
 

@@ -65,7 +65,7 @@ impl Simulated {
         epilogue: &epilogue::Epilogue,
     ) {
         let Product { rows, inner, columns, transpose_a, transpose_b } = product;
-        let product = matmul::Product { a, b, rows, inner, columns };
+        let product = matmul::Product { a, b, rows, inner, columns, parts: 1 };
         let transposed = [transpose_a, transpose_b];
         // SAFETY: everything named is borrowed, and has its length: the operation fits.
         self.multiplies().launch(|block| unsafe {

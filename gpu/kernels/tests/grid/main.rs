@@ -3,6 +3,7 @@
 mod conforms;
 mod convert;
 mod device;
+mod fates;
 mod layers;
 mod moments;
 mod network;

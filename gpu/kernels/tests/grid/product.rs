@@ -12,6 +12,7 @@ use adaloss_kernels::{
     epilogue::Epilogue,
     matmul::{self, matmul_into},
     memory::Out,
+    parts::{add_parts_into, parts},
 };
 
 use crate::device::Simulated;
@@ -56,7 +57,7 @@ fn launch<E: Factor>(
         outcome: &mut outcome,
         histogram: std::ptr::null_mut(),
     };
-    let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns };
+    let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns, parts: 1 };
     let (transposed, to) = ([transpose_a, transpose_b], Out::of(to));
     // SAFETY: everything named is borrowed, and has its length.
     device.multiplies().launch(|block| unsafe {
@@ -91,6 +92,68 @@ fn large<E: Factor>() {
                     let expected = sum(product, a, b, index) / 4.0 * 2.0;
                     assert_eq!(found, expected, "{product}, sum {index}, {odd} odd");
                 }
+            }
+        }
+    }
+}
+
+/// Terms that are cut into parts, of rows that begin at multiples of 16 bytes and that do not: each part is a sum in
+/// order, and parts are added in theirs.
+#[test]
+fn parts_are_sums_in_order() {
+    let device = &mut Simulated::default();
+    let cell = Cell::at(Scale::ONE);
+    for (part_count, [rows, inner, columns]) in
+        [(2, [40, 2100, 24]), (5, [131, 168, 136]), (7, [1, 70, 9]), (3, [5, 0, 3])]
+    {
+        for (transpose_a, transpose_b) in [(false, false), (true, true)] {
+            let product = Product { rows, inner, columns, transpose_a, transpose_b };
+            let [left, right, result] = product.lengths();
+            let (a, b) = (random::<bf16>(8, left), random::<bf16>(9, right));
+            let (a, b) = (&a[..], &b[..]);
+            let mut outcome = Outcome::EMPTY;
+            let mut epilogue = Epilogue {
+                from: &cell,
+                to: &cell,
+                narrowing: Narrowing::to(Format::BINARY32),
+                noise: Noise::default(),
+                stores: true,
+                when: std::ptr::null(),
+                outcome: std::ptr::null_mut(),
+                histogram: std::ptr::null_mut(),
+            };
+            let (named_a, named_b) = (a.as_ptr(), b.as_ptr());
+            let named = matmul::Product { a: named_a, b: named_b, rows, inner, columns, parts: 1 };
+            assert_eq!(parts(&named), (inner / 1024).max(1));
+            let named = matmul::Product { parts: part_count, ..named };
+            let mut in_parts = vec![f32::NAN; part_count * result];
+            let to = Out::of(&mut in_parts);
+            // SAFETY: everything named is borrowed, and has its length.
+            device.multiplies().launch(|block| unsafe {
+                matmul_into(block, &named, [transpose_a, transpose_b], false, to, &epilogue);
+            });
+            epilogue.outcome = &mut outcome;
+            let mut found = vec![1.0; result];
+            let to = Out::of(&mut found);
+            // SAFETY: as above.
+            device.grid().launch(|block| unsafe {
+                add_parts_into(block, &in_parts, true, to, &epilogue);
+            });
+            assert_eq!(outcome.elements, result as u64);
+            let of_part = 32 * inner.div_ceil(32).div_ceil(part_count);
+            for (index, &found) in found.iter().enumerate() {
+                let term = |k: usize| {
+                    let (row, column) = (index / columns, index % columns);
+                    let left = if transpose_a { k * rows + row } else { row * inner + k };
+                    let right = if transpose_b { column * inner + k } else { k * columns + column };
+                    (a[left], b[right])
+                };
+                let sum_of = |part: usize| {
+                    let terms = (part * of_part).min(inner)..((part + 1) * of_part).min(inner);
+                    terms.map(term).fold(0.0, |sum, (a, b)| a.mul_add(b, sum))
+                };
+                let expected = (0..part_count).map(sum_of).fold(-0.0, |sum, part| sum + part);
+                assert_eq!(found, 1.0 + expected, "{product}, sum {index}");
             }
         }
     }

@@ -304,9 +304,9 @@ fn convolved<F: Element + Plain, D: Memory + HasConvolve<F, F, F>>(
     Ok(found)
 }
 
-/// Sequences of a token more than a tile has, as many as there is room for.
+/// Sequences of two tiles of tokens, as many as there is room for; or one of a token more than a tile has.
 fn attention(count: usize) -> Attention {
-    let (tokens, heads, width) = (33, 2, 5);
+    let (tokens, heads, width) = if count < 1 << 14 { (33, 2, 5) } else { (64, 2, 32) };
     Attention { batch: count / (3 * tokens * heads * width), tokens, heads, width }
 }
 
