@@ -60,6 +60,8 @@ pub(crate) struct Kernels {
     pub(crate) widen: PerEncoding,
     pub(crate) narrow: PerEncoding,
     pub(crate) multiply: PerEncoding,
+    /// For elements of 8 bits, by their encoding: factors of binary16, and of bfloat16.
+    pub(crate) factors: Vec<(Encoding, [Kernel; 2])>,
     pub(crate) advance: Kernel,
     pub(crate) describe: Kernel,
     pub(crate) close: Kernel,
@@ -139,6 +141,7 @@ impl Kernels {
             widen: per_encoding(&module, "widen")?,
             narrow: per_encoding(&module, "narrow")?,
             multiply: per_encoding(&module, "multiply")?,
+            factors: factors(&module)?,
             advance: kernel(&module, "adaloss_advance", 0)?,
             describe: kernel(&module, "adaloss_describe", 0)?,
             close: kernel(&module, "adaloss_close", 0)?,
@@ -222,9 +225,22 @@ impl Kernels {
         ];
         let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
         let of_scalers = [&self.advance, &self.describe, &self.close, &self.judge, &self.conclude];
-        let of_parts = self.add_parts.iter().chain(products);
+        let factors = self.factors.iter().flat_map(|(_, kernels)| kernels);
+        let of_parts = self.add_parts.iter().chain(products).chain(factors);
         per_encoding.into_iter().flatten().chain(of_scalers).chain(of_layers).chain(of_parts)
     }
+}
+
+fn factors(module: &Arc<CudaModule>) -> Result<Vec<(Encoding, [Kernel; 2])>, GpuError> {
+    let of_8_bits = Encoding::ALL.into_iter().filter(|encoding| encoding.bits() == 8);
+    let kernels = |encoding: Encoding| {
+        let to = |factor| {
+            let element = encoding.short_name();
+            kernel(module, &format!("adaloss_factors_{element}_{factor}"), 0)
+        };
+        Ok((encoding, [to("f16")?, to("bf16")?]))
+    };
+    of_8_bits.map(kernels).collect()
 }
 
 fn products(module: &Arc<CudaModule>, element: &str) -> Result<Products, GpuError> {

@@ -29,22 +29,19 @@ where
     ) -> Result<(), GpuError> {
         let Matmul { product, a, b, to, epilogue } = operation.into_inner();
         let (to, epilogue) = (to.shared().address(), named_epilogue(epilogue.reborrow()));
-        let addresses = [a.address(), b.address()];
-        let results = match F::ENCODING {
-            of if of == A::ENCODING => Some(Results::Narrowed),
-            Encoding::Binary32 => Some(Results::Unscaled { adds: false }),
-            _ => None,
-        };
-        // SAFETY: all that is named is borrowed, and has its length: the operation fits; the encodings are those of the operands.
+        // SAFETY: all that is named is borrowed, and has its length: the operation fits; the epilogue is for the result's elements.
         unsafe {
-            match (A::ENCODING, B::ENCODING, results) {
-                (Encoding::Binary16, Encoding::Binary16, Some(results)) => {
-                    self.on_tensor_cores::<f16>(*product, addresses, results, to, &epilogue)
+            let [of_a, of_b] = [a.address(), b.address()].map(|address| address as *const u8);
+            match common([A::ENCODING, B::ENCODING]) {
+                Some(Encoding::Binary16) => {
+                    let operands = [(A::ENCODING, of_a), (B::ENCODING, of_b)];
+                    self.in_factors::<f16, F>(*product, operands, to, &epilogue)
                 }
-                (Encoding::BFloat16, Encoding::BFloat16, Some(results)) => {
-                    self.on_tensor_cores::<bf16>(*product, addresses, results, to, &epilogue)
+                Some(_) => {
+                    let operands = [(A::ENCODING, of_a), (B::ENCODING, of_b)];
+                    self.in_factors::<bf16, F>(*product, operands, to, &epilogue)
                 }
-                _ => {
+                None => {
                     let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
                     let (transposes_a, transposes_b) = (transpose_a, transpose_b);
                     let of_product =
@@ -59,6 +56,15 @@ where
             }
         }
     }
+}
+
+/// Returns the format in which tensor cores multiply two operands: each has all elements of 8 bits.
+fn common(encodings: [Encoding; 2]) -> Option<Encoding> {
+    let factors = [Encoding::Binary16, Encoding::BFloat16];
+    let fits = |factor: &Encoding| {
+        encodings.iter().all(|encoding| encoding == factor || encoding.bits() == 8)
+    };
+    factors.into_iter().find(fits)
 }
 
 /// What tensor cores multiply, [`f16`] and [`bf16`]: a trait that only this crate has, so that f32 is known to
@@ -95,33 +101,112 @@ impl Cuda {
         let Matmul { product, a, b, to, epilogue } = fitting.into_inner();
         let (to, epilogue) = (to.shared().address(), named_epilogue(epilogue.reborrow()));
         let (operands, results) = ([a.address(), b.address()], Results::Unscaled { adds: true });
+        let [_, _, result] = product.lengths();
+        let parts = match parts_of::<E>(*product) {
+            0 => [0; 2],
+            parts => self.room(parts * result)?,
+        };
         // SAFETY: all that is named is borrowed, and has its length: the operation fits.
-        unsafe { self.on_tensor_cores::<E>(*product, operands, results, to, &epilogue) }
+        unsafe { self.on_tensor_cores::<E>(*product, operands, results, to, &epilogue, parts) }
     }
 
-    /// Launches a product of operands by their addresses.
+    /// Multiplies operands on tensor cores, elements of 8 bits as factors of `E`, to results of `F`.
+    ///
+    /// What lies between launches is in the [room](Self::room) of the device: factors of either operand, f32 results that are still
+    /// to be narrowed to 8 bits, and parts of sums.
+    ///
+    /// # Safety
+    ///
+    /// There are the elements of the shape at all three addresses, of the encodings given; nothing else writes them; and so with
+    /// what the epilogue names, which is for elements of `F`.
+    unsafe fn in_factors<E: Operand, F: Element>(
+        &mut self,
+        product: Product,
+        operands: [(Encoding, *const u8); 2],
+        to: u64,
+        epilogue: &Parameter<Epilogue>,
+    ) -> Result<(), GpuError> {
+        let [left, right, result] = product.lengths();
+        let results = match F::ENCODING {
+            of if of == E::ENCODING => Some(Results::Narrowed),
+            Encoding::Binary32 => Some(Results::Unscaled { adds: false }),
+            _ => None,
+        };
+        // Numbers of the room, a multiple of 16 bytes for each.
+        let of_operand = |nth: usize, count: usize| match operands[nth].0 {
+            of if of == E::ENCODING => 0,
+            _ => count.div_ceil(2).next_multiple_of(ALIGNED),
+        };
+        let of_result = if results.is_some() { 0 } else { result.next_multiple_of(ALIGNED) };
+        let before = [of_operand(0, left), of_operand(1, right), of_result];
+        let reserved: usize = before.iter().sum();
+        let parts = parts_of::<E>(product) * result;
+        let [room, cell] = match reserved + parts {
+            0 => [0; 2],
+            count => self.room(count)?,
+        };
+        let at = |numbers: usize| room + (numbers * size_of::<f32>()) as u64;
+        let when = epilogue.0.when as u64;
+        let mut addresses = [0; 2];
+        for (nth, count) in [left, right].into_iter().enumerate() {
+            let (encoding, from) = operands[nth];
+            let kernel = self.kernels.factors.iter().find(|(of, _)| *of == encoding);
+            let Some((_, [binary16, bfloat16])) = kernel else {
+                addresses[nth] = from as u64;
+                continue;
+            };
+            let kernel = if E::ENCODING == Encoding::Binary16 { binary16 } else { bfloat16 };
+            let (from, to) = (from as u64, at(before[..nth].iter().sum()));
+            addresses[nth] = to;
+            // SAFETY: the parameters are the entry point's; so many elements are there by the caller's promise, and so much room.
+            unsafe {
+                self.launch(kernel, self.shape(kernel, count), |launch| {
+                    launch.arg(&from).arg(&count).arg(&to).arg(&when);
+                })?;
+            }
+        }
+        let parts = [at(reserved), cell];
+        let Some(results) = results else {
+            let (sums, results) = (at(reserved - of_result), Results::Unscaled { adds: false });
+            let unscaled = unscaled(cell, epilogue);
+            let kernel = of::<F>(&self.kernels.apply);
+            // SAFETY: the caller's promise; the sums are written before they are narrowed.
+            return unsafe {
+                self.on_tensor_cores::<E>(product, addresses, results, sums, &unscaled, parts)?;
+                self.launch(kernel, self.shape(kernel, result), |launch| {
+                    launch.arg(&sums).arg(&result).arg(&to).arg(epilogue);
+                })
+            };
+        };
+        // SAFETY: as above.
+        unsafe { self.on_tensor_cores::<E>(product, addresses, results, to, epilogue, parts) }
+    }
+
+    /// Launches a product of operands by their addresses; `parts` are those of room for the parts of its sums, and of a cell of the
+    /// scale 1.
     ///
     /// # Safety
     ///
     /// There are the elements of the shape at all three, of type `E` or, of results that stay f32, f32; nothing else writes them;
     /// and so with what the epilogue names.
     unsafe fn on_tensor_cores<E: Operand>(
-        &mut self,
+        &self,
         product: Product,
         [a, b]: [u64; 2],
         results: Results,
         to: u64,
         epilogue: &Parameter<Epilogue>,
+        parts: [u64; 2],
     ) -> Result<(), GpuError> {
         let Product { rows, inner, columns, transpose_a, transpose_b } = product;
         let (a, b) = (a as *const E, b as *const E);
-        let mut named = matmul::Product { a, b, rows, inner, columns, parts: 1 };
-        named.parts = parts(&named);
+        let part_count = parts_of::<E>(product).max(1);
+        let named = matmul::Product { a, b, rows, inner, columns, parts: part_count };
         let stored = 2 * usize::from(transpose_a) + usize::from(transpose_b);
         // SAFETY: the parameters are the entry points'; what they name is there by the caller's promise.
         unsafe {
-            if named.parts > 1 {
-                return self.in_parts(named, stored, results, to, epilogue);
+            if part_count > 1 {
+                return self.in_parts(named, stored, results, to, epilogue, parts);
             }
             let (tiles, named) = (named.tiles(), Parameter(named));
             let products = self.products::<E>();
@@ -148,26 +233,17 @@ impl Cuda {
     ///
     /// As for [`on_tensor_cores`](Self::on_tensor_cores).
     unsafe fn in_parts<E: Operand>(
-        &mut self,
+        &self,
         named: matmul::Product<E>,
         stored: usize,
         results: Results,
         to: u64,
         epilogue: &Parameter<Epilogue>,
+        [parts, cell]: [u64; 2],
     ) -> Result<(), GpuError> {
         let (part_count, count, tiles) = (named.parts, named.sums(), named.tiles());
-        let [parts, cell] = self.room(part_count * count)?;
-        let of_parts = Parameter(Epilogue {
-            from: cell as *const _,
-            to: cell as *const _,
-            narrowing: Narrowing::to(Format::BINARY32),
-            noise: Noise::default(),
-            stores: true,
-            when: epilogue.0.when,
-            outcome: ptr::null_mut(),
-            histogram: ptr::null_mut(),
-        });
         let (named, nothing) = (Parameter(named), 0_u32);
+        let of_parts = unscaled(cell, epilogue);
         let [binary16, bfloat16, binary32] = &self.kernels.add_parts;
         let kernel = &self.products::<E>().unscaled[stored];
         // SAFETY: the parameters are the entry points'; what they name is there by the caller's promise, and there is room for
@@ -199,4 +275,31 @@ impl Cuda {
         let [binary16, bfloat16] = &self.kernels.products;
         if E::ENCODING == Encoding::BFloat16 { bfloat16 } else { binary16 }
     }
+}
+
+/// Numbers of f32 that take 16 bytes, as tensor cores want operands to begin at.
+const ALIGNED: usize = 4;
+
+/// Returns into how many parts the terms of a product are cut, and 0 where they are not.
+fn parts_of<E: Operand>(product: Product) -> usize {
+    let Product { rows, inner, columns, .. } = product;
+    let (a, b) = (ptr::null::<E>(), ptr::null::<E>());
+    match parts(&matmul::Product { a, b, rows, inner, columns, parts: 1 }) {
+        0 | 1 => 0,
+        parts => parts,
+    }
+}
+
+/// Returns an epilogue for f32 sums that another launch takes on, where the one that they end in is not off.
+fn unscaled(cell: u64, of: &Parameter<Epilogue>) -> Parameter<Epilogue> {
+    Parameter(Epilogue {
+        from: cell as *const _,
+        to: cell as *const _,
+        narrowing: Narrowing::to(Format::BINARY32),
+        noise: Noise::default(),
+        stores: true,
+        when: of.0.when,
+        outcome: ptr::null_mut(),
+        histogram: ptr::null_mut(),
+    })
 }

@@ -151,6 +151,13 @@ macro_rules! entries {
             adaloss_sgd_f32,
             adaloss_multiply_f32
         );
+        $crate::factor_entries!(
+            $entry,
+            E5M2 f16 adaloss_factors_e5m2_f16,
+            E5M2 bf16 adaloss_factors_e5m2_bf16,
+            E4M3 f16 adaloss_factors_e4m3_f16,
+            E4M3 bf16 adaloss_factors_e4m3_bf16
+        );
         $entry! {
             fn adaloss_advance(block, advance: Advance) {
                 $crate::scaler::advance(block, &advance);
@@ -257,6 +264,28 @@ macro_rules! products_of_elements {
                 ) {
                     let (to, adds) = (Out::new(to, product.results()), adds != 0);
                     $crate::matmul::matmul_into(block, &product, $transposed, adds, to, &epilogue);
+                }
+            }
+        )*
+    };
+}
+
+/// What makes factors of elements of 8 bits.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! factor_entries {
+    ($entry:ident, $($element:ident $factor:ident $name:ident),*) => {
+        $(
+            $entry! {
+                fn $name(
+                    block,
+                    values: *const $element,
+                    count: usize,
+                    to: *mut $factor,
+                    when: *const u32
+                ) {
+                    let (values, to) = (tensor(values, count), Out::new(to, count));
+                    $crate::format::factors(block, values, to, when);
                 }
             }
         )*

@@ -7,8 +7,10 @@ use adaloss_core::{
 };
 
 use crate::{
-    Block, convert,
-    memory::{CHUNK, Out, each_in_tiles, each_of, has_chunks, read_halves},
+    Block,
+    block::Factor,
+    convert,
+    memory::{CHUNK, Out, each_in_tiles, each_of, has_chunks, is_off, read_halves},
     nearest::{Fates, Nearest},
 };
 
@@ -46,6 +48,39 @@ pub unsafe fn widen<B: Block, F: Element>(
         }
         // SAFETY: the chunk is one thread's.
         unsafe { to.write_halves(places, widened) };
+    };
+    each_in_tiles(block, to.len(), by_chunks, chunk, one);
+}
+
+/// Makes factors for tensor cores of elements of 8 bits, every one of which a format of 16 bits has.
+///
+/// # Safety
+///
+/// As for [`widen`]; and the predicate is as [`is_off`] asks for.
+pub unsafe fn factors<B: Block, F: Element, E: Factor>(
+    block: &mut B,
+    values: &[F],
+    to: Out<'_, E>,
+    when: *const u32,
+) {
+    // SAFETY: the caller's promise.
+    if unsafe { is_off(when) } {
+        return;
+    }
+    let (first, format) = (values.as_ptr(), Format::from(F::ENCODING));
+    let by_chunks = has_chunks(first) && to.has_chunks() && to.len() <= values.len();
+    let one = |index: usize| {
+        let Some(&x) = values.get(index) else { return };
+        let x = E::narrow(x.widen(), Narrowing::to(E::ENCODING.into()), 0, 0);
+        // SAFETY: each place is one thread's.
+        unsafe { to.write(index, x) };
+    };
+    let chunk = |places: [usize; 2]| {
+        // SAFETY: the chunk is within the tensor.
+        let chunk: [F; CHUNK] = unsafe { read_halves(first, places) };
+        let widened = convert::widen::<B, F, CHUNK>(format, chunk);
+        // SAFETY: the chunk is one thread's.
+        unsafe { to.write_halves(places, convert::round::<B, E, CHUNK>(widened)) };
     };
     each_in_tiles(block, to.len(), by_chunks, chunk, one);
 }

@@ -68,6 +68,10 @@ pub fn run(device: &mut Cuda, sizes: Sizes, row: &mut Row<'_>) -> anyhow::Result
     multiplied_with_f32::<E5M2>(row, device, "e5m2", product)?;
     multiplied_with_f32::<E4M3>(row, device, "e4m3", product)?;
     multiplied_with_f32::<f32>(row, device, "f32", product)?;
+    multiplied_as::<E5M2, f16>(row, device, "e5m2_f16", product)?;
+    multiplied_as::<E5M2, bf16>(row, device, "e5m2_bf16", product)?;
+    multiplied_as::<E4M3, f16>(row, device, "e4m3_f16", product)?;
+    multiplied_as::<E4M3, bf16>(row, device, "e4m3_bf16", product)?;
     products::<f16>(row, device, "f16", product)?;
     products::<bf16>(row, device, "bf16", product)?;
     parts(row, device, elements)?;
@@ -133,6 +137,22 @@ where
         compare(
             multiplied::<F, f32, F, _>(device, product)?,
             multiplied::<F, f32, F, _>(&mut Portable, product)?,
+        )
+    })
+}
+
+/// Runs what makes factors of elements of 8 bits, with a product that needs them.
+fn multiplied_as<F: Element + Plain, E: Element + Plain>(
+    row: &mut Row<'_>,
+    device: &mut Cuda,
+    name: &str,
+    [rows, inner, columns]: [usize; 3],
+) -> anyhow::Result<()> {
+    let product = Product::new(rows, inner, columns);
+    row(&format!("adaloss_factors_{name}"), &mut || {
+        compare(
+            multiplied::<F, E, F, _>(device, product)?,
+            multiplied::<F, E, F, _>(&mut Portable, product)?,
         )
     })
 }

@@ -63,6 +63,8 @@ fn row(name: &str, [first, second]: [Executed; 2]) -> (String, [f64; 5]) {
     // What there is of it in the first size, how much more in the second, and how many threads share an instruction.
     let (per, base, more, threads) = match name.strip_prefix("adaloss_").unwrap_or(name) {
         name if of_calls.contains(&name) => ("call", 0.0, f64::INFINITY, 1.0),
+        // Of the left operand of the product.
+        name if name.starts_with("factors") => ("element", 16384.0, 32768.0, 32.0),
         name if name.starts_with("multiply") => ("term", OF_TILES, 2.0 * OF_TILES, 32.0),
         name if name.starts_with("attend") => ("term", OF_ATTENTION, OF_ATTENTION, 32.0),
         // Three directions over 512 or twice as many pixels, 32 filters, and 96 terms of each.
