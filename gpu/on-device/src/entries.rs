@@ -151,8 +151,8 @@ fn multiplied_as<F: Element + Plain, E: Element + Plain>(
     let product = Product::new(rows, inner, columns);
     row(&format!("adaloss_factors_{name}"), &mut || {
         compare(
-            multiplied::<F, E, F, _>(device, product)?,
-            multiplied::<F, E, F, _>(&mut Portable, product)?,
+            multiplied::<F, E, f32, _>(device, product)?,
+            multiplied::<F, E, f32, _>(&mut Portable, product)?,
         )
     })
 }

@@ -116,7 +116,7 @@ impl Convolution {
 
     /// Splits a term of a gradient of the input into offset and filter: the offset falls while the window's index grows.
     #[inline(always)]
-    fn from_last(&self, term: usize) -> [usize; 3] {
+    fn reversed(&self, term: usize) -> [usize; 3] {
         let &Self { rows, columns, filters_of_group, .. } = self;
         let [down, right, filter] = pixel(term, [columns.size, filters_of_group]);
         [rows.size - 1 - down, columns.size - 1 - right, filter]
@@ -175,7 +175,7 @@ impl Factors for Left<'_> {
                 both(y, x, |y, x| of.in_input(line.image, y, x) + line.first + channel)
             }
             Direction::Input => {
-                let [down, right, filter] = of.from_last(term);
+                let [down, right, filter] = of.reversed(term);
                 let row = of.rows.window(line.row, down);
                 let column = of.columns.window(line.column, right);
                 both(row, column, |row, column| {
@@ -231,7 +231,7 @@ impl Factors for Right<'_> {
             Direction::Output => Some(of.in_weight(nth, 0, 0) + term),
             Direction::Input => {
                 let [first, ..] = line;
-                let [down, right, filter] = of.from_last(term);
+                let [down, right, filter] = of.reversed(term);
                 Some(of.in_weight(first + filter, down, right) + nth)
             }
             Direction::Weight => {

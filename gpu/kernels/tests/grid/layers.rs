@@ -370,7 +370,7 @@ impl<W: Element + Plain> Run<Attend<'_, '_, HostSpace, W>> for Simulated {
     ) -> Result<(), HostError> {
         let Attend { attention: of, input, to, epilogue } = operation.into_inner();
         let (of, to, epilogue) = (attention(*of, input), Out::of(to), named(epilogue.reborrow()));
-        if to.len() == 0 {
+        if to.is_empty() {
             return Ok(());
         }
         let totals = self.totals(&of, Operand::new(null::<W>()), epilogue.when);
@@ -391,7 +391,7 @@ impl<G: Element + Plain, W: Element + Plain> Run<AttendInput<'_, '_, HostSpace, 
     ) -> Result<(), HostError> {
         let AttendInput { attention: of, gradient, input, to, epilogue } = operation.into_inner();
         let (of, to, epilogue) = (attention(*of, input), Out::of(to), named(epilogue.reborrow()));
-        if to.len() == 0 {
+        if to.is_empty() {
             return Ok(());
         }
         let gradient = Operand::new(gradient.as_ptr());
