@@ -4,7 +4,7 @@ use std::{num::NonZero, ops::Range, slice, sync::Arc};
 
 use adaloss_core::{format::Element, policy::Config};
 use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
-use adaloss_kernels::sums::PARTS;
+use adaloss_kernels::{network::columns::ROOM, sums::PARTS};
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
     result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
@@ -25,7 +25,9 @@ use crate::{
 const TABLE_BYTES: usize = 1 << 12;
 
 /// Numbers of two sums, part by part: what a launch leaves for the next.
-pub(crate) const SUMS: usize = 2 * PARTS;
+pub(crate) const SUMS: usize = 2 * ROOM;
+
+const _: () = assert!(PARTS <= ROOM);
 
 /// A GPU.
 ///
@@ -204,8 +206,8 @@ impl Cuda {
 
     /// Returns the address of room for the parts of two sums; what a graph needs of it, it has itself.
     pub(crate) fn sums(&mut self) -> Result<u64, GpuError> {
-        if let Some(tables) = &mut self.captured {
-            return tables.sums();
+        if let Some(tables) = &self.captured {
+            return Ok(tables.sums());
         }
         let made = || allocate(&self.stream, SUMS);
         Ok(room(&mut self.sums, made)?.view().address())

@@ -78,6 +78,8 @@ pub(crate) struct Kernels {
     pub(crate) attend: PerEncoding,
     pub(crate) attend_input: PerEncoding,
     pub(crate) moments: Kernel,
+    pub(crate) moments_of_parts: Kernel,
+    pub(crate) sums_of_parts: Kernel,
     pub(crate) normalise_sums: Kernel,
     pub(crate) embed_table: Kernel,
     pub(crate) accumulate: Kernel,
@@ -153,6 +155,8 @@ impl Kernels {
             attend: per_encoding(&module, "attend")?,
             attend_input: per_encoding(&module, "attend_input")?,
             moments: kernel(&module, "adaloss_moments", 0)?,
+            moments_of_parts: kernel(&module, "adaloss_moments_of_parts", 0)?,
+            sums_of_parts: kernel(&module, "adaloss_sums_of_parts", 0)?,
             normalise_sums: kernel(&module, "adaloss_normalise_sums", 0)?,
             embed_table: kernel(&module, "adaloss_embed_table", 0)?,
             accumulate: kernel(&module, "adaloss_accumulate", 0)?,
@@ -197,6 +201,8 @@ impl Kernels {
         ];
         let of_layers = [
             &self.moments,
+            &self.moments_of_parts,
+            &self.sums_of_parts,
             &self.normalise_sums,
             &self.embed_table,
             &self.accumulate,

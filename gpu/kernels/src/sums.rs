@@ -132,14 +132,16 @@ fn sum_lanes<B: Block>(block: &mut B) {
     }
 }
 
+/// Stores a number in shared memory, as a pair of words.
 #[inline(always)]
-fn store(shared: impl Shared, lane: usize, x: f64) {
+pub(crate) fn store(shared: impl Shared, lane: usize, x: f64) {
     let bits = x.to_bits();
     shared.store_wide(lane, [bits as u32, (bits >> 32) as u32]);
 }
 
+/// Loads what [`store`] has stored.
 #[inline(always)]
-fn load(shared: impl Shared, lane: usize) -> f64 {
+pub(crate) fn load(shared: impl Shared, lane: usize) -> f64 {
     let [low, high] = [shared.load(2 * lane), shared.load(2 * lane + 1)];
     f64::from_bits(u64::from(high) << 32 | u64::from(low))
 }

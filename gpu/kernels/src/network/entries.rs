@@ -146,16 +146,38 @@ macro_rules! network_entries {
             }
         }
         $entry! {
-            fn adaloss_moments(block, of: Normalisation, to: *mut f32, count: usize) {
-                $crate::network::normalise::moments(block, of, Out::new(to, count));
+            fn adaloss_moments(
+                block, of: Normalisation, parts: *mut f64, to: *mut f32, count: usize
+            ) {
+                $crate::network::normalise::moments(block, of, parts, Out::new(to, count));
+            }
+        }
+        $entry! {
+            fn adaloss_moments_of_parts(
+                block, of: Normalisation, parts: *const f64, to: *mut f32, count: usize
+            ) {
+                let to = Out::new(to, count);
+                $crate::network::normalise::moments_of_parts(block, of, parts, to);
             }
         }
         $entry! {
             fn adaloss_normalise_sums(
-                block, forward: Forward, gradient: Operand, to: *mut f32, count: usize
+                block,
+                forward: Forward,
+                gradient: Operand,
+                parts: *mut f64,
+                to: *mut f32,
+                count: usize
             ) {
                 let to = Out::new(to, count);
-                $crate::network::normalise::normalise_sums(block, &forward, gradient, to);
+                $crate::network::normalise::normalise_sums(block, &forward, gradient, parts, to);
+            }
+        }
+        $entry! {
+            fn adaloss_sums_of_parts(
+                block, of: Columns, parts: *const f64, to: *mut f32, count: usize
+            ) {
+                $crate::network::normalise::sums_of_parts(block, of, parts, Out::new(to, count));
             }
         }
         $entry! {

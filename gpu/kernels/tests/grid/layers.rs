@@ -3,19 +3,21 @@
 use std::ptr::null;
 
 use adaloss_conformance::{self as conformance, Failure};
-use adaloss_core::format::{E4M3, E5M2, Element, bf16, f16};
+use adaloss_core::format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16};
 use adaloss_hal::{
-    Epilogue, Fitting, HostError, HostSpace, Plain, Run,
+    Device, Epilogue, Fitting, HostError, HostSpace, Plain, Run,
     network::{
         Attend, AttendInput, AveragePool, AveragePoolInput, Axis, Convolve, ConvolveInput,
-        ConvolveWeight, Dropout, Embed, EmbedTable, MaxPool, MaxPoolInput, Moments, Normalise,
-        NormaliseInput, NormaliseSums, Pick, Unpool,
+        ConvolveWeight, Dropout, Embed, EmbedTable, HasNormalise, MaxPool, MaxPoolInput, Moments,
+        Normalisation, Normalise, NormaliseInput, NormaliseSums, Pick, Unpool,
     },
+    portable::Portable,
 };
 use adaloss_kernels::{
     memory::Out,
     network::{
         attend,
+        columns::{Columns, ROOM},
         convolve::{self, Direction},
         dropout, embed, normalise,
         operand::Operand,
@@ -70,10 +72,7 @@ impl<G: Element + Plain> Run<EmbedTable<'_, '_, HostSpace, G>> for Simulated {
 }
 
 /// Names what is normalised as kernels do.
-fn normalised<W: Element>(
-    of: adaloss_hal::network::Normalisation,
-    input: &[W],
-) -> normalise::Normalisation {
+fn normalised<W: Element>(of: Normalisation, input: &[W]) -> normalise::Normalisation {
     normalise::Normalisation {
         rows: of.rows,
         columns: of.columns,
@@ -83,11 +82,11 @@ fn normalised<W: Element>(
     }
 }
 
-fn forward<W: Element>(
-    of: adaloss_hal::network::Normalisation,
-    input: &[W],
-    moments: &[f32],
-) -> normalise::Forward {
+fn extents(of: Normalisation) -> Columns {
+    Columns { rows: of.rows, columns: of.columns }
+}
+
+fn forward<W: Element>(of: Normalisation, input: &[W], moments: &[f32]) -> normalise::Forward {
     normalise::Forward { of: normalised(of, input), moments: moments.as_ptr() }
 }
 
@@ -98,8 +97,15 @@ impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Simulated {
     ) -> Result<(), HostError> {
         let Moments { normalisation, input, to } = operation.into_inner();
         let (of, to) = (normalised(*normalisation, input), Out::of(to));
-        // SAFETY: as above.
-        self.grid().launch(|block| unsafe { normalise::moments(block, of, to) });
+        let (mut parts, extents) = (vec![f64::NAN; 2 * ROOM], extents(*normalisation));
+        let parts = parts.as_mut_ptr();
+        // SAFETY: as above, and the parts have their room.
+        unsafe {
+            self.grid().launch(|block| normalise::moments(block, of, parts, to));
+            if of.over_rows && extents.parts() > 1 {
+                self.grid().launch(|block| normalise::moments_of_parts(block, of, parts, to));
+            }
+        }
         Ok(())
     }
 }
@@ -131,10 +137,17 @@ impl<G: Element + Plain, W: Element + Plain> Run<NormaliseSums<'_, '_, HostSpace
         let NormaliseSums { normalisation, gradient, input, moments, to } = operation.into_inner();
         let forward = forward(*normalisation, input, moments);
         let (gradient, to) = (Operand::new(gradient.as_ptr()), Out::of(to));
+        let (mut parts, extents) = (vec![f64::NAN; 2 * ROOM], extents(*normalisation));
+        let parts = parts.as_mut_ptr();
         // SAFETY: as above.
-        self.grid().launch(|block| unsafe {
-            normalise::normalise_sums(block, &forward, gradient, to);
-        });
+        unsafe {
+            self.grid().launch(|block| {
+                normalise::normalise_sums(block, &forward, gradient, parts, to);
+            });
+            if extents.parts() > 1 {
+                self.grid().launch(|block| normalise::sums_of_parts(block, extents, parts, to));
+            }
+        }
         Ok(())
     }
 }
@@ -390,4 +403,42 @@ fn all_of_the_network_conforms() -> Result<(), Failure> {
     conformance::network::<E4M3, f16, _>(device)?;
     conformance::network::<f32, f32, _>(device)?;
     Ok(())
+}
+
+/// Moments and sums of columns or rows, more than one part of them where there are columns.
+fn normalised_by<D>(device: &mut D, [rows, columns]: [usize; 2], axis: Axis) -> Vec<u32>
+where
+    D: Device<Space = HostSpace, Error = HostError> + HasNormalise<f16, f32>,
+{
+    let normalisation = Normalisation { rows, columns, axis, epsilon: 1.0e-5 };
+    let random = |stream: u32, index: usize| {
+        let word = Noise { seed: 14, stream }.word(index as u32);
+        word as f32 / 2.0_f32.powi(31) - 0.75
+    };
+    let input: Vec<_> = (0..rows * columns)
+        .map(|i| f16::narrow(3.0 + random(1, i), Narrowing::to(Format::BINARY16), 0, 0))
+        .collect();
+    let gradient: Vec<_> = (0..rows * columns).map(|i| random(2, i)).collect();
+    let mut moments = vec![f32::NAN; normalisation.moments()];
+    let (input, gradient) = (&input[..], &gradient[..]);
+    device.run(Moments { normalisation, input, to: &mut moments[..] }).expect("it fits");
+    let mut sums = vec![f32::NAN; 2 * columns];
+    let (of_input, to) = (&moments[..], &mut sums[..]);
+    let operation = NormaliseSums { normalisation, gradient, input, moments: of_input, to };
+    device.run(operation).expect("it fits");
+    moments.into_iter().chain(sums).map(f32::to_bits).collect()
+}
+
+/// Sums in f64 are added up in another order: they are rounded to the same f32.
+#[test]
+fn moments_and_sums_are_the_portable_devices_on_any_grid() {
+    let device = &mut Simulated::default();
+    for shape in [[1, 1], [3000, 5], [2100, 8], [700, 64], [300, 100], [40, 1000]] {
+        for axis in [Axis::Rows, Axis::Columns] {
+            let expected = normalised_by(&mut Portable, shape, axis);
+            for _ in 0..3 {
+                assert_eq!(normalised_by(device, shape, axis), expected, "{shape:?} {axis:?}");
+            }
+        }
+    }
 }

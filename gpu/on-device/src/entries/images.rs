@@ -31,12 +31,17 @@ pub(super) fn run(device: &mut Cuda, count: usize, row: &mut Row<'_>) -> anyhow:
     of_elements::<E5M2>(row, device, "e5m2", count)?;
     of_elements::<E4M3>(row, device, "e4m3", count)?;
     of_elements::<f32>(row, device, "f32", count)?;
-    row("adaloss_moments", &mut || {
-        compare(moments::<f16, _>(device, count)?, moments::<f16, _>(&mut Portable, count)?)
-    })?;
-    row("adaloss_normalise_sums", &mut || {
-        compare(sums::<f16, _>(device, count)?, sums::<f16, _>(&mut Portable, count)?)
-    })?;
+    // One operation by two launches, as the next.
+    for entry in ["adaloss_moments", "adaloss_moments_of_parts"] {
+        row(entry, &mut || {
+            compare(moments::<f16, _>(device, count)?, moments::<f16, _>(&mut Portable, count)?)
+        })?;
+    }
+    for entry in ["adaloss_normalise_sums", "adaloss_sums_of_parts"] {
+        row(entry, &mut || {
+            compare(sums::<f16, _>(device, count)?, sums::<f16, _>(&mut Portable, count)?)
+        })?;
+    }
     row("adaloss_embed_table", &mut || {
         compare(table::<f16, _>(device, count)?, table::<f16, _>(&mut Portable, count)?)
     })
@@ -114,14 +119,16 @@ fn table<F: Element + Plain, D: Memory + HasEmbed<F, F>>(
     elements_of(device, &to)
 }
 
-/// Rows that are as few as the columns of the others, so that sums have as many terms whatever the size.
+/// Columns of a normalisation that takes means over them.
+const WIDTH: usize = 256;
+
+/// Few columns with many rows, whose sums have several parts; or rows as long as those of a small transformer.
 fn normalisation(count: usize, axis: Axis) -> Normalisation {
-    let other = count / CHANNELS;
-    let (rows, columns) = match axis {
-        Axis::Rows => (CHANNELS, other),
-        Axis::Columns => (other, CHANNELS),
+    let columns = match axis {
+        Axis::Rows => CHANNELS,
+        Axis::Columns => WIDTH,
     };
-    Normalisation { rows, columns, axis, epsilon: 1.0e-5 }
+    Normalisation { rows: count.div_ceil(columns), columns, axis, epsilon: 1.0e-5 }
 }
 
 fn moments<F: Element + Plain, D: Memory + HasNormalise<F, F>>(
