@@ -181,17 +181,27 @@ macro_rules! network_entries {
             }
         }
         $entry! {
+            fn adaloss_embed_links(
+                block, tokens: *const u32, count: usize, links: *mut u32
+            ) {
+                let (tokens, links) = (tensor(tokens, count), Out::new(links, count));
+                $crate::network::embed::embed_links(block, tokens, links);
+            }
+        }
+        $entry! {
             fn adaloss_embed_table(
                 block,
                 width: usize,
                 tokens: *const u32,
                 token_count: usize,
+                first: usize,
+                links: *const u32,
                 gradient: Operand,
                 to: *mut f32,
                 count: usize
             ) {
-                let (tokens, to) = (tensor(tokens, token_count), Out::new(to, count));
-                $crate::network::embed::embed_table(block, width, tokens, gradient, to);
+                let (tokens, to) = ((tensor(tokens, token_count), first), Out::new(to, count));
+                $crate::network::embed::embed_table(block, width, tokens, links, gradient, to);
             }
         }
     };

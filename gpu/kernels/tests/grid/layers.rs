@@ -8,8 +8,8 @@ use adaloss_hal::{
     Device, Epilogue, Fitting, HostError, HostSpace, Plain, Run,
     network::{
         Attend, AttendInput, AveragePool, AveragePoolInput, Axis, Convolve, ConvolveInput,
-        ConvolveWeight, Dropout, Embed, EmbedTable, HasNormalise, MaxPool, MaxPoolInput, Moments,
-        Normalisation, Normalise, NormaliseInput, NormaliseSums, Pick, Unpool,
+        ConvolveWeight, Dropout, Embed, EmbedTable, HasEmbed, HasNormalise, MaxPool, MaxPoolInput,
+        Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums, Pick, Unpool,
     },
     portable::Portable,
 };
@@ -19,7 +19,9 @@ use adaloss_kernels::{
         attend,
         columns::{Columns, ROOM},
         convolve::{self, Direction},
-        dropout, embed, normalise,
+        dropout,
+        embed::{self, LINKED},
+        normalise,
         operand::Operand,
         pool::{self, Sum},
         sliding::Sliding,
@@ -63,10 +65,20 @@ impl<G: Element + Plain> Run<EmbedTable<'_, '_, HostSpace, G>> for Simulated {
     ) -> Result<(), HostError> {
         let EmbedTable { width, tokens, gradient, to } = operation.into_inner();
         let (width, tokens, gradient) = (*width, *tokens, Operand::new(gradient.as_ptr()));
-        let to = Out::of(to);
-        // SAFETY: as above.
-        self.grid()
-            .launch(|block| unsafe { embed::embed_table(block, width, tokens, gradient, to) });
+        to.fill(0.0);
+        let (to, mut links) = (Out::of(to), vec![u32::MAX; LINKED]);
+        let first_link = links.as_mut_ptr();
+        for first in (0..tokens.len()).step_by(LINKED) {
+            let linked = &tokens[first..tokens.len().min(first + LINKED)];
+            // SAFETY: as above, and there is a link for each.
+            unsafe {
+                let links = Out::new(first_link, linked.len());
+                self.grid().launch(|block| embed::embed_links(block, linked, links));
+                self.grid().launch(|block| {
+                    embed::embed_table(block, width, (tokens, first), first_link, gradient, to);
+                });
+            }
+        }
         Ok(())
     }
 }
@@ -439,6 +451,34 @@ fn moments_and_sums_are_the_portable_devices_on_any_grid() {
             for _ in 0..3 {
                 assert_eq!(normalised_by(device, shape, axis), expected, "{shape:?} {axis:?}");
             }
+        }
+    }
+}
+
+/// The sums of a table, of more tokens than are linked at a time.
+fn embedded_back<D>(device: &mut D, width: usize) -> Vec<u32>
+where
+    D: Device<Space = HostSpace, Error = HostError> + HasEmbed<f32, f32>,
+{
+    let count = LINKED + 1000;
+    let word = |index: usize| Noise { seed: 15, stream: 0 }.word(index as u32);
+    // Fewer and fewer of higher ones, and the last are beyond the table.
+    let tokens: Vec<_> = (0..count).map(|nth| 1 << (word(nth) % 7) | word(nth) >> 30).collect();
+    let gradient: Vec<_> = (0..width * count).map(|nth| word(nth + count) as f32).collect();
+    let mut to = vec![f32::NAN; 60 * width];
+    let (tokens, gradient, to_mut) = (&tokens[..], &gradient[..], &mut to[..]);
+    device.run(EmbedTable { width, tokens, gradient, to: to_mut }).expect("it fits");
+    to.into_iter().map(f32::to_bits).collect()
+}
+
+/// The sums of f32 are in the order of the tokens.
+#[test]
+fn a_tables_gradient_is_the_portable_devices() {
+    let device = &mut Simulated::default();
+    for width in [1, 4] {
+        let expected = embedded_back(&mut Portable, width);
+        for _ in 0..2 {
+            assert!(embedded_back(device, width) == expected, "{width}");
         }
     }
 }

@@ -42,9 +42,13 @@ pub(super) fn run(device: &mut Cuda, count: usize, row: &mut Row<'_>) -> anyhow:
             compare(sums::<f16, _>(device, count)?, sums::<f16, _>(&mut Portable, count)?)
         })?;
     }
-    row("adaloss_embed_table", &mut || {
-        compare(table::<f16, _>(device, count)?, table::<f16, _>(&mut Portable, count)?)
-    })
+    // Again.
+    for entry in ["adaloss_embed_links", "adaloss_embed_table"] {
+        row(entry, &mut || {
+            compare(table::<f16, _>(device, count)?, table::<f16, _>(&mut Portable, count)?)
+        })?;
+    }
+    Ok(())
 }
 
 /// Runs the entry points of one element type.
