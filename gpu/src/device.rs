@@ -7,7 +7,7 @@ use adaloss_core::{
     policy::{Cell, Config},
 };
 use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
-use adaloss_kernels::{parts::MOST_RESULTS, sums::PARTS};
+use adaloss_kernels::{network::columns, parts::MOST_RESULTS, sums::PARTS};
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
     result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
@@ -28,7 +28,9 @@ use crate::{
 const TABLE_BYTES: usize = 1 << 12;
 
 /// Numbers of two sums, part by part: what a launch leaves for the next.
-pub(crate) const SUMS: usize = 2 * PARTS;
+pub(crate) const SUMS: usize = 2 * columns::ROOM;
+
+const _: () = assert!(PARTS <= columns::ROOM);
 
 /// Numbers that take as much room as a cell, and what room is a multiple of, so that a cell can lie behind it.
 const CELL: usize = size_of::<Cell>().div_ceil(size_of::<f32>());
@@ -216,8 +218,8 @@ impl Cuda {
 
     /// Returns the address of room for the parts of two sums; what a graph needs of it, it has itself.
     pub(crate) fn sums(&mut self) -> Result<u64, GpuError> {
-        if let Some(tables) = &mut self.captured {
-            return tables.sums();
+        if let Some(tables) = &self.captured {
+            return Ok(tables.sums());
         }
         let made = || allocate(&self.stream, SUMS);
         Ok(room(&mut self.sums, made)?.view().address())

@@ -27,7 +27,7 @@ const ALIGNMENT: usize = 16;
 /// It is launched into the stream of the device that captured it.
 pub struct Graph {
     graph: CudaGraph,
-    /// The tables that launches were given the addresses of, and room that they leave numbers in.
+    /// The tables that launches were given the addresses of, and the room for the parts of sums; and room of the device's.
     _tables: Buffer<u8>,
     _rooms: Vec<Arc<Buffer<f32>>>,
     /// Keeps the kernels loaded, all of which are of one module.
@@ -65,8 +65,6 @@ pub(crate) struct Tables {
     bytes: Vec<MaybeUninit<u8>>,
     /// Configurations that are among them, and their addresses.
     configs: Vec<(Config, u64)>,
-    /// Room for the parts of sums, once something is added up.
-    sums: Option<u64>,
     /// Room of the device's.
     rooms: Vec<Arc<Buffer<f32>>>,
 }
@@ -106,14 +104,9 @@ impl Tables {
         }
     }
 
-    /// Returns the room for the parts of sums, which a launch writes before another one reads them.
-    pub(crate) fn sums(&mut self) -> Result<u64, GpuError> {
-        let address = match self.sums {
-            Some(address) => address,
-            None => self.add(&[0.0_f64; SUMS])?,
-        };
-        self.sums = Some(address);
-        Ok(address)
+    /// Returns the room for the parts of sums, which a launch writes before another one reads them: it is behind the tables.
+    pub(crate) fn sums(&self) -> u64 {
+        self.on_device.view().address() + TABLES_BYTES as u64
     }
 }
 
@@ -201,14 +194,9 @@ impl Cuda {
         work: impl FnOnce(&mut Self) -> Result<(), E>,
     ) -> Result<Graph, E> {
         self.refuse_capture("another graph")?;
-        let on_device = allocate(self.stream(), TABLES_BYTES)?;
-        let tables = Tables {
-            on_device,
-            bytes: Vec::new(),
-            configs: Vec::new(),
-            sums: None,
-            rooms: Vec::new(),
-        };
+        let on_device = allocate(self.stream(), TABLES_BYTES + size_of::<f64>() * SUMS)?;
+        let tables =
+            Tables { on_device, bytes: Vec::new(), configs: Vec::new(), rooms: Vec::new() };
         let mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream().begin_capture(mode).map_err(GpuError::of("to capture"))?;
         self.captured = Some(tables);

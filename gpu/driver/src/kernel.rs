@@ -237,6 +237,7 @@ impl Argument for Mask {}
 impl Argument for Pooling {}
 impl Argument for Convolution {}
 impl Argument for Multiplication {}
+impl Argument for Columns {}
 
 impl<T> Argument for *const T {
     fn is_named(self, memory: &Memory) -> bool {

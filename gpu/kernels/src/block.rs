@@ -319,14 +319,57 @@ pub fn sum_warp_wide<B: Block, const N: usize>(
     values
 }
 
+/// Adds up numbers over each warp, in pairs: `l` and `l + 16` first, then `l` and `l + 8`, and so on; every thread has the same
+/// sums.
+#[inline(always)]
+pub(crate) fn sum_warp_float<B: Block, const N: usize>(
+    block: &mut B,
+    values: B::Each<[f64; N]>,
+) -> B::Each<[f64; N]> {
+    sum_group_float(block, values, WARP)
+}
+
+/// Is [`sum_warp_float`] over each so many threads, a power of two up to [`WARP`].
+#[inline(always)]
+pub(crate) fn sum_group_float<B: Block, const N: usize>(
+    block: &mut B,
+    mut values: B::Each<[f64; N]>,
+    threads: u32,
+) -> B::Each<[f64; N]> {
+    let mut mask = threads / 2;
+    while mask > 0 {
+        let low = block.map(&values, |_, values| values.map(|value| value.to_bits() as u32));
+        let high = block.map(&values, |_, values| values.map(|x| (x.to_bits() >> 32) as u32));
+        let (low, high) = (block.exchange(&low, mask), block.exchange(&high, mask));
+        let others = block.zip(&low, &high, |_, low, high| {
+            array::from_fn(|i| f64::from_bits(u64::from(high[i]) << 32 | u64::from(low[i])))
+        });
+        values = block
+            .zip(&values, &others, |_, one, other: [f64; N]| array::from_fn(|i| one[i] + other[i]));
+        mask /= 2;
+    }
+    values
+}
+
 /// Combines values over each warp, for every thread of it; the function has to be associative and commutative.
 #[inline(always)]
 pub fn fold_warp<B: Block, const N: usize>(
     block: &mut B,
-    mut values: B::Each<[u32; N]>,
+    values: B::Each<[u32; N]>,
     fold: impl Fn(u32, u32) -> u32,
 ) -> B::Each<[u32; N]> {
-    let mut mask = WARP / 2;
+    fold_group(block, values, WARP, fold)
+}
+
+/// Is [`fold_warp`] over each so many threads, a power of two up to [`WARP`].
+#[inline(always)]
+pub(crate) fn fold_group<B: Block, const N: usize>(
+    block: &mut B,
+    mut values: B::Each<[u32; N]>,
+    threads: u32,
+    fold: impl Fn(u32, u32) -> u32,
+) -> B::Each<[u32; N]> {
+    let mut mask = threads / 2;
     while mask > 0 {
         let others = block.exchange(&values, mask);
         values = block.zip(&values, &others, |_, mut one, other| {

@@ -22,6 +22,7 @@ pub use crate::{
     multiply::Multiplication,
     network::{
         attend::Attention,
+        columns::Columns,
         convolve::{Convolution, Direction},
         dropout::Mask,
         loss::Loss,

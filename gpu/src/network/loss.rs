@@ -1,7 +1,7 @@
 //! The loss and its gradient.
 
 use adaloss_hal::{Fitting, Run, network::SoftmaxCrossEntropy};
-use adaloss_kernels::{network::loss::Loss, sums::parts_of_rows};
+use adaloss_kernels::network::loss::Loss;
 use cudarc::driver::PushKernelArg;
 
 use crate::{Cuda, Elements, GpuError, GpuSpace, kernels::Parameter};
@@ -14,8 +14,7 @@ impl Run<SoftmaxCrossEntropy<'_, '_, GpuSpace>> for Cuda {
         let SoftmaxCrossEntropy { classes, logits, labels, weights, gradient, sum } =
             operation.into_inner();
         let (rows, sums, sum) = (labels.count(), self.sums()?, sum.shared().address());
-        let parts = parts_of_rows(rows);
-        let loss = Parameter(Loss {
+        let loss = Loss {
             rows,
             classes: *classes,
             logits: logits.address() as *const f32,
@@ -24,7 +23,8 @@ impl Run<SoftmaxCrossEntropy<'_, '_, GpuSpace>> for Cuda {
             gradient: gradient.shared().address() as *mut f32,
             sum: sum as *mut _,
             parts: sums as *mut f64,
-        });
+        };
+        let (parts, loss) = (loss.parts(), Parameter(loss));
         // SAFETY: the parameters are the entry points'; all that is named is borrowed and has its length: the operation fits.
         // Each launch waits for the one before it, and the parts of two sums have their room.
         unsafe {

@@ -153,16 +153,46 @@ macro_rules! network_entries {
             }
         }
         $entry! {
-            fn adaloss_moments(block, of: Normalisation, to: *mut f32, count: usize) {
-                $crate::network::normalise::moments(block, of, Out::new(to, count));
+            fn adaloss_moments(
+                block, of: Normalisation, parts: *mut f64, to: *mut f32, count: usize
+            ) {
+                $crate::network::normalise::moments(block, of, parts, Out::new(to, count));
+            }
+        }
+        $entry! {
+            fn adaloss_moments_of_parts(
+                block, of: Normalisation, parts: *const f64, to: *mut f32, count: usize
+            ) {
+                let to = Out::new(to, count);
+                $crate::network::normalise::moments_of_parts(block, of, parts, to);
             }
         }
         $entry! {
             fn adaloss_normalise_sums(
-                block, forward: Forward, gradient: Operand, to: *mut f32, count: usize
+                block,
+                forward: Forward,
+                gradient: Operand,
+                parts: *mut f64,
+                to: *mut f32,
+                count: usize
             ) {
                 let to = Out::new(to, count);
-                $crate::network::normalise::normalise_sums(block, &forward, gradient, to);
+                $crate::network::normalise::normalise_sums(block, &forward, gradient, parts, to);
+            }
+        }
+        $entry! {
+            fn adaloss_sums_of_parts(
+                block, of: Columns, parts: *const f64, to: *mut f32, count: usize
+            ) {
+                $crate::network::normalise::sums_of_parts(block, of, parts, Out::new(to, count));
+            }
+        }
+        $entry! {
+            fn adaloss_embed_links(
+                block, tokens: *const u32, count: usize, links: *mut u32
+            ) {
+                let (tokens, links) = (tensor(tokens, count), Out::new(links, count));
+                $crate::network::embed::embed_links(block, tokens, links);
             }
         }
         $entry! {
@@ -171,12 +201,14 @@ macro_rules! network_entries {
                 width: usize,
                 tokens: *const u32,
                 token_count: usize,
+                first: usize,
+                links: *const u32,
                 gradient: Operand,
                 to: *mut f32,
                 count: usize
             ) {
-                let (tokens, to) = (tensor(tokens, token_count), Out::new(to, count));
-                $crate::network::embed::embed_table(block, width, tokens, gradient, to);
+                let (tokens, to) = ((tensor(tokens, token_count), first), Out::new(to, count));
+                $crate::network::embed::embed_table(block, width, tokens, links, gradient, to);
             }
         }
     };

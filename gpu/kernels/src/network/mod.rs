@@ -3,6 +3,7 @@
 
 pub mod accumulate;
 pub mod attend;
+pub mod columns;
 pub mod convolve;
 pub mod dropout;
 pub mod embed;
@@ -16,3 +17,4 @@ pub mod pool;
 mod results;
 pub mod sliding;
 pub mod update;
+mod warps;

@@ -60,6 +60,23 @@ impl Operand {
         })
     }
 
+    /// Returns a chunk of elements, or half of one, from each of several places.
+    ///
+    /// # Safety
+    ///
+    /// As for [`zeros`](Self::zeros), but that places are multiples of as many elements.
+    #[inline(always)]
+    pub(crate) unsafe fn read_chunks<const WIDTH: usize, const N: usize>(
+        self,
+        places: [usize; N],
+    ) -> [[f32; WIDTH]; N] {
+        with_element!(self.encoding, F => {
+            // SAFETY: the caller's promise.
+            let read = |place| unsafe { read_chunk::<F, WIDTH>(self.first.cast::<F>().add(place)) };
+            places.map(read).map(|chunk| chunk.map(Element::widen))
+        })
+    }
+
     /// Tells whether an element is zero, of either sign.
     ///
     /// # Safety

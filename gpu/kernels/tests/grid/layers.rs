@@ -3,21 +3,25 @@
 use std::ptr::null;
 
 use adaloss_conformance::{self as conformance, Failure};
-use adaloss_core::format::{E4M3, E5M2, Element, bf16, f16};
+use adaloss_core::format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16};
 use adaloss_hal::{
-    Epilogue, Fitting, HostError, HostSpace, Plain, Run,
+    Device, Epilogue, Fitting, HostError, HostSpace, Plain, Run,
     network::{
         Attend, AttendInput, AveragePool, AveragePoolInput, Axis, Convolve, ConvolveInput,
-        ConvolveWeight, Dropout, Embed, EmbedTable, MaxPool, MaxPoolInput, Moments, Normalise,
-        NormaliseInput, NormaliseSums, Pick, Unpool,
+        ConvolveWeight, Dropout, Embed, EmbedTable, HasEmbed, HasNormalise, MaxPool, MaxPoolInput,
+        Moments, Normalisation, Normalise, NormaliseInput, NormaliseSums, Pick, Unpool,
     },
+    portable::Portable,
 };
 use adaloss_kernels::{
     memory::Out,
     network::{
         attend,
+        columns::{Columns, ROOM},
         convolve::{self, Direction},
-        dropout, embed, normalise,
+        dropout,
+        embed::{self, LINKED},
+        normalise,
         operand::Operand,
         pool::{self, Sum},
         sliding::Sliding,
@@ -61,19 +65,26 @@ impl<G: Element + Plain> Run<EmbedTable<'_, '_, HostSpace, G>> for Simulated {
     ) -> Result<(), HostError> {
         let EmbedTable { width, tokens, gradient, to } = operation.into_inner();
         let (width, tokens, gradient) = (*width, *tokens, Operand::new(gradient.as_ptr()));
-        let to = Out::of(to);
-        // SAFETY: as above.
-        self.grid()
-            .launch(|block| unsafe { embed::embed_table(block, width, tokens, gradient, to) });
+        to.fill(0.0);
+        let (to, mut links) = (Out::of(to), vec![u32::MAX; LINKED]);
+        let first_link = links.as_mut_ptr();
+        for first in (0..tokens.len()).step_by(LINKED) {
+            let linked = &tokens[first..tokens.len().min(first + LINKED)];
+            // SAFETY: as above, and there is a link for each.
+            unsafe {
+                let links = Out::new(first_link, linked.len());
+                self.grid().launch(|block| embed::embed_links(block, linked, links));
+                self.grid().launch(|block| {
+                    embed::embed_table(block, width, (tokens, first), first_link, gradient, to);
+                });
+            }
+        }
         Ok(())
     }
 }
 
 /// Names what is normalised as kernels do.
-fn normalised<W: Element>(
-    of: adaloss_hal::network::Normalisation,
-    input: &[W],
-) -> normalise::Normalisation {
+fn normalised<W: Element>(of: Normalisation, input: &[W]) -> normalise::Normalisation {
     normalise::Normalisation {
         rows: of.rows,
         columns: of.columns,
@@ -83,11 +94,11 @@ fn normalised<W: Element>(
     }
 }
 
-fn forward<W: Element>(
-    of: adaloss_hal::network::Normalisation,
-    input: &[W],
-    moments: &[f32],
-) -> normalise::Forward {
+fn extents(of: Normalisation) -> Columns {
+    Columns { rows: of.rows, columns: of.columns }
+}
+
+fn forward<W: Element>(of: Normalisation, input: &[W], moments: &[f32]) -> normalise::Forward {
     normalise::Forward { of: normalised(of, input), moments: moments.as_ptr() }
 }
 
@@ -98,8 +109,15 @@ impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Simulated {
     ) -> Result<(), HostError> {
         let Moments { normalisation, input, to } = operation.into_inner();
         let (of, to) = (normalised(*normalisation, input), Out::of(to));
-        // SAFETY: as above.
-        self.grid().launch(|block| unsafe { normalise::moments(block, of, to) });
+        let (mut parts, extents) = (vec![f64::NAN; 2 * ROOM], extents(*normalisation));
+        let parts = parts.as_mut_ptr();
+        // SAFETY: as above, and the parts have their room.
+        unsafe {
+            self.grid().launch(|block| normalise::moments(block, of, parts, to));
+            if of.over_rows && extents.parts() > 1 {
+                self.grid().launch(|block| normalise::moments_of_parts(block, of, parts, to));
+            }
+        }
         Ok(())
     }
 }
@@ -131,10 +149,17 @@ impl<G: Element + Plain, W: Element + Plain> Run<NormaliseSums<'_, '_, HostSpace
         let NormaliseSums { normalisation, gradient, input, moments, to } = operation.into_inner();
         let forward = forward(*normalisation, input, moments);
         let (gradient, to) = (Operand::new(gradient.as_ptr()), Out::of(to));
+        let (mut parts, extents) = (vec![f64::NAN; 2 * ROOM], extents(*normalisation));
+        let parts = parts.as_mut_ptr();
         // SAFETY: as above.
-        self.grid().launch(|block| unsafe {
-            normalise::normalise_sums(block, &forward, gradient, to);
-        });
+        unsafe {
+            self.grid().launch(|block| {
+                normalise::normalise_sums(block, &forward, gradient, parts, to);
+            });
+            if extents.parts() > 1 {
+                self.grid().launch(|block| normalise::sums_of_parts(block, extents, parts, to));
+            }
+        }
         Ok(())
     }
 }
@@ -412,4 +437,70 @@ fn all_of_the_network_conforms() -> Result<(), Failure> {
     conformance::network::<E4M3, f16, _>(device)?;
     conformance::network::<f32, f32, _>(device)?;
     Ok(())
+}
+
+/// Moments and sums of columns or rows, more than one part of them where there are columns.
+fn normalised_by<D>(device: &mut D, [rows, columns]: [usize; 2], axis: Axis) -> Vec<u32>
+where
+    D: Device<Space = HostSpace, Error = HostError> + HasNormalise<f16, f32>,
+{
+    let normalisation = Normalisation { rows, columns, axis, epsilon: 1.0e-5 };
+    let random = |stream: u32, index: usize| {
+        let word = Noise { seed: 14, stream }.word(index as u32);
+        word as f32 / 2.0_f32.powi(31) - 0.75
+    };
+    let input: Vec<_> = (0..rows * columns)
+        .map(|i| f16::narrow(3.0 + random(1, i), Narrowing::to(Format::BINARY16), 0, 0))
+        .collect();
+    let gradient: Vec<_> = (0..rows * columns).map(|i| random(2, i)).collect();
+    let mut moments = vec![f32::NAN; normalisation.moments()];
+    let (input, gradient) = (&input[..], &gradient[..]);
+    device.run(Moments { normalisation, input, to: &mut moments[..] }).expect("it fits");
+    let mut sums = vec![f32::NAN; 2 * columns];
+    let (of_input, to) = (&moments[..], &mut sums[..]);
+    let operation = NormaliseSums { normalisation, gradient, input, moments: of_input, to };
+    device.run(operation).expect("it fits");
+    moments.into_iter().chain(sums).map(f32::to_bits).collect()
+}
+
+/// Sums in f64 are added up in another order: they are rounded to the same f32.
+#[test]
+fn moments_and_sums_are_the_portable_devices_on_any_grid() {
+    let device = &mut Simulated::default();
+    for shape in [[1, 1], [3000, 5], [2100, 8], [700, 64], [300, 100], [40, 1000]] {
+        for axis in [Axis::Rows, Axis::Columns] {
+            let expected = normalised_by(&mut Portable, shape, axis);
+            for _ in 0..3 {
+                assert_eq!(normalised_by(device, shape, axis), expected, "{shape:?} {axis:?}");
+            }
+        }
+    }
+}
+
+/// The sums of a table, of more tokens than are linked at a time.
+fn embedded_back<D>(device: &mut D, width: usize) -> Vec<u32>
+where
+    D: Device<Space = HostSpace, Error = HostError> + HasEmbed<f32, f32>,
+{
+    let count = LINKED + 1000;
+    let word = |index: usize| Noise { seed: 15, stream: 0 }.word(index as u32);
+    // Fewer and fewer of higher ones, and the last are beyond the table.
+    let tokens: Vec<_> = (0..count).map(|nth| 1 << (word(nth) % 7) | word(nth) >> 30).collect();
+    let gradient: Vec<_> = (0..width * count).map(|nth| word(nth + count) as f32).collect();
+    let mut to = vec![f32::NAN; 60 * width];
+    let (tokens, gradient, to_mut) = (&tokens[..], &gradient[..], &mut to[..]);
+    device.run(EmbedTable { width, tokens, gradient, to: to_mut }).expect("it fits");
+    to.into_iter().map(f32::to_bits).collect()
+}
+
+/// The sums of f32 are in the order of the tokens.
+#[test]
+fn a_tables_gradient_is_the_portable_devices() {
+    let device = &mut Simulated::default();
+    for width in [1, 4] {
+        let expected = embedded_back(&mut Portable, width);
+        for _ in 0..2 {
+            assert!(embedded_back(device, width) == expected, "{width}");
+        }
+    }
 }

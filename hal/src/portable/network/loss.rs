@@ -1,4 +1,5 @@
-//! Softmax cross entropy, row by row.
+//! Softmax cross entropy, row by row.  Exponentials are added up in f64 and rounded once, so that devices which add up in another
+//! order come to the same bits.
 
 use crate::{
     host::{HostError, one_mut},
@@ -57,7 +58,8 @@ impl Row {
             true => logits.iter().copied().fold(f32::NEG_INFINITY, f32::max),
             false => f32::NAN,
         };
-        Self { max, total: logits.iter().fold(0.0, |sum, x| sum + libm::expf(x - max)) }
+        let total: f64 = logits.iter().map(|x| f64::from(libm::expf(x - max))).sum();
+        Self { max, total: total as f32 }
     }
 
     fn probability(&self, logit: f32) -> f32 {

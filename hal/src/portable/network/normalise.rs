@@ -1,4 +1,6 @@
 //! Batch and layer normalisation: the same formulas over columns or rows.
+//!
+//! Moments and sums are added up in f64 and rounded once, so that devices which add up in another order come to the same bits.
 
 use adaloss_core::format::Element;
 
@@ -23,12 +25,12 @@ impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Portable {
         let (means, variances) = to.split_at_mut(shape.groups());
         for (group, (to_mean, variance)) in means.iter_mut().zip(variances).enumerate() {
             let places = places(shape, group);
-            let mean = mean(places.clone().map(|place| input[place].widen()));
-            *to_mean = mean;
+            let mean = mean(places.clone().map(|place| f64::from(input[place].widen())));
+            *to_mean = mean as f32;
             *variance = self::mean(places.map(|place| {
-                let distance = input[place].widen() - mean;
+                let distance = f64::from(input[place].widen()) - mean;
                 distance * distance
-            }));
+            })) as f32;
         }
         Ok(())
     }
@@ -65,12 +67,13 @@ where
         let forward = Forward::new(shape, input, moments);
         let (of_gains, of_offsets) = to.split_at_mut(shape.columns);
         for (column, (of_gain, of_offset)) in of_gains.iter_mut().zip(of_offsets).enumerate() {
-            (*of_gain, *of_offset) = (0.0, 0.0);
+            let (mut gains, mut offsets) = (0.0_f64, 0.0_f64);
             for place in (column..shape.elements()).step_by(shape.columns) {
                 let gradient = gradient[place].widen();
-                *of_gain += gradient * forward.hat(place);
-                *of_offset += gradient;
+                gains += f64::from(gradient * forward.hat(place));
+                offsets += f64::from(gradient);
             }
+            (*of_gain, *of_offset) = (gains as f32, offsets as f32);
         }
         Ok(())
     }
@@ -96,8 +99,9 @@ where
             let places = row * columns..(row + 1) * columns;
             // The means of h and of h x̂: of the row's own, or what the column's sums say.
             let of_row = (axis == Axis::Columns).then(|| {
-                let with_hat = places.clone().map(|place| h(place) * forward.hat(place));
-                [mean(places.clone().map(h)), mean(with_hat)]
+                let with_hat = places.clone().map(|place| f64::from(h(place) * forward.hat(place)));
+                [mean(places.clone().map(|place| f64::from(h(place)))), mean(with_hat)]
+                    .map(|mean| mean as f32)
             });
             let of_column = |column: usize| {
                 [sums[columns + column], sums[column]].map(|sum| affine[column] * sum / rows as f32)
@@ -154,7 +158,7 @@ fn places(shape: Normalisation, group: usize) -> impl Iterator<Item = usize> + C
 }
 
 /// Returns the mean; 0 of nothing.
-fn mean(values: impl Iterator<Item = f32>) -> f32 {
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), x| (sum + x, count + 1));
-    if count == 0 { 0.0 } else { sum / count as f32 }
+    if count == 0 { 0.0 } else { sum / f64::from(count) }
 }
