@@ -1,12 +1,13 @@
 //! What Rust-CUDA has of a GPU, by [`cuda_std`]: where a thread is, its block's barrier and shared memory, counters.
 //!
-//! Counters are `cuda_std`'s, because its compiler refuses core's atomic types.
+//! Counters are `cuda_std`'s: with core's atomic types its compiler asks each time in which memory they are.
 
 #[cfg(target_os = "cuda")]
 pub(crate) use core::arch::asm;
+use core::mem::MaybeUninit;
 
 use adaloss_kernels::block::SHARED_WORDS;
-use cuda_std::{atomic::intrinsics, shared_array, thread};
+use cuda_std::{address_space, atomic::intrinsics, thread};
 pub(crate) use cuda_std::{
     atomic::intrinsics::atomic_fetch_add_relaxed_u64_device as add,
     thread::{
@@ -53,7 +54,10 @@ pub(crate) unsafe fn synchronise() {
 /// Returns the address of what every kernel has, in the space of shared memory: [`SHARED_WORDS`].
 #[inline(always)]
 pub(crate) fn shared() -> u32 {
-    address(shared_array![Four; SHARED_WORDS / 4])
+    #[address_space(shared)]
+    static mut WORDS: [MaybeUninit<Four>; SHARED_WORDS / 4] =
+        [const { MaybeUninit::uninit() }; SHARED_WORDS / 4];
+    address((&raw mut WORDS).cast())
 }
 
 /// Returns the address of what a launch asks for, in the space of shared memory.
