@@ -7,7 +7,7 @@ use adaloss_hal::network::{
     AdamW, AdamWStep, LossSum, Sgd, SgdStep, SoftmaxCrossEntropy, SquareNorm,
 };
 use adaloss_hal::portable::Portable;
-use adaloss_oracle::tolerance::{CPU_LOSS, CPU_SOFTMAX};
+use adaloss_oracle::tolerance::CPU_SOFTMAX;
 
 use super::{
     Host, Outcomes, assert_equal, assert_near, assert_refused, download, in_place, on_both, random,
@@ -54,10 +54,9 @@ fn loses() {
             let (expected, found) = (expected.unwrap(), found.unwrap());
             let sums = expected.len() - 4;
             assert_near(&expected[..sums], &found[..sums], &CPU_SOFTMAX);
-            assert_eq!(expected[sums + 1..sums + 3], found[sums + 1..sums + 3]);
-            for place in [sums, sums + 3] {
-                assert_near(&expected[place..=place], &found[place..=place], &CPU_LOSS);
-            }
+            // Exponentials are added up in f64 on both, and the test takes a mean loss to f32.
+            let bits = |of: &[f32]| of[sums..].iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&expected), bits(&found));
         }
         for (i, x) in
             [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN].iter().enumerate()
@@ -72,7 +71,6 @@ fn loses() {
         }
     }
     CPU_SOFTMAX.assert_needed();
-    CPU_LOSS.assert_needed();
 }
 
 #[test]
