@@ -395,7 +395,7 @@ impl DeviceState {
     /// let conclusion = state.finish(&config, &mut cells, true, (1, &mut Line::EMPTY.clone()));
     /// (0..).zip(&mut others).for_each(|(id, cell)| other.finish_cell(&config, id, cell));
     /// assert_eq!(other.finish(&config, &mut [], true, (1, &mut Line::EMPTY.clone())), conclusion);
-    /// assert_eq!((other, others), (state, cells));
+    /// assert_eq!(others, cells);
     /// ```
     pub fn finish_cell(&self, config: &Config, id: usize, cell: &mut Cell) {
         if self.halted().is_none() {

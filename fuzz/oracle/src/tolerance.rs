@@ -200,10 +200,10 @@ pub static CPU_ATTENTION_NARROWED: Tolerance =
 
 // Training.
 
-/// The slope of a loss along a gradient, of its norm.  The loss is off by some 2^-23 at each end of a
-/// step of at most 2e-3 times the norm, which is 1e-3 of a norm of 0.1; where the step crosses the
+/// The slope of a loss along a gradient, of its norm.  The loss is off by some 2^-24 at each end of a
+/// step of at most 2e-3 times the norm, which is 5e-4 of a norm of 0.1; where the step crosses the
 /// kink of a rectifier, a shorter one takes its place.
-pub static SLOPE: Tolerance = Tolerance::new("slope of a loss, relative", 1e-3);
+pub static SLOPE: Tolerance = Tolerance::new("slope of a loss, relative", 5e-4);
 
 /// A gradient that is summed over micro-batches, of the greatest of its weight: sums of a few samples,
 /// each with a rounding or two of its own.
