@@ -56,7 +56,7 @@ pub unsafe fn widen<B: Block, F: Element>(
 ///
 /// # Safety
 ///
-/// As for [`widen`]; and the predicate is as [`is_off`] asks for.
+/// As for [`widen`]; and the predicate is NULL, or a word that nobody writes during the launch.
 pub unsafe fn factors<B: Block, F: Element, E: Factor>(
     block: &mut B,
     values: &[F],

@@ -4,7 +4,7 @@
 //! time, widened to f32, through shared memory.  Each product and each sum is rounded to f32, in the order of the terms: the
 //! bits are the portable device's.
 //!
-//! Which elements meet is said by two [`Factors`].  A convolution is such a product, whose left lines are windows; where a
+//! Which elements meet is said by two `Factors`.  A convolution is such a product, whose left lines are windows; where a
 //! window lies in the padding there is a gap, which is summed as a zero.  A zero times infinity would be NaN: a tile that
 //! meets a value that is not finite is computed again, sum by sum, and its gaps are passed over.
 

@@ -261,8 +261,8 @@ fn leave<B: Block>(block: &mut B, scores: &B::Each<[f32; FOUR]>) {
 /// # Safety
 ///
 /// Input and gradient are there and nobody writes them during the launch; there is room for the
-/// [totals](Attention::total_count), which nobody else reads or writes; and the predicate is as [`is_off`] asks for.  The block has
-/// [`THREADS`](tiles::THREADS).
+/// [totals](Attention::total_count), which nobody else reads or writes; and the predicate is NULL, or a word that nobody writes
+/// during the launch.  The block has 256 threads.
 pub unsafe fn totals<B: Block>(
     block: &mut B,
     of: &Attention,

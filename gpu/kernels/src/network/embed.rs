@@ -68,7 +68,7 @@ pub unsafe fn embed_links<B: Block>(block: &mut B, tokens: &[u32], links: Out<'_
         block.zip(&row, &found, |thread, Row { row, is_own }, [is_first, next]| {
             if is_own && thread % WARP == 0 {
                 // SAFETY: each token is one warp's.
-                unsafe { links.write(row, is_first * IS_FIRST | next) };
+                unsafe { links.write(row, (is_first * IS_FIRST) | next) };
             }
         })
     });

@@ -76,7 +76,7 @@ impl Normalisation {
         if count == 0 {
             return [0.0; 2];
         }
-        let count = count as u32 as f64;
+        let count = f64::from(count as u32);
         // SAFETY: the caller's promise.
         let first = f64::from(unsafe { self.first(group) });
         let variance = (squares - sum * sum / count) / count;
@@ -373,8 +373,8 @@ impl Terms for Gradients {
     fn of_column<B: Block>(self, column: usize) -> Group {
         let Forward { of, .. } = self.forward;
         // What is not of the column is not used.
-        // SAFETY: who adds up has promised that all is there.
         match of.over_rows {
+            // SAFETY: who adds up has promised that all is there.
             true => unsafe { self.forward.group::<B>(column) },
             false => Group { mean: 0.0, deviation: 1.0 },
         }
@@ -599,7 +599,7 @@ unsafe fn input_of_rows<B: Block, F: Element>(
         });
         let sums = sum_warp_float(block, sums);
         let means =
-            block.map(&sums, |_, sums| sums.map(|sum| (sum / columns as u32 as f64) as f32));
+            block.map(&sums, |_, sums| sums.map(|sum| (sum / f64::from(columns as u32)) as f32));
         let tallies = block.zip(&tallies, &means, |_, tally, means| (tally, means));
         block.zip(&row, &tallies, |thread, Row { row, is_own }, (mut tally, means)| {
             if is_own {
