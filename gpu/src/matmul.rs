@@ -31,16 +31,12 @@ where
         let (to, epilogue) = (to.shared().address(), named_epilogue(epilogue.reborrow()));
         // SAFETY: all that is named is borrowed, and has its length: the operation fits; the epilogue is for the result's elements.
         unsafe {
-            let [of_a, of_b] = [a.address(), b.address()].map(|address| address as *const u8);
+            let operands = [(A::ENCODING, a.address()), (B::ENCODING, b.address())];
             match common([A::ENCODING, B::ENCODING]) {
                 Some(Encoding::Binary16) => {
-                    let operands = [(A::ENCODING, of_a), (B::ENCODING, of_b)];
                     self.in_factors::<f16, F>(*product, operands, to, &epilogue)
                 }
-                Some(_) => {
-                    let operands = [(A::ENCODING, of_a), (B::ENCODING, of_b)];
-                    self.in_factors::<bf16, F>(*product, operands, to, &epilogue)
-                }
+                Some(_) => self.in_factors::<bf16, F>(*product, operands, to, &epilogue),
                 None => {
                     let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
                     let (transposes_a, transposes_b) = (transpose_a, transpose_b);
@@ -122,7 +118,7 @@ impl Cuda {
     unsafe fn in_factors<E: Operand, F: Element>(
         &mut self,
         product: Product,
-        operands: [(Encoding, *const u8); 2],
+        operands: [(Encoding, u64); 2],
         to: u64,
         epilogue: &Parameter<Epilogue>,
     ) -> Result<(), GpuError> {
@@ -152,11 +148,11 @@ impl Cuda {
             let (encoding, from) = operands[nth];
             let kernel = self.kernels.factors.iter().find(|(of, _)| *of == encoding);
             let Some((_, [binary16, bfloat16])) = kernel else {
-                addresses[nth] = from as u64;
+                addresses[nth] = from;
                 continue;
             };
             let kernel = if E::ENCODING == Encoding::Binary16 { binary16 } else { bfloat16 };
-            let (from, to) = (from as u64, at(before[..nth].iter().sum()));
+            let to = at(before[..nth].iter().sum());
             addresses[nth] = to;
             // SAFETY: the parameters are the entry point's; so many elements are there by the caller's promise, and so much room.
             unsafe {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 macro_rules! integers {
-    ($binary:ident, $unary:ident, $shift:ident, $multiply_add:ident, $carry:ident, $lane:ty, $u:ty, $i:ty, $wide:ty, $wide_i:ty) => {
+    ($binary:ident, $unary:ident, $shift:ident, $multiply_add:ident, $lane:ty, $u:ty, $i:ty, $wide:ty, $wide_i:ty) => {
         pub(crate) fn $binary(what: Binary, a: &Lanes<$lane>, b: &Lanes<$lane>) -> Lanes<$lane> {
             const BITS: u32 = <$u>::BITS;
             // What is done with unsigned numbers, and with signed ones.
@@ -85,38 +85,42 @@ macro_rules! integers {
                 (a as $u).wrapping_mul(b as $u).wrapping_add(c as $u) as $lane
             })
         }
-
-        /// Adds or subtracts with what each lane's bit of `carry` carries; returns what is carried on.
-        #[allow(dead_code, reason = "numbers of 16 bits carry nothing")]
-        pub(crate) fn $carry(
-            subtracts: bool,
-            a: &Lanes<$lane>,
-            b: &Lanes<$lane>,
-            carry: u32,
-        ) -> (Lanes<$lane>, u32) {
-            let (mut result, mut carried) = ([0; LANES], 0);
-            for (lane, (&a, &b)) in a.iter().zip(b).enumerate() {
-                let (a, b, carry) = (a as $u, b as $u, carry >> lane & 1 == 1);
-                let carry = <$u>::from(carry);
-                let add = if subtracts { <$u>::overflowing_sub } else { <$u>::overflowing_add };
-                let (part, first) = add(a, b);
-                let (part, second) = add(part, carry);
-                result[lane] = part as $lane;
-                carried |= u32::from(first | second) << lane;
-            }
-            (result, carried)
-        }
     };
 }
 
 #[allow(clippy::unnecessary_cast, reason = "of 32 and 64 bits, a lane is the number")]
 mod widths {
     use super::*;
-    integers!(binary16, unary16, shift16, multiply_add16, carry16, u32, u16, i16, u32, i32);
-    integers!(binary32, unary32, shift32, multiply_add32, carry32, u32, u32, i32, u64, i64);
-    integers!(binary64, unary64, shift64, multiply_add64, carry64, u64, u64, i64, u128, i128);
+    integers!(binary16, unary16, shift16, multiply_add16, u32, u16, i16, u32, i32);
+    integers!(binary32, unary32, shift32, multiply_add32, u32, u32, i32, u64, i64);
+    integers!(binary64, unary64, shift64, multiply_add64, u64, u64, i64, u128, i128);
 }
 pub(crate) use widths::*;
+
+macro_rules! carries {
+    ($name:ident, $u:ty) => {
+        /// Adds or subtracts with what each lane's bit of `carry` carries; returns what is carried on.
+        pub(crate) fn $name(
+            subtracts: bool,
+            a: &Lanes<$u>,
+            b: &Lanes<$u>,
+            carry: u32,
+        ) -> (Lanes<$u>, u32) {
+            let (mut result, mut carried) = ([0; LANES], 0);
+            for (lane, (&a, &b)) in a.iter().zip(b).enumerate() {
+                let carry = <$u>::from(carry >> lane & 1 == 1);
+                let add = if subtracts { <$u>::overflowing_sub } else { <$u>::overflowing_add };
+                let (part, first) = add(a, b);
+                let (part, second) = add(part, carry);
+                result[lane] = part;
+                carried |= u32::from(first | second) << lane;
+            }
+            (result, carried)
+        }
+    };
+}
+carries!(carry32, u32);
+carries!(carry64, u64);
 
 /// Works on both halves of words.
 pub(crate) fn halves(what: Binary, a: &Lanes<u32>, b: &Lanes<u32>) -> Lanes<u32> {

@@ -35,53 +35,30 @@ fn named(of: Shape) -> Result<Convolution, GpuError> {
     Ok(named)
 }
 
-impl<A, B, F> Run<Convolve<'_, '_, GpuSpace, A, B, F>> for Cuda
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-{
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Convolve<'_, '_, GpuSpace, A, B, F>>,
-    ) -> Result<(), GpuError> {
-        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
-        let operands = [operand(*input), operand(*weight)];
-        self.convolve(*convolution, Direction::Output, operands, to, epilogue.reborrow())
-    }
+/// Runs one direction of a convolution: an operation, its operands, and what it computes.
+macro_rules! convolves {
+    ($operation:ident, $a:ident, $b:ident, $direction:ident) => {
+        impl<A, B, F> Run<$operation<'_, '_, GpuSpace, A, B, F>> for Cuda
+        where
+            A: Element + Plain,
+            B: Element + Plain,
+            F: Element + Plain,
+        {
+            fn execute(
+                &mut self,
+                operation: Fitting<'_, $operation<'_, '_, GpuSpace, A, B, F>>,
+            ) -> Result<(), GpuError> {
+                let $operation { convolution, $a, $b, to, epilogue } = operation.into_inner();
+                let operands = [operand(*$a), operand(*$b)];
+                let direction = Direction::$direction;
+                self.convolve(*convolution, direction, operands, to, epilogue.reborrow())
+            }
+        }
+    };
 }
-
-impl<A, B, F> Run<ConvolveInput<'_, '_, GpuSpace, A, B, F>> for Cuda
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-{
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, ConvolveInput<'_, '_, GpuSpace, A, B, F>>,
-    ) -> Result<(), GpuError> {
-        let ConvolveInput { convolution, gradient, weight, to, epilogue } = operation.into_inner();
-        let operands = [operand(*gradient), operand(*weight)];
-        self.convolve(*convolution, Direction::Input, operands, to, epilogue.reborrow())
-    }
-}
-
-impl<A, B, F> Run<ConvolveWeight<'_, '_, GpuSpace, A, B, F>> for Cuda
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-{
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, ConvolveWeight<'_, '_, GpuSpace, A, B, F>>,
-    ) -> Result<(), GpuError> {
-        let ConvolveWeight { convolution, gradient, input, to, epilogue } = operation.into_inner();
-        let operands = [operand(*gradient), operand(*input)];
-        self.convolve(*convolution, Direction::Weight, operands, to, epilogue.reborrow())
-    }
-}
+convolves!(Convolve, input, weight, Output);
+convolves!(ConvolveInput, gradient, weight, Input);
+convolves!(ConvolveWeight, gradient, input, Weight);
 
 impl Cuda {
     /// Launches a convolution of operands that fit.

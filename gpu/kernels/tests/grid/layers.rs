@@ -323,53 +323,30 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Simulated {
     }
 }
 
-impl<A, B, F> Run<Convolve<'_, '_, HostSpace, A, B, F>> for Simulated
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-{
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
-    ) -> Result<(), HostError> {
-        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
-        let operands = [Operand::new(input.as_ptr()), Operand::new(weight.as_ptr())];
-        self.convolve(*convolution, Direction::Output, operands, to, epilogue.reborrow())
-    }
+/// Runs one direction of a convolution: an operation, its operands, and what it computes.
+macro_rules! convolves {
+    ($operation:ident, $a:ident, $b:ident, $direction:ident) => {
+        impl<A, B, F> Run<$operation<'_, '_, HostSpace, A, B, F>> for Simulated
+        where
+            A: Element + Plain,
+            B: Element + Plain,
+            F: Element + Plain,
+        {
+            fn execute(
+                &mut self,
+                operation: Fitting<'_, $operation<'_, '_, HostSpace, A, B, F>>,
+            ) -> Result<(), HostError> {
+                let $operation { convolution, $a, $b, to, epilogue } = operation.into_inner();
+                let operands = [Operand::new($a.as_ptr()), Operand::new($b.as_ptr())];
+                let direction = Direction::$direction;
+                self.convolve(*convolution, direction, operands, to, epilogue.reborrow())
+            }
+        }
+    };
 }
-
-impl<A, B, F> Run<ConvolveInput<'_, '_, HostSpace, A, B, F>> for Simulated
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-{
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, ConvolveInput<'_, '_, HostSpace, A, B, F>>,
-    ) -> Result<(), HostError> {
-        let ConvolveInput { convolution, gradient, weight, to, epilogue } = operation.into_inner();
-        let operands = [Operand::new(gradient.as_ptr()), Operand::new(weight.as_ptr())];
-        self.convolve(*convolution, Direction::Input, operands, to, epilogue.reborrow())
-    }
-}
-
-impl<A, B, F> Run<ConvolveWeight<'_, '_, HostSpace, A, B, F>> for Simulated
-where
-    A: Element + Plain,
-    B: Element + Plain,
-    F: Element + Plain,
-{
-    fn execute(
-        &mut self,
-        operation: Fitting<'_, ConvolveWeight<'_, '_, HostSpace, A, B, F>>,
-    ) -> Result<(), HostError> {
-        let ConvolveWeight { convolution, gradient, input, to, epilogue } = operation.into_inner();
-        let operands = [Operand::new(gradient.as_ptr()), Operand::new(input.as_ptr())];
-        self.convolve(*convolution, Direction::Weight, operands, to, epilogue.reborrow())
-    }
-}
+convolves!(Convolve, input, weight, Output);
+convolves!(ConvolveInput, gradient, weight, Input);
+convolves!(ConvolveWeight, gradient, input, Weight);
 
 fn attention<W: Element>(of: adaloss_hal::network::Attention, input: &[W]) -> attend::Attention {
     let input = Operand::new(input.as_ptr());
