@@ -4,7 +4,7 @@
  *
  *     mlp FOLDER [binary16|bfloat16|e5m2|e4m3] [measured|paper|backoff|none] [EPOCHS]
  *
- * FOLDER holds the digits (examples/train/data).  Prints the accuracy and what became of the gradients, and checks that
+ * FOLDER holds the digits (examples/datasets/data).  Prints the accuracy and what became of the gradients, and checks that
  * each certificate says what became of its tensor.  Needs C99, libm, no heap.
  */
 #include <adaloss.h>

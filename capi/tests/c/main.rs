@@ -10,7 +10,7 @@ use machine::{Compiler, Machine, check, manifest, trial, which};
 
 /// The digits.
 fn data() -> std::path::PathBuf {
-    manifest("../examples/train/data")
+    manifest("../examples/datasets/data")
 }
 
 /// The examples in C and C++.

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use rand::{Rng, seq::SliceRandom};
 
-const IMAGES: &[u8] = include_bytes!("../../train/data/digits-images-idx3-ubyte");
-const LABELS: &[u8] = include_bytes!("../../train/data/digits-labels-idx1-ubyte");
+const IMAGES: &[u8] = include_bytes!("../../datasets/data/digits-images-idx3-ubyte");
+const LABELS: &[u8] = include_bytes!("../../datasets/data/digits-labels-idx1-ubyte");
 
 /// The convention of these digits: the last 397 are of other writers.
 const TRAIN: usize = 1400;

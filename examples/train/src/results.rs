@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::data::quantity::QuantityReport;
+
 /// Everything that `results.json` holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Results {
@@ -190,34 +192,6 @@ impl Gone {
     /// Returns an upper bound of the mean share of the sum of magnitudes that underflowed or was clipped.
     pub fn mass(&self) -> f64 {
         (self.lost_mass + self.clipped_mass).min(1.0)
-    }
-}
-
-/// How well a quantity is predicted on the test samples.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct QuantityReport {
-    /// 1 minus the sum of the squared errors over that of the squared deviations of the true quantities from their mean:
-    /// 1 is perfect, 0 no better than their mean, less is worse. None where a prediction is not finite, or the true
-    /// quantities are all the same.
-    pub explained_variance: Option<f64>,
-    /// The mean prediction minus the mean of the true quantities, over what `relative_to` names: −0.1 of the mean is
-    /// a tenth too little. None where a prediction is not finite, or what it is relative to is zero.
-    pub bias: Option<f64>,
-    /// [`MEAN`](Self::MEAN) of the true quantities where all of them are positive; else their
-    /// [`DEVIATION`](Self::DEVIATION), since a mean may be near zero. Empty where the network is lost.
-    pub relative_to: String,
-}
-
-impl QuantityReport {
-    /// What a bias is relative to where all quantities are positive.
-    pub const MEAN: &'static str = "mean";
-    /// What a bias is relative to otherwise.
-    pub const DEVIATION: &'static str = "standard deviation";
-
-    /// Returns the explained variance as a metric, from 0 to 1: what is no better than the mean counts as 0, as does
-    /// what is not defined.
-    pub fn metric(&self) -> f64 {
-        self.explained_variance.unwrap_or(0.0).clamp(0.0, 1.0)
     }
 }
 

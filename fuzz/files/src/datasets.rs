@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use adaloss_fuzz::damage::damage;
-use adaloss_oracle::inputs::SplitMix64;
-use adaloss_train::data::{
+use adaloss_datasets::{
     Dataset, cifar::Cifar, digits::Digits, digits::Options, text::Text, view::View,
 };
+use adaloss_fuzz::damage::damage;
+use adaloss_oracle::inputs::SplitMix64;
 use arbitrary::{Result, Unstructured};
 
 use crate::Folder;

@@ -1,4 +1,4 @@
-//! Fuzz targets for the files that `adaloss-train` reads.
+//! Fuzz targets for the files that `adaloss-datasets` and `adaloss-train` read.
 //!
 //! Whatever the bytes: an error that names the file, or samples and checkpoints that are what they
 //! claim to be; never a panic.

@@ -9,8 +9,8 @@ pub struct Digits {
     labels: &'static [u8],
 }
 
-const IMAGES: &[u8] = include_bytes!("../../../train/data/digits-images-idx3-ubyte");
-const LABELS: &[u8] = include_bytes!("../../../train/data/digits-labels-idx1-ubyte");
+const IMAGES: &[u8] = include_bytes!("../../../datasets/data/digits-images-idx3-ubyte");
+const LABELS: &[u8] = include_bytes!("../../../datasets/data/digits-labels-idx1-ubyte");
 
 /// Samples that are trained on.
 const TRAIN: usize = 600;

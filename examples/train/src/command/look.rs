@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use adaloss_train::{
     data::{DataArgs, View, picture::Sheet},
-    file::check_file,
+    file::{check_file, write_whole},
     say,
     task::Task,
 };
@@ -47,7 +47,7 @@ pub(crate) fn look(args: &LookArgs) -> Result<()> {
     );
     let chosen: Vec<usize> = (0..args.samples).collect();
     let batch = dataset.train(&chosen, View { seed: 0, epoch: 0 });
-    Sheet::of(&*dataset, &batch, args.columns)?.save(&args.out)?;
+    write_whole(&args.out, &Sheet::of(&*dataset, &batch, args.columns)?.png()?)?;
     say!("{}: {}", args.out.display(), dataset.describe());
     Ok(())
 }

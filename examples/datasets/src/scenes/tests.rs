@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::*;
-use crate::data::Score;
+use crate::Score;
 
 const SMALL: Plan = Plan { size: 16, train: 6, test: 3, seed: 0 };
 

@@ -83,7 +83,7 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::View;
+    use crate::View;
 
     #[test]
     fn a_warped_sample_is_interpolated() {

@@ -5,10 +5,10 @@ use std::{ops::Range, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 
-use super::{Batch, Dataset, Input, Inputs, Judged, View, bytes, sums};
+use crate::{Batch, Dataset, Input, Inputs, Judged, View, bytes, sums};
 
 /// Essays; sums follow each of their paragraphs.
-const ESSAYS: &str = include_str!("../../data/text.txt");
+const ESSAYS: &str = include_str!("../data/text.txt");
 
 /// A text, of which the first nine tenths train and the rest tests.
 #[derive(Clone, Debug)]

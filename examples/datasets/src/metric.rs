@@ -1,6 +1,6 @@
 //! How well predictions meet labels.
 
-use super::{IGNORED, Judged};
+use crate::{IGNORED, Judged};
 
 /// Counts predictions, batch by batch, and condenses them into one number.
 ///
@@ -53,7 +53,7 @@ impl Score {
     }
 
     /// Returns the mean intersection over union if pixels are judged, else the accuracy; from 0 to
-    /// 1, and 0 of nothing; a quantity has no labels to predict: [`Quantities`](super::Quantities) judges it.
+    /// 1, and 0 of nothing; a quantity has no labels to predict: [`Quantities`](crate::Quantities) judges it.
     pub fn value(&self) -> f64 {
         match self.judged {
             Judged::PerSample | Judged::PerToken | Judged::Quantity => self.accuracy(),

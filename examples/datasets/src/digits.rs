@@ -4,7 +4,7 @@ use std::{ops::Range, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
+use crate::{
     Batch, Dataset, Input, Inputs, Judged, View, bytes, idx,
     images::{Images, Normalisation},
     warp::Reach,
@@ -13,8 +13,8 @@ use super::{
 /// The convention of the embedded digits: the last 397 are of other writers.
 const EMBEDDED_TRAIN: usize = 1400;
 
-const IMAGES: &[u8] = include_bytes!("../../data/digits-images-idx3-ubyte");
-const LABELS: &[u8] = include_bytes!("../../data/digits-labels-idx1-ubyte");
+const IMAGES: &[u8] = include_bytes!("../data/digits-images-idx3-ubyte");
+const LABELS: &[u8] = include_bytes!("../data/digits-labels-idx1-ubyte");
 
 /// How digits are split and augmented; what is not told is chosen for their number and size.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

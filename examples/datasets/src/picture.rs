@@ -1,11 +1,8 @@
 //! A look at the images of a batch, as a PNG file.
 
-use std::path::Path;
-
 use anyhow::{Result, bail, ensure};
 
-use super::{Batch, Dataset, Input, Inputs, Judged};
-use crate::file::write_whole;
+use crate::{Batch, Dataset, Input, Inputs, Judged};
 
 /// The least rows of one image on the sheet; smaller ones are magnified.
 const LEAST_ROWS: usize = 64;
@@ -84,16 +81,12 @@ impl Sheet {
         Self { width: width_all, height: height_all, pixels }
     }
 
-    /// Writes a PNG file, as a whole or not at all.
+    /// Returns the sheet as a PNG file.
     ///
     /// # Errors
     ///
-    /// The file cannot be written; the error names it.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        write_whole(path, &self.encoded()?)
-    }
-
-    fn encoded(&self) -> Result<Vec<u8>> {
+    /// The sheet is larger than a PNG file can be.
+    pub fn png(&self) -> Result<Vec<u8>> {
         let [width, height] = [self.width, self.height].map(u32::try_from);
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, width?, height?);
@@ -117,7 +110,7 @@ fn tones(values: &[f32]) -> Vec<u8> {
 /// Returns the colours of classes.
 fn paint(labels: &[u32]) -> impl Iterator<Item = u8> {
     let colour = |&label: &u32| match label {
-        super::IGNORED => [255; 3],
+        crate::IGNORED => [255; 3],
         _ => COLOURS[label as usize % COLOURS.len()],
     };
     labels.iter().flat_map(colour)
@@ -125,10 +118,10 @@ fn paint(labels: &[u32]) -> impl Iterator<Item = u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::BufReader};
+    use std::io::Cursor;
 
     use super::*;
-    use crate::data::{
+    use crate::{
         digits::{Digits, Options},
         scenes::{Plan, Scenes},
         text::Text,
@@ -140,16 +133,11 @@ mod tests {
         let sheet = Sheet::of(&scenes, &scenes.test(0..5), 2).unwrap();
         // Twice 16 rows, twice as large; three rows of tiles.
         assert_eq!((sheet.width, sheet.height), (2 * 32, 3 * 64));
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sheet.png");
-        sheet.save(&path).unwrap();
-        let decoder = png::Decoder::new(BufReader::new(File::open(&path).unwrap()));
+        let decoder = png::Decoder::new(Cursor::new(sheet.png().unwrap()));
         let mut reader = decoder.read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, sheet.pixels);
-        let nowhere = sheet.save(&folder.path().join("absent/sheet.png")).unwrap_err();
-        assert!(nowhere.to_string().ends_with("sheet.png cannot be written"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use rand::RngExt;
 use rayon::prelude::*;
 
-use super::{
+use crate::{
     Batch, Dataset, Input, Inputs, Judged, View,
     images::{Images, Normalisation},
     scene::{Part, Scene},

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::Input;
+use crate::Input;
 
 /// Images of one shape: row-major, channels last.
 #[derive(Clone, Debug, PartialEq, Eq)]

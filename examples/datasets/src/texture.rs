@@ -121,7 +121,7 @@ pub(crate) fn mix(a: f32, b: f32, share: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::view::generator;
+    use crate::view::generator;
 
     #[test]
     fn noise_is_its_lattice_at_whole_numbers_and_smooth_between() {

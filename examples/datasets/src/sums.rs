@@ -6,7 +6,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::view::generator;
+use crate::view::generator;
 
 /// Sentences of a paragraph.
 const SENTENCES: usize = 11;

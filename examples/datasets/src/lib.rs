@@ -1,10 +1,10 @@
 //! What networks learn from: digits, photographs, segmentation scenes, text and customers, and how well they did.
 //!
 //! ```text
-//! DataArgs -> Source -> dyn Dataset -> train(chosen, View), test(range) -> Batch
-//!                                                                           |
-//!                                                     logits, labels -> Score -> accuracy, mean IoU
-//!                                   predictions, quantities -> Quantities -> explained variance, bias
+//! Source -> dyn Dataset -> train(chosen, View), test(range) -> Batch
+//!                                                               |
+//!                                         logits, labels -> Score -> accuracy, mean IoU
+//!                       predictions, quantities -> Quantities -> explained variance, bias
 //! ```
 //!
 //! A data set keeps its samples as compactly as they came; only a [`Batch`] is f32.  Nothing here
@@ -35,7 +35,7 @@ use anyhow::{Result, bail, ensure};
 
 pub use metric::Score;
 pub use quantity::Quantities;
-pub use source::{DataArgs, Source, Wanted};
+pub use source::{Source, Wanted};
 pub use view::View;
 
 /// The label of a pixel without class: it has no loss and is not judged.

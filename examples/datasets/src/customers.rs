@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{Batch, Dataset, Input, Inputs, Judged, View, view::generator};
+use crate::{Batch, Dataset, Input, Inputs, Judged, View, view::generator};
 
 /// The tail index of what customers spent, and so that of their values: up to the limit, the mean of values is one and their
 /// variance grows with every customer more. Published ones of wealth, claims and sales lie between 1 and 2.

@@ -8,7 +8,7 @@ use std::{ops::Range, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use rand::{Rng, RngExt};
 
-use super::{
+use crate::{
     Batch, Dataset, Input, Inputs, Judged, View, bytes,
     images::{Images, Normalisation},
 };

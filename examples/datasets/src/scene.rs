@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, UnitCircle};
 
-use super::{
+use crate::{
     shape::Shape,
     texture::{Colour, Texture, mix},
     view::generator,
