@@ -212,12 +212,7 @@ impl Dataset for Cifar {
             Crop::draw(&mut view.generator(index)).append(&image, &mut values);
         }
         let labels = self.labels_of(chosen.iter().copied());
-        Batch {
-            inputs: Inputs::Images(values),
-            labels,
-            quantities: Vec::new(),
-            samples: chosen.len(),
-        }
+        Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) }
     }
 
     fn test(&self, range: Range<usize>) -> Batch {
@@ -225,12 +220,7 @@ impl Dataset for Cifar {
         let samples = || range.clone().map(|index| self.train + index);
         samples().for_each(|i| self.normalisation.append(self.images.image(i), &mut values));
         let labels = self.labels_of(samples());
-        Batch {
-            inputs: Inputs::Images(values),
-            labels,
-            quantities: Vec::new(),
-            samples: range.len(),
-        }
+        Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) }
     }
 }
 

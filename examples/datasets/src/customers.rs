@@ -113,7 +113,7 @@ impl Customers {
             features.extend(customer.features);
         }
         let samples = quantities.len();
-        Batch { inputs: Inputs::Images(features), labels: Vec::new(), quantities, samples }
+        Batch { quantities, ..Batch::of(Inputs::Images(features), samples) }
     }
 }
 

@@ -144,12 +144,7 @@ impl Dataset for Digits {
         }
         values.iter_mut().for_each(|value| *value = self.normalisation.value(0, *value));
         let labels = self.labels_of(chosen.iter().copied());
-        Batch {
-            inputs: Inputs::Images(values),
-            labels,
-            quantities: Vec::new(),
-            samples: chosen.len(),
-        }
+        Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) }
     }
 
     fn test(&self, range: Range<usize>) -> Batch {
@@ -157,12 +152,7 @@ impl Dataset for Digits {
         let samples = || range.clone().map(|index| self.train + index);
         samples().for_each(|i| self.normalisation.append(self.images.image(i), &mut values));
         let labels = self.labels_of(samples());
-        Batch {
-            inputs: Inputs::Images(values),
-            labels,
-            quantities: Vec::new(),
-            samples: range.len(),
-        }
+        Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) }
     }
 }
 

@@ -66,6 +66,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Returns samples that have neither labels nor quantities.
+    pub fn of(inputs: Inputs, samples: usize) -> Self {
+        Self { inputs, labels: Vec::new(), quantities: Vec::new(), samples }
+    }
+
     /// Checks what a network relies on: that the lengths are those of `dataset`, every value and quantity is a
     /// number, and every token and label exists.
     ///

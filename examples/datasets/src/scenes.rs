@@ -134,12 +134,7 @@ impl Dataset for Scenes {
                 labels.push(u32::from(classes[from]));
             }
         }
-        Batch {
-            inputs: Inputs::Images(values),
-            labels,
-            quantities: Vec::new(),
-            samples: chosen.len(),
-        }
+        Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) }
     }
 
     fn test(&self, range: Range<usize>) -> Batch {
@@ -149,12 +144,7 @@ impl Dataset for Scenes {
             self.normalisation.append(self.images.image(index), &mut values);
             labels.extend(self.labels(index).iter().copied().map(u32::from));
         }
-        Batch {
-            inputs: Inputs::Images(values),
-            labels,
-            quantities: Vec::new(),
-            samples: range.len(),
-        }
+        Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) }
     }
 
     /// Median-frequency balancing, as SegNet (Badrinarayanan, Kendall and Cipolla, 2017, section 4)

@@ -44,21 +44,11 @@ const IMAGE: Input = Input::Image { height: 1, width: 2, channels: 1 };
 const TOKENS: Input = Input::Tokens { length: 2, vocabulary: 3 };
 
 fn images(values: &[f32], labels: &[u32], samples: usize) -> Batch {
-    Batch {
-        inputs: Inputs::Images(values.to_vec()),
-        labels: labels.to_vec(),
-        quantities: Vec::new(),
-        samples,
-    }
+    Batch { labels: labels.to_vec(), ..Batch::of(Inputs::Images(values.to_vec()), samples) }
 }
 
 fn tokens(tokens: &[u32], labels: &[u32]) -> Batch {
-    Batch {
-        inputs: Inputs::Tokens(tokens.to_vec()),
-        labels: labels.to_vec(),
-        quantities: Vec::new(),
-        samples: 1,
-    }
+    Batch { labels: labels.to_vec(), ..Batch::of(Inputs::Tokens(tokens.to_vec()), 1) }
 }
 
 fn error(batch: &Batch, input: Input, judged: Judged) -> String {
@@ -105,10 +95,8 @@ fn what_does_not_fit_is_found() {
 #[test]
 fn every_sample_has_its_quantity_or_none_has() {
     let whole = |quantities: &[f32]| Batch {
-        inputs: Inputs::Images(vec![0.5; 4]),
-        labels: Vec::new(),
         quantities: quantities.to_vec(),
-        samples: 2,
+        ..Batch::of(Inputs::Images(vec![0.5; 4]), 2)
     };
     let quantity = Tiny { input: IMAGE, judged: Judged::Quantity };
     whole(&[1.0, -2.0]).check(&quantity).unwrap();

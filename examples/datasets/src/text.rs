@@ -97,7 +97,7 @@ impl Text {
             labels.extend_from_slice(&self.tokens[start + 1..][..self.length]);
             samples += 1;
         }
-        Batch { inputs: Inputs::Tokens(tokens), labels, quantities: Vec::new(), samples }
+        Batch { labels, ..Batch::of(Inputs::Tokens(tokens), samples) }
     }
 }
 

@@ -108,20 +108,13 @@ impl Dataset for Noise {
     fn train(&self, chosen: &[usize], _: View) -> Batch {
         let pixels = chosen.iter().flat_map(|&i| &self.pixels[i * PIXELS..(i + 1) * PIXELS]);
         Batch {
-            inputs: Inputs::Images(pixels.copied().collect()),
             labels: chosen.iter().map(|&i| self.labels[i]).collect(),
-            quantities: Vec::new(),
-            samples: chosen.len(),
+            ..Batch::of(Inputs::Images(pixels.copied().collect()), chosen.len())
         }
     }
 
     fn test(&self, _: Range<usize>) -> Batch {
-        Batch {
-            inputs: Inputs::Images(Vec::new()),
-            labels: Vec::new(),
-            quantities: Vec::new(),
-            samples: 0,
-        }
+        Batch::of(Inputs::Images(Vec::new()), 0)
     }
 }
 

@@ -42,12 +42,7 @@ const MODE: Mode<'_> = Mode {
 const UNITS: Units = Units { classes: 0, quantity: 3, common: 0 };
 
 fn batch(inputs: &Inputs, labels: &[u32]) -> Batch {
-    Batch {
-        inputs: inputs.clone(),
-        labels: labels.to_vec(),
-        quantities: Vec::new(),
-        samples: labels.len(),
-    }
+    Batch { labels: labels.to_vec(), ..Batch::of(inputs.clone(), labels.len()) }
 }
 
 /// Ends a step and returns its verdict.

@@ -35,12 +35,7 @@ impl Dataset for Cifar {
     }
 
     fn train(&self, _: &[usize], _: View) -> Batch {
-        Batch {
-            inputs: Inputs::Images(Vec::new()),
-            labels: Vec::new(),
-            quantities: Vec::new(),
-            samples: 0,
-        }
+        Batch::of(Inputs::Images(Vec::new()), 0)
     }
 
     fn test(&self, _: std::ops::Range<usize>) -> Batch {
