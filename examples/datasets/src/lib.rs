@@ -1,4 +1,5 @@
-//! What networks learn from: digits, photographs, segmentation scenes, text and customers, and how well they did.
+//! What networks learn from: digits, photographs, scenes to segment or to find objects in, text and customers, and how
+//! well they did.
 //!
 //! ```text
 //! Source -> dyn Dataset -> train(chosen, View), test(range) -> Batch
@@ -17,7 +18,10 @@ pub mod digits;
 pub mod idx;
 pub mod images;
 pub mod metric;
+pub mod object;
+pub mod objects;
 pub mod picture;
+mod pose;
 pub mod quantity;
 pub mod scene;
 pub mod scenes;
@@ -31,9 +35,10 @@ pub mod warp;
 
 use std::ops::Range;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
 pub use metric::Score;
+pub use object::Object;
 pub use quantity::Quantities;
 pub use source::{Source, Wanted};
 pub use view::View;
@@ -61,18 +66,20 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// One per sample, where a quantity is learnt instead of a class; else none.
     pub quantities: Vec<f32>,
+    /// One list per sample, where objects are to be found; else none.  A list is empty where there is no object.
+    pub objects: Vec<Vec<Object>>,
     /// How many samples.
     pub samples: usize,
 }
 
 impl Batch {
-    /// Returns samples that have neither labels nor quantities.
+    /// Returns samples that have neither labels, quantities nor objects.
     pub fn of(inputs: Inputs, samples: usize) -> Self {
-        Self { inputs, labels: Vec::new(), quantities: Vec::new(), samples }
+        Self { inputs, labels: Vec::new(), quantities: Vec::new(), objects: Vec::new(), samples }
     }
 
     /// Checks what a network relies on: that the lengths are those of `dataset`, every value and quantity is a
-    /// number, and every token and label exists.
+    /// number, every token and label exists, and every object is within its image.
     ///
     /// # Errors
     ///
@@ -99,7 +106,8 @@ impl Batch {
             _ => bail!("the inputs are of another kind than those of the data set"),
         }
         self.check_labels(dataset)?;
-        self.check_quantities(dataset)
+        self.check_quantities(dataset)?;
+        self.check_objects(dataset)
     }
 
     fn input_length(&self) -> usize {
@@ -122,6 +130,24 @@ impl Batch {
                 "sample {at} has the quantity {}, which is no finite number",
                 self.quantities[at]
             );
+        }
+        Ok(())
+    }
+
+    fn check_objects(&self, dataset: &dyn Dataset) -> Result<()> {
+        let expected = if dataset.judged() == Judged::Objects { self.samples } else { 0 };
+        ensure!(
+            self.objects.len() == expected,
+            "{} lists of objects are not the {expected} of {} samples",
+            self.objects.len(),
+            self.samples
+        );
+        for (sample, objects) in self.objects.iter().enumerate() {
+            for (nth, object) in objects.iter().enumerate() {
+                object
+                    .check(dataset.classes())
+                    .map_err(|error| anyhow!("object {nth} of sample {sample} has {error}"))?;
+            }
         }
         Ok(())
     }
@@ -185,6 +211,8 @@ pub enum Judged {
     PerToken,
     /// A whole sample, which has a quantity and no label.
     Quantity,
+    /// What is in a whole image: it has a list of objects, each with a class and a place, and no label.
+    Objects,
 }
 
 /// Samples to learn from, and others to be judged by.
@@ -195,7 +223,8 @@ pub trait Dataset: Sync {
     /// Returns what one sample is.
     fn input(&self) -> Input;
 
-    /// Returns the number of classes; 1 where a quantity is learnt.
+    /// Returns the number of classes; 1 where a quantity is learnt.  Where objects are to be found, the background is none of
+    /// them.
     fn classes(&self) -> usize;
 
     /// Returns what has a label of its own.
@@ -232,7 +261,7 @@ pub trait Dataset: Sync {
         match (self.judged(), self.input()) {
             (Judged::PerPixel, Input::Image { height, width, .. }) => height * width,
             (Judged::PerToken, Input::Tokens { length, .. }) => length,
-            (Judged::Quantity, _) => 0,
+            (Judged::Quantity | Judged::Objects, _) => 0,
             _ => 1,
         }
     }

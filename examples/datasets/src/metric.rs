@@ -49,14 +49,17 @@ impl Score {
             Judged::PerSample | Judged::PerToken => "accuracy",
             Judged::PerPixel => "mean IoU",
             Judged::Quantity => "explained variance",
+            Judged::Objects => "mean average precision",
         }
     }
 
     /// Returns the mean intersection over union if pixels are judged, else the accuracy; from 0 to
-    /// 1, and 0 of nothing; a quantity has no labels to predict: [`Quantities`](crate::Quantities) judges it.
+    /// 1, and 0 of nothing; neither a quantity, which [`Quantities`](crate::Quantities) judges, nor objects have labels to predict.
     pub fn value(&self) -> f64 {
         match self.judged {
-            Judged::PerSample | Judged::PerToken | Judged::Quantity => self.accuracy(),
+            Judged::PerSample | Judged::PerToken | Judged::Quantity | Judged::Objects => {
+                self.accuracy()
+            }
             Judged::PerPixel => {
                 let of_classes: Vec<_> = self.intersections_over_unions().flatten().collect();
                 of_classes.iter().sum::<f64>() / of_classes.len().max(1) as f64

@@ -2,12 +2,13 @@
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{Batch, Dataset, Input, Inputs, Judged};
+use crate::{Batch, Dataset, Input, Inputs, Judged, Object};
 
 /// The least rows of one image on the sheet; smaller ones are magnified.
 const LEAST_ROWS: usize = 64;
 
-/// Colours of the classes of pixels; background black, and ignored pixels white.
+/// Colours of the classes of pixels, background black, and ignored pixels white; of objects the same but for the first, and
+/// difficult ones white.
 const COLOURS: [[u8; 3]; 8] = [
     [0, 0, 0],
     [230, 60, 60],
@@ -19,7 +20,7 @@ const COLOURS: [[u8; 3]; 8] = [
     [150, 150, 150],
 ];
 
-/// Images side by side, each with the classes of its pixels beneath if it has them.
+/// Images side by side, each with the classes of its pixels beneath if it has them, and its objects framed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sheet {
     /// Pixels of a row.
@@ -59,6 +60,9 @@ impl Sheet {
         if dataset.judged() == Judged::PerPixel {
             let classes = batch.labels.chunks_exact(height * width);
             tiles.iter_mut().zip(classes).for_each(|(tile, labels)| tile.extend(paint(labels)));
+        }
+        for (tile, objects) in tiles.iter_mut().zip(&batch.objects) {
+            objects.iter().for_each(|object| frame(tile, [width, height], object));
         }
         Ok(Self::arrange(&tiles, width, columns.min(tiles.len())))
     }
@@ -116,6 +120,30 @@ fn paint(labels: &[u32]) -> impl Iterator<Item = u8> {
     labels.iter().flat_map(colour)
 }
 
+/// Draws a frame about an object, in its outermost pixels.
+fn frame(tile: &mut [u8], [width, height]: [usize; 2], object: &Object) {
+    let colour = match object.is_difficult {
+        true => [255; 3],
+        false => COLOURS[1 + object.class as usize % (COLOURS.len() - 1)],
+    };
+    let [left, top, right, bottom] = object.bounds;
+    let columns = first_and_last(left, right, width);
+    let rows = first_and_last(top, bottom, height);
+    let mut paint = |row, column| tile[(row * width + column) * 3..][..3].copy_from_slice(&colour);
+    for column in columns[0]..=columns[1] {
+        rows.into_iter().for_each(|row| paint(row, column));
+    }
+    for row in rows[0]..=rows[1] {
+        columns.into_iter().for_each(|column| paint(row, column));
+    }
+}
+
+/// Returns the first and the last pixel of a stretch that is given in shares of `size`.
+fn first_and_last(from: f32, to: f32, size: usize) -> [usize; 2] {
+    let last = (to * size as f32).ceil() as usize;
+    [(from * size as f32) as usize, last.saturating_sub(1)].map(|place| place.min(size - 1))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -123,6 +151,7 @@ mod tests {
     use super::*;
     use crate::{
         digits::{Digits, Options},
+        objects::Objects,
         scenes::{Plan, Scenes},
         text::Text,
     };
@@ -147,6 +176,24 @@ mod tests {
         assert_eq!((sheet.width, sheet.height), (3 * 64, 64));
         assert!(sheet.pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]));
         assert!(sheet.pixels.contains(&0) && sheet.pixels.contains(&255));
+    }
+
+    #[test]
+    fn objects_are_framed() {
+        let mut tile = vec![0; 8 * 6 * 3];
+        let bounds = [0.25, 0.5, 0.625, 1.0];
+        frame(&mut tile, [8, 6], &Object { class: 2, bounds, is_difficult: false });
+        let is_painted = |place: usize| tile[place * 3..][..3] == COLOURS[3];
+        let painted: Vec<_> = (0..48).filter(|&place| is_painted(place)).collect();
+        // Rows 3 to 5, columns 2 to 4, without the pixel in the middle.
+        assert_eq!(painted, [26, 27, 28, 34, 36, 42, 43, 44]);
+        let objects = Objects::generate(Plan { size: 16, train: 1, test: 2, seed: 0 }).unwrap();
+        let batch = objects.test(0..2);
+        let plain = Batch { objects: Vec::new(), ..batch.clone() };
+        assert_ne!(
+            Sheet::of(&objects, &batch, 2).unwrap(),
+            Sheet::of(&objects, &plain, 2).unwrap()
+        );
     }
 
     #[test]

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use crate::{
     Batch, Dataset, Input, Inputs, Judged, View,
     images::{Images, Normalisation},
-    scene::{Part, Scene},
+    pose::Pose,
+    scene::{Kind, Part, Scene},
     shape::Shape,
 };
 
@@ -35,6 +36,31 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// Draws all scenes: those that train, then those that test.
+    pub(crate) fn draw(self, kind: Kind) -> Result<Vec<Scene>> {
+        let Self { size, train, test, seed } = self;
+        ensure!((16..=512).contains(&size), "scenes can have 16 to 512 rows, and not {size}");
+        for count in [train, test] {
+            ensure!(
+                (1..=100_000).contains(&count),
+                "there can be 1 to 100,000 scenes to train or to test with, and not {count}"
+            );
+        }
+        let pixels = (train + test) * size * size;
+        ensure!(
+            pixels <= MOST_PIXELS,
+            "{} scenes of {size} x {size} have {pixels} pixels, and there can be {MOST_PIXELS}",
+            train + test
+        );
+        let draw = |index: usize| match index.checked_sub(train) {
+            None => Scene::draw(kind, seed, Part::Train, index, size),
+            Some(index) => Scene::draw(kind, seed, Part::Test, index, size),
+        };
+        Ok((0..train + test).into_par_iter().map(draw).collect())
+    }
+}
+
 /// Scenes of textured shapes before a textured background; a pixel's class is the shape it is of.
 #[derive(Clone, Debug)]
 pub struct Scenes {
@@ -56,29 +82,12 @@ impl Scenes {
     /// The size is not from 16 to 512, a part is empty or has more than 100,000 scenes, or all of them together have
     /// more than 2^28 pixels.
     pub fn generate(plan: Plan) -> Result<Self> {
-        let Plan { size, train, test, seed } = plan;
-        ensure!((16..=512).contains(&size), "scenes can have 16 to 512 rows, and not {size}");
-        for count in [train, test] {
-            ensure!(
-                (1..=100_000).contains(&count),
-                "there can be 1 to 100,000 scenes to train or to test with, and not {count}"
-            );
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for scene in plan.draw(Kind::SEGMENTATION)? {
+            pixels.extend(scene.pixels);
+            labels.extend(scene.labels);
         }
-        let pixels = (train + test) * size * size;
-        ensure!(
-            pixels <= MOST_PIXELS,
-            "{} scenes of {size} x {size} have {pixels} pixels, and there can be {MOST_PIXELS}",
-            train + test
-        );
-        let drawn: Vec<_> = (0..train + test)
-            .into_par_iter()
-            .map(|index| match index.checked_sub(train) {
-                None => Scene::draw(seed, Part::Train, index, size),
-                Some(index) => Scene::draw(seed, Part::Test, index, size),
-            })
-            .collect();
-        let pixels: Vec<u8> = drawn.iter().flat_map(|scene| &scene.pixels).copied().collect();
-        let labels = drawn.into_iter().flat_map(|scene| scene.labels).collect();
+        let Plan { size, train, .. } = plan;
         let normalisation = Normalisation::of(&pixels[..train * size * size * 3], 3)?;
         let images = Images { height: size, width: size, channels: 3, pixels };
         Ok(Self { plan, images, labels, normalisation })
@@ -178,43 +187,6 @@ fn balance(pixels: &[usize], around: &[usize]) -> Vec<f32> {
     };
     let weight = |&f: &f64| if f > 0.0 { (median / f) as f32 } else { 0.0 };
     frequencies.iter().map(weight).collect()
-}
-
-/// One of the eight ways in which a square lies on itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pose {
-    transposed: bool,
-    upside_down: bool,
-    mirrored: bool,
-}
-
-impl Pose {
-    const ALL: [Self; 8] = {
-        let mut all = [Self { transposed: false, upside_down: false, mirrored: false }; 8];
-        let mut i = 0;
-        while i < 8 {
-            all[i] = Self { transposed: i & 1 != 0, upside_down: i & 2 != 0, mirrored: i & 4 != 0 };
-            i += 1;
-        }
-        all
-    };
-
-    /// Returns where each pixel comes from, row by row.
-    fn places(self, size: usize) -> impl Iterator<Item = usize> {
-        (0..size * size).map(move |place| {
-            let (mut row, mut column) = (place / size, place % size);
-            if self.transposed {
-                (row, column) = (column, row);
-            }
-            if self.upside_down {
-                row = size - 1 - row;
-            }
-            if self.mirrored {
-                column = size - 1 - column;
-            }
-            row * size + column
-        })
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
     cifar::Cifar,
     customers::{self, Customers},
     digits::{self, Digits},
+    objects::Objects,
     scenes::{self, Scenes},
     text::Text,
 };
@@ -20,6 +21,8 @@ pub enum Wanted {
     Images,
     /// Images with one label per pixel.
     Scenes,
+    /// Images with a list of objects each.
+    Objects,
     /// Characters.
     Text,
     /// Customers with a value each.
@@ -44,6 +47,8 @@ pub enum Source {
     Cifar(PathBuf),
     /// Generated.
     Scenes(scenes::Plan),
+    /// Generated.
+    Objects(scenes::Plan),
     /// A text file, or the text that ships with this program.
     Text {
         /// The file.
@@ -69,6 +74,7 @@ impl Source {
             }
             Self::Cifar(folder) => Box::new(Cifar::open(folder)?),
             Self::Scenes(plan) => Box::new(Scenes::generate(*plan)?),
+            Self::Objects(plan) => Box::new(Objects::generate(*plan)?),
             Self::Text { file: Some(file), length } => Box::new(Text::open(file, *length)?),
             Self::Text { file: None, length } => Box::new(Text::shipped(*length)?),
             Self::Customers(plan) => Box::new(Customers::generate(*plan)?),

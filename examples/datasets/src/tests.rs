@@ -107,3 +107,27 @@ fn every_sample_has_its_quantity_or_none_has() {
     let foreign = Batch { labels: vec![0, 1], ..whole(&[1.0, 2.0]) };
     assert!(error(&foreign, IMAGE, Judged::PerSample).contains("2 quantities are not the 0"));
 }
+
+#[test]
+fn every_sample_has_its_list_of_objects_or_none_has() {
+    let object =
+        |class, right| Object { class, bounds: [0.0, 0.0, right, 1.0], is_difficult: false };
+    let whole = |objects: &[Vec<Object>]| Batch {
+        objects: objects.to_vec(),
+        ..Batch::of(Inputs::Images(vec![0.5; 4]), 2)
+    };
+    let objects = Tiny { input: IMAGE, judged: Judged::Objects };
+    whole(&[vec![], vec![object(1, 1.0), object(0, 0.5)]]).check(&objects).unwrap();
+    let missing = error(&whole(&[vec![]]), IMAGE, Judged::Objects);
+    assert_eq!(missing, "1 lists of objects are not the 2 of 2 samples");
+    let unknown = whole(&[vec![object(0, 1.0)], vec![object(0, 1.0), object(2, 1.0)]]);
+    let unknown = error(&unknown, IMAGE, Judged::Objects);
+    assert_eq!(unknown, "object 1 of sample 1 has class 2 of 2 classes");
+    let outside = error(&whole(&[vec![object(0, 1.5)], vec![]]), IMAGE, Judged::Objects);
+    assert!(
+        outside.starts_with("object 0 of sample 0 has the bounds [0.0, 0.0, 1.5, 1.0]"),
+        "{outside}"
+    );
+    let foreign = Batch { labels: vec![0, 1], ..whole(&[vec![], vec![]]) };
+    assert!(error(&foreign, IMAGE, Judged::PerSample).contains("2 lists of objects are not the 0"));
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 pub use adaloss_datasets::*;
 use clap::Args;
 
-use self::text::Text;
+use self::{objects::Objects, text::Text};
 
 /// Where samples come from; each network asks for what it learns from.
 #[derive(Args, Clone, Debug)]
@@ -37,6 +37,15 @@ pub struct DataArgs {
     /// Generated scenes that test.
     #[arg(long, value_name = "N", default_value_t = scenes::Plan::default().test)]
     pub test_scenes: usize,
+    /// Rows and columns of the generated images with objects.
+    #[arg(long, value_name = "PIXELS", default_value_t = Objects::PLAN.size)]
+    pub picture_size: usize,
+    /// Generated images with objects that train.
+    #[arg(long, value_name = "N", default_value_t = Objects::PLAN.train)]
+    pub train_pictures: usize,
+    /// Generated images with objects that test.
+    #[arg(long, value_name = "N", default_value_t = Objects::PLAN.test)]
+    pub test_pictures: usize,
     /// A text in UTF-8, instead of the one that ships with this program.
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
@@ -61,6 +70,12 @@ impl DataArgs {
                 train: self.train_scenes,
                 test: self.test_scenes,
                 ..Default::default()
+            }),
+            (Wanted::Objects, ..) => Source::Objects(scenes::Plan {
+                size: self.picture_size,
+                train: self.train_pictures,
+                test: self.test_pictures,
+                ..Objects::PLAN
             }),
             (Wanted::Text, ..) => {
                 Source::Text { file: self.text.clone(), length: self.text_length }
@@ -96,14 +111,16 @@ mod tests {
         for (wanted, name) in [
             (Wanted::Images, "digits"),
             (Wanted::Scenes, "scenes"),
+            (Wanted::Objects, "objects"),
             (Wanted::Text, "text"),
             (Wanted::Customers, "customers"),
         ] {
-            let line = "--train-scenes 2 --test-scenes 1 --scene-size 16";
+            let line = "--train-scenes 2 --test-scenes 1 --scene-size 16 --train-pictures 2 --test-pictures 1";
             let dataset = source(line, wanted).open().unwrap();
             assert!(dataset.describe().starts_with(name), "{}", dataset.describe());
         }
         assert_eq!(source("", Wanted::Scenes), Source::Scenes(scenes::Plan::default()));
+        assert_eq!(source("", Wanted::Objects), Source::Objects(Objects::PLAN));
         assert_eq!(source("", Wanted::Text), Source::Text { file: None, length: 64 });
     }
 
@@ -118,6 +135,11 @@ mod tests {
         assert_eq!(
             source("--cifar c --text t --text-length 8", Wanted::Text),
             Source::Text { file: Some("t".into()), length: 8 }
+        );
+        let plan = scenes::Plan { size: 96, train: 3, test: 2, seed: 0 };
+        assert_eq!(
+            source("--picture-size 96 --train-pictures 3 --test-pictures 2", Wanted::Objects),
+            Source::Objects(plan)
         );
         let warp = digits::Options { warp: Some(0.0), ..Default::default() };
         assert_eq!(source("--warp 0", Wanted::Images), Source::Embedded(warp));
