@@ -24,7 +24,7 @@ use crate::{
         Layer, LossPass, Machine, MicroBatch, Observer, Piece, Running, Scaler, Shape, Tensor,
         Vector, complete,
     },
-    model::{Layers, Model, quantities},
+    model::{Heads, Layers, Model, quantities},
     optimizer::{Optimizer, Update},
     ranks::{Reducer, Team},
     unit::{Units, times},
@@ -58,12 +58,15 @@ pub struct Mode<'t> {
     pub peers: Option<&'t Team>,
 }
 
-/// What a network says of some samples.
-pub struct Outputs<D: Memory> {
-    /// A row per label; the quantity of each sample, where no class is learnt.
-    pub logits: Tensor<D, f32>,
-    /// A quantity per sample, of a network that learns one.
-    pub quantity: Option<Tensor<D, f32>>,
+/// What the heads of a network say of some samples, or the gradients of that: first a row of logits per label, or the quantity
+/// of each sample where no class is learnt; and of a network that learns a quantity beside classes, the quantities.
+pub struct Outputs<D: Memory>(pub Vec<Tensor<D, f32>>);
+
+impl<D: Memory> Outputs<D> {
+    /// Returns what the first head says.
+    pub fn first(&self) -> Result<&Tensor<D, f32>> {
+        self.0.first().context("a network without a head")
+    }
 }
 
 /// A loss in the memory of a device.
@@ -239,16 +242,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             _ => bail!("the samples are not what the network was made for"),
         };
         let activation = layers.body.forward(&mut run, activation)?;
-        let (activation, quantity) = match &mut layers.further {
-            None => (activation, None),
-            Some(further) => {
-                let quantity = further.to_quantity.forward(&mut run, activation.clone())?;
-                let quantity = further.quantity.forward(&mut run, quantity).context("quantity")?;
-                (further.to_classes.forward(&mut run, activation)?, Some(quantity))
-            }
-        };
-        let logits = layers.head.forward(&mut run, activation).context("head")?;
-        Ok(Outputs { logits, quantity })
+        layers.heads.forward(&mut run, activation)
     }
 
     /// Computes the loss of some outputs and its gradients, in units of the task; `weights` has one weight per
@@ -269,14 +263,14 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ) -> Result<Loss<D>> {
         if !batch.quantities.is_empty() {
             let (log2, wanted) = (units.classes, &batch.quantities);
-            let (loss, gradient) = self.squared_error(&outputs.logits, wanted, log2)?;
+            let (loss, gradient) = self.squared_error(outputs.first()?, wanted, log2)?;
             let (weight, rows) = (batch.samples as f64, batch.samples as u64);
             let sum = LossSum { loss: loss * weight, weight, rows, correct: 0 };
             let sum = Vector::of(&mut self.device, &[sum])?;
-            let gradients = Outputs { logits: gradient, quantity: None };
+            let gradients = Outputs(vec![gradient]);
             return Ok(Loss { sum, rows: batch.samples, gradients });
         }
-        let (logits, labels) = (&outputs.logits, &batch.labels[..]);
+        let (logits, labels) = (outputs.first()?, &batch.labels[..]);
         let (device, classes) = (&mut self.device, self.classes as u32);
         let rows = labels.iter().filter(|&&label| label < classes).count();
         let (labels, weights) = (Vector::of(device, labels)?, Vector::of(device, weights)?);
@@ -296,8 +290,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             times(&mut values, units.classes);
             device.write(&values, gradient.view_mut())?;
         }
-        let mut gradients = Outputs { logits: gradient, quantity: None };
-        let quantity = match (&outputs.quantity, &batch.inputs) {
+        let mut gradients = Outputs(vec![gradient]);
+        let quantity = match (outputs.0.get(1), &batch.inputs) {
             (Some(found), Inputs::Images(images)) => {
                 Some((found, quantities(images, batch.samples)))
             }
@@ -311,7 +305,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
                 let (loss, gradient) = self.squared_error(found, &wanted, units.quantity)?;
                 let log2 = f64::from(units.quantity - units.common);
                 total.loss += total.weight * loss * log2.exp2();
-                gradients.quantity = Some(gradient);
+                gradients.0.push(gradient);
             }
             self.device.write(&[total], sum.view_mut())?;
         }
@@ -364,9 +358,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         outputs: &Outputs<D>,
         batch: &Batch,
     ) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
-        Ok(match (&outputs.quantity, &batch.inputs) {
+        Ok(match (outputs.0.get(1), &batch.inputs) {
             _ if !batch.quantities.is_empty() => {
-                Some((self.read(&outputs.logits)?, batch.quantities.clone()))
+                Some((self.read(outputs.first()?)?, batch.quantities.clone()))
             }
             (Some(found), Inputs::Images(images)) => {
                 Some((self.read(found)?, quantities(images, batch.samples)))
@@ -386,12 +380,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
         let mut run = Backward::new(device, buffers, scaler, mode, sink).in_blocks(*blocks);
-        let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
-        let classes = layers.head.backward(&mut run, &gradient).context("head")?;
-        let gradient = match (&mut layers.further, &gradients.quantity) {
-            (Some(further), Some(quantity)) => further.backward(&mut run, classes, quantity)?,
-            _ => Some(classes),
-        };
+        let gradient = layers.heads.backward(&mut run, gradients)?;
         let Some(gradient) = gradient else { return Ok(()) };
         let rest = layers.body.backward(&mut run, gradient)?;
         if let (Some(embedding), Some(gradient)) = (&mut layers.embedding, rest) {
@@ -416,20 +405,18 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         sink: &mut dyn GradientSink<D>,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
-        let (Some(further), Some(quantity)) = (&mut layers.further, &gradients.quantity) else {
+        let (Heads::Twin(heads), [logits, quantity]) = (&mut layers.heads, &gradients.0[..]) else {
             bail!(
                 "two backward passes need a network and gradients of two losses: use `backward` for one loss"
             );
         };
         let mut run =
             Backward::new(device, buffers, &mut *first, mode, &mut *sink).in_blocks(*blocks);
-        let gradient = run.loss::<G>(&gradients.logits).context("loss")?;
-        let classes = layers.head.backward(&mut run, &gradient).context("head")?;
-        let classes = further.to_classes.backward(&mut run, classes)?;
+        let classes = heads.classes_back(&mut run, logits)?;
         let next = run.next_cell();
         let run = Backward::new(device, buffers, &mut *second, mode, &mut *sink);
         let mut run = run.in_blocks(*blocks).part(next, LossPass::Only);
-        let quantity = further.quantity_back(&mut run, quantity)?;
+        let quantity = heads.quantity_back(&mut run, quantity)?;
         let next = run.next_cell() + 1; // behind the join
         let loss_passes = [(first, classes, LossPass::First), (second, quantity, LossPass::Second)];
         for (scaler, gradient, loss_pass) in loss_passes {
@@ -681,12 +668,7 @@ fn pieces<D: Machine<W, G>, W: Element + Plain, G: Element + Plain>(
         embedding.pieces(&mut pieces);
     }
     layers.body.pieces(&mut pieces);
-    if let Some(further) = &mut layers.further {
-        further.to_classes.pieces(&mut pieces);
-        further.to_quantity.pieces(&mut pieces);
-        further.quantity.pieces(&mut pieces);
-    }
-    layers.head.pieces(&mut pieces);
+    layers.heads.pieces(&mut pieces);
     pieces
 }
 

@@ -30,9 +30,9 @@ pub(crate) fn first_sizes(task: &Task, dataset: &dyn Dataset, seed: u64) -> Resu
     let batch = dataset.train(&order[..task.schedule.batch], view);
     batch.check(dataset)?;
     network.refresh()?;
-    let Outputs { logits, quantity } = network.forward(&batch.inputs, Mode::default())?;
+    let mut outputs = network.forward(&batch.inputs, Mode::default())?;
     ensure!(
-        quantity.is_some(),
+        task.model.has_two_losses(),
         "losses are divided by their first values where a network has two, and this one has one"
     );
     let weights = dataset.class_weights();
@@ -40,8 +40,8 @@ pub(crate) fn first_sizes(task: &Task, dataset: &dyn Dataset, seed: u64) -> Resu
         let loss = network.loss(outputs, &batch, &weights, Units::default())?;
         Ok::<_, anyhow::Error>(network.read_loss(&loss)?.mean())
     };
-    let mut outputs = Outputs { logits, quantity: None };
+    let both = size(&outputs)?;
+    outputs.0.truncate(1);
     let classes = size(&outputs)?;
-    outputs.quantity = quantity;
-    Ok([classes, size(&outputs)? - classes])
+    Ok([classes, both - classes])
 }

@@ -571,7 +571,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             let batch = self.dataset.test(first..samples.min(first + TEST_BATCH));
             batch.check(self.dataset)?;
             let outputs = self.network.forward(&batch.inputs, Mode::default())?;
-            let logits = self.network.read(&outputs.logits)?;
+            let logits = self.network.read(outputs.first()?)?;
             is_lost &= logits.iter().all(|x| !x.is_finite());
             if let Some((found, target)) = self.network.quantities(&outputs, &batch)? {
                 quantities.add(&found, &target);

@@ -5,7 +5,7 @@ use adaloss_hal::Plain;
 use anyhow::Result;
 
 use super::{Build, Layers};
-use crate::layer::{AnyLayer, Flatten, Machine, Relu, Sequence};
+use crate::layer::{AnyLayer, Flatten, Machine, Relu};
 
 /// Makes the layers.
 pub(super) fn layers<W, G, D>(
@@ -27,5 +27,5 @@ where
         Box::new(Relu::new()),
     ];
     let head = build.head("head", [hidden, classes])?;
-    Ok(Layers { embedding: None, body: Sequence::new(body), head, further: None })
+    Ok(Layers::in_line(body, head))
 }

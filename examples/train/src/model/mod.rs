@@ -1,6 +1,7 @@
 //! Networks, by name.
 
 mod build;
+mod heads;
 mod mlp;
 mod resnet;
 mod segnet;
@@ -16,10 +17,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::Input,
-    layer::{Backward, Embedding, Gradient, Head, Layer, Machine, Sequence, Tensor},
+    layer::{AnyLayer, Embedding, Head, Machine, Sequence},
 };
 
 pub use build::Build;
+pub use heads::{Heads, TwinHeads};
 pub use resnet::{Resnet, Shortcut};
 pub use segnet::Segnet;
 pub use transformer::Transformer;
@@ -50,52 +52,16 @@ pub enum Model {
 pub struct Layers<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     /// Of a network over tokens.
     pub embedding: Option<Embedding<D, W>>,
-    /// Between the input and the last layer.
+    /// Between the input and the heads.
     pub body: Sequence<D, W, G>,
-    /// From activations to logits.
-    pub head: Head<D, W>,
-    /// Of a network with a second task.
-    pub further: Option<Further<D, W, G>>,
+    /// From activations to results.
+    pub heads: Heads<D, W, G>,
 }
 
-/// What a network has that learns a quantity beside the classes.
-pub struct Further<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
-    /// Between what is shared and the logits.
-    pub to_classes: Sequence<D, W, G>,
-    /// Between what is shared and the quantity.
-    pub to_quantity: Sequence<D, W, G>,
-    /// From activations to the quantity.
-    pub quantity: Head<D, W>,
-}
-
-impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Further<D, W, G> {
-    /// Takes the gradient that left the logits and that of the quantity, in f32 and unscaled, back to what is shared;
-    /// nothing is left where each task begins at the input.
-    pub fn backward(
-        &mut self,
-        run: &mut Backward<'_, D>,
-        classes: Gradient<D, G>,
-        quantity: &Tensor<D, f32>,
-    ) -> Result<Option<Gradient<D, G>>> {
-        let classes = self.to_classes.backward(run, classes)?;
-        match (classes, self.quantity_back(run, quantity)?) {
-            (Some(classes), Some(quantity)) => {
-                run.join("trunk", [&classes, &quantity]).context("trunk").map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Takes the gradient of the quantity alone back to what is shared; nothing is left where its task begins at
-    /// the input.
-    pub fn quantity_back(
-        &mut self,
-        run: &mut Backward<'_, D>,
-        quantity: &Tensor<D, f32>,
-    ) -> Result<Option<Gradient<D, G>>> {
-        let quantity = run.further_loss::<G>("quantity.loss", quantity)?;
-        let quantity = self.quantity.backward(run, &quantity).context("quantity.head")?;
-        self.to_quantity.backward(run, quantity)
+impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Layers<D, W, G> {
+    /// Makes a network of layers one after the other, the last of them a head.
+    fn in_line(body: Vec<AnyLayer<D, W, G>>, head: Head<D, W>) -> Self {
+        Self { embedding: None, body: Sequence::new(body), heads: Heads::One(head) }
     }
 }
 

@@ -74,7 +74,7 @@ impl Resnet {
         }
         body.push(Box::new(Averaging::new("average".into())));
         let head = build.head("head", [arriving, classes])?;
-        Ok(Layers { embedding: None, body: Sequence::new(body), head, further: None })
+        Ok(Layers::in_line(body, head))
     }
 
     /// Makes one block.

@@ -78,7 +78,7 @@ impl Segnet {
             inside = vec![Box::new(level)];
         }
         let head = build.head("head", [widths[0], classes])?;
-        Ok(Layers { embedding: None, body: Sequence::new(inside), head, further: None })
+        Ok(Layers::in_line(inside, head))
     }
 
     /// Makes the convolutions of one level, from so many channels by so many to so many.

@@ -55,7 +55,7 @@ impl Transformer {
         }
         body.push(Box::new(Normalising::layer(build.device, "last.norm", width, 1.0)?));
         let head = build.head("head", [width, classes])?;
-        Ok(Layers { embedding, body: Sequence::new(body), head, further: None })
+        Ok(Layers { embedding, ..Layers::in_line(body, head) })
     }
 
     fn attention<W, G, D>(

@@ -4,7 +4,7 @@ use adaloss_core::format::Element;
 use adaloss_hal::Plain;
 use anyhow::Result;
 
-use super::{Build, Further, Layers};
+use super::{Build, Heads, Layers, TwinHeads};
 use crate::layer::{AnyLayer, Flatten, Machine, Relu, Sequence};
 
 /// Two tasks, which share a trunk or have a tower each from the input on.
@@ -41,10 +41,11 @@ impl Twin {
             Ok::<_, anyhow::Error>(Sequence::new(layers))
         };
         let (to_classes, to_quantity) = (tower("class")?, tower("quantity")?);
-        let head = build.head("class.head", [self.hidden, classes])?;
+        let classes = build.head("class.head", [self.hidden, classes])?;
         let quantity = build.head("quantity.head", [self.hidden, 1])?;
-        let further = Some(Further { to_classes, to_quantity, quantity });
-        Ok(Layers { embedding: None, body: Sequence::new(body), head, further })
+        let heads = TwinHeads { to_classes, classes, to_quantity, quantity };
+        let heads = Heads::Twin(Box::new(heads));
+        Ok(Layers { embedding: None, body: Sequence::new(body), heads })
     }
 
     /// Two layers from the input on.
