@@ -18,7 +18,8 @@
 //!
 //! [`portable`] is the readable reference that others are compared with, and the package `adaloss-conformance` is the
 //! suite that compares them: any device's tests call it in five lines.  `adaloss-cpu` is the fast device for the CPU.  [`fault`] and [`record`]
-//! are devices that wrap devices, to inject faults and to log operations, each a hook of [`wrap`].
+//! are devices that wrap devices, to inject faults and to log operations, each a hook of [`wrap`].  `meta`, with the feature `alloc`, is a
+//! device without elements, which says what a program will need.
 //!
 //! The scaler is one of two, and decides the same in either place.  A `LossScaler` on the host drives a device
 //! that works in host memory through [`HostEpilogue`], and one with memory of its own through
@@ -59,7 +60,7 @@
 //! # Features
 //!
 //! `alloc` adds `HostHeap`, by which a device in host memory has buffers on the heap, so that it
-//! implements [`Memory`]: the portable one does.  Documentation that is made without `--all-features` leaves
+//! implements [`Memory`]: the portable one does.  It adds the module `meta` as well.  Documentation that is made without `--all-features` leaves
 //! it out.
 
 #![no_std]
@@ -94,6 +95,8 @@ mod pass;
 pub mod portable;
 
 pub mod fault;
+#[cfg(feature = "alloc")]
+pub mod meta;
 pub mod record;
 pub mod wrap;
 

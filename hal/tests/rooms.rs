@@ -6,7 +6,7 @@ mod imports;
 use std::{fs, path::Path};
 
 /// From what needs nothing to what needs most.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 22] = [
     "kind",
     "plain",
     "space",
@@ -28,6 +28,7 @@ const MODULES: [&str; 21] = [
     "wrap",
     "fault",
     "record",
+    "meta",
 ];
 
 #[test]

@@ -34,6 +34,39 @@ pub enum Shape {
     Classes(usize),
 }
 
+impl Shape {
+    /// Returns the multiply-adds of the products that are summed, those with padding among them, as publications count them;
+    /// `u64::MAX` where they are more, and 0 where nothing is.
+    ///
+    /// The gradients of a convolution have as many as the convolution.  Those of an attention are counted forward: two for each feature
+    /// of a token and a token that it attends to.
+    pub const fn multiply_adds(self) -> u64 {
+        match self {
+            Self::Product(Product { rows, inner, columns, .. }) => terms([rows, inner, columns, 1]),
+            Self::Convolution(of) => match of.output() {
+                Some([height, width]) => {
+                    terms([elements([of.batch, height, width]), of.filters, of.fan_in(), 1])
+                }
+                None => 0,
+            },
+            Self::Attention(Attention { batch, tokens, heads, width }) => {
+                terms([elements([batch, heads]), tokens, tokens.saturating_add(1), width])
+            }
+            Self::Normalisation(_) | Self::Pooling(_) | Self::Width(_) | Self::Classes(_) => 0,
+        }
+    }
+}
+
+/// Returns the product of some extents; `u64::MAX` where it does not fit.
+const fn terms(extents: [usize; 4]) -> u64 {
+    let (mut product, mut i) = (1_u64, 0);
+    while i < extents.len() {
+        product = product.saturating_mul(extents[i] as u64);
+        i += 1;
+    }
+    product
+}
+
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
