@@ -65,9 +65,10 @@ impl From<Convolution> for Shape {
 
 impl From<Pooling> for Shape {
     fn from(shape: Pooling) -> Self {
-        let Pooling { batch, input, channels, window, stride, padding } = shape;
+        let Pooling { batch, input, channels, window, stride, padding, is_covering } = shape;
         let ([h, w], [wh, ww], [sh, sw], [ph, pw]) = (input, window, stride, padding);
-        Self::new(Kind::Pooling, [batch, h, w, channels, wh, ww, sh, sw, ph, pw])
+        let covers = usize::from(is_covering);
+        Self::new(Kind::Pooling, [batch, h, w, channels, wh, ww, sh, sw, ph, pw, covers])
     }
 }
 
@@ -98,7 +99,8 @@ impl fmt::Display for Shape {
                 shape.stride([i, j]).padding([k, l]).groups(m).fmt(f)
             }
             Kind::Pooling => {
-                Pooling::new(a, [b, c], d, [e, g]).stride([h, i]).padding([j, k]).fmt(f)
+                let shape = Pooling::new(a, [b, c], d, [e, g]).stride([h, i]).padding([j, k]);
+                Pooling { is_covering: l == 1, ..shape }.fmt(f)
             }
             Kind::Normalisation => {
                 let axis = if c == 1 { Axis::Columns } else { Axis::Rows };

@@ -12,8 +12,8 @@ use adaloss_hal::{
 };
 
 /// A single pixel, windows side by side, gaps between them, overlaps, padding, pixels that no window
-/// sees, and nothing at all.
-const SHAPES: [Pooling; 12] = [
+/// sees, windows that reach beyond the image or would begin behind it, and nothing at all.
+const SHAPES: [Pooling; 16] = [
     Pooling::new(1, [1, 1], 1, [1, 1]),
     Pooling::new(2, [4, 6], 3, [2, 2]),
     Pooling::new(1, [7, 5], 4, [2, 3]),
@@ -24,6 +24,10 @@ const SHAPES: [Pooling; 12] = [
     Pooling::new(3, [5, 4], 2, [2, 2]).padding([1, 1]),
     Pooling::new(1, [4, 5], 17, [4, 5]),
     Pooling::new(1, [2, 1], 2, [3, 3]).padding([1, 2]),
+    Pooling::new(2, [7, 5], 3, [2, 2]).covering(),
+    Pooling::new(1, [6, 9], 4, [3, 3]).stride([2, 2]).padding([1, 1]).covering(),
+    Pooling::new(1, [9, 8], 2, [2, 2]).stride([3, 4]).covering(),
+    Pooling::new(2, [4, 5], 2, [2, 2]).stride([3, 5]).padding([1, 1]).covering(),
     Pooling::new(0, [4, 4], 3, [2, 2]),
     Pooling::new(2, [4, 4], 0, [2, 2]),
 ];
