@@ -29,7 +29,6 @@ use adaloss_train::{
     data::{Batch, Dataset, Input, Inputs, Judged, View},
     layer::{Machine, NoObserver},
     method::{FormatName, Method},
-    model::{Model, Resnet},
     schedule::ScheduleArgs,
     task::Task,
     trainer::{Settings, Trainer},
@@ -164,7 +163,7 @@ fn main() -> Result<()> {
     ensure!(cli.turn > 0 && cli.steps >= cli.turn, "at least one turn is needed");
     let dataset = Noise::new(4 * cli.batch);
     let mut task: Task = "digits-resnet".parse()?;
-    task.model = Model::Resnet(Resnet::new(20));
+    task.model = "resnet20".parse()?;
     let schedule =
         ScheduleArgs { batch: Some(cli.batch), learning_rate: Some(0.01), ..Default::default() };
     task.schedule = schedule.apply(task.schedule);

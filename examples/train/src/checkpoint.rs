@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{file::write_whole, network::Saved, task::Task, trainer::Settings};
 
 const MAGIC: &[u8; 8] = b"adatrain";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// A run between two steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -22,8 +22,11 @@
 pub mod blocks;
 pub mod checkpoint;
 pub mod console;
+pub mod cost;
 pub mod data;
+pub mod detect;
 pub mod file;
+mod judge;
 pub mod layer;
 pub mod method;
 pub mod model;

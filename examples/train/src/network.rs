@@ -19,12 +19,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     blocks::Blocks,
     data::{Batch, Input, Inputs},
+    detect::{Detection, MultiboxLoss, Targets, by_map, by_sample, detect, multibox_loss},
     layer::{
         Backward, Checks, Concluded, Diverged, EpilogueBuffers, Forward, GradientSink, Halted,
         Layer, LossPass, Machine, MicroBatch, Observer, Piece, Running, Scaler, Shape, Tensor,
         Vector, complete,
     },
-    model::{Heads, Layers, Model, quantities},
+    model::{BoxHeads, Heads, Layers, Model, quantities},
     optimizer::{Optimizer, Update},
     ranks::{Reducer, Team},
     unit::{Units, times},
@@ -116,7 +117,8 @@ pub struct Saved {
 }
 
 impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> {
-    /// Makes a network with random weights; `narrowing` is how weights and activations become `W`.
+    /// Makes a network with random weights, or without a generator with zeros, where they are replaced or not looked at; `narrowing`
+    /// is how weights and activations become `W`.
     ///
     /// # Errors
     ///
@@ -126,7 +128,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         mut device: D,
         (input, classes): (Input, usize),
         narrowing: Narrowing,
-        generator: &mut ChaCha8Rng,
+        generator: Option<&mut ChaCha8Rng>,
     ) -> Result<Self> {
         let buffers = EpilogueBuffers::new(&mut device)?;
         let mut layers = model.layers(&mut device, generator, input, classes)?;
@@ -261,6 +263,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         weights: &[f32],
         units: Units,
     ) -> Result<Loss<D>> {
+        if let Heads::Boxes(_) = self.layers.heads {
+            return self.boxes_loss(outputs, batch, units);
+        }
         if !batch.quantities.is_empty() {
             let (log2, wanted) = (units.classes, &batch.quantities);
             let (loss, gradient) = self.squared_error(outputs.first()?, wanted, log2)?;
@@ -310,6 +315,72 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             self.device.write(&[total], sum.view_mut())?;
         }
         Ok(Loss { sum, rows, gradients })
+    }
+
+    /// Computes the loss of default boxes, on the host.
+    fn boxes_loss(&mut self, outputs: &Outputs<D>, batch: &Batch, units: Units) -> Result<Loss<D>> {
+        let said = self.read_boxes(outputs, batch.samples)?;
+        let Self { device, layers, classes, .. } = self;
+        let Heads::Boxes(BoxHeads { boxes, .. }) = &layers.heads else {
+            bail!("this network has no default boxes");
+        };
+        let targets: Vec<_> =
+            batch.objects.iter().map(|objects| Targets::new(boxes, objects)).collect();
+        ensure!(targets.len() == batch.samples, "a list of objects is needed for each sample");
+        let MultiboxLoss { sums, positives, mut scores, mut offsets } =
+            multibox_loss(*classes, &targets, &said[0], &said[1]);
+        times(&mut scores, units.classes);
+        times(&mut offsets, units.quantity);
+        let apart = |log2: i32| f64::from(log2 - units.common).exp2();
+        let sum = LossSum {
+            loss: sums[0] * apart(units.classes) + sums[1] * apart(units.quantity),
+            weight: positives.max(1) as f64,
+            rows: batch.samples as u64,
+            correct: 0,
+        };
+        let sum = Vector::of(device, &[sum])?;
+        let mut gradients = Vec::new();
+        for (nth, all) in [scores, offsets].iter().enumerate() {
+            let shapes: Vec<_> = outputs.0.iter().skip(nth).step_by(2).map(Tensor::shape).collect();
+            let lengths: Vec<_> = shapes.iter().map(|shape| shape.elements()).collect();
+            let mut maps = Vec::new();
+            for (values, shape) in by_map(all, &lengths, batch.samples).iter().zip(shapes) {
+                let mut map = Tensor::zeroed(device, shape)?;
+                device.write(values, map.view_mut())?;
+                maps.push(map);
+            }
+            gradients.push(maps);
+        }
+        let [scores, offsets] = gradients.try_into().ok().context("two gradients of each map")?;
+        let gradients = scores.into_iter().zip(offsets).flat_map(<[_; 2]>::from).collect();
+        Ok(Loss { sum, rows: batch.samples, gradients: Outputs(gradients) })
+    }
+
+    /// Copies to the host what the network says of default boxes: scores and offsets, sample by sample.
+    fn read_boxes(&mut self, outputs: &Outputs<D>, samples: usize) -> Result<[Vec<f32>; 2]> {
+        let mut read = |first: usize| {
+            let maps = outputs.0.iter().skip(first).step_by(2).map(|map| self.read(map));
+            Ok::<_, Error>(by_sample(&maps.collect::<Result<Vec<_>>>()?, samples))
+        };
+        Ok([read(0)?, read(1)?])
+    }
+
+    /// Returns what was found in each sample; nothing of a network that is lost, of whose results none is finite, or that has no
+    /// default boxes.
+    pub fn detections(
+        &mut self,
+        outputs: &Outputs<D>,
+        samples: usize,
+    ) -> Result<Option<Vec<Vec<Detection>>>> {
+        let [scores, offsets] = self.read_boxes(outputs, samples)?;
+        let Heads::Boxes(BoxHeads { boxes, .. }) = &self.layers.heads else { return Ok(None) };
+        let is_lost = scores.iter().chain(&offsets).all(|x| !x.is_finite());
+        let columns = boxes.len() * (self.classes + 1);
+        let found = scores
+            .chunks_exact(columns)
+            .zip(offsets.chunks_exact(4 * boxes.len()))
+            .map(|(scores, offsets)| detect(boxes, self.classes, scores, offsets));
+        Ok((!is_lost).then(|| found.collect()))
     }
 
     /// Copies what a loss adds up to, to the host.

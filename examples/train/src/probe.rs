@@ -7,8 +7,6 @@ use adaloss_core::{
 };
 use adaloss_hal::Plain;
 use anyhow::Result;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::{Batch, Dataset},
@@ -34,10 +32,9 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         narrowing: Narrowing,
         micro_batches: usize,
     ) -> Result<Self> {
-        // Its weights are replaced before they are used.
-        let mut generator = ChaCha8Rng::seed_from_u64(0);
         let shape = (dataset.input(), dataset.classes());
-        let mut network = Network::new(model, device, shape, narrowing, &mut generator)?;
+        // Its weights are replaced before they are used.
+        let mut network = Network::new(model, device, shape, narrowing, None)?;
         let config = Config::for_format(Format::BINARY32)
             .with_policy(Policy::Fixed(Scale::ONE))?
             .with_recovery(Recovery::Skip);

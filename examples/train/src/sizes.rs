@@ -24,7 +24,7 @@ pub(crate) fn first_sizes(task: &Task, dataset: &dyn Dataset, seed: u64) -> Resu
     let (shape, narrowing) =
         ((dataset.input(), dataset.classes()), Narrowing::to(Format::BINARY32));
     let mut network: Network<Portable, f32, f32> =
-        Network::new(&task.model, Portable, shape, narrowing, &mut generator)?;
+        Network::new(&task.model, Portable, shape, narrowing, Some(&mut generator))?;
     let view = View { seed, epoch: 0 };
     let order = view.order(dataset.train_samples());
     let batch = dataset.train(&order[..task.schedule.batch], view);

@@ -2,16 +2,12 @@
 
 use std::str::FromStr;
 
-use adaloss_core::format::{Format, Narrowing};
-use adaloss_hal::portable::Portable;
 use anyhow::{Context, Result, bail, ensure};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use crate::{
+    cost::cost,
     data::{DataArgs, Dataset, Score, Wanted},
-    model::{Model, Resnet, Segnet, Transformer, Twin},
-    network::Network,
+    model::{Block, Model, Resnet, Segnet, Transformer, Twin},
     optimizer::Optimizer,
     results::TaskReport,
     schedule::{Decay, Schedule},
@@ -111,12 +107,8 @@ impl Task {
     ///
     /// The network is none for these samples.
     pub fn parameters(&self, dataset: &dyn Dataset) -> Result<u64> {
-        let mut generator = ChaCha8Rng::seed_from_u64(0);
         let shape = (dataset.input(), dataset.classes());
-        let narrowing = Narrowing::to(Format::BINARY32);
-        let network: Result<Network<Portable, f32, f32>> =
-            Network::new(&self.model, Portable, shape, narrowing, &mut generator);
-        Ok(network?.parameters())
+        Ok(cost::<f32, f32>(&self.model, shape, &self.schedule.optimizer, 1)?.parameters)
     }
 
     fn named(name: &str, model: Model, schedule: Schedule) -> Self {
@@ -163,7 +155,8 @@ impl FromStr for Task {
                 Self::named(name, model, schedule)
             }
             "digits-resnet" => {
-                let model = Model::Resnet(Resnet { zero_init: true, ..Resnet::new(8) });
+                let resnet = Resnet::small(8, Block::Basic)?;
+                let model = Model::Resnet(Resnet { zero_init: true, ..resnet });
                 let schedule = Schedule { epochs: 30, batch: 32, ..SCHEDULE };
                 Self::named(name, model, schedule)
             }

@@ -33,7 +33,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     checkpoint::Checkpoint,
-    data::{Batch, Dataset, Judged, Quantities, Score, View},
+    data::{Batch, Dataset, Input, View},
+    judge::{Judge, Judgement},
     layer::{Diverged, GradientSink, Machine, MicroBatch, NoSink, Observer, Scaler, Since},
     method::{FormatName, Method},
     network::{Mode, Network, Saved, Scalers, mean_loss},
@@ -46,8 +47,8 @@ use crate::{
     unit::Units,
 };
 
-/// Test samples that go forward together.
-const TEST_BATCH: usize = 128;
+/// Test samples that go forward together at most, and the values in them if there are several.
+const TEST_BATCH: [usize; 2] = [128, 1 << 22];
 
 /// What defines a run, next to its task: with the same, the same bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,7 +162,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
         let shape = (dataset.input(), dataset.classes());
         let mut network =
-            Network::new(&task.model, device, shape, forward(settings), &mut generator)?;
+            Network::new(&task.model, device, shape, forward(settings), Some(&mut generator))?;
         network.round_in_blocks(settings.method.blocks(settings.format.0)?);
         let parts = task.schedule.micro_batches;
         let is_per_loss = settings.method.is_per_loss() && task.model.has_two_losses();
@@ -553,46 +554,29 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     ///
     /// As [`train_step`](Self::train_step); a network of whose logits none is finite is lost too.
     pub fn evaluate(&mut self) -> Result<f64> {
-        self.judge().map(|(metric, _)| metric)
+        self.judge().map(|Judgement { metric, .. }| metric)
     }
 
     /// Returns the task's metric on the test samples, and what is to be said of a quantity.
-    fn judge(&mut self) -> Result<(f64, Option<QuantityReport>)> {
+    fn judge(&mut self) -> Result<Judgement> {
         self.network.refresh()?;
-        let mut quantities = Quantities::default();
-        let mut score = Score::new(self.dataset.classes(), self.dataset.judged());
+        let mut judge = Judge::new(self.dataset);
         let samples = self.dataset.test_samples();
-        let mut is_lost = true;
         // A rank has as many batches as any other, or one less.
         let (rank, size) = self.place();
-        let batches = samples.div_ceil(TEST_BATCH);
+        let length = test_batch(self.dataset.input());
+        let batches = samples.div_ceil(length);
         let own = rank * batches / size..(rank + 1) * batches / size;
-        for first in own.map(|nth| nth * TEST_BATCH) {
-            let batch = self.dataset.test(first..samples.min(first + TEST_BATCH));
+        for first in own.map(|nth| nth * length) {
+            let batch = self.dataset.test(first..samples.min(first + length));
             batch.check(self.dataset)?;
             let outputs = self.network.forward(&batch.inputs, Mode::default())?;
-            let logits = self.network.read(outputs.first()?)?;
-            is_lost &= logits.iter().all(|x| !x.is_finite());
-            if let Some((found, target)) = self.network.quantities(&outputs, &batch)? {
-                quantities.add(&found, &target);
-            }
-            if self.dataset.judged() != Judged::Quantity {
-                score.add(&logits, &batch.labels);
-            }
+            judge.add(&mut self.network, &outputs, &batch)?;
         }
         if let Some(Ranks { team, .. }) = &self.ranks {
-            is_lost = team.sum(vec![u64::from(is_lost)])? == [size as u64];
-            score.set_counts(team.sum(score.counts().to_vec())?);
-            let all = team.gather_any(&quantities.to_bytes())?;
-            quantities = Quantities::of_bytes(&all.concat());
+            judge.gather(team)?;
         }
-        is_lost &= samples > 0;
-        let quantity = quantities.report();
-        match (&quantity, self.dataset.judged()) {
-            _ if is_lost => Err(diverged("the logits")),
-            (Some(report), Judged::Quantity) => Ok((report.metric(), quantity)),
-            _ => Ok((score.value(), quantity)),
-        }
+        judge.finish().ok_or_else(|| diverged("the logits"))
     }
 
     fn view(&self) -> View {
@@ -685,11 +669,11 @@ where
     /// Evaluates, and appends a point to the curve; a network that is lost predicts nothing.
     fn evaluate_into(&mut self, report: &mut RunReport, loss: Option<f64>) -> Result<()> {
         let step = self.step;
-        let (metric, quantity) = self.judge().or_else(|error| {
+        let Judgement { metric, quantity } = self.judge().or_else(|error| {
             let reason = lost(error)?;
             report.stopped.get_or_insert(format!("after {step} steps: {reason}"));
             let quantity = self.task.has_quantity().then(QuantityReport::default);
-            Ok::<_, anyhow::Error>((0.0, quantity))
+            Ok::<_, anyhow::Error>(Judgement { metric: 0.0, quantity })
         })?;
         report.quantity = quantity;
         report.curve.push(Point { step, loss, metric });
@@ -739,6 +723,12 @@ where
         compare(&found, &right, to);
         Ok(())
     }
+}
+
+/// Returns how many test samples go forward together.
+fn test_batch(input: Input) -> usize {
+    let [samples, values] = TEST_BATCH;
+    (values / input.values().max(1)).clamp(1, samples)
 }
 
 /// Returns how weights and activations become `W`.

@@ -32,10 +32,6 @@ impl<D: Memory, W: Plain> Convolutional<D, W> {
     pub fn first(self) -> Self {
         Self { is_first: true, ..self }
     }
-
-    fn shape_of(&self, input: Shape) -> Convolution {
-        Convolution { batch: input.samples, input: input.extent(), ..self.shape }
-    }
 }
 
 impl<D, W, G> Layer<D, W, G> for Convolutional<D, W>
@@ -53,14 +49,8 @@ where
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        let convolution = self.shape_of(input.shape());
-        let extent = convolution.output();
-        let extent = extent.with_context(|| {
-            format!(
-                "the convolution {convolution} has no output: its kernel exceeds the padded image"
-            )
-        })?;
-        let leaving = input.shape().with_extent(extent).with_channels(convolution.filters);
+        let convolution = of_input(self.shape, input.shape());
+        let leaving = output_of(convolution, input.shape())?;
         let weight = self.weight.narrow()?;
         let output = run.activation(leaving, |device, to, epilogue| {
             let input = input.view();
@@ -76,7 +66,7 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
-        let convolution = self.shape_of(input.shape());
+        let convolution = of_input(self.shape, input.shape());
         run.weight_gradient(&mut self.weight, &gradient, |device, gradient, to, epilogue| {
             device.run(ConvolveWeight::<_, G, W, f32> {
                 convolution,
@@ -90,45 +80,67 @@ where
             return Ok(None);
         }
         let (weight, name) = (self.weight.narrow()?, &self.weight.name);
-        let describe = |device: &mut D, gradient: &Tensor<D, G>, when: Option<Ref<'_, D, u32>>| {
-            Ok(ProductOperands {
-                gradient: statistics(device, gradient.view(), when)?,
-                weight: statistics(device, weight, when)?,
-                fan_in: convolution.fan_out() as u32,
-            })
-        };
         let leaving = input.shape();
         drop(input); // not needed any more
-        run.product(
-            name,
-            &gradient,
-            leaving,
-            &describe,
-            &|device, gradient, to, epilogue| {
-                let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
-                device.run(ConvolveInput::<_, G, W, G> {
-                    convolution,
-                    gradient,
-                    weight,
-                    to,
-                    epilogue,
-                })
-            },
-            &|device, gradient, to, epilogue| {
-                let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
-                device.run(ConvolveInput::<_, G, W, f32> {
-                    convolution,
-                    gradient,
-                    weight,
-                    to,
-                    epilogue,
-                })
-            },
-        )
-        .map(Some)
+        input_gradient(run, name, &gradient, (convolution, leaving), weight).map(Some)
     }
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
         to.push(Piece::Parameter(&mut self.weight));
     }
+}
+
+/// Returns the convolution of images of one shape.
+pub(super) fn of_input(shape: Convolution, input: Shape) -> Convolution {
+    Convolution { batch: input.samples, input: input.extent(), ..shape }
+}
+
+/// Returns the shape of what leaves a convolution.
+pub(super) fn output_of(convolution: Convolution, input: Shape) -> Result<Shape> {
+    let extent = convolution.output().with_context(|| {
+        format!("the convolution {convolution} has no output: its kernel exceeds the padded image")
+    })?;
+    Ok(input.with_extent(extent).with_channels(convolution.filters))
+}
+
+/// Takes a gradient back through a convolution, to an input of a shape.
+pub(super) fn input_gradient<D, W, G>(
+    run: &mut Backward<'_, D>,
+    name: &str,
+    gradient: &Gradient<D, G>,
+    (convolution, leaving): (Convolution, Shape),
+    weight: Ref<'_, D, W>,
+) -> Result<Gradient<D, G>>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    let describe = |device: &mut D, gradient: &Tensor<D, G>, when: Option<Ref<'_, D, u32>>| {
+        Ok(ProductOperands {
+            gradient: statistics(device, gradient.view(), when)?,
+            weight: statistics(device, D::Space::reborrow(weight), when)?,
+            fan_in: convolution.fan_out() as u32,
+        })
+    };
+    run.product(
+        name,
+        gradient,
+        leaving,
+        &describe,
+        &|device, gradient, to, epilogue| {
+            let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
+            device.run(ConvolveInput::<_, G, W, G> { convolution, gradient, weight, to, epilogue })
+        },
+        &|device, gradient, to, epilogue| {
+            let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
+            device.run(ConvolveInput::<_, G, W, f32> {
+                convolution,
+                gradient,
+                weight,
+                to,
+                epilogue,
+            })
+        },
+    )
 }

@@ -135,19 +135,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         D: Machine<W, G>,
     {
         let input = kept(&mut self.input)?;
-        let rows = input.shape().rows();
-        // The bias gradient is the product with a column of ones.
-        let ones = ones::<W, D>(run.device, rows)?;
-        let product = Product::new(self.outputs, rows, 1).transpose_a();
-        run.weight_gradient(&mut self.bias, gradient, |device, gradient, to, epilogue| {
-            device.run(Matmul::<_, G, W, f32> {
-                product,
-                a: D::Space::reborrow(gradient),
-                b: ones.view(),
-                to,
-                epilogue,
-            })
-        })?;
+        bias_gradient(run, &mut self.bias, gradient)?;
         let sizes = [self.inputs, self.outputs];
         fill(run, &mut self.weight, sizes, gradient, &input)?;
         back(run, &self.weight, sizes, gradient, input.shape())
@@ -157,6 +145,32 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
     pub fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
         to.extend([&mut self.weight, &mut self.bias].map(Piece::Parameter));
     }
+}
+
+/// Fills the gradient of a bias: the product of the gradient with a column of ones.
+pub(super) fn bias_gradient<W, G, D>(
+    run: &mut Backward<'_, D>,
+    bias: &mut Parameter<D, W>,
+    gradient: &Gradient<D, G>,
+) -> Result<()>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    let Shape { channels, .. } = gradient.value().shape();
+    let rows = gradient.value().shape().rows();
+    let ones = ones::<W, D>(run.device, rows)?;
+    let product = Product::new(channels, rows, 1).transpose_a();
+    run.weight_gradient(bias, gradient, |device, gradient, to, epilogue| {
+        device.run(Matmul::<_, G, W, f32> {
+            product,
+            a: D::Space::reborrow(gradient),
+            b: ones.view(),
+            to,
+            epilogue,
+        })
+    })
 }
 
 /// Fills the gradient of a weight.

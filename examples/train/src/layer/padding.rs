@@ -1,4 +1,4 @@
-//! The parameter-free shortcut of a residual block that halves the image and adds channels.
+//! The parameter-free shortcut of a residual block that halves the image or adds channels.
 
 use adaloss_core::format::{Element, Narrowing};
 use adaloss_hal::{
@@ -21,12 +21,16 @@ pub struct Padding<D: Memory, W: Plain> {
 }
 
 impl<D: Memory, W: Element + Plain> Padding<D, W> {
-    /// Makes the shortcut between blocks of so many channels.
-    pub fn new(device: &mut D, channels: usize, filters: usize) -> Result<Self, D::Error> {
+    /// Makes the shortcut between blocks of so many channels; with a stride of 1 it takes every pixel.
+    pub fn new(
+        device: &mut D,
+        [channels, filters]: [usize; 2],
+        stride: usize,
+    ) -> Result<Self, D::Error> {
         let entry = |i: usize| if i / channels == i % channels { 1.0 } else { 0.0 };
         let narrow = |x: f32| W::narrow(x, Narrowing::to(W::ENCODING.into()), 0, 0);
         let identity: Vec<W> = (0..filters * channels).map(|i| narrow(entry(i))).collect();
-        let shape = Convolution::new(0, [0, 0], channels, filters, [1, 1]).stride([2, 2]);
+        let shape = Convolution::new(0, [0, 0], channels, filters, [1, 1]).stride([stride; 2]);
         Ok(Self { identity: Vector::of(device, &identity)?, shape, input: None })
     }
 

@@ -25,8 +25,8 @@ use crate::{
     ranks::{Common, Failure, Team},
 };
 
-/// Cells of the largest network here; ResNet-110 has 272.
-pub const CELLS: usize = 384;
+/// Cells of a scaler: as many as the deepest networks here need, of which pre-activation ResNet-164 has 386.
+pub const CELLS: usize = 512;
 
 /// The scaler of a run, or of one of its two losses.
 ///
@@ -160,6 +160,11 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         self.watch = Watch { results, operands: results && observer.wants_operands() };
         self.is_under_way = true;
         Ok(())
+    }
+
+    /// Returns how many visits the step under way had so far.
+    pub fn visits(&self) -> usize {
+        self.notes.len()
     }
 
     /// Says which micro-batch of the step the next visits belong to.

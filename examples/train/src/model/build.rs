@@ -15,14 +15,15 @@ const MOST_WEIGHTS: usize = 1 << 28;
 pub struct Build<'a, D> {
     /// The device.
     pub device: &'a mut D,
-    generator: &'a mut ChaCha8Rng,
+    /// What weights are drawn from; without it they are zero.
+    generator: Option<&'a mut ChaCha8Rng>,
     /// Weights so far.
     weights: usize,
 }
 
 impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
-    /// Begins a network.
-    pub fn new(device: &'a mut D, generator: &'a mut ChaCha8Rng) -> Self {
+    /// Begins a network; without a generator its weights are zero, for one whose weights are replaced or not looked at.
+    pub fn new(device: &'a mut D, generator: Option<&'a mut ChaCha8Rng>) -> Self {
         Self { device, generator, weights: 0 }
     }
 
@@ -44,7 +45,10 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
             self.weights
         );
         let normal = Normal::new(0.0, deviation)?;
-        let values: Vec<f32> = normal.sample_iter(&mut *self.generator).take(length).collect();
+        let values: Vec<f32> = match &mut self.generator {
+            Some(generator) => normal.sample_iter(generator).take(length).collect(),
+            None => vec![0.0; length],
+        };
         Ok(Parameter::weight(self.device, name.into(), &values)?)
     }
 

@@ -21,8 +21,8 @@ use crate::{
 };
 
 pub use build::Build;
-pub use heads::{Heads, TwinHeads};
-pub use resnet::{Resnet, Shortcut};
+pub use heads::{BoxHeads, Heads, Map, TwinHeads};
+pub use resnet::{Block, Resnet, Shortcut, Stem};
 pub use segnet::Segnet;
 pub use transformer::Transformer;
 pub use twin::{Twin, quantities};
@@ -71,7 +71,7 @@ impl Model {
         matches!(self, Self::Twin(_))
     }
 
-    /// Makes the layers with random weights.
+    /// Makes the layers with random weights; without a generator with zeros.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Model {
     pub fn layers<W, G, D>(
         &self,
         device: &mut D,
-        generator: &mut ChaCha8Rng,
+        generator: Option<&mut ChaCha8Rng>,
         input: Input,
         classes: usize,
     ) -> Result<Layers<D, W, G>>
@@ -96,7 +96,8 @@ impl Model {
             (Self::Twin(twin), Input::Image { height, width, channels }) => {
                 twin.layers(&mut build, height * width * channels, classes)
             }
-            (Self::Resnet(resnet), Input::Image { channels, .. }) => {
+            (Self::Resnet(resnet), Input::Image { height, width, channels }) => {
+                resnet.check(height, width)?;
                 resnet.layers(&mut build, channels, classes)
             }
             (Self::Segnet(segnet), Input::Image { height, width, channels }) => {
@@ -139,8 +140,9 @@ impl fmt::Display for Model {
 impl FromStr for Model {
     type Err = anyhow::Error;
 
-    /// Reads "mlp", "resnet20" and other depths (6m + 2), "preresnet20", "segnet", "transformer", and
-    /// behind colons what is to be different: "resnet56:zero:projected:width=32",
+    /// Reads "mlp", "resnet20" and other depths (6m + 2), "preresnet20", "resnet50" and the other depths for ImageNet,
+    /// "segnet", "transformer", and behind colons what is to be different: "resnet56:zero:projected:width=32",
+    /// "preresnet164:bottleneck:projected", "resnet18:small" for small images,
     /// "segnet:widths=64-64-64-64:kernel=7", "transformer:blocks=4:heads=8:width=128:dropout=0.1",
     /// "mlp:hidden=64", "twin:towers".
     fn from_str(text: &str) -> Result<Self> {
@@ -168,21 +170,18 @@ impl Model {
                     Some(rest) => (rest, true),
                     None => (name, false),
                 };
-                let Some(digits) = rest.strip_prefix("resnet") else {
+                let depth = rest.strip_prefix("resnet").and_then(|depth| depth.parse().ok());
+                let Some(depth) = depth else {
                     bail!(
-                        "unknown network \"{name}\": one of mlp, resnetN, preresnetN (N = 6m + 2), \
-                         segnet, transformer, twin"
+                        "unknown network \"{name}\": one of mlp, resnetN, preresnetN (N = 6m + 2 for \
+                         small images; 18, 34, 50, 101 or 152 for ImageNet), segnet, transformer, twin"
                     );
                 };
-                let depth = digits.parse().ok().filter(|n| *n >= 8 && n % 6 == 2);
-                let depth = depth.with_context(|| {
-                    format!("the depth of \"{name}\" is not 6m + 2: one of 8, 14, 20, ... 110, ...")
-                })?;
-                ensure!(
-                    depth <= 140,
-                    "{name} has more layers than the scaler has cells for: 140 is the deepest"
-                );
-                Self::Resnet(Resnet { preactivation, ..Resnet::new(depth) })
+                let resnet = match Resnet::LARGE.contains(&depth) {
+                    true => Resnet::large(depth),
+                    false => Resnet::small(depth, Block::Basic),
+                };
+                Self::Resnet(Resnet { preactivation, ..resnet.with_context(|| name.to_owned())? })
             }
         })
     }
@@ -201,6 +200,15 @@ impl Model {
             (Self::Resnet(resnet), "zero") if value.is_empty() => resnet.zero_init = true,
             (Self::Resnet(resnet), "projected") if value.is_empty() => {
                 resnet.shortcut = Shortcut::Projected;
+            }
+            (Self::Resnet(resnet), "small") if value.is_empty() => resnet.stem = Stem::Small,
+            (Self::Resnet(resnet), "bottleneck") if value.is_empty() => {
+                ensure!(
+                    resnet.stem == Stem::Small,
+                    "the depth says whether blocks are bottlenecks"
+                );
+                let shaped = Resnet::small(resnet.depth(), Block::Bottleneck)?;
+                (resnet.stages, resnet.block) = (shaped.stages, shaped.block);
             }
             (Self::Segnet(segnet), "widths") => segnet.widths = widths(value)?,
             (Self::Segnet(segnet), "kernel") => {
@@ -248,11 +256,20 @@ mod tests {
     #[test]
     fn names_say_what_is_different() {
         let model = |name: &str| name.parse::<Model>();
-        let resnet = Resnet { zero_init: true, width: 32, ..Resnet::new(56) };
+        let small = |depth| Resnet::small(depth, Block::Basic).unwrap();
+        let resnet = Resnet { zero_init: true, width: 32, ..small(56) };
         assert_eq!(model("resnet56:zero:width=32").unwrap(), Model::Resnet(resnet));
         let preactivated =
-            Resnet { preactivation: true, shortcut: Shortcut::Projected, ..Resnet::new(20) };
+            Resnet { preactivation: true, shortcut: Shortcut::Projected, ..small(20) };
         assert_eq!(model("preresnet20:projected").unwrap(), Model::Resnet(preactivated));
+        let bottleneck = Resnet::small(164, Block::Bottleneck).unwrap();
+        assert_eq!(bottleneck.stages, [18, 18, 18, 0]);
+        let named = model("preresnet164:bottleneck").unwrap();
+        assert_eq!(named, Model::Resnet(Resnet { preactivation: true, ..bottleneck }));
+        let large = Resnet::large(50).unwrap();
+        assert_eq!(model("resnet50").unwrap(), Model::Resnet(large));
+        let cut = Resnet { stem: Stem::Small, ..Resnet::large(18).unwrap() };
+        assert_eq!(model("resnet18:small").unwrap(), Model::Resnet(cut));
         let segnet =
             Segnet { widths: [64, 64, 0, 0, 0], kernel: 7, convolutions: 2, rectified: true };
         let named = model("segnet:widths=64-64:kernel=7:convolutions=2:rectified").unwrap();
@@ -279,7 +296,10 @@ mod tests {
         for name in [
             "resnet",
             "resnet9",
-            "resnet152",
+            "resnet1000",
+            "resnet18:bottleneck",
+            "resnet22:bottleneck",
+            "resnet18446744073709551610",
             "resnet20:",
             "resnet20:width=0",
             "resnet20:zero=1",

@@ -13,7 +13,7 @@ use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
     data::{Batch, Input, Inputs},
     layer::{MicroBatch, NoObserver, NoSink, Observer},
-    model::{Model, Resnet, Segnet, Shortcut, Transformer, Twin},
+    model::{Block, Model, Resnet, Segnet, Shortcut, Transformer, Twin},
     network::{Mode, Network, Saved, Scalers},
     unit::Units,
 };
@@ -61,7 +61,7 @@ impl Case {
             Portable,
             (input, classes),
             Narrowing::to(Format::BINARY32),
-            &mut generator,
+            Some(&mut generator),
         );
         let samples = 3;
         let values = (0..samples * height * width * channels)
@@ -83,7 +83,7 @@ impl Case {
             Portable,
             (input, vocabulary),
             Narrowing::to(Format::BINARY32),
-            &mut generator,
+            Some(&mut generator),
         );
         let mut draw = || -> Vec<u32> {
             (0..samples * length).map(|_| generator.random_range(0..vocabulary as u32)).collect()
@@ -307,7 +307,7 @@ fn of_a_quantity() {
 
 #[test]
 fn of_residual_networks() {
-    let small = Resnet { width: 4, ..Resnet::new(8) };
+    let small = Resnet { width: 4, ..Resnet::small(8, Block::Basic).unwrap() };
     for (shortcut, preactivation) in [
         (Shortcut::Padded, false),
         (Shortcut::Padded, true),
