@@ -202,7 +202,7 @@ impl Dataset for Cifar {
     }
 
     /// Each image is moved by up to four pixels and mirrored every other time.
-    fn train(&self, chosen: &[usize], view: View) -> Batch {
+    fn train(&self, chosen: &[usize], view: View) -> Result<Batch> {
         let mut values = Vec::with_capacity(chosen.len() * self.images.values());
         let mut image = Vec::with_capacity(self.images.values());
         for &index in chosen {
@@ -212,15 +212,15 @@ impl Dataset for Cifar {
             Crop::draw(&mut view.generator(index)).append(&image, &mut values);
         }
         let labels = self.labels_of(chosen.iter().copied());
-        Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) }
+        Ok(Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) })
     }
 
-    fn test(&self, range: Range<usize>) -> Batch {
+    fn test(&self, range: Range<usize>) -> Result<Batch> {
         let mut values = Vec::with_capacity(range.len() * self.images.values());
         let samples = || range.clone().map(|index| self.train + index);
         samples().for_each(|i| self.normalisation.append(self.images.image(i), &mut values));
         let labels = self.labels_of(samples());
-        Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) }
+        Ok(Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) })
     }
 }
 
@@ -306,7 +306,7 @@ mod tests {
             assert_eq!((cifar.train_samples(), cifar.test_samples()), (20, 4));
             assert_eq!(cifar.classes(), layout.classes());
             assert!(cifar.describe().starts_with(layout.name), "{}", cifar.describe());
-            let test = cifar.test(1..3);
+            let test = cifar.test(1..3).unwrap();
             test.check(&cifar).unwrap();
             assert_eq!(test.labels, [21, 22].map(|i| i % layout.classes() as u32));
             // Green of the third pixel of test image 1, which is image 21.
@@ -320,12 +320,13 @@ mod tests {
         let folder = folder(&CIFAR_10, 2);
         let cifar = Cifar::open(folder.path()).unwrap();
         let view = View { seed: 1, epoch: 2 };
-        let seen = cifar.train(&[3, 0, 3], view);
+        let seen = cifar.train(&[3, 0, 3], view).unwrap();
         seen.check(&cifar).unwrap();
         assert_eq!(seen.labels, [3, 0, 3]);
         let seen = values(seen);
         assert_eq!(seen[..3072], seen[2 * 3072..]);
-        let views = (0..20).map(|epoch| values(cifar.train(&[3], View { seed: 1, epoch })));
+        let views =
+            (0..20).map(|epoch| values(cifar.train(&[3], View { seed: 1, epoch }).unwrap()));
         let views: std::collections::HashSet<Vec<u32>> =
             views.map(|view| view.iter().map(|x| x.to_bits()).collect()).collect();
         assert!(views.len() > 15, "20 epochs saw only {} views", views.len());

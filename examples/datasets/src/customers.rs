@@ -162,16 +162,16 @@ impl Dataset for Customers {
         self.plan.test
     }
 
-    fn train(&self, chosen: &[usize], _: View) -> Batch {
+    fn train(&self, chosen: &[usize], _: View) -> Result<Batch> {
         for &index in chosen {
             assert!(index < self.plan.train, "{index} of {} training customers", self.plan.train);
         }
-        self.batch(chosen.iter().copied(), |customer| customer.value)
+        Ok(self.batch(chosen.iter().copied(), |customer| customer.value))
     }
 
-    fn test(&self, range: Range<usize>) -> Batch {
+    fn test(&self, range: Range<usize>) -> Result<Batch> {
         assert!(range.end <= self.plan.test, "{range:?} of {} test customers", self.plan.test);
-        self.batch(range.map(|index| self.plan.train + index), |customer| customer.expected)
+        Ok(self.batch(range.map(|index| self.plan.train + index), |customer| customer.expected))
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
 
     fn all(customers: &Customers) -> Batch {
         let chosen: Vec<usize> = (0..customers.train_samples()).collect();
-        customers.train(&chosen, View { seed: 1, epoch: 2 })
+        customers.train(&chosen, View { seed: 1, epoch: 2 }).unwrap()
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         });
         let mean = ratios.sum::<f64>() / count as f64;
         assert!((mean - 1.0).abs() < 0.02, "{mean}");
-        let test = customers.test(5..6).quantities;
+        let test = customers.test(5..6).unwrap().quantities;
         assert_eq!(test, [customers.draw(customers.plan.train + 5).expected as f32]);
     }
 
@@ -231,12 +231,12 @@ mod tests {
         let plan = Plan { train: 8, test: 4, seed: 3 };
         let customers = Customers::generate(plan).unwrap();
         let more = Customers::generate(Plan { test: 9, ..plan }).unwrap();
-        assert_eq!(customers.test(0..4), more.test(0..4));
+        assert_eq!(customers.test(0..4).unwrap(), more.test(0..4).unwrap());
         assert_eq!(all(&customers), all(&more));
         let other = Customers::generate(Plan { seed: 4, ..plan }).unwrap();
         assert_ne!(all(&customers), all(&other));
         all(&customers).check(&customers).unwrap();
-        assert_eq!(customers.train(&[7, 2], View { seed: 0, epoch: 0 }).quantities, {
+        assert_eq!(customers.train(&[7, 2], View { seed: 0, epoch: 0 }).unwrap().quantities, {
             let whole = all(&customers).quantities;
             [whole[7], whole[2]]
         });

@@ -134,7 +134,7 @@ impl Dataset for Digits {
     }
 
     /// Each sample is moved, turned, stretched and sheared a little.
-    fn train(&self, chosen: &[usize], view: View) -> Batch {
+    fn train(&self, chosen: &[usize], view: View) -> Result<Batch> {
         let mut values = Vec::with_capacity(chosen.len() * self.images.values());
         let shape = [self.images.height, self.images.width];
         for &index in chosen {
@@ -144,15 +144,15 @@ impl Dataset for Digits {
         }
         values.iter_mut().for_each(|value| *value = self.normalisation.value(0, *value));
         let labels = self.labels_of(chosen.iter().copied());
-        Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) }
+        Ok(Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) })
     }
 
-    fn test(&self, range: Range<usize>) -> Batch {
+    fn test(&self, range: Range<usize>) -> Result<Batch> {
         let mut values = Vec::with_capacity(range.len() * self.images.values());
         let samples = || range.clone().map(|index| self.train + index);
         samples().for_each(|i| self.normalisation.append(self.images.image(i), &mut values));
         let labels = self.labels_of(samples());
-        Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) }
+        Ok(Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) })
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
             digits.describe(),
             "digits: 1400 training and 397 test images of 8x8, 10 classes, embedded"
         );
-        let test = digits.test(0..397);
+        let test = digits.test(0..397).unwrap();
         test.check(&digits).unwrap();
         // The bytes of the files, by another way.
         let first = f32::from(IMAGES[16 + 1400 * 64 + 3]);
@@ -198,7 +198,7 @@ mod tests {
         let still = Options { shift: Some(0.0), warp: Some(0.0), ..Options::default() };
         let digits = Digits::embedded(still).unwrap();
         let all: Vec<_> = (0..1400).collect();
-        let pixels = values(digits.train(&all, View { seed: 3, epoch: 4 }));
+        let pixels = values(digits.train(&all, View { seed: 3, epoch: 4 }).unwrap());
         let mean = pixels.iter().sum::<f32>() / pixels.len() as f32;
         let square = pixels.iter().map(|x| x * x).sum::<f32>() / pixels.len() as f32;
         assert!(mean.abs() < 1e-3 && (square - 1.0).abs() < 1e-3, "{mean} {square}");
@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn a_warp_is_a_function_of_seed_epoch_and_sample() {
         let digits = Digits::embedded(Options::default()).unwrap();
-        let seen = |seed, epoch, chosen: &[usize]| digits.train(chosen, View { seed, epoch });
+        let seen =
+            |seed, epoch, chosen: &[usize]| digits.train(chosen, View { seed, epoch }).unwrap();
         let both = seen(1, 2, &[7, 1399]);
         both.check(&digits).unwrap();
         assert_eq!(both.labels, [7, 1399].map(|i: usize| u32::from(LABELS[8 + i])));

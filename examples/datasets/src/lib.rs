@@ -239,17 +239,25 @@ pub trait Dataset: Sync {
     /// Returns training samples as they are seen in an epoch: augmented by a pure function of seed,
     /// epoch and sample.
     ///
+    /// # Errors
+    ///
+    /// A sample cannot be read, where samples lie in files of the user's; the error names the file.
+    ///
     /// # Panics
     ///
     /// If a chosen sample is not below [`train_samples`](Self::train_samples).
-    fn train(&self, chosen: &[usize], view: View) -> Batch;
+    fn train(&self, chosen: &[usize], view: View) -> Result<Batch>;
 
     /// Returns test samples as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`train`](Self::train).
     ///
     /// # Panics
     ///
     /// If the range ends behind [`test_samples`](Self::test_samples).
-    fn test(&self, range: Range<usize>) -> Batch;
+    fn test(&self, range: Range<usize>) -> Result<Batch>;
 
     /// Returns a weight per class for the loss, or nothing where all weigh the same.
     fn class_weights(&self) -> Vec<f32> {

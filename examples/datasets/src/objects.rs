@@ -81,7 +81,7 @@ impl Dataset for Objects {
     }
 
     /// Each image is seen in one of the eight ways in which a square lies on itself.
-    fn train(&self, chosen: &[usize], view: View) -> Batch {
+    fn train(&self, chosen: &[usize], view: View) -> Result<Batch> {
         let mut values = Vec::with_capacity(chosen.len() * self.images.values());
         let mut objects = Vec::with_capacity(chosen.len());
         for &index in chosen {
@@ -94,17 +94,17 @@ impl Dataset for Objects {
             let turned = |&object: &Object| Object { bounds: pose.turned(object.bounds), ..object };
             objects.push(self.objects[index].iter().map(turned).collect());
         }
-        Batch { objects, ..Batch::of(Inputs::Images(values), chosen.len()) }
+        Ok(Batch { objects, ..Batch::of(Inputs::Images(values), chosen.len()) })
     }
 
-    fn test(&self, range: Range<usize>) -> Batch {
+    fn test(&self, range: Range<usize>) -> Result<Batch> {
         assert!(range.end <= self.plan.test, "{range:?} of {} test images", self.plan.test);
         let (mut values, mut objects) = (Vec::new(), Vec::new());
         for index in range.clone().map(|index| self.plan.train + index) {
             self.normalisation.append(self.images.image(index), &mut values);
             objects.push(self.objects[index].clone());
         }
-        Batch { objects, ..Batch::of(Inputs::Images(values), range.len()) }
+        Ok(Batch { objects, ..Batch::of(Inputs::Images(values), range.len()) })
     }
 }
 

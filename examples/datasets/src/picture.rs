@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_sheet_survives_its_file() {
         let scenes = Scenes::generate(Plan { size: 16, train: 2, test: 5, seed: 0 }).unwrap();
-        let sheet = Sheet::of(&scenes, &scenes.test(0..5), 2).unwrap();
+        let sheet = Sheet::of(&scenes, &scenes.test(0..5).unwrap(), 2).unwrap();
         // Twice 16 rows, twice as large; three rows of tiles.
         assert_eq!((sheet.width, sheet.height), (2 * 32, 3 * 64));
         let decoder = png::Decoder::new(Cursor::new(sheet.png().unwrap()));
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn digits_are_grey_and_magnified() {
         let digits = Digits::embedded(Options::default()).unwrap();
-        let sheet = Sheet::of(&digits, &digits.test(0..3), 8).unwrap();
+        let sheet = Sheet::of(&digits, &digits.test(0..3).unwrap(), 8).unwrap();
         assert_eq!((sheet.width, sheet.height), (3 * 64, 64));
         assert!(sheet.pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]));
         assert!(sheet.pixels.contains(&0) && sheet.pixels.contains(&255));
@@ -188,7 +188,7 @@ mod tests {
         // Rows 3 to 5, columns 2 to 4, without the pixel in the middle.
         assert_eq!(painted, [26, 27, 28, 34, 36, 42, 43, 44]);
         let objects = Objects::generate(Plan { size: 16, train: 1, test: 2, seed: 0 }).unwrap();
-        let batch = objects.test(0..2);
+        let batch = objects.test(0..2).unwrap();
         let plain = Batch { objects: Vec::new(), ..batch.clone() };
         assert_ne!(
             Sheet::of(&objects, &batch, 2).unwrap(),
@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn what_is_no_image_is_an_error() {
         let text = Text::shipped(8).unwrap();
-        assert!(Sheet::of(&text, &text.test(0..1), 1).is_err());
+        assert!(Sheet::of(&text, &text.test(0..1).unwrap(), 1).is_err());
         let digits = Digits::embedded(Options::default()).unwrap();
-        assert!(Sheet::of(&digits, &digits.test(0..0), 1).is_err());
+        assert!(Sheet::of(&digits, &digits.test(0..0).unwrap(), 1).is_err());
     }
 }

@@ -131,7 +131,7 @@ impl Dataset for Scenes {
     }
 
     /// Each scene is seen in one of the eight ways in which a square lies on itself.
-    fn train(&self, chosen: &[usize], view: View) -> Batch {
+    fn train(&self, chosen: &[usize], view: View) -> Result<Batch> {
         let mut values = Vec::with_capacity(chosen.len() * self.images.values());
         let mut labels = Vec::with_capacity(chosen.len() * self.plan.size * self.plan.size);
         for &index in chosen {
@@ -143,17 +143,17 @@ impl Dataset for Scenes {
                 labels.push(u32::from(classes[from]));
             }
         }
-        Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) }
+        Ok(Batch { labels, ..Batch::of(Inputs::Images(values), chosen.len()) })
     }
 
-    fn test(&self, range: Range<usize>) -> Batch {
+    fn test(&self, range: Range<usize>) -> Result<Batch> {
         assert!(range.end <= self.plan.test, "{range:?} of {} test scenes", self.plan.test);
         let (mut values, mut labels) = (Vec::new(), Vec::new());
         for index in range.clone().map(|index| self.plan.train + index) {
             self.normalisation.append(self.images.image(index), &mut values);
             labels.extend(self.labels(index).iter().copied().map(u32::from));
         }
-        Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) }
+        Ok(Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) })
     }
 
     /// Median-frequency balancing, as SegNet (Badrinarayanan, Kendall and Cipolla, 2017, section 4)

@@ -135,17 +135,17 @@ impl Dataset for Text {
     }
 
     /// Each sample begins anywhere, in every epoch elsewhere.
-    fn train(&self, chosen: &[usize], view: View) -> Batch {
+    fn train(&self, chosen: &[usize], view: View) -> Result<Batch> {
         let samples = self.train_samples();
-        self.windows(chosen.iter().map(|&index| {
+        Ok(self.windows(chosen.iter().map(|&index| {
             assert!(index < samples, "{index} of {samples} training samples");
             view.generator(index).random_range(0..self.train - self.length)
-        }))
+        })))
     }
 
     /// Samples lie side by side; a rest that is shorter is left out.
-    fn test(&self, range: Range<usize>) -> Batch {
-        self.windows(range.map(|index| self.train + index * self.length))
+    fn test(&self, range: Range<usize>) -> Result<Batch> {
+        Ok(self.windows(range.map(|index| self.train + index * self.length)))
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
         assert!((40..60).contains(&kilobytes), "{kilobytes} kB");
         assert!(text.vocabulary().iter().all(char::is_ascii), "{:?}", text.vocabulary());
         assert!(ESSAYS.is_ascii() && ESSAYS.len() > 15_000);
-        let test = text.test(0..text.test_samples());
+        let test = text.test(0..text.test_samples()).unwrap();
         test.check(&text).unwrap();
         assert!(spelt(&text, &text.tokens).starts_with("A computer that trains a network"));
     }
@@ -185,7 +185,9 @@ mod tests {
     #[test]
     fn labels_are_the_characters_that_follow() {
         let text = Text::of(&"hello, world! ".repeat(20), 5, String::new()).unwrap();
-        for batch in [text.train(&[0, 1, 2], VIEW), text.test(0..text.test_samples())] {
+        for batch in
+            [text.train(&[0, 1, 2], VIEW).unwrap(), text.test(0..text.test_samples()).unwrap()]
+        {
             batch.check(&text).unwrap();
             let samples = tokens(&batch).chunks_exact(5).zip(batch.labels.chunks_exact(5));
             for (sample, labels) in samples {
@@ -201,10 +203,10 @@ mod tests {
         let text = Text::of(&("ab".repeat(45) + "xyxyxyxyxy"), 3, String::new()).unwrap();
         let all: Vec<_> = (0..text.train_samples()).collect();
         for epoch in 0..50 {
-            let batch = text.train(&all, View { seed: 0, epoch });
+            let batch = text.train(&all, View { seed: 0, epoch }).unwrap();
             assert!(batch.labels.iter().chain(tokens(&batch)).all(|&token| token < 2));
         }
-        let test = text.test(0..3);
+        let test = text.test(0..3).unwrap();
         assert_eq!(text.test_samples(), 3);
         assert!(test.labels.iter().chain(tokens(&test)).all(|&token| token >= 2));
     }
@@ -213,8 +215,9 @@ mod tests {
     fn training_windows_reach_both_ends() {
         let letters: String = (0..40).map(|i| char::from(b'0' + i)).collect();
         let text = Text::of(&letters, 2, String::new()).unwrap();
-        let starts: std::collections::BTreeSet<_> =
-            (0..2000).map(|epoch| tokens(&text.train(&[0], View { seed: 5, epoch }))[0]).collect();
+        let starts: std::collections::BTreeSet<_> = (0..2000)
+            .map(|epoch| tokens(&text.train(&[0], View { seed: 5, epoch }).unwrap())[0])
+            .collect();
         // The last label is token 35, the last of 36 that train.
         assert_eq!(starts, (0..34).collect());
     }
@@ -222,7 +225,7 @@ mod tests {
     #[test]
     fn a_window_is_a_function_of_seed_epoch_and_sample() {
         let text = Text::shipped(16).unwrap();
-        let window = |seed, epoch, sample| text.train(&[sample], View { seed, epoch });
+        let window = |seed, epoch, sample| text.train(&[sample], View { seed, epoch }).unwrap();
         assert_eq!(window(1, 2, 3), window(1, 2, 3));
         assert_ne!(window(1, 2, 3), window(2, 2, 3));
         assert_ne!(window(1, 2, 3), window(1, 3, 3));

@@ -104,16 +104,16 @@ impl Dataset for Noise {
         0
     }
 
-    fn train(&self, chosen: &[usize], _: View) -> Batch {
+    fn train(&self, chosen: &[usize], _: View) -> Result<Batch> {
         let pixels = chosen.iter().flat_map(|&i| &self.pixels[i * PIXELS..(i + 1) * PIXELS]);
-        Batch {
+        Ok(Batch {
             labels: chosen.iter().map(|&i| self.labels[i]).collect(),
             ..Batch::of(Inputs::Images(pixels.copied().collect()), chosen.len())
-        }
+        })
     }
 
-    fn test(&self, _: Range<usize>) -> Batch {
-        Batch::of(Inputs::Images(Vec::new()), 0)
+    fn test(&self, _: Range<usize>) -> Result<Batch> {
+        Ok(Batch::of(Inputs::Images(Vec::new()), 0))
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn first_sizes(task: &Task, dataset: &dyn Dataset, seed: u64) -> Resu
         Network::new(&task.model, Portable, shape, narrowing, Some(&mut generator))?;
     let view = View { seed, epoch: 0 };
     let order = view.order(dataset.train_samples());
-    let batch = dataset.train(&order[..task.schedule.batch], view);
+    let batch = dataset.train(&order[..task.schedule.batch], view)?;
     batch.check(dataset)?;
     network.refresh()?;
     let mut outputs = network.forward(&batch.inputs, Mode::default())?;

@@ -416,7 +416,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let part = |nth: usize| &chosen[nth * length..(nth + 1) * length];
         let parts = self.parts()?;
         let batches = parts.iter().map(|&(nth, _)| self.dataset.train(part(nth), view));
-        let batches: Vec<Batch> = batches.collect();
+        let batches: Vec<Batch> = batches.collect::<Result<_>>()?;
         batches.iter().try_for_each(|batch| batch.check(self.dataset))?;
         Ok(batches)
     }
@@ -568,7 +568,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let batches = samples.div_ceil(length);
         let own = rank * batches / size..(rank + 1) * batches / size;
         for first in own.map(|nth| nth * length) {
-            let batch = self.dataset.test(first..samples.min(first + length));
+            let batch = self.dataset.test(first..samples.min(first + length))?;
             batch.check(self.dataset)?;
             let outputs = self.network.forward(&batch.inputs, Mode::default())?;
             judge.add(&mut self.network, &outputs, &batch)?;

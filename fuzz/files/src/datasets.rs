@@ -41,9 +41,11 @@ fn look(dataset: &dyn Dataset) {
     let (train, test) = (dataset.train_samples(), dataset.test_samples());
     assert!(train > 0 && test > 0);
     let seen = dataset.train(&[0, train - 1], View { seed: 1, epoch: 0 });
+    let seen = seen.expect("these data sets are in memory");
     seen.check(dataset).expect("training samples in order");
     for range in [0..1, test - 1..test] {
-        dataset.test(range).check(dataset).expect("test samples in order");
+        let seen = dataset.test(range).expect("these data sets are in memory");
+        seen.check(dataset).expect("test samples in order");
     }
 }
 

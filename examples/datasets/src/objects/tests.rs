@@ -93,15 +93,15 @@ fn images_hold_what_is_said_of_them() {
 fn batches_are_whole_and_repeatable() {
     let objects = Objects::generate(SMALL).unwrap();
     let view = View { seed: 1, epoch: 2 };
-    let batch = objects.train(&[5, 0, 5], view);
+    let batch = objects.train(&[5, 0, 5], view).unwrap();
     batch.check(&objects).unwrap();
-    assert_eq!(batch, objects.train(&[5, 0, 5], view));
+    assert_eq!(batch, objects.train(&[5, 0, 5], view).unwrap());
     assert_eq!(values(&batch)[..768], values(&batch)[2 * 768..]);
     assert_eq!(batch.objects[0], batch.objects[2]);
-    let test = objects.test(1..3);
+    let test = objects.test(1..3).unwrap();
     test.check(&objects).unwrap();
     assert_eq!(test.objects, objects.objects[7..9]);
-    assert_eq!(objects.test(3..3).samples, 0);
+    assert_eq!(objects.test(3..3).unwrap().samples, 0);
 }
 
 /// Returns the pixels within an object's bounds, in any order.
@@ -125,7 +125,7 @@ fn objects_turn_with_their_pixels() {
     for index in 0..6 {
         let (mut views, mut pieces) = (HashSet::new(), HashSet::new());
         for epoch in 0..100 {
-            let batch = objects.train(&[index], View { seed: 0, epoch });
+            let batch = objects.train(&[index], View { seed: 0, epoch }).unwrap();
             pieces.insert(cut(&batch));
             views.insert(values(&batch).iter().map(|x| x.to_bits()).collect::<Vec<_>>());
         }

@@ -95,7 +95,7 @@ fn colour_does_not_give_the_class_away() {
 #[test]
 fn constants_and_colours_alone_score_badly() {
     let scenes = Scenes::generate(Plan::default()).unwrap();
-    let test = scenes.test(0..96);
+    let test = scenes.test(0..96).unwrap();
     let one = |class| std::array::from_fn::<f32, 7, _>(|i| f32::from(u8::from(i == class)));
     for class in 0..7 {
         let mut score = Score::new(7, Judged::PerPixel);
@@ -117,17 +117,17 @@ fn constants_and_colours_alone_score_badly() {
 fn batches_are_whole_and_repeatable() {
     let scenes = Scenes::generate(SMALL).unwrap();
     let view = View { seed: 1, epoch: 2 };
-    let batch = scenes.train(&[5, 0, 5], view);
+    let batch = scenes.train(&[5, 0, 5], view).unwrap();
     batch.check(&scenes).unwrap();
-    assert_eq!(batch, scenes.train(&[5, 0, 5], view));
+    assert_eq!(batch, scenes.train(&[5, 0, 5], view).unwrap());
     let (first, last) = (&values(&batch)[..768], &values(&batch)[2 * 768..]);
     assert_eq!(first, last);
     assert_eq!(batch.labels[..256], batch.labels[512..]);
-    let test = scenes.test(1..3);
+    let test = scenes.test(1..3).unwrap();
     test.check(&scenes).unwrap();
     assert_eq!(test.samples, 2);
-    assert_eq!(values(&test)[..768], values(&scenes.test(1..2))[..]);
-    assert_eq!(scenes.test(3..3).samples, 0);
+    assert_eq!(values(&test)[..768], values(&scenes.test(1..2).unwrap())[..]);
+    assert_eq!(scenes.test(3..3).unwrap().samples, 0);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn test_scenes_do_not_train() {
 #[test]
 fn training_values_have_mean_0_and_variance_1() {
     let scenes = Scenes::generate(SMALL).unwrap();
-    let batch = scenes.train(&[0, 1, 2, 3, 4, 5], View { seed: 0, epoch: 0 });
+    let batch = scenes.train(&[0, 1, 2, 3, 4, 5], View { seed: 0, epoch: 0 }).unwrap();
     for channel in 0..3 {
         let of_channel = || values(&batch).iter().skip(channel).step_by(3);
         let mean = of_channel().sum::<f32>() / 1536.0;
@@ -160,7 +160,7 @@ fn labels_turn_with_their_pixels() {
     let mut seen = HashSet::new();
     let mut sorted = HashSet::new();
     for epoch in 0..100 {
-        let mut pairs = pairs(&scenes.train(&[2], View { seed: 0, epoch }));
+        let mut pairs = pairs(&scenes.train(&[2], View { seed: 0, epoch }).unwrap());
         seen.insert(pairs.clone());
         pairs.sort_unstable();
         sorted.insert(pairs);

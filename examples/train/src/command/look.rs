@@ -46,7 +46,7 @@ pub(crate) fn look(args: &LookArgs) -> Result<()> {
         args.columns
     );
     let chosen: Vec<usize> = (0..args.samples).collect();
-    let batch = dataset.train(&chosen, View { seed: 0, epoch: 0 });
+    let batch = dataset.train(&chosen, View { seed: 0, epoch: 0 })?;
     write_whole(&args.out, &Sheet::of(&*dataset, &batch, args.columns)?.png()?)?;
     say!("{}: {}", args.out.display(), dataset.describe());
     Ok(())
