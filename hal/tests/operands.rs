@@ -148,7 +148,14 @@ fn convolutions() {
     };
     let operands = [("the input", images), ("the weight", weights), ("the output", outputs)];
     needs(OperationKind::Convolve, operands, |lengths| run(convolution, lengths));
-    for impossible in [convolution.groups(2), convolution.stride([0, 1])] {
+    let impossible = [
+        convolution.groups(2),
+        convolution.stride([0, 1]),
+        convolution.dilation([0, 1]),
+        convolution.dilation([1, 5]),
+        convolution.dilation([usize::MAX, 1]),
+    ];
+    for impossible in impossible {
         let found = run(impossible, [images, weights, outputs]);
         assert_eq!(found, refusal(OperationKind::Convolve, MisfitCause::Shape));
     }

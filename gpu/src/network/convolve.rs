@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn named(of: Shape) -> Result<Convolution, GpuError> {
-    let Shape { batch, input, channels, filters, kernel, stride, padding, groups } = of;
+    let Shape { batch, input, channels, filters, kernel, stride, padding, dilation, groups } = of;
     let [rows, columns] = sliding(input, of.output(), kernel, stride, padding)?;
     // What fits has a group.
     let groups = groups.max(1);
@@ -25,6 +25,7 @@ fn named(of: Shape) -> Result<Convolution, GpuError> {
         batch,
         rows,
         columns,
+        dilation,
         channels,
         filters,
         groups,

@@ -18,7 +18,7 @@ pub struct Shape {
 }
 
 /// The extents of the largest shape, that of a convolution.
-const EXTENTS: usize = 12;
+const EXTENTS: usize = 14;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -55,10 +55,10 @@ impl From<Product> for Shape {
 
 impl From<Convolution> for Shape {
     fn from(shape: Convolution) -> Self {
-        let Convolution { batch, input, channels, filters, kernel, stride, padding, groups } =
-            shape;
+        let Convolution { batch, input, channels, filters, kernel, stride, padding, .. } = shape;
+        let Convolution { dilation: [dh, dw], groups, .. } = shape;
         let ([h, w], [kh, kw], [sh, sw], [ph, pw]) = (input, kernel, stride, padding);
-        let extents = [batch, h, w, channels, filters, kh, kw, sh, sw, ph, pw, groups];
+        let extents = [batch, h, w, channels, filters, kh, kw, sh, sw, ph, pw, dh, dw, groups];
         Self::new(Kind::Convolution, extents)
     }
 }
@@ -88,7 +88,7 @@ impl From<Attention> for Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g, h, i, j, k, l, m] = self.extents.map(usize::from);
+        let [a, b, c, d, e, g, h, i, j, k, l, m, n, o] = self.extents.map(usize::from);
         match self.kind {
             Kind::Product => {
                 let (transpose_a, transpose_b) = (d == 1, e == 1);
@@ -96,7 +96,7 @@ impl fmt::Display for Shape {
             }
             Kind::Convolution => {
                 let shape = Convolution::new(a, [b, c], d, e, [g, h]);
-                shape.stride([i, j]).padding([k, l]).groups(m).fmt(f)
+                shape.stride([i, j]).padding([k, l]).dilation([m, n]).groups(o).fmt(f)
             }
             Kind::Pooling => {
                 let shape = Pooling::new(a, [b, c], d, [e, g]).stride([h, i]).padding([j, k]);

@@ -91,7 +91,8 @@ const fn elements<const N: usize>(extents: [usize; N]) -> usize {
     product
 }
 
-/// Returns how many windows fit along one axis, or `None` where not one does.
+/// Returns how many windows fit along one axis, or `None` where not one does or the padded extent is beyond `isize::MAX`, in which
+/// devices count places before the image.
 const fn windows(extent: usize, window: usize, stride: usize, padding: usize) -> Option<usize> {
     if extent == 0 || window == 0 || stride == 0 || padding >= window {
         return None;
@@ -99,7 +100,9 @@ const fn windows(extent: usize, window: usize, stride: usize, padding: usize) ->
     // Padding on both sides; as it is less than the window, every window touches the image.
     let Some(padded) = padding.checked_mul(2) else { return None };
     match extent.checked_add(padded) {
-        Some(padded) if padded >= window => Some((padded - window) / stride + 1),
+        Some(padded) if padded >= window && padded <= isize::MAX as usize => {
+            Some((padded - window) / stride + 1)
+        }
         _ => None,
     }
 }

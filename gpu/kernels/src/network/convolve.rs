@@ -31,6 +31,8 @@ pub struct Convolution {
     pub rows: Sliding,
     /// The windows along its columns.
     pub columns: Sliding,
+    /// Pixels from one element of a window to the next, along rows and columns.
+    pub dilation: [usize; 2],
     /// Channels of the input.
     pub channels: usize,
     /// Filters, the channels of the output.
@@ -114,6 +116,20 @@ impl Convolution {
         ((filter * self.rows.size + down) * self.columns.size + right) * self.channels_of_group
     }
 
+    /// Returns the pixel at an offset into a window, or `None` for each index in the padding.
+    #[inline(always)]
+    fn pixel(&self, [row, column]: [usize; 2], [down, right]: [usize; 2]) -> [Option<usize>; 2] {
+        let [down, right] = [down * self.dilation[0], right * self.dilation[1]];
+        [self.rows.pixel(row, down), self.columns.pixel(column, right)]
+    }
+
+    /// Returns the window that has a pixel at an offset, or `None` for each index that none has.
+    #[inline(always)]
+    fn window(&self, [y, x]: [usize; 2], [down, right]: [usize; 2]) -> [Option<usize>; 2] {
+        let [down, right] = [down * self.dilation[0], right * self.dilation[1]];
+        [self.rows.window(y, down), self.columns.window(x, right)]
+    }
+
     /// Splits a term of a gradient of the input into offset and filter: the offset falls while the window's index grows.
     #[inline(always)]
     fn reversed(&self, term: usize) -> [usize; 3] {
@@ -171,13 +187,12 @@ impl Factors for Left<'_> {
         match self.direction {
             Direction::Output => {
                 let [down, right, channel] = pixel(term, [of.columns.size, of.channels_of_group]);
-                let (y, x) = (of.rows.pixel(line.row, down), of.columns.pixel(line.column, right));
+                let [y, x] = of.pixel([line.row, line.column], [down, right]);
                 both(y, x, |y, x| of.in_input(line.image, y, x) + line.first + channel)
             }
             Direction::Input => {
                 let [down, right, filter] = of.reversed(term);
-                let row = of.rows.window(line.row, down);
-                let column = of.columns.window(line.column, right);
+                let [row, column] = of.window([line.row, line.column], [down, right]);
                 both(row, column, |row, column| {
                     of.in_output(line.image, row, column) + line.first + filter
                 })
@@ -236,7 +251,7 @@ impl Factors for Right<'_> {
             }
             Direction::Weight => {
                 let [image, row, column] = pixel(term, [of.rows.count, of.columns.count]);
-                let (y, x) = (of.rows.pixel(row, down), of.columns.pixel(column, right));
+                let [y, x] = of.pixel([row, column], [down, right]);
                 both(y, x, |y, x| of.in_input(image, y, x) + nth)
             }
         }

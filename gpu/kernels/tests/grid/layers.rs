@@ -278,6 +278,7 @@ impl Simulated {
             batch: of.batch,
             rows,
             columns,
+            dilation: of.dilation,
             channels: of.channels,
             filters: of.filters,
             groups: of.groups,

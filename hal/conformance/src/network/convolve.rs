@@ -15,9 +15,9 @@ use adaloss_hal::{
     network::{Convolution, Convolve, ConvolveInput, ConvolveWeight, HasConvolve},
 };
 
-/// A single element, odd sizes, padding, strides, groups, kernels as large as the image and larger,
-/// sizes beyond a tile, and nothing at all.
-const SHAPES: [Convolution; 18] = [
+/// A single element, odd sizes, padding, strides, dilation, groups, kernels as large as the image and larger,
+/// sizes beyond a tile, windows that are mostly padding, and nothing at all.
+const SHAPES: [Convolution; 24] = [
     Convolution::new(1, [1, 1], 1, 1, [1, 1]),
     Convolution::new(2, [5, 7], 3, 4, [3, 3]),
     Convolution::new(2, [5, 7], 3, 4, [3, 3]).padding([1, 1]),
@@ -33,17 +33,28 @@ const SHAPES: [Convolution; 18] = [
     Convolution::new(1, [12, 3], 1, 2, [7, 1]).stride([2, 1]).padding([3, 0]),
     Convolution::new(1, [9, 9], 2, 2, [2, 2]).stride([3, 4]),
     Convolution::new(1, [9, 7], 5, 33, [3, 3]).padding([1, 1]),
+    Convolution::new(2, [7, 6], 3, 4, [3, 3]).padding([2, 2]).dilation([2, 2]),
+    Convolution::new(1, [9, 11], 16, 16, [3, 3]).padding([0, 3]).dilation([1, 3]),
+    Convolution::new(2, [11, 10], 2, 5, [3, 2]).stride([2, 3]).padding([4, 1]).dilation([3, 2]),
+    Convolution::new(1, [8, 9], 4, 6, [2, 3]).stride([2, 1]).dilation([4, 2]).groups(2),
+    Convolution::new(1, [7, 7], 4, 4, [3, 3]).padding([6, 6]).dilation([6, 6]).groups(4),
+    Convolution::new(1, [2, 3], 3, 2, [3, 2]).padding([40, 37]).dilation([40, 39]),
     Convolution::new(0, [5, 5], 3, 2, [3, 3]),
     Convolution::new(2, [4, 4], 0, 3, [3, 3]),
     Convolution::new(2, [4, 4], 3, 0, [3, 3]),
 ];
 
 /// Shapes that no convolution has.
-const IMPOSSIBLE: [Convolution; 12] = [
+const IMPOSSIBLE: [Convolution; 17] = [
     TYPICAL.stride([0, 1]),
     TYPICAL.stride([1, 0]),
     TYPICAL.padding([3, 0]),
     TYPICAL.padding([0, usize::MAX]),
+    TYPICAL.dilation([0, 1]),
+    TYPICAL.dilation([1, 0]),
+    TYPICAL.dilation([2, 1]),
+    TYPICAL.padding([0, 5]).dilation([1, 2]),
+    TYPICAL.dilation([1, usize::MAX]),
     TYPICAL.groups(0),
     TYPICAL.groups(2),
     TYPICAL.groups(3),
@@ -180,7 +191,8 @@ impl Method {
                 let (filter, wanted) = unravel(rest, kernel);
                 let channel = filter / filters_of_group * of_group + channel;
                 let at_offset = |at: [usize; 2], axis: usize| {
-                    let padded = at[axis] * shape.stride[axis] + wanted[axis];
+                    let offset = wanted[axis] * shape.dilation[axis];
+                    let padded = at[axis] * shape.stride[axis] + offset;
                     padded.checked_sub(shape.padding[axis]).filter(|&x| x < input[axis])
                 };
                 for (n, at) in (0..batch).flat_map(|n| pixels(output).map(move |at| (n, at))) {
@@ -207,7 +219,10 @@ fn unravel(index: usize, [height, width]: [usize; 2]) -> (usize, [usize; 2]) {
 fn offset(shape: Convolution, pixel: [usize; 2], at: [usize; 2]) -> Option<[usize; 2]> {
     let axis = |axis: usize| {
         let padded = pixel[axis] + shape.padding[axis];
-        padded.checked_sub(at[axis] * shape.stride[axis]).filter(|&x| x < shape.kernel[axis])
+        let behind = padded.checked_sub(at[axis] * shape.stride[axis])?;
+        let is_there = behind.is_multiple_of(shape.dilation[axis]);
+        (is_there && behind / shape.dilation[axis] < shape.kernel[axis])
+            .then_some(behind / shape.dilation[axis])
     };
     Some([axis(0)?, axis(1)?])
 }

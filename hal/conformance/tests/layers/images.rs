@@ -51,6 +51,38 @@ impl Mistaken {
         (0..weight.len()).map(seen).collect()
     }
 
+    /// Convolves as if the kernel had no dilation, if that is the mistake and there is such a convolution.
+    fn undilated<A: Element + Plain, B: Element + Plain>(
+        &self,
+        shape: Convolution,
+        input: &[A],
+        weight: &[B],
+        to: &mut [f32],
+    ) -> Result<bool, HostError> {
+        let convolution = shape.dilation([1; 2]);
+        let (Some([_, columns]), Some([more_rows, more_columns])) =
+            (shape.output(), convolution.output())
+        else {
+            return Ok(false);
+        };
+        if !self.makes(Mistake::IgnoresDilation) || shape == convolution {
+            return Ok(false);
+        }
+        let [_, _, count] = convolution.lengths();
+        let sums = results(count, |to, epilogue| {
+            Portable.run(Convolve { convolution, input, weight, to, epilogue })
+        })?;
+        // Smaller windows are more; the shape has the first ones down and right.
+        let image = to.len() / shape.batch.max(1);
+        for (index, to) in to.iter_mut().enumerate() {
+            let (n, row) = (index / image, index % image / (columns * shape.filters));
+            let (column, filter) = (index / shape.filters % columns, index % shape.filters);
+            let at = ((n * more_rows + row) * more_columns + column) * shape.filters + filter;
+            *to = sums[at];
+        }
+        Ok(true)
+    }
+
     /// Ends an operation of the portable device.
     fn end<'e, F: Element + Plain>(
         &self,
@@ -98,6 +130,9 @@ where
         let (input, weight) = (self.image(convolution, input), self.kernel(convolution, weight));
         let (input, weight) = (&input[..], &weight[..]);
         self.end(to, epilogue.reborrow(), |to, epilogue| {
+            if self.undilated(convolution, input, weight, to)? {
+                return Ok(());
+            }
             Portable.run(Convolve { convolution, input, weight, to, epilogue })
         })
     }

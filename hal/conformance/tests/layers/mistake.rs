@@ -12,6 +12,8 @@ pub(crate) enum Mistake {
     ShiftsPadding,
     /// Every filter sees the channels of the first group.
     IgnoresGroups,
+    /// The elements of a kernel are neighbours, whatever the dilation.
+    IgnoresDilation,
     /// Results have the precision of a 16-bit accumulator.
     NarrowAccumulator,
     /// A weight gradient lacks the last image.

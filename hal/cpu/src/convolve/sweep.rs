@@ -10,7 +10,7 @@
 //! 3. A chunk copies the part of the source that its windows cover (`window`).
 //! 4. For each phase and group the kernel (`kernel::Streams`) adds the terms in the order of kernel row,
 //!    kernel column and source channel.  A row of the kernel's tile is a target pixel; a segment is a row of the window,
-//!    as the channels of neighbouring pixels are neighbours, or one pixel where there are several groups.
+//!    as the channels of neighbouring pixels are neighbours, or one pixel where there are several groups or taps are apart.
 //! 5. The sums, still in the cache, pass the epilogue (`Sink::put`): counted, narrowed, stored.
 //!
 //! # Example
@@ -37,7 +37,7 @@ use super::{
     },
     bands::{Band, Bands},
     walk::{Walk, hull},
-    window::{Images, Window},
+    window::{Images, Window, clipped, is_padding},
 };
 use adaloss_hal::{HostError, host::filled, network::Convolution};
 
@@ -129,16 +129,23 @@ impl Sweep {
         widen(weight, &mut wide);
         let panels = self.panels(cpu, &wide)?;
         // Padding is multiplied as zero, and 0 times infinity is NaN: with such a weight the taps outside the source
-        // are left out, pixel by pixel.
-        let is_finite = wide.iter().all(|x| x.is_finite());
+        // are left out, pixel by pixel; and where they are nearly all.
+        let [rows, columns] = [0, 1].map(|axis| self.reads(axis, &(0..self.target[axis])));
+        let clips =
+            is_padding([&rows, &columns], self.source) || !wide.iter().all(|x| x.is_finite());
         cpu.each(bands.divide(to, row), |nth, to| {
             let band = bands.band(nth);
             let mut sums = Scratch::zeroed(to.len().next_multiple_of(LANES));
-            self.sums(source, &panels, &band, is_finite, &mut sums);
+            self.sums(source, &panels, &band, clips, &mut sums);
             let first = (band.images.start * height + band.rows.start) * row;
             sink.put(first, &sums[..to.len()], to);
         });
         Ok(())
+    }
+
+    /// Returns the part of the source that some targets read along an axis, beyond its edges too.
+    fn reads(&self, axis: usize, targets: &Range<usize>) -> Range<isize> {
+        hull(self.walks[axis].iter().filter_map(|walk| walk.reads(walk.within(targets))))
     }
 
     /// Returns the phases with their panels cut from all panels.
@@ -184,16 +191,18 @@ impl Sweep {
         source: Images<'_, A>,
         panels: &[f32],
         band: &Band,
-        is_finite: bool,
+        clips: bool,
         to: &mut [f32],
     ) {
         if self.sides.sources == 0 {
             return;
         }
-        let [down, right] = &self.walks;
-        let rows = hull(down.iter().filter_map(|walk| walk.reads(walk.within(&band.rows))));
-        let columns = hull(right.iter().filter_map(|walk| walk.reads(0..walk.count)));
-        let window = Window::open(source, band.images.clone(), [rows, columns]);
+        let mut covered = [self.reads(0, &band.rows), self.reads(1, &(0..self.target[1]))];
+        if clips {
+            let [rows, columns] = covered;
+            covered = [clipped(rows, self.source[0]), clipped(columns, self.source[1])];
+        }
+        let window = Window::open(source, band.images.clone(), covered);
         let sides = self.sides;
         let width = lines(sides.targets) * LANES;
         let pixel = sides.targets * sides.groups;
@@ -211,15 +220,16 @@ impl Sweep {
                 if is_direct {
                     let rows = pixels.iter().map(|row| Row { to: row.to * pixel, ..*row });
                     let rows: Vec<_> = rows.collect();
-                    self.add(&phase, &window, band, &rows, panels, is_finite, to);
+                    self.add(&phase, &window, band, &rows, panels, clips, to);
                     continue;
                 }
-                let aside = (0..)
-                    .zip(&pixels)
-                    .map(|(nth, row): (usize, _)| Row { from: row.from + source, to: nth * width });
+                let aside = (0..).zip(&pixels).map(|(nth, row): (usize, _)| Row {
+                    from: row.from.wrapping_add(source),
+                    to: nth * width,
+                });
                 let aside: Vec<_> = aside.collect();
                 let mut sums = Scratch::zeroed(pixels.len() * width);
-                self.add(&phase, &window, band, &aside, panels, is_finite, &mut sums);
+                self.add(&phase, &window, band, &aside, panels, clips, &mut sums);
                 for (row, sums) in pixels.iter().zip(sums.chunks(width)) {
                     let first = row.to * pixel + group * sides.targets;
                     to[first..first + sides.targets].copy_from_slice(&sums[..sides.targets]);
@@ -254,13 +264,13 @@ impl Sweep {
         band: &Band,
         pixels: &[Row],
         panels: &[f32],
-        is_finite: bool,
+        clips: bool,
         to: &mut [f32],
     ) {
         let [down, right] = phase.walks;
         let terms = self.sides.terms(&phase.walks);
         let left = &window.values;
-        if is_finite {
+        if !clips {
             let segments = self.sides.segments(&phase.walks, [0..down.taps, 0..right.taps], window);
             Streams { left, rows: pixels, segments: &segments, panels, terms, to }.add();
             return;
@@ -269,8 +279,12 @@ impl Sweep {
         let numbers = rows.flat_map(|row| (0..right.count).map(move |column| (row, column)));
         for (pixel, (row, column)) in pixels.iter().zip(numbers) {
             let taps = [down.inside(row, self.source[0]), right.inside(column, self.source[1])];
-            let segments = self.sides.segments(&phase.walks, taps, window);
-            let rows = core::slice::from_ref(pixel);
+            let mut segments = self.sides.segments(&phase.walks, taps, window);
+            // The pixel itself may be outside of what was copied, and what it reads is not.
+            segments
+                .iter_mut()
+                .for_each(|segment| segment.from = segment.from.wrapping_add(pixel.from));
+            let rows = &[Row { from: 0, ..*pixel }];
             Streams { left, rows, segments: &segments, panels, terms, to: &mut *to }.add();
         }
     }
@@ -317,13 +331,16 @@ impl Sides {
         window: &Window,
     ) -> Vec<Segment> {
         let mut segments = Vec::new();
+        if right.is_empty() {
+            return segments;
+        }
         for y in down {
             let segment = |x: usize, taps: usize| Segment {
-                from: y * window.pitch[1] + x * window.channels,
+                from: window.distance([y * walks[0].spread, x * walks[1].spread]),
                 term: (y * walks[1].taps + x) * self.sources,
                 length: taps * self.sources,
             };
-            if self.groups == 1 {
+            if self.groups == 1 && walks[1].spread == 1 {
                 segments.push(segment(right.start, right.len()));
             } else {
                 segments.extend(right.clone().map(|x| segment(x, 1)));

@@ -16,6 +16,10 @@
 //! |---|---|---|---|
 //! | even | 0, 2 | `0`, `1` | 1 |
 //! | odd | 1, 3 | `0..2`, `1..3` (2 is outside: zero) | 2, then 0 |
+//!
+//! With a dilation `d`, tap `k` of the kernel reads source pixel `o - 1 + k d`: `spread`, how far apart the taps of a target read, is
+//! `d`.  Backward, output `o` used input `s o - p + d k` with stride `s` and padding `p`, so that of the taps of an input pixel, `s / g`
+//! apart with `g` the greatest common divisor of `s` and `d`, each reads `d / g` before the last one.
 
 use core::ops::Range;
 
@@ -37,8 +41,10 @@ pub(super) struct Walk {
     pub(super) count: usize,
     /// Where in the source the first tap of the first target reads, and the distance to that of the next target.
     pub(super) source: [isize; 2],
-    /// The number of taps of each target; they read neighbours in the source.
+    /// The number of taps of each target.
     pub(super) taps: usize,
+    /// How far apart in the source they read: 1 for neighbours.
+    pub(super) spread: usize,
     /// The index in the kernel of the first tap, and the distance to that of the next.
     pub(super) kernel: [isize; 2],
 }
@@ -51,6 +57,7 @@ impl Walk {
             count: output[axis],
             source: [(shape.padding[axis] as isize).wrapping_neg(), shape.stride[axis] as isize],
             taps: shape.kernel[axis],
+            spread: shape.dilation[axis],
             kernel: [0, 1],
         }
     }
@@ -58,21 +65,26 @@ impl Walk {
     /// Returns the walks over the input, fewer than the stride where the image is smaller.
     pub(super) fn back(shape: &Convolution, axis: usize) -> impl Iterator<Item = Self> {
         let (input, kernel) = (shape.input[axis], shape.kernel[axis]);
-        let (stride, padding) = (shape.stride[axis], shape.padding[axis]);
+        let (padding, dilation) = (shape.padding[axis], shape.dilation[axis]);
+        // One that is greater leaves one window.
+        let stride = shape.stride[axis].min(isize::MAX as usize);
+        let divisor = greatest_common_divisor(stride, dilation);
+        // From one tap of a pixel to the next, in the kernel and in the gradient.
+        let (step, spread) = (stride / divisor, dilation / divisor);
         (0..stride.min(input)).map(move |first| {
-            // Tap k contributes to this pixel from gradient (first + padding - k) / stride, where that is whole.
-            let least = (first + padding) % stride;
-            let taps = if least < kernel { (kernel - 1 - least) / stride + 1 } else { 0 };
-            let last = (first + padding) / stride;
+            // Tap k contributes to this pixel from gradient (first + padding - k dilation) / stride, where that is whole.
+            let behind = |tap: usize| (first + padding) as isize - (tap * dilation) as isize;
+            let is_whole = |&tap: &usize| behind(tap) % stride as isize == 0;
+            let least = (0..step.min(kernel)).find(is_whole);
+            let taps = least.map_or(0, |least| (kernel - 1 - least) / step + 1);
+            let greatest = least.map_or(0, |least| least + step * taps.saturating_sub(1));
             Self {
                 target: [first, stride],
                 count: (input - first).div_ceil(stride),
-                source: [last as isize + 1 - taps as isize, 1],
+                source: [behind(greatest) / stride as isize, 1],
                 taps,
-                kernel: [
-                    (least + stride * taps.saturating_sub(1)) as isize,
-                    (stride as isize).wrapping_neg(),
-                ],
+                spread,
+                kernel: [greatest as isize, (step as isize).wrapping_neg()],
             }
         })
     }
@@ -94,13 +106,16 @@ impl Walk {
         if numbers.is_empty() || self.taps == 0 {
             return None;
         }
-        Some(self.first(numbers.start)..self.first(numbers.end - 1) + self.taps as isize)
+        let behind = ((self.taps - 1) * self.spread) as isize;
+        Some(self.first(numbers.start)..self.first(numbers.end - 1) + behind + 1)
     }
 
     /// Returns the taps of a target that are inside a source of some extent.
     pub(super) fn inside(&self, number: usize, extent: usize) -> Range<usize> {
         let first = self.first(number);
-        let tap = |source: isize| (source - first).clamp(0, self.taps as isize) as usize;
+        // The first tap that reads there or behind.
+        let tap =
+            |source: isize| ((source - first).max(0) as usize).div_ceil(self.spread).min(self.taps);
         tap(0)..tap(extent as isize)
     }
 
@@ -108,6 +123,11 @@ impl Walk {
     pub(super) fn place(&self, tap: usize) -> usize {
         (self.kernel[0] + tap as isize * self.kernel[1]) as usize
     }
+}
+
+/// Returns the greatest number that divides both, which are not zero.
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// Returns the least range that contains all of some ranges; an empty one of none.

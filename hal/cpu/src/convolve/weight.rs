@@ -6,7 +6,7 @@
 //! `kernel::Outer` wants them.
 //!
 //! 1. A filter is divided into pieces (`layout`) whose elements are neighbours in the input as well: a row of
-//!    the kernel, or one tap where there are several groups or terms are left out.
+//!    the kernel, or one tap where there are several groups, taps are apart or terms are left out.
 //! 2. The pixels are divided into chunks (`bands`); some consecutive chunks add to one partial sum, which has
 //!    the size of the weight.  Threads take partial sums.
 //! 3. The partial sums are added in their order, and pass the epilogue.  How many there are depends on the
@@ -36,7 +36,7 @@ use super::{
     },
     bands::{Band, Bands},
     walk::{Walk, hull},
-    window::{Images, Window},
+    window::{Images, Window, clipped, is_padding},
 };
 use adaloss_hal::{HostError, network::Convolution};
 
@@ -101,11 +101,13 @@ impl WeightSums {
         if to.is_empty() {
             return Ok(());
         }
-        let mut layout = self.layout(false);
+        let [rows, columns] = [0, 1].map(|axis| self.reads(axis, 0..self.output[axis]));
+        let mut layout = self.layout(is_padding([&rows, &columns], self.shape.input));
         let mut partials = self.partials(cpu, gradient, input, &layout);
         // Padding is multiplied as zero, and infinity or NaN times 0 is NaN.  So if any sum is not finite, all are
         // computed again without the terms outside the image, tap by tap, which takes longer.
-        if self.shape.padding != [0, 0] && !partials.iter().all(|x| x.is_finite()) {
+        let has_padding = self.shape.padding != [0, 0] && !layout.clips;
+        if has_padding && !partials.iter().all(|x| x.is_finite()) {
             layout = self.layout(true);
             partials = self.partials(cpu, gradient, input, &layout);
         }
@@ -133,12 +135,17 @@ impl WeightSums {
         }
     }
 
+    /// Returns the part of the input that some pixels of the output read along an axis, beyond its edges too.
+    fn reads(&self, axis: usize, targets: Range<usize>) -> Range<isize> {
+        hull(self.walks[axis].reads(targets).into_iter())
+    }
+
     /// Divides the filters into pieces.
     fn layout(&self, clips: bool) -> Layout {
         let Convolution { kernel, channels, filters, groups, .. } = self.shape;
         let of_group = channels / groups;
         // The channels of neighbouring pixels are neighbours where there is one group.
-        let whole = groups == 1 && !clips;
+        let whole = groups == 1 && self.walks[1].spread == 1 && !clips;
         let taps = if whole { kernel[1] } else { 1 };
         let mut columns = 0;
         let places = (0..kernel[0]).flat_map(|y| (0..kernel[1]).step_by(taps).map(move |x| [y, x]));
@@ -188,10 +195,12 @@ impl WeightSums {
     ) {
         let Convolution { channels, filters, groups, stride, .. } = self.shape;
         let [height, width] = self.output;
-        let [down, right] = self.walks;
-        let rows = hull(down.reads(band.rows.clone()).into_iter());
-        let columns = hull(right.reads(0..width).into_iter());
-        let window = Window::open(input, band.images.clone(), [rows, columns]);
+        let mut covered = [self.reads(0, band.rows.clone()), self.reads(1, 0..width)];
+        if layout.clips {
+            let [rows, columns] = covered;
+            covered = [clipped(rows, input.extent[0]), clipped(columns, input.extent[1])];
+        }
+        let window = Window::open(input, band.images.clone(), covered);
         let pixels = band.images.len() * band.rows.len() * width;
         let first = (band.images.start * height + band.rows.start) * width;
         let mut left = Scratch::any(pixels * filters + ROWS);
@@ -205,7 +214,8 @@ impl WeightSums {
                     left: &left,
                     left_step: filters,
                     right: &window.values,
-                    right_step: stride[1] * channels,
+                    // Where one stride does not fit, there is one column.
+                    right_step: stride[1].saturating_mul(channels),
                     right_pitch: LANES,
                     strides: &strides,
                     to: &mut to[group * layout.rows * layout.columns + piece.column..],
@@ -231,12 +241,16 @@ impl WeightSums {
         let [y, x] = piece.place;
         let width = self.output[1];
         let columns = if clips { self.inside(1, x, 0..width) } else { 0..width };
+        if columns.is_empty() {
+            return Vec::new();
+        }
         let rows = band.rows.clone();
         let rows = if clips { self.inside(0, y, rows) } else { rows };
         let pairs = (0..band.images.len()).flat_map(|i| rows.clone().map(move |row| (i, row)));
         let stride = |(image, row): (usize, usize)| {
             let pixel = (image * band.rows.len() + row - band.rows.start) * width + columns.start;
-            let at = [down.first(row) + y as isize, right.first(columns.start) + x as isize];
+            let [y, x] = [(y * down.spread) as isize, (x * right.spread) as isize];
+            let at = [down.first(row) + y, right.first(columns.start) + x];
             Stride {
                 left: pixel * self.shape.filters + filter,
                 right: window.place(image, at) + channel,

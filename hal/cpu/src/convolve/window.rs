@@ -19,6 +19,9 @@
 //!
 //! The window of output pixel (0, 1) begins at row -1, column 0, which is offset 1, and its three rows
 //! are at 1, 7 and 13.
+//!
+//! A dilated kernel covers more than it reads, and may cover any multiple of an image.  Where nearly all would be zeros
+//! ([`is_padding`]), the copy has the image alone, and taps outside it are left out.
 
 use core::ops::Range;
 
@@ -29,6 +32,22 @@ use super::super::{Scratch, kernel::LANES, widen};
 /// Zeros behind the last value.  The kernel reads whole lines of [`LANES`] values, and uses only those inside the window:
 /// the longest read is a tile of three lines, wherever it begins.
 const SLACK: usize = 4 * LANES;
+
+/// Pixels that are covered for each pixel of an image, beyond which what is covered counts as padding.  Networks have fewer: the 3x3
+/// kernel of dilation 36 over 65x65 pixels of DeepLab v3 (Chen et al. 2017) covers 4.4 times the image, and over 5x5 pixels
+/// dilation 6 covers 12 times as much.
+const MOST_COVERED: usize = 64;
+
+/// Tells whether rows and columns that windows cover are nearly all outside an image.
+pub(super) fn is_padding([rows, columns]: [&Range<isize>; 2], extent: [usize; 2]) -> bool {
+    let image = extent[0].saturating_mul(extent[1]);
+    rows.len().saturating_mul(columns.len()) / MOST_COVERED > image
+}
+
+/// Returns the part of a range that is inside an image.
+pub(super) fn clipped(range: Range<isize>, extent: usize) -> Range<isize> {
+    range.start.max(0)..range.end.min(extent as isize)
+}
 
 /// Images with the channels last, as they lie in a tensor.
 #[derive(Clone, Copy)]
@@ -80,9 +99,15 @@ impl Window {
         Self { values, origin: [rows.start, columns.start], pitch, channels }
     }
 
-    /// Returns the place of a pixel, given the number of its image in the window.
+    /// Returns the place of a pixel, given the number of its image in the window; of one outside, what a distance to a pixel inside
+    /// is added to, wrapping.
     pub(super) fn place(&self, image: usize, [y, x]: [isize; 2]) -> usize {
         let [down, right] = [y - self.origin[0], x - self.origin[1]];
-        image * self.pitch[0] + down as usize * self.pitch[1] + right as usize * self.channels
+        (image * self.pitch[0]).wrapping_add(self.distance([down as usize, right as usize]))
+    }
+
+    /// Returns how far apart two pixels of an image are.
+    pub(super) fn distance(&self, [down, right]: [usize; 2]) -> usize {
+        down.wrapping_mul(self.pitch[1]).wrapping_add(right.wrapping_mul(self.channels))
     }
 }

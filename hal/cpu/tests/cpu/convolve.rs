@@ -85,11 +85,13 @@ impl Direction {
 
 /// Calls `take` with the places in input, weight and output of each product of a convolution.
 fn each_term(shape: Convolution, mut take: impl FnMut([usize; 3])) {
-    let Convolution { batch, input, channels, filters, kernel, stride, padding, groups } = shape;
+    let Convolution { batch, input, channels, filters, kernel, stride, padding, .. } = shape;
+    let Convolution { dilation, groups, .. } = shape;
     let [height, width] = shape.output().expect("a convolution");
     let (of_group, filters_of_group) = (channels / groups, filters / groups);
     let source = |axis: usize, at: usize, tap: usize| {
-        (at * stride[axis] + tap).checked_sub(padding[axis]).filter(|&x| x < input[axis])
+        let padded = at * stride[axis] + tap * dilation[axis];
+        padded.checked_sub(padding[axis]).filter(|&x| x < input[axis])
     };
     for pixel in 0..batch * height * width {
         let (n, row, column) = (pixel / (height * width), pixel / width % height, pixel % width);
@@ -181,18 +183,23 @@ fn the_epilogue_is_the_core_s() {
 /// What lies outside the image is not there: zero times infinity would be NaN.
 #[test]
 fn infinity_at_the_edge_meets_no_padding() {
-    let shape = Convolution::new(1, [3; 2], 1, 1, [3; 2]).padding([1; 2]);
+    let plain = Convolution::new(1, [3; 2], 1, 1, [3; 2]).padding([1; 2]);
+    let dilated = plain.padding([2; 2]).dilation([2; 2]);
+    // No window reaches the last row and column.
+    let short = Convolution::new(1, [7; 2], 1, 1, [2; 2]).stride([2; 2]);
     let narrowing = Narrowing::to(Format::BINARY32);
     let mut cpu = Cpu::new(1).expect("one thread");
-    for direction in Direction::ALL {
-        let (mut a, b) = ([f16::ONE; 9], [f16::ONE; 9]);
-        a[0] = f16::INFINITY;
-        let found = direction.run::<_, _, f32>(&mut cpu, shape, (&a, &b), narrowing, Scale::ONE);
-        let swapped = direction.run::<_, _, f32>(&mut cpu, shape, (&b, &a), narrowing, Scale::ONE);
-        for (left, found) in [((&a, &b), found), ((&b, &a), swapped)] {
-            let expected = direction.direct(shape, left.0, left.1);
+    let shapes = [plain, dilated, short].into_iter();
+    for (shape, direction) in shapes.flat_map(|shape| Direction::ALL.map(|of| (shape, of))) {
+        for [of_left, of_right] in [[f16::INFINITY, f16::ONE], [f16::ONE, f16::INFINITY]] {
+            let [left, right, _] = direction.lengths(shape);
+            let (mut a, mut b) = (vec![f16::ONE; left], vec![f16::ONE; right]);
+            (a[0], b[0]) = (of_left, of_right);
+            let found =
+                direction.run::<_, _, f32>(&mut cpu, shape, (&a, &b), narrowing, Scale::ONE);
+            let expected = direction.direct(shape, &a, &b);
             let expected: Vec<_> = expected.into_iter().map(|[sum, ..]| sum as f32).collect();
-            assert_eq!(found.results, expected, "{direction:?}");
+            assert_eq!(found.results, expected, "{direction:?} {shape}");
         }
     }
 }

@@ -9,7 +9,8 @@ use adaloss_core::{
 use adaloss_hal::{Epilogue, HostError, HostSpace, network::Convolution};
 
 /// Strides from one to three, padding, groups up to one per channel, kernels of one pixel and
-/// larger than the image, numbers of channels around those of a line, and nothing at all.
+/// larger than the image, dilation that does and does not divide strides, numbers of channels around those of a line, windows that
+/// are mostly or nearly all padding, numbers that do not fit where they need not, and nothing at all.
 pub(crate) fn shapes() -> Vec<Convolution> {
     let square = |batch, size, channels, filters, kernel| {
         Convolution::new(batch, [size; 2], channels, filters, [kernel; 2])
@@ -35,6 +36,16 @@ pub(crate) fn shapes() -> Vec<Convolution> {
         Convolution::new(2, [37, 70], 16, 18, [3; 2]).padding([1; 2]),
         Convolution::new(1, [61, 41], 18, 17, [5, 3]).stride([2; 2]).padding([2, 1]),
         square(50, 4, 8, 8, 3).padding([1; 2]),
+        square(2, 9, 17, 33, 3).padding([2; 2]).dilation([2; 2]),
+        square(2, 19, 16, 32, 3).padding([6; 2]).dilation([6; 2]),
+        square(3, 13, 5, 16, 3).padding([3, 1]).dilation([3, 1]).stride([2; 2]),
+        square(2, 17, 16, 18, 3).padding([4, 6]).dilation([4, 6]).stride([2, 4]),
+        square(1, 17, 3, 2, 4).padding([2, 9]).dilation([3, 4]).stride([3, 6]),
+        square(2, 8, 6, 12, 3).padding([2, 4]).dilation([2, 4]).groups(3),
+        Convolution::new(2, [33, 70], 16, 18, [3; 2]).padding([2, 3]).dilation([2, 3]),
+        square(2, 3, 5, 17, 3).padding([30; 2]).dilation([30, 31]).stride([2, 3]),
+        square(2, 3, 4, 6, 2).padding([1 << 40; 2]).dilation([1 << 40; 2]).stride([1 << 39; 2]),
+        square(2, 5, 3, 4, 1).stride([usize::MAX; 2]).dilation([usize::MAX, 1 << 63]),
         square(0, 5, 3, 2, 3),
         square(2, 4, 0, 3, 3),
         square(2, 4, 3, 0, 3),

@@ -77,7 +77,8 @@ struct Windows {
 impl Windows {
     fn of(shape: Convolution) -> Self {
         let output = shape.output().unwrap_or_default();
-        let [rows, columns] = Sliding::both(shape.input, output, shape.stride, shape.padding);
+        let Convolution { input, stride, padding, dilation, .. } = shape;
+        let [rows, columns] = Sliding::both(input, output, stride, padding, dilation);
         let (channels, filters) = (shape.channels / shape.groups, shape.filters / shape.groups);
         Self { shape, output, rows, columns, channels, filters }
     }

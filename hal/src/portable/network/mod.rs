@@ -22,6 +22,8 @@ struct Sliding {
     stride: usize,
     /// Pixels that the first window lies before the image.
     padding: usize,
+    /// Pixels from one element of a window to the next.
+    dilation: usize,
 }
 
 impl Sliding {
@@ -31,23 +33,26 @@ impl Sliding {
         count: [usize; 2],
         stride: [usize; 2],
         padding: [usize; 2],
+        dilation: [usize; 2],
     ) -> [Self; 2] {
         [0, 1].map(|axis| Self {
             extent: extent[axis],
             count: count[axis],
             stride: stride[axis],
             padding: padding[axis],
+            dilation: dilation[axis],
         })
     }
 
-    /// Returns the pixel at an offset into a window, or `None` in the padding.
-    fn pixel(self, window: usize, offset: usize) -> Option<usize> {
-        (window * self.stride + offset).checked_sub(self.padding).filter(|&x| x < self.extent)
+    /// Returns the pixel at an element of a window, or `None` in the padding.
+    fn pixel(self, window: usize, element: usize) -> Option<usize> {
+        let padded = window * self.stride + element * self.dilation;
+        padded.checked_sub(self.padding).filter(|&x| x < self.extent)
     }
 
-    /// Returns the window that has a pixel at an offset, if there is one.
-    fn window(self, pixel: usize, offset: usize) -> Option<usize> {
-        let first = (pixel + self.padding).checked_sub(offset)?;
+    /// Returns the window that has a pixel at an element, if there is one.
+    fn window(self, pixel: usize, element: usize) -> Option<usize> {
+        let first = (pixel + self.padding).checked_sub(element * self.dilation)?;
         let window = first / self.stride;
         (first.is_multiple_of(self.stride) && window < self.count).then_some(window)
     }

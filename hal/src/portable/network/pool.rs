@@ -128,7 +128,8 @@ struct Windows {
 impl Windows {
     fn of(shape: Pooling) -> Self {
         let output = shape.output().unwrap_or_default();
-        let [rows, columns] = Sliding::both(shape.input, output, shape.stride, shape.padding);
+        let [rows, columns] =
+            Sliding::both(shape.input, output, shape.stride, shape.padding, [1; 2]);
         Self { shape, output, rows, columns }
     }
 
