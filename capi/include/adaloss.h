@@ -988,7 +988,8 @@ typedef struct adaloss_product {
     uint8_t transpose_b; /* not 0: B is stored as (columns, inner) */
     adaloss_format a;
     adaloss_format b;
-    uint16_t reserved;
+    uint8_t has_bias;    /* not 0: sums begin at the bias of their column */
+    uint8_t reserved;
 } adaloss_product;
 
 /* Gives memory of zero bytes, at an address that is a multiple of 8; `bytes` is never 0. */
@@ -1023,9 +1024,11 @@ typedef adaloss_code (*adaloss_device_propagate_function)(void *context, const a
 typedef adaloss_code (*adaloss_device_unscale_function)(void *context, adaloss_format format, uint64_t gradient,
                                                         size_t count, uint64_t cell, uint64_t to, uint64_t met);
 
-/* Multiplies matrices, with sums in float that begin at 0, and narrows the sums as the epilogue says. */
+/* Multiplies matrices and narrows the sums as the epilogue says.  Sums are float, and begin at 0 or, where the product has a
+ * bias, at one of the `columns` floats at `bias`, that of their column; otherwise `bias` is 0 and no address. */
 typedef adaloss_code (*adaloss_device_matmul_function)(void *context, const adaloss_product *product, uint64_t a,
-                                                       uint64_t b, uint64_t to, const adaloss_epilogue *epilogue);
+                                                       uint64_t b, uint64_t bias, uint64_t to,
+                                                       const adaloss_epilogue *epilogue);
 
 /* A device.  The functions from `statistics` on may be NULL where there is no such operation. */
 typedef struct adaloss_device {

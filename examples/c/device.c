@@ -23,6 +23,7 @@ typedef enum mistake {
     STORES_ANYWAY,   /* a pass that only measures stores too */
     HISTOGRAM_LOST,  /* a pass that stores does not measure */
     BRANCH_UNSCALED, /* a join that sums branches as they are */
+    BIAS_FORGOTTEN,  /* sums that begin at 0, whatever the bias */
     BUS_FAILS,       /* one copy in a thousand fails, and the code says so */
     CODE_IGNORED,    /* the same, and nobody looks at the code */
     MISTAKES
@@ -31,7 +32,7 @@ typedef enum mistake {
 static const char *const NAMES[MISTAKES] = {
     "nothing is wrong",   "ties away from zero",       "NaN is dropped",      "2^d as a float factor",
     "one element too far", "a measuring pass stores", "a histogram is lost", "branches keep their scales",
-    "the bus fails",      "the bus fails in silence",
+    "a bias is left out", "the bus fails",             "the bus fails in silence",
 };
 
 typedef struct block {
@@ -269,11 +270,12 @@ static adaloss_code unscale(void *context, adaloss_format format, uint64_t gradi
     return adaloss_unscale_values(format, at(of, gradient), count, scale_at(of, cell), at(of, to), at(of, met));
 }
 
-static adaloss_code matmul(void *context, const adaloss_product *product, uint64_t a, uint64_t b, uint64_t to,
-                           const adaloss_epilogue *epilogue)
+static adaloss_code matmul(void *context, const adaloss_product *product, uint64_t a, uint64_t b, uint64_t bias,
+                           uint64_t to, const adaloss_epilogue *epilogue)
 {
     const accelerator *of = context;
     const uint16_t *left = at(of, a), *right = at(of, b);
+    const float *start = product->has_bias ? at(of, bias) : NULL;
     const size_t rows = product->rows, inner = product->inner, columns = product->columns;
     adaloss_code code = ADALOSS_OK;
     if (!is_mine(product->a) || !is_mine(product->b) || !is_mine(epilogue->narrowing.format)) {
@@ -281,7 +283,7 @@ static adaloss_code matmul(void *context, const adaloss_product *product, uint64
     }
     for (size_t i = 0; i < rows * columns && code == ADALOSS_OK; i++) {
         const size_t row = i / columns, column = i % columns;
-        float sum = 0.0f;
+        float sum = start != NULL && of->made != BIAS_FORGOTTEN ? start[column] : 0.0f;
         for (size_t k = 0; k < inner; k++) {
             const uint16_t x = left[product->transpose_a ? k * rows + row : row * inner + k];
             const uint16_t y = right[product->transpose_b ? column * inner + k : k * columns + column];

@@ -10,7 +10,7 @@ use adaloss_kernels::{
 use cudarc::driver::PushKernelArg;
 
 use crate::{
-    Cuda, GpuError, GpuSpace,
+    Cuda, Elements, GpuError, GpuSpace,
     device::of,
     kernels::{Parameter, Products},
     narrow::named_epilogue,
@@ -27,21 +27,22 @@ where
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, GpuSpace, A, B, F>>,
     ) -> Result<(), GpuError> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let Matmul { product, a, b, bias, to, epilogue } = operation.into_inner();
         let (to, epilogue) = (to.shared().address(), named_epilogue(epilogue.reborrow()));
+        let bias = start(*bias);
         // SAFETY: all that is named is borrowed, and has its length: the operation fits; the epilogue is for the result's elements.
         unsafe {
             let operands = [(A::ENCODING, a.address()), (B::ENCODING, b.address())];
             match common([A::ENCODING, B::ENCODING]) {
                 Some(Encoding::Binary16) => {
-                    self.in_factors::<f16, F>(*product, operands, to, &epilogue)
+                    self.in_factors::<f16, F>(*product, operands, bias, to, &epilogue)
                 }
-                Some(_) => self.in_factors::<bf16, F>(*product, operands, to, &epilogue),
+                Some(_) => self.in_factors::<bf16, F>(*product, operands, bias, to, &epilogue),
                 None => {
                     let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
                     let (transposes_a, transposes_b) = (transpose_a, transpose_b);
                     let of_product =
-                        Multiplication { rows, inner, columns, transposes_a, transposes_b };
+                        Multiplication { rows, inner, columns, transposes_a, transposes_b, bias };
                     let (tiles, of_product) = (of_product.tiles(), Parameter(of_product));
                     let (a, b) = (operand(*a), operand(*b));
                     let kernel = of::<F>(&self.kernels.multiply);
@@ -94,16 +95,20 @@ impl Cuda {
         mut operation: Matmul<'_, '_, GpuSpace, E, E, f32>,
     ) -> Result<(), GpuError> {
         let fitting = Fitting::of(&mut operation, self).map_err(GpuError::Misfit)?;
-        let Matmul { product, a, b, to, epilogue } = fitting.into_inner();
+        let Matmul { product, a, b, bias, to, epilogue } = fitting.into_inner();
         let (to, epilogue) = (to.shared().address(), named_epilogue(epilogue.reborrow()));
         let (operands, results) = ([a.address(), b.address()], Results::Unscaled { adds: true });
+        let bias = start(*bias);
         let [_, _, result] = product.lengths();
         let parts = match parts_of::<E>(*product) {
             0 => [0; 2],
             parts => self.room(parts * result)?,
         };
         // SAFETY: all that is named is borrowed, and has its length: the operation fits.
-        unsafe { self.on_tensor_cores::<E>(*product, operands, results, to, &epilogue, parts) }
+        unsafe {
+            let operands = (operands, bias);
+            self.on_tensor_cores::<E>(*product, operands, results, to, &epilogue, parts)
+        }
     }
 
     /// Multiplies operands on tensor cores, elements of 8 bits as factors of `E`, to results of `F`.
@@ -119,6 +124,7 @@ impl Cuda {
         &mut self,
         product: Product,
         operands: [(Encoding, u64); 2],
+        bias: *const f32,
         to: u64,
         epilogue: &Parameter<Epilogue>,
     ) -> Result<(), GpuError> {
@@ -161,7 +167,7 @@ impl Cuda {
                 })?;
             }
         }
-        let parts = [at(reserved), cell];
+        let (addresses, parts) = ((addresses, bias), [at(reserved), cell]);
         let Some(results) = results else {
             let (sums, results) = (at(reserved - of_result), Results::Unscaled { adds: false });
             let unscaled = unscaled(cell, epilogue);
@@ -178,7 +184,7 @@ impl Cuda {
         unsafe { self.on_tensor_cores::<E>(product, addresses, results, to, epilogue, parts) }
     }
 
-    /// Launches a product of operands by their addresses; `parts` are those of room for the parts of its sums, and of a cell of the
+    /// Launches a product of operands by their addresses, and what sums start at; `parts` are those of room for the parts of its sums, and of a cell of the
     /// scale 1.
     ///
     /// # Safety
@@ -188,7 +194,7 @@ impl Cuda {
     unsafe fn on_tensor_cores<E: Operand>(
         &self,
         product: Product,
-        [a, b]: [u64; 2],
+        ([a, b], bias): ([u64; 2], *const f32),
         results: Results,
         to: u64,
         epilogue: &Parameter<Epilogue>,
@@ -197,7 +203,7 @@ impl Cuda {
         let Product { rows, inner, columns, transpose_a, transpose_b } = product;
         let (a, b) = (a as *const E, b as *const E);
         let part_count = parts_of::<E>(product).max(1);
-        let named = matmul::Product { a, b, rows, inner, columns, parts: part_count };
+        let named = matmul::Product { a, b, bias, rows, inner, columns, parts: part_count };
         let stored = 2 * usize::from(transpose_a) + usize::from(transpose_b);
         // SAFETY: the parameters are the entry points'; what they name is there by the caller's promise.
         unsafe {
@@ -279,11 +285,16 @@ const ALIGNED: usize = 4;
 /// Returns into how many parts the terms of a product are cut, and 0 where they are not.
 fn parts_of<E: Operand>(product: Product) -> usize {
     let Product { rows, inner, columns, .. } = product;
-    let (a, b) = (ptr::null::<E>(), ptr::null::<E>());
-    match parts(&matmul::Product { a, b, rows, inner, columns, parts: 1 }) {
+    let (a, b, bias) = (ptr::null::<E>(), ptr::null::<E>(), ptr::null());
+    match parts(&matmul::Product { a, b, bias, rows, inner, columns, parts: 1 }) {
         0 | 1 => 0,
         parts => parts,
     }
+}
+
+/// Returns the first number of a bias, or null where there is none.
+pub(crate) fn start(bias: Option<Elements<'_, f32>>) -> *const f32 {
+    bias.map_or(ptr::null(), |bias| bias.address() as *const f32)
 }
 
 /// Returns an epilogue for f32 sums that another launch takes on, where the one that they end in is not off.

@@ -16,7 +16,8 @@ use crate::{
 
 /// Multiplies matrices of `A` and `B`, accumulates in f32 and narrows to `F`.
 ///
-/// Sums start at +0, so that the sum of no terms, and one of terms that are all -0, is +0.
+/// Sums start at +0, so that the sum of no terms, and one of terms that are all -0, is +0; or at the bias of their column, so that
+/// sum and bias are narrowed once.  A device that cuts a sum into parts starts the first one there and the others at +0.
 ///
 /// With `F = f32` and an epilogue to scale 2^0, this computes an unscaled weight gradient.
 pub struct Matmul<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
@@ -26,6 +27,8 @@ pub struct Matmul<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
     pub a: S::Ref<'r, A>,
     /// The right operand, stored as the shape says.
     pub b: S::Ref<'r, B>,
+    /// What sums start at, for each column of the result, at the scale of the f32 results; at +0 without.
+    pub bias: Option<S::Ref<'r, f32>>,
     /// The product.
     pub to: S::Mut<'w, F>,
     /// Where the results go.
@@ -51,6 +54,9 @@ where
         let [left, right, result] = self.product.lengths();
         visitor.input("the left operand", Some(left), &mut self.a);
         visitor.input("the right operand", Some(right), &mut self.b);
+        if let Some(bias) = &mut self.bias {
+            visitor.input("the bias", Some(self.product.columns), bias);
+        }
         visitor.output("the result", Some(result), &mut self.to);
         visitor.epilogue::<F>(&mut self.epilogue);
     }

@@ -17,6 +17,7 @@
 //!     product: Product::new(1000, 300, 20),
 //!     a: Meta::view(&a),
 //!     b: Meta::view(&b),
+//!     bias: None,
 //!     to: Meta::view_mut(&mut to),
 //!     epilogue: Epilogue {
 //!         from: Meta::view(&cell),

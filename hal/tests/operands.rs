@@ -94,12 +94,14 @@ impl EpilogueOperands {
 
 #[test]
 fn a_product() {
-    let operands = [("the left operand", 6), ("the right operand", 12), ("the result", 8)];
-    needs(OperationKind::Matmul, operands, |[a, b, to]| {
+    let operands =
+        [("the left operand", 6), ("the right operand", 12), ("the bias", 4), ("the result", 8)];
+    needs(OperationKind::Matmul, operands, |[a, b, bias, to]| {
         Portable.run(Matmul {
             product: Product::new(2, 3, 4),
             a: &zeros::<f32>(a)[..],
             b: &zeros::<f32>(b)[..],
+            bias: Some(&zeros::<f32>(bias)[..]),
             to: &mut zeros::<f32>(to)[..],
             epilogue: EpilogueOperands::new().epilogue(),
         })
@@ -137,16 +139,18 @@ fn convolutions() {
     let convolution = Convolution::new(2, [4, 5], 3, 7, [3, 2]);
     // 2 x 4 x 5 x 3, 7 x 3 x 2 x 3 and 2 x 2 x 4 x 7.
     let (images, weights, outputs) = (120, 126, 112);
-    let run = |convolution, [input, weight, to]: [usize; 3]| {
+    let run = |convolution, [input, weight, bias, to]: [usize; 4]| {
         Portable.run(Convolve {
             convolution,
             input: &zeros::<f32>(input)[..],
             weight: &zeros::<f32>(weight)[..],
+            bias: Some(&zeros::<f32>(bias)[..]),
             to: &mut zeros::<f32>(to)[..],
             epilogue: EpilogueOperands::new().epilogue(),
         })
     };
-    let operands = [("the input", images), ("the weight", weights), ("the output", outputs)];
+    let operands =
+        [("the input", images), ("the weight", weights), ("the bias", 7), ("the output", outputs)];
     needs(OperationKind::Convolve, operands, |lengths| run(convolution, lengths));
     let impossible = [
         convolution.groups(2),
@@ -156,7 +160,7 @@ fn convolutions() {
         convolution.dilation([usize::MAX, 1]),
     ];
     for impossible in impossible {
-        let found = run(impossible, [images, weights, outputs]);
+        let found = run(impossible, [images, weights, 7, outputs]);
         assert_eq!(found, refusal(OperationKind::Convolve, MisfitCause::Shape));
     }
     let operands =

@@ -344,7 +344,14 @@ fn a_log_reads_like_this() -> Result<(), EngineError<HostError>> {
     let mut visit = engine.loss(&mut device, 4)?;
     while let Some(mut pass) = visit.next_pass(&mut device)? {
         let epilogue = pass.epilogue();
-        device.run(Matmul { product, a: &a[..], b: &b[..], to: &mut to[..], epilogue })?;
+        device.run(Matmul {
+            product,
+            a: &a[..],
+            b: &b[..],
+            bias: None,
+            to: &mut to[..],
+            epilogue,
+        })?;
     }
     visit.finish(&mut device)?;
     let sum = [f64::INFINITY];
@@ -387,7 +394,8 @@ fn a_record_in_a_record_hears_of_refusals() {
     let (cell, mut outcome) = ([Cell::at(Scale::ONE)], [Outcome::EMPTY]);
     let epilogue = ending(&cell, &mut outcome, Format::BINARY16);
     let (a, b, to) = (&[f16::ONE][..], &[f16::ONE][..], &mut [f16::ZERO; 2][..]);
-    let error = device.run(Matmul { product: Product::new(1, 1, 1), a, b, to, epilogue });
+    let error =
+        device.run(Matmul { product: Product::new(1, 1, 1), a, b, bias: None, to, epilogue });
     let misfit = Misfit {
         operation: OperationKind::Matmul,
         cause: MisfitCause::Length { operand: "the result", expected: 1, found: 2 },
@@ -431,7 +439,7 @@ fn a_log_of_layers_reads_like_this() -> Result<(), HostError> {
     let mut images = [f16::ZERO; 8];
     let epilogue = ending(&cell, std::slice::from_mut(convolved), binary16);
     let (input, weight, to) = (&ones[..9], &ones[..8], &mut images[..]);
-    device.run(Convolve { convolution, input, weight, to, epilogue })?;
+    device.run(Convolve { convolution, input, weight, bias: None, to, epilogue })?;
     let normalisation = Normalisation { rows: 4, columns: 2, axis: Axis::Rows, epsilon: 1.0 };
     let mut moments = [0.0; 4];
     device.run(Moments { normalisation, input: &images[..], to: &mut moments[..] })?;

@@ -65,7 +65,8 @@ pub struct adaloss_product {
     pub transpose_b: u8,
     pub a: adaloss_format,
     pub b: adaloss_format,
-    pub reserved: u16,
+    pub has_bias: u8,
+    pub reserved: u8,
 }
 
 /// Gives memory of zero bytes.
@@ -151,6 +152,7 @@ pub type adaloss_device_matmul_function = Option<
         product: *const adaloss_product,
         a: u64,
         b: u64,
+        bias: u64,
         to: u64,
         epilogue: *const adaloss_epilogue,
     ) -> adaloss_code,

@@ -118,10 +118,11 @@ where
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, ForeignSpace, A, B, F>>,
     ) -> Result<(), Refused> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let Matmul { product, a, b, bias, to, epilogue } = operation.into_inner();
         let (matmul, context) = (function(self.table.matmul)?, self.table.context);
         let epilogue = named(epilogue.reborrow());
         let (a, b, to) = (a.address(), b.address(), to.address());
+        let (has_bias, bias) = (bias.is_some().into(), bias.map_or(0, |bias| bias.address()));
         let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
         let product = adaloss_product {
             rows,
@@ -131,10 +132,11 @@ where
             transpose_b: transpose_b.into(),
             a: self.format(A::ENCODING),
             b: self.format(B::ENCODING),
+            has_bias,
             reserved: 0,
         };
         // SAFETY: as in `Narrow`; the shape lives as long as the call, and the operands, which fit, have its
         // lengths.
-        done(unsafe { matmul(context, &product, a, b, to, &epilogue) })
+        done(unsafe { matmul(context, &product, a, b, bias, to, &epilogue) })
     }
 }

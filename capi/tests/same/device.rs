@@ -227,6 +227,7 @@ unsafe extern "C" fn matmul(
     product: *const adaloss_product,
     a: u64,
     b: u64,
+    bias: u64,
     to: u64,
     ending: *const adaloss_epilogue,
 ) -> adaloss_code {
@@ -244,8 +245,9 @@ unsafe extern "C" fn matmul(
             with_element!(format(shape.a).encoding, A => with_element!(format(shape.b).encoding, B => {
                 with_element!(ending.narrowing.format.encoding, F => {
                     let (a, b) = (of::<A>(a, left), of::<B>(b, right));
+                    let bias = (shape.has_bias == 1).then(|| of::<f32>(bias, shape.columns));
                     let (to, epilogue) = (of_mut::<F>(to, result), ending);
-                    Portable.run(Matmul { product, a, b, to, epilogue }).unwrap();
+                    Portable.run(Matmul { product, a, b, bias, to, epilogue }).unwrap();
                 });
             }));
         }

@@ -367,6 +367,7 @@ unsafe extern "C" fn matmul(
     product: *const adaloss_product,
     a: u64,
     b: u64,
+    bias: u64,
     to: u64,
     epilogue: *const adaloss_epilogue,
 ) -> adaloss_code {
@@ -376,6 +377,11 @@ unsafe extern "C" fn matmul(
             let a = device.widened((*product).a, a, rows * inner)?;
             let b = device.widened((*product).b, b, inner * columns)?;
             let mut sums = vec![0.0; rows * columns];
+            if (*product).has_bias != 0 {
+                let binary32 = adaloss_format::from(Format::BINARY32);
+                let bias = device.widened(binary32, bias, columns)?;
+                sums.chunks_mut(columns.max(1)).for_each(|row| row.copy_from_slice(&bias));
+            }
             for (nth, sum) in sums.iter_mut().enumerate() {
                 let (row, column) = (nth / columns, nth % columns);
                 for k in 0..inner {

@@ -13,7 +13,7 @@
 //! Of few tiles, as weight gradients have, the terms are cut into [`parts`](crate::parts), so that more blocks have
 //! something to do.
 
-use core::array;
+use core::{array, ptr};
 
 use adaloss_core::{format::Element, statistics::Classes};
 
@@ -84,6 +84,8 @@ pub struct Product<E> {
     pub a: *const E,
     /// The first element of `B`, which has `inner * columns`.
     pub b: *const E,
+    /// What sums start at, the first of them in several parts: a number for each column; null where that is +0.
+    pub bias: *const f32,
     /// Rows of `C`.
     pub rows: usize,
     /// Terms of a sum.
@@ -236,7 +238,7 @@ unsafe fn multiply<B: Block, E: Factor, F: Element>(
     if unsafe { epilogue.is_off() } {
         return;
     }
-    let &Product { a, b, rows, inner, columns, .. } = product;
+    let &Product { a, b, bias, rows, inner, columns, .. } = product;
     // It is; the compiler does not know it.
     let parts = (product.parts as u32).max(1);
     let left = Operand::new(a, rows, inner, !transpose_a);
@@ -254,7 +256,9 @@ unsafe fn multiply<B: Block, E: Factor, F: Element>(
         let [left, right] = [left, right].map(|of| of.part(part * terms_of_part, terms_of_part));
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = sums(block, [&left, &right], tile, &places);
+            let bias = if part == 0 { bias } else { ptr::null() };
+            let start = start(block, bias, tile[1], columns);
+            let sums = sums(block, [&left, &right], tile, &places, start);
             // Behind the sums, since it would take registers beside them.
             let sink = Sink::<F>::open(block, epilogue);
             tallies = finish(block, (part, [rows, columns]), tile, &sums, &sink, &tallies, to);
@@ -271,7 +275,38 @@ unsafe fn multiply<B: Block, E: Factor, F: Element>(
 /// The sums of a warp's pieces, each thread's part of them.
 type Pieces<B> = [[<B as Block>::Each<[f32; 4]>; PIECES[1]]; PIECES[0]];
 
-/// Computes the sums of a tile.
+/// Returns what the sums of a tile start at: the bias of their columns, or +0 where there is none.
+///
+/// # Safety
+///
+/// There is a number for each column, or the bias is null.
+#[inline(always)]
+unsafe fn start<B: Block>(
+    block: &mut B,
+    bias: *const f32,
+    column: usize,
+    columns: usize,
+) -> Pieces<B> {
+    let of_columns: [_; PIECES[1]] = array::from_fn(|piece| {
+        block.each(|thread| {
+            let pair = 2 * (thread as usize % 4);
+            let first = column + WARP_SUMS[1] * warp(thread)[1] + PIECE[1] * piece + pair;
+            let one = |column: usize| match bias.is_null() || column >= columns {
+                true => 0.0,
+                // SAFETY: the caller's promise.
+                false => unsafe { *bias.add(column) },
+            };
+            [one(first), one(first + 1)]
+        })
+    });
+    array::from_fn(|_| {
+        let both =
+            |of: &B::Each<[f32; 2]>| block.map(of, |_, [one, other]| [one, other, one, other]);
+        of_columns.each_ref().map(both)
+    })
+}
+
+/// Computes the sums of a tile, from what they start at.
 ///
 /// # Safety
 ///
@@ -282,12 +317,13 @@ unsafe fn sums<B: Block, E: Factor>(
     [left, right]: [&Operand<E>; 2],
     [row, column]: [usize; 2],
     places: &Places<B>,
+    start: Pieces<B>,
 ) -> Pieces<B> {
     let (shared, terms) = (block.shared(), left.terms);
     let sets = terms.div_ceil(DEPTH) as u32;
     // Of these, every thread copies as many bytes of each.
     let alike = if left.aligned && right.aligned { (terms / DEPTH) as u32 } else { 0 };
-    let mut sums = array::from_fn(|_| array::from_fn(|_| block.each(|_| [0.0; 4])));
+    let mut sums = start;
     let mut parts = block.each(|thread| [left.chunks(thread, row), right.chunks(thread, column)]);
     let mut stage = 0;
     for set in 0..sets + STAGES as u32 - 1 {
@@ -790,7 +826,8 @@ mod tests {
             [[1, 1], [128, 129], [300, 1025], [1, 4000], [2000, 1], [0, 5], [700, 2900]]
         {
             let (a, b) = (ptr::null(), ptr::null());
-            let product = Product::<f16> { a, b, rows, inner: 1, columns, parts: 1 };
+            let product =
+                Product::<f16> { a, b, bias: ptr::null(), rows, inner: 1, columns, parts: 1 };
             let mut tiles: Vec<_> =
                 (0..product.tiles() as u32).map(|nth| product.tile(nth)).collect();
             tiles.sort_unstable();

@@ -26,6 +26,8 @@ pub struct Multiplication {
     pub transposes_a: bool,
     /// Whether `B` is stored transposed.
     pub transposes_b: bool,
+    /// What sums start at: a number for each column; null where that is +0.
+    pub bias: *const f32,
 }
 
 impl Multiplication {
@@ -100,10 +102,11 @@ pub unsafe fn multiply<B: Block, F: Element>(
     to: Out<'_, F>,
     epilogue: &Epilogue,
 ) {
-    let &Multiplication { rows, inner, columns, transposes_a, transposes_b } = of;
+    let &Multiplication { rows, inner, columns, transposes_a, transposes_b, bias } = of;
     let sums = Sums {
         left: Matrix::new(a, !transposes_a, rows, inner),
         right: Matrix::new(b, transposes_b, columns, inner),
+        bias,
         extents: of.extents(),
         strides: [0, columns],
     };

@@ -30,7 +30,9 @@ pub const MOST_RESULTS: usize = MOST_TILES * SIDE * SIDE;
 ///
 /// ```
 /// # use adaloss_kernels::{matmul::Product, parts::parts};
-/// let of = |rows, inner, columns| Product::<f32> { a: &0.0, b: &0.0, rows, inner, columns, parts: 1 };
+/// let of = |rows, inner, columns| {
+///     Product::<f32> { a: &0.0, b: &0.0, bias: &0.0, rows, inner, columns, parts: 1 }
+/// };
 /// assert_eq!(parts(&of(1024, 1024, 1024)), 1);
 /// // One tile, and two.
 /// assert_eq!(parts(&of(64, 100_352, 64)), 98);

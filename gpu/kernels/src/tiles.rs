@@ -80,6 +80,8 @@ pub(crate) struct Sums<L, R> {
     pub(crate) left: L,
     /// The right factors, whose lines are the columns.
     pub(crate) right: R,
+    /// What sums start at: a number for each column of all groups, or null where it is +0.
+    pub(crate) bias: *const f32,
     /// Their numbers.
     pub(crate) extents: Extents,
     /// How far apart the sums of two groups, and of two rows, lie.
@@ -92,6 +94,20 @@ impl<L: Factors, R: Factors> Sums<L, R> {
         L::HAS_GAPS || R::HAS_GAPS
     }
 
+    /// Returns what the sums of a column start at.
+    ///
+    /// # Safety
+    ///
+    /// As for [`sum`].
+    #[inline(always)]
+    unsafe fn start(&self, group: usize, column: usize) -> f32 {
+        if self.bias.is_null() || column >= self.extents.columns {
+            return 0.0;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { *self.bias.add(group * self.extents.columns + column) }
+    }
+
     /// Computes one sum, of the terms that are there.
     ///
     /// # Safety
@@ -99,8 +115,9 @@ impl<L: Factors, R: Factors> Sums<L, R> {
     /// As for [`sum`].
     #[inline(always)]
     unsafe fn again(&self, group: usize, row: usize, column: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        let mut sum = unsafe { self.start(group, column) };
         let (row, column) = (self.left.line(group, row), self.right.line(group, column));
-        let mut sum = 0.0;
         for term in 0..self.extents.terms {
             let places = (self.left.place(row, term), self.right.place(column, term));
             if let (Some(a), Some(b)) = places {
@@ -140,7 +157,7 @@ impl Extents {
 ///
 /// # Safety
 ///
-/// The factors have the elements of all their places, and nobody writes them during the launch.  Nobody else reads or writes `to` during the launch, which has a place for
+/// The factors have the elements of all their places, the bias has its numbers, and nobody writes them during the launch.  Nobody else reads or writes `to` during the launch, which has a place for
 /// each sum; and the epilogue is as [`apply`](crate::apply::apply) asks for.  The block has [`THREADS`].
 pub(crate) unsafe fn sum<B: Block, F: Element, L: Factors, R: Factors>(
     block: &mut B,
@@ -189,7 +206,11 @@ unsafe fn tile_sums<B: Block, L: Factors, R: Factors>(
         block.each(|thread| left.line(group, (row + brought(left, thread)[0]).min(rows - 1)));
     let of_right = block
         .each(|thread| right.line(group, (column + brought(right, thread)[0]).min(columns - 1)));
-    let mut sums = block.each(|_| [[0.0; FOUR]; FOUR]);
+    let mut sums = block.each(|thread| {
+        let first = column + FOUR * (thread as usize % ACROSS);
+        // SAFETY: the caller's promise.
+        [array::from_fn(|nth| unsafe { of.start(group, first + nth) }); FOUR]
+    });
     if has_gaps {
         block.each(|thread| {
             if thread == 0 {

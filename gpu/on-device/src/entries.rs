@@ -511,6 +511,6 @@ where
     let (a, b) = (put(device, &integers::<A>(1, left))?, put(device, &integers::<B>(2, right))?);
     end::<F, _>(device, result, 1, |device, mut to, mut epilogue| {
         let (to, epilogue) = (D::Space::reborrow_mut(&mut to), epilogue.reborrow());
-        device.run(Matmul { product, a: D::view(&a), b: D::view(&b), to, epilogue })
+        device.run(Matmul { product, a: D::view(&a), b: D::view(&b), bias: None, to, epilogue })
     })
 }

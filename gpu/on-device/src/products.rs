@@ -80,7 +80,7 @@ impl Operands {
         let a = GpuSpace::part(self.a.view(), part(left)).expect("operands for every shape");
         let b = GpuSpace::part(self.b.view(), part(right)).expect("operands for every shape");
         let to = GpuSpace::part_mut(to.view_mut(), 0..result).expect("room for every shape");
-        Ok(device.run(Matmul { product, a, b, to, epilogue: epilogue.reborrow() })?)
+        Ok(device.run(Matmul { product, a, b, bias: None, to, epilogue: epilogue.reborrow() })?)
     }
 
     /// Returns the largest error among some sums, relative to the sum of their terms' magnitudes.

@@ -151,10 +151,10 @@ where
     {
         let products = Products::<D, F>(
             |device, [a, b], to, epilogue| {
-                device.run(Matmul { product: LAYER, a, b, to, epilogue })
+                device.run(Matmul { product: LAYER, a, b, bias: None, to, epilogue })
             },
             |device, [a, b], to, epilogue| {
-                device.run(Matmul { product: WEIGHT, a, b, to, epilogue })
+                device.run(Matmul { product: WEIGHT, a, b, bias: None, to, epilogue })
             },
         );
         Ok(Self { products: Some(products), ..Self::new(device, config, seed)? })

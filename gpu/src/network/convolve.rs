@@ -13,10 +13,12 @@ use cudarc::driver::PushKernelArg;
 
 use super::{operand, pool::sliding};
 use crate::{
-    Cuda, ElementsMut, GpuError, GpuSpace, device::of, kernels::Parameter, narrow::named_epilogue,
+    Cuda, Elements, ElementsMut, GpuError, GpuSpace, device::of, kernels::Parameter, matmul::start,
+    narrow::named_epilogue,
 };
 
-fn named(of: Shape) -> Result<Convolution, GpuError> {
+/// Names a convolution as kernels do, and what its sums start at.
+fn named(of: Shape, bias: Option<Elements<'_, f32>>) -> Result<Convolution, GpuError> {
     let Shape { batch, input, channels, filters, kernel, stride, padding, dilation, groups } = of;
     let [rows, columns] = sliding(input, of.output(), kernel, stride, padding)?;
     // What fits has a group.
@@ -31,6 +33,7 @@ fn named(of: Shape) -> Result<Convolution, GpuError> {
         groups,
         channels_of_group: channels / groups,
         filters_of_group: filters / groups,
+        bias: start(bias),
     };
     GpuError::extents(&named.counts())?;
     Ok(named)
@@ -38,7 +41,7 @@ fn named(of: Shape) -> Result<Convolution, GpuError> {
 
 /// Runs one direction of a convolution: an operation, its operands, and what it computes.
 macro_rules! convolves {
-    ($operation:ident, $a:ident, $b:ident, $direction:ident) => {
+    ($operation:ident, $a:ident, $b:ident $($bias:ident)?, $direction:ident) => {
         impl<A, B, F> Run<$operation<'_, '_, GpuSpace, A, B, F>> for Cuda
         where
             A: Element + Plain,
@@ -49,15 +52,16 @@ macro_rules! convolves {
                 &mut self,
                 operation: Fitting<'_, $operation<'_, '_, GpuSpace, A, B, F>>,
             ) -> Result<(), GpuError> {
-                let $operation { convolution, $a, $b, to, epilogue } = operation.into_inner();
-                let operands = [operand(*$a), operand(*$b)];
+                let $operation { convolution, $a, $b, $($bias,)? to, epilogue } =
+                    operation.into_inner();
+                let (operands, bias) = ([operand(*$a), operand(*$b)], None$(.or(*$bias))?);
                 let direction = Direction::$direction;
-                self.convolve(*convolution, direction, operands, to, epilogue.reborrow())
+                self.convolve(*convolution, direction, operands, bias, to, epilogue.reborrow())
             }
         }
     };
 }
-convolves!(Convolve, input, weight, Output);
+convolves!(Convolve, input, weight bias, Output);
 convolves!(ConvolveInput, gradient, weight, Input);
 convolves!(ConvolveWeight, gradient, input, Weight);
 
@@ -68,10 +72,11 @@ impl Cuda {
         shape: Shape,
         direction: Direction,
         [a, b]: [Parameter<Operand>; 2],
+        bias: Option<Elements<'_, f32>>,
         to: &ElementsMut<'_, F>,
         epilogue: Epilogue<'_, GpuSpace>,
     ) -> Result<(), GpuError> {
-        let convolution = named(shape)?;
+        let convolution = named(shape, bias)?;
         let tiles = convolution.tiles(direction);
         let (convolution, direction) = (Parameter(convolution), direction as u32);
         let (to, count) = (to.shared().address(), to.shared().count());

@@ -39,7 +39,7 @@ fn upload<T: adaloss_hal::Plain>(device: &mut Cuda, values: &[T]) -> Buffer<T> {
 }
 
 /// Returns what the portable device unscales.
-fn portable(product: Product, a: &[f16], b: &[f16], carried: Scale) -> [f32; 6] {
+fn portable(product: Product, [a, b]: [&[f16]; 2], bias: &[f32], carried: Scale) -> [f32; 6] {
     let (from, to, mut outcome) = ([Cell::at(carried)], [Cell::at(Scale::ONE)], [Outcome::EMPTY]);
     let mut sums = [0.0; 6];
     let epilogue = Epilogue {
@@ -52,7 +52,8 @@ fn portable(product: Product, a: &[f16], b: &[f16], carried: Scale) -> [f32; 6] 
         outcome: &mut outcome[..],
         histogram: None,
     };
-    let done = Portable.run(Matmul { product, a, b, to: &mut sums[..], epilogue });
+    let bias = Some(bias);
+    let done = Portable.run(Matmul { product, a, b, bias, to: &mut sums[..], epilogue });
     done.expect("operands of the shape");
     sums
 }
@@ -80,11 +81,13 @@ fn add_up(product: Product, launches: u64) {
         let [left, right, _] = product.lengths();
         let a: Vec<f16> = (0..left).map(value).collect();
         let b: Vec<f16> = (0..right).map(value).collect();
-        let added = portable(product, &a, &b, carried);
+        let bias = [24.0, -8.5];
+        let added = portable(product, [&a, &b], &bias, carried);
         expected.iter_mut().zip(added).for_each(|(sum, x)| *sum += x);
-        let (a, b) = (upload(device, &a), upload(device, &b));
+        let (a, b, bias) = (upload(device, &a), upload(device, &b), upload(device, &bias));
         let (a, b, epilogue) = (a.view(), b.view(), ending(&cells, &mut outcome));
-        let matmul = Matmul { product, a, b, to: to.view_mut(), epilogue };
+        let bias = Some(bias.view());
+        let matmul = Matmul { product, a, b, bias, to: to.view_mut(), epilogue };
         if nth == 0 {
             let before = DRIVER.calls("cuLaunchKernel");
             device.matmul_add(matmul).expect("operands of the shape");
@@ -110,7 +113,7 @@ fn operands_that_do_not_fit_are_not_launched() {
     let mut to = device.zeroed::<f32>(6).expect("memory");
     let launches = DRIVER.calls("cuLaunchKernel");
     let (a, b, epilogue) = (a.view(), b.view(), ending(&cells, &mut outcome));
-    let matmul = Matmul { product: PRODUCT, a, b, to: to.view_mut(), epilogue };
+    let matmul = Matmul { product: PRODUCT, a, b, bias: None, to: to.view_mut(), epilogue };
     let error = device.matmul_add(matmul).expect_err("the left operand is one short");
     let GpuError::Misfit(misfit) = error else { panic!("{error}") };
     let expected = MisfitCause::Length { operand: "the left operand", expected: 15, found: 14 };

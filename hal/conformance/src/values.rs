@@ -49,6 +49,9 @@ pub(super) fn between<E: Element>(stream: u32, index: usize, low: i32, high: i32
     E::from_bits(sign | (field * unit) | (word & (unit - 1)))
 }
 
+/// Keeps the words of a bias apart from those of the operands of other sums.
+const BIAS: u32 = 0x0080_0000;
+
 /// What the operands of sums of products are.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
@@ -68,6 +71,16 @@ impl Kind {
             (Self::NonFinite, 20) => A::from_bits(A::ENCODING.overflow_bits()),
             (Self::NonFinite | Self::Integers, _) => integer(stream, index),
             (Self::Reals, _) => moderate(stream, index),
+        }
+    }
+
+    /// Returns an element of a bias.
+    pub(super) fn bias(self, stream: u32, column: usize) -> f32 {
+        let stream = stream.wrapping_add(BIAS);
+        match (self, column) {
+            (Self::NonFinite, 1) => f32::INFINITY,
+            (Self::NonFinite | Self::Integers, _) => integer(stream, column),
+            (Self::Reals, _) => moderate(stream, column),
         }
     }
 

@@ -103,7 +103,7 @@ fn an_impossible_shape_is_said_to_be_one() {
     };
     let product = Product::new(usize::MAX, 2, 3);
     let (a, b, to) = (&[f16::ONE][..], &[f16::ONE][..], &mut [f16::ONE][..]);
-    let error = Portable.run(Matmul { product, a, b, to, epilogue });
+    let error = Portable.run(Matmul { product, a, b, bias: None, to, epilogue });
     let text = error.expect_err("no tensor has so many elements").to_string();
     assert_eq!(
         text,
@@ -128,5 +128,5 @@ fn an_empty_product_of_any_height_ends() {
     };
     let (a, b, to): (&[f16], &[f16], &mut [f16]) = (&[], &[], &mut []);
     let product = Product::new(usize::MAX - 1, 0, 0);
-    assert_eq!(Portable.run(Matmul { product, a, b, to, epilogue }), Ok(()));
+    assert_eq!(Portable.run(Matmul { product, a, b, bias: None, to, epilogue }), Ok(()));
 }

@@ -155,7 +155,7 @@ fn product(cpu: &mut Cpu, product: Product) -> Result<(), HostError> {
     let (mut to, mut end) = (vec![f16::ZERO; result], Ending::of::<f16>());
     let seconds = median(|| {
         let (a, b, to) = (&a[..], &b[..], &mut to[..]);
-        cpu.run(Matmul { product, a, b, to, epilogue: end.epilogue(true, false) })
+        cpu.run(Matmul { product, a, b, bias: None, to, epilogue: end.epilogue(true, false) })
     })?;
     assert!(end.outcome[0].max_bits > 0);
     let operations = 2.0 * result as f64 * product.inner as f64;
@@ -175,6 +175,7 @@ fn convolutions(cpu: &mut Cpu, name: &str, shape: Convolution) -> Result<[f64; 3
             convolution: shape,
             input: &x[..],
             weight: &w[..],
+            bias: None,
             to: &mut y[..],
             epilogue: end.epilogue(true, false),
         })

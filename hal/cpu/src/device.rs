@@ -31,7 +31,7 @@ use adaloss_hal::{Capabilities, HostError, HostHeap, HostMemory};
 /// let (a, b) = ([f16::from_f32(2.0); 3], [f16::from_f32(0.5); 3]);
 /// let mut to = [f16::ZERO];
 /// let product = Product::new(1, 3, 1);
-/// cpu.run(Matmul { product, a: &a[..], b: &b[..], to: &mut to[..], epilogue })?;
+/// cpu.run(Matmul { product, a: &a[..], b: &b[..], bias: None, to: &mut to[..], epilogue })?;
 /// assert_eq!(to[0].to_f32(), 3.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

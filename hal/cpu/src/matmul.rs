@@ -39,8 +39,8 @@ where
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), HostError> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
-        let (product, a, b) = (*product, *a, *b);
+        let Matmul { product, a, b, bias, to, epilogue } = operation.into_inner();
+        let (product, a, b, bias) = (*product, *a, *b, *bias);
         let Product { rows, columns, .. } = product;
         let sink = Sink::<F>::open(epilogue.reborrow())?;
         if to.is_empty() {
@@ -52,7 +52,7 @@ where
         self.each_chunk(to, height * columns, |nth, to| {
             let row = nth * height;
             let (count, width) = (to.len() / columns, lines(columns) * LANES);
-            let mut sums = sums(product, a, &panels, row, count);
+            let mut sums = sums(product, a, &panels, bias, row, count);
             sink.put(row * columns, trim(&mut sums[..count * width], width, columns), to);
         });
         Ok(())
@@ -95,6 +95,7 @@ fn sums<A: Element>(
     product: Product,
     a: &[A],
     panels: &[f32],
+    bias: Option<&[f32]>,
     row: usize,
     height: usize,
 ) -> Scratch {
@@ -102,6 +103,9 @@ fn sums<A: Element>(
     let width = lines(columns) * LANES;
     let padded = height.next_multiple_of(ROWS);
     let mut sums = Scratch::zeroed(padded * width);
+    if let Some(bias) = bias {
+        sums.chunks_mut(width.max(1)).for_each(|sums| sums[..columns].copy_from_slice(bias));
+    }
     let mut left = Scratch::zeroed(padded * DEPTH.min(inner));
     for (nth, panels) in panels.chunks((DEPTH * width).max(1)).enumerate() {
         let (term, depth) = (nth * DEPTH, panels.len() / width);

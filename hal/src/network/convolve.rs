@@ -16,7 +16,7 @@ use crate::{
 
 /// Convolves input and weight, accumulates in f32 and narrows to `F`.
 ///
-/// Sums start at +0; terms outside the image add nothing.  A device with
+/// Sums start at +0 or at the bias of their filter, as those of a [`Matmul`](crate::Matmul); terms outside the image add nothing.  A device with
 /// [sequential sums](crate::Capabilities::sequential_sums) adds the terms, here and in the backward pass, in the order of their
 /// elements in the first operand, the one in `A`.
 pub struct Convolve<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
@@ -26,6 +26,8 @@ pub struct Convolve<'r, 'w, S: AddressSpace, A: Plain, B: Plain, F: Plain> {
     pub input: S::Ref<'r, A>,
     /// The kernels.
     pub weight: S::Ref<'r, B>,
+    /// What sums start at, for each filter, at the scale of the f32 results; at +0 without.
+    pub bias: Option<S::Ref<'r, f32>>,
     /// The images that leave.
     pub to: S::Mut<'w, F>,
     /// Where the results go.
@@ -51,6 +53,9 @@ where
         let [input, weight, output] = self.convolution.lengths();
         visitor.input("the input", Some(input), &mut self.input);
         visitor.input("the weight", Some(weight), &mut self.weight);
+        if let Some(bias) = &mut self.bias {
+            visitor.input("the bias", Some(self.convolution.filters), bias);
+        }
         visitor.output("the output", Some(output), &mut self.to);
         visitor.epilogue::<F>(&mut self.epilogue);
     }

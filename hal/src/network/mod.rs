@@ -13,7 +13,7 @@
 //! SoftmaxCrossEntropy, SgdStep, Accumulate -----------> f32 only
 //! ```
 //!
-//! Sums of products and of gradients are f32 and start at +0; how far another order may move them
+//! Sums of products and of gradients are f32 and start at +0, or at a bias where there is one; how far another order may move them
 //! is what `adaloss_conformance::network` allows.
 
 mod accumulate;

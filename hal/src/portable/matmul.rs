@@ -29,7 +29,7 @@ where
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), HostError> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let Matmul { product, a, b, bias, to, epilogue } = operation.into_inner();
         let Product { rows, columns, .. } = *product;
         let mut sink = Sink::<F>::open(epilogue.reborrow())?;
         // Without columns there may be more rows than can be walked.
@@ -38,7 +38,7 @@ where
         }
         for row in (0..rows).step_by(ROWS) {
             for column in (0..columns).step_by(COLUMNS) {
-                let sums = tile(*product, a, b, row, column);
+                let sums = tile(*product, (a, b), *bias, row, column);
                 let width = COLUMNS.min(columns - column);
                 for (row, sums) in (row..rows).zip(&sums) {
                     let first = row * columns + column;
@@ -50,11 +50,11 @@ where
     }
 }
 
-/// Computes the sums of one tile; those beyond the edge of the matrix stay zero.
+/// Computes the sums of one tile; those beyond the edge of the matrix are nobody's.
 fn tile<A: Element, B: Element>(
     product: Product,
-    a: &[A],
-    b: &[B],
+    (a, b): (&[A], &[B]),
+    bias: Option<&[f32]>,
     row: usize,
     column: usize,
 ) -> [[f32; COLUMNS]; ROWS] {
@@ -62,7 +62,11 @@ fn tile<A: Element, B: Element>(
     let left = Matrix { elements: a, stride: if transpose_a { (1, rows) } else { (inner, 1) } };
     let right = Matrix { elements: b, stride: if transpose_b { (1, inner) } else { (columns, 1) } };
     let (height, width) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
-    let mut sums = [[0.0; COLUMNS]; ROWS];
+    let mut start = [0.0; COLUMNS];
+    if let Some(bias) = bias {
+        start[..width].copy_from_slice(&bias[column..column + width]);
+    }
+    let mut sums = [start; ROWS];
     for k in (0..inner).step_by(DEPTH) {
         let depth = DEPTH.min(inner - k);
         let left = left.widen::<ROWS, DEPTH>((row, k), (height, depth));

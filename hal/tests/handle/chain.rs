@@ -98,7 +98,7 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasScaler> Network<D> {
             let visit = engine.layer(device, LAYERS + layer, WIDTH * WIDTH, &gradient.carried)?;
             let of_weight = visited(device, visit, WIDTH * WIDTH, |device, to, epilogue| {
                 let (a, b) = (D::view(&gradient.values), D::view(&inputs[layer]));
-                device.run(Matmul { product, a, b, to, epilogue })
+                device.run(Matmul { product, a, b, bias: None, to, epilogue })
             })?;
             device.run(Unscale::<D::Space, f16> {
                 gradient: D::view(&of_weight.values),
@@ -117,7 +117,7 @@ impl<D: Memory + HasMatmul<f16, f16, f16> + HasScaler> Network<D> {
             let visit = engine.layer(device, layer, elements, &gradient.carried)?;
             let next = visited(device, visit, elements, |device, to, epilogue| {
                 let (a, b) = (D::view(&gradient.values), D::view(&weights[layer]));
-                device.run(Matmul { product, a, b, to, epilogue })
+                device.run(Matmul { product, a, b, bias: None, to, epilogue })
             })?;
             above = Some(next);
         }

@@ -96,7 +96,9 @@ caught! {
         "the verdict differs";
     an_operand_read_as_it_lies: IgnoresTranspose, "matmul of small integers,",
         "elements of (2 x 3) (5 x 3)^T from";
-    sums_in_low_precision: NarrowAccumulator, "matmul in any order,", "should be in";
+    a_bias_that_is_left_out: StartsAtZero, "matmul of small integers from a bias,", "element 0,";
+    a_bias_of_each_part: StartsEachPart, "matmul in any order from a bias,", "should be in";
+    sums_in_low_precision: NarrowAccumulator, "matmul in any order from a bias,", "should be in";
     an_operand_without_nan: FlushesNan, "matmul with NaN and infinity,",
         "element 0, NaN (0x7fc00000), should be 0x7e00 and the device has";
 }

@@ -111,7 +111,7 @@ fn multiply<D: Memory + HasMatmul<f16, f16, f16>>(
     while let Some(mut pass) = visit.next_pass() {
         epilogue.run(device, &mut pass, |device, mut epilogue| {
             let (to, epilogue) = (D::view_mut(&mut result), epilogue.reborrow());
-            device.run(Matmul { product, a: D::view(a), b: D::view(b), to, epilogue })
+            device.run(Matmul { product, a: D::view(a), b: D::view(b), bias: None, to, epilogue })
         })?;
     }
     Ok(visit.finish(result).expect(DONE))
@@ -308,7 +308,9 @@ fn a_scaler_on_the_host_drives_both_shapes_of_device() {
                 while let Some(mut pass) = visit.next_pass() {
                     let mut epilogue = HostEpilogue::new(&mut pass);
                     let (a, to, epilogue) = (&g[..], &mut result[..], epilogue.epilogue());
-                    Portable.run(Matmul { product, a, b, to, epilogue }).expect("no error");
+                    Portable
+                        .run(Matmul { product, a, b, bias: None, to, epilogue })
+                        .expect("no error");
                 }
                 visit.finish(result).expect(DONE)
             };

@@ -128,12 +128,15 @@ impl Run<Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>>,
     ) -> Result<(), AcceleratorError> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let Matmul { product, a, b, bias, to, epilogue } = operation.into_inner();
         let ending = Ending::queued(self, epilogue);
         let (product, sabotage) = (*product, self.sabotage);
         let (a, b, to) = (a.queued(), b.queued(), to.queued());
+        let bias = bias.map(Handle::queued);
         self.enqueue_when(ending.when, move |memory| {
-            let results = multiply(product, &memory.load(a)?, &memory.load(b)?, sabotage);
+            let bias = bias.map(|bias| memory.load(bias)).transpose()?;
+            let operands = (&memory.load(a)?[..], &memory.load(b)?[..], bias.as_deref());
+            let results = multiply(product, operands, sabotage);
             ending.take(memory, &results, to)
         });
         Ok(())
@@ -141,7 +144,11 @@ impl Run<Matmul<'_, '_, AcceleratorSpace, f16, f16, f16>> for Accelerator {
 }
 
 /// Multiplies column by column: terms in blocks, and the sums of the blocks pairwise.
-fn multiply(product: Product, a: &[f16], b: &[f16], sabotage: Sabotage) -> Vec<f32> {
+fn multiply(
+    product: Product,
+    (a, b, bias): (&[f16], &[f16], Option<&[f32]>),
+    sabotage: Sabotage,
+) -> Vec<f32> {
     let Product { rows, inner, columns, transpose_a, mut transpose_b } = product;
     if sabotage == Sabotage::IgnoresTranspose {
         transpose_b = false;
@@ -152,6 +159,12 @@ fn multiply(product: Product, a: &[f16], b: &[f16], sabotage: Sabotage) -> Vec<f
     };
     let mut results = vec![0.0; rows * columns];
     for column in 0..columns {
+        // Where a sum starts, and where its later parts do.
+        let start = match bias {
+            Some(bias) if sabotage != Sabotage::StartsAtZero => bias[column],
+            _ => 0.0,
+        };
+        let starts = [start, if sabotage == Sabotage::StartsEachPart { start } else { 0.0 }];
         let right: Vec<f32> = (0..inner)
             .map(|k| b[if transpose_b { column * inner + k } else { k * columns + column }])
             .map(number)
@@ -163,22 +176,23 @@ fn multiply(product: Product, a: &[f16], b: &[f16], sabotage: Sabotage) -> Vec<f
             results[row * columns + column] = match sabotage {
                 Sabotage::NarrowAccumulator => {
                     let add = |sum: f16, term: &f32| f16::from_f32(sum.to_f32() + term);
-                    terms.iter().fold(f16::ZERO, add).to_f32()
+                    terms.iter().fold(f16::from_f32(start), add).to_f32()
                 }
-                _ => pairwise(&terms),
+                _ => pairwise(&terms, starts),
             };
         }
     }
     results
 }
 
-/// Sums blocks of terms in their order, and halves of the blocks after one another.
-fn pairwise(terms: &[f32]) -> f32 {
+/// Sums blocks of terms in their order, and halves of the blocks after one another: the first block from one start, the others from
+/// another.
+fn pairwise(terms: &[f32], [first, later]: [f32; 2]) -> f32 {
     if terms.len() <= TERMS {
-        return terms.iter().fold(0.0, |sum, term| sum + term);
+        return terms.iter().fold(first, |sum, term| sum + term);
     }
     let half = terms.len().div_ceil(2 * TERMS) * TERMS;
-    pairwise(&terms[..half]) + pairwise(&terms[half..])
+    pairwise(&terms[..half], [first, later]) + pairwise(&terms[half..], [later; 2])
 }
 
 /// Returns `2^shift x`, rounded to f32 once: an f64 holds every such product of a binary16.

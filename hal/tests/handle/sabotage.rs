@@ -53,6 +53,10 @@ pub(crate) enum Sabotage {
     IgnoresTheOther,
     /// A transposed operand is read as it lies.
     IgnoresTranspose,
+    /// Sums start at zero, whatever the bias.
+    StartsAtZero,
+    /// Of a sum in several parts, each starts at the bias.
+    StartsEachPart,
     /// Sums are kept in binary16.
     NarrowAccumulator,
     /// NaN in an operand is read as zero.

@@ -141,7 +141,7 @@ impl<F: Element + Plain> Perceptron<F> {
                     product,
                     a: input,
                     b: weight,
-                    to: &mut self.logits[..],
+                    bias: None, to: &mut self.logits[..],
                     epilogue: ends.epilogue::<f32>(&mut outcome),
                 })?;
             } else {
@@ -151,7 +151,7 @@ impl<F: Element + Plain> Perceptron<F> {
                     product,
                     a: input,
                     b: weight,
-                    to: &mut *output,
+                    bias: None, to: &mut *output,
                     epilogue: ends.epilogue::<F>(&mut outcome),
                 })?;
                 Portable.run(Relu { values: output })?;
@@ -222,7 +222,7 @@ impl<F: Element + Plain> Perceptron<F> {
             product: Product::new(outputs, BATCH, inputs).transpose_a(),
             a: &self.passed[passed][..BATCH * outputs],
             b: &self.inputs[first_input(layer)..first_input(layer + 1)],
-            to: &mut self.gradients[first_weight(layer)..first_weight(layer + 1)],
+            bias: None, to: &mut self.gradients[first_weight(layer)..first_weight(layer + 1)],
             epilogue: Ends::at(scale).epilogue::<f32>(&mut outcome),
         })?;
         step.unscale(layer, gradient, |_, _| ((), Unscaled::from_outcome(&outcome)));
@@ -249,7 +249,7 @@ impl<F: Element + Plain> Perceptron<F> {
                 product,
                 a: &arrives[..BATCH * outputs],
                 b: weight,
-                to: &mut leaves[..BATCH * inputs],
+                bias: None, to: &mut leaves[..BATCH * inputs],
                 epilogue: HostEpilogue::new(&mut pass).epilogue(),
             })?;
         }

@@ -54,7 +54,14 @@ where
         let weight = self.weight.narrow()?;
         let output = run.activation(leaving, |device, to, epilogue| {
             let input = input.view();
-            device.run(Convolve::<_, W, W, W> { convolution, input, weight, to, epilogue })
+            device.run(Convolve::<_, W, W, W> {
+                convolution,
+                input,
+                weight,
+                bias: None,
+                to,
+                epilogue,
+            })
         })?;
         self.input = run.training.then_some(input);
         Ok(output)

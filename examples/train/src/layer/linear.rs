@@ -53,7 +53,14 @@ where
         let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
         let (weight, leaving) = (self.weight.narrow()?, shape.with_channels(self.outputs));
         let output = run.activation(leaving, |device, to, epilogue| {
-            device.run(Matmul::<_, W, W, W> { product, a: input.view(), b: weight, to, epilogue })
+            device.run(Matmul::<_, W, W, W> {
+                product,
+                a: input.view(),
+                b: weight,
+                bias: None,
+                to,
+                epilogue,
+            })
         })?;
         self.input = run.training.then_some(input);
         Ok(output)
@@ -116,6 +123,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
             product,
             a: input.view(),
             b: weight,
+            bias: None,
             to,
             epilogue,
         })?;
@@ -167,6 +175,7 @@ where
             product,
             a: D::Space::reborrow(gradient),
             b: ones.view(),
+            bias: None,
             to,
             epilogue,
         })
@@ -192,6 +201,7 @@ where
             product,
             a: D::Space::reborrow(gradient),
             b: input.view(),
+            bias: None,
             to,
             epilogue,
         })
@@ -227,7 +237,7 @@ where
         &describe,
         &|device, gradient, to, epilogue| {
             let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(narrow));
-            device.run(Matmul::<_, G, W, G> { product, a, b, to, epilogue })
+            device.run(Matmul::<_, G, W, G> { product, a, b, bias: None, to, epilogue })
         },
         &|device, gradient, to, epilogue| {
             let (a, b) = (D::Space::reborrow(gradient), D::Space::reborrow(narrow));
@@ -235,6 +245,7 @@ where
                 product,
                 a: D::Space::reborrow(a),
                 b,
+                bias: None,
                 to,
                 epilogue,
             })

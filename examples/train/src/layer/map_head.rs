@@ -3,7 +3,7 @@
 use adaloss_core::format::{Element, Format, Narrowing};
 use adaloss_hal::{
     AddressSpace, Memory, Plain,
-    network::{Accumulate, Convolution, Convolve, ConvolveWeight},
+    network::{Convolution, Convolve, ConvolveWeight},
 };
 use anyhow::Result;
 
@@ -52,11 +52,10 @@ impl<D: Memory, W: Element + Plain> MapHead<D, W> {
             convolution,
             input: input_view,
             weight,
+            bias: Some(self.bias.master.view()),
             to,
             epilogue,
         })?;
-        let (bias, to) = (self.bias.master.view(), results.view_mut());
-        run.device.run(Accumulate { input: bias, to })?;
         self.input = run.training.then_some(input);
         Ok(results)
     }

@@ -63,7 +63,14 @@ where
         let leaving = input.shape().with_extent(extent).with_channels(convolution.filters);
         run.activation(leaving, |device, to, epilogue| {
             let (input, weight) = (input.view(), self.identity.view());
-            device.run(Convolve::<_, W, W, W> { convolution, input, weight, to, epilogue })
+            device.run(Convolve::<_, W, W, W> {
+                convolution,
+                input,
+                weight,
+                bias: None,
+                to,
+                epilogue,
+            })
         })
     }
 

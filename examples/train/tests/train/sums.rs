@@ -53,7 +53,7 @@ fn weight_gradient(
     let product = Product::new(1, COUNT, 1).transpose_a();
     run.weight_gradient(&mut weight, gradient, |device, gradient, to, mut epilogue| {
         let (a, b, epilogue) = (gradient, input.view(), epilogue.reborrow());
-        device.run(Matmul { product, a, b, to, epilogue })
+        device.run(Matmul { product, a, b, bias: None, to, epilogue })
     })
 }
 

@@ -101,7 +101,7 @@ where
         let left = gradient.unscale(|gradient, _| {
             ending.run::<f32, D>(self.device, outputs * inputs, |device, to, epilogue| {
                 let (a, b) = (D::view(gradient), D::view(&input));
-                device.run(Matmul::<_, G, G, f32> { product, a, b, to, epilogue })
+                device.run(Matmul::<_, G, G, f32> { product, a, b, bias: None, to, epilogue })
             })
         });
         let mut met = Unscaled::default();
@@ -123,7 +123,7 @@ where
             succeeds(epilogue.run(device, &mut pass, |device, mut epilogue| {
                 let (a, b) = (D::view(from), D::view(&weight));
                 let (to, epilogue) = (D::view_mut(&mut to), epilogue.reborrow());
-                device.run(Matmul::<_, G, G, G> { product, a, b, to, epilogue })
+                device.run(Matmul::<_, G, G, G> { product, a, b, bias: None, to, epilogue })
             }));
         }
         let left = succeeds(visit.finish(to));

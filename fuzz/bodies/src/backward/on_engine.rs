@@ -119,6 +119,7 @@ where
             product: Product::new(outputs, batch, inputs).transpose_a(),
             a: D::view(&gradient.values),
             b: D::view(&input),
+            bias: None,
             to: D::view_mut(&mut to),
             epilogue,
         }));
@@ -137,7 +138,7 @@ where
         let visit = succeeds(engine.layer(device, id, batch * inputs, &gradient.carried));
         visited(device, visit, batch * inputs, |device, to, epilogue| {
             let (a, b) = (D::view(&gradient.values), D::view(&weight));
-            device.run(Matmul::<_, G, G, G> { product, a, b, to, epilogue })
+            device.run(Matmul::<_, G, G, G> { product, a, b, bias: None, to, epilogue })
         })
     }
 

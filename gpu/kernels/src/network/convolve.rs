@@ -43,6 +43,8 @@ pub struct Convolution {
     pub channels_of_group: usize,
     /// Filters that see one channel.
     pub filters_of_group: usize,
+    /// What sums of the output start at: a number for each filter; null where that is +0, and for gradients.
+    pub bias: *const f32,
 }
 
 /// What is computed from the other two.
@@ -285,6 +287,7 @@ pub unsafe fn convolve<B: Block, F: Element>(
     };
     let left = Left { of, direction, elements: a };
     let right = Right { of, direction, elements: b };
+    let sums = Sums { left, right, bias: of.bias, extents, strides };
     // SAFETY: the caller's promise.
-    unsafe { tiles::sum(block, &Sums { left, right, extents, strides }, to, epilogue) }
+    unsafe { tiles::sum(block, &sums, to, epilogue) }
 }

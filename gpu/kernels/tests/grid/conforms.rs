@@ -100,7 +100,7 @@ fn a_kernel_that_is_off_does_nothing() -> Result<(), HostError> {
                 }
                 2 => {
                     let (product, a, b) = (Product::new(5, 5, 10), &ones[..25], &ones[..]);
-                    device.run(Matmul { product, a, b, to, epilogue })?;
+                    device.run(Matmul { product, a, b, bias: None, to, epilogue })?;
                 }
                 _ => device.run(Summarise { input: &ones[..], to: to_statistics, when })?,
             }

@@ -61,11 +61,12 @@ impl Simulated {
         &mut self,
         product: Product,
         [a, b]: [*const E; 2],
+        bias: *const f32,
         to: Out<'_, F>,
         epilogue: &epilogue::Epilogue,
     ) {
         let Product { rows, inner, columns, transpose_a, transpose_b } = product;
-        let product = matmul::Product { a, b, rows, inner, columns, parts: 1 };
+        let product = matmul::Product { a, b, bias, rows, inner, columns, parts: 1 };
         let transposed = [transpose_a, transpose_b];
         // SAFETY: everything named is borrowed, and has its length: the operation fits.
         self.multiplies().launch(|block| unsafe {
@@ -84,13 +85,15 @@ where
         &mut self,
         operation: Fitting<'_, Matmul<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), HostError> {
-        let Matmul { product, a, b, to, epilogue } = operation.into_inner();
+        let Matmul { product, a, b, bias, to, epilogue } = operation.into_inner();
         let (epilogue, to) = (named(epilogue.reborrow()), Out::of(to));
+        let bias = bias.map_or(null(), <[_]>::as_ptr);
         match (A::ENCODING, B::ENCODING) {
             (Encoding::Binary16, Encoding::Binary16) => {
                 self.multiply::<f16, F>(
                     *product,
                     [a.as_ptr().cast(), b.as_ptr().cast()],
+                    bias,
                     to,
                     &epilogue,
                 );
@@ -99,6 +102,7 @@ where
                 self.multiply::<bf16, F>(
                     *product,
                     [a.as_ptr().cast(), b.as_ptr().cast()],
+                    bias,
                     to,
                     &epilogue,
                 );
@@ -106,7 +110,8 @@ where
             _ => {
                 let Product { rows, inner, columns, transpose_a, transpose_b } = *product;
                 let (transposes_a, transposes_b) = (transpose_a, transpose_b);
-                let product = Multiplication { rows, inner, columns, transposes_a, transposes_b };
+                let product =
+                    Multiplication { rows, inner, columns, transposes_a, transposes_b, bias };
                 let operands = [Operand::new(a.as_ptr()), Operand::new(b.as_ptr())];
                 // SAFETY: everything named is borrowed, and has its length: the operation fits.
                 self.tiles().launch(|block| unsafe {

@@ -270,6 +270,7 @@ impl Simulated {
         of: adaloss_hal::network::Convolution,
         direction: Direction,
         operands: [Operand; 2],
+        bias: Option<&[f32]>,
         to: &mut [F],
         epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), HostError> {
@@ -284,6 +285,7 @@ impl Simulated {
             groups: of.groups,
             channels_of_group: of.channels / of.groups,
             filters_of_group: of.filters / of.groups,
+            bias: bias.map_or(null(), <[_]>::as_ptr),
         };
         let (to, epilogue) = (Out::of(to), named(epilogue));
         // SAFETY: as above.
@@ -326,7 +328,7 @@ impl<E: Element + Plain> Run<MaxPoolInput<'_, '_, HostSpace, E>> for Simulated {
 
 /// Runs one direction of a convolution: an operation, its operands, and what it computes.
 macro_rules! convolves {
-    ($operation:ident, $a:ident, $b:ident, $direction:ident) => {
+    ($operation:ident, $a:ident, $b:ident $($bias:ident)?, $direction:ident) => {
         impl<A, B, F> Run<$operation<'_, '_, HostSpace, A, B, F>> for Simulated
         where
             A: Element + Plain,
@@ -337,15 +339,16 @@ macro_rules! convolves {
                 &mut self,
                 operation: Fitting<'_, $operation<'_, '_, HostSpace, A, B, F>>,
             ) -> Result<(), HostError> {
-                let $operation { convolution, $a, $b, to, epilogue } = operation.into_inner();
+                let $operation { convolution, $a, $b, $($bias,)? to, epilogue } =
+                    operation.into_inner();
                 let operands = [Operand::new($a.as_ptr()), Operand::new($b.as_ptr())];
-                let direction = Direction::$direction;
-                self.convolve(*convolution, direction, operands, to, epilogue.reborrow())
+                let (direction, bias) = (Direction::$direction, None$(.or(*$bias))?);
+                self.convolve(*convolution, direction, operands, bias, to, epilogue.reborrow())
             }
         }
     };
 }
-convolves!(Convolve, input, weight, Output);
+convolves!(Convolve, input, weight bias, Output);
 convolves!(ConvolveInput, gradient, weight, Input);
 convolves!(ConvolveWeight, gradient, input, Weight);
 

@@ -25,11 +25,11 @@ fn random<E: Element>(seed: u32, count: usize) -> Vec<E> {
     (0..count as u32).map(|index| E::narrow(of(index), narrowing, 0, 0)).collect()
 }
 
-/// Returns one sum of a product, from its first term to its last.
-fn sum<E: Element>(product: Product, a: &[E], b: &[E], index: usize) -> f32 {
+/// Returns one sum of a product, from its bias and its first term to its last.
+fn sum<E: Element>(product: Product, [a, b]: [&[E]; 2], bias: &[f32], index: usize) -> f32 {
     let Product { rows, inner, columns, transpose_a, transpose_b } = product;
     let (row, column) = (index / columns, index % columns);
-    (0..inner).fold(0.0, |sum, k| {
+    (0..inner).fold(bias[column], |sum, k| {
         let left = if transpose_a { k * rows + row } else { row * inner + k };
         let right = if transpose_b { column * inner + k } else { k * columns + column };
         a[left].mul_add(b[right], sum)
@@ -41,6 +41,7 @@ fn launch<E: Factor>(
     device: &mut Simulated,
     product: Product,
     [a, b]: [&[E]; 2],
+    bias: &[f32],
     adds: bool,
     to: &mut [f32],
 ) -> Outcome {
@@ -57,7 +58,8 @@ fn launch<E: Factor>(
         outcome: &mut outcome,
         histogram: std::ptr::null_mut(),
     };
-    let named = matmul::Product { a: a.as_ptr(), b: b.as_ptr(), rows, inner, columns, parts: 1 };
+    let (a, b, bias) = (a.as_ptr(), b.as_ptr(), bias.as_ptr());
+    let named = matmul::Product { a, b, bias, rows, inner, columns, parts: 1 };
     let (transposed, to) = ([transpose_a, transpose_b], Out::of(to));
     // SAFETY: everything named is borrowed, and has its length.
     device.multiplies().launch(|block| unsafe {
@@ -82,14 +84,15 @@ fn large<E: Factor>() {
             for odd in [0, 1] {
                 let a = &random::<E>(3 * nth as u32, left + odd)[odd..];
                 let b = &random::<E>(5 * nth as u32 + 1, right + odd)[odd..];
+                let bias = &random::<f32>(7 * nth as u32 + 2, columns + odd)[odd..];
                 let mut found = vec![f32::NAN; result];
-                let outcome = launch(device, product, [a, b], false, &mut found);
+                let outcome = launch(device, product, [a, b], bias, false, &mut found);
                 assert_eq!(outcome.elements, result as u64);
-                let twice = launch(device, product, [a, b], true, &mut found);
+                let twice = launch(device, product, [a, b], bias, true, &mut found);
                 assert_eq!(twice, outcome);
                 for (index, &found) in found.iter().enumerate() {
                     // From scale 2^5 to 2^3, and added to itself.
-                    let expected = sum(product, a, b, index) / 4.0 * 2.0;
+                    let expected = sum(product, [a, b], bias, index) / 4.0 * 2.0;
                     assert_eq!(found, expected, "{product}, sum {index}, {odd} odd");
                 }
             }
@@ -122,10 +125,13 @@ fn parts_are_sums_in_order() {
                 outcome: std::ptr::null_mut(),
                 histogram: std::ptr::null_mut(),
             };
-            let (named_a, named_b) = (a.as_ptr(), b.as_ptr());
-            let named = matmul::Product { a: named_a, b: named_b, rows, inner, columns, parts: 1 };
-            assert_eq!(parts(&named), (inner / 1024).max(1));
-            let named = matmul::Product { parts: part_count, ..named };
+            let bias = random::<f32>(10, columns);
+            let parts_of = |parts| {
+                let (a, b, bias) = (a.as_ptr(), b.as_ptr(), bias.as_ptr());
+                matmul::Product { a, b, bias, rows, inner, columns, parts }
+            };
+            assert_eq!(parts(&parts_of(1)), (inner / 1024).max(1));
+            let named = parts_of(part_count);
             let mut in_parts = vec![f32::NAN; part_count * result];
             let to = Out::of(&mut in_parts);
             // SAFETY: everything named is borrowed, and has its length.
@@ -150,7 +156,9 @@ fn parts_are_sums_in_order() {
                 };
                 let sum_of = |part: usize| {
                     let terms = (part * of_part).min(inner)..((part + 1) * of_part).min(inner);
-                    terms.map(term).fold(0.0, |sum, (a, b)| a.mul_add(b, sum))
+                    // The first part starts at the bias.
+                    let start = if part == 0 { bias[index % columns] } else { 0.0 };
+                    terms.map(term).fold(start, |sum, (a, b)| a.mul_add(b, sum))
                 };
                 let expected = (0..part_count).map(sum_of).fold(-0.0, |sum, part| sum + part);
                 assert_eq!(found, 1.0 + expected, "{product}, sum {index}");

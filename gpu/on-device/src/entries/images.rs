@@ -304,7 +304,7 @@ fn convolved<F: Element + Plain, D: Memory + HasConvolve<F, F, F>>(
     let gradient = put(device, &elements::<F>(44, output))?;
     let (input, weight, gradient) = (D::view(&input), D::view(&weight), D::view(&gradient));
     let mut found = end::<F, _>(device, output, -3, |device, to, epilogue| {
-        device.run(Convolve { convolution, input, weight, to, epilogue })
+        device.run(Convolve { convolution, input, weight, bias: None, to, epilogue })
     })?;
     found.extend(end::<F, _>(device, input_count, -3, |device, to, epilogue| {
         device.run(ConvolveInput { convolution, gradient, weight, to, epilogue })

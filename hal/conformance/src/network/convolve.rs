@@ -88,8 +88,16 @@ impl Method {
         }
     }
 
-    fn check(self, kind: Kind, in_order: bool) -> &'static str {
+    fn check(self, kind: Kind, has_bias: bool, in_order: bool) -> &'static str {
         match (self, kind) {
+            (Self::Forward, Kind::Integers) if has_bias => "convolve of small integers from a bias",
+            (Self::Forward, Kind::NonFinite) if has_bias => {
+                "convolve with NaN and infinity from a bias"
+            }
+            (Self::Forward, Kind::Reals) if has_bias && in_order => {
+                "convolve in the order of the index from a bias"
+            }
+            (Self::Forward, Kind::Reals) if has_bias => "convolve in any order from a bias",
             (Self::Forward, Kind::Integers) => "convolve of small integers",
             (Self::Input, Kind::Integers) => "convolve_input of small integers",
             (Self::Weight, Kind::Integers) => "convolve_weight of small integers",
@@ -105,11 +113,12 @@ impl Method {
         }
     }
 
+    /// Runs the operation; forward only there is a bias.
     fn run<'r, 'w, A, B, F, D>(
         self,
         device: &mut D,
         convolution: Convolution,
-        (a, b): (Ref<'r, D, A>, Ref<'r, D, B>),
+        (a, b, bias): Operands<'r, D, A, B>,
         to: Mut<'w, D, F>,
         epilogue: Epilogue<'w, D::Space>,
         mutation: &Mutation,
@@ -123,7 +132,14 @@ impl Method {
         match self {
             Self::Forward => {
                 let (input, weight) = (a, b);
-                device.run(mutation.apply(Convolve { convolution, input, weight, to, epilogue }))
+                device.run(mutation.apply(Convolve {
+                    convolution,
+                    input,
+                    weight,
+                    bias,
+                    to,
+                    epilogue,
+                }))
             }
             Self::Input => {
                 let (gradient, weight) = (a, b);
@@ -227,7 +243,10 @@ fn offset(shape: Convolution, pixel: [usize; 2], at: [usize; 2]) -> Option<[usiz
     Some([axis(0)?, axis(1)?])
 }
 
-/// An operation with two operands on the device and the functions they were filled from.
+/// The operands of a sum, and a bias perhaps.
+type Operands<'r, D, A, B> = (Ref<'r, D, A>, Ref<'r, D, B>, Option<Ref<'r, D, f32>>);
+
+/// An operation with its operands on the device, a bias perhaps, and the functions they were filled from.
 struct Sums<D: Memory, A: Plain, B: Plain> {
     method: Method,
     shape: Convolution,
@@ -235,6 +254,7 @@ struct Sums<D: Memory, A: Plain, B: Plain> {
     stream: u32,
     a: Tensor<D, A>,
     b: Tensor<D, B>,
+    bias: Option<Tensor<D, f32>>,
 }
 
 impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
@@ -243,18 +263,33 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
         method: Method,
         shape: Convolution,
         kind: Kind,
+        has_bias: bool,
         stream: u32,
     ) -> Result<Self, Failure> {
         let [left, right, _] = method.lengths(shape);
         let case = Case::new("convolve (setup)", left).of(shape);
         let a = Tensor::filled(case, bench.device, left, |index| kind.left(stream, index))?;
         let b = Tensor::filled(case, bench.device, right, |index| kind.right(stream, index))?;
-        Ok(Self { method, shape, kind, stream, a, b })
+        let has_bias = has_bias && matches!(method, Method::Forward);
+        let bias = |filter| kind.bias(stream, filter);
+        let bias = has_bias.then(|| Tensor::filled(case, bench.device, shape.filters, bias));
+        Ok(Self { method, shape, kind, stream, a, b, bias: bias.transpose()? })
+    }
+
+    /// Returns what one sum starts at.
+    fn start(&self, index: usize) -> Option<f32> {
+        self.bias.as_ref().map(|_| self.kind.bias(self.stream, index % self.shape.filters))
+    }
+
+    /// Names the operands.
+    fn operands(&self, case: Case) -> Result<Operands<'_, D, A, B>, Failure> {
+        let bias = self.bias.as_ref().map(|bias| bias.view(case)).transpose()?;
+        Ok((self.a.view(case)?, self.b.view(case)?, bias))
     }
 
     /// Returns one sum, in the order of the first operand.
     fn sum(&self, index: usize) -> f32 {
-        let mut sum = 0.0;
+        let mut sum = self.start(index).unwrap_or(0.0);
         self.method.each_term(self.shape, index, |left, right| {
             let (a, b): (A, B) =
                 (self.kind.left(self.stream, left), self.kind.right(self.stream, right));
@@ -266,6 +301,7 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
     /// Returns one sum with the bound that any order keeps.
     fn near(&self, index: usize) -> Near {
         let mut sum = Sum::default();
+        self.start(index).into_iter().for_each(|start| sum.take(Near::exact(start)));
         self.method.each_term(self.shape, index, |left, right| {
             let (a, b): (A, B) =
                 (self.kind.left(self.stream, left), self.kind.right(self.stream, right));
@@ -281,8 +317,9 @@ impl<D: Memory, A: Element + Plain, B: Element + Plain> Sums<D, A, B> {
         let (method, shape) = (self.method, self.shape);
         let [_, _, length] = method.lengths(shape);
         let in_order = bench.report.capabilities.sequential_sums;
-        let case = Case::new(method.check(self.kind, in_order), length).of(shape);
-        let operands = (self.a.view(case)?, self.b.view(case)?);
+        let check = method.check(self.kind, self.bias.is_some(), in_order);
+        let case = Case::new(check, length).of(shape);
+        let operands = self.operands(case)?;
         let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
         let unchanged = Mutation::none();
         let run: &Ending<'_, D, F> =
@@ -305,13 +342,19 @@ where
     for (nth, shape) in SHAPES.into_iter().enumerate() {
         for (turn, method) in Method::ALL.into_iter().enumerate() {
             let stream = (3 * nth + turn) as u32;
-            Sums::<D, A, B>::new(bench, method, shape, Kind::Integers, stream)?.check(bench)?;
-            Sums::<D, A, B>::new(bench, method, shape, Kind::Reals, stream)?.check(bench)?;
+            // Each shape has a bias once.
+            let has_bias = nth.is_multiple_of(2);
+            for (kind, has_bias) in [(Kind::Integers, has_bias), (Kind::Reals, !has_bias)] {
+                Sums::<D, A, B>::new(bench, method, shape, kind, has_bias, stream)?.check(bench)?;
+            }
         }
     }
     for (stream, method) in (0..).zip(Method::ALL) {
         let shape = TYPICAL.padding([1, 1]);
-        Sums::<D, A, B>::new(bench, method, shape, Kind::NonFinite, stream)?.check(bench)?;
+        for has_bias in [false, true] {
+            Sums::<D, A, B>::new(bench, method, shape, Kind::NonFinite, has_bias, stream)?
+                .check(bench)?;
+        }
         check_refusals::<A, B, F, D>(bench, method)?;
     }
     Ok(())
@@ -328,8 +371,8 @@ where
     let narrowing = values::plain(F::ENCODING, bench.report.capabilities);
     let [_, _, length] = method.lengths(TYPICAL);
     let case = Case { narrowing: Some(narrowing), ..Case::new("convolve refused", length) };
-    let sums = Sums::<D, A, B>::new(bench, method, TYPICAL, Kind::Integers, 0)?;
-    let operands = (sums.a.view(case)?, sums.b.view(case)?);
+    let sums = Sums::<D, A, B>::new(bench, method, TYPICAL, Kind::Integers, true, 0)?;
+    let operands = sums.operands(case)?;
     let mut to = Tensor::filled(case, bench.device, length, |_| F::from_bits(0))?;
     let unchanged = Mutation::none();
     for shape in IMPOSSIBLE {

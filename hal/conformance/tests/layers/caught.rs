@@ -51,9 +51,11 @@ macro_rules! caught {
 
 caught! {
     a_mirrored_kernel: MirrorsKernel, convolve, "convolve of small integers,";
-    padding_off_by_one: ShiftsPadding, convolve, "convolve of small integers,";
+    padding_off_by_one: ShiftsPadding, convolve, "convolve of small integers from a bias,";
     a_group_that_is_ignored: IgnoresGroups, convolve, "convolve of small integers,";
     dilation_that_is_ignored: IgnoresDilation, convolve, "convolve of small integers,";
+    a_bias_that_is_left_out: StartsAtZero, convolve, "convolve of small integers from a bias,";
+    a_bias_of_each_part: StartsEachPart, convolve, "convolve in ";
     a_convolution_in_16_bits: NarrowAccumulator, convolve, "convolve";
     an_image_that_is_left_out: ForgetsAnImage, convolve, "convolve_weight of small integers,";
     an_impossible_convolution: TakesImpossibleShapes, convolve, "convolve refused,";

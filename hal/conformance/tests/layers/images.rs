@@ -51,12 +51,22 @@ impl Mistaken {
         (0..weight.len()).map(seen).collect()
     }
 
+    /// Returns the bias as this device sees it; the parts of its sums have four terms.
+    fn bias(&self, shape: Convolution, bias: Option<&[f32]>) -> Option<Vec<f32>> {
+        let parts = shape.fan_in().div_ceil(4) as f32;
+        let seen = |bias: &[f32], factor: f32| bias.iter().map(|x| factor * x).collect();
+        match self.mistake {
+            Mistake::StartsAtZero => None,
+            Mistake::StartsEachPart => bias.map(|bias| seen(bias, parts)),
+            _ => bias.map(|bias| seen(bias, 1.0)),
+        }
+    }
+
     /// Convolves as if the kernel had no dilation, if that is the mistake and there is such a convolution.
     fn undilated<A: Element + Plain, B: Element + Plain>(
         &self,
         shape: Convolution,
-        input: &[A],
-        weight: &[B],
+        (input, weight, bias): (&[A], &[B], Option<&[f32]>),
         to: &mut [f32],
     ) -> Result<bool, HostError> {
         let convolution = shape.dilation([1; 2]);
@@ -70,7 +80,7 @@ impl Mistaken {
         }
         let [_, _, count] = convolution.lengths();
         let sums = results(count, |to, epilogue| {
-            Portable.run(Convolve { convolution, input, weight, to, epilogue })
+            Portable.run(Convolve { convolution, input, weight, bias, to, epilogue })
         })?;
         // Smaller windows are more; the shape has the first ones down and right.
         let image = to.len() / shape.batch.max(1);
@@ -125,15 +135,16 @@ where
         &mut self,
         operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), HostError> {
-        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
-        let convolution = *convolution;
+        let Convolve { convolution, input, weight, bias, to, epilogue } = operation.into_inner();
+        let (convolution, bias) = (*convolution, self.bias(*convolution, *bias));
+        let bias = bias.as_deref();
         let (input, weight) = (self.image(convolution, input), self.kernel(convolution, weight));
         let (input, weight) = (&input[..], &weight[..]);
         self.end(to, epilogue.reborrow(), |to, epilogue| {
-            if self.undilated(convolution, input, weight, to)? {
+            if self.undilated(convolution, (input, weight, bias), to)? {
                 return Ok(());
             }
-            Portable.run(Convolve { convolution, input, weight, to, epilogue })
+            Portable.run(Convolve { convolution, input, weight, bias, to, epilogue })
         })
     }
 

@@ -14,6 +14,10 @@ pub(crate) enum Mistake {
     IgnoresGroups,
     /// The elements of a kernel are neighbours, whatever the dilation.
     IgnoresDilation,
+    /// Sums start at zero, whatever the bias.
+    StartsAtZero,
+    /// Of a sum in several parts, each starts at the bias.
+    StartsEachPart,
     /// Results have the precision of a 16-bit accumulator.
     NarrowAccumulator,
     /// A weight gradient lacks the last image.

@@ -30,11 +30,11 @@ where
         &mut self,
         operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), HostError> {
-        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
+        let Convolve { convolution, input, weight, bias, to, epilogue } = operation.into_inner();
         let (shape, output) = (*convolution, extent(*convolution));
         let sink = Sink::<F>::open(epilogue.reborrow())?;
         let source = Images { elements: input, extent: shape.input, channels: shape.channels };
-        Sweep::forward(shape, output).run(self, source, weight, to, &sink)
+        Sweep::forward(shape, output).run(self, source, weight, *bias, to, &sink)
     }
 }
 
@@ -52,7 +52,7 @@ where
         let (shape, output) = (*convolution, extent(*convolution));
         let sink = Sink::<F>::open(epilogue.reborrow())?;
         let source = Images { elements: gradient, extent: output, channels: shape.filters };
-        Sweep::back(shape, output).run(self, source, weight, to, &sink)
+        Sweep::back(shape, output).run(self, source, weight, None, to, &sink)
     }
 }
 

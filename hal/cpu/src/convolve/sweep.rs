@@ -109,12 +109,13 @@ impl Sweep {
         Self { shape, sides, walks: [walks(0), walks(1)], target: shape.input, source: output }
     }
 
-    /// Computes all targets.
+    /// Computes all targets, from the bias of their channel on or from zero.
     pub(super) fn run<A: Element, B: Element, F: Element>(
         &self,
         cpu: &Cpu,
         source: Images<'_, A>,
         weight: &[B],
+        bias: Option<&[f32]>,
         to: &mut [F],
         sink: &Sink<'_, F>,
     ) -> Result<(), HostError> {
@@ -136,7 +137,11 @@ impl Sweep {
         cpu.each(bands.divide(to, row), |nth, to| {
             let band = bands.band(nth);
             let mut sums = Scratch::zeroed(to.len().next_multiple_of(LANES));
-            self.sums(source, &panels, &band, clips, &mut sums);
+            if let Some(bias) = bias {
+                let pixels = sums[..to.len()].chunks_exact_mut(bias.len());
+                pixels.for_each(|sums| sums.copy_from_slice(bias));
+            }
+            self.sums(source, &panels, bias, &band, clips, &mut sums);
             let first = (band.images.start * height + band.rows.start) * row;
             sink.put(first, &sums[..to.len()], to);
         });
@@ -185,11 +190,12 @@ impl Sweep {
         Ok(panels)
     }
 
-    /// Computes the targets of one chunk.
+    /// Adds the terms of the targets of one chunk to what they start at, zeros or the bias.
     fn sums<A: Element>(
         &self,
         source: Images<'_, A>,
         panels: &[f32],
+        bias: Option<&[f32]>,
         band: &Band,
         clips: bool,
         to: &mut [f32],
@@ -229,6 +235,11 @@ impl Sweep {
                 });
                 let aside: Vec<_> = aside.collect();
                 let mut sums = Scratch::zeroed(pixels.len() * width);
+                if let Some(bias) = bias {
+                    let bias = &bias[group * sides.targets..][..sides.targets];
+                    let pixels = sums.chunks_mut(width);
+                    pixels.for_each(|sums| sums[..sides.targets].copy_from_slice(bias));
+                }
                 self.add(&phase, &window, band, &aside, panels, clips, &mut sums);
                 for (row, sums) in pixels.iter().zip(sums.chunks(width)) {
                     let first = row.to * pixel + group * sides.targets;

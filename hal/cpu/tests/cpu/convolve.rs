@@ -40,6 +40,14 @@ impl Direction {
         self.roles().map(|role| shape.lengths()[role])
     }
 
+    /// Returns the bias of the forward pass.
+    fn bias(self, shape: Convolution) -> Vec<f32> {
+        match self {
+            Self::Forward => integers(5, shape.filters),
+            Self::Input | Self::Weight => Vec::new(),
+        }
+    }
+
     pub(crate) fn run<A, B, F>(
         self,
         cpu: &mut Cpu,
@@ -53,11 +61,11 @@ impl Direction {
         B: Element + Plain,
         F: Element + Plain,
     {
-        let [_, _, count] = self.lengths(shape);
+        let ([_, _, count], bias) = (self.lengths(shape), self.bias(shape));
         run(count, narrowing, scale, |to, epilogue| match self {
             Self::Forward => {
-                let (convolution, input, weight) = (shape, a, b);
-                cpu.run(Convolve { convolution, input, weight, to, epilogue })
+                let (convolution, input, weight, bias) = (shape, a, b, Some(&bias[..]));
+                cpu.run(Convolve { convolution, input, weight, bias, to, epilogue })
             }
             Self::Input => {
                 let (convolution, gradient, weight) = (shape, a, b);
@@ -73,6 +81,9 @@ impl Direction {
     /// Computes each sum, the sum of its magnitudes and the number of its terms in f64.
     fn direct<A: Element, B: Element>(self, shape: Convolution, a: &[A], b: &[B]) -> Vec<[f64; 3]> {
         let mut sums = vec![[0.0; 3]; self.lengths(shape)[2]];
+        for (sum, start) in sums.iter_mut().zip(self.bias(shape).into_iter().cycle()) {
+            *sum = [f64::from(start), f64::from(start.abs()), 1.0];
+        }
         each_term(shape, |places| {
             let [a_at, b_at, to] = self.roles().map(|role| places[role]);
             let term = f64::from(a[a_at].widen()) * f64::from(b[b_at].widen());

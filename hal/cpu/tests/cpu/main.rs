@@ -99,6 +99,7 @@ fn has_every_operation_of_a_network() -> Result<(), Failure> {
 fn sums_of_binary16_are_those_of_the_portable_device() -> Result<(), HostError> {
     let (rows, inner, columns) = (19, 1300, 35);
     let (a, b) = (reals::<f16>(1, rows * inner), reals::<f16>(2, inner * columns));
+    let bias = reals::<f32>(3, columns);
     let (cell, mut outcome) = ([Cell::new()], [Outcome::EMPTY]);
     for transposed in 0..4 {
         let (transpose_a, transpose_b) = (transposed & 1 == 1, transposed & 2 == 2);
@@ -115,13 +116,14 @@ fn sums_of_binary16_are_those_of_the_portable_device() -> Result<(), HostError> 
             histogram: None,
         };
         let (a, b, to) = (&a[..], &b[..], &mut expected[..]);
-        Portable.run(Matmul { product, a, b, to, epilogue })?;
+        let bias = (transposed > 1).then_some(&bias[..]);
+        Portable.run(Matmul { product, a, b, bias, to, epilogue })?;
         let mut cpu = Cpu::new(2).expect("two threads");
         let found = run::<f32>(
             rows * columns,
             Narrowing::to(Format::BINARY32),
             Scale::ONE,
-            |to, mut end| cpu.run(Matmul { product, a, b, to, epilogue: end.reborrow() }),
+            |to, mut end| cpu.run(Matmul { product, a, b, bias, to, epilogue: end.reborrow() }),
         );
         assert_eq!(found.results, expected, "{product}");
     }

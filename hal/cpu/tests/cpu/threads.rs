@@ -55,7 +55,7 @@ fn products_do_not_depend_on_threads() {
             agree::<f32>(&product.to_string(), |cpu| {
                 run(result, narrowing, Scale::ONE, |to, mut epilogue| {
                     let (a, b, epilogue) = (&a[..], &b[..], epilogue.reborrow());
-                    cpu.run(Matmul { product, a, b, to, epilogue })
+                    cpu.run(Matmul { product, a, b, bias: None, to, epilogue })
                 })
             });
         }

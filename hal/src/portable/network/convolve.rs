@@ -24,9 +24,12 @@ where
         &mut self,
         operation: Fitting<'_, Convolve<'_, '_, HostSpace, A, B, F>>,
     ) -> Result<(), HostError> {
-        let Convolve { convolution, input, weight, to, epilogue } = operation.into_inner();
+        let Convolve { convolution, input, weight, bias, to, epilogue } = operation.into_inner();
         let windows = Windows::of(*convolution);
-        Sink::open(epilogue.reborrow())?.each(0, to, |place| windows.output(input, weight, place))
+        Sink::open(epilogue.reborrow())?.each(0, to, |place| {
+            let start = bias.map_or(0.0, |bias| bias[place % convolution.filters]);
+            windows.output(start, input, weight, place)
+        })
     }
 }
 
@@ -101,13 +104,19 @@ impl Windows {
         ((filter * height + down) * width + right) * self.channels
     }
 
-    /// Sums `input weight` over the pixels and channels under the kernel.
-    fn output<A: Element, B: Element>(&self, input: &[A], weight: &[B], place: usize) -> f32 {
+    /// Sums `input weight` over the pixels and channels under the kernel, from `start` on.
+    fn output<A: Element, B: Element>(
+        &self,
+        start: f32,
+        input: &[A],
+        weight: &[B],
+        place: usize,
+    ) -> f32 {
         let [height, width] = self.output;
         let Convolution { batch, filters, kernel, .. } = self.shape;
         let [image, row, column, filter] = indices(place, [batch, height, width, filters]);
         let first = filter / self.filters * self.channels;
-        let mut sum = 0.0;
+        let mut sum = start;
         for down in 0..kernel[0] {
             let Some(y) = self.rows.pixel(row, down) else { continue };
             for right in 0..kernel[1] {
