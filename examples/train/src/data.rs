@@ -1,9 +1,12 @@
 //! What networks learn from: [`adaloss_datasets`], and how the command line says what is wanted of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use adaloss_datasets::*;
+use anyhow::Result;
 use clap::Args;
+
+use crate::recipe::DataKind;
 
 use self::{objects::Objects, text::Text};
 
@@ -52,6 +55,22 @@ pub struct DataArgs {
     /// Characters of a sample of text.
     #[arg(long, value_name = "N", default_value_t = Text::LENGTH)]
     pub text_length: usize,
+}
+
+/// Opens a data set in the form in which it is distributed, as a network for images of a size takes it.
+///
+/// # Errors
+///
+/// The folder does not hold it; the error says what is expected.
+pub fn open_folder(
+    kind: DataKind,
+    folder: &Path,
+    [height, width]: [usize; 2],
+) -> Result<Box<dyn Dataset>> {
+    Ok(match kind {
+        DataKind::Cifar => Box::new(cifar::Cifar::open(folder)?),
+        _ => anyhow::bail!("TEMP {height} {width}"),
+    })
 }
 
 impl DataArgs {

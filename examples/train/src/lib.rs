@@ -35,6 +35,7 @@ pub mod observe;
 pub mod optimizer;
 pub mod probe;
 pub mod ranks;
+pub mod recipe;
 pub mod recording;
 pub mod report;
 pub mod results;
@@ -43,6 +44,7 @@ mod sizes;
 pub mod task;
 pub mod trainer;
 pub mod unit;
+pub mod weights;
 
 /// The README's example is a test.
 #[cfg(doctest)]

@@ -14,9 +14,9 @@ use adaloss_train::{console, ranks::Elsewhere, report};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    compare, inspect,
+    compare, cost, inspect,
     interrupt::{Interrupted, STATUS},
-    launch, look, policies, sums, train,
+    launch, look, policies, recipe, sums, train,
 };
 
 /// Adaptive loss scaling, watched at work.
@@ -34,6 +34,8 @@ enum Command {
     /// Show how often each method keeps the underflow it was asked for; those that decide by a period, at
     /// several.
     Calibrate(Box<compare::CalibrateArgs>),
+    /// Show what networks cost: parameters, multiply-adds and memory, found without either.
+    Cost(Box<cost::CostArgs>),
     /// Look at one training step: what each policy would choose per tensor, and what it would lose.
     Inspect(Box<inspect::InspectArgs>),
     /// Write samples and their labels as a picture.
@@ -42,6 +44,8 @@ enum Command {
     Policies(Box<policies::PoliciesArgs>),
     /// Train one network, with checkpoints.
     Train(Box<train::TrainArgs>),
+    /// Repeat a published experiment from its recipe, and set the published figures beside those found.
+    Run(Box<recipe::RecipeArgs>),
     /// Sum gradients over ranks in several formats: how far off the sums are, what is sent, and what is learnt.
     Sums(Box<sums::SumsArgs>),
     /// Make the report anew from the results.json of an earlier comparison.
@@ -56,10 +60,12 @@ fn main() -> ExitCode {
     let result = match parsed.command {
         Command::Compare(args) => compare::compare(&args),
         Command::Calibrate(args) => compare::calibrate(&args),
+        Command::Cost(args) => cost::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Look(args) => look::look(&args),
         Command::Policies(args) => policies::policies(&args),
         Command::Train(args) => train::train(&args),
+        Command::Run(args) => recipe::run(&args),
         Command::Sums(args) => sums::sums(&args),
         Command::Report(args) => report::report(&args),
     };
@@ -77,7 +83,8 @@ fn main() -> ExitCode {
 
 /// Says what is wrong with the arguments, or what was asked to be said.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let trains = std::env::args_os().nth(1).is_some_and(|command| command == "train");
+    let trains =
+        std::env::args_os().nth(1).is_some_and(|command| command == "train" || command == "run");
     launch::say_once(trains && error.use_stderr(), |rank| match rank {
         0 => {
             let _ = error.print();

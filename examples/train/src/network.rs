@@ -519,6 +519,31 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
+    /// Computes running moments anew: as means over some batches, of each as in training.
+    ///
+    /// # Errors
+    ///
+    /// There is no batch, one cannot be had, or the device failed.
+    pub fn recompute_moments(
+        &mut self,
+        batches: impl ExactSizeIterator<Item = Result<Batch>>,
+    ) -> Result<()> {
+        let count = batches.len();
+        ensure!(count > 0, "running moments are means over batches, and there is none");
+        for (part, batch) in MicroBatch::all(count).zip(batches) {
+            self.forward(&batch?.inputs, Mode { training: true, part, ..Mode::default() })?;
+        }
+        let (device, pieces) = self.split();
+        for piece in pieces {
+            if let Piece::Running(running) = piece {
+                let mut moments = running.pending.value().read(device)?;
+                moments.iter_mut().for_each(|moment| *moment /= count as f32);
+                device.write(&moments, running.values.view_mut())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Multiplies the gradients of every parameter by `2^log2`.
     pub fn rescale(&mut self, log2: i32) -> Result<()> {
         let (device, pieces) = self.split();
@@ -664,6 +689,15 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let mut values = vec![0.0; tensor.shape().elements()];
         self.device.read(tensor.view(), &mut values)?;
         Ok(values)
+    }
+
+    /// Returns the extents of everything that training changes, in the order of [`save`](Self::save).
+    pub fn extents(&mut self) -> Vec<Vec<usize>> {
+        let extents = self.split().1.into_iter().map(|piece| match piece {
+            Piece::Parameter(parameter) => parameter.extents.clone(),
+            Piece::Running(running) => vec![running.values.len()],
+        });
+        extents.collect()
     }
 
     /// Returns everything that training changes, in a fixed order.

@@ -8,7 +8,7 @@ use adaloss_hal::{
 };
 use anyhow::{Result, bail};
 
-use crate::layer::{HasBackward, Parameter, Scaler, Vector};
+use crate::layer::{HasBackward, Parameter, Role, Scaler, Vector};
 
 /// An optimizer and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,8 +17,12 @@ pub enum Optimizer {
     Sgd {
         /// Share of the last update that is repeated.
         momentum: f32,
-        /// Decay of weights; gains, offsets and biases do not decay.
+        /// Decay of weights.
         weight_decay: f32,
+        /// Whether gains, offsets and biases decay as well.
+        decays_all: bool,
+        /// The step size of biases, by that of all others.
+        bias_rate: f32,
     },
     /// Adam with decoupled weight decay.
     AdamW {
@@ -40,7 +44,8 @@ pub struct Update {
 
 impl Optimizer {
     /// The usual constants of SGD.
-    pub const SGD: Self = Self::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    pub const SGD: Self =
+        Self::Sgd { momentum: 0.9, weight_decay: 5e-4, decays_all: false, bias_rate: 1.0 };
     /// The usual constants of AdamW.
     pub const ADAMW: Self = Self::AdamW { betas: [0.9, 0.98], weight_decay: 0.01 };
 
@@ -62,22 +67,25 @@ impl Optimizer {
         parameter: &mut Parameter<D, W>,
     ) -> Result<(), D::Error> {
         let Update { learning_rate, max_norm } = update;
-        let Parameter { master, gradient, state, decays, .. } = parameter;
+        let Parameter { master, gradient, state, role, .. } = parameter;
         if state.is_empty() {
             *state = Vector::zeroed(device, self.state() * master.len())?;
         }
-        let decay = |weight_decay| if *decays { weight_decay } else { 0.0 };
+        let is_weight = *role == Role::Weight;
+        let decay = |weight_decay, is_decaying: bool| if is_decaying { weight_decay } else { 0.0 };
         let (gradient, square_norm) = (gradient.value().view(), scaler.square_norm());
         let when = Some(scaler.applies());
         let (weight, state) = (master.view_mut(), state.view_mut());
         match *self {
-            Self::Sgd { momentum, weight_decay } => {
-                let weight_decay = decay(weight_decay);
+            Self::Sgd { momentum, weight_decay, decays_all, bias_rate } => {
+                let weight_decay = decay(weight_decay, is_weight || decays_all);
+                let rate = if *role == Role::Bias { bias_rate } else { 1.0 };
+                let learning_rate = learning_rate * rate;
                 let sgd = Sgd { learning_rate, momentum, weight_decay, max_norm };
                 device.run(SgdStep { sgd, gradient, square_norm, weight, momentum: state, when })
             }
             Self::AdamW { betas, weight_decay } => {
-                let (weight_decay, update) = (decay(weight_decay), scaler.updates());
+                let (weight_decay, update) = (decay(weight_decay, is_weight), scaler.updates());
                 let adamw = AdamW { learning_rate, betas, epsilon: 1e-8, weight_decay, max_norm };
                 device.run(AdamWStep {
                     adamw,
@@ -96,8 +104,16 @@ impl Optimizer {
 impl fmt::Display for Optimizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sgd { momentum, weight_decay } => {
-                write!(f, "SGD, momentum {momentum}, weight decay {weight_decay}")
+            Self::Sgd { momentum, weight_decay, decays_all, bias_rate } => {
+                write!(f, "SGD, momentum {momentum}, weight decay {weight_decay}")?;
+                if *decays_all {
+                    write!(f, " of everything")?;
+                }
+                if *bias_rate == 1.0 {
+                    Ok(())
+                } else {
+                    write!(f, ", biases {bias_rate} times as fast")
+                }
             }
             Self::AdamW { betas, weight_decay } => {
                 write!(f, "AdamW, betas {betas:?}, weight decay {weight_decay}")

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     cost::cost,
     data::{DataArgs, Dataset, Score, Wanted},
-    model::{Block, Model, Resnet, Segnet, Transformer, Twin},
+    model::{Block, Model, Resnet, Segnet, Ssd, Transformer, Twin},
     optimizer::Optimizer,
+    recipe::{DataKind, Recipe},
     results::TaskReport,
-    schedule::{Decay, Schedule},
+    schedule::{Decay, Rise, Schedule},
     unit::Unit,
 };
 
@@ -38,7 +39,8 @@ impl Task {
 
     /// The names of what is built in to break one scale for all tensors or for all steps: losses of another size, or far
     /// apart; as many steps as dynamic scaling needs to grow; single batches whose gradient is a thousand times the usual.
-    pub const STRESSED: [&'static str; 8] = [
+    pub const STRESSED: [&'static str; 9] = [
+        "objects-ssd",
         "scenes-megapixel",
         "text-growing",
         "digits-units-N",
@@ -48,6 +50,27 @@ impl Task {
         "digits-long-N",
         "customers-mlp",
     ];
+
+    /// Makes the task of a recipe, under a name.
+    ///
+    /// # Errors
+    ///
+    /// Its network cannot learn from its data.
+    pub fn of_recipe(name: &str, recipe: &Recipe, schedule: Schedule) -> Result<Self> {
+        let wanted = wanted(&recipe.model);
+        let expected = match recipe.data {
+            DataKind::Cifar | DataKind::Imagenet => Wanted::Images,
+            DataKind::Camvid => Wanted::Scenes,
+            DataKind::Voc => Wanted::Objects,
+        };
+        ensure!(
+            wanted == expected,
+            "{} cannot learn from {:?}: its targets are of another kind",
+            recipe.model,
+            recipe.data
+        );
+        Ok(Self { wanted, ..Self::named(name, recipe.model, schedule) })
+    }
 
     /// Returns the task with another network for the same samples.
     ///
@@ -125,7 +148,8 @@ impl Task {
 /// Returns what a network learns from.
 fn wanted(model: &Model) -> Wanted {
     match model {
-        Model::Mlp { .. } | Model::Resnet(_) | Model::Twin(_) => Wanted::Images,
+        Model::Mlp { .. } | Model::Resnet(_) | Model::Vgg(_) | Model::Twin(_) => Wanted::Images,
+        Model::Ssd(_) => Wanted::Objects,
         Model::Segnet(_) => Wanted::Scenes,
         Model::Transformer(_) => Wanted::Text,
     }
@@ -134,13 +158,16 @@ fn wanted(model: &Model) -> Wanted {
 /// What the schedules of the built-in tasks have in common.
 const SCHEDULE: Schedule = Schedule {
     epochs: 20,
+    steps: None,
     batch: 64,
     micro_batches: 1,
     learning_rate: 0.1,
     warm_up: 0,
+    rise: Rise::Equal,
     decay: Decay::Cosine,
     optimizer: Optimizer::SGD,
     max_norm: None,
+    recomputes_statistics: false,
     target: 0.95,
 };
 
@@ -163,6 +190,18 @@ impl FromStr for Task {
             "scenes-segnet" => {
                 let model = Model::Segnet(Segnet::default());
                 let schedule = Schedule { epochs: 14, batch: 4, target: 0.45, ..SCHEDULE };
+                Self::named(name, model, schedule)
+            }
+            "objects-ssd" => {
+                let model = Model::Ssd(Ssd::Small { width: 16 });
+                let schedule = Schedule {
+                    epochs: 20,
+                    batch: 16,
+                    learning_rate: 3e-3,
+                    warm_up: 100,
+                    target: 0.5,
+                    ..SCHEDULE
+                };
                 Self::named(name, model, schedule)
             }
             "text-transformer" => {

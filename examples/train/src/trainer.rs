@@ -560,6 +560,9 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Returns the task's metric on the test samples, and what is to be said of a quantity.
     fn judge(&mut self) -> Result<Judgement> {
         self.network.refresh()?;
+        if self.task.schedule.recomputes_statistics && self.step == self.last_step() {
+            self.recompute_moments().context("the running statistics")?;
+        }
         let mut judge = Judge::new(self.dataset);
         let samples = self.dataset.test_samples();
         // A rank has as many batches as any other, or one less.
@@ -577,6 +580,19 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             judge.gather(team)?;
         }
         judge.finish().ok_or_else(|| diverged("the logits"))
+    }
+
+    /// Computes running moments anew, from all training samples but those that fill no batch.
+    fn recompute_moments(&mut self) -> Result<()> {
+        let Self { network, dataset, task, settings, .. } = self;
+        let batch = task.schedule.batch / task.schedule.micro_batches;
+        let all: Vec<usize> = (0..dataset.train_samples()).collect();
+        let view = View { seed: settings.seed, epoch: 0 };
+        network.recompute_moments(all.chunks_exact(batch).map(|chosen| {
+            let batch = dataset.train(chosen, view)?;
+            batch.check(*dataset)?;
+            Ok(batch)
+        }))
     }
 
     fn view(&self) -> View {

@@ -82,11 +82,11 @@ impl Launch {
     /// # Errors
     ///
     /// That of a rank; of several the one that is behind the others.
-    pub(crate) fn run(self, rank: impl Fn(Option<&Team>) -> Result<()> + Sync) -> Result<()> {
+    pub(crate) fn run(&self, rank: impl Fn(Option<&Team>) -> Result<()> + Sync) -> Result<()> {
         match self {
             Self::Alone => rank(None),
-            Self::Process(team) => end(rank(Some(&team)), &team),
-            Self::Threads(size, deadline) => {
+            Self::Process(team) => end(rank(Some(team)), team),
+            &Self::Threads(size, deadline) => {
                 let rank = &rank;
                 let ended: Vec<Result<()>> = thread::scope(|scope| {
                     let members = adaloss_threads::team(size, deadline).into_iter();

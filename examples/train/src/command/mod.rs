@@ -1,6 +1,7 @@
 //! What the program does, with formats and devices that are known only at run time.
 
 pub(crate) mod compare;
+pub(crate) mod cost;
 pub(crate) mod inspect;
 pub(crate) mod interrupt;
 pub(crate) mod launch;
@@ -8,6 +9,7 @@ pub(crate) mod look;
 pub(crate) mod machine;
 mod places;
 pub(crate) mod policies;
+pub(crate) mod recipe;
 mod runs;
 mod stored;
 pub(crate) mod sums;
@@ -37,14 +39,15 @@ fn steps_bar(steps: u64) -> Result<ProgressBar> {
 /// One network, how it learns, and from what.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// What is learnt: digits-resnet, scenes-segnet, text-transformer or digits-mlp; with a loss of another size:
+    /// What is learnt: digits-resnet, scenes-segnet, text-transformer, digits-mlp or objects-ssd; with a loss of another size:
     /// scenes-megapixel, text-growing; with two losses that are 2^N apart: digits-units-N, digits-towers-N, and with
     /// -normalised behind it each is divided by its value at the first batch, rounded to a power of two; digits-long-N for
     /// 20,160 steps; a quantity with a Pareto tail: customers-mlp.
     #[arg(long, default_value = "digits-resnet")]
     pub(crate) task: Task,
-    /// Another network than the task's: mlp, resnetN, preresnetN (N = 6m + 2), segnet, transformer;
-    /// with options behind colons, as in resnet56:zero:projected:width=32,
+    /// Another network than the task's: mlp, resnetN and preresnetN (N = 6m + 2 for small images; 18, 34, 50, 101 or 152 for
+    /// ImageNet), vggN (N = 11, 13, 16 or 19), segnet, ssd, ssd300, ssd512, transformer; with options behind colons, as in
+    /// resnet56:zero:projected:width=32, preresnet164:bottleneck, resnet18:small, vgg16:normalised:small, ssd:width=8,
     /// segnet:widths=64-64-64-64:kernel=7 or transformer:blocks=4:heads=8:width=128:dropout=0.1.
     #[arg(long, value_name = "NAME")]
     pub(crate) network: Option<Model>,

@@ -1,9 +1,19 @@
 //! One run, with checkpoints.
 
-use std::{collections::HashMap, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use adaloss_core::{
-    format::Element, policy::Operands, scale::Scale, scaler::Visit, statistics::Histogram,
+    format::Element,
+    policy::Operands,
+    scale::Scale,
+    scaler::{Totals, Visit},
+    statistics::Histogram,
     unscale::Verdict,
 };
 use adaloss_hal::Plain;
@@ -28,37 +38,15 @@ use super::{
     machine::{DeviceName, Job, check, dispatch},
 };
 
-/// What is trained.
-#[derive(Args, Debug)]
-pub(crate) struct TrainArgs {
-    /// How scales are chosen: see those of compare.  mx is for 8-bit formats.
-    #[arg(long, default_value = "measured")]
-    method: Method,
-    /// Steps from one certificate of a tensor to the next, by default 100; of normal and range, visits
-    /// from one decision to the next, by default 10.
-    #[arg(long)]
-    period: Option<u32>,
+/// On what machine a network is trained.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HowArgs {
     /// The device: cpu; portable, which is slow; or cuda, or cuda:1, which a program with the feature `cuda` has.
     #[arg(long, default_value_t)]
     device: DeviceName,
     /// Threads of the device; how many does not change a bit of the run.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Go on from this checkpoint.
-    #[arg(long, value_name = "FILE")]
-    resume: Option<PathBuf>,
-    /// Write a checkpoint here at the end, when the run is interrupted, and when it cannot go on.
-    #[arg(long, value_name = "FILE")]
-    save: Option<PathBuf>,
-    /// Write it every so many steps, too.
-    #[arg(long, value_name = "STEPS", requires = "save", value_parser = clap::value_parser!(u64).range(1..))]
-    save_every: Option<u64>,
-    /// Stop after this step, as if interrupted.
-    #[arg(long, value_name = "STEP")]
-    until: Option<u64>,
-    /// Print every certificate, every replay, and every scale that is another one than before.
-    #[arg(long)]
-    decisions: bool,
     /// Share each step among so many ranks, each a thread that has its part of the batch.  Where mpirun starts the ranks, this is
     /// left out.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -77,19 +65,56 @@ pub(crate) struct TrainArgs {
     /// Seconds that a rank waits for the others before it gives up.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     deadline: u64,
+}
+
+/// What is trained.
+#[derive(Args, Debug)]
+pub(crate) struct TrainArgs {
+    /// How scales are chosen: see those of compare.  mx is for 8-bit formats.
+    #[arg(long, default_value = "measured")]
+    method: Method,
+    /// Steps from one certificate of a tensor to the next, by default 100; of normal and range, visits
+    /// from one decision to the next, by default 10.
+    #[arg(long)]
+    period: Option<u32>,
+    #[command(flatten)]
+    how: HowArgs,
+    /// Go on from this checkpoint.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Write a checkpoint here at the end, when the run is interrupted, and when it cannot go on.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Write it every so many steps, too.
+    #[arg(long, value_name = "STEPS", requires = "save", value_parser = clap::value_parser!(u64).range(1..))]
+    save_every: Option<u64>,
+    /// Stop after this step, as if interrupted.
+    #[arg(long, value_name = "STEP")]
+    until: Option<u64>,
+    /// Print every certificate, every replay, and every scale that is another one than before.
+    #[arg(long)]
+    decisions: bool,
     #[command(flatten)]
     run: RunArgs,
 }
 
-impl TrainArgs {
-    /// Returns what ranks have to have in common beside the run itself.
-    fn plan(&self) -> String {
-        let Self { bucket, until, save_every, .. } = self;
-        let [saves, resumes] = [&self.save, &self.resume].map(Option::is_some);
-        format!(
-            "sums of {bucket} KiB, ends at step {until:?}, saves {saves}, every {save_every:?} steps, \
-             resumes {resumes}"
-        )
+impl HowArgs {
+    /// Finds out what ranks there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Launch::new`].
+    pub(crate) fn launch(&self) -> Result<Launch> {
+        Launch::new(self.ranks, Duration::from_secs(self.deadline))
+    }
+
+    /// Checks that a run is possible on this machine.
+    ///
+    /// # Errors
+    ///
+    /// The device cannot be had, or no network computes in these formats.
+    pub(crate) fn check(&self, settings: &Settings) -> Result<()> {
+        check(self.device, self.threads, settings)
     }
 }
 
@@ -108,11 +133,23 @@ enum BatchNorm {
 ///
 /// Something asked for is impossible, a file cannot be read or written, or training cannot go on.
 pub(crate) fn train(args: &TrainArgs) -> Result<()> {
-    let launch = Launch::new(args.ranks, Duration::from_secs(args.deadline))?;
+    let TrainArgs { how, until, decisions, resume, save, save_every, .. } = args;
+    let launch = how.launch()?;
     let prepared = launch.all_or_none(prepare(args, launch.writes()))?;
     let Prepared { task, dataset, settings, interrupt } = prepared;
-    let job = OneRun { args, task: &task, dataset: &*dataset, settings, interrupt, launch };
-    dispatch(args.device, args.threads, &settings, job)
+    let keep = Keep { resume: resume.as_deref(), save: save.as_deref(), save_every: *save_every };
+    let one = OneRun {
+        how,
+        until: *until,
+        prints: *decisions,
+        judges_end: false,
+        keep,
+        task: &task,
+        dataset: &*dataset,
+        settings,
+        interrupt: &interrupt,
+    };
+    one.start(&launch).map(|_| ())
 }
 
 /// What a run begins with.
@@ -133,18 +170,78 @@ fn prepare(args: &TrainArgs, writes: bool) -> Result<Prepared> {
     let period = args.period.unwrap_or(args.method.usual_period());
     let settings = args.run.settings(args.method, period);
     args.method.config(settings.format.0, period)?;
-    check(args.device, args.threads, &settings)?;
-    let interrupt = Interrupt::watch()?;
-    Ok(Prepared { task, dataset, settings, interrupt })
+    args.how.check(&settings)?;
+    Ok(Prepared { task, dataset, settings, interrupt: Interrupt::watch()? })
 }
 
-struct OneRun<'a> {
-    args: &'a TrainArgs,
-    task: &'a Task,
-    dataset: &'a dyn Dataset,
-    settings: Settings,
-    interrupt: Interrupt,
-    launch: Launch,
+/// What is kept of a run in files.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keep<'a> {
+    /// The checkpoint to go on from.
+    pub(crate) resume: Option<&'a Path>,
+    /// Where one is written at the end, and when the run cannot go on.
+    pub(crate) save: Option<&'a Path>,
+    /// In how many steps one is written as well.
+    pub(crate) save_every: Option<u64>,
+}
+
+/// A run of one network.
+pub(crate) struct OneRun<'a> {
+    /// On what machine.
+    pub(crate) how: &'a HowArgs,
+    /// The step after which it stops, as if interrupted.
+    pub(crate) until: Option<u64>,
+    /// Whether decisions are printed.
+    pub(crate) prints: bool,
+    /// Whether it is judged at its end, wherever that is; each epoch's end is judged anyway.
+    pub(crate) judges_end: bool,
+    /// What is kept of it.
+    pub(crate) keep: Keep<'a>,
+    /// What is learnt.
+    pub(crate) task: &'a Task,
+    /// From what.
+    pub(crate) dataset: &'a dyn Dataset,
+    /// How scales are chosen.
+    pub(crate) settings: Settings,
+    /// What ends it.
+    pub(crate) interrupt: &'a Interrupt,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Ended {
+    /// The task's metric on the test samples at the end, from 0 to 1, if it was judged there.
+    pub(crate) metric: Option<f64>,
+    /// What the scaler counted.
+    pub(crate) totals: Totals,
+}
+
+impl OneRun<'_> {
+    /// Does the run, or goes on with it; returns how it ended, where this process has the first rank.
+    ///
+    /// # Errors
+    ///
+    /// A checkpoint cannot be read or written, training cannot go on, or it was interrupted.
+    pub(crate) fn start(&self, launch: &Launch) -> Result<Option<Ended>> {
+        dispatch(self.how.device, self.how.threads, &self.settings, Start { run: self, launch })
+    }
+
+    /// Returns what ranks have to have in common beside the run itself.
+    fn plan(&self) -> String {
+        let Self { how: HowArgs { bucket, .. }, until, keep, .. } = self;
+        let Keep { save, resume, save_every } = keep;
+        let [saves, resumes] = [save, resume].map(Option::is_some);
+        format!(
+            "sums of {bucket} KiB, ends at step {until:?}, saves {saves}, every {save_every:?} steps, \
+             resumes {resumes}"
+        )
+    }
+}
+
+/// A run, and the ranks that have it.
+struct Start<'a> {
+    run: &'a OneRun<'a>,
+    launch: &'a Launch,
 }
 
 /// Prints what becomes of scales.
@@ -174,28 +271,33 @@ impl Observer for Narrator {
     }
 }
 
-impl Job for OneRun<'_> {
-    type Output = ();
+impl Job for Start<'_> {
+    type Output = Option<Ended>;
 
-    fn run<D, W, G>(self, device: D) -> Result<()>
+    fn run<D, W, G>(self, device: D) -> Result<Option<Ended>>
     where
         W: Element + Plain,
         G: Element + Plain,
         D: Machine<W, G> + Machine<W, f32> + Clone + Send + Sync,
     {
-        let Self { args, task, dataset, settings, interrupt, launch } = self;
+        let Self { run, launch } = self;
+        let ended = Mutex::new(None);
         launch.run(|team| {
-            let (is_first, interrupt) = (team.is_none_or(Team::is_first), &interrupt);
-            let trainer = begin::<D, W, G>(args, (task, dataset, settings), device.clone(), team)?;
-            OneRank { args, trainer, interrupt, is_first }.run()
-        })
+            let is_first = team.is_none_or(Team::is_first);
+            let trainer = begin::<D, W, G>(run, device.clone(), team)?;
+            let of_rank = OneRank { run, trainer, is_first, judged: None }.run()?;
+            if is_first {
+                *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(of_rank);
+            }
+            Ok(())
+        })?;
+        Ok(ended.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Begins a run, or goes on from a checkpoint that the first rank reads.
 fn begin<'a, D, W, G>(
-    args: &TrainArgs,
-    (task, dataset, settings): (&'a Task, &'a dyn Dataset, Settings),
+    run: &'a OneRun<'_>,
     device: D,
     team: Option<&'a Team>,
 ) -> Result<Trainer<'a, D, W, G>>
@@ -206,11 +308,12 @@ where
 {
     if let Some(team) = team {
         // What the ranks ask of each other, and when, follows from these.
-        team.same("plan", &args.plan())?;
+        team.same("plan", &run.plan())?;
     }
-    let together = team.is_some() && args.batch_norm == BatchNorm::Together;
-    let run = Checkpoint::describe(task, &settings, together);
-    let resumed = match (&args.resume, team) {
+    let &OneRun { how, keep, task, dataset, settings, .. } = run;
+    let together = team.is_some() && how.batch_norm == BatchNorm::Together;
+    let described = Checkpoint::describe(task, &settings, together);
+    let resumed = match (keep.resume, team) {
         (None, _) => None,
         (Some(path), None) => Some((path, Checkpoint::read_bytes(path)?)),
         (Some(path), Some(team)) => {
@@ -220,7 +323,7 @@ where
     };
     let begin = || match &resumed {
         Some((path, bytes)) => {
-            let checkpoint = Checkpoint::of_bytes(bytes, path, &run)?;
+            let checkpoint = Checkpoint::of_bytes(bytes, path, &described)?;
             Trainer::<D, W, G>::resume(task, dataset, settings, device, checkpoint)
         }
         None => Trainer::<D, W, G>::new(task, dataset, settings, device),
@@ -230,11 +333,11 @@ where
         None => begin()?,
     };
     if let Some(team) = team {
-        let reducer = Reducer::new(args.reduce, 256 * args.bucket as usize);
-        let normalises_together = args.batch_norm == BatchNorm::Together;
+        let reducer = Reducer::new(how.reduce, 256 * how.bucket as usize);
+        let normalises_together = how.batch_norm == BatchNorm::Together;
         trainer.share(Ranks { team, reducer, normalises_together })?;
     }
-    if team.is_none() && args.reduce != Reduction::default() {
+    if team.is_none() && how.reduce != Reduction::default() {
         say!("there is one rank: nothing is summed over ranks, and --reduce has no effect");
     }
     if team.is_none_or(Team::is_first) {
@@ -245,10 +348,11 @@ where
 
 /// A rank of a run; the first one prints, and writes files.
 struct OneRank<'a, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
-    args: &'a TrainArgs,
+    run: &'a OneRun<'a>,
     trainer: Trainer<'a, D, W, G>,
-    interrupt: &'a Interrupt,
     is_first: bool,
+    /// The metric, and behind which step it was found.
+    judged: Option<(u64, f64)>,
 }
 
 impl<D, W, G> OneRank<'_, D, W, G>
@@ -257,16 +361,16 @@ where
     G: Element + Plain,
     D: Machine<W, G>,
 {
-    fn run(mut self) -> Result<()> {
-        let prints = self.args.decisions && self.is_first;
+    fn run(mut self) -> Result<Ended> {
+        let prints = self.run.prints && self.is_first;
         let mut narrator = Narrator { step: 0, prints, scales: HashMap::new() };
-        let last = self.args.until.unwrap_or(u64::MAX).min(self.trainer.last_step());
+        let last = self.run.until.unwrap_or(u64::MAX).min(self.trainer.last_step());
         let mut ended = Ok(());
         while self.trainer.step_count() < last && ended.is_ok() {
             ended = self.one_step(&mut narrator, last)?;
             let step = self.trainer.step_count();
             let is_due = |every| step.is_multiple_of(every);
-            if self.args.save_every.is_some_and(is_due) && step < last && ended.is_ok() {
+            if self.run.keep.save_every.is_some_and(is_due) && step < last && ended.is_ok() {
                 self.save()?;
             }
         }
@@ -284,12 +388,36 @@ where
                 ended.with_context(|| format!("the last checkpoint is lost ({error:#})"))?;
             }
         }
-        self.say_totals()
+        if self.run.judges_end {
+            self.judge(None)?;
+        }
+        let done = self.trainer.step_count();
+        let metric = self.judged.filter(|(step, _)| *step == done).map(|(_, metric)| metric);
+        Ok(Ended { metric, totals: self.say_totals()? })
+    }
+
+    /// Judges the network behind the last step, unless it was, and says what was found.
+    fn judge(&mut self, loss: Option<f64>) -> Result<()> {
+        let done = self.trainer.step_count();
+        if self.judged.is_some_and(|(step, _)| step == done) {
+            return Ok(());
+        }
+        let metric = self.trainer.evaluate()?;
+        self.judged = Some((done, metric));
+        let percent = 100.0 * metric;
+        match loss {
+            Some(loss) => self.say(format_args!(
+                "step {done:5}  loss {loss:.4}, on the test samples {percent:.1} %"
+            )),
+            None => self.say(format_args!("step {done:5}  on the test samples {percent:.1} %")),
+        }
+        Ok(())
     }
 
     /// Does one step and says what is worth saying; returns why training does not go on, if it does not.
     fn one_step(&mut self, narrator: &mut Narrator, last: u64) -> Result<Result<()>> {
-        let Self { trainer, interrupt, .. } = self;
+        let Self { trainer, run, .. } = self;
+        let interrupt = run.interrupt;
         let step = trainer.step_count();
         narrator.step = step;
         // Alone, an interrupt is looked for behind the step; other ranks have to be told before it.
@@ -309,12 +437,9 @@ where
         }
         let done = self.trainer.step_count();
         if done.is_multiple_of(self.trainer.steps_per_epoch()) {
-            let (loss, metric) = (stepped.loss, 100.0 * self.trainer.evaluate()?);
-            self.say(format_args!(
-                "step {done:5}  loss {loss:.4}, on the test samples {metric:.1} %"
-            ));
+            self.judge(Some(stepped.loss))?;
         }
-        let is_asked = if is_alone { self.interrupt.is_set() } else { stepped.ends };
+        let is_asked = if is_alone { interrupt.is_set() } else { stepped.ends };
         let is_ended = is_asked && done < last;
         let ended = if is_ended { Err(Interrupted) } else { Ok(()) };
         Ok(ended.with_context(|| format!("at step {done}")))
@@ -322,7 +447,7 @@ where
 
     /// Writes a checkpoint, if one is wanted.
     fn save(&mut self) -> Result<()> {
-        let Some(path) = &self.args.save else { return Ok(()) };
+        let Some(path) = self.run.keep.save else { return Ok(()) };
         let checkpoint = self.trainer.checkpoint()?;
         let saved = if self.is_first { checkpoint.write(path) } else { Ok(()) };
         match self.trainer.ranks() {
@@ -334,13 +459,13 @@ where
         Ok(())
     }
 
-    fn say_totals(&self) -> Result<()> {
+    fn say_totals(&self) -> Result<Totals> {
         let totals = self.trainer.totals_of_all()?;
         self.say(format_args!(
             "{} steps, {} skipped, {} visits replayed, {} certificates, {} promises broken",
             totals.steps, totals.skipped, totals.recovered, totals.certificates, totals.broken
         ));
-        let Some(Ranks { team, reducer, .. }) = self.trainer.ranks() else { return Ok(()) };
+        let Some(Ranks { team, reducer, .. }) = self.trainer.ranks() else { return Ok(totals) };
         let Sent { operations, bytes } = team.sent()?;
         let Counts { buckets, again, took, waited, .. } = reducer.counts();
         self.say(format_args!(
@@ -355,7 +480,7 @@ where
             took.as_secs_f64(),
             waited.as_secs_f64(),
         ));
-        Ok(())
+        Ok(totals)
     }
 
     /// Says something, if this is the first rank.

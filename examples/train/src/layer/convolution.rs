@@ -1,4 +1,4 @@
-//! Convolutional layers, without a bias: a normalisation follows.
+//! Convolutional layers.
 
 use adaloss_core::format::Element;
 use adaloss_hal::{
@@ -9,12 +9,14 @@ use anyhow::{Context, Result};
 
 use super::{
     Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, ProductOperands,
-    Shape, Tensor, kept, statistics,
+    Shape, Tensor, kept, linear::bias_gradient, statistics,
 };
 
 /// A convolutional layer.
 pub struct Convolutional<D: Memory, W: Plain> {
     weight: Parameter<D, W>,
+    /// None where a normalisation follows.
+    bias: Option<Parameter<D, W>>,
     /// For one image of any size.
     shape: Convolution,
     /// Whether it is the first layer: the gradient of its input is not computed.
@@ -25,7 +27,12 @@ pub struct Convolutional<D: Memory, W: Plain> {
 impl<D: Memory, W: Plain> Convolutional<D, W> {
     /// Makes a layer from its weight; `shape` is for images of any size.
     pub fn new(weight: Parameter<D, W>, shape: Convolution) -> Self {
-        Self { weight, shape, is_first: false, input: None }
+        Self { weight, bias: None, shape, is_first: false, input: None }
+    }
+
+    /// Adds a bias, one element per filter.
+    pub fn with_bias(self, bias: Parameter<D, W>) -> Self {
+        Self { bias: Some(bias), ..self }
     }
 
     /// Makes the layer the first one, for whose input no gradient is computed.
@@ -52,16 +59,10 @@ where
         let convolution = of_input(self.shape, input.shape());
         let leaving = output_of(convolution, input.shape())?;
         let weight = self.weight.narrow()?;
+        let bias = self.bias.as_ref().map(|bias| bias.master.view());
         let output = run.activation(leaving, |device, to, epilogue| {
             let input = input.view();
-            device.run(Convolve::<_, W, W, W> {
-                convolution,
-                input,
-                weight,
-                bias: None,
-                to,
-                epilogue,
-            })
+            device.run(Convolve::<_, W, W, W> { convolution, input, weight, bias, to, epilogue })
         })?;
         self.input = run.training.then_some(input);
         Ok(output)
@@ -83,6 +84,9 @@ where
                 epilogue,
             })
         })?;
+        if let Some(bias) = &mut self.bias {
+            bias_gradient(run, bias, &gradient)?;
+        }
         if self.is_first {
             return Ok(None);
         }
@@ -94,6 +98,7 @@ where
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
         to.push(Piece::Parameter(&mut self.weight));
+        to.extend(self.bias.as_mut().map(Piece::Parameter));
     }
 }
 

@@ -12,9 +12,10 @@ use super::{
     Shape, Tensor, Vector, kept, statistics,
 };
 
-/// A linear layer without a bias, between layers.
+/// A linear layer between layers.
 pub struct Linear<D: Memory, W: Plain> {
     weight: Parameter<D, W>,
+    bias: Option<Parameter<D, W>>,
     inputs: usize,
     outputs: usize,
     /// Whether it is the first layer: the gradient of its input is not computed.
@@ -23,9 +24,14 @@ pub struct Linear<D: Memory, W: Plain> {
 }
 
 impl<D: Memory, W: Plain> Linear<D, W> {
-    /// Makes a layer from its weight.
+    /// Makes a layer without a bias from its weight.
     pub fn new(weight: Parameter<D, W>, inputs: usize, outputs: usize) -> Self {
-        Self { weight, inputs, outputs, is_first: false, input: None }
+        Self { weight, bias: None, inputs, outputs, is_first: false, input: None }
+    }
+
+    /// Adds a bias, one element per output.
+    pub fn with_bias(self, bias: Parameter<D, W>) -> Self {
+        Self { bias: Some(bias), ..self }
     }
 
     /// Makes the layer the first one, for whose input no gradient is computed.
@@ -52,12 +58,13 @@ where
         let shape = input.shape();
         let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
         let (weight, leaving) = (self.weight.narrow()?, shape.with_channels(self.outputs));
+        let bias = self.bias.as_ref().map(|bias| bias.master.view());
         let output = run.activation(leaving, |device, to, epilogue| {
             device.run(Matmul::<_, W, W, W> {
                 product,
                 a: input.view(),
                 b: weight,
-                bias: None,
+                bias,
                 to,
                 epilogue,
             })
@@ -74,6 +81,9 @@ where
         let input = run.kept(&mut self.input)?;
         let sizes = [self.inputs, self.outputs];
         fill(run, &mut self.weight, sizes, &gradient, &input)?;
+        if let Some(bias) = &mut self.bias {
+            bias_gradient(run, bias, &gradient)?;
+        }
         if self.is_first {
             return Ok(None);
         }
@@ -82,6 +92,7 @@ where
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
         to.push(Piece::Parameter(&mut self.weight));
+        to.extend(self.bias.as_mut().map(Piece::Parameter));
     }
 }
 

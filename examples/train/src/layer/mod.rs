@@ -52,7 +52,7 @@ pub use residual::Residual;
 pub use scaler::{CELLS, Concluded, Halted, Scaler, Since};
 pub use sequence::Sequence;
 pub use sum::{MicroBatch, Total};
-pub use tensor::{Parameter, Piece, Running, Shape, Tensor, Vector};
+pub use tensor::{Parameter, Piece, Role, Running, Shape, Tensor, Vector};
 
 /// An activation; a layer that needs it in the backward pass keeps a reference.
 pub type Activation<D, W> = Rc<Tensor<D, W>>;

@@ -12,8 +12,8 @@ use adaloss_hal::{
 use anyhow::{Context, Result};
 
 use super::{
-    Activation, Backward, Forward, Gradient, Layer, Machine, MicroBatch, Parameter, Piece, Running,
-    Shape, Total, Vector, kept,
+    Activation, Backward, Forward, Gradient, Layer, Machine, MicroBatch, Parameter, Piece, Role,
+    Running, Shape, Total, Vector, kept,
 };
 use crate::ranks::Team;
 
@@ -51,7 +51,7 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
     /// Makes a layer normalisation with gain `gain`.
     pub fn layer(device: &mut D, name: &str, columns: usize, gain: f32) -> Result<Self, D::Error> {
         let affine: Vec<f32> = [gain, 0.0].into_iter().flat_map(|x| vec![x; columns]).collect();
-        let affine = Parameter::plain(device, name.into(), &affine)?;
+        let affine = Parameter::plain(device, name.into(), &affine, Role::Affine)?;
         Ok(Self { affine, running: None, columns, epsilon: EPSILON, kept: None })
     }
 

@@ -217,8 +217,9 @@ where
     }
 }
 
+/// Windows side by side, the last ones of which may reach beyond an image with odd rows or columns.
 fn two_by_two() -> network::Pooling {
-    network::Pooling::new(0, [0, 0], 0, [2, 2])
+    network::Pooling::new(0, [0, 0], 0, [2, 2]).covering()
 }
 
 fn of_input(shape: network::Pooling, input: Shape) -> network::Pooling {

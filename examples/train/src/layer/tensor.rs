@@ -175,6 +175,9 @@ impl<D: Memory, T: Plain> Vector<D, T> {
 pub struct Parameter<D: Memory, W: Plain> {
     /// The name in reports and checkpoints.
     pub name: String,
+    /// Its extents: of a convolution (filters, rows, columns, channels), of a linear layer (outputs, inputs), of a table (rows, width); of
+    /// what is none of these the number of its elements.
+    pub extents: Vec<usize>,
     /// The master.
     pub master: Vector<D, f32>,
     /// The unscaled gradient of the last step.
@@ -183,33 +186,56 @@ pub struct Parameter<D: Memory, W: Plain> {
     pub state: Vector<D, f32>,
     /// The master in the format of weights and activations, where operations read that.
     pub narrow: Option<Vector<D, W>>,
-    /// Whether weight decay applies.
-    pub decays: bool,
+    /// What it is to an optimizer.
+    pub role: Role,
     /// The number of its layer's cell, as the last backward pass counted: where verdicts place it.
     pub cell: usize,
     /// Its number among everything of its network that training changes.
     pub index: usize,
 }
 
+/// What a parameter is to an optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A factor of products: it decays.
+    Weight,
+    /// What products begin with.
+    Bias,
+    /// Gains and offsets of a normalisation.
+    Affine,
+}
+
 impl<D: Memory, W: Plain> Parameter<D, W> {
     /// Makes a weight that operations read in the format of weights, and that decays.
     pub fn weight(device: &mut D, name: String, values: &[f32]) -> Result<Self, D::Error> {
         let narrow = Some(Vector::zeroed(device, values.len())?);
-        Ok(Self { narrow, decays: true, ..Self::plain(device, name, values)? })
+        Ok(Self { narrow, ..Self::plain(device, name, values, Role::Weight)? })
     }
 
-    /// Makes a parameter that operations read in f32, and that does not decay.
-    pub fn plain(device: &mut D, name: String, values: &[f32]) -> Result<Self, D::Error> {
+    /// Makes a parameter that operations read in f32.
+    pub fn plain(
+        device: &mut D,
+        name: String,
+        values: &[f32],
+        role: Role,
+    ) -> Result<Self, D::Error> {
         Ok(Self {
             name,
+            extents: vec![values.len()],
             master: Vector::of(device, values)?,
             gradient: Total::zeroed(device, values.len())?,
             state: Vector::zeroed(device, 0)?,
             narrow: None,
-            decays: false,
+            role,
             cell: 0,
             index: 0,
         })
+    }
+
+    /// Gives the elements extents, of as many.
+    pub fn with_extents(self, extents: &[usize]) -> Self {
+        debug_assert_eq!(extents.iter().product::<usize>(), self.master.len());
+        Self { extents: extents.to_vec(), ..self }
     }
 
     /// Names the narrowed master; of a parameter that has none, an empty range of nothing.

@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
-use crate::layer::{AnyLayer, Convolutional, Head, Linear, Machine, Normalising, Parameter};
+use crate::layer::{
+    AnyLayer, Convolutional, Head, Linear, Machine, MapHead, Normalising, Parameter, Role,
+};
 
 /// The most weights of a network: each takes some 14 bytes, and with an optimizer of two moments 22.
 const MOST_WEIGHTS: usize = 1 << 28;
@@ -35,9 +37,10 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
     pub fn weight<W: Plain>(
         &mut self,
         name: &str,
-        length: usize,
+        extents: &[usize],
         deviation: f32,
     ) -> Result<Parameter<D, W>> {
+        let length = extents.iter().fold(1_usize, |length, &extent| length.saturating_mul(extent));
         self.weights = self.weights.saturating_add(length);
         ensure!(
             self.weights <= MOST_WEIGHTS,
@@ -49,7 +52,7 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
             Some(generator) => normal.sample_iter(generator).take(length).collect(),
             None => vec![0.0; length],
         };
-        Ok(Parameter::weight(self.device, name.into(), &values)?)
+        Ok(Parameter::weight(self.device, name.into(), &values)?.with_extents(extents))
     }
 
     /// Makes a convolution with padding that keeps the size, for a rectifier behind it (He et al.
@@ -64,9 +67,45 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
         let shape = Convolution::new(0, [0, 0], channels, filters, [kernel; 2])
             .stride([stride; 2])
             .padding([kernel / 2; 2]);
-        let deviation = (2.0 / shape.fan_in() as f32).sqrt();
-        let weight = self.weight(name, filters.saturating_mul(shape.fan_in()), deviation)?;
-        Ok(Convolutional::new(weight, shape))
+        Ok(Convolutional::new(self.filters(name, shape, 2.0)?, shape))
+    }
+
+    /// Makes a convolution with a bias of zeros, for a rectifier behind it; `shape` is for images of any size.
+    pub fn biased<W: Element + Plain>(
+        &mut self,
+        name: &str,
+        shape: Convolution,
+    ) -> Result<Convolutional<D, W>> {
+        let weight = self.filters(name, shape, 2.0)?;
+        Ok(Convolutional::new(weight, shape).with_bias(self.bias(name, shape.filters)?))
+    }
+
+    /// Makes a head over a map: a 3x3 convolution with a bias of zeros.
+    pub fn map_head<W: Element + Plain>(
+        &mut self,
+        name: &str,
+        [channels, filters]: [usize; 2],
+    ) -> Result<MapHead<D, W>> {
+        let shape = Convolution::new(0, [0, 0], channels, filters, [3; 2]).padding([1; 2]);
+        let weight = self.filters(name, shape, 1.0)?;
+        Ok(MapHead::new(weight, self.bias(name, filters)?, shape))
+    }
+
+    /// Draws filters of variance `gain` over the fan-in.
+    fn filters<W: Plain>(
+        &mut self,
+        name: &str,
+        shape: Convolution,
+        gain: f32,
+    ) -> Result<Parameter<D, W>> {
+        let deviation = (gain / shape.fan_in() as f32).sqrt();
+        let [rows, columns] = shape.kernel;
+        let channels = shape.channels / shape.groups.max(1);
+        self.weight(name, &[shape.filters, rows, columns, channels], deviation)
+    }
+
+    fn bias<W: Plain>(&mut self, name: &str, length: usize) -> Result<Parameter<D, W>> {
+        Ok(Parameter::plain(self.device, format!("{name}.bias"), &vec![0.0; length], Role::Bias)?)
     }
 
     /// Makes a linear layer of variance `gain` over the fan-in.
@@ -76,9 +115,19 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
         [inputs, outputs]: [usize; 2],
         gain: f32,
     ) -> Result<Linear<D, W>> {
-        let weight =
-            self.weight(name, inputs.saturating_mul(outputs), (gain / inputs as f32).sqrt())?;
+        let weight = self.weight(name, &[outputs, inputs], (gain / inputs as f32).sqrt())?;
         Ok(Linear::new(weight, inputs, outputs))
+    }
+
+    /// Makes a linear layer of variance `gain` over the fan-in, with a bias of zeros.
+    pub fn biased_linear<W: Element + Plain>(
+        &mut self,
+        name: &str,
+        sizes: [usize; 2],
+        gain: f32,
+    ) -> Result<Linear<D, W>> {
+        let linear = self.linear(name, sizes, gain)?;
+        Ok(linear.with_bias(self.bias(name, sizes[1])?))
     }
 
     /// Makes a last layer, with a bias of zeros.
@@ -87,10 +136,8 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
         name: &str,
         [inputs, outputs]: [usize; 2],
     ) -> Result<Head<D, W>> {
-        let weight =
-            self.weight(name, inputs.saturating_mul(outputs), (1.0 / inputs as f32).sqrt())?;
-        let bias = Parameter::plain(self.device, format!("{name}.bias"), &vec![0.0; outputs])?;
-        Ok(Head::new(weight, bias, inputs, outputs))
+        let weight = self.weight(name, &[outputs, inputs], (1.0 / inputs as f32).sqrt())?;
+        Ok(Head::new(weight, self.bias(name, outputs)?, inputs, outputs))
     }
 
     /// Makes a convolution and a batch normalisation.

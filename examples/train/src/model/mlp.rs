@@ -20,7 +20,7 @@ where
     D: Machine<W, G>,
 {
     let body: Vec<AnyLayer<D, W, G>> = vec![
-        Box::new(Flatten),
+        Box::new(Flatten::new()),
         Box::new(build.linear("stem", [inputs, hidden], 2.0)?.first()),
         Box::new(Relu::new()),
         Box::new(build.linear("hidden", [hidden, hidden], 2.0)?),

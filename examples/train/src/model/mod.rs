@@ -1,12 +1,15 @@
 //! Networks, by name.
 
 mod build;
+mod chain;
 mod heads;
 mod mlp;
 mod resnet;
 mod segnet;
+mod ssd;
 mod transformer;
 mod twin;
+mod vgg;
 
 use std::{fmt, str::FromStr};
 
@@ -24,8 +27,10 @@ pub use build::Build;
 pub use heads::{BoxHeads, Heads, Map, TwinHeads};
 pub use resnet::{Block, Resnet, Shortcut, Stem};
 pub use segnet::Segnet;
+pub use ssd::Ssd;
 pub use transformer::Transformer;
 pub use twin::{Twin, quantities};
+pub use vgg::Vgg;
 
 /// The most channels, units, heads or blocks that can be asked for.
 const MOST: usize = 1 << 16;
@@ -46,6 +51,19 @@ pub enum Model {
     Transformer(Transformer),
     /// Linear layers for two tasks at once.
     Twin(Twin),
+    /// A plain convolutional network.
+    Vgg(Vgg),
+    /// A detector.
+    Ssd(Ssd),
+}
+
+/// What a network was published for: images of ImageNet, PASCAL VOC, CamVid or CIFAR-10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Rows and columns of an image.
+    pub extent: [usize; 2],
+    /// Classes.
+    pub classes: usize,
 }
 
 /// The layers of a network.
@@ -104,14 +122,34 @@ impl Model {
                 segnet.check(height, width)?;
                 segnet.layers(&mut build, channels, classes)
             }
+            (Self::Vgg(vgg), Input::Image { height, width, channels }) => {
+                vgg.layers(&mut build, [height, width], channels, classes)
+            }
+            (Self::Ssd(ssd), Input::Image { height, width, channels }) => {
+                ssd.layers(&mut build, [height, width], channels, classes)
+            }
             (Self::Transformer(transformer), Input::Tokens { length, vocabulary }) => {
                 transformer.layers(&mut build, vocabulary, length, classes)
             }
             (_, Input::Image { .. }) => {
-                bail!("{self} does not take images: use mlp, twin, a resnet or segnet")
+                bail!("{self} does not take images: use transformer for texts only")
             }
             (_, Input::Tokens { .. }) => bail!("{self} does not take tokens: use transformer"),
         }
+    }
+
+    /// Returns what a network was published for; one that has no such is taken for small images.
+    pub fn published(&self) -> Published {
+        let (extent, classes) = match self {
+            Self::Resnet(Resnet { stem: Stem::Large, .. })
+            | Self::Vgg(Vgg { small: false, .. }) => ([224; 2], 1000),
+            Self::Segnet(_) => ([360, 480], 11),
+            Self::Ssd(Ssd::Large300) => ([300; 2], 20),
+            Self::Ssd(Ssd::Large512) => ([512; 2], 20),
+            Self::Ssd(Ssd::Small { .. }) => ([64; 2], 4),
+            _ => ([32; 2], 10),
+        };
+        Published { extent, classes }
     }
 
     /// Tells whether a pixel gets a class of its own.
@@ -127,6 +165,8 @@ impl fmt::Display for Model {
             Self::Resnet(resnet) => resnet.fmt(f),
             Self::Segnet(segnet) => segnet.fmt(f),
             Self::Transformer(transformer) => transformer.fmt(f),
+            Self::Vgg(vgg) => vgg.fmt(f),
+            Self::Ssd(ssd) => ssd.fmt(f),
             Self::Twin(Twin { hidden, shared: true }) => {
                 write!(f, "MLP with a trunk and two towers of {hidden}")
             }
@@ -141,7 +181,7 @@ impl FromStr for Model {
     type Err = anyhow::Error;
 
     /// Reads "mlp", "resnet20" and other depths (6m + 2), "preresnet20", "resnet50" and the other depths for ImageNet,
-    /// "segnet", "transformer", and behind colons what is to be different: "resnet56:zero:projected:width=32",
+    /// "vgg16", "segnet", "ssd", "ssd300", "ssd512", "transformer", and behind colons what is to be different: "resnet56:zero:projected:width=32",
     /// "preresnet164:bottleneck:projected", "resnet18:small" for small images,
     /// "segnet:widths=64-64-64-64:kernel=7", "transformer:blocks=4:heads=8:width=128:dropout=0.1",
     /// "mlp:hidden=64", "twin:towers".
@@ -165,6 +205,13 @@ impl Model {
             "segnet" => Self::Segnet(Segnet::default()),
             "transformer" => Self::Transformer(Transformer::default()),
             "twin" => Self::Twin(Twin { hidden: 32, shared: true }),
+            "ssd" => Self::Ssd(Ssd::Small { width: 16 }),
+            "ssd300" => Self::Ssd(Ssd::Large300),
+            "ssd512" => Self::Ssd(Ssd::Large512),
+            _ if name.starts_with("vgg") => {
+                let vgg = name[3..].parse().ok().and_then(Vgg::new);
+                Self::Vgg(vgg.with_context(|| format!("{name} is none of {:?}", Vgg::DEPTHS))?)
+            }
             _ => {
                 let (rest, preactivation) = match name.strip_prefix("pre") {
                     Some(rest) => (rest, true),
@@ -174,7 +221,8 @@ impl Model {
                 let Some(depth) = depth else {
                     bail!(
                         "unknown network \"{name}\": one of mlp, resnetN, preresnetN (N = 6m + 2 for \
-                         small images; 18, 34, 50, 101 or 152 for ImageNet), segnet, transformer, twin"
+                         small images; 18, 34, 50, 101 or 152 for ImageNet), vggN, segnet, ssd, ssd300, ssd512, \
+                         transformer, twin"
                     );
                 };
                 let resnet = match Resnet::LARGE.contains(&depth) {
@@ -210,6 +258,9 @@ impl Model {
                 let shaped = Resnet::small(resnet.depth(), Block::Bottleneck)?;
                 (resnet.stages, resnet.block) = (shaped.stages, shaped.block);
             }
+            (Self::Ssd(Ssd::Small { width }), "width") => *width = number()?,
+            (Self::Vgg(vgg), "normalised") if value.is_empty() => vgg.normalised = true,
+            (Self::Vgg(vgg), "small") if value.is_empty() => vgg.small = true,
             (Self::Segnet(segnet), "widths") => segnet.widths = widths(value)?,
             (Self::Segnet(segnet), "kernel") => {
                 segnet.kernel = number()?;

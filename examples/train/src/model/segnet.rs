@@ -37,11 +37,11 @@ impl Segnet {
         self.widths.into_iter().take_while(|&width| width > 0)
     }
 
-    /// Checks that images can be halved as often as there are levels.
+    /// Checks that images can be halved as often as there are levels, odd rows and columns rounded up.
     pub(super) fn check(&self, height: usize, width: usize) -> Result<()> {
         let unit = 1 << self.levels().count();
         ensure!(
-            height.is_multiple_of(unit) && width.is_multiple_of(unit),
+            height.min(width) >= unit,
             "images of {height} x {width} pixels cannot be halved {} times",
             self.levels().count()
         );

@@ -45,8 +45,8 @@ impl Transformer {
     {
         let width = self.width;
         ensure!(width.is_multiple_of(self.heads), "{} heads do not divide {width}", self.heads);
-        let tokens = build.weight("tokens", vocabulary * width, 0.5)?;
-        let positions = build.weight("positions", length * width, 0.1)?;
+        let tokens = build.weight("tokens", &[vocabulary, width], 0.5)?;
+        let positions = build.weight("positions", &[length, width], 0.1)?;
         let embedding = Some(Embedding::new(tokens, positions, width));
         let mut body: Vec<AnyLayer<D, W, G>> = Vec::new();
         for block in 0..self.blocks {

@@ -29,7 +29,7 @@ impl Twin {
         G: Element + Plain,
         D: Machine<W, G>,
     {
-        let mut body: Vec<AnyLayer<D, W, G>> = vec![Box::new(Flatten)];
+        let mut body: Vec<AnyLayer<D, W, G>> = vec![Box::new(Flatten::new())];
         if self.shared {
             body.extend(self.stem(build, "trunk", inputs)?);
         }

@@ -3,7 +3,7 @@
 use adaloss_train::{
     cost::{Cost, cost},
     data::Input,
-    model::Model,
+    model::{Heads, Model},
     optimizer::Optimizer,
 };
 
@@ -70,4 +70,56 @@ fn a_step_is_three_times_the_forward_pass_less_the_gradient_of_the_input() {
     let stem = 32 * 32 * 16 * 27;
     let biases = 10; // the product with a column of ones
     assert_eq!(found.step, 3 * found.forward - stem + biases);
+}
+
+/// torchvision's documentation, of `VGG16_Weights`, `VGG16_BN_Weights` and their siblings; a normalised network has the same
+/// multiply-adds.
+#[test]
+fn vgg_is_that_of_torchvision() {
+    for (name, parameters, giga) in [
+        ("vgg11", 132_863_336, 7.61),
+        ("vgg13", 133_047_848, 11.31),
+        ("vgg16", 138_357_544, 15.47),
+        ("vgg16:normalised", 138_365_992, 15.47),
+        ("vgg19", 143_667_240, 19.63),
+        ("vgg19:normalised", 143_678_248, 19.63),
+    ] {
+        let found = costs(name, 224, 1000);
+        assert_eq!(found.parameters, parameters, "{name}");
+        let digits = |x: f64| (x * 100.0).round() / 100.0;
+        assert_eq!(digits(found.forward as f64 / 1e9), giga, "{name}: {}", found.forward);
+    }
+}
+
+/// torchvision's `ssd300_vgg16` has 35,641,826 parameters and 34.86 GFLOPs with 90 classes and a background, and 26,285,486
+/// parameters with 20; its layers for 512 x 512 pixels have 27,188,676 with 20.
+#[test]
+fn ssd_is_that_of_torchvision() {
+    let found = costs("ssd300", 300, 90);
+    assert_eq!(found.parameters, 35_641_826);
+    assert_eq!((found.forward as f64 / 1e7).round() / 100.0, 34.86, "{}", found.forward);
+    assert_eq!(costs("ssd300", 300, 20).parameters, 26_285_486);
+    assert_eq!(costs("ssd512", 512, 20).parameters, 27_188_676);
+}
+
+/// Liu et al. (2016), table 7.
+#[test]
+fn ssd_has_the_published_boxes() {
+    for (name, side, boxes) in [("ssd300", 300, 8732), ("ssd512", 512, 24_564)] {
+        let model: Model = name.parse().unwrap();
+        let input = Input::Image { height: side, width: side, channels: 3 };
+        let mut device = adaloss_hal::meta::Meta::default();
+        let layers = model.layers::<f32, f32, _>(&mut device, None, input, 20).unwrap();
+        let Heads::Boxes(heads) = layers.heads else { panic!("{name} is a detector") };
+        assert_eq!(heads.boxes.len(), boxes, "{name}");
+    }
+}
+
+/// Badrinarayanan et al. (2017), table 2, give 1.425 million for SegNet-Basic; CamVid's rows cannot be halved four times evenly.
+#[test]
+fn segnet_basic_has_the_published_parameters() {
+    let model: Model = "segnet:widths=64-64-64-64:kernel=7".parse().unwrap();
+    let input = Input::Image { height: 360, width: 480, channels: 3 };
+    let found = cost::<f32, f32>(&model, (input, 11), &Optimizer::SGD, 1).unwrap();
+    assert_eq!((found.parameters as f64 / 1e3).round(), 1425.0, "{}", found.parameters);
 }

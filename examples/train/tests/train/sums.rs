@@ -8,8 +8,8 @@ use adaloss_core::{
 use adaloss_hal::{Device, Matmul, Product, Run, portable::Portable};
 use adaloss_train::{
     layer::{
-        Backward, EpilogueBuffers, Gradient, MicroBatch, NoObserver, NoSink, Parameter, Scaler,
-        Shape, Tensor, Total, Vector,
+        Backward, EpilogueBuffers, Gradient, MicroBatch, NoObserver, NoSink, Parameter, Role,
+        Scaler, Shape, Tensor, Total, Vector,
     },
     network::Mode,
 };
@@ -49,7 +49,8 @@ fn weight_gradient(
     activation: f32,
 ) -> Result<()> {
     let input = Vector::of(run.device, &[bf16::from_f32(activation); COUNT])?;
-    let mut weight = Parameter::<_, bf16>::plain(run.device, "weight".into(), &[0.0])?;
+    let mut weight =
+        Parameter::<_, bf16>::plain(run.device, "weight".into(), &[0.0], Role::Weight)?;
     let product = Product::new(1, COUNT, 1).transpose_a();
     run.weight_gradient(&mut weight, gradient, |device, gradient, to, mut epilogue| {
         let (a, b, epilogue) = (gradient, input.view(), epilogue.reborrow());
@@ -85,7 +86,8 @@ fn that_were_made_before_they_are_unscaled() {
     let of = |sum: f32| {
         step(|run, gradient| {
             let sums = Vector::of(run.device, &[sum]).unwrap();
-            let mut bias = Parameter::<_, bf16>::plain(run.device, "bias".into(), &[0.0]).unwrap();
+            let mut bias =
+                Parameter::<_, bf16>::plain(run.device, "bias".into(), &[0.0], Role::Bias).unwrap();
             run.unscale(&mut bias, &sums, gradient.carried()).unwrap();
         })
     };
