@@ -235,8 +235,6 @@ impl Argument for AdamW {}
 impl Argument for f32 {}
 impl Argument for Mask {}
 impl Argument for Pooling {}
-impl Argument for Convolution {}
-impl Argument for Multiplication {}
 impl Argument for Columns {}
 
 impl<T> Argument for *const T {
@@ -268,7 +266,20 @@ impl Argument for Epilogue {
 
 impl<E> Argument for Product<E> {
     fn is_named(self, memory: &Memory) -> bool {
-        self.a.is_named(memory) && self.b.is_named(memory)
+        let Self { a, b, bias, .. } = self;
+        a.is_named(memory) && b.is_named(memory) && bias.is_named(memory)
+    }
+}
+
+impl Argument for Multiplication {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.bias.is_named(memory)
+    }
+}
+
+impl Argument for Convolution {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.bias.is_named(memory)
     }
 }
 
