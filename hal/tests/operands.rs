@@ -190,7 +190,8 @@ fn convolutions() {
 #[test]
 fn normalisations() {
     for (axis, moments) in [(Axis::Rows, 6), (Axis::Columns, 10)] {
-        let normalisation = Normalisation { rows: 5, columns: 3, axis, epsilon: 1.0 };
+        let normalisation =
+            Normalisation { rows: 5, columns: 3, axis, centred: true, epsilon: 1.0 };
         let operands = [("the input", 15), ("the moments", moments)];
         needs(OperationKind::Moments, operands, |[input, to]| {
             let (input, to) = (&zeros::<f32>(input)[..], &mut zeros::<f32>(to)[..]);

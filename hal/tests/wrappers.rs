@@ -440,7 +440,8 @@ fn a_log_of_layers_reads_like_this() -> Result<(), HostError> {
     let epilogue = ending(&cell, std::slice::from_mut(convolved), binary16);
     let (input, weight, to) = (&ones[..9], &ones[..8], &mut images[..]);
     device.run(Convolve { convolution, input, weight, bias: None, to, epilogue })?;
-    let normalisation = Normalisation { rows: 4, columns: 2, axis: Axis::Rows, epsilon: 1.0 };
+    let normalisation =
+        Normalisation { rows: 4, columns: 2, axis: Axis::Rows, centred: true, epsilon: 1.0 };
     let mut moments = [0.0; 4];
     device.run(Moments { normalisation, input: &images[..], to: &mut moments[..] })?;
     let affine = [1.0, 1.0, f32::INFINITY, 0.5];

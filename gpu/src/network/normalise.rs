@@ -24,11 +24,11 @@ use crate::{
 
 /// Names what is normalised as kernels do.
 fn named<W: Element>(
-    Normalisation { rows, columns, axis, epsilon }: Normalisation,
+    Normalisation { rows, columns, axis, centred, epsilon }: Normalisation,
     input: Elements<'_, W>,
 ) -> normalise::Normalisation {
     let (over_rows, Parameter(input)) = (axis == Axis::Rows, operand(input));
-    normalise::Normalisation { rows, columns, over_rows, epsilon, input }
+    normalise::Normalisation { rows, columns, over_rows, centred, epsilon, input }
 }
 
 /// Returns the extents of what is normalised, and for how many blocks there is work: a tile of columns each, or a row for each

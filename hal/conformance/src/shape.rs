@@ -74,8 +74,9 @@ impl From<Pooling> for Shape {
 
 impl From<Normalisation> for Shape {
     fn from(shape: Normalisation) -> Self {
-        let Normalisation { rows, columns, axis, .. } = shape;
-        Self::new(Kind::Normalisation, [rows, columns, usize::from(axis == Axis::Columns)])
+        let Normalisation { rows, columns, axis, centred, .. } = shape;
+        let axis = usize::from(axis == Axis::Columns);
+        Self::new(Kind::Normalisation, [rows, columns, axis, usize::from(centred)])
     }
 }
 
@@ -104,7 +105,7 @@ impl fmt::Display for Shape {
             }
             Kind::Normalisation => {
                 let axis = if c == 1 { Axis::Columns } else { Axis::Rows };
-                Normalisation { rows: a, columns: b, axis, epsilon: 0.0 }.fmt(f)
+                Normalisation { rows: a, columns: b, axis, centred: d == 1, epsilon: 0.0 }.fmt(f)
             }
             Kind::Attention => Attention { batch: a, tokens: b, heads: c, width: d }.fmt(f),
             Kind::Rows => write!(f, "{a} x {b}"),

@@ -35,7 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("== {threads} threads: ns per element, median (least)");
         for (rows, columns) in [(131_072, 16), (32_768, 32), (8192, 64), (1024, 10), (4096, 768)] {
             let axis = if columns == 768 { Axis::Columns } else { Axis::Rows };
-            normalisation(&mut cpu, Normalisation { rows, columns, axis, epsilon: 1.0e-5 })?;
+            normalisation(
+                &mut cpu,
+                Normalisation { rows, columns, axis, centred: true, epsilon: 1.0e-5 },
+            )?;
         }
         for (size, channels) in [(32, 16), (16, 32), (8, 64), (28, 10)] {
             pooling(&mut cpu, Pooling::new(128, [size; 2], channels, [2; 2]))?;

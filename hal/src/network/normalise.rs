@@ -1,4 +1,4 @@
-//! Batch and layer normalisation.
+//! Batch and layer normalisation, and by the root mean square.
 
 use adaloss_core::format::Element;
 
@@ -17,7 +17,8 @@ use crate::{
 /// Computes the means, then the biased variances, of the columns or rows.
 ///
 /// Sums are taken about a value near the mean or in two passes, so that the variance of a column far from zero keeps its
-/// digits.  Without elements both are 0.
+/// digits.  Without elements both are 0.  Where the normalisation is not centred, means are 0 and variances are the means of the
+/// squares.
 pub struct Moments<'r, 'w, S: AddressSpace, W: Plain> {
     /// The shape.
     pub normalisation: Normalisation,
@@ -43,7 +44,7 @@ impl<S: AddressSpace, W: Element + Plain> Operation for Moments<'_, '_, S, W> {
     }
 }
 
-/// Normalises with given moments: those of the input, or running ones.
+/// Normalises with given moments: those of the input, or running ones.  Means are subtracted as they are given.
 pub struct Normalise<'r, 'w, S: AddressSpace, W: Plain> {
     /// The shape.
     pub normalisation: Normalisation,
@@ -118,7 +119,7 @@ where
 
 /// Computes the gradient of the input, where the moments were those of the input:
 /// `(h - mean(h) - x̂ mean(h x̂)) / sqrt(variance + epsilon)` with `h = gain gradient` and the means over the axis; over the
-/// rows they follow from the sums.
+/// rows they follow from the sums.  Where the normalisation is not centred, nothing is taken for `mean(h)`.
 pub struct NormaliseInput<'r, 'w, S: AddressSpace, G: Plain, W: Plain> {
     /// The shape.
     pub normalisation: Normalisation,

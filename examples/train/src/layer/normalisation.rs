@@ -60,6 +60,7 @@ impl<D: Memory, W: Plain> Normalising<D, W> {
             rows: input.rows(),
             columns: self.columns,
             axis: if self.running.is_some() { Axis::Rows } else { Axis::Columns },
+            centred: true,
             epsilon: self.epsilon,
         }
     }

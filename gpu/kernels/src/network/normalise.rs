@@ -1,4 +1,4 @@
-//! Batch and layer normalisation: the same formulas over columns or rows.
+//! Batch and layer normalisation, centred or not: the same formulas over columns or rows.
 //!
 //! Moments and sums are added up in f64 and rounded once.  Those of columns are [`columns`](super::columns)'s; those of a row
 //! are a warp's, whose thread `t` adds up the elements `i` with `i / 4 % 32 = t` in their order, before the threads are added
@@ -33,6 +33,8 @@ pub struct Normalisation {
     pub columns: usize,
     /// Whether a mean is that of a column, over the rows; otherwise it is that of a row.
     pub over_rows: bool,
+    /// Whether distances are taken from the mean; otherwise from zero.
+    pub centred: bool,
     /// What is added to variances.
     pub epsilon: f32,
     /// The elements.
@@ -50,7 +52,8 @@ impl Normalisation {
         Columns { rows: self.rows, columns: self.columns }
     }
 
-    /// Returns what the first element of a group is, or zero where there is none that is finite.
+    /// Returns what distances are taken from for the moments of a group: its first element, or zero where there is none that is
+    /// finite or the normalisation is not centred.
     ///
     /// # Safety
     ///
@@ -58,7 +61,7 @@ impl Normalisation {
     #[inline(always)]
     unsafe fn first(self, group: usize) -> f32 {
         let place = if self.over_rows { group } else { group * self.columns };
-        let is_there = self.rows > 0 && self.columns > 0;
+        let is_there = self.centred && self.rows > 0 && self.columns > 0;
         // SAFETY: the caller's promise.
         let x = if is_there { unsafe { self.input.read(place) } } else { 0.0 };
         if x.is_finite() { x } else { 0.0 }
@@ -77,6 +80,9 @@ impl Normalisation {
             return [0.0; 2];
         }
         let count = f64::from(count as u32);
+        if !self.centred {
+            return [0.0, (squares / count) as f32];
+        }
         // SAFETY: the caller's promise.
         let first = f64::from(unsafe { self.first(group) });
         let variance = (squares - sum * sum / count) / count;
@@ -501,13 +507,14 @@ unsafe fn input_of_columns<B: Block, F: Element>(
 ) {
     let Normalisation { rows, columns, input, .. } = forward.of;
     let mean = |gain: f32, sum: f32| gain * sum / rows as f32;
+    let centre = |gain: f32, sum: f32| if forward.of.centred { mean(gain, sum) } else { 0.0 };
     let one = |place: usize| {
         let (row, column) = split(place, columns);
         // SAFETY: the caller's promise, here and below.
         unsafe {
             let (group, gain) = (forward.group_of::<B>(row, column), *affine.add(column));
             let of_column =
-                [mean(gain, *sums.add(columns + column)), mean(gain, *sums.add(column))];
+                [centre(gain, *sums.add(columns + column)), mean(gain, *sums.add(column))];
             let h = gain * gradient.get(place).map_or(0.0, |x| x.widen());
             back(h, group.hat(input.read(place)), of_column, group.deviation)
         }
@@ -526,7 +533,7 @@ unsafe fn input_of_columns<B: Block, F: Element>(
             let gradient = gradient.map(Element::widen);
             let hats: [f32; FOUR] = array::from_fn(|nth| groups[nth].hat(x[nth]));
             let h: [f32; FOUR] = array::from_fn(|nth| gains[nth] * gradient[nth]);
-            let means: [f32; FOUR] = array::from_fn(|nth| mean(gains[nth], of_offsets[nth]));
+            let means: [f32; FOUR] = array::from_fn(|nth| centre(gains[nth], of_offsets[nth]));
             let with_hat: [f32; FOUR] = array::from_fn(|nth| mean(gains[nth], of_gains[nth]));
             array::from_fn(|nth| {
                 back(h[nth], hats[nth], [means[nth], with_hat[nth]], groups[nth].deviation)
@@ -598,8 +605,11 @@ unsafe fn input_of_rows<B: Block, F: Element>(
             sums
         });
         let sums = sum_warp_float(block, sums);
-        let means =
-            block.map(&sums, |_, sums| sums.map(|sum| (sum / f64::from(columns as u32)) as f32));
+        let centred = forward.of.centred;
+        let means = block.map(&sums, |_, [of_h, with_hat]| {
+            let of_h = if centred { of_h } else { 0.0 };
+            [of_h, with_hat].map(|sum| (sum / f64::from(columns as u32)) as f32)
+        });
         let tallies = block.zip(&tallies, &means, |_, tally, means| (tally, means));
         block.zip(&row, &tallies, |thread, Row { row, is_own }, (mut tally, means)| {
             if is_own {

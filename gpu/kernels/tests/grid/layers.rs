@@ -89,6 +89,7 @@ fn normalised<W: Element>(of: Normalisation, input: &[W]) -> normalise::Normalis
         rows: of.rows,
         columns: of.columns,
         over_rows: of.axis == Axis::Rows,
+        centred: of.centred,
         epsilon: of.epsilon,
         input: Operand::new(input.as_ptr()),
     }
@@ -421,11 +422,11 @@ fn all_of_the_network_conforms() -> Result<(), Failure> {
 }
 
 /// Moments and sums of columns or rows, more than one part of them where there are columns.
-fn normalised_by<D>(device: &mut D, [rows, columns]: [usize; 2], axis: Axis) -> Vec<u32>
+fn normalised_by<D>(device: &mut D, normalisation: Normalisation) -> Vec<u32>
 where
     D: Device<Space = HostSpace, Error = HostError> + HasNormalise<f16, f32>,
 {
-    let normalisation = Normalisation { rows, columns, axis, epsilon: 1.0e-5 };
+    let Normalisation { rows, columns, .. } = normalisation;
     let random = |stream: u32, index: usize| {
         let word = Noise { seed: 14, stream }.word(index as u32);
         word as f32 / 2.0_f32.powi(31) - 0.75
@@ -448,11 +449,13 @@ where
 #[test]
 fn moments_and_sums_are_the_portable_devices_on_any_grid() {
     let device = &mut Simulated::default();
-    for shape in [[1, 1], [3000, 5], [2100, 8], [700, 64], [300, 100], [40, 1000]] {
-        for axis in [Axis::Rows, Axis::Columns] {
-            let expected = normalised_by(&mut Portable, shape, axis);
+    let kinds = [Axis::Rows, Axis::Columns].map(|axis| [(axis, true), (axis, false)]);
+    for [rows, columns] in [[1, 1], [3000, 5], [2100, 8], [700, 64], [300, 100], [40, 1000]] {
+        for (axis, centred) in kinds.into_iter().flatten() {
+            let shape = Normalisation { rows, columns, axis, centred, epsilon: 1.0e-5 };
+            let expected = normalised_by(&mut Portable, shape);
             for _ in 0..3 {
-                assert_eq!(normalised_by(device, shape, axis), expected, "{shape:?} {axis:?}");
+                assert_eq!(normalised_by(device, shape), expected, "{shape}");
             }
         }
     }

@@ -135,7 +135,7 @@ fn normalisation(count: usize, axis: Axis) -> Normalisation {
         Axis::Rows => CHANNELS,
         Axis::Columns => WIDTH,
     };
-    Normalisation { rows: count.div_ceil(columns), columns, axis, epsilon: 1.0e-5 }
+    Normalisation { rows: count.div_ceil(columns), columns, axis, centred: true, epsilon: 1.0e-5 }
 }
 
 fn moments<F: Element + Plain, D: Memory + HasNormalise<F, F>>(

@@ -72,6 +72,9 @@ caught! {
     a_variance_in_one_pass_of_f32: OnePassVariance, conformance::normalise::<f32, f32, _>,
         "moments,";
     a_mean_in_16_bits: NarrowAccumulator, conformance::normalise::<f16, f16, _>, "moments,";
+    moments_about_a_mean: CentresMoments, conformance::normalise::<f16, f16, _>, "moments,";
+    a_gradient_about_a_mean: CentresGradients, conformance::normalise::<f16, f16, _>,
+        "normalise_input,";
     no_epsilon: ForgetsEpsilon, conformance::normalise::<f16, f16, _>, "normalise,";
     no_offset: ForgetsOffset, conformance::normalise::<f16, f16, _>, "normalise,";
     a_wrong_moment: WrongMoment, conformance::normalise::<f16, f16, _>, "normalise,";

@@ -19,7 +19,8 @@ impl Mistaken {
     /// Returns the shape as this device sees it.
     fn shape(&self, shape: Normalisation) -> Normalisation {
         let epsilon = if self.makes(Mistake::ForgetsEpsilon) { 0.0 } else { shape.epsilon };
-        Normalisation { epsilon, ..shape }
+        let centred = shape.centred || self.makes(Mistake::CentresGradients);
+        Normalisation { epsilon, centred, ..shape }
     }
 
     /// Replaces correct moments by those of the mistake.
@@ -55,7 +56,8 @@ impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Mistaken {
         operation: Fitting<'_, Moments<'_, '_, HostSpace, W>>,
     ) -> Result<(), HostError> {
         let Moments { normalisation, input, to } = operation.into_inner();
-        let (normalisation, input) = (*normalisation, *input);
+        let (mut normalisation, input) = (*normalisation, *input);
+        normalisation.centred |= self.makes(Mistake::CentresMoments);
         Portable.run(Moments { normalisation, input, to: &mut **to })?;
         self.replace(normalisation, input, to);
         Ok(())

@@ -42,6 +42,10 @@ pub(crate) enum Mistake {
     UnbiasedVariance,
     /// A variance is the mean of the squares less the square of the mean.
     OnePassVariance,
+    /// Moments are about the mean, whatever the shape says.
+    CentresMoments,
+    /// An input gradient loses its mean, whatever the shape says.
+    CentresGradients,
     /// No epsilon.
     ForgetsEpsilon,
     /// No offset.

@@ -6,7 +6,8 @@
 //! With `x̂ = (x - mean) / sqrt(variance + epsilon)`, the forward pass is `gain x̂ + offset`.  With
 //! `h = gain g` for a gradient `g` of the result, and means over the rows, the gradient of the input is
 //! `(h - mean(h) - x̂ mean(h x̂)) / sqrt(variance + epsilon)`.  The two means are those of the gradients
-//! of offset and gain, times the gain: `sums` computes these once for both.
+//! of offset and gain, times the gain: `sums` computes these once for both.  Where the normalisation is not centred, means
+//! are 0, that of `h` too.
 //!
 //! # Example
 //!
@@ -14,14 +15,15 @@
 //! columns a tile has 128 rows, so that `means` is repeated to `4 15 4 15 ...`, 256 values, and these four rows are
 //! the first eight elements of the only tile.
 
-use std::vec::Vec;
+use std::{vec, vec::Vec};
 
 use adaloss_core::format::Element;
 
 use super::{CHUNK, Cpu, Scratch, Sink, tile::Tile, vectors};
 use adaloss_hal::network::Normalisation;
 
-/// Computes the means of the columns, and then their variances in a second pass.
+/// Computes the means of the columns, and then their variances in a second pass; of a normalisation that is not centred, zeros and the
+/// means of the squares.
 ///
 /// The second pass sums squares of distances from the mean.  The mean of the squares less the square
 /// of the mean would take one pass, and cancels where a mean is large beside its deviation.
@@ -34,13 +36,17 @@ pub(super) fn moments<W: Element>(
 ) {
     let tile = Tile::of(shape.columns);
     let mean = |sum: f64| if shape.rows == 0 { 0.0 } else { (sum / shape.rows as f64) as f32 };
-    let sums = tile.sums(cpu, input.len(), 1, |chunk, sums| {
-        vectors(
-            #[inline(always)]
-            || add(&input[chunk.clone()], sums),
-        );
-    });
-    means.iter_mut().zip(sums).for_each(|(to, sum)| *to = mean(sum));
+    if shape.centred {
+        let sums = tile.sums(cpu, input.len(), 1, |chunk, sums| {
+            vectors(
+                #[inline(always)]
+                || add(&input[chunk.clone()], sums),
+            );
+        });
+        means.iter_mut().zip(sums).for_each(|(to, sum)| *to = mean(sum));
+    } else {
+        means.fill(0.0);
+    }
     let centres = tile.repeat(means);
     let sums = tile.sums(cpu, input.len(), 1, |chunk, sums| {
         vectors(
@@ -129,7 +135,11 @@ impl Batch {
             let means: Vec<_> = terms.map(|(gain, x)| gain * x / self.shape.rows as f32).collect();
             self.tile.repeat(&means)
         };
-        let (with_hats, alone) = (means(of_gains), means(of_offsets));
+        let with_hats = means(of_gains);
+        let alone = match self.shape.centred {
+            true => means(of_offsets),
+            false => vec![0.0; with_hats.len()],
+        };
         let gains = self.tile.repeat(gains);
         let columns = [&self.means, &self.deviations, &gains, &with_hats, &alone];
         let columns = columns.map(Vec::as_slice);

@@ -21,7 +21,7 @@ use adaloss_core::format::Element;
 use super::{CHUNK, Cpu, Scratch, Sink, lanes, tile::Tile, vectors, widen};
 use adaloss_hal::network::Normalisation;
 
-/// Computes means and variances of the rows.
+/// Computes means and variances of the rows; of a normalisation that is not centred, zeros and the means of the squares.
 pub(super) fn moments<W: Element>(
     cpu: &Cpu,
     shape: Normalisation,
@@ -29,7 +29,7 @@ pub(super) fn moments<W: Element>(
     means: &mut [f32],
     variances: &mut [f32],
 ) {
-    let Normalisation { columns, .. } = shape;
+    let Normalisation { columns, centred, .. } = shape;
     if columns == 0 {
         means.fill(0.0);
         variances.fill(0.0);
@@ -46,7 +46,7 @@ pub(super) fn moments<W: Element>(
             || {
                 let moments = means.iter_mut().zip(&mut *variances);
                 for ((to_mean, variance), row) in moments.zip(values.chunks_exact(columns)) {
-                    let mean = lanes::sum(row) / columns as f32;
+                    let mean = if centred { lanes::sum(row) / columns as f32 } else { 0.0 };
                     let squares = lanes::sum_of([row], |[x]| (x - mean) * (x - mean));
                     (*to_mean, *variance) = (mean, squares / columns as f32);
                 }
@@ -139,7 +139,7 @@ impl<'a> Layer<'a> {
             #[inline(always)]
             |row, results| {
                 let (gradient, input) = (&gradient[row * columns..], &input[row * columns..]);
-                back(gradient, input, self.moments(row), gains, results);
+                back(gradient, input, self.moments(row), gains, self.shape.centred, results);
             },
         );
     }
@@ -207,6 +207,7 @@ fn back<W: Element, G: Element>(
     input: &[W],
     [mean, deviation]: [f32; 2],
     gains: &[f32],
+    centred: bool,
     to: &mut [f32],
 ) {
     let mut hats = Scratch::any(to.len());
@@ -217,7 +218,7 @@ fn back<W: Element, G: Element>(
         *h = gain * g.widen();
     }
     let columns = to.len() as f32;
-    let alone = lanes::sum(to) / columns;
+    let alone = if centred { lanes::sum(to) / columns } else { 0.0 };
     let with_hat = lanes::sum_of([to, &hats], |[h, hat]| h * hat) / columns;
     for (h, hat) in to.iter_mut().zip(&*hats) {
         *h = (*h - alone - hat * with_hat) / deviation;

@@ -17,12 +17,13 @@ use super::{
 fn normalisations() -> impl Iterator<Item = Normalisation> {
     let sizes = [(3000, 16), (777, 3), (100, 10), (41, 300), (1, 5), (7, 1), (0, 4), (4, 0)];
     sizes.into_iter().flat_map(|(rows, columns)| {
-        [Axis::Rows, Axis::Columns].map(|axis| Normalisation {
-            rows,
-            columns,
-            axis,
-            epsilon: 1.0e-5,
-        })
+        let kinds = [
+            (Axis::Rows, true),
+            (Axis::Columns, true),
+            (Axis::Rows, false),
+            (Axis::Columns, false),
+        ];
+        kinds.map(|(axis, centred)| Normalisation { rows, columns, axis, centred, epsilon: 1.0e-5 })
     })
 }
 
@@ -123,7 +124,8 @@ fn normalises() {
 
 #[test]
 fn a_column_far_from_zero_keeps_its_variance() {
-    let shape = Normalisation { rows: 20_000, columns: 3, axis: Axis::Rows, epsilon: 0.0 };
+    let shape =
+        Normalisation { rows: 20_000, columns: 3, axis: Axis::Rows, centred: true, epsilon: 0.0 };
     let input: Vec<_> = (0..shape.elements()).map(|i| 4096.0 + (i / 3 % 2) as f32).collect();
     let (input, mut to) = (upload(&mut Cpu::new(1).unwrap(), &input), vec![0.0; 6]);
     let mut cpu = Cpu::new(2).unwrap();

@@ -1,4 +1,4 @@
-//! Batch and layer normalisation: the same formulas over columns or rows.
+//! Batch and layer normalisation, centred or not: the same formulas over columns or rows.
 //!
 //! Moments and sums are added up in f64 and rounded once, so that devices which add up in another order come to the same bits.
 
@@ -25,7 +25,10 @@ impl<W: Element + Plain> Run<Moments<'_, '_, HostSpace, W>> for Portable {
         let (means, variances) = to.split_at_mut(shape.groups());
         for (group, (to_mean, variance)) in means.iter_mut().zip(variances).enumerate() {
             let places = places(shape, group);
-            let mean = mean(places.clone().map(|place| f64::from(input[place].widen())));
+            let mean = match shape.centred {
+                true => mean(places.clone().map(|place| f64::from(input[place].widen()))),
+                false => 0.0,
+            };
             *to_mean = mean as f32;
             *variance = self::mean(places.map(|place| {
                 let distance = f64::from(input[place].widen()) - mean;
@@ -94,6 +97,7 @@ where
         let forward = Forward::new(shape, input, moments);
         let Normalisation { rows, columns, axis, .. } = shape;
         let h = |place: usize| affine[place % columns] * gradient[place].widen();
+        let centre = |mean: f32| if shape.centred { mean } else { 0.0 };
         let mut sink = Sink::open(epilogue.reborrow())?;
         for row in 0..rows {
             let places = row * columns..(row + 1) * columns;
@@ -108,7 +112,8 @@ where
             };
             sink.each(places.start, &mut to[places], |place| {
                 let [mean, with_hat] = of_row.unwrap_or_else(|| of_column(place % columns));
-                (h(place) - mean - forward.hat(place) * with_hat) / forward.deviation(place)
+                let hat = forward.hat(place);
+                (h(place) - centre(mean) - hat * with_hat) / forward.deviation(place)
             })?;
         }
         Ok(())

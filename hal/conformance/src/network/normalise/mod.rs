@@ -59,17 +59,22 @@ where
     for (turn, [rows, columns]) in (0..).zip(SHAPES) {
         for (nth, axis) in (0..).zip([Axis::Rows, Axis::Columns]) {
             let epsilon = EPSILONS[(turn + nth) as usize % 2];
-            let shape = Normalisation { rows, columns, axis, epsilon };
+            let shape = Normalisation { rows, columns, axis, centred: true, epsilon };
             let stream = 2 * turn + nth;
             for kind in [Kind::Reals, Kind::Far, Kind::Constant] {
                 Layer { shape, stream, kind }.check::<W, G, D>(bench)?;
             }
+            // What is far from zero is no other case where it is not centred.
+            let shape = Normalisation { centred: false, ..shape };
+            Layer { shape, stream, kind: Kind::Reals }.check::<W, G, D>(bench)?;
         }
     }
-    for (stream, axis) in (0..).zip([Axis::Rows, Axis::Columns]) {
-        let shape = Normalisation { rows: 5, columns: 7, axis, epsilon: 1.0e-5 };
+    let kinds =
+        [(Axis::Rows, true), (Axis::Columns, true), (Axis::Rows, false), (Axis::Columns, false)];
+    for (stream, (axis, centred)) in (0..).zip(kinds) {
+        let shape = Normalisation { rows: 5, columns: 7, axis, centred, epsilon: 1.0e-5 };
         Layer { shape, stream, kind: Kind::NonFinite }.check::<W, G, D>(bench)?;
-        let shape = Normalisation { rows: 8, columns: 8, axis, epsilon: 1.0 };
+        let shape = Normalisation { rows: 8, columns: 8, axis, centred, epsilon: 1.0 };
         for turn in 0..10 {
             check_exact_output::<W, G, D>(bench, shape, turn)?;
             check_exact_input::<W, G, D>(bench, shape, turn)?;
@@ -128,12 +133,17 @@ impl Layer {
         }
     }
 
-    /// Returns a mean, or beyond the groups a biased variance.
+    /// Returns a mean, or exactly 0 where it is not centred.
+    fn centre(self, mean: impl FnOnce() -> Near) -> Near {
+        if self.shape.centred { mean() } else { Near::exact(0.0) }
+    }
+
+    /// Returns a mean, or beyond the groups a biased variance; 0 and the mean of the squares where it is not centred.
     fn moment<W: Element>(self, index: usize) -> Near {
         let groups = self.shape.groups();
         let (count, places) = self.places(index % groups);
         let x = |place| Near::exact(self.input::<W>(place).widen());
-        let mean = Near::mean(count, places.clone().map(x));
+        let mean = self.centre(|| Near::mean(count, places.clone().map(x)));
         if index < groups {
             return mean;
         }
@@ -198,7 +208,7 @@ impl Layer {
                 * Near::exact(self.gradient::<G>(place).widen())
         };
         let (count, places) = self.places(group);
-        let mean = Near::mean(count, places.clone().map(h));
+        let mean = self.centre(|| Near::mean(count, places.clone().map(h)));
         let with_hat = Near::mean(count, places.map(|place| h(place) * hat(place)));
         (h(index) - mean - hat(index) * with_hat) / deviation
     }
@@ -318,8 +328,8 @@ where
     )
 }
 
-/// An input without variance and an epsilon of 1 leave a gradient without its mean: small integers,
-/// whose mean over eight is exact.
+/// An input without variance and an epsilon of 1 leave a gradient without its mean, or all of it where it is not centred: small
+/// integers, whose mean over eight is exact.
 fn check_exact_input<W, G, D>(
     bench: &mut Bench<'_, D>,
     shape: Normalisation,
@@ -330,15 +340,16 @@ where
     G: Element + Plain,
     D: Memory + HasNormalise<W, G>,
 {
-    let Normalisation { rows, columns, axis, .. } = shape;
+    let Normalisation { rows, columns, axis, centred, .. } = shape;
     let elements = shape.elements();
     let case = Case::new("normalise_input without variance", elements).of(shape);
     let gain = |column: usize| values::exp2(column as i32 % 3 - 1) as f32;
     let gradient = |index| values::integer::<G>(turn, index).widen();
     let sum = |column: usize| (0..rows).map(|row| gradient(row * columns + column)).sum::<f32>();
-    let three = W::narrow(3.0, values::native_narrowing::<W>(), 0, 0);
-    let input = Tensor::<D, W>::filled(case, bench.device, elements, |_| three)?;
-    let moment = |index| if index < shape.groups() { 3.0 } else { 0.0 };
+    let everywhere = if centred { 3.0 } else { 0.0 };
+    let x = W::narrow(everywhere, values::native_narrowing::<W>(), 0, 0);
+    let input = Tensor::<D, W>::filled(case, bench.device, elements, |_| x)?;
+    let moment = |index| if index < shape.groups() { everywhere } else { 0.0 };
     let moments = Tensor::<D, f32>::filled(case, bench.device, shape.moments(), moment)?;
     let affine = |index| if index < columns { gain(index) } else { 5.0 };
     let affine = Tensor::<D, f32>::filled(case, bench.device, shape.affine(), affine)?;
@@ -369,6 +380,7 @@ where
             let (row, column) = (index / columns, index % columns);
             let h = |index: usize| gain(index % columns) * gradient(index);
             let mean = match axis {
+                _ if !centred => 0.0,
                 Axis::Rows => gain(column) * sum(column) / rows as f32,
                 Axis::Columns => {
                     let row = row * columns..(row + 1) * columns;
