@@ -30,7 +30,7 @@ fn success(args: &[&str]) -> String {
 }
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/data").join(name)
 }
 
 fn text(path: &Path) -> &str {
