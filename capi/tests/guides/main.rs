@@ -71,6 +71,12 @@ const TABLE: &[Covered] = &[
         "rust",
         By::Same("examples/firmware/accelerator/tests/suite.rs"),
     ),
+    covered(
+        "docs/datasets.md",
+        "Without any of them",
+        "sh",
+        By::Test("examples/train/tests/train/command_line.rs"),
+    ),
     covered("fuzz/README.md", "Corpora", "sh", By::None(CORPORA)),
     covered("fuzz/README.md", "With libFuzzer", "sh", By::None(FUZZER)),
     covered("fuzz/README.md", "Your own device", "sh", By::None(FUZZER)),

@@ -34,7 +34,7 @@ impl Images {
     }
 }
 
-/// Brings each channel to mean 0 and variance 1.
+/// Brings each channel to mean 0 and variance 1, or whatever was published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalisation {
     /// The mean and the reciprocal of the standard deviation, per channel.
@@ -72,6 +72,21 @@ impl Normalisation {
         Ok([mean as f32, (1.0 / variance.sqrt()) as f32])
     }
 
+    /// Takes the means and the standard deviations of channels as they were published, of values from 0 to 255.
+    pub fn published<const CHANNELS: usize>(
+        means: [f32; CHANNELS],
+        deviations: [f32; CHANNELS],
+    ) -> Self {
+        let channels = means.into_iter().zip(deviations);
+        Self { channels: channels.map(|(mean, deviation)| [mean, 1.0 / deviation]).collect() }
+    }
+
+    /// Returns that of ImageNet's photographs, as torchvision's models are trained with it.
+    pub fn imagenet() -> Self {
+        let of_255 = |x: f32| 255.0 * x;
+        Self::published([0.485, 0.456, 0.406].map(of_255), [0.229, 0.224, 0.225].map(of_255))
+    }
+
     /// Returns one value of a channel, normalised.
     pub fn value(&self, channel: usize, value: f32) -> f32 {
         let [mean, scale] = self.channels[channel];
@@ -80,9 +95,11 @@ impl Normalisation {
 
     /// Appends pixels, normalised.
     pub fn append(&self, pixels: &[u8], to: &mut Vec<f32>) {
-        let channels = self.channels.len();
-        let values = pixels.iter().enumerate();
-        to.extend(values.map(|(i, &value)| self.value(i % channels, f32::from(value))));
+        to.reserve(pixels.len());
+        for pixel in pixels.chunks(self.channels.len()) {
+            let values = pixel.iter().zip(&self.channels);
+            to.extend(values.map(|(&value, [mean, scale])| (f32::from(value) - mean) * scale));
+        }
     }
 }
 
@@ -100,6 +117,16 @@ mod tests {
             let mean = of_channel().sum::<f32>() / 256.0;
             let square = of_channel().map(|x| x * x).sum::<f32>() / 256.0;
             assert!(mean.abs() < 1e-5 && (square - 1.0).abs() < 1e-5, "{mean} {square}");
+        }
+    }
+
+    #[test]
+    fn published_numbers_are_those_of_values_from_0_to_1() {
+        let mut values = Vec::new();
+        Normalisation::imagenet().append(&[0, 255, 51], &mut values);
+        let expected = [-0.485 / 0.229, (1.0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225];
+        for (found, expected) in values.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
     }
 

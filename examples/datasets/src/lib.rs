@@ -11,11 +11,19 @@
 //! A data set keeps its samples as compactly as they came; only a [`Batch`] is f32.  Nothing here
 //! depends on the order of calls: a batch is a function of what is asked for.
 
+mod balance;
+pub mod broken;
 mod bytes;
+pub mod camvid;
 pub mod cifar;
+pub mod coco;
 pub mod customers;
+pub mod detection;
 pub mod digits;
+mod folder;
+pub mod generate;
 pub mod idx;
+pub mod imagenet;
 pub mod images;
 pub mod metric;
 pub mod object;
@@ -27,16 +35,20 @@ pub mod scene;
 pub mod scenes;
 pub mod shape;
 pub mod source;
+pub mod ssd;
 pub mod sums;
 pub mod text;
 pub mod texture;
 pub mod view;
+pub mod voc;
 pub mod warp;
 
 use std::ops::Range;
 
 use anyhow::{Result, anyhow, bail, ensure};
 
+pub use adaloss_photo as photo;
+pub use broken::OnBroken;
 pub use metric::Score;
 pub use object::Object;
 pub use quantity::Quantities;
@@ -237,18 +249,19 @@ pub trait Dataset: Sync {
     fn test_samples(&self) -> usize;
 
     /// Returns training samples as they are seen in an epoch: augmented by a pure function of seed,
-    /// epoch and sample.
+    /// epoch and sample, so that those of two batches are those of the batch of both.
     ///
     /// # Errors
     ///
-    /// A sample cannot be read, where samples lie in files of the user's; the error names the file.
+    /// A sample cannot be read, where samples lie in files of the user's and are not to be skipped ([`OnBroken`]); the error
+    /// names the file.
     ///
     /// # Panics
     ///
     /// If a chosen sample is not below [`train_samples`](Self::train_samples).
     fn train(&self, chosen: &[usize], view: View) -> Result<Batch>;
 
-    /// Returns test samples as they are.
+    /// Returns test samples as they are; fewer than asked for, where broken ones are skipped.
     ///
     /// # Errors
     ///
@@ -258,6 +271,11 @@ pub trait Dataset: Sync {
     ///
     /// If the range ends behind [`test_samples`](Self::test_samples).
     fn test(&self, range: Range<usize>) -> Result<Batch>;
+
+    /// Returns the samples that were skipped so far since they cannot be read, sorted, each with its reason.
+    fn left_out(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Returns a weight per class for the loss, or nothing where all weigh the same.
     fn class_weights(&self) -> Vec<f32> {

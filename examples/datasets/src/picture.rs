@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{Batch, Dataset, Input, Inputs, Judged, Object};
+use crate::{Batch, Dataset, Input, Inputs, Judged, Object, generate};
 
 /// The least rows of one image on the sheet; smaller ones are magnified.
 const LEAST_ROWS: usize = 64;
@@ -91,15 +91,7 @@ impl Sheet {
     ///
     /// The sheet is larger than a PNG file can be.
     pub fn png(&self) -> Result<Vec<u8>> {
-        let [width, height] = [self.width, self.height].map(u32::try_from);
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width?, height?);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.pixels)?;
-        writer.finish()?;
-        Ok(bytes)
+        generate::png(&self.pixels, self.width, self.height, png::ColorType::Rgb)
     }
 }
 

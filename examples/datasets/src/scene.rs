@@ -45,6 +45,14 @@ impl Kind {
         centres: [0.15, 0.85],
     };
 
+    /// To tell the class of an image: one shape, and a large one.
+    pub const CLASSIFICATION: Self = Self {
+        purposes: [b"single--", b"named---"],
+        shapes: [1, 1],
+        area: |generator| generator.random_range(0.05..0.25),
+        centres: [0.3, 0.7],
+    };
+
     /// To find each shape: more of them, the largest seven times the area of the smallest, some half hidden or half outside.
     pub const DETECTION: Self = Self {
         purposes: [b"objects-", b"found---"],

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::{
     Batch, Dataset, Input, Inputs, Judged, View,
+    balance::Frequencies,
     images::{Images, Normalisation},
     pose::Pose,
     scene::{Kind, Part, Scene},
@@ -156,37 +157,11 @@ impl Dataset for Scenes {
         Ok(Batch { labels, ..Batch::of(Inputs::Images(values), range.len()) })
     }
 
-    /// Median-frequency balancing, as SegNet (Badrinarayanan, Kendall and Cipolla, 2017, section 4)
-    /// has it: the median of all classes' frequencies over that of the class, where the frequency is
-    /// its share of the pixels of those training scenes that contain it.
     fn class_weights(&self) -> Vec<f32> {
-        let area = self.plan.size * self.plan.size;
-        let (mut pixels, mut around) = ([0_usize; Self::CLASSES], [0_usize; Self::CLASSES]);
-        for index in 0..self.plan.train {
-            let mut counts = [0; Self::CLASSES];
-            self.labels(index).iter().for_each(|&class| counts[usize::from(class)] += 1);
-            for (class, count) in counts.into_iter().enumerate().filter(|&(_, count)| count > 0) {
-                pixels[class] += count;
-                around[class] += area;
-            }
-        }
-        balance(&pixels, &around)
+        let mut frequencies = Frequencies::new(Self::CLASSES);
+        (0..self.plan.train).for_each(|index| frequencies.add(self.labels(index)));
+        frequencies.weights()
     }
-}
-
-/// Returns the median of `pixels / around` over each; a class that never occurs has weight 0.
-fn balance(pixels: &[usize], around: &[usize]) -> Vec<f32> {
-    let share = |(&pixels, &around): (&usize, &usize)| pixels as f64 / around.max(1) as f64;
-    let frequencies: Vec<_> = pixels.iter().zip(around).map(share).collect();
-    let mut occurring: Vec<_> = frequencies.iter().copied().filter(|&f| f > 0.0).collect();
-    occurring.sort_unstable_by(f64::total_cmp);
-    let middle = occurring.len() / 2;
-    let median = match occurring.len() % 2 {
-        0 => (occurring[middle - 1] + occurring[middle]) / 2.0,
-        _ => occurring[middle],
-    };
-    let weight = |&f: &f64| if f > 0.0 { (median / f) as f32 } else { 0.0 };
-    frequencies.iter().map(weight).collect()
 }
 
 #[cfg(test)]

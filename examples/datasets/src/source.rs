@@ -1,17 +1,22 @@
 //! Where samples come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    Dataset,
+    Dataset, OnBroken,
+    camvid::Camvid,
     cifar::Cifar,
+    coco,
     customers::{self, Customers},
+    detection,
     digits::{self, Digits},
+    imagenet::{self, Imagenet},
     objects::Objects,
     scenes::{self, Scenes},
     text::Text,
+    voc,
 };
 
 /// What a network learns from.
@@ -27,6 +32,15 @@ pub enum Wanted {
     Text,
     /// Customers with a value each.
     Customers,
+}
+
+/// How samples of a folder are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Rows, and columns; by default those that were published for the data set.  CIFAR and CamVid are seen as they are.
+    pub size: Option<usize>,
+    /// What becomes of broken files.
+    pub on_broken: OnBroken,
 }
 
 /// Where samples come from.
@@ -45,6 +59,15 @@ pub enum Source {
     },
     /// A folder of CIFAR-10 or CIFAR-100.
     Cifar(PathBuf),
+    /// A folder of a published data set, which what it holds tells: CIFAR or ImageNet, CamVid, Pascal VOC or COCO.
+    Folder {
+        /// Where it is.
+        folder: PathBuf,
+        /// What is to be learnt from it.
+        wanted: Wanted,
+        /// How samples are seen.
+        seen: Seen,
+    },
     /// Generated.
     Scenes(scenes::Plan),
     /// Generated.
@@ -72,6 +95,7 @@ impl Source {
             Self::Idx { images, labels, options } => {
                 Box::new(Digits::open(images, labels, *options)?)
             }
+            Self::Folder { folder, wanted, seen } => open_folder(folder, *wanted, *seen)?,
             Self::Cifar(folder) => Box::new(Cifar::open(folder)?),
             Self::Scenes(plan) => Box::new(Scenes::generate(*plan)?),
             Self::Objects(plan) => Box::new(Objects::generate(*plan)?),
@@ -80,4 +104,41 @@ impl Source {
             Self::Customers(plan) => Box::new(Customers::generate(*plan)?),
         })
     }
+}
+
+/// Opens whichever data set a folder holds, of those that can be wanted.
+fn open_folder(folder: &Path, wanted: Wanted, seen: Seen) -> Result<Box<dyn Dataset>> {
+    let Seen { size, on_broken } = seen;
+    let shown = folder.display();
+    ensure!(folder.is_dir(), "{shown} is no folder");
+    let has = |name: &str| folder.join(name).is_dir();
+    let of_objects =
+        detection::Options { size: size.unwrap_or(detection::Options::default().size), on_broken };
+    Ok(match wanted {
+        Wanted::Images if has("train") || has("val") => {
+            let size = size.unwrap_or(imagenet::Options::default().size);
+            Box::new(Imagenet::open(folder, imagenet::Options { size, on_broken })?)
+        }
+        Wanted::Images => {
+            let cifar = Cifar::open(folder);
+            Box::new(cifar.with_context(|| {
+                format!("for ImageNet {} would be expected in {shown}", imagenet::EXPECTED)
+            })?)
+        }
+        Wanted::Scenes => Box::new(Camvid::open(folder, on_broken)?),
+        Wanted::Objects if has("annotations") => Box::new(coco::open(folder, of_objects)?),
+        Wanted::Objects if has("VOCdevkit") || has("VOC2007") => {
+            Box::new(voc::open(folder, of_objects)?)
+        }
+        Wanted::Objects => bail!(
+            "{shown} holds no data set with objects: for Pascal VOC {} is expected in it, for COCO {} are",
+            voc::EXPECTED.trim_end_matches(','),
+            coco::EXPECTED.trim_end_matches(',')
+        ),
+        Wanted::Text | Wanted::Customers => {
+            bail!(
+                "{shown} is a folder, which images are read from, and neither text nor customers are"
+            )
+        }
+    })
 }

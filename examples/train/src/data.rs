@@ -1,14 +1,11 @@
 //! What networks learn from: [`adaloss_datasets`], and how the command line says what is wanted of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use adaloss_datasets::*;
-use anyhow::Result;
 use clap::Args;
 
-use crate::recipe::DataKind;
-
-use self::{objects::Objects, text::Text};
+use self::{objects::Objects, source::Seen, text::Text};
 
 /// Where samples come from; each network asks for what it learns from.
 #[derive(Args, Clone, Debug)]
@@ -31,6 +28,17 @@ pub struct DataArgs {
     /// A folder of CIFAR-10 or CIFAR-100, binary version, instead of digits.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "labels"])]
     pub cifar: Option<PathBuf>,
+    /// A folder of a published data set, instead of what is built in: CIFAR-10, CIFAR-100 or ImageNet for what learns from images,
+    /// CamVid for scenes, Pascal VOC or COCO for objects.  docs/datasets.md says what is expected in it.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["images", "labels", "cifar", "text"])]
+    pub data: Option<PathBuf>,
+    /// Rows and columns at which the images of such a folder are seen [default: 224 of ImageNet, 300 of objects].
+    #[arg(long, value_name = "PIXELS", requires = "data")]
+    pub image_size: Option<usize>,
+    /// What becomes of a broken file in such a folder: it ends the run (stop), or another sample is taken instead and what was left
+    /// out is said at the end (skip).
+    #[arg(long, value_name = "WHAT", requires = "data", default_value_t)]
+    pub on_broken: OnBroken,
     /// Rows and columns of the generated scenes.
     #[arg(long, value_name = "PIXELS", default_value_t = scenes::Plan::default().size)]
     pub scene_size: usize,
@@ -57,27 +65,15 @@ pub struct DataArgs {
     pub text_length: usize,
 }
 
-/// Opens a data set in the form in which it is distributed, as a network for images of a size takes it.
-///
-/// # Errors
-///
-/// The folder does not hold it; the error says what is expected.
-pub fn open_folder(
-    kind: DataKind,
-    folder: &Path,
-    [height, width]: [usize; 2],
-) -> Result<Box<dyn Dataset>> {
-    Ok(match kind {
-        DataKind::Cifar => Box::new(cifar::Cifar::open(folder)?),
-        _ => anyhow::bail!("TEMP {height} {width}"),
-    })
-}
-
 impl DataArgs {
     /// Returns where what a network wants comes from.
     pub fn source(&self, wanted: Wanted) -> Source {
         let options =
             digits::Options { train: self.train_samples, shift: self.shift, warp: self.warp };
+        if let Some(folder) = &self.data {
+            let seen = Seen { size: self.image_size, on_broken: self.on_broken };
+            return Source::Folder { folder: folder.clone(), wanted, seen };
+        }
         match (wanted, &self.cifar, &self.images, &self.labels) {
             (Wanted::Images, Some(folder), ..) => Source::Cifar(folder.clone()),
             (Wanted::Images, None, Some(images), Some(labels)) => {
@@ -155,6 +151,11 @@ mod tests {
             source("--cifar c --text t --text-length 8", Wanted::Text),
             Source::Text { file: Some("t".into()), length: 8 }
         );
+        let seen = Seen { size: Some(64), on_broken: OnBroken::Skip };
+        assert_eq!(
+            source("--data d --image-size 64 --on-broken skip", Wanted::Objects),
+            Source::Folder { folder: "d".into(), wanted: Wanted::Objects, seen }
+        );
         let plan = scenes::Plan { size: 96, train: 3, test: 2, seed: 0 };
         assert_eq!(
             source("--picture-size 96 --train-pictures 3 --test-pictures 2", Wanted::Objects),
@@ -172,6 +173,10 @@ mod tests {
             "--train-samples 9",
             "--cifar c --images a --labels b",
             "--cifar c --warp 0.1",
+            "--data d --cifar c",
+            "--data d --images a --labels b",
+            "--image-size 64",
+            "--data d --on-broken ask",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

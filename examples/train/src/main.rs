@@ -14,7 +14,7 @@ use adaloss_train::{console, ranks::Elsewhere, report};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    compare, cost, inspect,
+    compare, cost, generate, inspect,
     interrupt::{Interrupted, STATUS},
     launch, look, policies, recipe, sums, train,
 };
@@ -36,6 +36,8 @@ enum Command {
     Calibrate(Box<compare::CalibrateArgs>),
     /// Show what networks cost: parameters, multiply-adds and memory, found without either.
     Cost(Box<cost::CostArgs>),
+    /// Write a small data set in the format of a published one, to try --data with.
+    Generate(generate::GenerateArgs),
     /// Look at one training step: what each policy would choose per tensor, and what it would lose.
     Inspect(Box<inspect::InspectArgs>),
     /// Write samples and their labels as a picture.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(&args),
         Command::Calibrate(args) => compare::calibrate(&args),
         Command::Cost(args) => cost::run(&args),
+        Command::Generate(args) => generate::generate(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Look(args) => look::look(&args),
         Command::Policies(args) => policies::policies(&args),

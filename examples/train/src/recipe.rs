@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
+    data::Wanted,
     method::{FormatName, Method},
     model::Model,
     optimizer::Optimizer,
@@ -44,6 +45,25 @@ pub enum DataKind {
     Voc,
     /// CamVid, as SegNet's tutorial distributes it.
     Camvid,
+}
+
+impl DataKind {
+    /// Returns what is learnt from it.
+    pub const fn wanted(self) -> Wanted {
+        match self {
+            Self::Cifar | Self::Imagenet => Wanted::Images,
+            Self::Camvid => Wanted::Scenes,
+            Self::Voc => Wanted::Objects,
+        }
+    }
+
+    /// Returns the rows and columns that a network takes images at, where they can be chosen.
+    pub fn size(self, model: &Model) -> Option<usize> {
+        match self {
+            Self::Cifar | Self::Camvid => None,
+            Self::Imagenet | Self::Voc => Some(model.published().extent[0]),
+        }
+    }
 }
 
 /// A run of an experiment.

@@ -9,7 +9,7 @@ use crate::{
     data::{DataArgs, Dataset, Score, Wanted},
     model::{Block, Model, Resnet, Segnet, Ssd, Transformer, Twin},
     optimizer::Optimizer,
-    recipe::{DataKind, Recipe},
+    recipe::Recipe,
     results::TaskReport,
     schedule::{Decay, Rise, Schedule},
     unit::Unit,
@@ -57,12 +57,7 @@ impl Task {
     ///
     /// Its network cannot learn from its data.
     pub fn of_recipe(name: &str, recipe: &Recipe, schedule: Schedule) -> Result<Self> {
-        let wanted = wanted(&recipe.model);
-        let expected = match recipe.data {
-            DataKind::Cifar | DataKind::Imagenet => Wanted::Images,
-            DataKind::Camvid => Wanted::Scenes,
-            DataKind::Voc => Wanted::Objects,
-        };
+        let (wanted, expected) = (wanted(&recipe.model), recipe.data.wanted());
         ensure!(
             wanted == expected,
             "{} cannot learn from {:?}: its targets are of another kind",

@@ -169,13 +169,6 @@ fn labels_turn_with_their_pixels() {
 }
 
 #[test]
-fn weights_are_the_median_over_the_frequency() {
-    // Frequencies 1/2, 1/4 and 1/8, and a class that never occurs.
-    assert_eq!(balance(&[8, 2, 1, 0], &[16, 8, 8, 0]), [0.5, 1.0, 2.0, 0.0]);
-    assert_eq!(balance(&[6, 2], &[8, 8]), [2.0 / 3.0, 2.0]);
-}
-
-#[test]
 fn impossible_plans_are_errors() {
     for plan in [
         Plan { size: 15, ..SMALL },

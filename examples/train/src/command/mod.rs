@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod cost;
+pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod interrupt;
 pub(crate) mod launch;

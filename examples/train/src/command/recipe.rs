@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use adaloss_train::{
-    data::{Dataset, open_folder},
+    data::{Dataset, OnBroken, Source, source::Seen},
     file::{check_folder, write_whole},
     layer::Diverged,
     method::Method,
@@ -32,6 +32,9 @@ pub(crate) struct RecipeArgs {
     /// The folder of the data set, in the form in which it is distributed.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// What becomes of a file that is broken: stop, or skip, by which another sample takes its place.
+    #[arg(long, default_value = "stop")]
+    on_broken: OnBroken,
     /// Only the runs by these methods.
     #[arg(long, value_name = "METHODS", value_delimiter = ',')]
     methods: Vec<Method>,
@@ -137,8 +140,9 @@ struct Prepared {
 
 fn prepare(args: &RecipeArgs) -> Result<Prepared> {
     let recipe = Recipe::read(&args.recipe)?;
-    let extent = recipe.model.published().extent;
-    let dataset = open_folder(recipe.data, &args.data, extent).with_context(|| {
+    let seen = Seen { size: recipe.data.size(&recipe.model), on_broken: args.on_broken };
+    let (folder, wanted) = (args.data.clone(), recipe.data.wanted());
+    let dataset = Source::Folder { folder, wanted, seen }.open().with_context(|| {
         format!("--data {} is not what {} needs", args.data.display(), args.recipe.display())
     })?;
     let mut schedule = recipe.schedule(dataset.train_samples())?;

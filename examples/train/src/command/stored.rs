@@ -95,7 +95,7 @@ impl Store {
 
 /// Returns size and time of the user's files, by which another version of one is told.
 fn changed(data: &DataArgs) -> Vec<(u64, u64)> {
-    let files = [&data.images, &data.labels, &data.cifar, &data.text];
+    let files = [&data.images, &data.labels, &data.cifar, &data.data, &data.text];
     let files = files.into_iter().flatten().flat_map(|path| {
         let within = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
         let mut all: Vec<_> = within.chain([path.clone()]).collect();

@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     detect::{DefaultBoxes, MapBoxes},
-    layer::{AnyLayer, Machine, Normalising, Sequence},
+    layer::{AnyLayer, LengthNorm, Machine, Sequence},
 };
 
 /// The gain that the first map's normalisation begins with.
-const GAIN: f64 = 20.0;
+const GAIN: f32 = 20.0;
 
 /// A detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +242,8 @@ where
     let mut to_heads: Vec<AnyLayer<D, W, G>> = Vec::new();
     if nth == 0 {
         // Activations of the base are larger than those behind it.
-        let _ = (GAIN, &mut to_heads); // TEMP
+        let norm = LengthNorm::new(build.device, &format!("{name}.norm"), channels, GAIN)?;
+        to_heads.push(Box::new(norm));
     }
     let mut head = |kind: &str, per_box: usize| {
         build.map_head(&format!("{name}.{kind}"), [channels, boxes.per_pixel() * per_box])

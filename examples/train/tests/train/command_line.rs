@@ -195,6 +195,45 @@ fn look_draws_images_and_nothing_else() {
     }
 }
 
+/// The commands of docs/datasets.md, in a folder of their own.
+#[test]
+fn the_guide_to_data_sets_as_it_stands() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/datasets.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let block = guide.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = TempDir::new().unwrap();
+    for line in block.lines() {
+        let arguments = line.strip_prefix("adaloss-train ").unwrap().split_whitespace();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_adaloss-train"));
+        let output = program.args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(block.lines().count(), 3);
+    assert!(fs::read(folder.path().join("streets.png")).unwrap().starts_with(b"\x89PNG"));
+    assert_eq!(fs::read_dir(folder.path().join("streets/train")).unwrap().count(), 24);
+}
+
+#[test]
+fn a_folder_of_something_else_is_told_what_is_expected() {
+    let folder = TempDir::new().unwrap();
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let train = |task: &str| failure(&["train", "--task", task, "--data", text(&empty)]);
+    for (task, expected) in [
+        (
+            "digits-resnet",
+            "for ImageNet train/ with a folder of photographs for each class, and val/",
+        ),
+        ("scenes-segnet", "train/, trainannot/, test/ and testannot/ are expected in it"),
+        ("text-transformer", "is a folder, which images are read from"),
+    ] {
+        let error = train(task);
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = failure(&["generate", "voc", text(folder.path())]);
+    assert!(error.contains("has files in it already"), "{error}");
+}
+
 #[test]
 fn calibrate_compares_periods() {
     let tasks = "--tasks=digits-mlp:binary16";
