@@ -8,6 +8,8 @@
 //!                       predictions, quantities -> Quantities -> explained variance, bias
 //! ```
 //!
+//! A [`loader::Loader`] reads batches ahead, by several threads.
+//!
 //! A data set keeps its samples as compactly as they came; only a [`Batch`] is f32.  Nothing here
 //! depends on the order of calls: a batch is a function of what is asked for.
 
@@ -25,6 +27,7 @@ pub mod generate;
 pub mod idx;
 pub mod imagenet;
 pub mod images;
+pub mod loader;
 pub mod metric;
 pub mod object;
 pub mod objects;
@@ -88,6 +91,24 @@ impl Batch {
     /// Returns samples that have neither labels, quantities nor objects.
     pub fn of(inputs: Inputs, samples: usize) -> Self {
         Self { inputs, labels: Vec::new(), quantities: Vec::new(), objects: Vec::new(), samples }
+    }
+
+    /// Puts the samples of another batch of the same data set behind those of this one.
+    ///
+    /// # Errors
+    ///
+    /// Its inputs are of another kind.
+    pub fn append(&mut self, other: Self) -> Result<()> {
+        match (&mut self.inputs, other.inputs) {
+            (Inputs::Images(values), Inputs::Images(more)) => values.extend(more),
+            (Inputs::Tokens(tokens), Inputs::Tokens(more)) => tokens.extend(more),
+            _ => bail!("images and tokens are in no batch together"),
+        }
+        self.labels.extend(other.labels);
+        self.quantities.extend(other.quantities);
+        self.objects.extend(other.objects);
+        self.samples += other.samples;
+        Ok(())
     }
 
     /// Checks what a network relies on: that the lengths are those of `dataset`, every value and quantity is a
@@ -228,7 +249,7 @@ pub enum Judged {
 }
 
 /// Samples to learn from, and others to be judged by.
-pub trait Dataset: Sync {
+pub trait Dataset: Send + Sync {
     /// Returns one line for reports: name, sizes, source.
     fn describe(&self) -> String;
 
