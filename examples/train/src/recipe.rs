@@ -185,17 +185,10 @@ impl Recipe {
             schedule.epochs.is_some() != schedule.steps.is_some(),
             "its schedule needs epochs or steps, and not both"
         );
-        let runs = runs.into_iter().enumerate().map(|(nth, run)| {
-            let RunTable { format, method, published, note } = run;
-            let format = format.unwrap_or_else(|| "binary16".into());
-            let (format, method) = (format.parse::<FormatName>()?, method.parse::<Method>()?);
-            ensure!(
-                published.iter().all(|share| (0.0..=1.0).contains(share)),
-                "published figures are shares, from 0 to 1"
-            );
-            Ok::<_, anyhow::Error>(RecipeRun { format, method, published, note })
-                .with_context(|| format!("run {}", nth + 1))
-        });
+        let runs = runs
+            .into_iter()
+            .enumerate()
+            .map(|(nth, run)| RecipeRun::of(run).with_context(|| format!("run {}", nth + 1)));
         let runs = runs.collect::<Result<_>>()?;
         let recipe = Self { title, sources, notes, model, data, metric, runs, schedule };
         recipe.schedule(1 << 20)?;
@@ -252,6 +245,18 @@ impl Recipe {
             recomputes_statistics: table.recomputes_statistics,
             target: 1.0,
         })
+    }
+}
+
+impl RecipeRun {
+    fn of(run: RunTable) -> Result<Self> {
+        let RunTable { format, method, published, note } = run;
+        let format = format.as_deref().unwrap_or("binary16").parse()?;
+        ensure!(
+            published.iter().all(|share| (0.0..=1.0).contains(share)),
+            "published figures are shares, from 0 to 1"
+        );
+        Ok(Self { format, method: method.parse()?, published, note })
     }
 }
 
