@@ -14,7 +14,7 @@ use adaloss_train::{console, ranks::Elsewhere, report};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    compare, cost, generate, inspect,
+    compare, cost, generate, gradients, inspect,
     interrupt::{Interrupted, STATUS},
     launch, look, policies, recipe, sums, train,
 };
@@ -38,6 +38,8 @@ enum Command {
     Cost(Box<cost::CostArgs>),
     /// Write a small data set in the format of a published one, to try --data with.
     Generate(generate::GenerateArgs),
+    /// Compute results and gradients of a network in f32 from files, for a comparison with another framework.
+    Gradients(Box<gradients::GradientsArgs>),
     /// Look at one training step: what each policy would choose per tensor, and what it would lose.
     Inspect(Box<inspect::InspectArgs>),
     /// Write samples and their labels as a picture.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Calibrate(args) => compare::calibrate(&args),
         Command::Cost(args) => cost::run(&args),
         Command::Generate(args) => generate::generate(&args),
+        Command::Gradients(args) => gradients::run(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Look(args) => look::look(&args),
         Command::Policies(args) => policies::policies(&args),

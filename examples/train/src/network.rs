@@ -684,6 +684,20 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         parameters.map(|p| Ok((p.name.clone(), p.gradient.value().read(device)?))).collect()
     }
 
+    /// Returns the gradients of the last backward pass of everything that is learnt, and nothing of running means: in the order of
+    /// [`save`](Self::save).
+    pub fn all_gradients(&mut self) -> Result<Vec<Saved>> {
+        let (device, pieces) = self.split();
+        let gradients = pieces.into_iter().map(|piece| {
+            let (name, values) = match piece {
+                Piece::Parameter(p) => (&p.name, p.gradient.value().read(device)?),
+                Piece::Running(running) => (&running.name, Vec::new()),
+            };
+            Ok(Saved { name: name.clone(), values, state: Vec::new() })
+        });
+        gradients.collect()
+    }
+
     /// Copies a tensor to the host.
     pub fn read(&mut self, tensor: &Tensor<D, f32>) -> Result<Vec<f32>> {
         let mut values = vec![0.0; tensor.shape().elements()];

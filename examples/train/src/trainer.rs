@@ -18,7 +18,7 @@
 //! tensor, an operation that counts nothing and was left out, in the forward pass or in the optimizer.
 //! At most the loss and the metric tell.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use adaloss_core::{
     format::{Element, Encoding, Narrowing, Noise},
@@ -45,6 +45,7 @@ use crate::{
     sizes::first_sizes,
     task::Task,
     unit::Units,
+    weights::{self, Taken},
 };
 
 /// Test samples that go forward together at most, and the values in them if there are several.
@@ -317,6 +318,29 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
                 .as_ref()
                 .map_or_else(|| self.sums.clone(), |Ranks { reducer, .. }| reducer.save()),
         })
+    }
+
+    /// Begins with the weights of a file of the format safetensors, before the first step.
+    ///
+    /// # Errors
+    ///
+    /// As [`weights::read`].
+    pub fn take_weights(&mut self, path: &Path) -> Result<Taken> {
+        let (mut saved, extents) = (self.network.save()?, self.network.extents());
+        let network = (&self.task.model, self.dataset.input());
+        let taken = weights::read(path, network, &mut saved, &extents)?;
+        self.network.load(&saved)?;
+        Ok(taken)
+    }
+
+    /// Writes the weights as a file of the format safetensors.
+    ///
+    /// # Errors
+    ///
+    /// As [`weights::write`]; or the device failed.
+    pub fn write_weights(&mut self, path: &Path) -> Result<()> {
+        let (saved, extents) = (self.network.save()?, self.network.extents());
+        weights::write(path, (&self.task.model, self.dataset.input()), &saved, &extents)
     }
 
     /// Returns how scales are chosen.

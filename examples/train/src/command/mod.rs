@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 pub(crate) mod cost;
 pub(crate) mod generate;
+pub(crate) mod gradients;
 pub(crate) mod inspect;
 pub(crate) mod interrupt;
 pub(crate) mod launch;

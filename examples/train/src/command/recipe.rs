@@ -38,6 +38,9 @@ pub(crate) struct RecipeArgs {
     /// Only the runs by these methods.
     #[arg(long, value_name = "METHODS", value_delimiter = ',')]
     methods: Vec<Method>,
+    /// Begin with the weights of this file, of the format safetensors: see --weights of train.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// How often each run is done, with seeds from 0 on.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
@@ -97,7 +100,13 @@ pub(crate) fn run(args: &RecipeArgs) -> Result<()> {
         }
         let checkpoint = args.out.join(format!("{name}.checkpoint"));
         let resume = checkpoint.exists().then_some(&*checkpoint);
-        let keep = Keep { resume, save: Some(&checkpoint), save_every: Some(args.save_every) };
+        let keep = Keep {
+            resume,
+            save: Some(&checkpoint),
+            save_every: Some(args.save_every),
+            weights: args.weights.as_deref(),
+            weights_out: None,
+        };
         let one = OneRun {
             how: &args.how,
             until: None,
@@ -178,7 +187,10 @@ impl RecipeArgs {
 
     /// Reads the results of runs that were done before.
     fn results(&self, recipe: &Recipe, writes: bool) -> Result<Results> {
-        let described = format!("{recipe:?}, steps {:?}, batch {:?}", self.steps, self.batch);
+        let described = format!(
+            "{recipe:?}, steps {:?}, batch {:?}, weights {:?}",
+            self.steps, self.batch, self.weights
+        );
         if writes {
             check_folder(&self.out, &["results.json"])?;
         }

@@ -27,6 +27,7 @@ use adaloss_train::{
     say,
     task::Task,
     trainer::{Ranks, Settings, Trainer},
+    weights::Taken,
 };
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -88,6 +89,13 @@ pub(crate) struct TrainArgs {
     /// Write it every so many steps, too.
     #[arg(long, value_name = "STEPS", requires = "save", value_parser = clap::value_parser!(u64).range(1..))]
     save_every: Option<u64>,
+    /// Begin with the weights of this file, of the format safetensors, by torchvision's names where it has the network: those of VGG-16
+    /// serve SSD as well.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    weights: Option<PathBuf>,
+    /// Write the weights to this file at the end, likewise.
+    #[arg(long, value_name = "FILE")]
+    weights_out: Option<PathBuf>,
     /// Stop after this step, as if interrupted.
     #[arg(long, value_name = "STEP")]
     until: Option<u64>,
@@ -133,11 +141,18 @@ enum BatchNorm {
 ///
 /// Something asked for is impossible, a file cannot be read or written, or training cannot go on.
 pub(crate) fn train(args: &TrainArgs) -> Result<()> {
-    let TrainArgs { how, until, decisions, resume, save, save_every, .. } = args;
+    let TrainArgs { how, until, decisions, resume, save, save_every, weights, weights_out, .. } =
+        args;
     let launch = how.launch()?;
     let prepared = launch.all_or_none(prepare(args, launch.writes()))?;
     let Prepared { task, dataset, settings, interrupt } = prepared;
-    let keep = Keep { resume: resume.as_deref(), save: save.as_deref(), save_every: *save_every };
+    let keep = Keep {
+        resume: resume.as_deref(),
+        save: save.as_deref(),
+        save_every: *save_every,
+        weights: weights.as_deref(),
+        weights_out: weights_out.as_deref(),
+    };
     let one = OneRun {
         how,
         until: *until,
@@ -162,7 +177,7 @@ struct Prepared {
 
 /// Finds out what can be known to be impossible before anything is trained.
 fn prepare(args: &TrainArgs, writes: bool) -> Result<Prepared> {
-    if let (Some(path), true) = (&args.save, writes) {
+    for path in [&args.save, &args.weights_out].into_iter().flatten().filter(|_| writes) {
         check_file(path)?;
     }
     let task = args.run.task()?;
@@ -183,6 +198,10 @@ pub(crate) struct Keep<'a> {
     pub(crate) save: Option<&'a Path>,
     /// In how many steps one is written as well.
     pub(crate) save_every: Option<u64>,
+    /// The weights to begin with, where there is no checkpoint.
+    pub(crate) weights: Option<&'a Path>,
+    /// Where they are written at the end.
+    pub(crate) weights_out: Option<&'a Path>,
 }
 
 /// A run of one network.
@@ -229,11 +248,11 @@ impl OneRun<'_> {
     /// Returns what ranks have to have in common beside the run itself.
     fn plan(&self) -> String {
         let Self { how: HowArgs { bucket, .. }, until, keep, .. } = self;
-        let Keep { save, resume, save_every } = keep;
-        let [saves, resumes] = [save, resume].map(Option::is_some);
+        let Keep { save, resume, save_every, weights, .. } = keep;
+        let [saves, resumes, begins] = [save, resume, weights].map(Option::is_some);
         format!(
             "sums of {bucket} KiB, ends at step {until:?}, saves {saves}, every {save_every:?} steps, \
-             resumes {resumes}"
+             resumes {resumes}, has weights {begins}"
         )
     }
 }
@@ -326,7 +345,16 @@ where
             let checkpoint = Checkpoint::of_bytes(bytes, path, &described)?;
             Trainer::<D, W, G>::resume(task, dataset, settings, device, checkpoint)
         }
-        None => Trainer::<D, W, G>::new(task, dataset, settings, device),
+        None => {
+            let mut trainer = Trainer::<D, W, G>::new(task, dataset, settings, device)?;
+            if let Some(path) = keep.weights {
+                let Taken { taken, left } = trainer.take_weights(path)?;
+                if team.is_none_or(Team::is_first) {
+                    say_taken(path, taken, &left);
+                }
+            }
+            Ok(trainer)
+        }
     };
     let mut trainer = match team {
         Some(team) => team.all_or_none(begin())?,
@@ -344,6 +372,14 @@ where
         say!("{}: {}; {}", task.name, task.model, dataset.describe());
     }
     Ok(trainer)
+}
+
+/// Says which tensors were taken from a file of weights.
+fn say_taken(path: &Path, taken: usize, left: &[String]) {
+    say!("{taken} tensors are from {}", path.display());
+    if !left.is_empty() {
+        say!("random: {}", left.join(", "));
+    }
 }
 
 /// A rank of a run; the first one prints, and writes files.
@@ -390,6 +426,9 @@ where
         }
         if self.run.judges_end {
             self.judge(None)?;
+        }
+        if let (Some(path), true) = (self.run.keep.weights_out, self.is_first) {
+            self.trainer.write_weights(path)?;
         }
         let done = self.trainer.step_count();
         let metric = self.judged.filter(|(step, _)| *step == done).map(|(_, metric)| metric);

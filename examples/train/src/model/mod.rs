@@ -260,6 +260,7 @@ impl Model {
             }
             (Self::Ssd(Ssd::Small { width }), "width") => *width = number()?,
             (Self::Vgg(vgg), "normalised") if value.is_empty() => vgg.normalised = true,
+            (Self::Vgg(vgg), "undropped") if value.is_empty() => vgg.undropped = true,
             (Self::Vgg(vgg), "small") if value.is_empty() => vgg.small = true,
             (Self::Segnet(segnet), "widths") => segnet.widths = widths(value)?,
             (Self::Segnet(segnet), "kernel") => {

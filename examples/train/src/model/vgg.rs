@@ -25,6 +25,8 @@ pub struct Vgg {
     pub groups: [usize; 5],
     /// Whether each convolution is followed by a batch normalisation.
     pub normalised: bool,
+    /// Whether nothing is dropped between the linear layers.
+    pub undropped: bool,
     /// Whether there is one linear layer instead of three, as for images of 32 x 32 pixels.
     pub small: bool,
 }
@@ -42,7 +44,7 @@ impl Vgg {
             19 => [2, 2, 4, 4, 4],
             _ => return None,
         };
-        Some(Self { groups, normalised: false, small: false })
+        Some(Self { groups, normalised: false, undropped: false, small: false })
     }
 
     /// Returns the number of layers with weights.
@@ -84,8 +86,10 @@ impl Vgg {
                 Box::new(build.biased_linear(&name, [arriving, UNITS], 2.0)?);
             chain.push(layer);
             chain.push(Box::new(Relu::new()));
-            let half = Fraction::new(0.5)?;
-            chain.push(Box::new(Dropping::new(format!("drop{}", nth + 6), half, nth as u32)));
+            if !self.undropped {
+                let half = Fraction::new(0.5)?;
+                chain.push(Box::new(Dropping::new(format!("drop{}", nth + 6), half, nth as u32)));
+            }
             arriving = UNITS;
         }
         let head = build.head("head", [arriving, classes])?;

@@ -8,6 +8,7 @@
 //!
 //! A network that torchvision has not keeps its own names and extents.
 
+mod gradients;
 mod layout;
 mod names;
 
@@ -17,6 +18,7 @@ use adaloss_core::format::{Element, bf16, f16};
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+pub use self::gradients::gradients;
 use self::layout::Layout;
 use crate::{data::Input, file::write_whole, model::Model, network::Saved};
 
