@@ -253,6 +253,10 @@ impl Dataset for Camvid {
         self.batch(range.map(|index| self.broken.keep(self.read(&self.test, index))))
     }
 
+    fn reads_files(&self) -> bool {
+        true
+    }
+
     fn left_out(&self) -> Vec<String> {
         self.broken.left_out()
     }

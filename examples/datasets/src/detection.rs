@@ -187,6 +187,10 @@ impl Dataset for Detection {
         }))
     }
 
+    fn reads_files(&self) -> bool {
+        true
+    }
+
     fn left_out(&self) -> Vec<String> {
         self.broken.left_out()
     }

@@ -205,6 +205,10 @@ impl Dataset for Imagenet {
         self.batch(range.map(|index| self.broken.keep(self.test_image(index))))
     }
 
+    fn reads_files(&self) -> bool {
+        true
+    }
+
     fn left_out(&self) -> Vec<String> {
         self.broken.left_out()
     }

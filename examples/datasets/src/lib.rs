@@ -293,6 +293,11 @@ pub trait Dataset: Send + Sync {
     /// If the range ends behind [`test_samples`](Self::test_samples).
     fn test(&self, range: Range<usize>) -> Result<Batch>;
 
+    /// Tells whether samples are read from files when they are asked for, which takes so long that it is worth a [`loader::Loader`].
+    fn reads_files(&self) -> bool {
+        false
+    }
+
     /// Returns the samples that were skipped so far since they cannot be read, sorted, each with its reason.
     fn left_out(&self) -> Vec<String> {
         Vec::new()

@@ -33,7 +33,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     checkpoint::Checkpoint,
-    data::{Batch, Dataset, Input, View},
+    data::{
+        Batch, Dataset, Input, View,
+        loader::{Loader, Request},
+    },
+    feed::Feed,
     judge::{Judge, Judgement},
     layer::{Diverged, GradientSink, Machine, MicroBatch, NoSink, Observer, Scaler, Since},
     method::{FormatName, Method},
@@ -101,8 +105,7 @@ pub struct Trainer<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain>
     scalers: Scalers<D>,
     /// The sizes of both losses at the first batch, where they are divided by them.
     sizes: Option<[f64; 2]>,
-    /// The samples of this epoch.
-    order: Vec<usize>,
+    feed: Feed<'d>,
     step: u64,
     /// Steps that reached the weights.
     updates: u32,
@@ -182,7 +185,7 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
             class_weights: dataset.class_weights(),
             scalers,
             sizes,
-            order: Vec::new(),
+            feed: Feed::new(dataset, &task.schedule, settings.seed),
             step: 0,
             updates: 0,
             ranks: None,
@@ -281,9 +284,6 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         trainer.step = from.step;
         trainer.updates = from.updates;
         trainer.sums = from.sums;
-        if !trainer.step.is_multiple_of(trainer.steps_per_epoch()) {
-            trainer.shuffle();
-        }
         Ok(trainer)
     }
 
@@ -429,20 +429,8 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
 
     /// Returns the micro-batches of the coming step that this rank has, or sees.
     fn next_batches(&mut self) -> Result<Vec<Batch>> {
-        if self.step.is_multiple_of(self.steps_per_epoch()) {
-            self.shuffle();
-        }
-        let schedule = &self.task.schedule;
-        let first = (self.step % self.steps_per_epoch()) as usize * schedule.batch;
-        let chosen = &self.order[first..first + schedule.batch];
-        let view = self.view();
-        let length = schedule.batch / schedule.micro_batches;
-        let part = |nth: usize| &chosen[nth * length..(nth + 1) * length];
-        let parts = self.parts()?;
-        let batches = parts.iter().map(|&(nth, _)| self.dataset.train(part(nth), view));
-        let batches: Vec<Batch> = batches.collect::<Result<_>>()?;
-        batches.iter().try_for_each(|batch| batch.check(self.dataset))?;
-        Ok(batches)
+        let parts: Vec<usize> = self.parts()?.iter().map(|&(nth, _)| nth).collect();
+        self.feed.train(self.step, &parts)
     }
 
     /// Returns which micro-batches of the coming step this rank has, by their numbers among all; as long as some tensor has no
@@ -594,12 +582,24 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let length = test_batch(self.dataset.input());
         let batches = samples.div_ceil(length);
         let own = rank * batches / size..(rank + 1) * batches / size;
-        for first in own.map(|nth| nth * length) {
-            let batch = self.dataset.test(first..samples.min(first + length))?;
-            batch.check(self.dataset)?;
-            let outputs = self.network.forward(&batch.inputs, Mode::default())?;
-            judge.add(&mut self.network, &outputs, &batch)?;
+        let ranges = own.map(|nth| nth * length..samples.min((nth + 1) * length));
+        let Self { network, feed, dataset, .. } = self;
+        let (mut seen, mut asked) = (0, 0);
+        for batch in feed.each(ranges.map(Request::Test).collect()) {
+            let batch = batch?;
+            asked += 1;
+            seen += batch.samples;
+            // Of what is broken and to be skipped nothing is left.
+            if batch.samples > 0 {
+                let outputs = network.forward(&batch.inputs, Mode::default())?;
+                judge.add(network, &outputs, &batch)?;
+            }
         }
+        ensure!(
+            seen > 0 || asked == 0,
+            "no test sample can be read: {}",
+            dataset.left_out().join("; ")
+        );
         if let Some(Ranks { team, .. }) = &self.ranks {
             judge.gather(team)?;
         }
@@ -608,24 +608,23 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
 
     /// Computes running moments anew, from all training samples but those that fill no batch.
     fn recompute_moments(&mut self) -> Result<()> {
-        let Self { network, dataset, task, settings, .. } = self;
+        let Self { network, feed, dataset, task, settings, .. } = self;
         let batch = task.schedule.batch / task.schedule.micro_batches;
         let all: Vec<usize> = (0..dataset.train_samples()).collect();
         let view = View { seed: settings.seed, epoch: 0 };
-        network.recompute_moments(all.chunks_exact(batch).map(|chosen| {
-            let batch = dataset.train(chosen, view)?;
-            batch.check(*dataset)?;
-            Ok(batch)
-        }))
+        let chunks = all.chunks_exact(batch);
+        let requests = chunks.map(|chosen| Request::Train { chosen: chosen.to_vec(), view });
+        network.recompute_moments(feed.each(requests.collect()))
     }
 
-    fn view(&self) -> View {
-        View { seed: self.settings.seed, epoch: self.step / self.steps_per_epoch() }
+    /// Reads samples ahead from here on, by a loader of the run's data set.
+    pub fn read_ahead(&mut self, loader: Loader) {
+        self.feed.read_ahead(loader);
     }
 
-    /// Draws the order of the coming epoch, which depends on nothing but seed and epoch.
-    fn shuffle(&mut self) {
-        self.order = self.view().order(self.dataset.train_samples());
+    /// Returns what reads samples ahead, if something does.
+    pub const fn loader(&self) -> Option<&Loader> {
+        self.feed.loader()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `run`: an experiment as it was published, with the published figures beside those found.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use adaloss_train::{
     data::{Dataset, OnBroken, Source, source::Seen},
@@ -114,7 +114,7 @@ pub(crate) fn run(args: &RecipeArgs) -> Result<()> {
             judges_end: true,
             keep,
             task: &task,
-            dataset: &*dataset,
+            dataset: &dataset,
             settings: *settings,
             interrupt: &interrupt,
         };
@@ -142,7 +142,7 @@ pub(crate) fn run(args: &RecipeArgs) -> Result<()> {
 /// What a recipe's runs need.
 struct Prepared {
     recipe: Recipe,
-    dataset: Box<dyn Dataset>,
+    dataset: Arc<dyn Dataset>,
     task: Task,
     runs: Vec<(RecipeRun, Settings)>,
 }
@@ -177,7 +177,7 @@ fn prepare(args: &RecipeArgs) -> Result<Prepared> {
         "the recipe has no run by such a method; it has {}",
         recipe.runs.iter().map(|run| run.method.to_string()).collect::<Vec<_>>().join(", ")
     );
-    Ok(Prepared { recipe, dataset, task, runs })
+    Ok(Prepared { recipe, dataset: dataset.into(), task, runs })
 }
 
 impl RecipeArgs {

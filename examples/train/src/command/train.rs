@@ -4,7 +4,8 @@ use std::{
     collections::HashMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use adaloss_core::{
 use adaloss_hal::Plain;
 use adaloss_train::{
     checkpoint::Checkpoint,
-    data::Dataset,
+    data::{
+        Dataset,
+        loader::{self, Loader, Progress},
+    },
     file::check_file,
     layer::{Machine, Observer},
     method::Method,
@@ -66,6 +70,13 @@ pub(crate) struct HowArgs {
     /// Seconds that a rank waits for the others before it gives up.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     deadline: u64,
+    /// Threads that read samples ahead of the step; how many does not change a bit of the run [default: as many as there are cores
+    /// where samples are read from files, shared among the ranks of this process; none where they are in memory].
+    #[arg(long, value_name = "N")]
+    readers: Option<usize>,
+    /// Micro-batches that they read ahead, and memory is needed for.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    ahead: usize,
 }
 
 /// What is trained.
@@ -124,6 +135,20 @@ impl HowArgs {
     pub(crate) fn check(&self, settings: &Settings) -> Result<()> {
         check(self.device, self.threads, settings)
     }
+
+    /// Returns what reads samples ahead, if something is to.
+    fn loader(&self, dataset: &Arc<dyn Dataset>) -> Result<Option<Loader>> {
+        let usual = || match dataset.reads_files() {
+            true => thread::available_parallelism().map_or(1, usize::from).div_ceil(self.ranks),
+            false => 0,
+        };
+        let threads = self.readers.unwrap_or_else(usual);
+        if threads == 0 {
+            return Ok(None);
+        }
+        let options = loader::Options { threads, ahead: self.ahead };
+        Loader::new(Arc::clone(dataset), options).map(Some)
+    }
 }
 
 /// Over which samples a batch is normalised.
@@ -160,7 +185,7 @@ pub(crate) fn train(args: &TrainArgs) -> Result<()> {
         judges_end: false,
         keep,
         task: &task,
-        dataset: &*dataset,
+        dataset: &dataset,
         settings,
         interrupt: &interrupt,
     };
@@ -170,7 +195,7 @@ pub(crate) fn train(args: &TrainArgs) -> Result<()> {
 /// What a run begins with.
 struct Prepared {
     task: Task,
-    dataset: Box<dyn Dataset>,
+    dataset: Arc<dyn Dataset>,
     settings: Settings,
     interrupt: Interrupt,
 }
@@ -181,7 +206,7 @@ fn prepare(args: &TrainArgs, writes: bool) -> Result<Prepared> {
         check_file(path)?;
     }
     let task = args.run.task()?;
-    let dataset = task.open(&args.run.data)?;
+    let dataset = task.open(&args.run.data)?.into();
     let period = args.period.unwrap_or(args.method.usual_period());
     let settings = args.run.settings(args.method, period);
     args.method.config(settings.format.0, period)?;
@@ -219,7 +244,7 @@ pub(crate) struct OneRun<'a> {
     /// What is learnt.
     pub(crate) task: &'a Task,
     /// From what.
-    pub(crate) dataset: &'a dyn Dataset,
+    pub(crate) dataset: &'a Arc<dyn Dataset>,
     /// How scales are chosen.
     pub(crate) settings: Settings,
     /// What ends it.
@@ -343,10 +368,10 @@ where
     let begin = || match &resumed {
         Some((path, bytes)) => {
             let checkpoint = Checkpoint::of_bytes(bytes, path, &described)?;
-            Trainer::<D, W, G>::resume(task, dataset, settings, device, checkpoint)
+            Trainer::<D, W, G>::resume(task, &**dataset, settings, device, checkpoint)
         }
         None => {
-            let mut trainer = Trainer::<D, W, G>::new(task, dataset, settings, device)?;
+            let mut trainer = Trainer::<D, W, G>::new(task, &**dataset, settings, device)?;
             if let Some(path) = keep.weights {
                 let Taken { taken, left } = trainer.take_weights(path)?;
                 if team.is_none_or(Team::is_first) {
@@ -364,6 +389,14 @@ where
         let reducer = Reducer::new(how.reduce, 256 * how.bucket as usize);
         let normalises_together = how.batch_norm == BatchNorm::Together;
         trainer.share(Ranks { team, reducer, normalises_together })?;
+    }
+    let loader = how.loader(dataset);
+    let loader = match team {
+        Some(team) => team.all_or_none(loader)?,
+        None => loader?,
+    };
+    if let Some(loader) = loader {
+        trainer.read_ahead(loader);
     }
     if team.is_none() && how.reduce != Reduction::default() {
         say!("there is one rank: nothing is summed over ranks, and --reduce has no effect");
@@ -504,6 +537,7 @@ where
             "{} steps, {} skipped, {} visits replayed, {} certificates, {} promises broken",
             totals.steps, totals.skipped, totals.recovered, totals.certificates, totals.broken
         ));
+        self.say_reading();
         let Some(Ranks { team, reducer, .. }) = self.trainer.ranks() else { return Ok(totals) };
         let Sent { operations, bytes } = team.sent()?;
         let Counts { buckets, again, took, waited, .. } = reducer.counts();
@@ -520,6 +554,26 @@ where
             waited.as_secs_f64(),
         ));
         Ok(totals)
+    }
+
+    /// Says how samples were read, and which were not.
+    fn say_reading(&self) {
+        if let Some(loader) = self.trainer.loader() {
+            let Progress { samples, waited, .. } = loader.progress();
+            self.say(format_args!(
+                "{samples} samples were read by {} threads; {:.2} s were waited for them",
+                loader.options().threads,
+                waited.as_secs_f64()
+            ));
+        }
+        let left_out = self.run.dataset.left_out();
+        if let Some(first) = left_out.first() {
+            self.say(format_args!(
+                "{} samples could not be read and were left out: {first}{}",
+                left_out.len(),
+                if left_out.len() > 1 { "; and others" } else { "" }
+            ));
+        }
     }
 
     /// Says something, if this is the first rank.

@@ -213,6 +213,41 @@ fn the_guide_to_data_sets_as_it_stands() {
     assert_eq!(fs::read_dir(folder.path().join("streets/train")).unwrap().count(), 24);
 }
 
+/// A run whose samples are read ahead saves the same checkpoint, resumed or not; broken files are counted.
+#[test]
+fn reading_ahead_changes_no_bit_and_broken_files_are_said() {
+    let folder = TempDir::new().unwrap();
+    let streets = folder.path().join("streets");
+    success(&["generate", "camvid", text(&streets), "--train=10", "--test=5", "--size=32"]);
+    fs::write(streets.join("train/train_00003.png"), "no image").unwrap();
+    let saved = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name);
+        let task =
+            ["train", "--task=scenes-segnet", "--epochs=2", "--batch=4", "--micro-batches=2"];
+        let data = ["--data", text(&streets), "--save", text(&path)];
+        let printed = success(&[&task[..], &data, more].concat());
+        (printed, fs::read(path).unwrap())
+    };
+    let skip = "--on-broken=skip";
+    let (printed, at_once) = saved("at-once", &[skip, "--readers=0"]);
+    let said = "1 samples could not be read and were left out: ";
+    assert!(printed.contains(said) && printed.contains("train_00003.png"), "{printed}");
+    assert!(!printed.contains("samples were read by"), "{printed}");
+    let (printed, ahead) = saved("ahead", &[skip, "--readers=3", "--ahead=2"]);
+    assert!(printed.contains("samples were read by 3 threads; "), "{printed}");
+    assert_eq!(ahead, at_once);
+    saved("half", &[skip, "--until=3"]);
+    let half = folder.path().join("half");
+    let (_, resumed) = saved("resumed", &[skip, "--resume", text(&half)]);
+    assert_eq!(resumed, at_once);
+    let (_, shared) = saved("shared", &[skip, "--ranks=2", "--readers=2"]);
+    assert_eq!(shared, at_once);
+    let stopped =
+        failure(&["train", "--task=scenes-segnet", "--batch=4", "--data", text(&streets)]);
+    let said = "a sample is broken, and was not to be skipped: ";
+    assert!(stopped.contains(said) && stopped.contains("train_00003.png"), "{stopped}");
+}
+
 #[test]
 fn a_folder_of_something_else_is_told_what_is_expected() {
     let folder = TempDir::new().unwrap();
