@@ -1,10 +1,7 @@
 //! Linear layers: `y = x W^T`, with a weight of shape (outputs, inputs).
 
 use adaloss_core::format::{Element, Format, Narrowing};
-use adaloss_hal::{
-    AddressSpace, HasMatmul, Matmul, Memory, Plain, Product, Ref,
-    network::{Accumulate, HasAccumulate},
-};
+use adaloss_hal::{AddressSpace, HasMatmul, Matmul, Memory, Plain, Product, Ref};
 use anyhow::Result;
 
 use super::{
@@ -123,7 +120,7 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         input: Activation<D, W>,
     ) -> Result<Tensor<D, f32>>
     where
-        D: Memory<Error: Send + Sync + 'static> + HasMatmul<W, W, f32> + HasAccumulate,
+        D: Memory<Error: Send + Sync + 'static> + HasMatmul<W, W, f32>,
     {
         let shape = input.shape();
         let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
@@ -134,12 +131,10 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
             product,
             a: input.view(),
             b: weight,
-            bias: None,
+            bias: Some(self.bias.master.view()),
             to,
             epilogue,
         })?;
-        let (bias, to) = (self.bias.master.view(), logits.view_mut());
-        run.device.run(Accumulate { input: bias, to })?;
         self.input = run.training.then_some(input);
         Ok(logits)
     }
