@@ -77,6 +77,12 @@ const TABLE: &[Covered] = &[
         "sh",
         By::Test("examples/train/tests/train/command_line.rs"),
     ),
+    covered(
+        "docs/experiments.md",
+        "Published experiments",
+        "sh",
+        By::Test("examples/train/tests/train/recipes.rs"),
+    ),
     covered("fuzz/README.md", "Corpora", "sh", By::None(CORPORA)),
     covered("fuzz/README.md", "With libFuzzer", "sh", By::None(FUZZER)),
     covered("fuzz/README.md", "Your own device", "sh", By::None(FUZZER)),

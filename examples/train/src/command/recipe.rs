@@ -47,7 +47,7 @@ pub(crate) struct RecipeArgs {
     /// Only so many steps of each run, to see that all is there.
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Samples in a step, instead of the recipe's: what does not fit into memory otherwise.  The learning rate stays.
+    /// Samples in a step, instead of the recipe's, and in one part if they do not divide into its parts.  The learning rate stays.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Where checkpoints and results are kept; the same command again goes on from there.
@@ -156,6 +156,9 @@ fn prepare(args: &RecipeArgs) -> Result<Prepared> {
     })?;
     let mut schedule = recipe.schedule(dataset.train_samples())?;
     schedule.batch = args.batch.unwrap_or(schedule.batch);
+    if !schedule.batch.is_multiple_of(schedule.micro_batches) {
+        schedule.micro_batches = 1;
+    }
     schedule.steps = args.steps.or(schedule.steps);
     let stem = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
     let task = Task::of_recipe(&stem, &recipe, schedule)?;

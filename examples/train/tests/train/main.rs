@@ -12,6 +12,7 @@ mod policies;
 mod quantities;
 mod ranks;
 mod readme;
+mod recipes;
 mod resume;
 mod sums;
 mod units;

@@ -1,0 +1,132 @@
+//! Recipes: each can be begun, on a small data set in the format of its own, and goes on from what was done.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use adaloss_train::recipe::{DataKind, Recipe};
+use tempfile::TempDir;
+
+fn program(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_adaloss-train")).args(args).output().unwrap()
+}
+
+fn said(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn recipes() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let mut all: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
+/// Writes a data set of few images, in the format of one that is published.
+fn generate(folder: &Path, kind: DataKind) -> PathBuf {
+    let (name, train, test) = match kind {
+        DataKind::Cifar => ("cifar-10", "10", "2"),
+        DataKind::Imagenet => ("imagenet", "8", "4"),
+        DataKind::Voc => ("voc", "4", "1"),
+        DataKind::Camvid => ("camvid", "3", "1"),
+    };
+    let to = folder.join(name);
+    let size = if kind == DataKind::Voc { "96" } else { "64" };
+    let args =
+        ["generate", name, to.to_str().unwrap(), "--train", train, "--test", test, "--size", size];
+    let output = program(&args);
+    assert!(output.status.success(), "{}", said(&output).1);
+    to
+}
+
+#[test]
+fn every_recipe_runs_on_data_of_its_format() {
+    let folder = TempDir::new().unwrap();
+    let mut data = HashMap::new();
+    for path in recipes() {
+        let recipe = Recipe::read(&path).unwrap();
+        let kind = format!("{:?}", recipe.data);
+        let data = data.entry(kind).or_insert_with(|| generate(folder.path(), recipe.data));
+        let out = folder.path().join(path.file_stem().unwrap());
+        let batch = if recipe.data == DataKind::Voc { "1" } else { "2" };
+        let [recipe_file, data, out_folder] =
+            [&path, &*data, &out].map(|path| path.to_str().unwrap());
+        let args = [
+            "run",
+            recipe_file,
+            "--data",
+            data,
+            "--methods",
+            "measured",
+            "--steps",
+            "1",
+            "--batch",
+            batch,
+            "--out",
+            out_folder,
+        ];
+        let output = program(&args);
+        let (printed, error) = said(&output);
+        assert!(output.status.success(), "{recipe_file}: {error}");
+        for expected in [&recipe.title[..], "published", "measured", "not the experiment's"] {
+            assert!(printed.contains(expected), "{recipe_file}: no \"{expected}\" in {printed}");
+        }
+        let results = fs::read(out.join("results.json")).unwrap();
+        let results: serde_json::Value = serde_json::from_slice(&results).unwrap();
+        let run = &results["runs"]["measured-binary16-seed0"];
+        assert_eq!(run["steps"], 1, "{recipe_file}: {results}");
+        assert!(run["metric"].is_f64(), "{recipe_file}: {results}");
+        // A run that is done is not done again, and a checkpoint is not left.
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "{recipe_file}");
+        let again = program(&args);
+        assert!(again.status.success());
+        assert!(!said(&again).0.contains("step     1"), "{recipe_file} was run again");
+    }
+    assert!(data.len() == 4, "recipes learn from four data sets");
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_told() {
+    let folder = TempDir::new().unwrap();
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/voc-ssd300.toml");
+    let recipe = recipe.to_str().unwrap();
+    let out = folder.path().join("out");
+    let out = out.to_str().unwrap();
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let empty = empty.to_str().unwrap();
+    let toml = folder.path().join("mine.toml");
+    fs::write(&toml, "title = 3").unwrap();
+    let toml = toml.to_str().unwrap();
+    for (args, expected) in [
+        (vec![recipe], "--data <DIR>"),
+        (vec![recipe, "--data", "nowhere"], "nowhere"),
+        (vec![recipe, "--data", empty], "VOCdevkit"),
+        (vec!["nowhere.toml", "--data", empty], "the recipe nowhere.toml cannot be read"),
+        (vec![toml, "--data", empty], "mine.toml is no recipe"),
+    ] {
+        let all: Vec<&str> = ["run"].into_iter().chain(args).chain(["--out", out]).collect();
+        let output = program(&all);
+        let error = said(&output).1;
+        assert!(!output.status.success(), "{all:?}");
+        assert!(error.contains(expected) && !error.contains("panicked"), "{all:?}: {error}");
+    }
+    let cifar = generate(folder.path(), DataKind::Cifar);
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/cifar10-resnet20.toml");
+    let output = program(&[
+        "run",
+        recipe.to_str().unwrap(),
+        "--data",
+        cifar.to_str().unwrap(),
+        "--methods",
+        "range",
+        "--out",
+        out,
+    ]);
+    let error = said(&output).1;
+    assert!(error.contains("the recipe has no run by such a method; it has f32, none"), "{error}");
+}
