@@ -65,6 +65,8 @@ impl Convolution {
     /// let dilated = plain.padding([6, 6]).dilation([6, 6]);
     /// assert_eq!((dilated.window(), dilated.output()), ([13, 13], Some([19, 19])));
     /// assert_eq!(dilated.fan_in(), plain.fan_in());
+    /// let said = "1 x 19x19x512 * 1024 x 3x3, stride [1, 1], padding [6, 6], dilation [6, 6], 1 groups";
+    /// assert_eq!(dilated.to_string(), said);
     /// ```
     pub const fn dilation(self, dilation: [usize; 2]) -> Self {
         Self { dilation, ..self }
