@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     folder::Listing,
+    meta,
     object::Object,
     photo::Photo,
     scene::{Kind, Scene},
@@ -31,7 +32,7 @@ const QUALITY: u8 = 90;
 pub enum Format {
     /// CIFAR-10, binary version: 32 by 32 pixels, and the numbers of images are rounded up to those of its six files.
     Cifar10,
-    /// ImageNet, with the validation images in one folder and the lists of the development kit.  As in the published one some images
+    /// ImageNet, with the validation images in one folder and the development kit beside it.  As in the published one some images
     /// are grey, some of four inks, and one is a PNG file whose name ends in .JPEG.
     Imagenet,
     /// Pascal VOC 2007 and 2012.
@@ -172,9 +173,10 @@ fn imagenet(folder: &Path, plan: Plan) -> Result<()> {
         plan.train,
         train.len()
     );
-    let line = |&class: &usize| format!("{} {:?}\n", wnid(class), Shape::ALL[class]);
-    write(&folder.join("ILSVRC2012_validation_ground_truth.txt"), truth.as_bytes())?;
-    write(&folder.join("synsets.txt"), kit.iter().map(line).collect::<String>().as_bytes())
+    let wnids: Vec<String> = kit.into_iter().map(wnid).collect();
+    let kit = folder.join("ILSVRC2012_devkit_t12/data");
+    write(&kit.join("ILSVRC2012_validation_ground_truth.txt"), truth.as_bytes())?;
+    write(&kit.join("meta.mat"), &meta::written(wnids.iter().map(String::as_str)))
 }
 
 fn voc(folder: &Path, plan: Plan) -> Result<()> {

@@ -3,7 +3,7 @@
 //! ```text
 //! train/n01440764/n01440764_18.JPEG ...   a folder for each class, called by its WNID
 //! val/n01440764/ILSVRC2012_val_00000293.JPEG ...   the same, or all 50,000 in one folder and beside it
-//! ILSVRC2012_validation_ground_truth.txt, synsets.txt   of the development kit; or
+//! ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt, meta.mat   the development kit; or
 //! LOC_val_solution.csv   of Kaggle
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -29,6 +30,7 @@ use crate::{
     broken::{Broken, OnBroken},
     folder::{Listing, is_photo, read_text},
     images::Normalisation,
+    meta,
     photo::{Photo, Piece},
 };
 
@@ -36,12 +38,12 @@ use crate::{
 pub(crate) const EXPECTED: &str = "train/ with a folder of photographs for each class, and val/";
 /// The development kit's numbers of the validation images' classes, one per line, from 1.
 const TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
-/// The WNIDs in the order of those numbers.
-const SYNSETS: &str = "synsets.txt";
+/// The WNIDs with those numbers, in a file of MATLAB's.
+const META: &str = "meta.mat";
+/// Where both are in the folder, unpacked as the development kit is.
+const KIT: &str = "ILSVRC2012_devkit_t12/data";
 /// Kaggle's list of the validation images, with the WNIDs of what is in them.
 const SOLUTION: &str = "LOC_val_solution.csv";
-/// As many classes as the published data set has, whose development kit does not list them in the order of their WNIDs.
-const PUBLISHED_CLASSES: usize = 1000;
 
 /// How images are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,14 +248,15 @@ fn of_lists(
         "{} has neither folders nor photographs: a folder for each class is expected in it, or files that end in .JPEG",
         val.display()
     );
-    let [truth, synsets, solution] = [TRUTH, SYNSETS, SOLUTION].map(|name| folder.join(name));
-    if truth.exists() {
-        of_kit(&truth, &synsets, files, classes)
+    let solution = folder.join(SOLUTION);
+    let kits = [folder.join(KIT), folder.to_path_buf()];
+    if let Some(kit) = kits.iter().find(|kit| kit.join(TRUTH).exists()) {
+        of_kit(&kit.join(TRUTH), &kit.join(META), files, classes)
     } else if solution.exists() {
         of_solution(&solution, files, classes)
     } else {
         bail!(
-            "{} has no folders for classes, so that {TRUTH} and {SYNSETS}, or {SOLUTION}, are expected in {}",
+            "{} has no folders for classes, so that {KIT}/{TRUTH} and {META}, or {SOLUTION}, are expected in {}",
             val.display(),
             folder.display()
         )
@@ -261,25 +264,16 @@ fn of_lists(
 }
 
 /// Takes the labels of the development kit: one per photograph, in the order of their names.
-fn of_kit(
-    truth: &Path,
-    synsets: &Path,
-    files: Vec<String>,
-    classes: &[String],
-) -> Result<Vec<Entry>> {
-    let list = read_text(synsets).with_context(|| {
+fn of_kit(truth: &Path, meta: &Path, files: Vec<String>, classes: &[String]) -> Result<Vec<Entry>> {
+    let wnids = fs::read(meta).with_context(|| {
         format!(
-            "the numbers in {} mean nothing without the WNIDs in their order, one at the beginning of each line",
-            truth.display()
+            "the numbers in {} mean nothing without the classes that have them: {} cannot be read",
+            truth.display(),
+            meta.display()
         )
     })?;
-    let wnids: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    ensure!(
-        wnids.len() != PUBLISHED_CLASSES || !wnids.is_sorted(),
-        "{} has {PUBLISHED_CLASSES} WNIDs in alphabetical order, and the development kit numbers them in another: take them from \
-         its meta.mat, where n02119789 is the first",
-        synsets.display()
-    );
+    let wnids = meta::wnids(&wnids)
+        .with_context(|| format!("{} is no list of ImageNet's classes", meta.display()))?;
     let numbers = read_text(truth)?;
     let count = numbers.lines().count();
     ensure!(
@@ -295,7 +289,7 @@ fn of_kit(
                 number.trim().parse().with_context(|| format!("\"{number}\" is no number"))?;
             let wnid = number.checked_sub(1).and_then(|place| wnids.get(place));
             let wnid = wnid.with_context(|| {
-                format!("{number} is none of the {} classes of {}", wnids.len(), synsets.display())
+                format!("{number} is none of the {} classes of {}", wnids.len(), meta.display())
             })?;
             class_of(wnid, classes)
         };

@@ -10,6 +10,32 @@
 //!
 //! A [`loader::Loader`] reads batches ahead, by several threads.
 //!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use adaloss_datasets::{
+//!     Dataset, View,
+//!     loader::{Loader, Options, Request},
+//!     objects::Objects,
+//!     scenes::Plan,
+//! };
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let plan = Plan { train: 8, test: 2, ..Objects::PLAN };
+//! let dataset: Arc<dyn Dataset> = Arc::new(Objects::generate(plan)?);
+//! let view = View { seed: 0, epoch: 0 };
+//! let order = view.order(dataset.train_samples());
+//! let step = |chosen: &[usize]| Request::Train { chosen: chosen.to_vec(), view };
+//! let steps: Vec<Request> = order.chunks(4).map(step).collect();
+//! let loader = Loader::new(Arc::clone(&dataset), Options { threads: 2, ahead: 1 })?;
+//! for (nth, step) in steps.iter().enumerate() {
+//!     let batch = loader.take(step, steps[nth + 1..].iter().cloned())?;
+//!     assert_eq!((batch.samples, batch.objects.len()), (4, 4));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A data set keeps its samples as compactly as they came; only a [`Batch`] is f32.  Nothing here
 //! depends on the order of calls: a batch is a function of what is asked for.
 
@@ -28,6 +54,7 @@ pub mod idx;
 pub mod imagenet;
 pub mod images;
 pub mod loader;
+mod meta;
 pub mod metric;
 pub mod object;
 pub mod objects;

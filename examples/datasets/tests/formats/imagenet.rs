@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use crate::{PLAN, VIEW, assert_whole, changed, error, generated, scenes, values};
 
+const KIT: &str = "ILSVRC2012_devkit_t12/data";
+
 const OPTIONS: Options = Options { size: 32, on_broken: OnBroken::Stop };
 
 fn open(folder: &TempDir) -> Result<Imagenet> {
@@ -31,7 +33,7 @@ fn sorted_into_folders(folder: &Path) {
         fs::create_dir_all(&to).unwrap();
         fs::rename(folder.join("val").join(&name), to.join(&name)).unwrap();
     }
-    fs::remove_file(folder.join("ILSVRC2012_validation_ground_truth.txt")).unwrap();
+    fs::remove_file(folder.join(KIT).join("ILSVRC2012_validation_ground_truth.txt")).unwrap();
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn labels_may_be_folders_or_a_list_of_kaggle() {
     });
     let list = "ImageId,PredictionString\n".to_owned() + &lines.rev().collect::<String>();
     fs::rename(
-        folder.path().join("ILSVRC2012_validation_ground_truth.txt"),
+        folder.path().join(KIT).join("ILSVRC2012_validation_ground_truth.txt"),
         folder.path().join("truth"),
     )
     .unwrap();
@@ -117,7 +119,7 @@ fn labels_may_be_folders_or_a_list_of_kaggle() {
     assert!(error(open(&folder)).ends_with("LOC_val_solution.csv, line 2: there is no comma"));
     fs::rename(
         folder.path().join("truth"),
-        folder.path().join("ILSVRC2012_validation_ground_truth.txt"),
+        folder.path().join(KIT).join("ILSVRC2012_validation_ground_truth.txt"),
     )
     .unwrap();
     sorted_into_folders(folder.path());
@@ -149,7 +151,7 @@ fn mistakes_in_a_folder_are_named() {
     assert!(text.contains("train/n09999999 is a class without photographs"), "{text}");
     fs::remove_dir(&empty).unwrap();
 
-    let truth = path("ILSVRC2012_validation_ground_truth.txt");
+    let truth = path(KIT).join("ILSVRC2012_validation_ground_truth.txt");
     changed(&truth, |bytes| bytes.truncate(bytes.len() - 2));
     let text = error(open(&folder));
     assert!(
@@ -164,26 +166,40 @@ fn mistakes_in_a_folder_are_named() {
     changed(&truth, |bytes| *bytes.iter_mut().rev().nth(1).unwrap() = b'1');
     open(&folder).unwrap();
 
-    let synsets = path("synsets.txt");
-    let list = fs::read(&synsets).unwrap();
-    fs::write(&synsets, (0..1000).map(|i| format!("n{i:08}\n")).collect::<String>()).unwrap();
-    assert!(error(open(&folder)).contains("has 1000 WNIDs in alphabetical order"));
-    fs::write(&synsets, "n00000001 a shape\n".repeat(6)).unwrap();
-    assert!(error(open(&folder)).contains("\"n00000001\" is none of the 6 classes of train"));
-    fs::write(&synsets, b"n0100\xff").unwrap();
-    assert!(error(open(&folder)).contains("synsets.txt is no text in UTF-8"));
-    fs::remove_file(&synsets).unwrap();
+    let meta = path(KIT).join("meta.mat");
+    let list = fs::read(&meta).unwrap();
+    changed(&meta, |bytes| {
+        let at = bytes.windows(4).position(|bytes| bytes == b"n\x000\0").unwrap();
+        bytes[at] = b'm';
+    });
     let text = error(open(&folder));
     assert!(
-        text.contains("mean nothing without the WNIDs in their order")
-            && text.contains("synsets.txt cannot be read"),
+        text.contains("line ") && text.contains(" is none of the 6 classes of train"),
         "{text}"
     );
-    fs::write(&synsets, list).unwrap();
+    fs::write(&meta, &list[..list.len() / 2]).unwrap();
+    let text = error(open(&folder));
+    assert!(
+        text.contains("meta.mat is no list of ImageNet's classes: it ends within an element"),
+        "{text}"
+    );
+    fs::remove_file(&meta).unwrap();
+    let text = error(open(&folder));
+    assert!(
+        text.contains("mean nothing without the classes that have them")
+            && text.contains("meta.mat cannot be read"),
+        "{text}"
+    );
+    fs::write(&meta, list).unwrap();
+    // Beside the images the two do as well.
+    fs::rename(&truth, path("ILSVRC2012_validation_ground_truth.txt")).unwrap();
+    fs::rename(&meta, path("meta.mat")).unwrap();
+    open(&folder).unwrap();
+    let truth = path("ILSVRC2012_validation_ground_truth.txt");
 
     fs::remove_file(&truth).unwrap();
     let text = error(open(&folder));
-    assert!(text.contains("ILSVRC2012_validation_ground_truth.txt and synsets.txt, or LOC_val_solution.csv, are expected in"), "{text}");
+    assert!(text.contains("ILSVRC2012_validation_ground_truth.txt and meta.mat, or LOC_val_solution.csv, are expected in"), "{text}");
     fs::create_dir(path("val/n09999999")).unwrap();
     assert!(
         error(open(&folder))
