@@ -25,7 +25,7 @@ use crate::{
         Layer, LossPass, Machine, MicroBatch, Observer, Piece, Running, Scaler, Shape, Tensor,
         Vector, complete,
     },
-    model::{BoxHeads, Heads, Layers, Model, quantities},
+    model::{Heads, Layers, Model, quantities},
     optimizer::{Optimizer, Update},
     ranks::{Reducer, Team},
     unit::{Units, times},
@@ -321,9 +321,10 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     fn boxes_loss(&mut self, outputs: &Outputs<D>, batch: &Batch, units: Units) -> Result<Loss<D>> {
         let said = self.read_boxes(outputs, batch.samples)?;
         let Self { device, layers, classes, .. } = self;
-        let Heads::Boxes(BoxHeads { boxes, .. }) = &layers.heads else {
+        let Heads::Boxes(heads) = &layers.heads else {
             bail!("this network has no default boxes");
         };
+        let boxes = &heads.boxes;
         let targets: Vec<_> =
             batch.objects.iter().map(|objects| Targets::new(boxes, objects)).collect();
         ensure!(targets.len() == batch.samples, "a list of objects is needed for each sample");
@@ -373,7 +374,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         samples: usize,
     ) -> Result<Option<Vec<Vec<Detection>>>> {
         let [scores, offsets] = self.read_boxes(outputs, samples)?;
-        let Heads::Boxes(BoxHeads { boxes, .. }) = &self.layers.heads else { return Ok(None) };
+        let Heads::Boxes(heads) = &self.layers.heads else { return Ok(None) };
+        let boxes = &heads.boxes;
         let is_lost = scores.iter().chain(&offsets).all(|x| !x.is_finite());
         let columns = boxes.len() * (self.classes + 1);
         let found = scores

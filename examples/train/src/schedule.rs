@@ -216,7 +216,7 @@ pub struct ScheduleArgs {
     pub epochs: Option<usize>,
     /// Steps of the whole run, instead of epochs.
     #[arg(long, value_name = "STEPS", conflicts_with = "epochs")]
-    pub steps: Option<u64>,
+    pub total_steps: Option<u64>,
     /// Samples in a step.
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -251,7 +251,7 @@ impl ScheduleArgs {
             batch: self.batch.unwrap_or(schedule.batch),
             micro_batches: self.micro_batches.unwrap_or(schedule.micro_batches),
             learning_rate: self.learning_rate.unwrap_or(schedule.learning_rate),
-            steps: if self.epochs.is_some() { None } else { self.steps.or(schedule.steps) },
+            steps: if self.epochs.is_some() { None } else { self.total_steps.or(schedule.steps) },
             warm_up: self.warm_up.unwrap_or(schedule.warm_up),
             rise: schedule.rise,
             decay: self.decay.unwrap_or(schedule.decay),

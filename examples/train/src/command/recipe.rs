@@ -149,20 +149,6 @@ struct Prepared {
 
 fn prepare(args: &RecipeArgs) -> Result<Prepared> {
     let recipe = Recipe::read(&args.recipe)?;
-    let seen = Seen { size: recipe.data.size(&recipe.model), on_broken: args.on_broken };
-    let (folder, wanted) = (args.data.clone(), recipe.data.wanted());
-    let dataset = Source::Folder { folder, wanted, seen }.open().with_context(|| {
-        format!("--data {} is not what {} needs", args.data.display(), args.recipe.display())
-    })?;
-    let mut schedule = recipe.schedule(dataset.train_samples())?;
-    schedule.batch = args.batch.unwrap_or(schedule.batch);
-    if !schedule.batch.is_multiple_of(schedule.micro_batches) {
-        schedule.micro_batches = 1;
-    }
-    schedule.steps = args.steps.or(schedule.steps);
-    let stem = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
-    let task = Task::of_recipe(&stem, &recipe, schedule)?;
-    task.schedule.check(&*dataset)?;
     let is_wanted =
         |run: &&RecipeRun| args.methods.is_empty() || args.methods.contains(&run.method);
     let mut runs = Vec::new();
@@ -180,6 +166,20 @@ fn prepare(args: &RecipeArgs) -> Result<Prepared> {
         "the recipe has no run by such a method; it has {}",
         recipe.runs.iter().map(|run| run.method.to_string()).collect::<Vec<_>>().join(", ")
     );
+    let seen = Seen { size: recipe.data.size(&recipe.model), on_broken: args.on_broken };
+    let (folder, wanted) = (args.data.clone(), recipe.data.wanted());
+    let dataset = Source::Folder { folder, wanted, seen }.open().with_context(|| {
+        format!("--data {} is not what {} needs", args.data.display(), args.recipe.display())
+    })?;
+    let mut schedule = recipe.schedule(dataset.train_samples())?;
+    schedule.batch = args.batch.unwrap_or(schedule.batch);
+    if !schedule.batch.is_multiple_of(schedule.micro_batches) {
+        schedule.micro_batches = 1;
+    }
+    schedule.steps = args.steps.or(schedule.steps);
+    let stem = args.recipe.file_stem().unwrap_or_default().to_string_lossy();
+    let task = Task::of_recipe(&stem, &recipe, schedule)?;
+    task.schedule.check(&*dataset)?;
     Ok(Prepared { recipe, dataset: dataset.into(), task, runs })
 }
 
@@ -196,6 +196,8 @@ impl RecipeArgs {
         );
         if writes {
             check_folder(&self.out, &["results.json"])?;
+            fs::create_dir_all(&self.out)
+                .with_context(|| format!("{} cannot be made", self.out.display()))?;
         }
         let path = self.results_file();
         if !path.exists() {

@@ -16,11 +16,11 @@ use crate::{
 /// The heads of a network.
 pub enum Heads<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     /// One, to the logits of classes or to a quantity.
-    One(Head<D, W>),
+    One(Box<Head<D, W>>),
     /// Two, to the logits of classes and to a quantity.
     Twin(Box<TwinHeads<D, W, G>>),
     /// Two for each of several maps, to the scores of default boxes and to their offsets.
-    Boxes(BoxHeads<D, W, G>),
+    Boxes(Box<BoxHeads<D, W, G>>),
 }
 
 /// What a network has that learns a quantity beside the classes.
@@ -106,8 +106,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Heads<D, W, G> {
                 quantity.pieces(to);
                 classes.pieces(to);
             }
-            Self::Boxes(BoxHeads { maps, .. }) => {
-                for Map { body, to_heads, scores, offsets, .. } in maps {
+            Self::Boxes(boxes) => {
+                for Map { body, to_heads, scores, offsets, .. } in &mut boxes.maps {
                     body.pieces(to);
                     to_heads.pieces(to);
                     scores.pieces(to);

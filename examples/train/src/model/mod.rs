@@ -79,7 +79,7 @@ pub struct Layers<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
 impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Layers<D, W, G> {
     /// Makes a network of layers one after the other, the last of them a head.
     fn in_line(body: Vec<AnyLayer<D, W, G>>, head: Head<D, W>) -> Self {
-        Self { embedding: None, body: Sequence::new(body), heads: Heads::One(head) }
+        Self { embedding: None, body: Sequence::new(body), heads: Heads::One(Box::new(head)) }
     }
 }
 
@@ -229,7 +229,9 @@ impl Model {
                     true => Resnet::large(depth),
                     false => Resnet::small(depth, Block::Basic),
                 };
-                Self::Resnet(Resnet { preactivation, ..resnet.with_context(|| name.to_owned())? })
+                // In one sentence: see below.
+                let resnet = resnet.map_err(|error| anyhow!("{name}: {error:#}"))?;
+                Self::Resnet(Resnet { preactivation, ..resnet })
             }
         })
     }

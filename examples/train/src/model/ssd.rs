@@ -15,8 +15,8 @@ use crate::{
     layer::{AnyLayer, LengthNorm, Machine, Sequence},
 };
 
-/// The gain that the first map's normalisation begins with.
-const GAIN: f32 = 20.0;
+/// What the first map's features are after its normalisation, at the beginning: 20 in length for the 512 channels of VGG.
+const ROOT_MEAN_SQUARE: f32 = 0.884;
 
 /// A detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,8 @@ impl Ssd {
             maps.push(map(build, &mut chain, nth, (&of_map, classes))?);
             boxes.push(of_map);
         }
-        let heads = Heads::Boxes(BoxHeads { maps, boxes: DefaultBoxes::new(&boxes) });
+        let heads = BoxHeads { maps, boxes: DefaultBoxes::new(&boxes) };
+        let heads = Heads::Boxes(Box::new(heads));
         Ok(Layers { embedding: None, body, heads })
     }
 
@@ -242,7 +243,8 @@ where
     let mut to_heads: Vec<AnyLayer<D, W, G>> = Vec::new();
     if nth == 0 {
         // Activations of the base are larger than those behind it.
-        let norm = LengthNorm::new(build.device, &format!("{name}.norm"), channels, GAIN)?;
+        let gain = ROOT_MEAN_SQUARE * (channels as f32).sqrt();
+        let norm = LengthNorm::new(build.device, &format!("{name}.norm"), channels, gain)?;
         to_heads.push(Box::new(norm));
     }
     let mut head = |kind: &str, per_box: usize| {

@@ -7,7 +7,7 @@ use adaloss_hal::Plain;
 use anyhow::{Result, ensure};
 
 use super::{
-    Build, Layers,
+    Build, Heads, Layers,
     chain::{Chain, Window},
 };
 use crate::layer::{AnyLayer, Dropping, Flatten, Machine, Relu};
@@ -93,7 +93,7 @@ impl Vgg {
             arriving = UNITS;
         }
         let head = build.head("head", [arriving, classes])?;
-        Ok(Layers { embedding: None, body: chain.take(), heads: super::Heads::One(head) })
+        Ok(Layers { embedding: None, body: chain.take(), heads: Heads::One(Box::new(head)) })
     }
 }
 

@@ -136,7 +136,7 @@ fn broken_and_foreign_checkpoints_are_refused() {
         ([&good[..], &[0]].concat(), "checksum does not match"),
         (flipped(good.len() / 2), "checksum does not match"),
         (flipped(good.len() - 1), "checksum does not match"),
-        (flipped(8), "is of version 0, and only 4 can be read"),
+        (flipped(8), "is of version 1, and only 5 can be read"),
     ];
     for (bytes, expected) in cases {
         let broken = runs.path("broken");
