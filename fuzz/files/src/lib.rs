@@ -7,9 +7,11 @@
 
 mod checkpoint;
 mod datasets;
+mod photos;
 
 pub use checkpoint::checkpoint;
 pub use datasets::datasets;
+pub use photos::photos;
 
 use std::{
     fs,
@@ -20,8 +22,8 @@ use adaloss_fuzz::Target;
 use tempfile::TempDir;
 
 /// Every target of this crate with its name, which is that of its corpus.
-pub const TARGETS: [(&str, Target); 2] =
-    [("datasets", datasets), ("training_checkpoint", checkpoint)];
+pub const TARGETS: [(&str, Target); 3] =
+    [("datasets", datasets), ("photos", photos), ("training_checkpoint", checkpoint)];
 
 /// A folder for the files of one input.
 struct Folder(TempDir);
