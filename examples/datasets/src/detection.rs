@@ -95,7 +95,7 @@ impl Detection {
     }
 
     /// Returns the names of the classes, in their order.
-    pub fn classes(&self) -> &[String] {
+    pub fn class_names(&self) -> &[String] {
         &self.classes
     }
 

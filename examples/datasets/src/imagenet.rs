@@ -122,7 +122,7 @@ impl Imagenet {
     }
 
     /// Returns the WNIDs of the classes, in their order.
-    pub fn classes(&self) -> &[String] {
+    pub fn class_names(&self) -> &[String] {
         &self.classes
     }
 

@@ -23,7 +23,7 @@ fn what_is_written_is_read() {
     let coco = open(&folder).unwrap();
     // One image has lost its only object where it was cut.
     assert_eq!((coco.train_samples(), coco.test_samples()), (PLAN.train - 1, PLAN.test));
-    assert_eq!(coco.classes(), ["disc", "bar", "triangle", "star", "ring", "cross"]);
+    assert_eq!(coco.class_names(), ["disc", "bar", "triangle", "star", "ring", "cross"]);
     assert!(coco.describe().starts_with("COCO: "), "{}", coco.describe());
     assert_whole(&coco);
     // The same pictures in the other format have the same objects.

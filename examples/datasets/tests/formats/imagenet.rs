@@ -26,7 +26,7 @@ fn class_of(scene: &Scene) -> u32 {
 
 /// Puts the validation images into folders that are called by their classes.
 fn sorted_into_folders(folder: &Path) {
-    let classes = Imagenet::open(folder, OPTIONS).unwrap().classes().to_vec();
+    let classes = Imagenet::open(folder, OPTIONS).unwrap().class_names().to_vec();
     for (nth, scene) in scenes(Kind::CLASSIFICATION)[1].iter().enumerate() {
         let name = format!("ILSVRC2012_val_{:08}.JPEG", nth + 1);
         let to = folder.join("val").join(&classes[class_of(scene) as usize]);
@@ -41,7 +41,7 @@ fn what_is_written_is_read() {
     let folder = generated(Format::Imagenet);
     let imagenet = open(&folder).unwrap();
     assert_eq!((imagenet.train_samples(), imagenet.test_samples()), (PLAN.train, PLAN.test));
-    assert_eq!(Dataset::classes(&imagenet), 6);
+    assert_eq!(imagenet.classes(), 6);
     let expected = "ImageNet: 24 training and 9 test images, seen at 32x32x3, 6 classes, from ";
     assert!(imagenet.describe().starts_with(expected), "{}", imagenet.describe());
     assert_whole(&imagenet);
@@ -95,7 +95,7 @@ fn labels_may_be_folders_or_a_list_of_kaggle() {
     };
     let of_kit = labels(&folder);
     assert_eq!(of_kit.len(), PLAN.test);
-    let classes = open(&folder).unwrap().classes().to_vec();
+    let classes = open(&folder).unwrap().class_names().to_vec();
     let [_, tests] = scenes(Kind::CLASSIFICATION);
     let lines = tests.iter().enumerate().map(|(nth, scene)| {
         format!("ILSVRC2012_val_{:08},{} 1 2 3 4 \n", nth + 1, classes[class_of(scene) as usize])

@@ -23,7 +23,7 @@ fn what_is_written_is_read() {
     let folder = generated(Format::Voc);
     let voc = open(&folder).unwrap();
     assert_eq!((voc.train_samples(), voc.test_samples()), (PLAN.train, PLAN.test));
-    assert_eq!(voc.classes(), voc::CLASSES);
+    assert_eq!(voc.class_names(), voc::CLASSES);
     let expected = "Pascal VOC 2007 and 2012: 24 training and 9 test images, seen at 64x64x3, objects of 20 classes, from ";
     assert!(voc.describe().starts_with(expected), "{}", voc.describe());
     assert_whole(&voc);
