@@ -22,6 +22,7 @@ use super::{
     interrupt::Interrupted,
     places::{Comparison, GALLERY, USUAL, describe, merged, once, open},
     runs::{Done, How, Planned, run_all, this_machine},
+    say_left_out,
     stored::Store,
 };
 
@@ -215,6 +216,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
         }
     }
     say!("{}", report::print_summary(&results));
+    datasets.iter().for_each(|dataset| say_left_out(&**dataset));
     let ended = write_report(&args.out, &results, plan.runs.len());
     if store.is_none() {
         ended
@@ -326,6 +328,7 @@ pub(crate) fn calibrate(args: &CalibrateArgs) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let results = Results { seconds, tasks, runs, done_before: before, ..this_machine(args.jobs) };
     say!("{}", report::print_windows(&results));
+    datasets.iter().for_each(|dataset| say_left_out(&**dataset));
     match &args.out {
         Some(out) => write_report(out, &results, plan.len()),
         None if results.runs.len() == plan.len() => Ok(()),

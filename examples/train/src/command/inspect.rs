@@ -23,6 +23,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{
     RunArgs,
     machine::{DeviceName, Job, dispatch},
+    say_left_out,
 };
 
 /// What is looked at.
@@ -55,7 +56,9 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<()> {
     let task = args.run.task()?;
     let dataset = task.open(&args.run.data)?;
     let job = Look { args, task: &task, dataset: &*dataset };
-    dispatch(DeviceName::Cpu, 1, &job.settings(), job)
+    dispatch(DeviceName::Cpu, 1, &job.settings(), job)?;
+    say_left_out(&*dataset);
+    Ok(())
 }
 
 struct Look<'a> {

@@ -11,6 +11,8 @@ use adaloss_train::{
 use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::say_left_out;
+
 /// What is looked at.
 #[derive(Args, Debug)]
 pub(crate) struct LookArgs {
@@ -49,5 +51,6 @@ pub(crate) fn look(args: &LookArgs) -> Result<()> {
     let batch = dataset.train(&chosen, View { seed: 0, epoch: 0 })?;
     write_whole(&args.out, &Sheet::of(&*dataset, &batch, args.columns)?.png()?)?;
     say!("{}: {}", args.out.display(), dataset.describe());
+    say_left_out(&*dataset);
     Ok(())
 }

@@ -18,9 +18,10 @@ pub(crate) mod sums;
 pub(crate) mod train;
 
 use adaloss_train::{
-    data::DataArgs,
+    data::{DataArgs, Dataset},
     method::{FormatName, Method},
     model::Model,
+    say,
     schedule::ScheduleArgs,
     task::Task,
     trainer::Settings,
@@ -28,6 +29,16 @@ use adaloss_train::{
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Says how many samples were skipped because they cannot be read, and names the first.
+fn say_left_out(dataset: &dyn Dataset) {
+    let left_out = dataset.left_out();
+    if let Some(first) = left_out.first() {
+        let others = if left_out.len() > 1 { "; and others" } else { "" };
+        let count = left_out.len();
+        say!("samples that could not be read and were left out: {count}; {first}{others}");
+    }
+}
 
 /// Returns a bar for so many steps, on which a message says what they are of.
 fn steps_bar(steps: u64) -> Result<ProgressBar> {

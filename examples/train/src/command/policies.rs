@@ -16,7 +16,9 @@ use adaloss_train::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::{interrupt::Interrupt, machine::MOST_THREADS, places::Comparison, steps_bar};
+use super::{
+    interrupt::Interrupt, machine::MOST_THREADS, places::Comparison, say_left_out, steps_bar,
+};
 
 /// What is recorded, and for which formats.
 #[derive(Args, Debug)]
@@ -103,6 +105,7 @@ pub(crate) fn policies(args: &PoliciesArgs) -> Result<()> {
     bar.finish_and_clear();
     let printed = print(&places);
     say!("{printed}");
+    opened.iter().for_each(|(.., dataset)| say_left_out(&**dataset));
     if let Some(out) = &args.out {
         write(out, &places, &printed)?;
         say!("\nTables and plots: {}", out.display());

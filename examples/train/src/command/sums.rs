@@ -29,7 +29,7 @@ use super::{
     interrupt::{Interrupt, Interrupted},
     launch::{Launch, is_launched},
     machine::{DeviceName, Job, dispatch},
-    steps_bar,
+    say_left_out, steps_bar,
 };
 
 /// What is usually compared: without a scale, as PyTorch's hook for binary16 does it, with one for all buckets and steps, and
@@ -144,6 +144,7 @@ pub(crate) fn sums(args: &SumsArgs) -> Result<()> {
     }
     bar.finish_and_clear();
     say!("{}: {}; {}\n\n{}\n\n{LEGEND}", task.name, task.model, dataset.describe(), table(&rows));
+    say_left_out(&*dataset);
     if let Some(path) = &args.out {
         write_whole(path, &csv_of(&rows)?)?;
     }

@@ -41,6 +41,7 @@ use super::{
     interrupt::{Interrupt, Interrupted},
     launch::Launch,
     machine::{DeviceName, Job, check, dispatch},
+    say_left_out,
 };
 
 /// On what machine a network is trained.
@@ -566,13 +567,8 @@ where
                 waited.as_secs_f64()
             ));
         }
-        let left_out = self.run.dataset.left_out();
-        if let Some(first) = left_out.first() {
-            self.say(format_args!(
-                "{} samples could not be read and were left out: {first}{}",
-                left_out.len(),
-                if left_out.len() > 1 { "; and others" } else { "" }
-            ));
+        if self.is_first {
+            say_left_out(&**self.run.dataset);
         }
     }
 

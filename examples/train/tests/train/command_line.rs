@@ -230,7 +230,7 @@ fn reading_ahead_changes_no_bit_and_broken_files_are_said() {
     };
     let skip = "--on-broken=skip";
     let (printed, at_once) = saved("at-once", &[skip, "--readers=0"]);
-    let said = "1 samples could not be read and were left out: ";
+    let said = "samples that could not be read and were left out: 1; ";
     assert!(printed.contains(said) && printed.contains("train_00003.png"), "{printed}");
     assert!(!printed.contains("samples were read by"), "{printed}");
     let (printed, ahead) = saved("ahead", &[skip, "--readers=3", "--ahead=2"]);
