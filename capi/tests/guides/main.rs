@@ -81,7 +81,7 @@ const TABLE: &[Covered] = &[
         "docs/experiments.md",
         "Published experiments",
         "sh",
-        By::Test("examples/train/tests/train/recipes.rs"),
+        By::Test("examples/train/tests/train/readme.rs"),
     ),
     covered("fuzz/README.md", "Corpora", "sh", By::None(CORPORA)),
     covered("fuzz/README.md", "With libFuzzer", "sh", By::None(FUZZER)),

@@ -128,7 +128,7 @@ impl AveragePrecision {
         of_classes.iter().sum::<f64>() / of_classes.len().max(1) as f64
     }
 
-    /// Returns what was counted as bytes, for [`of_bytes`](Self::of_bytes).
+    /// Returns what was counted as bytes, for [`add_bytes`](Self::add_bytes).
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (class, Counted { objects, detections }) in (0_u64..).zip(&self.classes) {

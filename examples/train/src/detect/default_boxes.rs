@@ -112,7 +112,7 @@ impl DefaultBoxes {
     /// Returns which object each box is to find, if any.
     ///
     /// Each object is found by the box that overlaps it most, by the first of several; of boxes that more than one object claims
-    /// the last object has it.  Every other box finds the object that it overlaps most, if that is by [`MATCHES`] or more.
+    /// the last object has it.  Every other box finds the object that it overlaps most, if that is by 0.5 or more.
     pub fn matches(&self, objects: &[Bounds]) -> Vec<Option<usize>> {
         let mut found = vec![None; self.len()];
         let mut best = vec![(0.0, 0); objects.len()];

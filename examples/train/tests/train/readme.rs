@@ -1,4 +1,4 @@
-//! The command lines that README.md shows are ones that the program takes, and it names the tests and benchmarks there are.
+//! The command lines that README.md and docs/experiments.md show are ones that the program takes, and it names the tests and benchmarks there are.
 
 use std::{fs, path::Path, process::Command};
 
@@ -9,10 +9,11 @@ fn root(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// The commands of the README's shell blocks, without what is said of them.
+/// The commands of the documents' shell blocks, without what is said of them.
 fn commands() -> Vec<String> {
-    let readme = fs::read_to_string(root("README.md")).expect("the README");
-    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let text = |path: &str| fs::read_to_string(root(path)).expect("a document");
+    let documents = ["README.md", "docs/experiments.md"].map(text).concat();
+    let blocks = documents.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let lines = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap_or(line));
     lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }
