@@ -17,7 +17,7 @@ use adaloss_hal::{
 
 /// A single element, odd sizes, padding, strides, dilation, groups, kernels as large as the image and larger,
 /// sizes beyond a tile, windows that are mostly padding, and nothing at all.
-const SHAPES: [Convolution; 24] = [
+const SHAPES: [Convolution; 29] = [
     Convolution::new(1, [1, 1], 1, 1, [1, 1]),
     Convolution::new(2, [5, 7], 3, 4, [3, 3]),
     Convolution::new(2, [5, 7], 3, 4, [3, 3]).padding([1, 1]),
@@ -39,6 +39,12 @@ const SHAPES: [Convolution; 24] = [
     Convolution::new(1, [8, 9], 4, 6, [2, 3]).stride([2, 1]).dilation([4, 2]).groups(2),
     Convolution::new(1, [7, 7], 4, 4, [3, 3]).padding([6, 6]).dilation([6, 6]).groups(4),
     Convolution::new(1, [2, 3], 3, 2, [3, 2]).padding([40, 37]).dilation([40, 39]),
+    // Channels and filters in eights, of which some devices take one at a time.
+    Convolution::new(2, [7, 6], 8, 16, [3, 3]).padding([1, 1]).stride([2, 2]),
+    Convolution::new(1, [5, 9], 16, 72, [3, 2]).padding([2, 1]),
+    Convolution::new(1, [6, 5], 24, 48, [3, 3]).padding([1, 1]).groups(3),
+    Convolution::new(2, [5, 6], 40, 8, [1, 1]).stride([2, 3]),
+    Convolution::new(1, [13, 9], 8, 8, [3, 3]).stride([2, 2]).padding([4, 3]).dilation([4, 3]),
     Convolution::new(0, [5, 5], 3, 2, [3, 3]),
     Convolution::new(2, [4, 4], 0, 3, [3, 3]),
     Convolution::new(2, [4, 4], 3, 0, [3, 3]),
@@ -350,10 +356,12 @@ where
         }
     }
     for (stream, method) in (0..).zip(Method::ALL) {
-        let shape = TYPICAL.padding([1, 1]);
-        for has_bias in [false, true] {
-            Sums::<D, A, B>::new(bench, method, shape, Kind::NonFinite, has_bias, stream)?
-                .check(bench)?;
+        let in_eights = Convolution { channels: 8, filters: 8, ..TYPICAL };
+        for shape in [TYPICAL.padding([1, 1]), in_eights.padding([1, 1]).stride([2, 1])] {
+            for has_bias in [false, true] {
+                Sums::<D, A, B>::new(bench, method, shape, Kind::NonFinite, has_bias, stream)?
+                    .check(bench)?;
+            }
         }
         check_refusals::<A, B, F, D>(bench, method)?;
     }
