@@ -29,7 +29,8 @@ export RUSTFLAGS="-Ctarget-cpu=$architecture -Zmir-enable-passes=-JumpThreading 
 unset CARGO_ENCODED_RUSTFLAGS RUSTUP_TOOLCHAIN
 "$cargo" rustc --quiet --profile ptx --locked -Zbuild-std=core --target nvptx64-nvidia-cuda -- --emit=asm
 # What is left of Rust's names depends on where the sources lie. A product's sums take half the registers there are; two
-# blocks of it are to fit on a multiprocessor, which Rust has no attribute for.
+# blocks of it are to fit on a multiprocessor, three of a matrix product with slim tiles, which Rust has no attribute for.
 sed -E 's/Cs[0-9A-Za-z]{8,14}_/Cs_/g; s/anon_\$_[0-9a-f]{32}/anon/g
-    /^\.visible \.entry adaloss_matmul/,/^\)/s/^\)/)\n.maxntid 128, 1, 1\n.minnctapersm 2/' \
+    /^\.visible \.entry adaloss_(matmul|implicit)/,/^\)/s/^\)/)\n.maxntid 128, 1, 1\n.minnctapersm 2/
+    /^\.visible \.entry adaloss_matmul_slim/,/^\)/s/minnctapersm 2/minnctapersm 3/' \
     "$CARGO_TARGET_DIR"/nvptx64-nvidia-cuda/ptx/deps/adaloss_kernels_ptx.s

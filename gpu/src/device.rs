@@ -318,14 +318,28 @@ impl Cuda {
         to: ElementsMut<'_, T>,
     ) -> Result<(), GpuError> {
         GpuError::length("what is copied to", from.count(), to.shared().count())?;
-        let bytes = from.count() * size_of::<T>();
-        if bytes == 0 {
+        let count = from.count();
+        // SAFETY: so many elements are at either address, and what is written is borrowed.
+        unsafe { self.move_elements::<T>(from.address(), count, to.shared().address()) }
+    }
+
+    /// Copies so many elements from one address to another.
+    ///
+    /// # Safety
+    ///
+    /// They are there, and room for them; nobody else writes either.
+    pub(crate) unsafe fn move_elements<T: Plain>(
+        &self,
+        from: u64,
+        count: usize,
+        to: u64,
+    ) -> Result<(), GpuError> {
+        if count * size_of::<T>() == 0 {
             return Ok(());
         }
         self.bind()?;
-        let (to, from) = (to.shared().address(), from.address());
-        // SAFETY: so many bytes are at either address.
-        unsafe { memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+        // SAFETY: the caller's promise.
+        unsafe { memcpy_dtod_async(to, from, count * size_of::<T>(), self.stream.cu_stream()) }
             .map_err(GpuError::of("to copy"))
     }
 

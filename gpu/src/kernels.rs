@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adaloss_core::format::Encoding;
-use adaloss_kernels::matmul::{self, SHARED_WORDS};
+use adaloss_kernels::tensor_cores::{self, SHARED_WORDS};
 use cudarc::{
     driver::{
         CudaContext, CudaFunction, CudaModule, DeviceRepr,
@@ -96,20 +96,40 @@ pub(crate) struct Kernels {
     pub(crate) add_sums: Kernel,
     pub(crate) sgd_step: Kernel,
     pub(crate) adamw_step: Kernel,
-    /// Products of binary16 and of bfloat16.
-    pub(crate) products: [Products; 2],
+    /// Of factors of binary16 and of bfloat16.
+    pub(crate) on_tensor_cores: [OnTensorCores; 2],
     /// What adds up the parts of products, into binary16, bfloat16 and f32.
     pub(crate) add_parts: [Kernel; 3],
 }
 
-/// The products of one format, for each way that the operands may be stored: as `op(A)` and `op(B)` are, `B`
-/// transposed, `A` transposed, both.
+/// What tensor cores compute of factors of one format.
 #[derive(Debug)]
-pub(crate) struct Products {
-    /// Narrowed to the format of the operands.
-    pub(crate) narrowed: [Kernel; 4],
-    /// In f32, which may be added to what is there.
-    pub(crate) unscaled: [Kernel; 4],
+pub(crate) struct OnTensorCores {
+    /// Products, for each way that the operands may be stored: as `op(A)` and `op(B)` are, `B`
+    /// transposed, `A` transposed, both.
+    pub(crate) products: [Widths; 4],
+    /// Convolutions, in each direction.
+    pub(crate) convolutions: [Widths; 3],
+}
+
+/// One kernel for tiles of either width: narrowing to the format of the operands, and into f32, which may be added to what is
+/// there.
+#[derive(Debug)]
+pub(crate) struct Widths {
+    wide: [Kernel; 2],
+    /// There is none where results are hardly ever so few columns.
+    slim: Option<[Kernel; 2]>,
+}
+
+impl Widths {
+    /// Returns the kernels for sums of few columns, or of any number.
+    pub(crate) fn of(&self, is_slim: bool) -> [&Kernel; 2] {
+        self.slim.as_ref().filter(|_| is_slim).unwrap_or(&self.wide).each_ref()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Kernel> {
+        self.wide.iter().chain(self.slim.iter().flatten())
+    }
 }
 
 impl Kernels {
@@ -178,7 +198,7 @@ impl Kernels {
             add_sums: kernel(&module, "adaloss_add_sums", 0)?,
             sgd_step: kernel(&module, "adaloss_sgd_step", 0)?,
             adamw_step: kernel(&module, "adaloss_adamw_step", 0)?,
-            products: [products(&module, "f16")?, products(&module, "bf16")?],
+            on_tensor_cores: [on_tensor_cores(&module, "f16")?, on_tensor_cores(&module, "bf16")?],
             add_parts: [
                 kernel(&module, "adaloss_add_parts_f16", 0)?,
                 kernel(&module, "adaloss_add_parts_bf16", 0)?,
@@ -232,7 +252,10 @@ impl Kernels {
             &self.sgd_step,
             &self.adamw_step,
         ];
-        let products = self.products.iter().flat_map(|of| of.narrowed.iter().chain(&of.unscaled));
+        let products = self
+            .on_tensor_cores
+            .iter()
+            .flat_map(|of| of.products.iter().chain(&of.convolutions).flat_map(Widths::all));
         let of_scalers = [&self.advance, &self.describe, &self.close, &self.judge, &self.conclude];
         let factors = self.factors.iter().flat_map(|(_, kernels)| kernels);
         let of_parts = self.add_parts.iter().chain(products).chain(factors);
@@ -252,15 +275,30 @@ fn factors(module: &Arc<CudaModule>) -> Result<Vec<(Encoding, [Kernel; 2])>, Gpu
     of_8_bits.map(kernels).collect()
 }
 
-fn products(module: &Arc<CudaModule>, element: &str) -> Result<Products, GpuError> {
-    let all = |to: &str| {
-        let of = |stored| {
-            kernel(module, &format!("adaloss_matmul_{stored}_{element}{to}"), SHARED_BYTES)
-        };
-        let [a, b, c, d] = ["nn", "nt", "tn", "tt"].map(of);
-        Ok::<_, GpuError>([a?, b?, c?, d?])
+fn on_tensor_cores(module: &Arc<CudaModule>, element: &str) -> Result<OnTensorCores, GpuError> {
+    let both = |name: String| {
+        let to = |to: &str| kernel(module, &format!("adaloss_{name}_{element}{to}"), SHARED_BYTES);
+        Ok::<_, GpuError>([to("")?, to("_f32")?])
     };
-    Ok(Products { narrowed: all("")?, unscaled: all("_f32")? })
+    let product = |stored| {
+        let slim = both(format!("matmul_slim_{stored}"))?;
+        Ok::<_, GpuError>(Widths { wide: both(format!("matmul_{stored}"))?, slim: Some(slim) })
+    };
+    let convolution = |direction, has_slim| {
+        let slim = match has_slim {
+            true => Some(both(format!("implicit_slim_{direction}"))?),
+            false => None,
+        };
+        Ok::<_, GpuError>(Widths { wide: both(format!("implicit_{direction}"))?, slim })
+    };
+    Ok(OnTensorCores {
+        products: [product("nn")?, product("nt")?, product("tn")?, product("tt")?],
+        convolutions: [
+            convolution("output", true)?,
+            convolution("input", true)?,
+            convolution("weight", false)?,
+        ],
+    })
 }
 
 /// Finds a kernel, and allows it the shared memory that it is launched with.
@@ -271,7 +309,7 @@ fn kernel(module: &Arc<CudaModule>, name: &str, shared_bytes: u32) -> Result<Ker
         function
             .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes as i32)
             .map_err(GpuError::of("the shared memory of a product"))?;
-        matmul::THREADS
+        tensor_cores::THREADS
     } else {
         THREADS
     };

@@ -35,6 +35,7 @@ mod network;
 mod scaler;
 mod staging;
 mod table;
+mod tensor_cores;
 
 pub use device::{Cuda, GpuSpace};
 pub use error::GpuError;

@@ -14,7 +14,7 @@ use adaloss_audit::{
     ptx::{Entry, Module},
     sass,
 };
-use adaloss_kernels::matmul;
+use adaloss_kernels::tensor_cores;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
@@ -148,8 +148,9 @@ fn takes(gpu: &str, log: &PathBuf, disassembly: &PathBuf) -> anyhow::Result<bool
     for taken in &all {
         let Taken { entry, registers, shared_bytes, stack_bytes, .. } = taken;
         let Taken { spilled_bytes, instructions, tensor, calls, .. } = taken;
-        let (threads, launched) = match entry.starts_with("adaloss_matmul") {
-            true => (matmul::THREADS, 4 * matmul::SHARED_WORDS as u32),
+        let sums = ["adaloss_matmul", "adaloss_implicit"];
+        let (threads, launched) = match sums.iter().any(|of| entry.starts_with(of)) {
+            true => (tensor_cores::THREADS, 4 * tensor_cores::SHARED_WORDS as u32),
             false => (256, 0),
         };
         let shared = shared_bytes + launched;

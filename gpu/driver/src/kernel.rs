@@ -283,6 +283,13 @@ impl Argument for Convolution {
     }
 }
 
+impl<E> Argument for Implicit<E> {
+    fn is_named(self, memory: &Memory) -> bool {
+        let Self { a, b, bias, .. } = self;
+        a.is_named(memory) && b.is_named(memory) && bias.is_named(memory)
+    }
+}
+
 impl Argument for Operand {
     fn is_named(self, memory: &Memory) -> bool {
         self.first().is_named(memory)

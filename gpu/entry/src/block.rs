@@ -16,12 +16,12 @@ use adaloss_core::{
 use adaloss_kernels::{
     Block, Shared,
     block::{Factor, Place, SHARED_WORDS},
-    matmul,
+    tensor_cores,
 };
 
 use crate::machine::{self, asm};
 
-const _: () = assert!(SHARED_WORDS.is_power_of_two() && matmul::SHARED_WORDS.is_multiple_of(4));
+const _: () = assert!(SHARED_WORDS.is_power_of_two() && tensor_cores::SHARED_WORDS.is_multiple_of(4));
 
 /// The block that the calling thread is in, and its shared memory.
 pub(crate) struct Ptx<const LAUNCHED: bool>(pub(crate) Words<LAUNCHED>);
@@ -43,7 +43,7 @@ impl<const LAUNCHED: bool> Block for Ptx<LAUNCHED> {
     #[inline(always)]
     fn threads(&self) -> u32 {
         // Those of a product are known, and loops over them are unrolled.
-        if LAUNCHED { matmul::THREADS } else { machine::block_dimension() }
+        if LAUNCHED { tensor_cores::THREADS } else { machine::block_dimension() }
     }
 
     #[inline(always)]
@@ -327,7 +327,7 @@ pub(crate) struct Words<const LAUNCHED: bool>;
 /// What every kernel has: [`SHARED_WORDS`].
 pub(crate) const EVERY: Words<false> = Words;
 
-/// What a product is launched with: [`matmul::SHARED_WORDS`].
+/// What a product is launched with: [`tensor_cores::SHARED_WORDS`].
 pub(crate) const LAUNCHED: Words<true> = Words;
 
 impl<const LAUNCHED: bool> Words<LAUNCHED> {
@@ -335,7 +335,7 @@ impl<const LAUNCHED: bool> Words<LAUNCHED> {
     #[inline(always)]
     fn first(self, word: usize, of: usize) -> u32 {
         let (first, words) = if LAUNCHED {
-            (machine::launched(), matmul::SHARED_WORDS)
+            (machine::launched(), tensor_cores::SHARED_WORDS)
         } else {
             (machine::shared(), SHARED_WORDS)
         };

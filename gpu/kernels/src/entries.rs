@@ -25,6 +25,7 @@ pub use crate::{
         columns::Columns,
         convolve::{Convolution, Direction},
         dropout::Mask,
+        implicit::Implicit,
         loss::Loss,
         normalise::{Forward, Normalisation},
         operand::Operand,
@@ -219,28 +220,54 @@ macro_rules! entries {
 }
 
 /// Calls a macro with each entry point of a product, as [`entries!`](crate::entries!) does: those that are
-/// launched with [`SHARED_WORDS`](crate::matmul::SHARED_WORDS) of shared memory.
+/// launched with [`SHARED_WORDS`](crate::tensor_cores::SHARED_WORDS) of shared memory.
 ///
-/// Their names say how the operands are stored, as `n` or transposed, as `t`; and the type of the
-/// operands, and that of the results where it is another one.
+/// Their names say how the operands are stored, as `n` or transposed, as `t`, or what is computed of a convolution; and the type of the
+/// operands, and that of the results where it is another one.  Those named `slim` have tiles half as wide, for 64 columns at most.
 #[macro_export]
 macro_rules! products {
     ($entry:ident) => {
         $crate::products_of_elements!(
             $entry,
             f16,
-            [false, false] adaloss_matmul_nn_f16 adaloss_matmul_nn_f16_f32,
-            [false, true] adaloss_matmul_nt_f16 adaloss_matmul_nt_f16_f32,
-            [true, false] adaloss_matmul_tn_f16 adaloss_matmul_tn_f16_f32,
-            [true, true] adaloss_matmul_tt_f16 adaloss_matmul_tt_f16_f32
+            [false, false] false adaloss_matmul_nn_f16 adaloss_matmul_nn_f16_f32,
+            [false, true] false adaloss_matmul_nt_f16 adaloss_matmul_nt_f16_f32,
+            [true, false] false adaloss_matmul_tn_f16 adaloss_matmul_tn_f16_f32,
+            [true, true] false adaloss_matmul_tt_f16 adaloss_matmul_tt_f16_f32,
+            [false, false] true adaloss_matmul_slim_nn_f16 adaloss_matmul_slim_nn_f16_f32,
+            [false, true] true adaloss_matmul_slim_nt_f16 adaloss_matmul_slim_nt_f16_f32,
+            [true, false] true adaloss_matmul_slim_tn_f16 adaloss_matmul_slim_tn_f16_f32,
+            [true, true] true adaloss_matmul_slim_tt_f16 adaloss_matmul_slim_tt_f16_f32
         );
         $crate::products_of_elements!(
             $entry,
             bf16,
-            [false, false] adaloss_matmul_nn_bf16 adaloss_matmul_nn_bf16_f32,
-            [false, true] adaloss_matmul_nt_bf16 adaloss_matmul_nt_bf16_f32,
-            [true, false] adaloss_matmul_tn_bf16 adaloss_matmul_tn_bf16_f32,
-            [true, true] adaloss_matmul_tt_bf16 adaloss_matmul_tt_bf16_f32
+            [false, false] false adaloss_matmul_nn_bf16 adaloss_matmul_nn_bf16_f32,
+            [false, true] false adaloss_matmul_nt_bf16 adaloss_matmul_nt_bf16_f32,
+            [true, false] false adaloss_matmul_tn_bf16 adaloss_matmul_tn_bf16_f32,
+            [true, true] false adaloss_matmul_tt_bf16 adaloss_matmul_tt_bf16_f32,
+            [false, false] true adaloss_matmul_slim_nn_bf16 adaloss_matmul_slim_nn_bf16_f32,
+            [false, true] true adaloss_matmul_slim_nt_bf16 adaloss_matmul_slim_nt_bf16_f32,
+            [true, false] true adaloss_matmul_slim_tn_bf16 adaloss_matmul_slim_tn_bf16_f32,
+            [true, true] true adaloss_matmul_slim_tt_bf16 adaloss_matmul_slim_tt_bf16_f32
+        );
+        $crate::convolutions_of_elements!(
+            $entry,
+            f16,
+            Output false adaloss_implicit_output_f16 adaloss_implicit_output_f16_f32,
+            Input false adaloss_implicit_input_f16 adaloss_implicit_input_f16_f32,
+            Weight false adaloss_implicit_weight_f16 adaloss_implicit_weight_f16_f32,
+            Output true adaloss_implicit_slim_output_f16 adaloss_implicit_slim_output_f16_f32,
+            Input true adaloss_implicit_slim_input_f16 adaloss_implicit_slim_input_f16_f32
+        );
+        $crate::convolutions_of_elements!(
+            $entry,
+            bf16,
+            Output false adaloss_implicit_output_bf16 adaloss_implicit_output_bf16_f32,
+            Input false adaloss_implicit_input_bf16 adaloss_implicit_input_bf16_f32,
+            Weight false adaloss_implicit_weight_bf16 adaloss_implicit_weight_bf16_f32,
+            Output true adaloss_implicit_slim_output_bf16 adaloss_implicit_slim_output_bf16_f32,
+            Input true adaloss_implicit_slim_input_bf16 adaloss_implicit_slim_input_bf16_f32
         );
     };
 }
@@ -249,14 +276,16 @@ macro_rules! products {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! products_of_elements {
-    ($entry:ident, $element:ty, $($transposed:tt $narrowed:ident $unscaled:ident),*) => {
+    ($entry:ident, $element:ty, $($transposed:tt $slim:literal $narrowed:ident $unscaled:ident),*) => {
         $(
             $entry! {
                 fn $narrowed(
                     block, product: Product<$element>, to: *mut $element, epilogue: Epilogue
                 ) {
                     let to = Out::new(to, product.sums());
-                    $crate::matmul::matmul(block, &product, $transposed, to, &epilogue);
+                    $crate::matmul::matmul::<_, _, _, $slim>(
+                        block, &product, $transposed, to, &epilogue
+                    );
                 }
             }
             $entry! {
@@ -264,7 +293,45 @@ macro_rules! products_of_elements {
                     block, product: Product<$element>, adds: u32, to: *mut f32, epilogue: Epilogue
                 ) {
                     let (to, adds) = (Out::new(to, product.results()), adds != 0);
-                    $crate::matmul::matmul_into(block, &product, $transposed, adds, to, &epilogue);
+                    $crate::matmul::matmul_into::<_, _, $slim>(
+                        block, &product, $transposed, adds, to, &epilogue
+                    );
+                }
+            }
+        )*
+    };
+}
+
+/// Convolutions of one element type on tensor cores, in each direction.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! convolutions_of_elements {
+    ($entry:ident, $element:ty, $($direction:ident $slim:literal $narrowed:ident $unscaled:ident),*) => {
+        $(
+            $entry! {
+                fn $narrowed(
+                    block, implicit: Implicit<$element>, to: *mut $element, epilogue: Epilogue
+                ) {
+                    let direction = Direction::$direction;
+                    let to = Out::new(to, implicit.results(direction));
+                    $crate::network::implicit::convolve::<_, _, _, $slim>(
+                        block, &implicit, direction, to, &epilogue
+                    );
+                }
+            }
+            $entry! {
+                fn $unscaled(
+                    block,
+                    implicit: Implicit<$element>,
+                    adds: u32,
+                    to: *mut f32,
+                    epilogue: Epilogue
+                ) {
+                    let (direction, adds) = (Direction::$direction, adds != 0);
+                    let to = Out::new(to, implicit.results(direction));
+                    $crate::network::implicit::convolve_into::<_, _, $slim>(
+                        block, &implicit, direction, adds, to, &epilogue
+                    );
                 }
             }
         )*

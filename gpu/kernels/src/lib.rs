@@ -49,6 +49,7 @@ pub mod epilogue;
 pub mod format;
 #[cfg(any(feature = "grid", doc))]
 pub mod grid;
+mod lines;
 pub mod matmul;
 pub mod memory;
 mod moments;
@@ -60,6 +61,7 @@ pub mod propagate;
 pub mod scaler;
 pub mod statistics;
 pub mod sums;
+pub mod tensor_cores;
 pub mod tiles;
 pub mod unscale;
 pub mod update;

@@ -13,8 +13,9 @@ use crate::{
     Block,
     block::share,
     epilogue::{Epilogue, Sink, Store, Tally},
-    matmul::{Product, SIDE, Sums},
+    matmul::{Product, Sums},
     memory::{CHUNK, NOTHING, Out, has_chunks, read_chunk},
+    tensor_cores::SIDE,
 };
 
 /// Tiles, of all parts, beyond which no more parts are made: about as many as large GPUs compute at a time.
@@ -39,9 +40,13 @@ pub const MOST_RESULTS: usize = MOST_TILES * SIDE * SIDE;
 /// assert_eq!(parts(&of(64, 401_408, 147)), 128);
 /// ```
 pub const fn parts<E>(of: &Product<E>) -> usize {
-    let tiles = of.tiles();
+    parts_of(of.tiles(), of.inner)
+}
+
+/// Returns into how many parts so many terms are to be cut, of sums of so many tiles.
+pub const fn parts_of(tiles: usize, terms: usize) -> usize {
     let [by_tiles, by_terms] =
-        [MOST_TILES / if tiles > 0 { tiles } else { 1 }, of.inner / FEWEST_TERMS];
+        [MOST_TILES / if tiles > 0 { tiles } else { 1 }, terms / FEWEST_TERMS];
     let parts = if by_tiles < by_terms { by_tiles } else { by_terms };
     if parts > 1 { parts } else { 1 }
 }

@@ -1,5 +1,6 @@
 //! Every entry point once, on one block, beside what the portable device makes of the same operands.
 
+mod convolutions;
 mod decisions;
 mod images;
 mod layers;
@@ -33,14 +34,14 @@ pub struct Sizes {
     pub elements: usize,
     /// The binary logarithm of the scale that values of 2^-19 to 2^4 are narrowed at.
     pub to_log2: i32,
-    /// Rows, terms and columns of a product.
+    /// Rows, terms and columns of a product, more than 64.
     pub product: [usize; 3],
 }
 
 impl Sizes {
     /// What one block takes: some chunks of elements, and some that are in none; a product of one tile, of which no
     /// side is a multiple of anything; in E4M3 some overflow.
-    pub const ONE_BLOCK: Self = Self { elements: 1003, to_log2: 9, product: [45, 70, 33] };
+    pub const ONE_BLOCK: Self = Self { elements: 1003, to_log2: 9, product: [45, 70, 97] };
 }
 
 /// What is done with an entry point, by its name: the work says what differs, if anything.
@@ -74,6 +75,8 @@ pub fn run(device: &mut Cuda, sizes: Sizes, row: &mut Row<'_>) -> anyhow::Result
     multiplied_as::<E4M3, bf16>(row, device, "e4m3_bf16", product)?;
     products::<f16>(row, device, "f16", product)?;
     products::<bf16>(row, device, "bf16", product)?;
+    convolutions::run::<f16>(row, device, "f16", product)?;
+    convolutions::run::<bf16>(row, device, "bf16", product)?;
     parts(row, device, elements)?;
     row("adaloss_advance", &mut || compare(advanced(device)?, advanced(&mut Portable)?))?;
     row("adaloss_describe", &mut || compare(described(device)?, described(&mut Portable)?))?;
@@ -157,33 +160,40 @@ fn multiplied_as<F: Element + Plain, E: Element + Plain>(
     })
 }
 
+/// Returns a product of half the columns, and of 64 at most, whose tiles are half as wide.
+fn slim([rows, inner, columns]: [usize; 3]) -> [usize; 3] {
+    [rows, inner, (columns / 2).min(64)]
+}
+
 /// Runs the products of one element type on tensor cores.
 fn products<E: Element + Plain>(
     row: &mut Row<'_>,
     device: &mut Cuda,
     name: &str,
-    [rows, inner, columns]: [usize; 3],
+    product: [usize; 3],
 ) -> anyhow::Result<()>
 where
     Cuda: HasMatmul<E, E, E> + HasMatmul<E, E, f32>,
     Portable: HasMatmul<E, E, E> + HasMatmul<E, E, f32>,
 {
-    for stored in ["nn", "nt", "tn", "tt"] {
-        let mut product = Product::new(rows, inner, columns);
-        product.transpose_a = stored.starts_with('t');
-        product.transpose_b = stored.ends_with('t');
-        row(&format!("adaloss_matmul_{stored}_{name}"), &mut || {
-            compare(
-                multiplied::<E, E, E, _>(device, product)?,
-                multiplied::<E, E, E, _>(&mut Portable, product)?,
-            )
-        })?;
-        row(&format!("adaloss_matmul_{stored}_{name}_f32"), &mut || {
-            compare(
-                multiplied::<E, E, f32, _>(device, product)?,
-                multiplied::<E, E, f32, _>(&mut Portable, product)?,
-            )
-        })?;
+    for (width, [rows, inner, columns]) in [("", product), ("slim_", slim(product))] {
+        for stored in ["nn", "nt", "tn", "tt"] {
+            let mut product = Product::new(rows, inner, columns);
+            product.transpose_a = stored.starts_with('t');
+            product.transpose_b = stored.ends_with('t');
+            row(&format!("adaloss_matmul_{width}{stored}_{name}"), &mut || {
+                compare(
+                    multiplied::<E, E, E, _>(device, product)?,
+                    multiplied::<E, E, E, _>(&mut Portable, product)?,
+                )
+            })?;
+            row(&format!("adaloss_matmul_{width}{stored}_{name}_f32"), &mut || {
+                compare(
+                    multiplied::<E, E, f32, _>(device, product)?,
+                    multiplied::<E, E, f32, _>(&mut Portable, product)?,
+                )
+            })?;
+        }
     }
     Ok(())
 }

@@ -35,6 +35,10 @@ type Mistake = (&'static str, &'static str, &'static str, usize, Edit, &'static 
 
 const PRODUCT: &str = "adaloss_matmul_nn_f16";
 const TRANSPOSED: &str = "adaloss_matmul_nt_f16";
+const SLIM: &str = "adaloss_matmul_slim_nn_f16";
+const OUTPUT: &str = "adaloss_implicit_output_f16";
+const INPUT: &str = "adaloss_implicit_input_f16";
+const WEIGHT: &str = "adaloss_implicit_weight_f16";
 const APPLY: &str = "adaloss_apply_f16";
 const WIDEN: &str = "adaloss_widen_f16";
 const DIFFERS: &str = "difference";
@@ -64,6 +68,16 @@ const MISTAKES: &[Mistake] = &[
     ("a swizzle that loads do not have", TRANSPOSED, "xor.b32", 3, Replace("xor", "or"), DIFFERS),
     ("fragments in another order", PRODUCT, "mma.sync", 0, Swap, DIFFERS),
     ("a product of another format", PRODUCT, "mma.sync", 0, Replace("f16.f16", "bf16.bf16"), DIFFERS),
+    ("a wait for one copy too few of a slim tile", SLIM, "cp.async.wait_group", 1, Replace("2", "3"), "under way"),
+    ("terms of a slim tile as far apart as those of a wide one", SLIM, "ldmatrix", 10, Replace("+2048]", "+4096]"), "nobody has written"),
+    ("a chunk that is copied where another belongs", OUTPUT, "{ .reg .u64", 1, Replace("+2048]", "+4096]"), "under way"),
+    ("rows of a window in the place of its columns: padding that is read", OUTPUT, "xor.b32", 5, Replace(", 16", ", 0"), "in no allocation"),
+    ("a bias of the column beside", OUTPUT, "ld.b32", 2, Replace("+4]", "+8]"), DIFFERS),
+    ("a sum of padding and infinity that is taken as it is", OUTPUT, "setp.nan.f32", 3, Replace(".nan", ".num"), DIFFERS),
+    ("padding that is read, backwards", INPUT, "xor.b32", 8, Replace(", 16", ", 0"), "in no allocation"),
+    ("filters of the next pixel that are taken for more of this one", INPUT, "setp.ge.u32", 6, Replace(".ge", ".gt"), DIFFERS),
+    ("a pixel behind the image", WEIGHT, "setp.lt.u32", 17, Replace(".lt", ".le"), "in no allocation"),
+    ("padding on the other side", WEIGHT, "sub.s32", 8, Replace("sub", "add"), DIFFERS),
     ("a load that is not aligned", APPLY, "ld.global.v4.b32", 1, Replace("+512", "+520"), "not aligned"),
     ("a load of what others have", APPLY, "ld.global.v4.b32", 1, Replace("+512", ""), DIFFERS),
     ("a load beyond the end", APPLY, "ld.global.v4.b32", 1, Replace("+512", "+1048576"), "in no allocation"),
@@ -116,7 +130,7 @@ fn planted(text: &str, &(what, entry, operation, nth, edit, _): &Mistake) -> Str
 
 /// Rows, terms and columns of products: odd ones; rows that begin at multiples of 16 bytes, which are copied while
 /// others are multiplied; terms that end where sums are handed round then; several tiles.
-const PRODUCTS: [[usize; 3]; 4] = [[45, 70, 33], [45, 104, 40], [45, 24, 40], [200, 40, 136]];
+const PRODUCTS: [[usize; 3]; 4] = [[45, 70, 97], [45, 104, 112], [45, 24, 112], [200, 40, 136]];
 
 /// What a process does that is to find a mistake; nothing, when nobody asks for an entry.
 #[test]
@@ -165,7 +179,7 @@ fn said(text: &str, entry: &str) -> Result<(), String> {
 #[test]
 fn each_mistake_is_found() {
     let text = include_str!("../../ptx/sm_90a.ptx");
-    for entry in [PRODUCT, TRANSPOSED, APPLY, WIDEN] {
+    for entry in [PRODUCT, TRANSPOSED, SLIM, OUTPUT, INPUT, WEIGHT, APPLY, WIDEN] {
         assert_eq!(said(text, entry), Ok(()), "as it is shipped");
     }
     let mut missed = Vec::new();

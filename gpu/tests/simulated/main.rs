@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod conforms;
+mod convolution;
 mod engine;
 mod errors;
 mod launch;

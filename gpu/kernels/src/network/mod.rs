@@ -9,6 +9,7 @@ pub mod dropout;
 pub mod embed;
 #[doc(hidden)]
 pub mod entries;
+pub mod implicit;
 pub mod loss;
 pub mod normalise;
 pub mod operand;

@@ -26,6 +26,11 @@ impl Operand {
         self.first
     }
 
+    /// Returns how elements are encoded.
+    pub const fn encoding(self) -> Encoding {
+        self.encoding
+    }
+
     /// Tells whether [chunks](CHUNK) of it can be read.
     #[inline(always)]
     pub(crate) fn has_chunks(self) -> bool {

@@ -24,6 +24,7 @@ use adaloss_kernels::{
     propagate::{self, propagate},
     scaler::{self, List, Place},
     statistics::statistics,
+    tensor_cores,
     unscale::{Gradient, Into, unscale_one},
 };
 
@@ -45,8 +46,8 @@ impl Simulated {
     /// Returns the grid of the next product.
     pub(crate) fn multiplies(&mut self) -> Grid {
         self.launches += 1;
-        Grid::new(1 + self.launches % 3, matmul::THREADS)
-            .with_shared(matmul::SHARED_WORDS)
+        Grid::new(1 + self.launches % 3, tensor_cores::THREADS)
+            .with_shared(tensor_cores::SHARED_WORDS)
             .with_seed(self.launches % 5)
     }
 
@@ -70,7 +71,11 @@ impl Simulated {
         let transposed = [transpose_a, transpose_b];
         // SAFETY: everything named is borrowed, and has its length: the operation fits.
         self.multiplies().launch(|block| unsafe {
-            matmul(block, &product, transposed, to, epilogue);
+            if product.is_slim() {
+                matmul::<_, E, F, true>(block, &product, transposed, to, epilogue);
+            } else {
+                matmul::<_, E, F, false>(block, &product, transposed, to, epilogue);
+            }
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::ptr::null;
 
 use adaloss_conformance::{self as conformance, Failure};
-use adaloss_core::format::{E4M3, E5M2, Element, Format, Narrowing, Noise, bf16, f16};
+use adaloss_core::format::{E4M3, E5M2, Element, Encoding, Format, Narrowing, Noise, bf16, f16};
 use adaloss_hal::{
     Device, Epilogue, Fitting, HostError, HostSpace, Plain, Run,
     network::{
@@ -14,6 +14,7 @@ use adaloss_hal::{
     portable::Portable,
 };
 use adaloss_kernels::{
+    block::Factor,
     memory::Out,
     network::{
         attend,
@@ -21,6 +22,7 @@ use adaloss_kernels::{
         convolve::{self, Direction},
         dropout,
         embed::{self, LINKED},
+        implicit::{self, Implicit},
         normalise,
         operand::Operand,
         pool::{self, Sum},
@@ -248,6 +250,26 @@ impl<E: Element + Plain> Run<Pick<'_, '_, HostSpace, E>> for Simulated {
     }
 }
 
+/// Names a convolution as kernels do.
+pub(crate) fn named_convolution(
+    of: adaloss_hal::network::Convolution,
+    bias: Option<&[f32]>,
+) -> convolve::Convolution {
+    let [rows, columns] = sliding(of.input, of.output(), of.kernel, of.stride, of.padding);
+    convolve::Convolution {
+        batch: of.batch,
+        rows,
+        columns,
+        dilation: of.dilation,
+        channels: of.channels,
+        filters: of.filters,
+        groups: of.groups,
+        channels_of_group: of.channels / of.groups,
+        filters_of_group: of.filters / of.groups,
+        bias: bias.map_or(null(), <[_]>::as_ptr),
+    }
+}
+
 impl Simulated {
     fn pool<E: Element>(
         &mut self,
@@ -275,25 +297,65 @@ impl Simulated {
         to: &mut [F],
         epilogue: Epilogue<'_, HostSpace>,
     ) -> Result<(), HostError> {
-        let [rows, columns] = sliding(of.input, of.output(), of.kernel, of.stride, of.padding);
-        let of = convolve::Convolution {
-            batch: of.batch,
-            rows,
-            columns,
-            dilation: of.dilation,
-            channels: of.channels,
-            filters: of.filters,
-            groups: of.groups,
-            channels_of_group: of.channels / of.groups,
-            filters_of_group: of.filters / of.groups,
-            bias: bias.map_or(null(), <[_]>::as_ptr),
-        };
+        let of = named_convolution(of, bias);
         let (to, epilogue) = (Out::of(to), named(epilogue));
-        // SAFETY: as above.
-        self.tiles().launch(|block| unsafe {
-            convolve::convolve(block, &of, direction, operands, to, &epilogue);
-        });
+        let is_on_tensor_cores = match operands.map(Operand::encoding) {
+            [Encoding::Binary16, Encoding::Binary16] => {
+                self.convolve_as::<f16, F>(&of, direction, operands, to, &epilogue)
+            }
+            [Encoding::BFloat16, Encoding::BFloat16] => {
+                self.convolve_as::<bf16, F>(&of, direction, operands, to, &epilogue)
+            }
+            _ => false,
+        };
+        if !is_on_tensor_cores {
+            // SAFETY: as above.
+            self.tiles().launch(|block| unsafe {
+                convolve::convolve(block, &of, direction, operands, to, &epilogue);
+            });
+        }
         Ok(())
+    }
+
+    /// Convolves on tensor cores, and tells whether they do it.
+    fn convolve_as<E: Factor, F: Element>(
+        &mut self,
+        of: &convolve::Convolution,
+        direction: Direction,
+        operands: [Operand; 2],
+        to: Out<'_, F>,
+        epilogue: &adaloss_kernels::epilogue::Epilogue,
+    ) -> bool {
+        let operands = operands.map(|of| of.first().cast::<E>());
+        // What begins elsewhere is copied by the host.
+        let are_aligned = operands.iter().all(|first| first.addr().is_multiple_of(16));
+        let has = are_aligned && Implicit::<E>::has(of, direction);
+        if has {
+            self.convolve_on_tensor_cores(of, direction, operands, to, epilogue);
+        }
+        has
+    }
+
+    /// Convolves what tensor cores do.
+    pub(crate) fn convolve_on_tensor_cores<E: Factor, F: Element>(
+        &mut self,
+        of: &convolve::Convolution,
+        direction: Direction,
+        operands: [*const E; 2],
+        to: Out<'_, F>,
+        epilogue: &adaloss_kernels::epilogue::Epilogue,
+    ) {
+        for class in Implicit::<E>::classes(of, direction) {
+            let of = Implicit::new(of, direction, class, operands);
+            // SAFETY: as above.
+            self.multiplies().launch(|block| unsafe {
+                if of.is_slim(direction) {
+                    implicit::convolve::<_, E, F, true>(block, &of, direction, to, epilogue);
+                } else {
+                    implicit::convolve::<_, E, F, false>(block, &of, direction, to, epilogue);
+                }
+            });
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conforms;
 mod convert;
+mod convolution;
 mod device;
 mod fates;
 mod layers;

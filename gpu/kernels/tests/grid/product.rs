@@ -18,7 +18,7 @@ use adaloss_kernels::{
 use crate::device::Simulated;
 
 /// Returns elements between -2 and 2.
-fn random<E: Element>(seed: u32, count: usize) -> Vec<E> {
+pub(crate) fn random<E: Element>(seed: u32, count: usize) -> Vec<E> {
     let noise = Noise { seed, stream: 0 };
     let narrowing = Narrowing::to(Format::from(E::ENCODING));
     let of = |index| noise.word(index) as i32 as f32 / 2.0_f32.powi(30);
@@ -63,7 +63,11 @@ fn launch<E: Factor>(
     let (transposed, to) = ([transpose_a, transpose_b], Out::of(to));
     // SAFETY: everything named is borrowed, and has its length.
     device.multiplies().launch(|block| unsafe {
-        matmul_into(block, &named, transposed, adds, to, &epilogue);
+        if named.is_slim() {
+            matmul_into::<_, E, true>(block, &named, transposed, adds, to, &epilogue);
+        } else {
+            matmul_into::<_, E, false>(block, &named, transposed, adds, to, &epilogue);
+        }
     });
     outcome
 }
@@ -136,7 +140,12 @@ fn parts_are_sums_in_order() {
             let to = Out::of(&mut in_parts);
             // SAFETY: everything named is borrowed, and has its length.
             device.multiplies().launch(|block| unsafe {
-                matmul_into(block, &named, [transpose_a, transpose_b], false, to, &epilogue);
+                let transposed = [transpose_a, transpose_b];
+                if named.is_slim() {
+                    matmul_into::<_, _, true>(block, &named, transposed, false, to, &epilogue);
+                } else {
+                    matmul_into::<_, _, false>(block, &named, transposed, false, to, &epilogue);
+                }
             });
             epilogue.outcome = &mut outcome;
             let mut found = vec![1.0; result];

@@ -291,8 +291,9 @@ fn pooled<F: Element + Plain, D: Memory + HasPool<F>>(
     Ok(found)
 }
 
-/// Windows of three pixels, in all directions: of the weight there are few sums of many terms.
-fn convolved<F: Element + Plain, D: Memory + HasConvolve<F, F, F>>(
+/// Windows of three pixels, in all directions, with an operand of f32, which tensor cores have none of: of the weight there are few sums
+/// of many terms.
+fn convolved<F: Element + Plain, D: Memory + HasConvolve<F, f32, F>>(
     device: &mut D,
     count: usize,
 ) -> anyhow::Result<Readout> {
@@ -300,17 +301,25 @@ fn convolved<F: Element + Plain, D: Memory + HasConvolve<F, F, F>>(
         Convolution::new(1, [1, count / FILTERS], FILTERS, FILTERS, [1, 3]).padding([0, 1]);
     let [input_count, weight_count, output] = convolution.lengths();
     let input = put(device, &elements::<F>(42, input_count))?;
-    let weight = put(device, &elements::<F>(43, weight_count))?;
+    let wide = put(device, &elements::<f32>(42, input_count))?;
+    let weight = put(device, &elements::<f32>(43, weight_count))?;
     let gradient = put(device, &elements::<F>(44, output))?;
-    let (input, weight, gradient) = (D::view(&input), D::view(&weight), D::view(&gradient));
+    let (weight, gradient) = (D::view(&weight), D::view(&gradient));
     let mut found = end::<F, _>(device, output, -3, |device, to, epilogue| {
-        device.run(Convolve { convolution, input, weight, bias: None, to, epilogue })
+        device.run(Convolve {
+            convolution,
+            input: D::view(&input),
+            weight,
+            bias: None,
+            to,
+            epilogue,
+        })
     })?;
     found.extend(end::<F, _>(device, input_count, -3, |device, to, epilogue| {
         device.run(ConvolveInput { convolution, gradient, weight, to, epilogue })
     })?);
     found.extend(end::<F, _>(device, weight_count, -7, |device, to, epilogue| {
-        device.run(ConvolveWeight { convolution, gradient, input, to, epilogue })
+        device.run(ConvolveWeight { convolution, gradient, input: D::view(&wide), to, epilogue })
     })?);
     Ok(found)
 }
