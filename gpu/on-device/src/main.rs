@@ -10,6 +10,7 @@
 
 mod decisions;
 mod lists;
+mod network;
 mod part;
 mod peers;
 mod plan;

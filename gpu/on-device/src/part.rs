@@ -15,7 +15,7 @@ use cudarc::driver::{CudaContext, sys};
 use serde_json::{Value, json};
 
 use crate::{
-    Options, decisions, lists, products,
+    Options, decisions, lists, network, products,
     rows::Rows,
     streams::{self, Pass, Streams},
     suites,
@@ -45,6 +45,8 @@ pub(crate) enum Part {
     Lists,
     /// Products on tensor cores
     Products,
+    /// Convolutions in three directions, attention, and products tile by tile
+    Network,
     /// What PyTorch and cuBLAS take
     Peers,
     /// Six kernels under ncu
@@ -71,6 +73,7 @@ impl Part {
         Self::Decisions,
         Self::Lists,
         Self::Products,
+        Self::Network,
         Self::Peers,
         Self::Profile,
         Self::Layers,
@@ -94,7 +97,7 @@ impl Part {
             Self::Conformance => [20, 15, 80],
             Self::Streams => [20, 10, 70],
             Self::Decisions | Self::Lists => [15, 5, 25],
-            Self::Products => [20, 5, 50],
+            Self::Products | Self::Network => [20, 5, 50],
             // To import PyTorch alone may take half a minute.
             Self::Peers => [40, 10, 80],
             Self::Profile => [40, 30, 80],
@@ -159,6 +162,7 @@ impl Part {
                 lists::run(rows, &mut Cuda::new(0)?, lists::WIDTHS[usize::from(options.trial)])
             }
             Self::Products => products::run(rows, &mut Cuda::new(0)?, options.trial),
+            Self::Network => network::run(rows, &mut Cuda::new(0)?, options.trial),
             Self::Kernels => kernels(rows, &mut Cuda::new(0)?, elements.min(1 << 26)),
             Self::Layers => {
                 let (visits, per_row) = if options.trial { (64, 32) } else { (1_000_000, 20_000) };

@@ -48,7 +48,7 @@ fn said(output: &Output) -> String {
 }
 
 /// The parts that this program runs itself, and how many rows each has in a trial.
-const OWN: [(&str, usize); 8] = [
+const OWN: [(&str, usize); 9] = [
     ("load", COUNT + 3),
     ("reload", 3),
     ("conformance", 2),
@@ -56,6 +56,7 @@ const OWN: [(&str, usize); 8] = [
     ("decisions", 3),
     ("lists", 3),
     ("products", 17),
+    ("network", 17),
     ("layers", 2),
 ];
 
@@ -90,7 +91,7 @@ fn the_results_are_complete() -> Anyway<()> {
     assert!(is_time(&row(&results, "load", "text")["compile_seconds"]));
     let resident = &row(&results, "load", "kernels")["blocks_per_multiprocessor"];
     assert_eq!(resident["adaloss_apply_f16"], 6);
-    for name in ["streams", "lists", "products"] {
+    for name in ["streams", "lists", "products", "network"] {
         let timed = rows(&results, name).iter().filter(|of| of["blocks"].is_null());
         for of in timed {
             let [least, ms, greatest] =
@@ -182,6 +183,7 @@ fn no_part_hides_another() -> Anyway<()> {
             ("decisions", 1),
             ("lists", 2),
             ("products", 0),
+            ("network", 0),
             ("layers", 2),
         ]
     );
