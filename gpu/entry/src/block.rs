@@ -21,7 +21,8 @@ use adaloss_kernels::{
 
 use crate::machine::{self, asm};
 
-const _: () = assert!(SHARED_WORDS.is_power_of_two() && tensor_cores::SHARED_WORDS.is_multiple_of(4));
+const _: () =
+    assert!(SHARED_WORDS.is_power_of_two() && tensor_cores::SHARED_WORDS.is_multiple_of(4));
 
 /// The block that the calling thread is in, and its shared memory.
 pub(crate) struct Ptx<const LAUNCHED: bool>(pub(crate) Words<LAUNCHED>);

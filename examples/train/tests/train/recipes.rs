@@ -78,8 +78,11 @@ fn every_recipe_runs_on_data_of_its_format() {
         let results = fs::read(out.join("results.json")).unwrap();
         let results: serde_json::Value = serde_json::from_slice(&results).unwrap();
         let run = &results["runs"]["measured-binary16-seed0"];
-        assert_eq!(run["steps"], 1, "{recipe_file}: {results}");
-        assert!(run["metric"].is_f64(), "{recipe_file}: {results}");
+        // After one step of two images running moments are far from those of a deep network, which may be lost: a result as well.
+        let is_lost =
+            run["stopped"].as_str().is_some_and(|why| why.contains("the network is lost"));
+        let is_judged = run["metric"].is_f64() && run["steps"] == 1;
+        assert!(is_judged != is_lost, "{recipe_file}: {results}");
         // A run that is done is not done again, and a checkpoint is not left.
         assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "{recipe_file}");
         let again = program(&args);
