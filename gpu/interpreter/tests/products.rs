@@ -50,7 +50,8 @@ impl Product {
         // A cell of zeros has the scale 1.
         let cell = device.words(&[0; 16]);
         let mut parameters = Vec::new();
-        for value in [at_a, at_b, rows as u64, inner as u64, columns as u64, 1] {
+        // Without a bias, and in one part.
+        for value in [at_a, at_b, 0, rows as u64, inner as u64, columns as u64, 1] {
             parameters.extend(value.to_le_bytes());
         }
         // Nothing is added to what was there.

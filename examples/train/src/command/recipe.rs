@@ -50,7 +50,7 @@ pub(crate) struct RecipeArgs {
     /// Samples in a step, instead of the recipe's, and in one part if they do not divide into its parts.  The learning rate stays.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Where checkpoints and results are kept; the same command again goes on from there.
+    /// Where checkpoints, results and the weights at the end are kept; the same command again goes on from there.
     #[arg(long, value_name = "DIR", default_value = "recipe-runs")]
     out: PathBuf,
     /// Write a checkpoint every so many steps.
@@ -99,13 +99,14 @@ pub(crate) fn run(args: &RecipeArgs) -> Result<()> {
             say!("{name}: {}", recipe.title);
         }
         let checkpoint = args.out.join(format!("{name}.checkpoint"));
+        let weights_out = args.out.join(format!("{name}.safetensors"));
         let resume = checkpoint.exists().then_some(&*checkpoint);
         let keep = Keep {
             resume,
             save: Some(&checkpoint),
             save_every: Some(args.save_every),
             weights: args.weights.as_deref(),
-            weights_out: None,
+            weights_out: Some(&weights_out),
         };
         let one = OneRun {
             how: &args.how,
@@ -127,7 +128,7 @@ pub(crate) fn run(args: &RecipeArgs) -> Result<()> {
         results.runs.insert(name, found);
         write_whole(&args.results_file(), &serde_json::to_vec_pretty(&results)?)?;
         if checkpoint.exists() {
-            // What was found is written; the weights are of no more use here.
+            // What was found is written, and the weights are.
             fs::remove_file(&checkpoint)
                 .with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
         }
