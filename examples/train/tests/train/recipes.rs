@@ -1,4 +1,4 @@
-//! Recipes: each can be begun, on a small data set in the format of its own, and goes on from what was done.
+//! Recipes: the network of each can be trained, on a small data set in the format of its own, and goes on from what was done.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ fn recipes() -> Vec<PathBuf> {
 fn generate(folder: &Path, kind: DataKind) -> PathBuf {
     let (name, train, test) = match kind {
         DataKind::Cifar => ("cifar-10", "10", "2"),
-        DataKind::Imagenet => ("imagenet", "8", "4"),
+        DataKind::Imagenet => ("imagenet", "48", "4"),
         DataKind::Voc => ("voc", "4", "1"),
         DataKind::Camvid => ("camvid", "3", "1"),
     };
@@ -43,12 +43,17 @@ fn generate(folder: &Path, kind: DataKind) -> PathBuf {
     to
 }
 
+/// Of two recipes with one network, which differ in their batches, the first is run.
 #[test]
-fn every_recipe_runs_on_data_of_its_format() {
+fn the_network_of_every_recipe_runs_on_data_of_its_format() {
     let folder = TempDir::new().unwrap();
-    let mut data = HashMap::new();
+    let (mut data, mut networks) = (HashMap::new(), Vec::new());
     for path in recipes() {
         let recipe = Recipe::read(&path).unwrap();
+        if networks.contains(&recipe.model) {
+            continue;
+        }
+        networks.push(recipe.model);
         let kind = format!("{:?}", recipe.data);
         let data = data.entry(kind).or_insert_with(|| generate(folder.path(), recipe.data));
         let out = folder.path().join(path.file_stem().unwrap());
