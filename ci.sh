@@ -148,6 +148,21 @@ frameworks() {
 # newest: only by name, since each is some 5 GB.
 torch() { examples/torch/check.sh; }
 
+# Results and gradients of networks beside torchvision's, from the same weights: a Python environment of some 2 GB, from PyPI.
+torchvision() {
+    local folder status=0
+    cargo build --release --locked -p adaloss-train
+    folder=$(mktemp -d)
+    {
+        python3 -m venv "$folder" &&
+            "$folder/bin/pip" install --quiet torch torchvision &&
+            "$folder/bin/python" examples/train/peers/torchvision_gradients.py \
+                "${CARGO_TARGET_DIR:-target}/release/adaloss-train"
+    } || status=$?
+    rm -rf "$folder"
+    return "$status"
+}
+
 # Ranks over MPI, a workspace of its own, and the trainer with them: a few processes on this machine, with mistakes planted on one
 # of them. It needs Debian's libopenmpi-dev, openmpi-bin and libclang-dev, or MPICH's packages: hal/mpi/check.sh says how to choose.
 mpi() {
@@ -158,7 +173,7 @@ mpi() {
 
 # The words that run without being named, and those that do not.
 usual=(fmt clippy doc no_std panics ignored compare fuzz exhaustive_slice test)
-by_name=(ptx text rust_cuda firmware frameworks torch mpi exhaustive faults coverage mutants planted)
+by_name=(ptx text rust_cuda firmware frameworks torch torchvision mpi exhaustive faults coverage mutants planted)
 
 words=("$@")
 [ ${#words[@]} -gt 0 ] || words=("${usual[@]}")
