@@ -1,7 +1,7 @@
 //! What a network costs, before it is trained: found by running it on a device without elements.
 
 use adaloss_core::{
-    format::{Element, Narrowing},
+    format::{Element, Format, Narrowing},
     policy::Config,
 };
 use adaloss_hal::{Plain, meta::Meta};
@@ -31,6 +31,17 @@ pub struct Cost {
     /// The most bytes that exist at a time in a step, those of the model among them: one in which certificates are due, for
     /// which the results of a product are kept in f32.
     pub step_bytes: usize,
+}
+
+/// Returns how many values a network learns.
+///
+/// # Errors
+///
+/// The model is none for such samples.
+pub fn parameters(model: &Model, shape: (Input, usize)) -> Result<u64> {
+    let narrowing = Narrowing::to(Format::BINARY32);
+    let network = Network::<Meta, f32, f32>::new(model, Meta::default(), shape, narrowing, None);
+    Ok(network?.parameters())
 }
 
 /// Returns what a network costs whose steps have `batch` samples, with weights and activations in `W` and gradients in `G`.

@@ -35,10 +35,7 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         let shape = (dataset.input(), dataset.classes());
         // Its weights are replaced before they are used.
         let mut network = Network::new(model, device, shape, narrowing, None)?;
-        let config = Config::for_format(Format::BINARY32)
-            .with_policy(Policy::Fixed(Scale::ONE))?
-            .with_recovery(Recovery::Skip);
-        let scalers = Scalers { first: network.scaler(config, micro_batches)?, second: None };
+        let scalers = unscaled(&mut network, micro_batches)?;
         Ok(Self { network, scalers })
     }
 
@@ -68,6 +65,17 @@ impl<D: Machine<W, f32>, W: Element + Plain> Reference<D, W> {
         network.read_step(scalers, &mut NoObserver)?; // usable or not
         network.gradients()
     }
+}
+
+/// Makes the scaler of a network whose gradients are f32 and carry no scale.
+pub(crate) fn unscaled<D: Machine<W, f32>, W: Element + Plain>(
+    network: &mut Network<D, W, f32>,
+    micro_batches: usize,
+) -> Result<Scalers<D>> {
+    let config = Config::for_format(Format::BINARY32)
+        .with_policy(Policy::Fixed(Scale::ONE))?
+        .with_recovery(Recovery::Skip);
+    Ok(Scalers { first: network.scaler(config, micro_batches)?, second: None })
 }
 
 /// Appends the distances of some gradients from those of the reference.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    cost::cost,
+    cost,
     data::{DataArgs, Dataset, Score, Wanted},
     model::{Block, Model, Resnet, Segnet, Ssd, Transformer, Twin},
     optimizer::Optimizer,
@@ -125,8 +125,7 @@ impl Task {
     ///
     /// The network is none for these samples.
     pub fn parameters(&self, dataset: &dyn Dataset) -> Result<u64> {
-        let shape = (dataset.input(), dataset.classes());
-        Ok(cost::<f32, f32>(&self.model, shape, &self.schedule.optimizer, 1)?.parameters)
+        cost::parameters(&self.model, (dataset.input(), dataset.classes()))
     }
 
     fn named(name: &str, model: Model, schedule: Schedule) -> Self {

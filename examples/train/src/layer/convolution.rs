@@ -75,15 +75,7 @@ where
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
         let convolution = of_input(self.shape, input.shape());
-        run.weight_gradient(&mut self.weight, &gradient, |device, gradient, to, epilogue| {
-            device.run(ConvolveWeight::<_, G, W, f32> {
-                convolution,
-                gradient: D::Space::reborrow(gradient),
-                input: input.view(),
-                to,
-                epilogue,
-            })
-        })?;
+        filter_gradient(run, &mut self.weight, &gradient, convolution, &input)?;
         if let Some(bias) = &mut self.bias {
             bias_gradient(run, bias, &gradient)?;
         }
@@ -113,6 +105,30 @@ pub(super) fn output_of(convolution: Convolution, input: Shape) -> Result<Shape>
         format!("the convolution {convolution} has no output: its kernel exceeds the padded image")
     })?;
     Ok(input.with_extent(extent).with_channels(convolution.filters))
+}
+
+/// Fills the gradient of filters.
+pub(super) fn filter_gradient<D, W, G>(
+    run: &mut Backward<'_, D>,
+    weight: &mut Parameter<D, W>,
+    gradient: &Gradient<D, G>,
+    convolution: Convolution,
+    input: &Tensor<D, W>,
+) -> Result<()>
+where
+    W: Element + Plain,
+    G: Element + Plain,
+    D: Machine<W, G>,
+{
+    run.weight_gradient(weight, gradient, |device, gradient, to, epilogue| {
+        device.run(ConvolveWeight::<_, G, W, f32> {
+            convolution,
+            gradient: D::Space::reborrow(gradient),
+            input: input.view(),
+            to,
+            epilogue,
+        })
+    })
 }
 
 /// Takes a gradient back through a convolution, to an input of a shape.

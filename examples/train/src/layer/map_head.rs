@@ -2,14 +2,14 @@
 
 use adaloss_core::format::{Element, Format, Narrowing};
 use adaloss_hal::{
-    AddressSpace, Memory, Plain,
-    network::{Convolution, Convolve, ConvolveWeight},
+    Memory, Plain,
+    network::{Convolution, Convolve},
 };
 use anyhow::Result;
 
 use super::{
     Activation, Backward, Forward, Gradient, Machine, Parameter, Piece, Tensor,
-    convolution::{input_gradient, of_input, output_of},
+    convolution::{filter_gradient, input_gradient, of_input, output_of},
     kept,
     linear::bias_gradient,
 };
@@ -72,15 +72,7 @@ impl<D: Memory, W: Element + Plain> MapHead<D, W> {
         let input = kept(&mut self.input)?;
         let convolution = of_input(self.shape, input.shape());
         bias_gradient(run, &mut self.bias, gradient)?;
-        run.weight_gradient(&mut self.weight, gradient, |device, gradient, to, epilogue| {
-            device.run(ConvolveWeight::<_, G, W, f32> {
-                convolution,
-                gradient: D::Space::reborrow(gradient),
-                input: input.view(),
-                to,
-                epilogue,
-            })
-        })?;
+        filter_gradient(run, &mut self.weight, gradient, convolution, &input)?;
         let (weight, name) = (self.weight.narrow()?, &self.weight.name);
         input_gradient(run, name, gradient, (convolution, input.shape()), weight)
     }

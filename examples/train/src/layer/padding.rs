@@ -7,7 +7,10 @@ use adaloss_hal::{
 };
 use anyhow::{Context, Result};
 
-use super::{Activation, Backward, Forward, Gradient, Layer, Machine, Piece, Shape, Vector, kept};
+use super::{
+    Activation, Backward, Forward, Gradient, Layer, Machine, Piece, Shape, Vector,
+    convolution::of_input, kept,
+};
 
 /// Takes every second pixel and adds channels of zeros (He et al. 2016, option A).
 ///
@@ -33,10 +36,6 @@ impl<D: Memory, W: Element + Plain> Padding<D, W> {
         let shape = Convolution::new(0, [0, 0], channels, filters, [1, 1]).stride([stride; 2]);
         Ok(Self { identity: Vector::of(device, &identity)?, shape, input: None })
     }
-
-    fn shape_of(&self, input: Shape) -> Convolution {
-        Convolution { batch: input.samples, input: input.extent(), ..self.shape }
-    }
 }
 
 impl<D, W, G> Layer<D, W, G> for Padding<D, W>
@@ -54,7 +53,7 @@ where
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        let convolution = self.shape_of(input.shape());
+        let convolution = of_input(self.shape, input.shape());
         let extent = convolution.output();
         let extent = extent.with_context(|| {
             format!("the shortcut {convolution} has no output: its kernel exceeds the padded image")
@@ -80,7 +79,7 @@ where
         gradient: Gradient<D, G>,
     ) -> Result<Option<Gradient<D, G>>> {
         let input = kept(&mut self.input)?;
-        let (convolution, weight) = (self.shape_of(input), self.identity.view());
+        let (convolution, weight) = (of_input(self.shape, input), self.identity.view());
         run.carry(gradient, input, |device, gradient, to, epilogue| {
             let (gradient, weight) = (D::Space::reborrow(gradient), D::Space::reborrow(weight));
             device.run(ConvolveInput::<_, G, W, G> { convolution, gradient, weight, to, epilogue })

@@ -35,6 +35,9 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// A pooling that halves images.
+    pub(super) const HALVES: Self = Self { side: 2, stride: 2, padding: 0, dilation: 1 };
+
     /// A window that keeps the size of the image.
     pub(super) const fn same(side: usize) -> Self {
         Self { side, stride: 1, padding: side / 2, dilation: 1 }

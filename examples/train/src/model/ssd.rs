@@ -136,7 +136,7 @@ impl Ssd {
             (Window { stride: 2, ..Window::same(3) }, Window { padding: 0, ..Window::same(3) });
         match (self, nth) {
             (Self::Small { width }, 1) => {
-                chain.pooling("pool3", HALVES, false)?;
+                chain.pooling("pool3", Window::HALVES, false)?;
                 let dilated = Window { padding: 2, dilation: 2, ..Window::same(3) };
                 chain.convolution(build, "conv4_1", 8 * width, dilated, false)?;
                 chain.convolution(build, "conv4_2", 8 * width, Window::same(1), false)
@@ -153,7 +153,7 @@ impl Ssd {
                 chain.convolution(build, &format!("{name}_2"), 8 * width, halving, false)
             }
             (_, 1) => {
-                chain.pooling("pool4", HALVES, false)?;
+                chain.pooling("pool4", Window::HALVES, false)?;
                 for nth in 1..=3 {
                     let name = format!("conv5_{nth}");
                     chain.convolution(build, &name, 512, Window::same(3), false)?;
@@ -180,9 +180,6 @@ impl Ssd {
     }
 }
 
-/// A pooling that halves images.
-const HALVES: Window = Window { side: 2, stride: 2, padding: 0, dilation: 1 };
-
 /// VGG-16 up to the last convolution of its fourth group.
 fn large_base<W, G, D>(build: &mut Build<'_, D>, chain: &mut Chain<D, W, G>) -> Result<()>
 where
@@ -194,7 +191,7 @@ where
         [(64, 2), (128, 2), (256, 3), (512, 3)].into_iter().enumerate()
     {
         if group > 0 {
-            chain.pooling(&format!("pool{group}"), HALVES, true)?;
+            chain.pooling(&format!("pool{group}"), Window::HALVES, true)?;
         }
         for nth in 0..convolutions {
             let name = format!("conv{}_{}", group + 1, nth + 1);
@@ -217,7 +214,7 @@ where
 {
     for group in 0..3 {
         if group > 0 {
-            chain.pooling(&format!("pool{group}"), HALVES, false)?;
+            chain.pooling(&format!("pool{group}"), Window::HALVES, false)?;
         }
         for nth in 0..2 {
             let name = format!("conv{}_{}", group + 1, nth + 1);

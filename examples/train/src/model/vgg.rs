@@ -74,8 +74,7 @@ impl Vgg {
                 let name = format!("conv{}_{}", group + 1, nth + 1);
                 chain.convolution(build, &name, width, Window::same(3), self.normalised)?;
             }
-            let halving = Window { stride: 2, padding: 0, ..Window::same(2) };
-            chain.pooling(&format!("pool{}", group + 1), halving, false)?;
+            chain.pooling(&format!("pool{}", group + 1), Window::HALVES, false)?;
         }
         chain.push(Box::new(Flatten::new()));
         let mut arriving = chain.extent[0] * chain.extent[1] * chain.channels;

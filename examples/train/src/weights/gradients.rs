@@ -1,23 +1,20 @@
 //! Results and gradients of a network in f32, in the layouts of torchvision: what a comparison with it needs.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::path::Path;
 
-use adaloss_core::{
-    format::{Format, Narrowing},
-    policy::{Config, Policy, Recovery},
-    scale::Scale,
-};
+use adaloss_core::format::{Format, Narrowing};
 use adaloss_cpu::Cpu;
 use anyhow::{Context, Result, ensure};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use super::{layout::Layout, names, read, values_of};
+use super::{
+    Tensors, add, layout::Layout, names, read, read_bytes, tensors_of, values_of, write_tensors,
+};
 use crate::{
     data::{Input, Inputs},
-    file::write_whole,
     layer::{NoObserver, NoSink, Tensor},
     model::Model,
-    network::{Mode, Network, Outputs, Scalers},
+    network::{Mode, Network, Outputs},
+    probe::unscaled,
 };
 
 /// Reads `images`, of the extents (samples, channels, rows, columns), and `gradients.K` of each result from a file, takes them forward as in
@@ -33,10 +30,8 @@ pub fn gradients(
     inputs: &Path,
     out: &Path,
 ) -> Result<()> {
-    let bytes = fs::read(inputs).with_context(|| format!("{} cannot be read", inputs.display()))?;
-    let file = SafeTensors::deserialize(&bytes);
-    let file =
-        file.with_context(|| format!("{} is no file of the format safetensors", inputs.display()))?;
+    let bytes = read_bytes(inputs)?;
+    let file = tensors_of(inputs, &bytes)?;
     let images = file.tensor("images").context("there is no tensor \"images\"")?;
     let &[samples, channels, height, width] = images.shape() else {
         anyhow::bail!("\"images\" has not the extents (samples, channels, rows, columns)");
@@ -52,15 +47,12 @@ pub fn gradients(
     let (mut saved, extents) = (network.save()?, network.extents());
     read(weights, (model, input), &mut saved, &extents)?;
     network.load(&saved)?;
-    let config = Config::for_format(Format::BINARY32)
-        .with_policy(Policy::Fixed(Scale::ONE))?
-        .with_recovery(Recovery::Skip);
-    let mut scalers = Scalers { first: network.scaler(config, 1)?, second: None };
+    let mut scalers = unscaled(&mut network, 1)?;
     network.refresh()?;
     network.begin(&mut scalers, &NoObserver)?;
     let mode = Mode { training: true, ..Mode::default() };
     let results = network.forward(&images, mode)?;
-    let mut written = BTreeMap::new();
+    let mut written = Tensors::new();
     let mut of_results = Vec::new();
     for (nth, result) in results.0.iter().enumerate() {
         let shape = result.shape();
@@ -92,24 +84,9 @@ pub fn gradients(
     drop(results);
     network.backward(&Outputs(of_results), &mut scalers.first, mode, &mut NoSink)?;
     for (of, extents) in network.all_gradients()?.iter().zip(&extents) {
-        let mut rest = &of.values[..];
-        let parts = names::parts(model, input, &of.name, extents);
-        for part in parts.into_iter().filter(|_| !of.values.is_empty()) {
-            let (values, behind) = rest.split_at(part.layout.elements());
-            rest = behind;
-            written.insert(part.name, (part.layout.extents(), part.layout.to_file(values)));
+        if !of.values.is_empty() {
+            add(&mut written, names::parts(model, input, &of.name, extents), &of.values);
         }
     }
-    let bytes: BTreeMap<_, _> = written
-        .into_iter()
-        .map(|(name, (extents, values))| {
-            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-            (name, (extents, bytes))
-        })
-        .collect();
-    let views = bytes.iter().map(|(name, (extents, bytes))| {
-        Ok((name, TensorView::new(Dtype::F32, extents.clone(), bytes)?))
-    });
-    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    write_whole(out, &safetensors::serialize(views, None)?)
+    write_tensors(out, &written)
 }

@@ -51,22 +51,48 @@ pub fn write(
     saved: &[Saved],
     extents: &[Vec<usize>],
 ) -> Result<()> {
-    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    let mut tensors = Tensors::new();
     for (of, extents) in saved.iter().zip(extents) {
-        let mut rest = &of.values[..];
-        for Part { name, layout } in names::parts(model, input, &of.name, extents) {
-            let (values, behind) = rest.split_at(layout.elements());
-            rest = behind;
-            let bytes = layout.to_file(values).iter().flat_map(|x| x.to_le_bytes()).collect();
-            tensors.insert(name, (layout.extents(), bytes));
-        }
+        add(&mut tensors, names::parts(model, input, &of.name, extents), &of.values);
     }
-    let views = tensors.iter().map(|(name, (extents, bytes))| {
-        Ok((name, TensorView::new(Dtype::F32, extents.clone(), bytes)?))
+    write_tensors(path, &tensors)
+}
+
+/// Tensors as a file has them: their extents and elements, by their names.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Adds what belongs to the elements of a tensor of ours, part by part.
+fn add(to: &mut Tensors, parts: Vec<Part>, values: &[f32]) {
+    let mut rest = values;
+    for Part { name, layout } in parts {
+        let (values, behind) = rest.split_at(layout.elements());
+        rest = behind;
+        to.insert(name, (layout.extents(), layout.to_file(values)));
+    }
+}
+
+/// Writes tensors to a file.
+fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
+    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let tensors: Vec<_> =
+        tensors.iter().map(|(name, (extents, values))| (name, extents, bytes(values))).collect();
+    let views = tensors.iter().map(|(name, extents, bytes)| {
+        Ok((name, TensorView::new(Dtype::F32, extents.to_vec(), bytes)?))
     });
     let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
     let written_by = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
     write_whole(path, &safetensors::serialize(views, Some(written_by))?)
+}
+
+/// Reads the bytes of a file.
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// Finds the tensors in the bytes of a file.
+fn tensors_of<'b>(path: &Path, bytes: &'b [u8]) -> Result<SafeTensors<'b>> {
+    SafeTensors::deserialize(bytes)
+        .with_context(|| format!("{} is no file of the format safetensors", path.display()))
 }
 
 /// Replaces the weights of a network by those of a file.
@@ -83,12 +109,10 @@ pub fn read(
     saved: &mut [Saved],
     extents: &[Vec<usize>],
 ) -> Result<Taken> {
-    let shown = path.display();
-    let bytes = fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
-    let file = SafeTensors::deserialize(&bytes);
-    let file = file.with_context(|| format!("{shown} is no file of the format safetensors"))?;
+    let bytes = read_bytes(path)?;
+    let file = tensors_of(path, &bytes)?;
     let taken = take(&file, (model, input), saved, extents);
-    taken.with_context(|| format!("{shown} has not the weights of {model}"))
+    taken.with_context(|| format!("{} has not the weights of {model}", path.display()))
 }
 
 fn take(
