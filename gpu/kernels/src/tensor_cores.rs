@@ -5,7 +5,7 @@
 //! tile, in pieces of 16 by 8, one instruction each for 16 terms: 128 registers of each thread, so that what is
 //! loaded for a piece is used four or eight times.
 //!
-//! What is multiplied is said by a [`Summation`], whose operands are [`Lines`]: matrices, or the windows of a convolution.
+//! What is multiplied is said by a `Summation`, whose operands are `Lines`: matrices, or the windows of a convolution.
 //! Where a window lies in the padding of an image there is a gap, which is multiplied as a zero.  A zero times infinity would be
 //! NaN: a sum that is none is computed again, of the terms that are there.
 //!
