@@ -1,5 +1,7 @@
 //! A network on a device: forward, back, update.
 
+mod loss;
+
 use std::iter;
 
 use adaloss_core::{
@@ -7,11 +9,7 @@ use adaloss_core::{
     policy::Config,
     unscale::Place,
 };
-use adaloss_hal::{
-    Memory, Narrow, Plain,
-    network::{Blend, LossSum, SoftmaxCrossEntropy},
-    scaler::Evidence,
-};
+use adaloss_hal::{Memory, Narrow, Plain, network::Blend, scaler::Evidence};
 use anyhow::{Context, Error, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -19,17 +17,18 @@ use serde::{Deserialize, Serialize};
 use crate::{
     blocks::Blocks,
     data::{Batch, Input, Inputs},
-    detect::{Detection, MultiboxLoss, Targets, by_map, by_sample, detect, multibox_loss},
     layer::{
         Backward, Checks, Concluded, Diverged, EpilogueBuffers, Forward, GradientSink, Halted,
         Layer, LossPass, Machine, MicroBatch, Observer, Piece, Running, Scaler, Shape, Tensor,
-        Vector, complete,
+        Vector,
     },
-    model::{Heads, Layers, Model, quantities},
+    model::{Heads, Layers, Model},
     optimizer::{Optimizer, Update},
     ranks::{Reducer, Team},
-    unit::{Units, times},
+    unit::times,
 };
+
+pub use loss::{Loss, mean_loss};
 
 /// A network whose weights and activations are `W` and whose gradients are `G`.
 pub struct Network<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
@@ -68,16 +67,6 @@ impl<D: Memory> Outputs<D> {
     pub fn first(&self) -> Result<&Tensor<D, f32>> {
         self.0.first().context("a network without a head")
     }
-}
-
-/// A loss in the memory of a device.
-pub struct Loss<D: Memory> {
-    /// What it adds up to; one element.
-    pub sum: Vector<D, LossSum>,
-    /// The rows that count.
-    pub rows: usize,
-    /// Its gradients, in f32 and unscaled.
-    pub gradients: Outputs<D>,
 }
 
 /// The scaler of a run, and that of the second of two losses where each has its own.
@@ -247,155 +236,6 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         layers.heads.forward(&mut run, activation)
     }
 
-    /// Computes the loss of some outputs and its gradients, in units of the task; `weights` has one weight per
-    /// class, or is empty.
-    ///
-    /// A quantity beside the classes adds its mean squared error; one alone has no other loss.  Quantities, and units other than
-    /// one, are computed on the host, which waits for the device.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    pub fn loss(
-        &mut self,
-        outputs: &Outputs<D>,
-        batch: &Batch,
-        weights: &[f32],
-        units: Units,
-    ) -> Result<Loss<D>> {
-        if let Heads::Boxes(_) = self.layers.heads {
-            return self.boxes_loss(outputs, batch, units);
-        }
-        if !batch.quantities.is_empty() {
-            let (log2, wanted) = (units.classes, &batch.quantities);
-            let (loss, gradient) = self.squared_error(outputs.first()?, wanted, log2)?;
-            let (weight, rows) = (batch.samples as f64, batch.samples as u64);
-            let sum = LossSum { loss: loss * weight, weight, rows, correct: 0 };
-            let sum = Vector::of(&mut self.device, &[sum])?;
-            let gradients = Outputs(vec![gradient]);
-            return Ok(Loss { sum, rows: batch.samples, gradients });
-        }
-        let (logits, labels) = (outputs.first()?, &batch.labels[..]);
-        let (device, classes) = (&mut self.device, self.classes as u32);
-        let rows = labels.iter().filter(|&&label| label < classes).count();
-        let (labels, weights) = (Vector::of(device, labels)?, Vector::of(device, weights)?);
-        let mut sum = Vector::of(device, &[LossSum::default()])?;
-        let mut gradient = Tensor::zeroed(device, logits.shape())?;
-        device.run(SoftmaxCrossEntropy {
-            classes: self.classes,
-            logits: logits.view(),
-            labels: labels.view(),
-            weights: (!weights.is_empty()).then(|| weights.view()),
-            gradient: gradient.view_mut(),
-            sum: sum.view_mut(),
-        })?;
-        if units.classes != 0 {
-            let mut values = vec![0.0; gradient.shape().elements()];
-            device.read(gradient.view(), &mut values)?;
-            times(&mut values, units.classes);
-            device.write(&values, gradient.view_mut())?;
-        }
-        let mut gradients = Outputs(vec![gradient]);
-        let quantity = match (outputs.0.get(1), &batch.inputs) {
-            (Some(found), Inputs::Images(images)) => {
-                Some((found, quantities(images, batch.samples)))
-            }
-            _ => None,
-        };
-        if quantity.is_some() || units.classes != units.common {
-            let mut total = sum.read_one(&mut self.device)?;
-            complete("rows", total.rows, rows)?;
-            total.loss *= f64::from(units.classes - units.common).exp2();
-            if let Some((found, wanted)) = quantity {
-                let (loss, gradient) = self.squared_error(found, &wanted, units.quantity)?;
-                let log2 = f64::from(units.quantity - units.common);
-                total.loss += total.weight * loss * log2.exp2();
-                gradients.0.push(gradient);
-            }
-            self.device.write(&[total], sum.view_mut())?;
-        }
-        Ok(Loss { sum, rows, gradients })
-    }
-
-    /// Computes the loss of default boxes, on the host.
-    fn boxes_loss(&mut self, outputs: &Outputs<D>, batch: &Batch, units: Units) -> Result<Loss<D>> {
-        let said = self.read_boxes(outputs, batch.samples)?;
-        let Self { device, layers, classes, .. } = self;
-        let Heads::Boxes(heads) = &layers.heads else {
-            bail!("this network has no default boxes");
-        };
-        let boxes = &heads.boxes;
-        let targets: Vec<_> =
-            batch.objects.iter().map(|objects| Targets::new(boxes, objects)).collect();
-        ensure!(targets.len() == batch.samples, "a list of objects is needed for each sample");
-        let MultiboxLoss { sums, positives, mut scores, mut offsets } =
-            multibox_loss(*classes, &targets, &said[0], &said[1]);
-        times(&mut scores, units.classes);
-        times(&mut offsets, units.quantity);
-        let apart = |log2: i32| f64::from(log2 - units.common).exp2();
-        let sum = LossSum {
-            loss: sums[0] * apart(units.classes) + sums[1] * apart(units.quantity),
-            weight: positives.max(1) as f64,
-            rows: batch.samples as u64,
-            correct: 0,
-        };
-        let sum = Vector::of(device, &[sum])?;
-        let mut gradients = Vec::new();
-        for (nth, all) in [scores, offsets].iter().enumerate() {
-            let shapes: Vec<_> = outputs.0.iter().skip(nth).step_by(2).map(Tensor::shape).collect();
-            let lengths: Vec<_> = shapes.iter().map(|shape| shape.elements()).collect();
-            let mut maps = Vec::new();
-            for (values, shape) in by_map(all, &lengths, batch.samples).iter().zip(shapes) {
-                let mut map = Tensor::zeroed(device, shape)?;
-                device.write(values, map.view_mut())?;
-                maps.push(map);
-            }
-            gradients.push(maps);
-        }
-        let [scores, offsets] = gradients.try_into().ok().context("two gradients of each map")?;
-        let gradients = scores.into_iter().zip(offsets).flat_map(<[_; 2]>::from).collect();
-        Ok(Loss { sum, rows: batch.samples, gradients: Outputs(gradients) })
-    }
-
-    /// Copies to the host what the network says of default boxes: scores and offsets, sample by sample.
-    fn read_boxes(&mut self, outputs: &Outputs<D>, samples: usize) -> Result<[Vec<f32>; 2]> {
-        let mut read = |first: usize| {
-            let maps = outputs.0.iter().skip(first).step_by(2).map(|map| self.read(map));
-            Ok::<_, Error>(by_sample(&maps.collect::<Result<Vec<_>>>()?, samples))
-        };
-        Ok([read(0)?, read(1)?])
-    }
-
-    /// Returns what was found in each sample; nothing of a network that is lost, of whose results none is finite, or that has no
-    /// default boxes.
-    pub fn detections(
-        &mut self,
-        outputs: &Outputs<D>,
-        samples: usize,
-    ) -> Result<Option<Vec<Vec<Detection>>>> {
-        let [scores, offsets] = self.read_boxes(outputs, samples)?;
-        let Heads::Boxes(heads) = &self.layers.heads else { return Ok(None) };
-        let boxes = &heads.boxes;
-        let is_lost = scores.iter().chain(&offsets).all(|x| !x.is_finite());
-        let columns = boxes.len() * (self.classes + 1);
-        let found = scores
-            .chunks_exact(columns)
-            .zip(offsets.chunks_exact(4 * boxes.len()))
-            .map(|(scores, offsets)| detect(boxes, self.classes, scores, offsets));
-        Ok((!is_lost).then(|| found.collect()))
-    }
-
-    /// Copies what a loss adds up to, to the host.
-    ///
-    /// # Errors
-    ///
-    /// The device failed, or left the operation out: it counted other rows than have a label.
-    pub fn read_loss(&mut self, loss: &Loss<D>) -> Result<LossSum> {
-        let sum = loss.sum.read_one(&mut self.device)?;
-        complete("rows", sum.rows, loss.rows)?;
-        Ok(sum)
-    }
-
     /// Shows the scalers what a loss adds up to: one alone before the backward pass, two of them after both of theirs.
     ///
     /// # Errors
@@ -408,38 +248,6 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             Some(second) => second.judge_loss(&mut self.device, *rows, sum, Some(first)),
             None => Ok(()),
         }
-    }
-
-    /// Returns the mean squared error of some predictions, and its gradient times `2^log2`.
-    fn squared_error(
-        &mut self,
-        found: &Tensor<D, f32>,
-        wanted: &[f32],
-        log2: i32,
-    ) -> Result<(f64, Tensor<D, f32>)> {
-        let mut values = self.read(found)?;
-        let loss = squared_error(&mut values, wanted);
-        times(&mut values, log2);
-        let mut gradient = Tensor::zeroed(&mut self.device, found.shape())?;
-        self.device.write(&values, gradient.view_mut())?;
-        Ok((loss, gradient))
-    }
-
-    /// Returns what some outputs say of the quantity of each sample, and the true ones; none where no quantity is learnt.
-    pub fn quantities(
-        &mut self,
-        outputs: &Outputs<D>,
-        batch: &Batch,
-    ) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
-        Ok(match (outputs.0.get(1), &batch.inputs) {
-            _ if !batch.quantities.is_empty() => {
-                Some((self.read(outputs.first()?)?, batch.quantities.clone()))
-            }
-            (Some(found), Inputs::Images(images)) => {
-                Some((self.read(found)?, quantities(images, batch.samples)))
-            }
-            _ => None,
-        })
     }
 
     /// Takes the gradients of the losses, in f32 and unscaled, back through the network; adds to the
@@ -791,26 +599,4 @@ fn pieces<D: Machine<W, G>, W: Element + Plain, G: Element + Plain>(
     layers.body.pieces(&mut pieces);
     layers.heads.pieces(&mut pieces);
     pieces
-}
-
-/// Returns the mean squared error, and leaves its gradient where the values were.
-fn squared_error(values: &mut [f32], wanted: &[f32]) -> f64 {
-    let (count, mut sum) = (values.len().max(1) as f64, 0.0);
-    for (value, wanted) in values.iter_mut().zip(wanted) {
-        let error = f64::from(*value) - f64::from(*wanted);
-        sum += error * error;
-        *value = (2.0 * error / count) as f32;
-    }
-    sum / count
-}
-
-/// Returns the loss of a step over its micro-batches.
-pub fn mean_loss(sums: &[LossSum]) -> Result<f64> {
-    let first = sums.first().context("a step without micro-batches")?;
-    let total = sums[1..].iter().fold(*first, |mut total, sum| {
-        total.loss += sum.loss;
-        total.weight += sum.weight;
-        total
-    });
-    Ok(total.mean())
 }
