@@ -26,6 +26,8 @@ pub struct Recipe {
     pub model: Model,
     /// What it learns from.
     pub data: DataKind,
+    /// Rows and columns of the images, where they can be chosen and are not those that the network was published for.
+    pub image_size: Option<usize>,
     /// What a run was judged by.
     pub metric: String,
     /// Its runs.
@@ -58,7 +60,7 @@ impl DataKind {
     }
 
     /// Returns the rows and columns that a network takes images at, where they can be chosen.
-    pub fn size(self, model: &Model) -> Option<usize> {
+    fn size(self, model: &Model) -> Option<usize> {
         match self {
             Self::Cifar | Self::Camvid => None,
             Self::Imagenet | Self::Voc => Some(model.published().extent[0]),
@@ -89,6 +91,7 @@ struct File {
     notes: Vec<String>,
     network: String,
     data: DataKind,
+    image_size: Option<usize>,
     metric: String,
     schedule: ScheduleTable,
     #[serde(rename = "run")]
@@ -177,7 +180,7 @@ impl Recipe {
     ///
     /// The text is no recipe.
     pub fn parse(text: &str) -> Result<Self> {
-        let File { title, sources, notes, network, data, metric, schedule, runs } =
+        let File { title, sources, notes, network, data, image_size, metric, schedule, runs } =
             toml::from_str(text)?;
         let model: Model = network.parse()?;
         ensure!(!runs.is_empty(), "it has no run");
@@ -190,9 +193,33 @@ impl Recipe {
             .enumerate()
             .map(|(nth, run)| RecipeRun::of(run).with_context(|| format!("run {}", nth + 1)));
         let runs = runs.collect::<Result<_>>()?;
-        let recipe = Self { title, sources, notes, model, data, metric, runs, schedule };
+        ensure!(
+            image_size.is_none() || data.size(&model).is_some(),
+            "the images of {data:?} have one size: leave image-size out"
+        );
+        let recipe =
+            Self { title, sources, notes, model, data, image_size, metric, runs, schedule };
         recipe.schedule(1 << 20)?;
         Ok(recipe)
+    }
+
+    /// Returns the rows and columns at which images are seen, where they can be chosen.
+    pub fn size(&self) -> Option<usize> {
+        self.image_size.or_else(|| self.data.size(&self.model))
+    }
+
+    /// Returns the schedule of a recipe that counts in steps, whatever the number of samples.
+    ///
+    /// # Errors
+    ///
+    /// Something in it is given in epochs.
+    pub fn schedule_in_steps(&self) -> Result<Schedule> {
+        let ScheduleTable { epochs, warm_up, lower, .. } = &self.schedule;
+        let is_in_epochs = epochs.is_some()
+            || warm_up.as_ref().is_some_and(|warm_up| warm_up.epochs.is_some())
+            || lower.as_ref().is_some_and(|lower| !lower.epochs.is_empty());
+        ensure!(!is_in_epochs, "its schedule is in epochs: give steps instead");
+        self.schedule(0)
     }
 
     /// Returns the schedule with so many training samples, by which epochs are steps.

@@ -1,6 +1,6 @@
 //! What is learnt: a network, a data set and a schedule, under one name.
 
-use std::str::FromStr;
+use std::{path::Path, str::FromStr};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -30,6 +30,15 @@ pub struct Task {
     pub unit: Unit,
     /// Whether images train as they are, unless the command line says otherwise: neither moved nor warped.
     pub still: bool,
+    /// The folder of data that it needs, where it is not built in.
+    pub folder: Option<Folder>,
+}
+
+/// What a task needs of a folder of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Rows and columns at which images are seen, where they can be chosen and the command line says nothing else.
+    pub image_size: Option<usize>,
 }
 
 impl Task {
@@ -64,7 +73,21 @@ impl Task {
             recipe.model,
             recipe.data
         );
-        Ok(Self { wanted, ..Self::named(name, recipe.model, schedule) })
+        let folder = Some(Folder { image_size: recipe.size() });
+        Ok(Self { wanted, folder, ..Self::named(name, recipe.model, schedule) })
+    }
+
+    /// Makes the task of a recipe that counts in steps, under the name of its file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is no recipe, or counts in epochs.
+    pub fn of_recipe_file(path: &Path) -> Result<Self> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let recipe = Recipe::read(path)?;
+        let schedule = recipe.schedule_in_steps();
+        let schedule = schedule.with_context(|| path.display().to_string())?;
+        Self::of_recipe(&name, &recipe, schedule)
     }
 
     /// Returns the task with another network for the same samples.
@@ -90,6 +113,10 @@ impl Task {
     /// A file of the user's cannot be read or is no data set.
     pub fn open(&self, data: &DataArgs) -> Result<Box<dyn Dataset>> {
         let mut data = data.clone();
+        if let Some(Folder { image_size }) = self.folder {
+            ensure!(data.data.is_some(), "{} learns from a folder: --data DIR", self.name);
+            data.image_size = data.image_size.or(image_size);
+        }
         if self.still {
             data.shift.get_or_insert(0.0);
             data.warp.get_or_insert(0.0);
@@ -130,7 +157,7 @@ impl Task {
 
     fn named(name: &str, model: Model, schedule: Schedule) -> Self {
         let (name, wanted, unit) = (name.into(), wanted(&model), Unit::default());
-        Self { name, model, wanted, schedule, unit, still: false }
+        Self { name, model, wanted, schedule, unit, still: false, folder: None }
     }
 
     /// Returns the task under another name, with its loss in another unit.

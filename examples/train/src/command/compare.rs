@@ -49,7 +49,8 @@ pub(crate) struct CompareArgs {
     #[arg(long, conflicts_with = "tasks")]
     full: bool,
     /// Tasks with their gradient formats, for example digits-resnet:e4m3+binary16, or with a number of epochs
-    /// digits-resnet@10:e4m3; separated by commas.  8-bit formats go forward in binary16.
+    /// digits-resnet@10:e4m3; separated by commas.  8-bit formats go forward in binary16.  A file that ends in .toml is a recipe
+    /// that counts in steps, and learns from --data: examples/train/recipes/short/camvid-segnet.toml:e4m3.
     #[arg(long, value_delimiter = ',', default_value = USUAL)]
     tasks: Vec<Comparison>,
     /// Methods: f32, none, fixed:K (the scale 2^K), backoff, backoff-skip, backoff-per-loss, mx, amax, normal, range,

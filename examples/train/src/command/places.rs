@@ -1,5 +1,7 @@
 //! Where methods are compared: tasks, each in some gradient formats.
 
+use std::path::Path;
+
 use adaloss_core::format::Format;
 use adaloss_train::{
     data::{DataArgs, Dataset},
@@ -8,7 +10,7 @@ use adaloss_train::{
     schedule::ScheduleArgs,
     task::Task,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 
 /// The places of the usual comparison: runs of some five seconds of one core at most, those first whose
 /// table is complete first.
@@ -32,7 +34,7 @@ pub(crate) struct Comparison {
 }
 
 impl std::str::FromStr for Comparison {
-    type Err = anyhow::Error;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         Self::read(text, "binary16")
@@ -48,8 +50,13 @@ impl Comparison {
             Some((name, epochs)) => (name, Some(epochs)),
             None => (task, None),
         };
-        let mut task: Task = name.parse()?;
+        let is_recipe = Path::new(name).extension().is_some_and(|extension| extension == "toml");
+        let mut task = match is_recipe {
+            true => Task::of_recipe_file(name.as_ref()).map_err(in_one_sentence)?,
+            false => name.parse()?,
+        };
         if let Some(epochs) = epochs {
+            ensure!(task.schedule.steps.is_none(), "{name} counts in steps, and not in epochs");
             task.schedule.epochs = epochs.parse().with_context(|| {
                 format!("the epochs of \"{text}\" are no whole number, as in digits-mlp@4")
             })?;
@@ -81,6 +88,11 @@ impl Comparison {
             && !self.formats.contains(&bfloat16);
         is_wanted.then_some(bfloat16)
     }
+}
+
+/// Returns an error with its causes in one sentence: `clap` prints an error without them.
+fn in_one_sentence(error: Error) -> Error {
+    anyhow!("{error:#}")
 }
 
 /// Returns what was named, in this order, once each.

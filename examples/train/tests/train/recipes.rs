@@ -19,9 +19,11 @@ fn said(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-fn recipes() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
-    let mut all: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+/// Returns the recipes in a folder.
+fn recipes(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut all: Vec<_> = files.filter(|path| path.extension().is_some()).collect();
     all.sort();
     all
 }
@@ -48,7 +50,7 @@ fn generate(folder: &Path, kind: DataKind) -> PathBuf {
 fn the_network_of_every_recipe_runs_on_data_of_its_format() {
     let folder = TempDir::new().unwrap();
     let (mut data, mut networks) = (HashMap::new(), Vec::new());
-    for path in recipes() {
+    for path in recipes("recipes") {
         let recipe = Recipe::read(&path).unwrap();
         if networks.contains(&recipe.model) {
             continue;
@@ -97,6 +99,50 @@ fn the_network_of_every_recipe_runs_on_data_of_its_format() {
         assert!(!said(&again).0.contains("step     1"), "{recipe_file} was run again");
     }
     assert!(data.len() == 4, "recipes learn from four data sets");
+}
+
+#[test]
+fn methods_are_compared_on_a_recipe() {
+    let folder = TempDir::new().unwrap();
+    let recipes = recipes("recipes/short");
+    assert!(recipes.len() >= 3);
+    for path in recipes {
+        let recipe = Recipe::read(&path).unwrap();
+        let (data, out) = (generate(folder.path(), recipe.data), folder.path().join("out"));
+        let tasks = format!("{}:e5m2", path.display());
+        let args = [
+            ["compare", "--tasks", &tasks, "--data", data.to_str().unwrap()],
+            ["--methods", "none,measured", "--seeds", "1", "--total-steps"],
+            ["1", "--batch", "2", "--out", out.to_str().unwrap()],
+        ];
+        let output = program(&args.concat());
+        let (printed, error) = said(&output);
+        assert!(output.status.success(), "{tasks}: {error}");
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        for expected in [&format!("{stem} in e5m2")[..], "| none ", "| measured "] {
+            assert!(printed.contains(expected), "{tasks}: no \"{expected}\" in {printed}");
+        }
+        fs::remove_dir_all(&data).unwrap();
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_told() {
+    let folder = TempDir::new().unwrap();
+    let recipes_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let of = |name: &str| recipes_folder.join(name).to_str().unwrap().to_owned();
+    let out = folder.path().join("out");
+    for (tasks, expected) in [
+        (of("short/cifar-resnet.toml"), "cifar-resnet learns from a folder: --data DIR"),
+        (of("cifar10-resnet20.toml"), "its schedule is in epochs: give steps instead"),
+        (of("short/cifar-resnet.toml@3"), "counts in steps, and not in epochs"),
+        ("nowhere.toml".into(), "the recipe nowhere.toml cannot be read"),
+    ] {
+        let output = program(&["compare", "--tasks", &tasks, "--out", out.to_str().unwrap()]);
+        let error = said(&output).1;
+        assert!(!output.status.success() && error.contains(expected), "{tasks}: {error}");
+    }
 }
 
 #[test]
