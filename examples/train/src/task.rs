@@ -214,13 +214,14 @@ impl FromStr for Task {
                 Self::named(name, model, schedule)
             }
             "objects-ssd" => {
-                let model = Model::Ssd(Ssd::Small { width: 16 });
+                let model = Model::Ssd(Ssd::Small { width: 8 });
                 let schedule = Schedule {
-                    epochs: 20,
+                    epochs: 8,
                     batch: 16,
-                    learning_rate: 3e-3,
+                    learning_rate: 2e-3,
                     warm_up: 100,
-                    target: 0.5,
+                    optimizer: Optimizer::ADAMW,
+                    target: 0.25,
                     ..SCHEDULE
                 };
                 Self::named(name, model, schedule)

@@ -21,7 +21,7 @@ pub(super) const USUAL: &str =
 /// at most.
 pub(super) const GALLERY: &str = "digits-units-40:binary16+e5m2,digits-units-30:binary16-flushing,digits-units-20:e4m3,\
      digits-towers-40:binary16+e4m3,text-growing@4:binary16,digits-resnet:e4m3,scenes-megapixel@10:binary16-flushing,\
-     digits-units-40-normalised:binary16+e4m3,customers-mlp:binary16+e4m3,digits-long-30:binary16-flushing";
+     digits-units-40-normalised:binary16+e4m3,customers-mlp:binary16+e4m3,objects-ssd:e4m3,digits-long-30:binary16-flushing";
 
 /// The gradient formats of the full comparison.
 const FORMATS: &str = "binary16+binary16-flushing+bfloat16+e5m2+e4m3";
