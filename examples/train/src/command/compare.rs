@@ -96,7 +96,7 @@ impl CompareArgs {
     fn comparisons(&self) -> Result<Vec<Comparison>> {
         let named = match self {
             Self { full: true, .. } => Comparison::full()?,
-            Self { gallery: true, .. } => Comparison::list(GALLERY)?,
+            Self { gallery: true, .. } => Comparison::list(&GALLERY.join(","))?,
             _ => self.tasks.clone(),
         };
         merged(&named, &self.schedule)
