@@ -1,5 +1,5 @@
-//! What networks learn from: digits, photographs, scenes to segment or to find objects in, text and customers, and how
-//! well they did.
+//! What networks learn from: digits, photographs, scenes to segment or to find objects in, text, customers and points of
+//! a field, and how well they did.
 //!
 //! ```text
 //! Source -> dyn Dataset -> train(chosen, View), test(range) -> Batch
@@ -50,6 +50,7 @@ pub mod detection;
 pub mod digits;
 mod folder;
 pub mod generate;
+pub mod helmholtz;
 pub mod idx;
 pub mod imagenet;
 pub mod images;

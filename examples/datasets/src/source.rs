@@ -12,6 +12,7 @@ use crate::{
     customers::{self, Customers},
     detection,
     digits::{self, Digits},
+    helmholtz::{self, Helmholtz},
     imagenet::{self, Imagenet},
     objects::Objects,
     scenes::{self, Scenes},
@@ -32,6 +33,8 @@ pub enum Wanted {
     Text,
     /// Customers with a value each.
     Customers,
+    /// Points of a field that has a Helmholtz equation.
+    Helmholtz,
 }
 
 /// How samples of a folder are seen.
@@ -81,6 +84,8 @@ pub enum Source {
     },
     /// Generated.
     Customers(customers::Plan),
+    /// Generated.
+    Helmholtz(helmholtz::Plan),
 }
 
 impl Source {
@@ -102,6 +107,7 @@ impl Source {
             Self::Text { file: Some(file), length } => Box::new(Text::open(file, *length)?),
             Self::Text { file: None, length } => Box::new(Text::shipped(*length)?),
             Self::Customers(plan) => Box::new(Customers::generate(*plan)?),
+            Self::Helmholtz(plan) => Box::new(Helmholtz::generate(*plan)?),
         })
     }
 }
@@ -135,9 +141,9 @@ fn open_folder(folder: &Path, wanted: Wanted, seen: Seen) -> Result<Box<dyn Data
             voc::EXPECTED.trim_end_matches(','),
             coco::EXPECTED.trim_end_matches(',')
         ),
-        Wanted::Text | Wanted::Customers => {
+        Wanted::Text | Wanted::Customers | Wanted::Helmholtz => {
             bail!(
-                "{shown} is a folder, which images are read from, and neither text nor customers are"
+                "{shown} is a folder, which images are read from, and neither text nor what is generated is"
             )
         }
     })

@@ -96,6 +96,7 @@ impl DataArgs {
                 Source::Text { file: self.text.clone(), length: self.text_length }
             }
             (Wanted::Customers, ..) => Source::Customers(customers::Plan::default()),
+            (Wanted::Helmholtz, ..) => Source::Helmholtz(helmholtz::Plan::default()),
         }
     }
 }
@@ -129,6 +130,7 @@ mod tests {
             (Wanted::Objects, "objects"),
             (Wanted::Text, "text"),
             (Wanted::Customers, "customers"),
+            (Wanted::Helmholtz, "helmholtz"),
         ] {
             let line = "--train-scenes 2 --test-scenes 1 --scene-size 16 --train-pictures 2 --test-pictures 1";
             let dataset = source(line, wanted).open().unwrap();

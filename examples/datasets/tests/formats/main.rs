@@ -164,7 +164,7 @@ fn a_folder_is_known_by_what_it_holds() {
         let text = error(open(&folder, Wanted::Text));
         assert!(
             text.ends_with(
-                "is a folder, which images are read from, and neither text nor customers are"
+                "is a folder, which images are read from, and neither text nor what is generated is"
             ),
             "{text}"
         );
