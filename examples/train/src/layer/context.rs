@@ -1,5 +1,7 @@
 //! The forward and the backward pass of a micro-batch: what layers are handed.
 
+mod weights;
+
 use std::rc::Rc;
 
 use adaloss_core::{
@@ -12,14 +14,14 @@ use adaloss_core::{
 };
 use adaloss_hal::{
     AddressSpace, Branch, Device, Epilogue, HasNarrow, Memory, Mut, Narrow, Plain, Propagate, Ref,
-    Run, Summarise, Unscale,
+    Run, Summarise,
     network::HasAccumulate,
-    scaler::{Carried, Describe, Described, Evidence, HasScaler, Pass},
+    scaler::{Carried, Describe, Described, HasScaler, Pass},
 };
 use anyhow::Result;
 
 use super::{
-    Activation, Gradient, MicroBatch, Parameter, Scaler, Shape, Tensor, Total, Vector, kept,
+    Activation, Gradient, MicroBatch, Scaler, Shape, Tensor, Vector, kept,
     scaler::{Note, Watch, failed},
 };
 use crate::{
@@ -506,76 +508,6 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         })
     }
 
-    /// Fills the gradient of a parameter from an operation that computes it in f32 and takes the
-    /// gradient's scale out in its epilogue.
-    pub fn weight_gradient<W: Plain, G: Plain>(
-        &mut self,
-        parameter: &mut Parameter<D, W>,
-        gradient: &Gradient<D, G>,
-        operation: impl for<'w> FnOnce(
-            &mut D,
-            Ref<'_, D, G>,
-            Mut<'w, D, f32>,
-            Epilogue<'w, D::Space>,
-        ) -> Result<(), D::Error>,
-    ) -> Result<()> {
-        let adds = self.adds();
-        let Self { device, buffers, scaler, next, part, .. } = self;
-        let (value, carried) = (gradient.value(), gradient.carried());
-        let total = &mut parameter.gradient;
-        sum(&mut **device, total, (*part, adds), |device, mut to| {
-            let to = D::Space::reborrow_mut(&mut to);
-            operation(device, value.view(), to, buffers.unscaling(carried))
-        })?;
-        parameter.cell = *next;
-        let evidence = Evidence::Gradient {
-            id: *next,
-            origin: Some(carried.origin()),
-            elements: parameter.master.len() as u64,
-            outcome: buffers.outcome.view_mut(),
-        };
-        scaler.judge(device, evidence, None)?;
-        self.complete(parameter)
-    }
-
-    /// Fills the gradient of a parameter from f32 sums that carry a scale.
-    pub fn unscale<W: Plain>(
-        &mut self,
-        parameter: &mut Parameter<D, W>,
-        sums: &Vector<D, f32>,
-        carried: &Carried<D>,
-    ) -> Result<()> {
-        let adds = self.adds();
-        let Self { device, buffers, scaler, next, part, .. } = self;
-        let total = &mut parameter.gradient;
-        sum(&mut **device, total, (*part, adds), |device, mut to| {
-            device.run(Unscale::<D::Space, f32> {
-                gradient: sums.view(),
-                cell: carried.scale(),
-                to: D::Space::reborrow_mut(&mut to),
-                counts: buffers.counts.view_mut(),
-            })
-        })?;
-        parameter.cell = *next;
-        let evidence = Evidence::Unscaled {
-            id: *next,
-            origin: Some(carried.origin()),
-            elements: parameter.master.len() as u64,
-            counts: buffers.counts.view_mut(),
-        };
-        scaler.judge(device, evidence, None)?;
-        self.complete(parameter)
-    }
-
-    /// Completes the gradient of a parameter behind the last micro-batch and the last loss, and passes it on.
-    fn complete<W: Plain>(&mut self, parameter: &mut Parameter<D, W>) -> Result<()> {
-        if self.part.is_last && self.loss_pass != LossPass::First {
-            parameter.gradient.complete(self.device)?;
-            self.sink.complete(self.device, parameter.index, parameter.gradient.value())?;
-        }
-        Ok(())
-    }
-
     /// Allocates the histogram of the f32 results of a visit, if its step is watched.
     fn results_buffer(&mut self) -> Result<Option<Vector<D, Histogram>>> {
         let narrowing = self.blocks.map_or(self.scaler.config().narrowing(), Blocks::narrowing);
@@ -592,11 +524,6 @@ impl<'a, D: HasBackward> Backward<'a, D> {
     fn take_cell(&mut self) -> usize {
         self.next += 1;
         self.next - 1
-    }
-
-    /// Tells whether the gradient of another loss of this micro-batch is there already.
-    fn adds(&self) -> bool {
-        self.loss_pass == LossPass::Second
     }
 
     /// Takes a visit down for the observer, and returns the narrowed gradient with its outgoing scale.
@@ -621,16 +548,6 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         });
         Ok(Gradient::new(to, carried))
     }
-}
-
-/// Takes what a micro-batch has into a gradient, or what another of its losses has.
-fn sum<D: Memory + HasAccumulate>(
-    device: &mut D,
-    total: &mut Total<D>,
-    (part, adds): (MicroBatch, bool),
-    compute: impl FnOnce(&mut D, Mut<'_, D, f32>) -> Result<(), D::Error>,
-) -> Result<(), D::Error> {
-    if adds { total.add(device, compute) } else { total.put(device, part, compute) }
 }
 
 /// Returns the epilogue of a pass; the first one that stores counts its f32 results for the observer as well.
