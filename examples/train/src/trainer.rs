@@ -553,10 +553,10 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// Returns how the micro-batches of the coming step go forward.
     fn mode(&self) -> impl Fn(usize, MicroBatch) -> Mode<'static> + use<D, W, G> {
         let first = self.step * self.task.schedule.micro_batches as u64;
-        let seed = self.settings.seed as u32;
+        let (seed, taken_out) = (self.settings.seed as u32, self.units().taken_out);
         move |index, part| {
             let noise = Noise { seed, stream: (first + index as u64) as u32 };
-            Mode { training: true, noise, part, peers: None }
+            Mode { training: true, noise, part, peers: None, taken_out }
         }
     }
 

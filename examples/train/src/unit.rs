@@ -16,12 +16,16 @@ pub struct Unit {
     /// By how many binades the loss of a second task is larger: twice those of the unit that its quantity is
     /// given in, as the error is squared.
     pub gap: i32,
+    /// Whether weight gradients of the second task are divided by the gap before they are added to those of the first, as
+    /// methods do that balance the gradients of several losses: then training is the same for any gap.
+    pub is_balanced: bool,
     /// Whether each loss is divided by its size at the first batch, as practitioners do by hand: another training,
     /// as the optimizer sees the losses divided.
     pub is_normalised: bool,
 }
 
-/// The exponents of the factors of both losses at one step.
+/// The exponents of the factors of both losses at one step: that of the classes, or of a field where it is given, and that of a
+/// quantity beside the classes, or of the field's equation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Units {
     /// That of the classes.
@@ -30,6 +34,8 @@ pub struct Units {
     pub quantity: i32,
     /// That of what both are given in, which is taken out of weight gradients again.
     pub common: i32,
+    /// That of what is taken out of weight gradients of the quantity alone, and of what its loss is reported in.
+    pub taken_out: i32,
 }
 
 impl Units {
@@ -49,8 +55,8 @@ impl Units {
 
     /// Returns the exponents of losses in units that are not theirs in common.
     pub const fn apart(self) -> Self {
-        let Self { classes, quantity, common } = self;
-        Self { classes: classes - common, quantity: quantity - common, common: 0 }
+        let Self { classes, quantity, common, .. } = self;
+        Self { classes: classes - common, quantity: quantity - common, common: 0, ..self }
     }
 }
 
@@ -61,7 +67,8 @@ impl Unit {
     /// Returns the exponents at a step.
     pub fn at(self, step: u64) -> Units {
         let classes = self.factor(step);
-        Units { classes, quantity: classes.saturating_add(self.gap), common: classes }
+        let taken_out = if self.is_balanced { self.gap } else { 0 };
+        Units { classes, quantity: classes.saturating_add(self.gap), common: classes, taken_out }
     }
 
     fn factor(self, step: u64) -> i32 {
@@ -83,6 +90,9 @@ impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.gap != 0 {
             write!(f, "; the second loss times 2^{}", self.gap)?;
+            if self.is_balanced {
+                write!(f, ", and its weight gradients divided by that")?;
+            }
         }
         if self.is_normalised {
             write!(f, "; each loss divided by its size at the first batch, to a power of two")?;
@@ -106,9 +116,14 @@ mod tests {
     fn a_unit_is_constant_or_doubles_up_to_its_end() {
         assert_eq!(Unit::default().at(1 << 40), Units::default());
         let shrunk = Unit { log2: -12, ..Unit::default() };
-        assert_eq!(shrunk.at(7), Units { classes: -12, quantity: -12, common: -12 });
+        let plain = Units { classes: -12, quantity: -12, common: -12, taken_out: 0 };
+        assert_eq!(shrunk.at(7), plain);
         let apart = Unit { gap: 20, ..shrunk };
-        assert_eq!(apart.at(7), Units { classes: -12, quantity: 8, common: -12 });
+        assert_eq!(apart.at(7), Units { quantity: 8, ..plain });
+        let balanced = Unit { is_balanced: true, ..apart };
+        assert_eq!(balanced.at(7), Units { quantity: 8, taken_out: 20, ..plain });
+        let said = "; the second loss times 2^20, and its weight gradients divided by that; loss times 2^-12";
+        assert_eq!(balanced.to_string(), said);
         let growing = Unit { log2: -3, doubling: Some(4), ..Unit::default() };
         assert_eq!([0, 3, 4, 8, 1000].map(|step| growing.at(step).classes), [-3, -3, -2, -1, 100]);
         assert_eq!(Unit { log2: 110, ..growing }.at(u64::MAX).classes, 110);
@@ -119,9 +134,10 @@ mod tests {
     #[test]
     fn losses_are_divided_by_their_first_sizes() {
         let units = Unit { log2: -12, gap: 20, ..Unit::default() }.at(0);
-        let expected = Units { classes: -13, quantity: -13, common: -12 };
+        let expected = Units { classes: -13, quantity: -13, common: -12, taken_out: 0 };
         assert_eq!(units.normalised(1.5, 1.4 * 2.0_f64.powi(21)), expected);
-        assert_eq!(expected.apart(), Units { classes: -1, quantity: -1, common: 0 });
+        let apart = Units { classes: -1, quantity: -1, ..Units::default() };
+        assert_eq!(expected.apart(), apart);
         for size in [0.0, f64::NAN, f64::INFINITY] {
             assert_eq!(units.normalised(size, size), units);
         }

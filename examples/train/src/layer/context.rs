@@ -1,5 +1,6 @@
 //! The forward and the backward pass of a micro-batch: what layers are handed.
 
+mod weighted;
 mod weights;
 
 use std::rc::Rc;
@@ -19,6 +20,8 @@ use adaloss_hal::{
     scaler::{Carried, Describe, Described, HasScaler, Pass},
 };
 use anyhow::Result;
+
+pub use weights::Term;
 
 use super::{
     Activation, Gradient, MicroBatch, Scaler, Shape, Tensor, Vector, kept,
@@ -77,6 +80,9 @@ pub enum LossPass {
     First,
     /// The second of two, through the same layers: their weight gradients add to those of the first.
     Second,
+    /// The second of two whose layers share weights alone: with activations and cells of its own, its weight gradients add to
+    /// those of the first.
+    Added,
 }
 
 /// Receives nothing: visits are neither counted nor shown.
@@ -147,9 +153,13 @@ impl<D: Memory> EpilogueBuffers<D> {
         stored::<D>([self.one.view(); 2], narrowing, outcome)
     }
 
-    /// Returns the epilogue that keeps f32 results and takes their scale out.
-    fn unscaling<'a>(&'a mut self, carried: &'a Carried<D>) -> Epilogue<'a, D::Space> {
-        let scales = [carried.scale(), self.one.view()];
+    /// Returns the epilogue that keeps f32 results and takes their scale out, and a unit if they are given in one.
+    fn unscaling<'a>(
+        &'a mut self,
+        carried: &'a Carried<D>,
+        unit: Option<&'a Vector<D, Cell>>,
+    ) -> Epilogue<'a, D::Space> {
+        let scales = [carried.scale(), unit.unwrap_or(&self.one).view()];
         stored::<D>(scales, Narrowing::to(Format::BINARY32), self.outcome.view_mut())
     }
 }
@@ -210,6 +220,10 @@ pub struct Backward<'a, D: Memory> {
     /// Which one of the micro-batches it is, over which gradients are summed.
     part: MicroBatch,
     loss_pass: LossPass,
+    /// The exponent of the unit that a second loss is given in and its weight gradients are not.
+    taken_out: i32,
+    /// The inverse of that unit, as a scale, while the second loss goes back.
+    unit: Option<Vector<D, Cell>>,
     /// The ranks over whose micro-batches a batch was normalised together, if it was.
     pub peers: Option<&'a Team>,
     /// Where gradients go that are complete.
@@ -268,8 +282,38 @@ impl<'a, D: HasBackward> Backward<'a, D> {
         mode: Mode<'a>,
         sink: &'a mut dyn GradientSink<D>,
     ) -> Self {
-        let (loss_pass, blocks, Mode { part, peers, .. }) = (LossPass::Only, None, mode);
-        Self { device, buffers, scaler, next: 0, part, loss_pass, peers, sink, blocks }
+        let Mode { part, peers, taken_out, .. } = mode;
+        let (next, loss_pass, unit, blocks) = (0, LossPass::Only, None, None);
+        Self {
+            device,
+            buffers,
+            scaler,
+            next,
+            part,
+            loss_pass,
+            taken_out,
+            unit,
+            peers,
+            sink,
+            blocks,
+        }
+    }
+
+    /// Goes on with one of two losses whose layers share weights alone: [`LossPass::First`], and then [`LossPass::Added`], from
+    /// whose weight gradients its unit is taken out.
+    ///
+    /// # Errors
+    ///
+    /// The unit is beyond that of a scale, or the device's memory is exhausted.
+    pub fn begin_loss(&mut self, loss_pass: LossPass) -> Result<()> {
+        self.loss_pass = loss_pass;
+        self.unit = match (loss_pass, self.taken_out) {
+            (LossPass::Added, unit) if unit != 0 => {
+                Some(Vector::of(self.device, &[Cell::at(Scale::new(-unit)?)])?)
+            }
+            _ => None,
+        };
+        Ok(())
     }
 
     /// Begins at cell `next` instead of the first, with the losses of `loss_pass`.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     Activation, Backward, Forward, Gradient, Layer, Machine, Parameter, Piece, ProductOperands,
-    Shape, Tensor, Vector, kept, statistics,
+    Shape, Tensor, Term, Vector, kept, statistics,
 };
 
 /// A linear layer between layers.
@@ -52,20 +52,8 @@ where
         run: &mut Forward<'_, D>,
         input: Activation<D, W>,
     ) -> Result<Activation<D, W>> {
-        let shape = input.shape();
-        let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
-        let (weight, leaving) = (self.weight.narrow()?, shape.with_channels(self.outputs));
-        let bias = self.bias.as_ref().map(|bias| bias.master.view());
-        let output = run.activation(leaving, |device, to, epilogue| {
-            device.run(Matmul::<_, W, W, W> {
-                product,
-                a: input.view(),
-                b: weight,
-                bias,
-                to,
-                epilogue,
-            })
-        })?;
+        let sizes = [self.inputs, self.outputs];
+        let output = activation(run, &self.weight, self.bias.as_ref(), sizes, &input)?;
         self.input = run.training.then_some(input);
         Ok(output)
     }
@@ -77,14 +65,14 @@ where
     ) -> Result<Option<Gradient<D, G>>> {
         let input = run.kept(&mut self.input)?;
         let sizes = [self.inputs, self.outputs];
-        fill(run, &mut self.weight, sizes, &gradient, &input)?;
+        fill(run, &mut self.weight, sizes, &gradient, &input, Term::ONLY)?;
         if let Some(bias) = &mut self.bias {
             bias_gradient(run, bias, &gradient)?;
         }
         if self.is_first {
             return Ok(None);
         }
-        back(run, &self.weight, sizes, &gradient, input.shape()).map(Some)
+        back(run, &self.weight.name, &self.weight, sizes, &gradient, input.shape()).map(Some)
     }
 
     fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
@@ -122,19 +110,8 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
     where
         D: Memory<Error: Send + Sync + 'static> + HasMatmul<W, W, f32>,
     {
-        let shape = input.shape();
-        let product = Product::new(shape.rows(), self.inputs, self.outputs).transpose_b();
-        let mut logits = Tensor::zeroed(run.device, shape.with_channels(self.outputs))?;
-        let epilogue = run.buffers.forward(Narrowing::to(Format::BINARY32));
-        let (weight, to) = (self.weight.narrow()?, logits.view_mut());
-        run.device.run(Matmul::<_, W, W, f32> {
-            product,
-            a: input.view(),
-            b: weight,
-            bias: Some(self.bias.master.view()),
-            to,
-            epilogue,
-        })?;
+        let sizes = [self.inputs, self.outputs];
+        let logits = results(run, &self.weight, Some(&self.bias), sizes, &input)?;
         self.input = run.training.then_some(input);
         Ok(logits)
     }
@@ -151,14 +128,57 @@ impl<D: Memory, W: Element + Plain> Head<D, W> {
         let input = kept(&mut self.input)?;
         bias_gradient(run, &mut self.bias, gradient)?;
         let sizes = [self.inputs, self.outputs];
-        fill(run, &mut self.weight, sizes, gradient, &input)?;
-        back(run, &self.weight, sizes, gradient, input.shape())
+        fill(run, &mut self.weight, sizes, gradient, &input, Term::ONLY)?;
+        back(run, &self.weight.name, &self.weight, sizes, gradient, input.shape())
     }
 
     /// Appends weight and bias.
     pub fn pieces<'a>(&'a mut self, to: &mut Vec<Piece<'a, D, W>>) {
         to.extend([&mut self.weight, &mut self.bias].map(Piece::Parameter));
     }
+}
+
+/// Returns the product of an activation with a weight, and a bias if there is one, in the format of activations.
+pub(super) fn activation<W, D>(
+    run: &mut Forward<'_, D>,
+    weight: &Parameter<D, W>,
+    bias: Option<&Parameter<D, W>>,
+    [inputs, outputs]: [usize; 2],
+    input: &Tensor<D, W>,
+) -> Result<Activation<D, W>>
+where
+    W: Element + Plain,
+    D: Memory<Error: Send + Sync + 'static> + HasMatmul<W, W, W>,
+{
+    let shape = input.shape();
+    let product = Product::new(shape.rows(), inputs, outputs).transpose_b();
+    let (a, b) = (input.view(), weight.narrow()?);
+    let bias = bias.map(|bias| bias.master.view());
+    run.activation(shape.with_channels(outputs), |device, to, epilogue| {
+        device.run(Matmul::<_, W, W, W> { product, a, b, bias, to, epilogue })
+    })
+}
+
+/// Returns the same product in f32.
+pub(super) fn results<W, D>(
+    run: &mut Forward<'_, D>,
+    weight: &Parameter<D, W>,
+    bias: Option<&Parameter<D, W>>,
+    [inputs, outputs]: [usize; 2],
+    input: &Tensor<D, W>,
+) -> Result<Tensor<D, f32>>
+where
+    W: Element + Plain,
+    D: Memory<Error: Send + Sync + 'static> + HasMatmul<W, W, f32>,
+{
+    let shape = input.shape();
+    let product = Product::new(shape.rows(), inputs, outputs).transpose_b();
+    let mut results = Tensor::zeroed(run.device, shape.with_channels(outputs))?;
+    let epilogue = run.buffers.forward(Narrowing::to(Format::BINARY32));
+    let (a, b, to) = (input.view(), weight.narrow()?, results.view_mut());
+    let bias = bias.map(|bias| bias.master.view());
+    run.device.run(Matmul::<_, W, W, f32> { product, a, b, bias, to, epilogue })?;
+    Ok(results)
 }
 
 /// Fills the gradient of a bias: the product of the gradient with a column of ones.
@@ -188,13 +208,14 @@ where
     })
 }
 
-/// Fills the gradient of a weight.
-fn fill<W, G, D>(
+/// Fills the gradient of a weight, or adds one of several terms to it.
+pub(super) fn fill<W, G, D>(
     run: &mut Backward<'_, D>,
     weight: &mut Parameter<D, W>,
     [inputs, outputs]: [usize; 2],
     gradient: &Gradient<D, G>,
     input: &Tensor<D, W>,
+    term: Term,
 ) -> Result<()>
 where
     W: Element + Plain,
@@ -202,7 +223,7 @@ where
     D: Machine<W, G>,
 {
     let product = Product::new(outputs, input.shape().rows(), inputs).transpose_a();
-    run.weight_gradient(weight, gradient, |device, gradient, to, epilogue| {
+    run.weight_gradient_term(weight, gradient, term, |device, gradient, to, epilogue| {
         device.run(Matmul::<_, G, W, f32> {
             product,
             a: D::Space::reborrow(gradient),
@@ -214,9 +235,10 @@ where
     })
 }
 
-/// Takes a gradient back through a product with a weight.
-fn back<W, G, D>(
+/// Takes a gradient back through a product with a weight, and the cell with the name.
+pub(super) fn back<W, G, D>(
     run: &mut Backward<'_, D>,
+    name: &str,
     weight: &Parameter<D, W>,
     [inputs, outputs]: [usize; 2],
     gradient: &Gradient<D, G>,
@@ -237,7 +259,7 @@ where
         })
     };
     run.product(
-        &weight.name,
+        name,
         gradient,
         shape,
         &describe,

@@ -13,6 +13,7 @@ mod embedding;
 mod flatten;
 mod gradient;
 mod integrity;
+mod jet;
 mod length_norm;
 mod linear;
 mod map_head;
@@ -35,7 +36,7 @@ use anyhow::{Context, Result};
 pub use attention::SelfAttention;
 pub use context::{
     Backward, DescribeProduct, EpilogueBuffers, Forward, GradientSink, HasBackward, LossPass,
-    Narrowed, NoObserver, NoSink, Observer, ProductOperands, statistics,
+    Narrowed, NoObserver, NoSink, Observer, ProductOperands, Term, statistics,
 };
 pub use convolution::Convolutional;
 pub use dropout::Dropping;
@@ -43,6 +44,7 @@ pub use embedding::Embedding;
 pub use flatten::Flatten;
 pub use gradient::Gradient;
 pub use integrity::{Checks, Diverged, complete};
+pub use jet::{Jet, JetLinear, JetTanh, Stream};
 pub use length_norm::LengthNorm;
 pub use linear::{Head, Linear};
 pub use map_head::MapHead;

@@ -56,10 +56,13 @@ pub struct Mode<'t> {
     pub part: MicroBatch,
     /// The ranks over whose micro-batches a batch is normalised together, if it is.
     pub peers: Option<&'t Team>,
+    /// The exponent of the unit of a second loss that is taken out of its weight gradients.
+    pub taken_out: i32,
 }
 
 /// What the heads of a network say of some samples, or the gradients of that: first a row of logits per label, or the quantity
-/// of each sample where no class is learnt; and of a network that learns a quantity beside classes, the quantities.
+/// of each sample where no class is learnt; and of a network that learns a quantity beside classes, the quantities. Of one that learns a
+/// field, the field where it is given; in training behind it the field and its Laplacian where the equation holds.
 pub struct Outputs<D: Memory>(pub Vec<Tensor<D, f32>>);
 
 impl<D: Memory> Outputs<D> {
@@ -216,7 +219,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// Computes the logits of some samples, and their quantities.
     pub fn forward(&mut self, inputs: &Inputs, mode: Mode<'_>) -> Result<Outputs<D>> {
         let Self { device, buffers, layers, narrowing, input, .. } = self;
-        let (narrowing, Mode { training, noise, part, peers }) = (*narrowing, mode);
+        let (narrowing, Mode { training, noise, part, peers, .. }) = (*narrowing, mode);
         let mut run = Forward { device, buffers, narrowing, training, noise, part, peers };
         let activation = match (inputs, *input, &mut layers.embedding) {
             (Inputs::Images(values), Input::Image { height, width, channels }, None) => {

@@ -36,10 +36,11 @@ const MODE: Mode<'_> = Mode {
     noise: Noise { seed: 7, stream: 3 },
     part: MicroBatch::ONLY,
     peers: None,
+    taken_out: 0,
 };
 
 /// The second of two losses counts eightfold.
-const UNITS: Units = Units { classes: 0, quantity: 3, common: 0 };
+const UNITS: Units = Units { classes: 0, quantity: 3, common: 0, taken_out: 0 };
 
 fn batch(inputs: &Inputs, labels: &[u32]) -> Batch {
     Batch { labels: labels.to_vec(), ..Batch::of(inputs.clone(), labels.len()) }

@@ -1,4 +1,4 @@
-//! The gradients of parameters: in f32 and unscaled, summed over losses and micro-batches.
+//! The gradients of parameters: in f32 and unscaled, summed over terms, losses and micro-batches.
 
 use adaloss_hal::{
     AddressSpace, Epilogue, Memory, Mut, Plain, Ref, Unscale,
@@ -9,6 +9,20 @@ use anyhow::Result;
 
 use super::{Backward, HasBackward, LossPass};
 use crate::layer::{Gradient, MicroBatch, Parameter, Total, Vector};
+
+/// Which one it is of several products that add up to the gradient of a weight in one backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Whether it is the first.
+    pub is_first: bool,
+    /// Whether it is the last, with which the sum is complete.
+    pub is_last: bool,
+}
+
+impl Term {
+    /// The only one.
+    pub const ONLY: Self = Self { is_first: true, is_last: true };
+}
 
 impl<D: HasBackward> Backward<'_, D> {
     /// Fills the gradient of a parameter from an operation that computes it in f32 and takes the
@@ -24,13 +38,29 @@ impl<D: HasBackward> Backward<'_, D> {
             Epilogue<'w, D::Space>,
         ) -> Result<(), D::Error>,
     ) -> Result<()> {
-        let adds = self.adds();
-        let Self { device, buffers, scaler, next, part, .. } = self;
+        self.weight_gradient_term(parameter, gradient, Term::ONLY, operation)
+    }
+
+    /// Does the same with one of several terms, which are summed in f32 and unscaled in the order of the calls.
+    pub fn weight_gradient_term<W: Plain, G: Plain>(
+        &mut self,
+        parameter: &mut Parameter<D, W>,
+        gradient: &Gradient<D, G>,
+        term: Term,
+        operation: impl for<'w> FnOnce(
+            &mut D,
+            Ref<'_, D, G>,
+            Mut<'w, D, f32>,
+            Epilogue<'w, D::Space>,
+        ) -> Result<(), D::Error>,
+    ) -> Result<()> {
+        let adds = self.adds(term);
+        let Self { device, buffers, scaler, next, part, unit, .. } = self;
         let (value, carried) = (gradient.value(), gradient.carried());
         let total = &mut parameter.gradient;
         sum(&mut **device, total, (*part, adds), |device, mut to| {
             let to = D::Space::reborrow_mut(&mut to);
-            operation(device, value.view(), to, buffers.unscaling(carried))
+            operation(device, value.view(), to, buffers.unscaling(carried, unit.as_ref()))
         })?;
         parameter.cell = *next;
         let evidence = Evidence::Gradient {
@@ -40,7 +70,7 @@ impl<D: HasBackward> Backward<'_, D> {
             outcome: buffers.outcome.view_mut(),
         };
         scaler.judge(device, evidence, None)?;
-        self.complete(parameter)
+        self.complete(parameter, term)
     }
 
     /// Fills the gradient of a parameter from f32 sums that carry a scale.
@@ -50,7 +80,7 @@ impl<D: HasBackward> Backward<'_, D> {
         sums: &Vector<D, f32>,
         carried: &Carried<D>,
     ) -> Result<()> {
-        let adds = self.adds();
+        let adds = self.adds(Term::ONLY);
         let Self { device, buffers, scaler, next, part, .. } = self;
         let total = &mut parameter.gradient;
         sum(&mut **device, total, (*part, adds), |device, mut to| {
@@ -69,25 +99,25 @@ impl<D: HasBackward> Backward<'_, D> {
             counts: buffers.counts.view_mut(),
         };
         scaler.judge(device, evidence, None)?;
-        self.complete(parameter)
+        self.complete(parameter, Term::ONLY)
     }
 
-    /// Completes the gradient of a parameter behind the last micro-batch and the last loss, and passes it on.
-    fn complete<W: Plain>(&mut self, parameter: &mut Parameter<D, W>) -> Result<()> {
-        if self.part.is_last && self.loss_pass != LossPass::First {
+    /// Completes the gradient of a parameter behind the last micro-batch, the last loss and the last term, and passes it on.
+    fn complete<W: Plain>(&mut self, parameter: &mut Parameter<D, W>, term: Term) -> Result<()> {
+        if self.part.is_last && term.is_last && self.loss_pass != LossPass::First {
             parameter.gradient.complete(self.device)?;
             self.sink.complete(self.device, parameter.index, parameter.gradient.value())?;
         }
         Ok(())
     }
 
-    /// Tells whether the gradient of another loss of this micro-batch is there already.
-    fn adds(&self) -> bool {
-        self.loss_pass == LossPass::Second
+    /// Tells whether another term, or another loss, of this micro-batch is there already.
+    fn adds(&self, term: Term) -> bool {
+        !term.is_first || matches!(self.loss_pass, LossPass::Second | LossPass::Added)
     }
 }
 
-/// Takes what a micro-batch has into a gradient, or what another of its losses has.
+/// Takes what a micro-batch has into a gradient, or what another of its losses or terms has.
 fn sum<D: Memory + HasAccumulate>(
     device: &mut D,
     total: &mut Total<D>,
