@@ -25,6 +25,7 @@ pub mod console;
 pub mod cost;
 pub mod data;
 pub mod detect;
+mod equation;
 pub mod feed;
 pub mod file;
 mod judge;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     cost,
     data::{DataArgs, Dataset, Score, Wanted},
-    model::{Block, Model, Resnet, Segnet, Ssd, Transformer, Twin},
+    model::{Block, Model, Pinn, Resnet, Segnet, Ssd, Transformer, Twin},
     optimizer::Optimizer,
     recipe::Recipe,
     results::TaskReport,
@@ -48,7 +48,7 @@ impl Task {
 
     /// The names of what is built in to break one scale for all tensors or for all steps: losses of another size, or far
     /// apart; as many steps as dynamic scaling needs to grow; single batches whose gradient is a thousand times the usual.
-    pub const STRESSED: [&'static str; 9] = [
+    pub const STRESSED: [&'static str; 10] = [
         "objects-ssd",
         "scenes-megapixel",
         "text-growing",
@@ -58,6 +58,7 @@ impl Task {
         "digits-towers-N-normalised",
         "digits-long-N",
         "customers-mlp",
+        "helmholtz-N",
     ];
 
     /// Makes the task of a recipe, under a name.
@@ -124,9 +125,10 @@ impl Task {
         data.source(self.wanted).open()
     }
 
-    /// Tells whether a quantity is learnt, beside the classes or alone.
+    /// Tells whether a quantity is learnt, beside the classes or alone; a field is one.
     pub fn has_quantity(&self) -> bool {
-        self.wanted == Wanted::Customers || matches!(self.model, Model::Twin(_))
+        matches!(self.wanted, Wanted::Customers | Wanted::Helmholtz)
+            || matches!(self.model, Model::Twin(_))
     }
 
     /// Describes the task for reports.
@@ -173,7 +175,15 @@ fn wanted(model: &Model) -> Wanted {
         Model::Ssd(_) => Wanted::Objects,
         Model::Segnet(_) => Wanted::Scenes,
         Model::Transformer(_) => Wanted::Text,
+        Model::Pinn(_) => Wanted::Helmholtz,
     }
+}
+
+/// Reads how many binades the losses of a task lie apart.
+fn binades(task: &str, text: &str) -> Result<i32> {
+    let binades = text.parse().ok().filter(|binades| (0..=60).contains(binades));
+    binades
+        .with_context(|| format!("the N of \"{task}\" is no whole number of binades from 0 to 60"))
 }
 
 /// What the schedules of the built-in tasks have in common.
@@ -265,16 +275,27 @@ impl FromStr for Task {
                 let task = Self::named(name, Model::Mlp { hidden: 64 }, schedule);
                 Self { wanted: Wanted::Customers, ..task }
             }
+            _ if name.starts_with("helmholtz-") => {
+                let gap = binades(name, &name["helmholtz-".len()..])?;
+                let model = Model::Pinn(Pinn::default());
+                let schedule = Schedule {
+                    epochs: 40,
+                    learning_rate: 0.01,
+                    warm_up: 50,
+                    optimizer: Optimizer::ADAMW,
+                    target: 0.95,
+                    ..SCHEDULE
+                };
+                let unit = Unit { gap, is_balanced: true, ..Unit::default() };
+                Self::named(name, model, schedule).stressed(name, unit)
+            }
             _ if ["digits-units-", "digits-towers-", "digits-long-"]
                 .iter()
                 .any(|kind| name.starts_with(kind)) =>
             {
                 let plain = name.strip_suffix("-normalised");
                 let (kind, gap) = plain.unwrap_or(name).rsplit_once('-').unwrap_or_default();
-                let gap = gap.parse().ok().filter(|gap| (0..=60).contains(gap));
-                let gap = gap.with_context(|| {
-                    format!("the N of \"{name}\" is no whole number of binades from 0 to 60")
-                })?;
+                let gap = binades(name, gap)?;
                 let model = Model::Twin(Twin { hidden: 128, shared: kind == "digits-units" });
                 let schedule = Schedule {
                     // 20,160 steps: dynamic scaling tries a larger scale after 2,000. The trunk of digits-units-N

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &CostArgs) -> Result<()> {
         let published = model.published();
         let [height, width] = args.size.unwrap_or(published.extent);
         let classes = args.classes.map_or(published.classes, |classes| classes as usize);
-        let input = Input::Image { height, width, channels: 3 };
+        let input = Input::Image { height, width, channels: published.channels };
         let batch = args.batch as usize;
         let cost = held(settings.held(), &model, (input, classes), &args.optimizer, batch)
             .with_context(|| name.clone())?;

@@ -7,7 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use crate::layer::{
-    AnyLayer, Convolutional, Head, Linear, Machine, MapHead, Normalising, Parameter, Role,
+    AnyLayer, Convolutional, Head, JetLinear, Linear, Machine, MapHead, Normalising, Parameter,
+    Role,
 };
 
 /// The most weights of a network: each takes some 14 bytes, and with an optimizer of two moments 22.
@@ -128,6 +129,17 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
     ) -> Result<Linear<D, W>> {
         let linear = self.linear(name, sizes, gain)?;
         Ok(linear.with_bias(self.bias(name, sizes[1])?))
+    }
+
+    /// Makes a linear layer for jets, of variance `gain` over the fan-in and with a bias of zeros.
+    pub fn jet_linear<W: Element + Plain>(
+        &mut self,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        gain: f32,
+    ) -> Result<JetLinear<D, W>> {
+        let weight = self.weight(name, &[outputs, inputs], (gain / inputs as f32).sqrt())?;
+        Ok(JetLinear::new(weight, self.bias(name, outputs)?, [inputs, outputs]))
     }
 
     /// Makes a last layer, with a bias of zeros.

@@ -4,6 +4,7 @@ use adaloss_core::format::Element;
 use adaloss_hal::Plain;
 use anyhow::{Context, Result, bail, ensure};
 
+use super::FieldHeads;
 use crate::{
     detect::DefaultBoxes,
     layer::{
@@ -21,6 +22,8 @@ pub enum Heads<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     Twin(Box<TwinHeads<D, W, G>>),
     /// Two for each of several maps, to the scores of default boxes and to their offsets.
     Boxes(Box<BoxHeads<D, W, G>>),
+    /// To a field where it is given, and to the field and its Laplacian where its equation holds.
+    Field(Box<FieldHeads<D, W>>),
 }
 
 /// What a network has that learns a quantity beside the classes.
@@ -73,6 +76,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Heads<D, W, G> {
                 vec![twin.classes.forward(run, classes).context("head")?, quantity]
             }
             Self::Boxes(boxes) => boxes.forward(run, activation)?,
+            Self::Field(field) => field.forward(run, &activation).context("the field")?,
         }))
     }
 
@@ -91,6 +95,12 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Heads<D, W, G> {
             (Self::One(head), [logits]) => head_back(run, head, logits).map(Some),
             (Self::Twin(twin), [logits, quantity]) => twin.backward(run, logits, quantity),
             (Self::Boxes(boxes), gradients) => boxes.backward(run, gradients),
+            (Self::Field(field), [given, value, laplacian]) => {
+                field.given_back::<G>(run, given).context("where the field is given")?;
+                let equation = field.equation_back::<G>(run, [value, laplacian]);
+                equation.context("where the equation holds")?;
+                Ok(None)
+            }
             (_, gradients) => bail!("{} gradients are not one for each head", gradients.len()),
         }
     }
@@ -106,6 +116,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Heads<D, W, G> {
                 quantity.pieces(to);
                 classes.pieces(to);
             }
+            Self::Field(field) => field.pieces(to),
             Self::Boxes(boxes) => {
                 for Map { body, to_heads, scores, offsets, .. } in &mut boxes.maps {
                     body.pieces(to);

@@ -4,6 +4,7 @@ mod build;
 mod chain;
 mod heads;
 mod mlp;
+mod pinn;
 mod resnet;
 mod segnet;
 mod ssd;
@@ -25,6 +26,7 @@ use crate::{
 
 pub use build::Build;
 pub use heads::{BoxHeads, Heads, Map, TwinHeads};
+pub use pinn::{FieldHeads, Pinn};
 pub use resnet::{Block, Resnet, Shortcut, Stem};
 pub use segnet::Segnet;
 pub use ssd::Ssd;
@@ -55,13 +57,17 @@ pub enum Model {
     Vgg(Vgg),
     /// A detector.
     Ssd(Ssd),
+    /// A field that is learnt from its equation.
+    Pinn(Pinn),
 }
 
-/// What a network was published for: images of ImageNet, PASCAL VOC, CamVid or CIFAR-10.
+/// What a network was published for: images of ImageNet, PASCAL VOC, CamVid or CIFAR-10; or pairs of points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
     /// Rows and columns of an image.
     pub extent: [usize; 2],
+    /// Its channels.
+    pub channels: usize,
     /// Classes.
     pub classes: usize,
 }
@@ -84,9 +90,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Layers<D, W, G> {
 }
 
 impl Model {
-    /// Tells whether networks of this model learn two tasks, with a loss each.
+    /// Tells whether networks of this model have two losses, each with a backward pass of its own if asked for.
     pub const fn has_two_losses(&self) -> bool {
-        matches!(self, Self::Twin(_))
+        matches!(self, Self::Twin(_) | Self::Pinn(_))
     }
 
     /// Makes the layers with random weights; without a generator with zeros.
@@ -128,6 +134,9 @@ impl Model {
             (Self::Ssd(ssd), Input::Image { height, width, channels }) => {
                 ssd.layers(&mut build, [height, width], channels, classes)
             }
+            (Self::Pinn(pinn), Input::Image { height, width, channels }) => {
+                pinn.layers(&mut build, [height, width, channels], classes)
+            }
             (Self::Transformer(transformer), Input::Tokens { length, vocabulary }) => {
                 transformer.layers(&mut build, vocabulary, length, classes)
             }
@@ -147,9 +156,11 @@ impl Model {
             Self::Ssd(Ssd::Large300) => ([300; 2], 20),
             Self::Ssd(Ssd::Large512) => ([512; 2], 20),
             Self::Ssd(Ssd::Small { .. }) => ([64; 2], 4),
+            Self::Pinn(_) => ([1, 2], 1),
             _ => ([32; 2], 10),
         };
-        Published { extent, classes }
+        let channels = if matches!(self, Self::Pinn(_)) { 2 } else { 3 };
+        Published { extent, channels, classes }
     }
 
     /// Tells whether a pixel gets a class of its own.
@@ -167,6 +178,9 @@ impl fmt::Display for Model {
             Self::Transformer(transformer) => transformer.fmt(f),
             Self::Vgg(vgg) => vgg.fmt(f),
             Self::Ssd(ssd) => ssd.fmt(f),
+            Self::Pinn(Pinn { hidden, depth }) => {
+                write!(f, "physics-informed MLP with {depth} hidden layers of {hidden}")
+            }
             Self::Twin(Twin { hidden, shared: true }) => {
                 write!(f, "MLP with a trunk and two towers of {hidden}")
             }
@@ -184,7 +198,7 @@ impl FromStr for Model {
     /// "vgg16", "segnet", "ssd", "ssd300", "ssd512", "transformer", and behind colons what is to be different: "resnet56:zero:projected:width=32",
     /// "preresnet164:bottleneck:projected", "resnet18:small" for small images,
     /// "segnet:widths=64-64-64-64:kernel=7", "transformer:blocks=4:heads=8:width=128:dropout=0.1",
-    /// "mlp:hidden=64", "twin:towers".
+    /// "mlp:hidden=64", "twin:towers", "pinn:hidden=32:depth=2".
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
@@ -205,6 +219,7 @@ impl Model {
             "segnet" => Self::Segnet(Segnet::default()),
             "transformer" => Self::Transformer(Transformer::default()),
             "twin" => Self::Twin(Twin { hidden: 32, shared: true }),
+            "pinn" => Self::Pinn(Pinn::default()),
             "ssd" => Self::Ssd(Ssd::Small { width: 16 }),
             "ssd300" => Self::Ssd(Ssd::Large300),
             "ssd512" => Self::Ssd(Ssd::Large512),
@@ -222,7 +237,7 @@ impl Model {
                     bail!(
                         "unknown network \"{name}\": one of mlp, resnetN, preresnetN (N = 6m + 2 for \
                          small images; 18, 34, 50, 101 or 152 for ImageNet), vggN, segnet, ssd, ssd300, ssd512, \
-                         transformer, twin"
+                         transformer, twin, pinn"
                     );
                 };
                 let resnet = match Resnet::LARGE.contains(&depth) {
@@ -244,6 +259,8 @@ impl Model {
         };
         match (self, key) {
             (Self::Mlp { hidden }, "hidden") => *hidden = number()?,
+            (Self::Pinn(pinn), "hidden") => pinn.hidden = number()?,
+            (Self::Pinn(pinn), "depth") => pinn.depth = number()?,
             (Self::Twin(twin), "hidden") => twin.hidden = number()?,
             (Self::Twin(twin), "towers") if value.is_empty() => twin.shared = false,
             (Self::Resnet(resnet), "width") => resnet.width = number()?,
@@ -334,6 +351,8 @@ mod tests {
         assert_eq!(model("mlp:hidden=9").unwrap(), Model::Mlp { hidden: 9 });
         let twin = Model::Twin(Twin { hidden: 8, shared: false });
         assert_eq!(model("twin:hidden=8:towers").unwrap(), twin);
+        let pinn = Model::Pinn(Pinn { hidden: 32, depth: 2 });
+        assert_eq!(model("pinn:hidden=32:depth=2").unwrap(), pinn);
     }
 
     #[test]

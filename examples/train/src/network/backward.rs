@@ -47,13 +47,22 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         sink: &mut dyn GradientSink<D>,
     ) -> Result<()> {
         let Self { device, buffers, layers, blocks, .. } = self;
-        let (Heads::Twin(heads), [logits, quantity]) = (&mut layers.heads, &gradients.0[..]) else {
-            bail!(
-                "two backward passes need a network and gradients of two losses: use `backward` for one loss"
-            );
-        };
         let mut run =
             Backward::new(device, buffers, &mut *first, mode, &mut *sink).in_blocks(*blocks);
+        let (heads, [logits, quantity]) = match (&mut layers.heads, &gradients.0[..]) {
+            (Heads::Twin(heads), [logits, quantity]) => (heads, [logits, quantity]),
+            (Heads::Field(field), [given, value, laplacian]) => {
+                field.given_back::<G>(&mut run, given).context("where the field is given")?;
+                let next = run.next_cell();
+                let run = Backward::new(device, buffers, second, mode, sink);
+                let mut run = run.in_blocks(*blocks).part(next, LossPass::Only);
+                let equation = field.equation_back::<G>(&mut run, [value, laplacian]);
+                return equation.context("where the equation holds");
+            }
+            _ => bail!(
+                "two backward passes need a network and gradients of two losses: use `backward` for one loss"
+            ),
+        };
         let classes = heads.classes_back(&mut run, logits)?;
         let next = run.next_cell();
         let run = Backward::new(device, buffers, &mut *second, mode, &mut *sink);

@@ -11,6 +11,7 @@ use super::{Network, Outputs};
 use crate::{
     data::{Batch, Inputs},
     detect::{Detection, MultiboxLoss, Targets, by_map, by_sample, detect, multibox_loss},
+    equation::helmholtz_loss,
     layer::{Machine, Tensor, Vector, complete},
     model::{Heads, quantities},
     unit::{Units, times},
@@ -45,6 +46,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     ) -> Result<Loss<D>> {
         match (&self.layers.heads, &batch.quantities[..]) {
             (Heads::Boxes(_), _) => self.boxes_loss(outputs, batch, units),
+            (Heads::Field(_), _) => self.field_loss(outputs, batch, units),
             (_, []) => self.classes_loss(outputs, batch, weights, units),
             (_, wanted) => self.quantity_loss(outputs, wanted, units),
         }
@@ -113,6 +115,33 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             self.device.write(&[total], sum.view_mut())?;
         }
         Ok(Loss { sum, rows, gradients })
+    }
+
+    /// Computes the loss of a field: its mean squared error where it is given, and the mean squared residual of its equation.
+    fn field_loss(&mut self, outputs: &Outputs<D>, batch: &Batch, units: Units) -> Result<Loss<D>> {
+        let ([given, value, laplacian], Inputs::Images(points)) = (&outputs.0[..], &batch.inputs)
+        else {
+            bail!(
+                "the loss of a field needs its derivatives: run the forward pass with `training`"
+            );
+        };
+        let (of_given, given) = self.squared_error(given, &batch.quantities, units.classes)?;
+        let (mut values, mut laplacians) = (self.read(value)?, self.read(laplacian)?);
+        let of_equation = helmholtz_loss(points, &mut values, &mut laplacians);
+        let mut gradients = vec![given];
+        for (mut values, shape) in [(values, value.shape()), (laplacians, laplacian.shape())] {
+            times(&mut values, units.quantity);
+            let mut gradient = Tensor::zeroed(&mut self.device, shape)?;
+            self.device.write(&values, gradient.view_mut())?;
+            gradients.push(gradient);
+        }
+        let (rows, weight) = (batch.samples, batch.samples as f64);
+        let apart = |log2: i32| f64::from(log2 - units.common).exp2();
+        let loss =
+            of_given * apart(units.classes) + of_equation * apart(units.quantity - units.taken_out);
+        let sum = LossSum { loss: loss * weight, weight, rows: rows as u64, correct: 0 };
+        let sum = Vector::of(&mut self.device, &[sum])?;
+        Ok(Loss { sum, rows, gradients: Outputs(gradients) })
     }
 
     /// Computes the loss of default boxes, on the host.

@@ -13,7 +13,7 @@ use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
     data::{Batch, Input, Inputs},
     layer::{MicroBatch, NoObserver, NoSink, Observer},
-    model::{Block, Model, Resnet, Segnet, Shortcut, Transformer, Twin},
+    model::{Block, Model, Pinn, Resnet, Segnet, Shortcut, Transformer, Twin},
     network::{Mode, Network, Saved, Scalers},
     unit::Units,
 };
@@ -206,12 +206,19 @@ impl Observer for Places {
     }
 }
 
-/// Two losses that go back one by one leave the gradients of their sum, those of shared weights summed in another
+/// Two losses that go back one by one leave the gradients of their sum, those of shared layers summed in another
 /// order; over micro-batches, too.
 #[test]
 fn of_two_losses_one_by_one_are_those_of_both() {
-    for (shared, batches) in [(true, 1), (true, 3), (false, 1), (false, 2)] {
-        let mut case = Case::images(Model::Twin(Twin { hidden: 9, shared }), [3, 4, 1], 4);
+    let twin = |shared| Case::images(Model::Twin(Twin { hidden: 9, shared }), [3, 4, 1], 4);
+    for (mut case, shared, batches) in [
+        (twin(true), true, 1),
+        (twin(true), true, 3),
+        (twin(false), false, 1),
+        (twin(false), false, 2),
+        (field(), false, 1),
+        (field(), false, 3),
+    ] {
         case.weights.clear();
         let Inputs::Images(pixels) = case.inputs.clone() else { unreachable!("images") };
         let config = Config::for_format(Format::BINARY32);
@@ -224,7 +231,8 @@ fn of_two_losses_one_by_one_are_those_of_both() {
             case.network.begin(&mut scalers, &places).unwrap();
             for part in MicroBatch::all(batches) {
                 let pixels = pixels.iter().map(|x| x + part.nth as f32).collect();
-                let batch = batch(&Inputs::Images(pixels), &case.labels);
+                let quantities = case.quantities.clone();
+                let batch = Batch { quantities, ..batch(&Inputs::Images(pixels), &case.labels) };
                 let outputs = case.network.forward(&batch.inputs, Mode { part, ..MODE }).unwrap();
                 let loss = case.network.loss(&outputs, &batch, &[], UNITS).unwrap();
                 let Scalers { first, second } = &mut scalers;
@@ -304,6 +312,41 @@ fn of_a_quantity() {
     let mut case = Case::images(Model::Mlp { hidden: 9 }, [1, 1, 12], 1);
     case.quantities = vec![0.25, -3.0, 40.0];
     case.check();
+}
+
+/// A network that learns a field from its equation, and three points where it is given.
+fn field() -> Case {
+    let mut case = Case::images(Model::Pinn(Pinn { hidden: 7, depth: 3 }), [1, 2, 2], 1);
+    case.quantities = vec![0.5, -1.0, 2.0];
+    case
+}
+
+/// Both losses of a field, that of its equation by way of second derivatives.
+#[test]
+fn of_a_field() {
+    field().check();
+}
+
+/// What the loss of the equation is given in is taken out of its gradients alone.
+#[test]
+fn of_a_field_are_the_same_in_any_unit() {
+    let gradients = |quantity: i32, taken_out: i32| {
+        let mut case = field();
+        let batch = case.batch();
+        let config = Config::for_format(Format::BINARY32);
+        let config = config.with_policy(Policy::Fixed(Scale::ONE)).unwrap();
+        let mut scaler = case.network.scaler(config, 1).unwrap();
+        case.network.refresh().unwrap();
+        let outputs = case.network.forward(&case.inputs, MODE).unwrap();
+        let units = Units { quantity, taken_out, ..UNITS };
+        let loss = case.network.loss(&outputs, &batch, &[], units).unwrap();
+        let mode = Mode { taken_out, ..MODE };
+        case.network.backward(&loss.gradients, &mut scaler, mode, &mut NoSink).unwrap();
+        (case.network.read_loss(&loss).unwrap().mean(), case.network.gradients().unwrap())
+    };
+    let expected = gradients(0, 0);
+    assert!(gradients(40, 40) == expected && gradients(-12, -12) == expected);
+    assert!(gradients(1, 0) != expected);
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn names_say_what_is_learnt() {
         ("customers-mlp", true),
         ("digits-units-3", true),
         ("digits-long-30", true),
+        ("helmholtz-20", true),
         ("digits-mlp", false),
     ] {
         assert_eq!(name.parse::<Task>().unwrap().has_quantity(), has_quantity, "{name}");
@@ -90,4 +91,8 @@ fn names_say_what_is_learnt() {
     let customers: Task = "customers-mlp".parse().unwrap();
     let error = customers.with_model("resnet8".parse().unwrap()).unwrap_err().to_string();
     assert!(error.contains("cannot learn customers-mlp"), "{error}");
+    for name in ["helmholtz-", "helmholtz-61", "helmholtz-x"] {
+        let error = name.parse::<Task>().unwrap_err().to_string();
+        assert!(error.contains("from 0 to 60"), "{error}");
+    }
 }

@@ -66,6 +66,7 @@ fn any_number_of_ranks_has_the_same_bits() {
         &["--task=digits-towers-10-normalised", "--method=backoff-per-loss:7", "--epochs=2"],
         &["--task=digits-mlp", "--method=mx", "--format=e4m3", "--until=8", "--clip=0.5"],
         &["--task=customers-mlp", "--until=8"],
+        &["--task=helmholtz-30", "--network=pinn:hidden=16:depth=2", "--until=8"],
         SEGMENTATION,
         TEXT,
     ] {

@@ -19,6 +19,7 @@ struct Runs {
 const PERCEPTRON: &[&str] = &["--task=digits-mlp", "--epochs=3"];
 const TWO_LOSSES: &[&str] = &["--task=digits-units-30", "--epochs=3"];
 const NORMALISED: &[&str] = &["--task=digits-towers-30-normalised", "--epochs=3"];
+const FIELD: &[&str] = &["--task=helmholtz-30", "--network=pinn:hidden=16:depth=2", "--epochs=2"];
 const RESIDUAL: &[&str] = &["--task=digits-resnet", "--epochs=1"];
 const SEGMENTATION: &[&str] = &[
     "--task=scenes-segnet",
@@ -79,6 +80,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
         ),
         (NORMALISED, &["--format=binary16", "--method=backoff"], digits),
         (PERCEPTRON, &["--format=e4m3", "--method=mx"], digits),
+        (FIELD, &["--format=binary16"], digits),
         (RESIDUAL, &["--format=e5m2", "--method=amax"], ["--until=3", "--until=17"]),
         (SEGMENTATION, &["--format=e5m2"], ["--until=5", "--until=6"]),
         (TEXT, &["--format=bfloat16", "--until=9"], ["--until=2", "--until=5"]),

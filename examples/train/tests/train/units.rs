@@ -3,7 +3,7 @@
 use adaloss_core::format::Format;
 use adaloss_cpu::Cpu;
 use adaloss_train::{
-    data::{Dataset, Source, scenes},
+    data::{Dataset, Source, helmholtz, scenes},
     layer::NoObserver,
     method::{FormatName, Method},
     task::Task,
@@ -36,5 +36,17 @@ fn a_unit_changes_no_bit_in_f32() {
     ] {
         let task = Task { unit, ..plain.clone() };
         assert!(weights(&task, &*dataset, 4) == expected, "{unit:?}");
+    }
+}
+
+/// How far the losses of a field lie apart is a matter of units.
+#[test]
+fn a_gap_that_is_taken_out_changes_no_bit_in_f32() {
+    let plan = helmholtz::Plan { train: 512, test_side: 3 };
+    let dataset = Source::Helmholtz(plan).open().unwrap();
+    let at = |name: &str| weights(&name.parse().unwrap(), &*dataset, 6);
+    let expected = at("helmholtz-0");
+    for name in ["helmholtz-20", "helmholtz-60"] {
+        assert!(at(name) == expected, "{name}");
     }
 }
