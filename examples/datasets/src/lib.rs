@@ -6,6 +6,7 @@
 //!                                                               |
 //!                                         logits, labels -> Score -> accuracy, mean IoU
 //!                       predictions, quantities -> Quantities -> explained variance, bias
+//!                        samples, generated ones -> Sliced -> skill
 //! ```
 //!
 //! A [`loader::Loader`] reads batches ahead, by several threads.
@@ -65,11 +66,13 @@ pub mod quantity;
 pub mod scene;
 pub mod scenes;
 pub mod shape;
+pub mod sliced;
 pub mod source;
 pub mod ssd;
 pub mod sums;
 pub mod text;
 pub mod texture;
+pub mod unlabelled;
 pub mod view;
 pub mod voc;
 pub mod warp;
@@ -83,6 +86,7 @@ pub use broken::OnBroken;
 pub use metric::Score;
 pub use object::Object;
 pub use quantity::Quantities;
+pub use sliced::Sliced;
 pub use source::{Source, Wanted};
 pub use view::View;
 
@@ -274,6 +278,8 @@ pub enum Judged {
     Quantity,
     /// What is in a whole image: it has a list of objects, each with a class and a place, and no label.
     Objects,
+    /// All samples together, by how near generated ones are to them: none has a label.
+    Distribution,
 }
 
 /// Samples to learn from, and others to be judged by.
@@ -284,7 +290,7 @@ pub trait Dataset: Send + Sync {
     /// Returns what one sample is.
     fn input(&self) -> Input;
 
-    /// Returns the number of classes; 1 where a quantity is learnt.  Where objects are to be found, the background is none of
+    /// Returns the number of classes; 1 where a quantity or a distribution is learnt.  Where objects are to be found, the background is none of
     /// them.
     fn classes(&self) -> usize;
 
@@ -341,7 +347,7 @@ pub trait Dataset: Send + Sync {
         match (self.judged(), self.input()) {
             (Judged::PerPixel, Input::Image { height, width, .. }) => height * width,
             (Judged::PerToken, Input::Tokens { length, .. }) => length,
-            (Judged::Quantity | Judged::Objects, _) => 0,
+            (Judged::Quantity | Judged::Objects | Judged::Distribution, _) => 0,
             _ => 1,
         }
     }

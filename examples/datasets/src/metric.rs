@@ -50,16 +50,20 @@ impl Score {
             Judged::PerPixel => "mean IoU",
             Judged::Quantity => "explained variance",
             Judged::Objects => "mean average precision",
+            Judged::Distribution => "sliced Wasserstein skill",
         }
     }
 
     /// Returns the mean intersection over union if pixels are judged, else the accuracy; from 0 to
-    /// 1, and 0 of nothing; neither a quantity, which [`Quantities`](crate::Quantities) judges, nor objects have labels to predict.
+    /// 1, and 0 of nothing; neither a quantity, which [`Quantities`](crate::Quantities) judges, nor objects, nor a distribution, which
+    /// [`Sliced`](crate::Sliced) judges, have labels to predict.
     pub fn value(&self) -> f64 {
         match self.judged {
-            Judged::PerSample | Judged::PerToken | Judged::Quantity | Judged::Objects => {
-                self.accuracy()
-            }
+            Judged::PerSample
+            | Judged::PerToken
+            | Judged::Quantity
+            | Judged::Objects
+            | Judged::Distribution => self.accuracy(),
             Judged::PerPixel => {
                 let of_classes: Vec<_> = self.intersections_over_unions().flatten().collect();
                 of_classes.iter().sum::<f64>() / of_classes.len().max(1) as f64

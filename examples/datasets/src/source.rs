@@ -17,6 +17,7 @@ use crate::{
     objects::Objects,
     scenes::{self, Scenes},
     text::Text,
+    unlabelled::Unlabelled,
     voc,
 };
 
@@ -35,6 +36,8 @@ pub enum Wanted {
     Customers,
     /// Points of a field that has a Helmholtz equation.
     Helmholtz,
+    /// Images without labels, whose distribution is learnt.
+    Distribution,
 }
 
 /// How samples of a folder are seen.
@@ -86,6 +89,8 @@ pub enum Source {
     Customers(customers::Plan),
     /// Generated.
     Helmholtz(helmholtz::Plan),
+    /// Another source, without labels.
+    Unlabelled(Box<Source>),
 }
 
 impl Source {
@@ -108,6 +113,7 @@ impl Source {
             Self::Text { file: None, length } => Box::new(Text::shipped(*length)?),
             Self::Customers(plan) => Box::new(Customers::generate(*plan)?),
             Self::Helmholtz(plan) => Box::new(Helmholtz::generate(*plan)?),
+            Self::Unlabelled(source) => Box::new(Unlabelled::new(source.open()?)),
         })
     }
 }
@@ -141,6 +147,9 @@ fn open_folder(folder: &Path, wanted: Wanted, seen: Seen) -> Result<Box<dyn Data
             voc::EXPECTED.trim_end_matches(','),
             coco::EXPECTED.trim_end_matches(',')
         ),
+        Wanted::Distribution => {
+            Box::new(Unlabelled::new(open_folder(folder, Wanted::Images, seen)?))
+        }
         Wanted::Text | Wanted::Customers | Wanted::Helmholtz => {
             bail!(
                 "{shown} is a folder, which images are read from, and neither text nor what is generated is"

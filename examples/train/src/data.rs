@@ -70,6 +70,9 @@ impl DataArgs {
     pub fn source(&self, wanted: Wanted) -> Source {
         let options =
             digits::Options { train: self.train_samples, shift: self.shift, warp: self.warp };
+        if wanted == Wanted::Distribution {
+            return Source::Unlabelled(Box::new(self.source(Wanted::Images)));
+        }
         if let Some(folder) = &self.data {
             let seen = Seen { size: self.image_size, on_broken: self.on_broken };
             return Source::Folder { folder: folder.clone(), wanted, seen };
@@ -79,7 +82,7 @@ impl DataArgs {
             (Wanted::Images, None, Some(images), Some(labels)) => {
                 Source::Idx { images: images.clone(), labels: labels.clone(), options }
             }
-            (Wanted::Images, ..) => Source::Embedded(options),
+            (Wanted::Images | Wanted::Distribution, ..) => Source::Embedded(options),
             (Wanted::Scenes, ..) => Source::Scenes(scenes::Plan {
                 size: self.scene_size,
                 train: self.train_scenes,
@@ -131,6 +134,7 @@ mod tests {
             (Wanted::Text, "text"),
             (Wanted::Customers, "customers"),
             (Wanted::Helmholtz, "helmholtz"),
+            (Wanted::Distribution, "digits"),
         ] {
             let line = "--train-scenes 2 --test-scenes 1 --scene-size 16 --train-pictures 2 --test-pictures 1";
             let dataset = source(line, wanted).open().unwrap();
@@ -149,6 +153,8 @@ mod tests {
             Source::Idx { images: "a".into(), labels: "b".into(), options }
         );
         assert_eq!(source("--cifar c", Wanted::Images), Source::Cifar("c".into()));
+        let unlabelled = Source::Unlabelled(Box::new(Source::Cifar("c".into())));
+        assert_eq!(source("--cifar c", Wanted::Distribution), unlabelled);
         assert_eq!(
             source("--cifar c --text t --text-length 8", Wanted::Text),
             Source::Text { file: Some("t".into()), length: 8 }

@@ -5,19 +5,23 @@ use adaloss_hal::Plain;
 use anyhow::Result;
 
 use crate::{
-    data::{Batch, Dataset, Judged, Quantities, Score, quantity::QuantityReport},
+    data::{Batch, Dataset, Inputs, Judged, Quantities, Score, Sliced, quantity::QuantityReport},
     detect::{AveragePrecision, Rule},
     layer::Machine,
     network::{Network, Outputs},
     ranks::Team,
 };
 
-/// Judges test samples, batch by batch: by their labels, quantities or objects, as the data set and the network have them.
+/// Judges test samples, batch by batch: by their labels, quantities or objects, or by samples that are generated, as the data set
+/// and the network have them.
 pub(crate) struct Judge {
     judged: Judged,
     score: Score,
     quantities: Quantities,
     detections: AveragePrecision,
+    sliced: Sliced,
+    /// Values of a sample.
+    length: usize,
     /// Whether nothing that the network said so far was finite.
     is_lost: bool,
     /// Whether there is anything to judge.
@@ -41,6 +45,8 @@ impl Judge {
             score: Score::new(classes, judged),
             quantities: Quantities::default(),
             detections: AveragePrecision::new(classes),
+            sliced: Sliced::default(),
+            length: dataset.input().values(),
             is_lost: true,
             has_samples: dataset.test_samples() > 0,
         }
@@ -67,6 +73,12 @@ impl Judge {
         }
         let logits = network.read(outputs.first()?)?;
         self.is_lost &= logits.iter().all(|x| !x.is_finite());
+        if self.judged == Judged::Distribution {
+            if let Inputs::Images(real) = &batch.inputs {
+                self.sliced.add(real, &logits, self.length);
+            }
+            return Ok(());
+        }
         if let Some((found, target)) = network.quantities(outputs, batch)? {
             self.quantities.add(&found, &target);
         }
@@ -86,6 +98,8 @@ impl Judge {
         self.score.set_counts(team.sum(self.score.counts().to_vec())?);
         let all = team.gather_any(&self.quantities.to_bytes())?;
         self.quantities = Quantities::of_bytes(&all.concat());
+        let all = team.gather_any(&self.sliced.to_bytes())?;
+        self.sliced = Sliced::of_bytes(&all.concat());
         if self.judged == Judged::Objects {
             let all = team.gather_any(&self.detections.to_bytes())?;
             self.detections = AveragePrecision::new(self.detections.classes());
@@ -96,7 +110,7 @@ impl Judge {
 
     /// Returns what became of the samples; nothing if the network is lost.
     pub(crate) fn finish(self) -> Option<Judgement> {
-        let Self { judged, score, quantities, detections, is_lost, has_samples } = self;
+        let Self { judged, score, quantities, detections, sliced, is_lost, has_samples, .. } = self;
         if is_lost && has_samples {
             return None;
         }
@@ -104,6 +118,7 @@ impl Judge {
         let metric = match (&quantity, judged) {
             (Some(report), Judged::Quantity) => report.metric(),
             (_, Judged::Objects) => detections.mean(Rule::ElevenPoints),
+            (_, Judged::Distribution) => sliced.value(),
             _ => score.value(),
         };
         Some(Judgement { metric, quantity })

@@ -8,7 +8,7 @@ use adaloss_hal::{
 };
 use anyhow::{Result, bail};
 
-use crate::layer::{HasBackward, Parameter, Role, Scaler, Vector};
+use crate::layer::{HasBackward, Parameter, Player, Role, Scaler, Vector};
 
 /// An optimizer and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +46,8 @@ impl Optimizer {
     /// The usual constants of SGD.
     pub const SGD: Self =
         Self::Sgd { momentum: 0.9, weight_decay: 5e-4, decays_all: false, bias_rate: 1.0 };
+    /// RMSprop, with its usual decay rate: Adam without a first moment, whose second one is corrected in the first steps.
+    pub const RMSPROP: Self = Self::AdamW { betas: [0.0, 0.99], weight_decay: 0.0 };
     /// The usual constants of AdamW.
     pub const ADAMW: Self = Self::AdamW { betas: [0.9, 0.98], weight_decay: 0.01 };
 
@@ -59,6 +61,8 @@ impl Optimizer {
 
     /// Updates a parameter if the scaler's last step may reach the weights: it knows that, the number of the update, and the sum
     /// of the squares of all gradients.
+    ///
+    /// A critic goes up the loss, where its weights decay all the same, and is clipped behind the update.
     pub fn update<D: HasBackward + HasUpdate, W: Plain>(
         &self,
         device: &mut D,
@@ -67,12 +71,20 @@ impl Optimizer {
         parameter: &mut Parameter<D, W>,
     ) -> Result<(), D::Error> {
         let Update { learning_rate, max_norm } = update;
-        let Parameter { master, gradient, state, role, .. } = parameter;
+        let Parameter { master, gradient, state, role, player, .. } = &mut *parameter;
+        let (direction, by) = match *player {
+            Player::Alone => (1.0, 1.0),
+            Player::Generator { rate } => (1.0, rate),
+            Player::Critic { .. } => (-1.0, 1.0),
+        };
+        let learning_rate = direction * by * learning_rate;
         if state.is_empty() {
             *state = Vector::zeroed(device, self.state() * master.len())?;
         }
         let is_weight = *role == Role::Weight;
-        let decay = |weight_decay, is_decaying: bool| if is_decaying { weight_decay } else { 0.0 };
+        let decay = |weight_decay, is_decaying: bool| {
+            if is_decaying { direction * weight_decay } else { 0.0 }
+        };
         let (gradient, square_norm) = (gradient.value().view(), scaler.square_norm());
         let when = Some(scaler.applies());
         let (weight, state) = (master.view_mut(), state.view_mut());
@@ -82,7 +94,14 @@ impl Optimizer {
                 let rate = if *role == Role::Bias { bias_rate } else { 1.0 };
                 let learning_rate = learning_rate * rate;
                 let sgd = Sgd { learning_rate, momentum, weight_decay, max_norm };
-                device.run(SgdStep { sgd, gradient, square_norm, weight, momentum: state, when })
+                device.run(SgdStep {
+                    sgd,
+                    gradient,
+                    square_norm,
+                    weight,
+                    momentum: state,
+                    when,
+                })?;
             }
             Self::AdamW { betas, weight_decay } => {
                 let (weight_decay, update) = (decay(weight_decay, is_weight), scaler.updates());
@@ -95,9 +114,10 @@ impl Optimizer {
                     weight,
                     moments: state,
                     when,
-                })
+                })?;
             }
         }
+        parameter.clip(device)
     }
 }
 

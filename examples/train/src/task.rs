@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     cost,
     data::{DataArgs, Dataset, Score, Wanted},
-    model::{Block, Model, Pinn, Resnet, Segnet, Ssd, Transformer, Twin},
+    model::{Block, Model, Pinn, Resnet, Segnet, Ssd, Transformer, Twin, Wgan},
     optimizer::Optimizer,
     recipe::Recipe,
     results::TaskReport,
@@ -47,8 +47,9 @@ impl Task {
         ["digits-resnet", "scenes-segnet", "text-transformer", "digits-mlp"];
 
     /// The names of what is built in to break one scale for all tensors or for all steps: losses of another size, or far
-    /// apart; as many steps as dynamic scaling needs to grow; single batches whose gradient is a thousand times the usual.
-    pub const STRESSED: [&'static str; 10] = [
+    /// apart; as many steps as dynamic scaling needs to grow; single batches whose gradient is a thousand times the usual; a
+    /// deep network whose weights are clipped behind one whose are not.
+    pub const STRESSED: [&'static str; 11] = [
         "objects-ssd",
         "scenes-megapixel",
         "text-growing",
@@ -59,6 +60,7 @@ impl Task {
         "digits-long-N",
         "customers-mlp",
         "helmholtz-N",
+        "digits-wgan",
     ];
 
     /// Makes the task of a recipe, under a name.
@@ -176,6 +178,7 @@ fn wanted(model: &Model) -> Wanted {
         Model::Segnet(_) => Wanted::Scenes,
         Model::Transformer(_) => Wanted::Text,
         Model::Pinn(_) => Wanted::Helmholtz,
+        Model::Wgan(_) => Wanted::Distribution,
     }
 }
 
@@ -288,6 +291,17 @@ impl FromStr for Task {
                 };
                 let unit = Unit { gap, is_balanced: true, ..Unit::default() };
                 Self::named(name, model, schedule).stressed(name, unit)
+            }
+            "digits-wgan" => {
+                let schedule = Schedule {
+                    epochs: 120,
+                    learning_rate: 5e-4,
+                    optimizer: Optimizer::RMSPROP,
+                    target: 0.15,
+                    ..SCHEDULE
+                };
+                let task = Self::named(name, Model::Wgan(Wgan::default()), schedule);
+                Self { still: true, ..task }
             }
             _ if ["digits-units-", "digits-towers-", "digits-long-"]
                 .iter()

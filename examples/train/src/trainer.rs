@@ -55,6 +55,9 @@ use crate::{
 /// Test samples that go forward together at most, and the values in them if there are several.
 const TEST_BATCH: [usize; 2] = [128, 1 << 22];
 
+/// What samples are generated from that are judged, in the first batch: the same in each evaluation of every run.
+const TEST_NOISE: Noise = Noise { seed: u32::MAX, stream: 0 };
+
 /// What defines a run, next to its task: with the same, the same bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -582,16 +585,18 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
         let length = test_batch(self.dataset.input());
         let batches = samples.div_ceil(length);
         let own = rank * batches / size..(rank + 1) * batches / size;
+        let streams = own.clone();
         let ranges = own.map(|nth| nth * length..samples.min((nth + 1) * length));
         let Self { network, feed, dataset, .. } = self;
         let (mut seen, mut asked) = (0, 0);
-        for batch in feed.each(ranges.map(Request::Test).collect()) {
+        for (nth, batch) in streams.zip(feed.each(ranges.map(Request::Test).collect())) {
             let batch = batch?;
             asked += 1;
             seen += batch.samples;
             // Of what is broken and to be skipped nothing is left.
             if batch.samples > 0 {
-                let outputs = network.forward(&batch.inputs, Mode::default())?;
+                let noise = Noise { stream: nth as u32, ..TEST_NOISE };
+                let outputs = network.forward(&batch.inputs, Mode { noise, ..Mode::default() })?;
                 judge.add(network, &outputs, &batch)?;
             }
         }

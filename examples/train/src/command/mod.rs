@@ -56,13 +56,14 @@ pub(crate) struct RunArgs {
     /// scenes-megapixel, text-growing; with two losses that are 2^N apart: digits-units-N, digits-towers-N, and with
     /// -normalised behind it each is divided by its value at the first batch, rounded to a power of two; digits-long-N for
     /// 20,160 steps; a quantity with a Pareto tail: customers-mlp; a field that is learnt from its equation, whose loss is 2^N times that at
-    /// its boundary: helmholtz-N.
+    /// its boundary: helmholtz-N; a generator and its critic: digits-wgan.
     #[arg(long, default_value = "digits-resnet")]
     pub(crate) task: Task,
     /// Another network than the task's: mlp, resnetN and preresnetN (N = 6m + 2 for small images; 18, 34, 50, 101 or 152 for
-    /// ImageNet), vggN (N = 11, 13, 16 or 19), segnet, ssd, ssd300, ssd512, transformer, pinn; with options behind colons, as in
+    /// ImageNet), vggN (N = 11, 13, 16 or 19), segnet, ssd, ssd300, ssd512, transformer, pinn, wgan; with options behind colons, as in
     /// resnet56:zero:projected:width=32, preresnet164:bottleneck, resnet18:small, vgg16:normalised:small, ssd:width=8,
-    /// segnet:widths=64-64-64-64:kernel=7, transformer:blocks=4:heads=8:width=128:dropout=0.1 or pinn:hidden=32:depth=2.
+    /// segnet:widths=64-64-64-64:kernel=7, transformer:blocks=4:heads=8:width=128:dropout=0.1, pinn:hidden=32:depth=2 or
+    /// wgan:critic=6:width=64:clip=0.01.
     #[arg(long, value_name = "NAME")]
     pub(crate) network: Option<Model>,
     /// The gradient format; 8-bit ones go forward in binary16.

@@ -11,6 +11,7 @@ mod convolution;
 mod dropout;
 mod embedding;
 mod flatten;
+mod generator;
 mod gradient;
 mod integrity;
 mod jet;
@@ -42,6 +43,7 @@ pub use convolution::Convolutional;
 pub use dropout::Dropping;
 pub use embedding::Embedding;
 pub use flatten::Flatten;
+pub use generator::Generator;
 pub use gradient::Gradient;
 pub use integrity::{Checks, Diverged, complete};
 pub use jet::{Jet, JetLinear, JetTanh, Stream};
@@ -56,7 +58,7 @@ pub use residual::Residual;
 pub use scaler::{CELLS, Concluded, Halted, Scaler, Since};
 pub use sequence::Sequence;
 pub use sum::{MicroBatch, Total};
-pub use tensor::{Parameter, Piece, Role, Running, Shape, Tensor, Vector};
+pub use tensor::{Parameter, Piece, Player, Role, Running, Shape, Tensor, Vector};
 
 /// An activation; a layer that needs it in the backward pass keeps a reference.
 pub type Activation<D, W> = Rc<Tensor<D, W>>;

@@ -188,6 +188,8 @@ pub struct Parameter<D: Memory, W: Plain> {
     pub narrow: Option<Vector<D, W>>,
     /// What it is to an optimizer.
     pub role: Role,
+    /// Which of the networks that learn from one loss it belongs to.
+    pub player: Player,
     /// The number of its layer's cell, as the last backward pass counted: where verdicts place it.
     pub cell: usize,
     /// Its number among everything of its network that training changes.
@@ -203,6 +205,24 @@ pub enum Role {
     Bias,
     /// Gains and offsets of a normalisation.
     Affine,
+}
+
+/// A network that learns from a loss, or one of two that learn from the same: one to lessen it, the other to raise it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Player {
+    /// There is no other.
+    #[default]
+    Alone,
+    /// It lessens the loss, with a step size of its own (Heusel et al. 2017).
+    Generator {
+        /// The step size, by that of the critic.
+        rate: f32,
+    },
+    /// It raises the loss, with no parameter beyond a magnitude (Arjovsky et al. 2017, algorithm 1).
+    Critic {
+        /// The greatest magnitude of a parameter behind an update.
+        clip: f32,
+    },
 }
 
 impl<D: Memory, W: Plain> Parameter<D, W> {
@@ -227,6 +247,7 @@ impl<D: Memory, W: Plain> Parameter<D, W> {
             state: Vector::zeroed(device, 0)?,
             narrow: None,
             role,
+            player: Player::Alone,
             cell: 0,
             index: 0,
         })
@@ -236,6 +257,21 @@ impl<D: Memory, W: Plain> Parameter<D, W> {
     pub fn with_extents(self, extents: &[usize]) -> Self {
         debug_assert_eq!(extents.iter().product::<usize>(), self.master.len());
         Self { extents: extents.to_vec(), ..self }
+    }
+
+    /// Keeps the master of a critic within the magnitudes that it may have; what is not finite stays what it is.
+    ///
+    /// On the host, which waits for the device.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn clip(&mut self, device: &mut D) -> Result<(), D::Error> {
+        let Player::Critic { clip } = self.player else { return Ok(()) };
+        let mut values = self.master.read(device)?;
+        let beyond = values.iter_mut().filter(|value| value.is_finite() && value.abs() > clip);
+        beyond.for_each(|value| *value = value.clamp(-clip, clip));
+        device.write(&values, self.master.view_mut())
     }
 
     /// Names the narrowed master; of a parameter that has none, an empty range of nothing.

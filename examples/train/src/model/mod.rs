@@ -11,6 +11,7 @@ mod ssd;
 mod transformer;
 mod twin;
 mod vgg;
+mod wgan;
 
 use std::{fmt, str::FromStr};
 
@@ -21,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     data::Input,
-    layer::{AnyLayer, Embedding, Head, Machine, Sequence},
+    layer::{AnyLayer, Embedding, Generator, Head, Machine, Sequence},
 };
 
 pub use build::Build;
@@ -33,6 +34,7 @@ pub use ssd::Ssd;
 pub use transformer::Transformer;
 pub use twin::{Twin, quantities};
 pub use vgg::Vgg;
+pub use wgan::Wgan;
 
 /// The most channels, units, heads or blocks that can be asked for.
 const MOST: usize = 1 << 16;
@@ -59,6 +61,8 @@ pub enum Model {
     Ssd(Ssd),
     /// A field that is learnt from its equation.
     Pinn(Pinn),
+    /// A generator of images and a critic of them.
+    Wgan(Wgan),
 }
 
 /// What a network was published for: images of ImageNet, PASCAL VOC, CamVid or CIFAR-10; or pairs of points.
@@ -76,6 +80,8 @@ pub struct Published {
 pub struct Layers<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
     /// Of a network over tokens.
     pub embedding: Option<Embedding<D, W>>,
+    /// Of a network that judges generated images beside those of its input.
+    pub generator: Option<Generator<D, W, G>>,
     /// Between the input and the heads.
     pub body: Sequence<D, W, G>,
     /// From activations to results.
@@ -85,7 +91,12 @@ pub struct Layers<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> {
 impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Layers<D, W, G> {
     /// Makes a network of layers one after the other, the last of them a head.
     fn in_line(body: Vec<AnyLayer<D, W, G>>, head: Head<D, W>) -> Self {
-        Self { embedding: None, body: Sequence::new(body), heads: Heads::One(Box::new(head)) }
+        Self::of(Sequence::new(body), Heads::One(Box::new(head)))
+    }
+
+    /// Makes a network over images.
+    const fn of(body: Sequence<D, W, G>, heads: Heads<D, W, G>) -> Self {
+        Self { embedding: None, generator: None, body, heads }
     }
 }
 
@@ -137,6 +148,9 @@ impl Model {
             (Self::Pinn(pinn), Input::Image { height, width, channels }) => {
                 pinn.layers(&mut build, [height, width, channels], classes)
             }
+            (Self::Wgan(wgan), Input::Image { height, width, channels }) => {
+                wgan.layers(&mut build, height * width * channels)
+            }
             (Self::Transformer(transformer), Input::Tokens { length, vocabulary }) => {
                 transformer.layers(&mut build, vocabulary, length, classes)
             }
@@ -181,6 +195,7 @@ impl fmt::Display for Model {
             Self::Pinn(Pinn { hidden, depth }) => {
                 write!(f, "physics-informed MLP with {depth} hidden layers of {hidden}")
             }
+            Self::Wgan(wgan) => wgan.fmt(f),
             Self::Twin(Twin { hidden, shared: true }) => {
                 write!(f, "MLP with a trunk and two towers of {hidden}")
             }
@@ -195,10 +210,10 @@ impl FromStr for Model {
     type Err = anyhow::Error;
 
     /// Reads "mlp", "resnet20" and other depths (6m + 2), "preresnet20", "resnet50" and the other depths for ImageNet,
-    /// "vgg16", "segnet", "ssd", "ssd300", "ssd512", "transformer", and behind colons what is to be different: "resnet56:zero:projected:width=32",
+    /// "vgg16", "segnet", "ssd", "ssd300", "ssd512", "transformer", "wgan", and behind colons what is to be different: "resnet56:zero:projected:width=32",
     /// "preresnet164:bottleneck:projected", "resnet18:small" for small images,
     /// "segnet:widths=64-64-64-64:kernel=7", "transformer:blocks=4:heads=8:width=128:dropout=0.1",
-    /// "mlp:hidden=64", "twin:towers", "pinn:hidden=32:depth=2".
+    /// "mlp:hidden=64", "twin:towers", "pinn:hidden=32:depth=2", "wgan:critic=6:width=64:clip=0.01".
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
@@ -221,6 +236,7 @@ impl Model {
             "twin" => Self::Twin(Twin { hidden: 32, shared: true }),
             "pinn" => Self::Pinn(Pinn::default()),
             "ssd" => Self::Ssd(Ssd::Small { width: 16 }),
+            "wgan" => Self::Wgan(Wgan::default()),
             "ssd300" => Self::Ssd(Ssd::Large300),
             "ssd512" => Self::Ssd(Ssd::Large512),
             _ if name.starts_with("vgg") => {
@@ -237,7 +253,7 @@ impl Model {
                     bail!(
                         "unknown network \"{name}\": one of mlp, resnetN, preresnetN (N = 6m + 2 for \
                          small images; 18, 34, 50, 101 or 152 for ImageNet), vggN, segnet, ssd, ssd300, ssd512, \
-                         transformer, twin, pinn"
+                         transformer, twin, pinn, wgan"
                     );
                 };
                 let resnet = match Resnet::LARGE.contains(&depth) {
@@ -291,6 +307,14 @@ impl Model {
             }
             (Self::Segnet(segnet), "convolutions") => segnet.convolutions = number()?,
             (Self::Segnet(segnet), "rectified") if value.is_empty() => segnet.rectified = true,
+            (Self::Wgan(wgan), "latent") => wgan.latent = number()?,
+            (Self::Wgan(wgan), "hidden") => wgan.hidden = number()?,
+            (Self::Wgan(wgan), "critic") => wgan.critic = number()?,
+            (Self::Wgan(wgan), "width") => wgan.width = number()?,
+            (Self::Wgan(wgan), "clip") => {
+                wgan.clip = value.parse().context("clip is a number, as 0.01")?;
+                ensure!(wgan.clip > 0.0 && wgan.clip.is_finite(), "clip is above 0 and finite");
+            }
             (Self::Transformer(transformer), "blocks") => transformer.blocks = number()?,
             (Self::Transformer(transformer), "heads") => transformer.heads = number()?,
             (Self::Transformer(transformer), "width") => transformer.width = number()?,
@@ -349,6 +373,9 @@ mod tests {
         let named = model("transformer:blocks=1:heads=2:width=8:dropout=0.5").unwrap();
         assert_eq!(named, Model::Transformer(transformer));
         assert_eq!(model("mlp:hidden=9").unwrap(), Model::Mlp { hidden: 9 });
+        let wgan = Wgan { latent: 3, hidden: 5, critic: 2, width: 7, clip: 0.5, ..Wgan::default() };
+        let named = model("wgan:latent=3:hidden=5:critic=2:width=7:clip=0.5").unwrap();
+        assert_eq!(named, Model::Wgan(wgan));
         let twin = Model::Twin(Twin { hidden: 8, shared: false });
         assert_eq!(model("twin:hidden=8:towers").unwrap(), twin);
         let pinn = Model::Pinn(Pinn { hidden: 32, depth: 2 });
@@ -383,6 +410,10 @@ mod tests {
             "segnet:widths=1-2-3-4-5-6",
             "transformer:dropout=1",
             "mlp:width=3",
+            "wgan:clip=0",
+            "wgan:clip=inf",
+            "wgan:clip=NaN",
+            "wgan:critic=0",
             "mlp:hidden=65537",
             "segnet:widths=8-99999999999",
             "transformer:blocks=18446744073709551615",

@@ -56,7 +56,7 @@ impl Pinn {
         let last = build.jet_linear("field", [inputs, 1], 1.0)?;
         let field = FieldHeads { layers, last, given: None, equation: None };
         let heads = Heads::Field(Box::new(field));
-        Ok(Layers { embedding: None, body: Sequence::new(Vec::new()), heads })
+        Ok(Layers { embedding: None, generator: None, body: Sequence::new(Vec::new()), heads })
     }
 }
 

@@ -117,7 +117,7 @@ impl Ssd {
         }
         let heads = BoxHeads { maps, boxes: DefaultBoxes::new(&boxes) };
         let heads = Heads::Boxes(Box::new(heads));
-        Ok(Layers { embedding: None, body, heads })
+        Ok(Layers::of(body, heads))
     }
 
     /// Appends the layers between two maps.

@@ -45,7 +45,7 @@ impl Twin {
         let quantity = build.head("quantity.head", [self.hidden, 1])?;
         let heads = TwinHeads { to_classes, classes, to_quantity, quantity };
         let heads = Heads::Twin(Box::new(heads));
-        Ok(Layers { embedding: None, body: Sequence::new(body), heads })
+        Ok(Layers::of(Sequence::new(body), heads))
     }
 
     /// Two layers from the input on.

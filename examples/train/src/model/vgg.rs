@@ -92,7 +92,7 @@ impl Vgg {
             arriving = UNITS;
         }
         let head = build.head("head", [arriving, classes])?;
-        Ok(Layers { embedding: None, body: chain.take(), heads: Heads::One(Box::new(head)) })
+        Ok(Layers::of(chain.take(), Heads::One(Box::new(head))))
     }
 }
 

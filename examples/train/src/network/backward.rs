@@ -24,9 +24,11 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let mut run = Backward::new(device, buffers, scaler, mode, sink).in_blocks(*blocks);
         let gradient = layers.heads.backward(&mut run, gradients)?;
         let Some(gradient) = gradient else { return Ok(()) };
-        let rest = layers.body.backward(&mut run, gradient)?;
-        if let (Some(embedding), Some(gradient)) = (&mut layers.embedding, rest) {
+        let Some(gradient) = layers.body.backward(&mut run, gradient)? else { return Ok(()) };
+        if let Some(embedding) = &mut layers.embedding {
             embedding.backward(&mut run, &gradient).context("embedding")?;
+        } else if let Some(generator) = &mut layers.generator {
+            generator.backward(&mut run, gradient).context("generator")?;
         }
         Ok(())
     }

@@ -31,8 +31,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// Computes the loss of some outputs and its gradients, in units of the task; `weights` has one weight per
     /// class, or is empty.
     ///
-    /// A quantity beside the classes adds its mean squared error; one alone has no other loss.  Quantities, and units other than
-    /// one, are computed on the host, which waits for the device.
+    /// A quantity beside the classes adds its mean squared error; one alone has no other loss.  The loss of a critic is its mean score
+    /// of real samples less that of generated ones.  Both, and units other than one, are computed on the host, which waits for the
+    /// device.
     ///
     /// # Errors
     ///
@@ -44,6 +45,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         weights: &[f32],
         units: Units,
     ) -> Result<Loss<D>> {
+        if self.layers.generator.is_some() {
+            return self.critic_loss(outputs, batch.samples, units);
+        }
         match (&self.layers.heads, &batch.quantities[..]) {
             (Heads::Boxes(_), _) => self.boxes_loss(outputs, batch, units),
             (Heads::Field(_), _) => self.field_loss(outputs, batch, units),
@@ -65,6 +69,32 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let sum = LossSum { loss: loss * weight, weight, rows: rows as u64, correct: 0 };
         let sum = Vector::of(&mut self.device, &[sum])?;
         Ok(Loss { sum, rows, gradients: Outputs(vec![gradient]) })
+    }
+
+    /// Computes the loss of a critic's scores of so many generated samples and of as many real ones (Arjovsky et al. 2017, equation
+    /// 2): an estimate of the distance between both, which the critic raises and the generator lessens.
+    fn critic_loss(
+        &mut self,
+        outputs: &Outputs<D>,
+        samples: usize,
+        units: Units,
+    ) -> Result<Loss<D>> {
+        let scores = outputs.first()?;
+        let values = self.read(scores)?;
+        ensure!(
+            values.len() == 2 * samples && samples > 0,
+            "{} scores are not those of {samples} generated and as many real samples: run the forward pass with `training`",
+            values.len()
+        );
+        let (loss, mut values) = critic_loss(&values);
+        times(&mut values, units.classes);
+        let mut gradient = Tensor::zeroed(&mut self.device, scores.shape())?;
+        self.device.write(&values, gradient.view_mut())?;
+        let weight = samples as f64;
+        let loss = loss * f64::from(units.classes - units.common).exp2() * weight;
+        let sum = LossSum { loss, weight, rows: samples as u64, correct: 0 };
+        let sum = Vector::of(&mut self.device, &[sum])?;
+        Ok(Loss { sum, rows: samples, gradients: Outputs(vec![gradient]) })
     }
 
     /// Computes the loss of classes, and of a quantity beside them.
@@ -265,6 +295,16 @@ fn squared_error(values: &mut [f32], wanted: &[f32]) -> f64 {
         *value = (2.0 * error / count) as f32;
     }
     sum / count
+}
+
+/// Returns the mean of the second half of some scores less that of the first, and its gradient.
+fn critic_loss(scores: &[f32]) -> (f64, Vec<f32>) {
+    let half = scores.len() / 2;
+    let share = 1.0 / half.max(1) as f64;
+    let sum = |scores: &[f32]| scores.iter().map(|&score| f64::from(score)).sum::<f64>();
+    let (generated, real) = scores.split_at(half);
+    let gradient = |nth| if nth < half { -share as f32 } else { share as f32 };
+    ((sum(real) - sum(generated)) * share, (0..scores.len()).map(gradient).collect())
 }
 
 /// Returns the loss of a step over its micro-batches.

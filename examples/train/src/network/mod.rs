@@ -61,8 +61,9 @@ pub struct Mode<'t> {
 }
 
 /// What the heads of a network say of some samples, or the gradients of that: first a row of logits per label, or the quantity
-/// of each sample where no class is learnt; and of a network that learns a quantity beside classes, the quantities. Of one that learns a
-/// field, the field where it is given; in training behind it the field and its Laplacian where the equation holds.
+/// of each sample where no class is learnt; and of a network that learns a quantity beside classes, the quantities.  Of one that learns a
+/// field, the field where it is given; in training behind it the field and its Laplacian where the equation holds.  A critic says one score
+/// of each sample, a generator outside training its samples.
 pub struct Outputs<D: Memory>(pub Vec<Tensor<D, f32>>);
 
 impl<D: Memory> Outputs<D> {
@@ -216,7 +217,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         Ok(())
     }
 
-    /// Computes the logits of some samples, and their quantities.
+    /// Computes the logits of some samples, and their quantities; of a network with a generator in training the critic's scores of
+    /// generated samples and then of these, else as many generated samples.
     pub fn forward(&mut self, inputs: &Inputs, mode: Mode<'_>) -> Result<Outputs<D>> {
         let Self { device, buffers, layers, narrowing, input, .. } = self;
         let (narrowing, Mode { training, noise, part, peers, .. }) = (*narrowing, mode);
@@ -225,10 +227,18 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             (Inputs::Images(values), Input::Image { height, width, channels }, None) => {
                 let samples = values.len() / (height * width * channels);
                 let shape = Shape { samples, height, width, channels };
-                let values = Vector::of(run.device, values)?;
-                run.activation(shape, |device, to, epilogue| {
-                    device.run(Narrow::<_, W> { input: values.view(), to, epilogue })
-                })?
+                match &mut layers.generator {
+                    Some(generator) if training => generator.beside(&mut run, shape, values)?,
+                    Some(generator) => {
+                        return Ok(Outputs(vec![generator.images(&mut run, shape)?]));
+                    }
+                    None => {
+                        let values = Vector::of(run.device, values)?;
+                        run.activation(shape, |device, to, epilogue| {
+                            device.run(Narrow::<_, W> { input: values.view(), to, epilogue })
+                        })?
+                    }
+                }
             }
             (Inputs::Tokens(tokens), Input::Tokens { length, .. }, Some(embedding)) => {
                 embedding.forward::<G>(&mut run, tokens, length).context("embedding")?
@@ -540,6 +550,9 @@ fn pieces<D: Machine<W, G>, W: Element + Plain, G: Element + Plain>(
     let mut pieces = Vec::new();
     if let Some(embedding) = &mut layers.embedding {
         embedding.pieces(&mut pieces);
+    }
+    if let Some(generator) = &mut layers.generator {
+        generator.pieces(&mut pieces);
     }
     layers.body.pieces(&mut pieces);
     layers.heads.pieces(&mut pieces);

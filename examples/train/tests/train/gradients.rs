@@ -13,7 +13,7 @@ use adaloss_oracle::tolerance::{MICRO_BATCHES, SLOPE};
 use adaloss_train::{
     data::{Batch, Input, Inputs},
     layer::{MicroBatch, NoObserver, NoSink, Observer},
-    model::{Block, Model, Pinn, Resnet, Segnet, Shortcut, Transformer, Twin},
+    model::{Block, Model, Pinn, Resnet, Segnet, Shortcut, Transformer, Twin, Wgan},
     network::{Mode, Network, Saved, Scalers},
     unit::Units,
 };
@@ -304,6 +304,13 @@ fn of_two_tasks() {
     for shared in [true, false] {
         Case::images(Model::Twin(Twin { hidden: 9, shared }), [3, 4, 1], 4).check();
     }
+}
+
+/// The scores of a critic, through it and through the generator whose samples it sees.
+#[test]
+fn of_a_generator_and_its_critic() {
+    let wgan = Wgan { latent: 4, hidden: 9, critic: 3, width: 8, clip: 0.5, rate: 1.0 };
+    Case::images(Model::Wgan(wgan), [3, 4, 1], 1).check();
 }
 
 /// The squared error of a quantity alone.

@@ -16,3 +16,4 @@ mod recipes;
 mod resume;
 mod sums;
 mod units;
+mod wgan;

@@ -67,6 +67,7 @@ fn any_number_of_ranks_has_the_same_bits() {
         &["--task=digits-mlp", "--method=mx", "--format=e4m3", "--until=8", "--clip=0.5"],
         &["--task=customers-mlp", "--until=8"],
         &["--task=helmholtz-30", "--network=pinn:hidden=16:depth=2", "--until=8"],
+        &["--task=digits-wgan", "--format=e5m2", "--until=8"],
         SEGMENTATION,
         TEXT,
     ] {
