@@ -27,11 +27,16 @@ mod scaler;
 mod sequence;
 mod sum;
 mod tensor;
+mod transposed;
+mod unflatten;
 
 use std::rc::Rc;
 
 use adaloss_core::format::Element;
-use adaloss_hal::{HasMatmul, Memory, Plain, network::HasNetwork};
+use adaloss_hal::{
+    HasMatmul, Memory, Plain,
+    network::{HasConvolve, HasNetwork},
+};
 use anyhow::{Context, Result};
 
 pub use attention::SelfAttention;
@@ -59,6 +64,8 @@ pub use scaler::{CELLS, Concluded, Halted, Scaler, Since};
 pub use sequence::Sequence;
 pub use sum::{MicroBatch, Total};
 pub use tensor::{Parameter, Piece, Player, Role, Running, Shape, Tensor, Vector};
+pub use transposed::Transposed;
+pub use unflatten::Unflatten;
 
 /// An activation; a layer that needs it in the backward pass keeps a reference.
 pub type Activation<D, W> = Rc<Tensor<D, W>>;
@@ -94,6 +101,7 @@ pub type AnyLayer<D, W, G> = Box<dyn Layer<D, W, G>>;
 pub trait Machine<W: Element + Plain, G: Element + Plain>:
     HasBackward
     + HasNetwork<W, G>
+    + HasConvolve<W, G, f32>
     + HasMatmul<W, W, W>
     + HasMatmul<W, W, f32>
     + HasMatmul<G, W, G>
@@ -108,6 +116,7 @@ where
     G: Element + Plain,
     D: HasBackward
         + HasNetwork<W, G>
+        + HasConvolve<W, G, f32>
         + HasMatmul<W, W, W>
         + HasMatmul<W, W, f32>
         + HasMatmul<G, W, G>

@@ -8,7 +8,7 @@ use rand_distr::{Distribution, Normal};
 
 use crate::layer::{
     AnyLayer, Convolutional, Head, JetLinear, Linear, Machine, MapHead, Normalising, Parameter,
-    Role,
+    Role, Transposed,
 };
 
 /// The most weights of a network: each takes some 14 bytes, and with an optimizer of two moments 22.
@@ -79,6 +79,21 @@ impl<'a, D: Memory<Error: Send + Sync + 'static>> Build<'a, D> {
     ) -> Result<Convolutional<D, W>> {
         let weight = self.filters(name, shape, 2.0)?;
         Ok(Convolutional::new(weight, shape).with_bias(self.bias(name, shape.filters)?))
+    }
+
+    /// Makes the transposed one of a convolution, for a rectifier behind it: of the products of its fan-out an output has one of
+    /// as many as a stride has pixels.
+    pub fn transposed<W: Element + Plain>(
+        &mut self,
+        name: &str,
+        convolution: Convolution,
+    ) -> Result<Transposed<D, W>> {
+        let [down, right] = convolution.stride;
+        let terms = convolution.fan_out() as f32 / (down * right).max(1) as f32;
+        let ([rows, columns], channels) = (convolution.kernel, convolution.channels);
+        let extents = [convolution.filters, rows, columns, channels / convolution.groups.max(1)];
+        let weight = self.weight(name, &extents, (2.0 / terms).sqrt())?;
+        Ok(Transposed::new(weight, convolution))
     }
 
     /// Makes a head over a map: a 3x3 convolution with a bias of zeros.

@@ -149,7 +149,7 @@ impl Model {
                 pinn.layers(&mut build, [height, width, channels], classes)
             }
             (Self::Wgan(wgan), Input::Image { height, width, channels }) => {
-                wgan.layers(&mut build, height * width * channels)
+                wgan.layers(&mut build, [height, width, channels])
             }
             (Self::Transformer(transformer), Input::Tokens { length, vocabulary }) => {
                 transformer.layers(&mut build, vocabulary, length, classes)
@@ -309,6 +309,7 @@ impl Model {
             (Self::Segnet(segnet), "rectified") if value.is_empty() => segnet.rectified = true,
             (Self::Wgan(wgan), "latent") => wgan.latent = number()?,
             (Self::Wgan(wgan), "hidden") => wgan.hidden = number()?,
+            (Self::Wgan(wgan), "transposed") if value.is_empty() => wgan.transposed = true,
             (Self::Wgan(wgan), "critic") => wgan.critic = number()?,
             (Self::Wgan(wgan), "width") => wgan.width = number()?,
             (Self::Wgan(wgan), "clip") => {

@@ -309,8 +309,11 @@ fn of_two_tasks() {
 /// The scores of a critic, through it and through the generator whose samples it sees.
 #[test]
 fn of_a_generator_and_its_critic() {
-    let wgan = Wgan { latent: 4, hidden: 9, critic: 3, width: 8, clip: 0.5, rate: 1.0 };
-    Case::images(Model::Wgan(wgan), [3, 4, 1], 1).check();
+    for transposed in [false, true] {
+        let wgan =
+            Wgan { latent: 4, hidden: 9, transposed, critic: 3, width: 8, clip: 4.0, rate: 1.0 };
+        Case::images(Model::Wgan(wgan), [4, 6, 2], 1).check();
+    }
 }
 
 /// The squared error of a quantity alone.

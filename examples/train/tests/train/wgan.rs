@@ -1,7 +1,7 @@
 //! A generator and a critic learn from one loss, in opposite directions.
 
 use adaloss_core::{
-    format::{Format, Narrowing, Noise},
+    format::{Format, Narrowing, Noise, f16},
     policy::{Config, Policy},
     scale::Scale,
     unscale::Verdict,
@@ -9,8 +9,9 @@ use adaloss_core::{
 use adaloss_cpu::Cpu;
 use adaloss_hal::portable::Portable;
 use adaloss_train::{
-    data::{Batch, Input, Inputs},
-    layer::{NoObserver, NoSink, Shape},
+    cost::cost,
+    data::{Batch, Dataset, Input, Inputs, Source, digits},
+    layer::{MicroBatch, NoObserver, NoSink, Shape},
     model::{Model, Wgan},
     network::{Mode, Network, Saved, Scalers},
     optimizer::{Optimizer, Update},
@@ -23,7 +24,8 @@ use rand_chacha::ChaCha8Rng;
 
 type Reference = Network<Portable, f32, f32>;
 
-const SMALL: Wgan = Wgan { latent: 3, hidden: 7, critic: 2, width: 5, clip: 0.25, rate: 0.5 };
+const SMALL: Wgan =
+    Wgan { latent: 3, hidden: 7, transposed: false, critic: 2, width: 5, clip: 0.25, rate: 0.5 };
 const SAMPLES: usize = 4;
 const IMAGE: [usize; 2] = [3, 2];
 
@@ -46,8 +48,9 @@ fn scalers(network: &mut Reference) -> Scalers<Portable> {
 const TRAINING: Mode<'_> = Mode {
     training: true,
     noise: Noise { seed: 3, stream: 9 },
-    part: adaloss_train::layer::MicroBatch::ONLY,
+    part: MicroBatch::ONLY,
     peers: None,
+    taken_out: 0,
 };
 
 /// Does one step of plain gradient descent, and returns the loss and the gradients that it was made from.
@@ -90,11 +93,11 @@ fn the_critic_goes_up_and_the_generator_down() {
         for ((x, y), g) in before.values.iter().zip(&after.values).zip(&gradient.values) {
             let expected = x + by * g;
             let expected = if is_critic(before) { expected.clamp(-0.25, 0.25) } else { expected };
-            assert!((y - expected).abs() < 1e-7, "{}: {x} to {y}, gradient {g}", before.name);
+            assert!((y - expected).abs() < 3e-7, "{}: {x} to {y}, gradient {g}", before.name);
             moved[usize::from(is_critic(before))] += usize::from(x != y);
         }
     }
-    assert!(moved.iter().all(|&moved| moved > 20), "{moved:?}");
+    assert!(moved.iter().all(|&moved| moved > 10), "{moved:?}");
 }
 
 /// What each player does alone changes the loss as it should.
@@ -139,7 +142,7 @@ fn the_loss_is_a_difference_of_means() {
     network.refresh().unwrap();
     let outputs = network.forward(&batch.inputs, TRAINING).unwrap();
     let scores = network.read(outputs.first().unwrap()).unwrap();
-    let units = Units { classes: 3, quantity: 3, common: 1 };
+    let units = Units { classes: 3, quantity: 3, common: 1, taken_out: 0 };
     let loss = network.loss(&outputs, &batch, &[], units).unwrap();
     let [generated, real] = [&scores[..SAMPLES], &scores[SAMPLES..]]
         .map(|half| half.iter().map(|&x| f64::from(x)).sum::<f64>() / SAMPLES as f64);
@@ -170,12 +173,54 @@ fn samples_follow_from_the_noise_of_the_pass() {
     assert!(error.to_string().contains("24 scores are not those of 4 generated"), "{error}");
 }
 
+/// Layers whose sizes are easily counted: of the generator 3, 7, 7 and 6, of the critic 6, 5, 5 and 1.
+#[test]
+fn its_cost_is_counted() {
+    let input = Input::Image { height: IMAGE[0], width: IMAGE[1], channels: 1 };
+    let model = Model::Wgan(SMALL);
+    let found = cost::<f16, f16>(&model, (input, 1), &Optimizer::RMSPROP, SAMPLES).unwrap();
+    let [generator, critic] = [21 + 49 + 42, 30 + 25 + 5];
+    assert_eq!(found.parameters, generator + 20 + critic + 11);
+    // A sample that is made is not judged.
+    assert_eq!(found.forward, generator);
+    // The loss, what each layer of the critic passes on, and what the last two of the generator do.
+    assert_eq!(found.cells, 1 + 3 + 2);
+}
+
+/// What is not finite shows that a run is lost, and stays.
+#[test]
+fn what_is_not_finite_is_not_clipped() {
+    let (mut network, _) = network();
+    let mut saved = network.save().unwrap();
+    let critic = saved.iter().position(is_critic).unwrap();
+    saved[critic].values[..4].copy_from_slice(&[f32::NAN, f32::INFINITY, -1e30, 0.125]);
+    network.load(&saved).unwrap();
+    let scalers = scalers(&mut network);
+    // No step was concluded, so that no operation of the optimizer does anything.
+    let update = Update { learning_rate: 1.0, max_norm: None };
+    network.update(&Optimizer::RMSPROP, update, &scalers).unwrap();
+    let values = &network.save().unwrap()[critic].values[..4];
+    assert!(values[0].is_nan() && values[1..] == [f32::INFINITY, -0.25, 0.125], "{values:?}");
+}
+
+#[test]
+fn a_transposed_convolution_needs_even_images() {
+    let model = Model::Wgan(Wgan { transposed: true, ..SMALL });
+    let input = Input::Image { height: 3, width: 2, channels: 1 };
+    let narrowing = Narrowing::to(Format::BINARY32);
+    let network = Reference::new(&model, Portable, (input, 1), narrowing, None);
+    let error = network.err().unwrap().to_string();
+    assert!(error.contains("3 x 2 are not even"), "{error}");
+}
+
 /// A few hundred steps make images that are nearer to digits than noise is.
 #[test]
 fn images_become_digits() {
     let mut task: Task = "digits-wgan".parse().unwrap();
-    task.schedule.epochs = 12;
-    let dataset = task.open(&adaloss_train::data::DataArgs::default()).unwrap();
+    task.schedule.epochs = 24;
+    let still = digits::Options { shift: Some(0.0), warp: Some(0.0), ..Default::default() };
+    let source = Source::Unlabelled(Box::new(Source::Embedded(still)));
+    let dataset: Box<dyn Dataset> = source.open().unwrap();
     let settings = Settings {
         format: "f32".parse().unwrap(),
         method: "f32".parse().unwrap(),
@@ -188,7 +233,7 @@ fn images_become_digits() {
     assert_eq!(trainer.evaluate().unwrap(), 0.0);
     let measurements = Measurements { samples: 4, probes: 1, evaluations: 2 };
     let report = trainer.run(measurements, device, |_| Ok(())).unwrap();
-    assert!(report.metric > 0.02, "{}", report.metric);
+    assert!(report.metric > 0.2, "{}", report.metric);
     assert!(report.curve.iter().all(|point| point.loss.is_some_and(|loss| loss > 0.0)));
     assert!(report.weights.iter().all(|weight| weight.relative_l2 == [Some(0.0)]));
 }
