@@ -294,10 +294,10 @@ impl FromStr for Task {
             }
             "digits-wgan" => {
                 let schedule = Schedule {
-                    epochs: 120,
+                    epochs: 180,
                     learning_rate: 5e-4,
                     optimizer: Optimizer::RMSPROP,
-                    target: 0.15,
+                    target: 0.7,
                     ..SCHEDULE
                 };
                 let task = Self::named(name, Model::Wgan(Wgan::default()), schedule);

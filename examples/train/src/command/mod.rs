@@ -63,7 +63,7 @@ pub(crate) struct RunArgs {
     /// ImageNet), vggN (N = 11, 13, 16 or 19), segnet, ssd, ssd300, ssd512, transformer, pinn, wgan; with options behind colons, as in
     /// resnet56:zero:projected:width=32, preresnet164:bottleneck, resnet18:small, vgg16:normalised:small, ssd:width=8,
     /// segnet:widths=64-64-64-64:kernel=7, transformer:blocks=4:heads=8:width=128:dropout=0.1, pinn:hidden=32:depth=2 or
-    /// wgan:critic=6:width=64:clip=0.01.
+    /// wgan:critic=6:width=40:clip=0.01.
     #[arg(long, value_name = "NAME")]
     pub(crate) network: Option<Model>,
     /// The gradient format; 8-bit ones go forward in binary16.

@@ -19,7 +19,7 @@ pub(super) const USUAL: &str =
 
 /// The places that something makes hard for one scale or another: runs of some twenty seconds of one core
 /// at most.
-pub(super) const GALLERY: [&str; 13] = [
+pub(super) const GALLERY: [&str; 14] = [
     "digits-units-40:binary16+e5m2",
     "digits-units-30:binary16-flushing",
     "digits-units-20:e4m3",
@@ -33,6 +33,7 @@ pub(super) const GALLERY: [&str; 13] = [
     "objects-ssd:e4m3",
     "helmholtz-40:binary16+binary16-flushing",
     "helmholtz-20:e4m3",
+    "digits-wgan:e4m3",
 ];
 
 /// The gradient formats of the full comparison.

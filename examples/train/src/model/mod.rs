@@ -213,7 +213,7 @@ impl FromStr for Model {
     /// "vgg16", "segnet", "ssd", "ssd300", "ssd512", "transformer", "wgan", and behind colons what is to be different: "resnet56:zero:projected:width=32",
     /// "preresnet164:bottleneck:projected", "resnet18:small" for small images,
     /// "segnet:widths=64-64-64-64:kernel=7", "transformer:blocks=4:heads=8:width=128:dropout=0.1",
-    /// "mlp:hidden=64", "twin:towers", "pinn:hidden=32:depth=2", "wgan:critic=6:width=64:clip=0.01".
+    /// "mlp:hidden=64", "twin:towers", "pinn:hidden=32:depth=2", "wgan:critic=6:width=40:clip=0.01".
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();

@@ -37,7 +37,7 @@ impl Default for Wgan {
             hidden: 128,
             transposed: false,
             critic: 6,
-            width: 64,
+            width: 40,
             clip: 0.01,
             rate: 1.0,
         }
