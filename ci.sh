@@ -73,6 +73,9 @@ exhaustive_slice() {
     cargo run --release --locked -p adaloss-exhaustive -- --slice "$slice"
 }
 
+# One step of the largest network that has a recipe, SSD512: only by name.
+largest() { cargo test --locked -p adaloss-train --test train -- --ignored the_largest_network; }
+
 # The firmware examples, a workspace of their own: three boards in QEMU print what the host prints, and no feature has
 # outgrown what is promised of its size. A test that is ignored for want of a tool fails here.
 firmware() {
