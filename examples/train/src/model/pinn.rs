@@ -68,6 +68,9 @@ pub struct FieldHeads<D: Memory, W: Plain> {
     equation: Option<Trace<D, W>>,
 }
 
+/// What a forward pass returns, and what it keeps.
+type Passed<D, W> = (Vec<Tensor<D, f32>>, Trace<D, W>);
+
 /// What a forward pass keeps: the inputs of every layer, and what is behind all but the last.
 struct Trace<D: Memory, W: Plain> {
     inputs: Vec<Jet<Activation<D, W>>>,
@@ -116,7 +119,7 @@ where
         run: &mut Forward<'_, D>,
         mut jet: Jet<Activation<D, W>>,
         streams: &[Stream],
-    ) -> Result<(Vec<Tensor<D, f32>>, Trace<D, W>)>
+    ) -> Result<Passed<D, W>>
     where
         D: HasMatmul<W, W, W> + HasMatmul<W, W, f32> + HasNarrow<W>,
     {

@@ -39,23 +39,22 @@ impl<D: HasBackward> Backward<'_, D> {
         let mut results = self.results_buffer()?;
         let (device, engine) = (&mut *self.device, &mut self.scaler.engine);
         let carried: Vec<_> = branches.iter().map(|(gradient, _)| gradient.carried()).collect();
-        let narrow = (&sum, &mut to, &mut results);
         let carried = match carried[..] {
             [only] => {
                 let visit = engine.layer(device, id, elements, only).map_err(failed)?;
-                narrowed(device, visit, narrow)
+                narrowed(device, visit, &sum, &mut to, &mut results)
             }
             [a, b] => {
                 let visit = engine.join(device, id, elements, [a, b]).map_err(failed)?;
-                narrowed(device, visit, narrow)
+                narrowed(device, visit, &sum, &mut to, &mut results)
             }
             [a, b, c] => {
                 let visit = engine.join(device, id, elements, [a, b, c]).map_err(failed)?;
-                narrowed(device, visit, narrow)
+                narrowed(device, visit, &sum, &mut to, &mut results)
             }
             [a, b, c, d] => {
                 let visit = engine.join(device, id, elements, [a, b, c, d]).map_err(failed)?;
-                narrowed(device, visit, narrow)
+                narrowed(device, visit, &sum, &mut to, &mut results)
             }
             _ => bail!("a sum of {} branches: at most four can meet", branches.len()),
         }?;
@@ -99,7 +98,9 @@ impl<D: HasBackward> Backward<'_, D> {
 fn narrowed<D, G, const N: usize>(
     device: &mut D,
     mut visit: OpenVisit<'_, D, N>,
-    (sum, to, results): (&Vector<D, f32>, &mut Tensor<D, G>, &mut Option<Vector<D, Histogram>>),
+    sum: &Vector<D, f32>,
+    to: &mut Tensor<D, G>,
+    results: &mut Option<Vector<D, Histogram>>,
 ) -> Result<Carried<D>>
 where
     G: Element + Plain,

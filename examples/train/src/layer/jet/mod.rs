@@ -2,8 +2,8 @@
 //!
 //! A jet has a field at some points, a row for each, and where they are needed its derivatives by both coordinates and its
 //! Laplacian: each in a tensor of its own, whose gradients have a cell of their own. A linear layer takes each through the same weight,
-//! and adds its bias to the value alone. Behind `f(a)` the derivative by `x` is `f'(a) a_x`, and the Laplacian `f'(a) Δa + f''(a) (a_x²
-//! + a_y²)`, the sum of second derivatives in one stream (R. Li et al., "A computational framework for neural network-based variational
+//! and adds its bias to the value alone. Behind `f(a)` the derivative by `x` is `f'(a) a_x`, and the Laplacian
+//! `f'(a) Δa + f''(a) (a_x² + a_y²)`, the sum of second derivatives in one stream (R. Li et al., "A computational framework for neural network-based variational
 //! Monte Carlo with Forward Laplacian", 2024). In the backward pass the gradient of a stream is a sum over the streams behind it,
 //! which meet at a common scale.
 
