@@ -42,7 +42,7 @@ const MOST_SEEDS: u64 = 1000;
 #[derive(Args, Debug)]
 pub(crate) struct CompareArgs {
     /// The gallery: every place that makes it hard for one way to choose scales or another, with runs of some twenty
-    /// seconds of one core at most and ten seeds; twenty minutes of two cores.
+    /// seconds of one core at most and ten seeds; three quarters of an hour of two cores.
     #[arg(long, conflicts_with_all = ["full", "tasks"])]
     gallery: bool,
     /// Everything: the gallery, and all ordinary tasks in all formats by more methods; hours.
