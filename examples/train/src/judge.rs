@@ -98,8 +98,10 @@ impl Judge {
         self.score.set_counts(team.sum(self.score.counts().to_vec())?);
         let all = team.gather_any(&self.quantities.to_bytes())?;
         self.quantities = Quantities::of_bytes(&all.concat());
-        let all = team.gather_any(&self.sliced.to_bytes())?;
-        self.sliced = Sliced::of_bytes(&all.concat());
+        if self.judged == Judged::Distribution {
+            let all = team.gather_any(&self.sliced.to_bytes())?;
+            self.sliced = Sliced::of_bytes(&all.concat());
+        }
         if self.judged == Judged::Objects {
             let all = team.gather_any(&self.detections.to_bytes())?;
             self.detections = AveragePrecision::new(self.detections.classes());
