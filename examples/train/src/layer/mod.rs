@@ -10,7 +10,6 @@ mod context;
 mod convolution;
 mod dropout;
 mod embedding;
-mod flatten;
 mod generator;
 mod gradient;
 mod integrity;
@@ -22,13 +21,13 @@ mod normalisation;
 mod padding;
 mod pool;
 mod relu;
+mod reshape;
 mod residual;
 mod scaler;
 mod sequence;
 mod sum;
 mod tensor;
 mod transposed;
-mod unflatten;
 
 use std::rc::Rc;
 
@@ -47,7 +46,6 @@ pub use context::{
 pub use convolution::Convolutional;
 pub use dropout::Dropping;
 pub use embedding::Embedding;
-pub use flatten::Flatten;
 pub use generator::Generator;
 pub use gradient::Gradient;
 pub use integrity::{Checks, Diverged, complete};
@@ -59,13 +57,13 @@ pub use normalisation::Normalising;
 pub use padding::Padding;
 pub use pool::{Averaging, Level, Pooling};
 pub use relu::Relu;
+pub use reshape::Reshape;
 pub use residual::Residual;
 pub use scaler::{CELLS, Concluded, Halted, Scaler, Since};
 pub use sequence::Sequence;
 pub use sum::{MicroBatch, Total};
 pub use tensor::{Parameter, Piece, Player, Role, Running, Shape, Tensor, Vector};
 pub use transposed::Transposed;
-pub use unflatten::Unflatten;
 
 /// An activation; a layer that needs it in the backward pass keeps a reference.
 pub type Activation<D, W> = Rc<Tensor<D, W>>;

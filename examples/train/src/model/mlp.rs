@@ -5,7 +5,7 @@ use adaloss_hal::Plain;
 use anyhow::Result;
 
 use super::{Build, Layers};
-use crate::layer::{AnyLayer, Flatten, Machine, Relu};
+use crate::layer::{AnyLayer, Machine, Relu, Reshape};
 
 /// Makes the layers.
 pub(super) fn layers<W, G, D>(
@@ -20,7 +20,7 @@ where
     D: Machine<W, G>,
 {
     let body: Vec<AnyLayer<D, W, G>> = vec![
-        Box::new(Flatten::new()),
+        Box::new(Reshape::to_rows()),
         Box::new(build.linear("stem", [inputs, hidden], 2.0)?.first()),
         Box::new(Relu::new()),
         Box::new(build.linear("hidden", [hidden, hidden], 2.0)?),

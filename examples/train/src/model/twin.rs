@@ -5,7 +5,7 @@ use adaloss_hal::Plain;
 use anyhow::Result;
 
 use super::{Build, Heads, Layers, TwinHeads};
-use crate::layer::{AnyLayer, Flatten, Machine, Relu, Sequence};
+use crate::layer::{AnyLayer, Machine, Relu, Reshape, Sequence};
 
 /// Two tasks, which share a trunk or have a tower each from the input on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Twin {
         G: Element + Plain,
         D: Machine<W, G>,
     {
-        let mut body: Vec<AnyLayer<D, W, G>> = vec![Box::new(Flatten::new())];
+        let mut body: Vec<AnyLayer<D, W, G>> = vec![Box::new(Reshape::to_rows())];
         if self.shared {
             body.extend(self.stem(build, "trunk", inputs)?);
         }

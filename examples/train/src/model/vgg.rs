@@ -10,7 +10,7 @@ use super::{
     Build, Heads, Layers,
     chain::{Chain, Window},
 };
-use crate::layer::{AnyLayer, Dropping, Flatten, Machine, Relu};
+use crate::layer::{AnyLayer, Dropping, Machine, Relu, Reshape};
 
 /// Channels of each group of convolutions.
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
@@ -76,7 +76,7 @@ impl Vgg {
             }
             chain.pooling(&format!("pool{}", group + 1), Window::HALVES, false)?;
         }
-        chain.push(Box::new(Flatten::new()));
+        chain.push(Box::new(Reshape::to_rows()));
         let mut arriving = chain.extent[0] * chain.extent[1] * chain.channels;
         let hidden = if self.small { 0 } else { 2 };
         for nth in 0..hidden {

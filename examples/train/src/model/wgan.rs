@@ -7,9 +7,7 @@ use adaloss_hal::{Plain, network::Convolution};
 use anyhow::{Result, ensure};
 
 use super::{Build, Layers};
-use crate::layer::{
-    AnyLayer, Flatten, Generator, Layer, Machine, Piece, Player, Relu, Sequence, Unflatten,
-};
+use crate::layer::{AnyLayer, Generator, Layer, Machine, Piece, Player, Relu, Reshape, Sequence};
 
 /// Linear layers with rectifiers between them from noise to images, and others from images to a score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,7 +60,7 @@ impl Wgan {
             false => self.generator(build, values)?,
         };
         let generator = Generator::new(self.latent, layers);
-        let mut critic: Vec<AnyLayer<D, W, G>> = vec![Box::new(Flatten::new())];
+        let mut critic: Vec<AnyLayer<D, W, G>> = vec![Box::new(Reshape::to_rows())];
         let mut inputs = values;
         for nth in 1..=self.critic {
             let linear =
@@ -126,7 +124,7 @@ impl Wgan {
         Ok(Sequence::new(vec![
             Box::new(first),
             // In front of the rectifier, which keeps what it made.
-            Box::new(Unflatten::new(half)),
+            Box::new(Reshape::to_images(half)),
             Box::new(Relu::new()),
             Box::new(second),
             Box::new(Relu::new()),

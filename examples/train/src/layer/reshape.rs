@@ -1,4 +1,4 @@
-//! Rows of features as images.
+//! Images as rows of features, and rows of features as images.
 
 use std::rc::Rc;
 
@@ -7,22 +7,28 @@ use anyhow::{Result, ensure};
 
 use super::{Activation, Backward, Forward, Gradient, Layer, Piece, Shape, kept, own};
 
-/// Makes an image of each row of features, pixel by pixel with the channels side by side.
-pub struct Unflatten {
+/// Makes an image of a height and a width of each sample, pixel by pixel with the channels side by side; a row of features is an image of
+/// one pixel.
+pub struct Reshape {
     extent: [usize; 2],
     input: Option<Shape>,
 }
 
-impl Unflatten {
-    /// Makes the layer for images of a height and a width.
-    pub const fn new(extent: [usize; 2]) -> Self {
+impl Reshape {
+    /// Makes a layer to one row of features of each image.
+    pub const fn to_rows() -> Self {
+        Self::to_images([1, 1])
+    }
+
+    /// Makes a layer to images of a height and a width.
+    pub const fn to_images(extent: [usize; 2]) -> Self {
         Self { extent, input: None }
     }
 }
 
-impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Unflatten {
+impl<D: Memory, W: Plain, G: Plain> Layer<D, W, G> for Reshape {
     fn name(&self) -> &str {
-        "unflatten"
+        "reshape"
     }
 
     fn forward(
