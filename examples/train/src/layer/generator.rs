@@ -35,13 +35,8 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Generator<D, W, G
     ///
     /// The layers make images of another size, or the device failed.
     pub fn images(&mut self, run: &mut Forward<'_, D>, shape: Shape) -> Result<Tensor<D, f32>> {
-        let made = self.make(run, shape)?;
-        let mut elements = vec![W::zeroed(); shape.elements()];
-        run.device.read(made.view(), &mut elements)?;
-        let values: Vec<f32> = elements.into_iter().map(Element::widen).collect();
-        let mut images = Tensor::zeroed(run.device, shape)?;
-        run.device.write(&values, images.view_mut())?;
-        Ok(images)
+        let values = self.make(run, shape)?.widened(run.device)?;
+        Ok(Tensor::of(run.device, shape, &values)?)
     }
 
     /// Returns images from the noise of this pass, and behind them as many real ones, which have a shape.

@@ -68,6 +68,23 @@ impl<D: Memory, T: Plain> Tensor<D, T> {
         Ok(Self { buffer: device.zeroed(shape.elements())?, shape })
     }
 
+    /// Makes a tensor of elements from the host, as many as the shape has.
+    pub fn of(device: &mut D, shape: Shape, elements: &[T]) -> Result<Self, D::Error> {
+        let mut tensor = Self::zeroed(device, shape)?;
+        device.write(elements, tensor.view_mut())?;
+        Ok(tensor)
+    }
+
+    /// Copies the elements to the host, in f32.
+    pub fn widened(&self, device: &mut D) -> Result<Vec<f32>, D::Error>
+    where
+        T: Element,
+    {
+        let mut elements = vec![T::zeroed(); self.shape.elements()];
+        device.read(self.view(), &mut elements)?;
+        Ok(elements.into_iter().map(Element::widen).collect())
+    }
+
     /// Returns the shape.
     pub const fn shape(&self) -> Shape {
         self.shape

@@ -1,5 +1,7 @@
 //! Physics-informed networks: a field that is learnt from its equation, and from what it is at the boundary.
 
+use std::rc::Rc;
+
 use adaloss_core::format::{Element, Narrowing};
 use adaloss_hal::{HasMatmul, HasNarrow, Memory, Plain};
 use anyhow::{Context, Result, ensure};
@@ -220,7 +222,8 @@ fn apart<D: Memory, W: Element + Plain>(
     let coordinates = shape.channels;
     let mut points = |nth: usize| {
         let rows = elements.chunks_exact(coordinates).skip(nth).step_by(2);
-        tensor(device, shape, &rows.flatten().copied().collect::<Vec<_>>())
+        let elements: Vec<_> = rows.flatten().copied().collect();
+        Ok(Rc::new(Tensor::of(device, shape, &elements)?))
     };
     Ok([points(0)?, points(1)?])
 }
@@ -232,15 +235,5 @@ fn constant<D: Memory, W: Element + Plain>(
     row: [f32; 2],
 ) -> Result<Activation<D, W>, D::Error> {
     let row = row.map(|x| W::narrow(x, Narrowing::to(W::ENCODING.into()), 0, 0));
-    tensor(device, shape, &vec![row; shape.rows()].concat())
-}
-
-fn tensor<D: Memory, W: Plain>(
-    device: &mut D,
-    shape: Shape,
-    elements: &[W],
-) -> Result<Activation<D, W>, D::Error> {
-    let mut tensor = Tensor::zeroed(device, shape)?;
-    device.write(elements, tensor.view_mut())?;
-    Ok(tensor.into())
+    Ok(Rc::new(Tensor::of(device, shape, &vec![row; shape.rows()].concat())?))
 }

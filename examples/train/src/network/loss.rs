@@ -64,11 +64,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         units: Units,
     ) -> Result<Loss<D>> {
         let (loss, gradient) = self.squared_error(outputs.first()?, wanted, units.classes)?;
-        let rows = wanted.len();
-        let weight = rows as f64;
-        let sum = LossSum { loss: loss * weight, weight, rows: rows as u64, correct: 0 };
-        let sum = Vector::of(&mut self.device, &[sum])?;
-        Ok(Loss { sum, rows, gradients: Outputs(vec![gradient]) })
+        self.mean_over(wanted.len(), loss, vec![gradient])
     }
 
     /// Computes the loss of a critic's scores of so many generated samples and of as many real ones (Arjovsky et al. 2017, equation
@@ -88,13 +84,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         );
         let (loss, mut values) = critic_loss(&values);
         times(&mut values, units.classes);
-        let mut gradient = Tensor::zeroed(&mut self.device, scores.shape())?;
-        self.device.write(&values, gradient.view_mut())?;
-        let weight = samples as f64;
-        let loss = loss * f64::from(units.classes - units.common).exp2() * weight;
-        let sum = LossSum { loss, weight, rows: samples as u64, correct: 0 };
-        let sum = Vector::of(&mut self.device, &[sum])?;
-        Ok(Loss { sum, rows: samples, gradients: Outputs(vec![gradient]) })
+        let gradient = Tensor::of(&mut self.device, scores.shape(), &values)?;
+        let loss = loss * f64::from(units.classes - units.common).exp2();
+        self.mean_over(samples, loss, vec![gradient])
     }
 
     /// Computes the loss of classes, and of a quantity beside them.
@@ -161,15 +153,23 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let mut gradients = vec![given];
         for (mut values, shape) in [(values, value.shape()), (laplacians, laplacian.shape())] {
             times(&mut values, units.quantity);
-            let mut gradient = Tensor::zeroed(&mut self.device, shape)?;
-            self.device.write(&values, gradient.view_mut())?;
-            gradients.push(gradient);
+            gradients.push(Tensor::of(&mut self.device, shape, &values)?);
         }
-        let (rows, weight) = (batch.samples, batch.samples as f64);
         let apart = |log2: i32| f64::from(log2 - units.common).exp2();
         let loss =
             of_given * apart(units.classes) + of_equation * apart(units.quantity - units.taken_out);
-        let sum = LossSum { loss: loss * weight, weight, rows: rows as u64, correct: 0 };
+        self.mean_over(batch.samples, loss, gradients)
+    }
+
+    /// Returns a loss that is a mean over so many rows, each of which weighs one.
+    fn mean_over(
+        &mut self,
+        rows: usize,
+        mean: f64,
+        gradients: Vec<Tensor<D, f32>>,
+    ) -> Result<Loss<D>> {
+        let weight = rows as f64;
+        let sum = LossSum { loss: mean * weight, weight, rows: rows as u64, correct: 0 };
         let sum = Vector::of(&mut self.device, &[sum])?;
         Ok(Loss { sum, rows, gradients: Outputs(gradients) })
     }
@@ -203,9 +203,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
             let lengths: Vec<_> = shapes.iter().map(|shape| shape.elements()).collect();
             let mut maps = Vec::new();
             for (values, shape) in by_map(all, &lengths, batch.samples).iter().zip(shapes) {
-                let mut map = Tensor::zeroed(device, shape)?;
-                device.write(values, map.view_mut())?;
-                maps.push(map);
+                maps.push(Tensor::of(device, shape, values)?);
             }
             gradients.push(maps);
         }
@@ -263,9 +261,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let mut values = self.read(found)?;
         let loss = squared_error(&mut values, wanted);
         times(&mut values, log2);
-        let mut gradient = Tensor::zeroed(&mut self.device, found.shape())?;
-        self.device.write(&values, gradient.view_mut())?;
-        Ok((loss, gradient))
+        Ok((loss, Tensor::of(&mut self.device, found.shape(), &values)?))
     }
 
     /// Returns what some outputs say of the quantity of each sample, and the true ones; none where no quantity is learnt.

@@ -91,11 +91,7 @@ impl JetTanh {
         D: Memory<Error: Send + Sync + 'static> + HasNarrow<W>,
     {
         let shape = inputs.need(Stream::Value)?.shape();
-        let inputs = inputs.try_map(|_, input| {
-            let mut elements = vec![W::zeroed(); shape.elements()];
-            run.device.read(input.view(), &mut elements)?;
-            Ok(elements.iter().map(|element| element.widen()).collect())
-        })?;
+        let inputs = inputs.try_map(|_, input| Ok(input.widened(run.device)?))?;
         let tanh = Self::at(inputs)?;
         let results = tanh.results().try_map(|_, values| {
             let values = Vector::of(run.device, values)?;
