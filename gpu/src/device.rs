@@ -6,8 +6,8 @@ use adaloss_core::{
     format::Element,
     policy::{Cell, Config},
 };
-use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain};
-use adaloss_kernels::{network::columns, parts::MOST_RESULTS, sums::PARTS};
+use adaloss_hal::{AddressSpace, Capabilities, Device, Memory, Plain, scaler::MOST_EVIDENCE};
+use adaloss_kernels::{network::columns, parts::MOST_RESULTS, scaler::Evidence, sums::PARTS};
 use cudarc::driver::{
     CudaContext, CudaStream, DevicePtr, LaunchConfig,
     result::{memcpy_dtod_async, memcpy_dtoh_async, memset_d8_async},
@@ -26,6 +26,8 @@ use crate::{
 
 /// Bytes of the tables that a launch may bring.
 const TABLE_BYTES: usize = 1 << 12;
+
+const _: () = assert!(MOST_EVIDENCE * size_of::<Evidence>() <= TABLE_BYTES);
 
 /// Numbers of two sums, part by part: what a launch leaves for the next.
 pub(crate) const SUMS: usize = 2 * columns::ROOM;

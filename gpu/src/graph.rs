@@ -16,7 +16,7 @@ use crate::{
     device::{SUMS, allocate},
 };
 
-/// Bytes of the tables that all launches of a graph may bring: some thousands of joins.
+/// Bytes of the tables that all launches of a graph may bring: some thousands of joins, or of weights that are judged in lists.
 const TABLES_BYTES: usize = 1 << 20;
 
 /// What the address of a table, and of a configuration, has to be a multiple of.

@@ -5,7 +5,9 @@ use std::ptr;
 use adaloss_core::policy::{Cell, Config};
 use adaloss_hal::{
     Fitting, Run,
-    scaler::{Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, Judge},
+    scaler::{
+        Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence, Judge,
+    },
 };
 use adaloss_kernels::scaler::{self, List, Place, Scaler};
 use cudarc::driver::PushKernelArg;
@@ -71,12 +73,13 @@ impl Run<Advance<'_, '_, GpuSpace>> for Cuda {
         &mut self,
         operation: Fitting<'_, Advance<'_, '_, GpuSpace>>,
     ) -> Result<(), GpuError> {
-        let Advance { asked, sources, scaler, outcome, histogram, from, to, when } =
+        let Advance { ending, asked, sources, scaler, outcome, histogram, from, to, when } =
             operation.into_inner();
         let sources: Vec<_> = sources.iter().map(|&source| read(source)).collect();
         let opening = asked.opening;
         let advance = scaler::Advance {
             scaler: self.scaler(scaler)?,
+            ending: ending.as_ref().map_or(scaler::Ending::NONE, self::ending),
             place: opening.map(|opening| opening.place).into(),
             elements: opening.map_or(0, |opening| opening.elements),
             stream: opening.map_or(0, |opening| opening.stream),
@@ -130,44 +133,72 @@ impl Run<Close<'_, '_, GpuSpace>> for Cuda {
     }
 }
 
-impl Run<Judge<'_, '_, GpuSpace>> for Cuda {
-    fn execute(&mut self, operation: Fitting<'_, Judge<'_, '_, GpuSpace>>) -> Result<(), GpuError> {
-        let Judge { evidence, scaler, other } = operation.into_inner();
-        let evidence = match evidence {
-            Evidence::Gradient { id, origin, elements, outcome } => scaler::Evidence::Gradient {
-                id: *id,
-                origin: (*origin).into(),
-                elements: *elements,
-                outcome: written(outcome),
-            },
-            Evidence::Unscaled { id, origin, elements, counts } => scaler::Evidence::Unscaled {
-                id: *id,
-                origin: (*origin).into(),
-                elements: *elements,
-                counts: written(counts),
-            },
-            Evidence::Loss { rows, sum, serial, line } => scaler::Evidence::Loss {
-                rows: *rows,
-                sum: read(*sum),
-                serial: *serial,
-                line: written(line),
-            },
-            Evidence::Squares { id, is_gradient, sum } => {
-                scaler::Evidence::Squares { id: *id, is_gradient: *is_gradient, sum: read(*sum) }
+impl Run<Judge<'_, '_, '_, GpuSpace>> for Cuda {
+    fn execute(
+        &mut self,
+        operation: Fitting<'_, Judge<'_, '_, '_, GpuSpace>>,
+    ) -> Result<(), GpuError> {
+        let Judge { ended, evidence, scaler, other } = operation.into_inner();
+        let evidence: Vec<_> = evidence.iter().map(self::evidence).collect();
+        let nothing = scaler::Evidence::WeightSquares { id: 0, sum: ptr::null() };
+        let (ending, outcome, histogram) = match ended {
+            Some(Ended { ending, outcome, histogram }) => {
+                (self::ending(ending), written(outcome), read(*histogram))
             }
-            Evidence::Weight { id, elements, saturates, outcome } => scaler::Evidence::Weight {
-                id: *id,
-                elements: *elements,
-                saturates: *saturates,
-                outcome: read(*outcome),
-            },
-            Evidence::WeightSquares { id, sum } => {
-                scaler::Evidence::WeightSquares { id: *id, sum: read(*sum) }
-            }
+            None => (scaler::Ending::NONE, ptr::null_mut(), ptr::null()),
         };
-        let (scaler, other) = (self.scaler(scaler)?, other.map_or(ptr::null(), read));
+        let judge = scaler::Judge {
+            scaler: self.scaler(scaler)?,
+            other: other.map_or(ptr::null(), read),
+            ending,
+            outcome,
+            histogram,
+            evidence: self.list(&evidence, nothing)?,
+        };
         // SAFETY: as above.
-        unsafe { self.decide(|kernels| &kernels.judge, scaler::Judge { scaler, other, evidence }) }
+        unsafe { self.decide(|kernels| &kernels.judge, judge) }
+    }
+}
+
+/// Names the end of a visit as kernels do.
+fn ending(of: &Ending<'_, GpuSpace>) -> scaler::Ending {
+    let Ending { origins, serial, line } = of;
+    scaler::Ending { origins: origins.map(Place::from), serial: *serial, line: written(line) }
+}
+
+/// Names evidence as kernels do.
+fn evidence(of: &Evidence<'_, '_, GpuSpace>) -> scaler::Evidence {
+    match of {
+        Evidence::Gradient { id, origin, elements, outcome } => scaler::Evidence::Gradient {
+            id: *id,
+            origin: (*origin).into(),
+            elements: *elements,
+            outcome: written(outcome),
+        },
+        Evidence::Unscaled { id, origin, elements, counts } => scaler::Evidence::Unscaled {
+            id: *id,
+            origin: (*origin).into(),
+            elements: *elements,
+            counts: written(counts),
+        },
+        Evidence::Loss { rows, sum, serial, line } => scaler::Evidence::Loss {
+            rows: *rows,
+            sum: read(*sum),
+            serial: *serial,
+            line: written(line),
+        },
+        Evidence::Squares { id, is_gradient, sum } => {
+            scaler::Evidence::Squares { id: *id, is_gradient: *is_gradient, sum: read(*sum) }
+        }
+        Evidence::Weight { id, elements, saturates, outcome } => scaler::Evidence::Weight {
+            id: *id,
+            elements: *elements,
+            saturates: *saturates,
+            outcome: read(*outcome),
+        },
+        Evidence::WeightSquares { id, sum } => {
+            scaler::Evidence::WeightSquares { id: *id, sum: read(*sum) }
+        }
     }
 }
 

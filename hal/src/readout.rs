@@ -36,7 +36,7 @@ pub enum Readout<'a> {
     SquareNorm(&'a f64),
     /// `advance`: whether the pass is to be made.
     Predicate(bool),
-    /// `close`, `conclude`, and `judge` of a loss: what was written down.
+    /// `close`, `conclude`, `judge` of a loss, and what brings the end of a visit along: what was written down.
     Line(&'a Line),
 }
 

@@ -24,7 +24,9 @@ use adaloss_hal::{
         SoftmaxCrossEntropy, SquareNorm, Unpool,
     },
     portable::Portable,
-    scaler::{Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, Judge},
+    scaler::{
+        Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence, Judge,
+    },
 };
 
 type Done = Result<(), HostError>;
@@ -551,6 +553,7 @@ fn the_passes_of_a_visit() {
     let operands = [
         ("a scale that values are computed from", 1),
         ("the state", 1),
+        ("the line of a visit that ends", 1),
         ("the outcome", 1),
         ("the histogram", 1),
         ("the scale of what arrives", 1),
@@ -558,9 +561,10 @@ fn the_passes_of_a_visit() {
         ("the predicate", 1),
     ];
     let opening = Some(Opening { place: Place::Layer(0), elements: 2, stream: 0 });
-    let lengths = |[source, state, outcome, histogram, from, to, when]: [usize; 7]| {
+    let lengths = |[source, state, line, outcome, histogram, from, to, when]: [usize; 8]| {
         let sources = [zeros::<Cell>(1), zeros::<Cell>(source)];
         Portable.run(Advance {
+            ending: Some(ending(&mut zeros::<Line>(line)[..])),
             asked: Asked { opening, purpose: Some(Purpose::Measure) },
             sources: &[&sources[0][..], &sources[1][..]],
             scaler: ScalerOperands::of(state).scaler(),
@@ -616,13 +620,46 @@ fn descriptions_of_operands() {
     });
 }
 
+/// Returns the end of a visit of a join.
+fn ending(line: &mut [Line]) -> Ending<'_, HostSpace> {
+    let origins = [Some(Place::Loss), None, Some(Place::Layer(1)), None];
+    Ending { origins, serial: 1, line }
+}
+
 fn judge<'a>(
     evidence: Evidence<'a, 'a, HostSpace>,
     scaler: &'a mut ScalerOperands,
     other: &'a ScalerOperands,
 ) -> Done {
     let other = Some(&other.state[..]);
-    Portable.run(Judge { evidence, scaler: scaler.scaler(), other })
+    let evidence = &mut [evidence];
+    Portable.run(Judge { ended: None, evidence, scaler: scaler.scaler(), other })
+}
+
+#[test]
+fn evidence_behind_a_visit() {
+    let operands = [
+        ("the state", 1),
+        ("the state of the other scaler", 1),
+        ("the line of a visit that ends", 1),
+        ("the outcome of the visit", 1),
+        ("the histogram", 1),
+        ("the sum of the squares", 1),
+    ];
+    needs(OperationKind::Judge, operands, |[state, other, line, outcome, histogram, sum]| {
+        let (histogram, sum) = (histograms(histogram), zeros::<f64>(sum));
+        let squares = Evidence::Squares { id: 3, is_gradient: true, sum: &sum[..] };
+        Portable.run(Judge {
+            ended: Some(Ended {
+                ending: ending(&mut zeros::<Line>(line)[..]),
+                outcome: &mut zeros::<Outcome>(outcome)[..],
+                histogram: &histogram[..],
+            }),
+            evidence: &mut [squares],
+            scaler: ScalerOperands::of(state).scaler(),
+            other: Some(&ScalerOperands::of(other).state[..]),
+        })
+    });
 }
 
 #[test]

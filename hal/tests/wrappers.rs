@@ -15,7 +15,7 @@ use adaloss_core::{
     format::{E5M2, Format, Narrowing, Noise, bf16, f16},
     policy::{Cell, Config, Fraction, Policy, Preset, Recovery, Rule},
     scale::Scale,
-    scaler::device::{Entry, Line},
+    scaler::device::{DeviceState, Entry, Line},
     statistics::Outcome,
     unscale::{Unscaled, Verdict},
 };
@@ -30,7 +30,9 @@ use adaloss_hal::{
     },
     portable::Portable,
     record::{Event, Readout, Record},
-    scaler::{Carried, Engine, EngineError, Evidence, OpenVisit},
+    scaler::{
+        Carried, DeviceScaler, Engine, EngineError, Evidence, Judge, MOST_EVIDENCE, OpenVisit,
+    },
 };
 
 type Plan = Box<dyn FnMut(OperationKind, usize) -> Option<Injection>>;
@@ -208,10 +210,11 @@ fn a_step_asks_for_the_same_operations_each_time_and_reads_once() -> Result<(), 
             None
         });
         let mut engine = Engine::new(&mut device, config, 2, 4)?;
+        // The end of a visit comes with the operation behind it.
         let visit = |passes, questions| {
             let mut asked = vec![O::Advance; questions];
             (0..passes).for_each(|_| asked.extend([O::Advance, O::Apply]));
-            asked.extend([O::Zeroed, O::Close]);
+            asked.push(O::Zeroed);
             asked
         };
         let (tensor, join) = (visit(passes, questions), visit(of_a_join, 0));
@@ -224,6 +227,80 @@ fn a_step_asks_for_the_same_operations_each_time_and_reads_once() -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// A graph may name the memory of an engine that ended a visit as it can be captured: from then on it stays where it is.
+#[test]
+fn an_engine_that_may_be_captured_ends_visits_by_themselves() -> Result<(), Failed> {
+    let closed = Rc::new(RefCell::new(0));
+    let counted = Rc::clone(&closed);
+    let mut device = broken(move |operation, _| {
+        *counted.borrow_mut() += u32::from(operation == OperationKind::Close);
+        None
+    });
+    let config = Config::for_format(Format::BINARY16);
+    let mut engine = Engine::new(&mut device, config, 1, 8)?;
+    let visit = engine.loss(&mut device, 2)?;
+    let loss = visited(&mut device, visit)?;
+    let visit = engine.layer(&mut device, 0, 2, &loss)?;
+    visited(&mut device, visit)?;
+    // Each came with the next visit, or comes with what ends the step.
+    assert_eq!(*closed.borrow(), 0);
+    engine.conclude(&mut device, None)?;
+    assert_eq!(*closed.borrow(), 1);
+
+    let mut carried = Carried::new(&mut device)?;
+    engine.loss(&mut device, 0)?.finish_into(&mut device, &mut carried)?;
+    assert_eq!(*closed.borrow(), 2);
+    let visit = engine.layer(&mut device, 0, 2, &carried)?;
+    visited(&mut device, visit)?;
+    assert_eq!(*closed.borrow(), 3);
+    Ok(())
+}
+
+/// Evidence in a long list is judged by as few operations as devices have room for, and each piece of it.
+#[test]
+fn a_list_of_evidence_is_judged_in_parts() -> Result<(), Failed> {
+    let judged = Rc::new(RefCell::new(0));
+    let counted = Rc::clone(&judged);
+    let mut device = broken(move |operation, _| {
+        *counted.borrow_mut() += u32::from(operation == OperationKind::Judge);
+        None
+    });
+    let config = Config::for_format(Format::BINARY16);
+    let mut engine = Engine::new(&mut device, config, 0, 1)?;
+    for (pieces, operations) in [(0, 0), (1, 1), (MOST_EVIDENCE, 1), (2 * MOST_EVIDENCE + 1, 3)] {
+        let squares: Vec<_> = (0..pieces).map(|nth| [nth as f64]).collect();
+        let mut evidence = Vec::new();
+        for (id, sum) in squares.iter().enumerate() {
+            evidence.push(Evidence::Squares { id, is_gradient: true, sum: &sum[..] });
+        }
+        judged.replace(0);
+        engine.judge_all(&mut device, &mut evidence, None)?;
+        assert_eq!(*judged.borrow(), operations, "{pieces} pieces");
+        engine.conclude(&mut device, None)?;
+        let mut room = [Line::EMPTY];
+        let Some(Ok(Entry::Step(end))) = engine.read(&mut device, &mut room)?.next() else {
+            panic!("a step that was left out");
+        };
+        assert_eq!(end.square_norm, squares.iter().flatten().sum::<f64>(), "{pieces} pieces");
+    }
+    Ok(())
+}
+
+/// More pieces than a device has room for are refused, and none is judged.
+#[test]
+fn too_much_evidence_is_refused() {
+    let config = Config::for_format(Format::BINARY16);
+    let (mut state, sum) = ([DeviceState::new(&config)], [2.0]);
+    let piece = || Evidence::Squares { id: 0, is_gradient: true, sum: &sum[..] };
+    let mut evidence: Vec<_> = (0..=MOST_EVIDENCE).map(|_| piece()).collect();
+    let (state_of, cells) = (&mut state[..], &mut [][..]);
+    let scaler = DeviceScaler { config: &config, state: state_of, cells, nth: 1 };
+    let judge = Judge { ended: None, evidence: &mut evidence, scaler, other: None };
+    let error = Portable.run(judge).expect_err("there is too much");
+    assert_eq!(error.to_string(), "judge needs 64 pieces of evidence at most");
+    assert_eq!(format!("{:?}", state[0]), format!("{:?}", DeviceState::new(&config)));
 }
 
 /// From the nine hundredth call on, an operation is dropped, or strikes an element.
@@ -375,9 +452,8 @@ fn a_log_reads_like_this() -> Result<(), EngineError<HostError>> {
             "advance of 1: to be made",
             "matmul of 4, (2 x 3) (2 x 3)^T: of 4 narrowed 0 underflow, 0 overflow, 0 non-finite",
             "zeroed of 1",
-            "close of 1: the loss gradient from 2^0 to 2^16 in 3 passes: of 4 0 underflow, 0 overflow, \
+            "judge of 1: the loss gradient from 2^0 to 2^16 in 3 passes: of 4 0 underflow, 0 overflow, \
              0 non-finite",
-            "judge of 1",
             "write of 1",
             "conclude of 1: step 1: the step has to be skipped: non-finite values in the weight gradient \
              of layer 3",

@@ -297,7 +297,8 @@ impl<'d, D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Trainer<'d, D
     /// The network or the state of its optimizer is lost, which is [`Diverged`]; or the device failed.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         let mut scaler = Vec::new();
-        for (saved, elsewhere) in self.scalers.each().zip(self.elsewhere()?) {
+        let elsewhere = self.elsewhere()?;
+        for (saved, elsewhere) in self.scalers.each_mut().zip(elsewhere) {
             scaler.extend(saved.save(self.network.device(), elsewhere)?);
         }
         let mut pieces = self.network.save()?;

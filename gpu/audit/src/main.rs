@@ -134,7 +134,7 @@ fn machine_code(file: &PathBuf) -> anyhow::Result<bool> {
 /// whose exponential, `libm`'s, writes a word there that nobody reads.
 fn may_have_stack(entry: &str) -> bool {
     let kernel = entry.strip_prefix("adaloss_").unwrap_or(entry);
-    let decides = ["advance", "describe", "close", "conclude"].contains(&kernel);
+    let decides = ["advance", "describe", "close", "judge", "conclude"].contains(&kernel);
     decides || kernel == "softmax_cross_entropy" || kernel.starts_with("attend_")
 }
 

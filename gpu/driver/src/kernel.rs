@@ -14,7 +14,7 @@ use adaloss_kernels::{
     block::{MOST_THREADS, WARP},
     entries::*,
     grid::{Grid, SimulatedBlock},
-    scaler::{Evidence, List, Scaler},
+    scaler::{Ending, Evidence, List, Scaler},
 };
 
 use crate::{
@@ -357,14 +357,21 @@ impl<T> Argument for List<*const T> {
     }
 }
 
+impl Argument for Ending {
+    fn is_named(self, memory: &Memory) -> bool {
+        self.line.is_named(memory)
+    }
+}
+
 impl Argument for Advance {
     fn written(self) -> usize {
         self.when.written()
     }
 
     fn is_named(self, memory: &Memory) -> bool {
-        let Self { scaler, sources, outcome, histogram, from, to, when, .. } = self;
+        let Self { scaler, ending, sources, outcome, histogram, from, to, when, .. } = self;
         scaler.is_named(memory)
+            && ending.is_named(memory)
             && sources.is_named(memory)
             && outcome.is_named(memory)
             && histogram.is_named(memory)
@@ -407,18 +414,26 @@ impl Argument for Judge {
     }
 
     fn is_named(self, memory: &Memory) -> bool {
-        let Self { scaler, other, evidence } = self;
+        let Self { scaler, other, ending, outcome, histogram, evidence } = self;
         scaler.is_named(memory)
             && other.is_named(memory)
-            && match evidence {
-                Evidence::Gradient { outcome, .. } => outcome.is_named(memory),
-                Evidence::Unscaled { counts, .. } => counts.is_named(memory),
-                Evidence::Loss { sum, line, .. } => sum.is_named(memory) && line.is_named(memory),
-                Evidence::Squares { sum, .. } | Evidence::WeightSquares { sum, .. } => {
-                    sum.is_named(memory)
-                }
-                Evidence::Weight { outcome, .. } => outcome.is_named(memory),
-            }
+            && ending.is_named(memory)
+            && outcome.is_named(memory)
+            && histogram.is_named(memory)
+            && evidence.first.is_named(memory)
+            && evidence.others.is_named(memory)
+    }
+}
+
+impl Argument for Evidence {
+    fn is_named(self, memory: &Memory) -> bool {
+        match self {
+            Self::Gradient { outcome, .. } => outcome.is_named(memory),
+            Self::Unscaled { counts, .. } => counts.is_named(memory),
+            Self::Loss { sum, line, .. } => sum.is_named(memory) && line.is_named(memory),
+            Self::Squares { sum, .. } | Self::WeightSquares { sum, .. } => sum.is_named(memory),
+            Self::Weight { outcome, .. } => outcome.is_named(memory),
+        }
     }
 }
 

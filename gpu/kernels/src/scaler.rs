@@ -159,12 +159,55 @@ impl<T: Copy> List<T> {
     }
 }
 
+/// The end of a visit, which another operation brings along, as `adaloss_hal::scaler::Ending`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Ending {
+    /// The cells whose gradients the values were computed from.
+    pub origins: [Place; 4],
+    /// The number of the line.
+    pub serial: u64,
+    /// Takes what happened, or NULL where no visit ends.
+    pub line: *mut Line,
+}
+
+impl Ending {
+    /// Where no visit ends.
+    pub const NONE: Self =
+        Self { origins: [Place::Unknown; 4], serial: 0, line: core::ptr::null_mut() };
+
+    /// Finishes the visit, if one ends: [`DeviceState::close`].
+    ///
+    /// # Safety
+    ///
+    /// The line is there, or NULL; where it is, so are what the last pass counted and what was measured, initialised,
+    /// and nothing else names any of them for as long as this takes.
+    #[inline(always)]
+    unsafe fn close(
+        &self,
+        (config, state, cells): (&Config, &mut DeviceState, &mut [Cell]),
+        outcome: *mut Outcome,
+        histogram: *const Histogram,
+    ) {
+        let &Self { origins, serial, line } = self;
+        // SAFETY: the caller's promise.
+        if let Some(line) = unsafe { line.as_mut() } {
+            let origins = origins.into_iter().filter_map(Place::get);
+            // SAFETY: as above.
+            let (outcome, histogram) = unsafe { (&mut *outcome, &*histogram) };
+            state.close(config, cells, origins, outcome, histogram, (serial, line));
+        }
+    }
+}
+
 /// What `adaloss_hal::scaler::Advance` is given.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Advance {
     /// The scaler.
     pub scaler: Scaler,
+    /// The end of the visit before.
+    pub ending: Ending,
     /// The tensor of a visit that begins; where it is unknown, the one under way goes on.
     pub place: Place,
     /// The elements of that tensor.
@@ -295,8 +338,14 @@ pub struct Judge {
     pub scaler: Scaler,
     /// The state of another scaler that shares the weights, or NULL.
     pub other: *const DeviceState,
-    /// What was counted.
-    pub evidence: Evidence,
+    /// A visit that ends before.
+    pub ending: Ending,
+    /// What its last pass counted; NULL where none ends.
+    pub outcome: *mut Outcome,
+    /// What was measured; NULL where none ends.
+    pub histogram: *const Histogram,
+    /// What was counted, in the order in which it is judged.
+    pub evidence: List<Evidence>,
 }
 
 /// What `adaloss_hal::scaler::Conclude` is given.
@@ -345,6 +394,7 @@ pub unsafe fn advance<B: Block>(block: &mut B, of: &Advance) {
         unsafe {
             let sources = of.sources.iter().map(|cell| (*cell).scale());
             let (config, state, cells) = scaler.parts();
+            of.ending.close((config, state, cells), outcome, histogram);
             let (outcome, histogram) = (&mut *outcome, &mut *histogram);
             let scales = state.advance(config, cells, &asked, sources, outcome, histogram);
             if let Some([incoming, outgoing]) = scales {
@@ -395,7 +445,7 @@ pub unsafe fn close<B: Block>(block: &mut B, of: &Close) {
     });
 }
 
-/// Takes note of what an operation without a cell counted: [`DeviceState::judge`] and [`DeviceState::judge_loss`].
+/// Takes note of what operations without a cell counted: [`DeviceState::judge`] and [`DeviceState::judge_loss`].
 ///
 /// # Safety
 ///
@@ -406,30 +456,33 @@ pub unsafe fn judge<B: Block>(block: &mut B, of: &Judge) {
         unsafe {
             let other = of.other.as_ref();
             let (config, state, cells) = of.scaler.parts();
-            let evidence = match of.evidence {
-                Evidence::Loss { rows, sum, serial, line } => {
-                    state.judge_loss(rows, &*sum, other, (serial, &mut *line));
-                    return;
-                }
-                Evidence::Gradient { id, origin, elements, outcome } => {
-                    let met = Unscaled::from_outcome(&outcome.replace(Outcome::EMPTY));
-                    device::Evidence::Gradient { id, origin: origin.get(), elements, met }
-                }
-                Evidence::Unscaled { id, origin, elements, counts } => {
-                    let met = counts.replace(Unscaled::default());
-                    device::Evidence::Gradient { id, origin: origin.get(), elements, met }
-                }
-                Evidence::Squares { id, is_gradient, sum } => {
-                    device::Evidence::Squares { id, sum: *sum, is_gradient }
-                }
-                Evidence::Weight { id, elements, saturates, outcome } => {
-                    device::Evidence::Weight { id, elements, saturates, outcome: *outcome }
-                }
-                Evidence::WeightSquares { id, sum } => {
-                    device::Evidence::WeightSquares { id, sum: *sum }
-                }
-            };
-            state.judge(config, cells, &evidence, other);
+            of.ending.close((config, state, cells), of.outcome, of.histogram);
+            for evidence in of.evidence.iter() {
+                let evidence = match evidence {
+                    Evidence::Loss { rows, sum, serial, line } => {
+                        state.judge_loss(rows, &*sum, other, (serial, &mut *line));
+                        continue;
+                    }
+                    Evidence::Gradient { id, origin, elements, outcome } => {
+                        let met = Unscaled::from_outcome(&outcome.replace(Outcome::EMPTY));
+                        device::Evidence::Gradient { id, origin: origin.get(), elements, met }
+                    }
+                    Evidence::Unscaled { id, origin, elements, counts } => {
+                        let met = counts.replace(Unscaled::default());
+                        device::Evidence::Gradient { id, origin: origin.get(), elements, met }
+                    }
+                    Evidence::Squares { id, is_gradient, sum } => {
+                        device::Evidence::Squares { id, sum: *sum, is_gradient }
+                    }
+                    Evidence::Weight { id, elements, saturates, outcome } => {
+                        device::Evidence::Weight { id, elements, saturates, outcome: *outcome }
+                    }
+                    Evidence::WeightSquares { id, sum } => {
+                        device::Evidence::WeightSquares { id, sum: *sum }
+                    }
+                };
+                state.judge(config, cells, &evidence, other);
+            }
         }
     });
 }

@@ -251,9 +251,9 @@ where
         let outcome = D::view(outcome);
         let elements = WEIGHTS as u64;
         let weight = Evidence::Weight { id: 0, elements, saturates: false, outcome };
-        self.engine.judge(device, weight, Some(&self.second))?;
+        self.engine.judge(device, weight, Some(&mut self.second))?;
         let squares = Evidence::WeightSquares { id: 1, sum: D::view(&self.squares) };
-        Ok(self.second.judge(device, squares, Some(&self.engine))?)
+        Ok(self.second.judge(device, squares, Some(&mut self.engine))?)
     }
 
     /// Visits every gradient.
@@ -318,7 +318,7 @@ where
         engine.judge(
             device,
             Evidence::Gradient { id: 3, origin, elements, outcome },
-            Some(second),
+            Some(&mut *second),
         )?;
         device.run(Unscale::<D::Space, F> {
             gradient: D::view(&self.layers[2]),
@@ -331,13 +331,12 @@ where
         engine.judge(
             device,
             Evidence::Unscaled { id: 4, origin, elements, counts },
-            Some(second),
+            Some(&mut *second),
         )?;
-        for is_gradient in [true, false] {
-            let sum = D::view(&self.squares);
-            engine.judge(device, Evidence::Squares { id: 5, is_gradient, sum }, Some(second))?;
-        }
-        engine.judge_loss(device, 9, D::view(&self.sum), Some(second))?;
+        let sum = D::view(&self.squares);
+        let squares = |is_gradient| Evidence::Squares { id: 5, is_gradient, sum };
+        engine.judge_all(device, &mut [true, false].map(squares), Some(&mut *second))?;
+        engine.judge_loss(device, 9, D::view(&self.sum), Some(&mut *second))?;
         second.judge_loss(device, 9, D::view(&self.sum), Some(engine))
     }
 
@@ -372,9 +371,9 @@ where
     /// # Errors
     ///
     /// The device failed.
-    pub fn left(&self, device: &mut D) -> Done<Vec<String>, D> {
+    pub fn left(&mut self, device: &mut D) -> Done<Vec<String>, D> {
         let mut left = Vec::new();
-        for engine in [&self.engine, &self.second] {
+        for engine in [&mut self.engine, &mut self.second] {
             let mut cells = vec![Cell::new(); engine.cells()];
             let (state, updates) = engine.save(device, &mut cells)?;
             left.push(format!("{cells:?} {state:?} {updates}"));

@@ -40,7 +40,7 @@ fn a_grid_is_as_large_as_runs_at_a_time() {
     assert_eq!(DRIVER.last_blocks(), 2);
 }
 
-/// What decides is one block, and brings nothing but a table for what is computed from more than one tensor.
+/// What a visit decides is one block, and brings nothing but a table for what is computed from more than one tensor.
 #[test]
 fn a_decision_is_one_block() {
     let device = &mut cuda();

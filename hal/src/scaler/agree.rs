@@ -21,7 +21,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     ///
     /// # Errors
     ///
-    /// The device failed, or the ranks could not agree: then the device's memory is as it was, and the step is not to be
+    /// The device failed, or the ranks could not agree: then the scaler is as it was, and the step is not to be
     /// concluded.
     pub fn agree<G: Group>(
         &mut self,
@@ -30,6 +30,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         cells: &mut [Cell],
         room: &mut [u8],
     ) -> Result<(), SharedError<D::Error, G::Error>> {
+        self.close_left(device).map_err(SharedError::Device)?;
         let mut state = self.read_back(device, cells).map_err(SharedError::Device)?;
         let mut share = state[0].share(&self.config, cells);
         group::agree(&mut share, group, room).map_err(SharedError::Agree)?;

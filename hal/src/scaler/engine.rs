@@ -11,8 +11,9 @@ use adaloss_core::{
 };
 
 use super::{
-    Advance, Carried, Conclude, DeviceScaler, EngineError, Evidence, HasScaler, Judge, Lines,
-    OpenVisit, lines::Row,
+    Advance, Carried, Close, Conclude, DeviceScaler, Ended, Ending, EngineError, Evidence,
+    HasScaler, Judge, Lines, MOST_EVIDENCE, MOST_ORIGINS, OpenVisit,
+    lines::{Kept, Row},
 };
 use crate::{
     device::{Memory, Ref},
@@ -73,11 +74,34 @@ pub struct Engine<D: Memory> {
     updates: D::Buffer<u32>,
     square_norm: D::Buffer<f64>,
     pub(super) row: Row<D>,
+    /// A visit that ended, of which the device has not been told.
+    pub(super) left: Option<Left>,
+    /// Whether `to` stays where it is, since a graph may name it.
+    pub(super) stays: bool,
     /// The number of the operation that was asked for last, in this step.
     pub(super) nth: u64,
     /// Steps that were concluded, as far as the host knows.
     pub(super) steps: u64,
     pub(super) streams: Streams,
+}
+
+/// A visit that ended, until the device is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) origins: [Option<Place>; MOST_ORIGINS],
+    pub(super) line: Kept,
+}
+
+impl Left {
+    /// Returns the end of a visit, if there is one, as an operation takes it.
+    fn ending<'l, D: Memory>(
+        left: Option<Self>,
+        row: &'l mut Row<D>,
+    ) -> Option<Ending<'l, D::Space>> {
+        let Self { origins, line } = left?;
+        let (serial, line) = row.kept(line)?;
+        Some(Ending { origins, serial, line })
+    }
 }
 
 impl<D: Memory + HasScaler> Engine<D> {
@@ -108,6 +132,8 @@ impl<D: Memory + HasScaler> Engine<D> {
             updates: device.zeroed(1)?,
             square_norm: device.zeroed(1)?,
             row: Row::new(device, lines)?,
+            left: None,
+            stays: false,
             nth: 0,
             steps: 0,
             streams: Streams::default(),
@@ -131,6 +157,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         cells: &[Cell],
         updates: u32,
     ) -> Result<(), D::Error> {
+        self.close_left(device)?;
         (self.steps, self.streams) = (state.totals().steps, Streams::default());
         device.write(cells, D::view_mut(&mut self.cells))?;
         // What a step under way had shown is of no use without the step.
@@ -152,7 +179,8 @@ impl<D: Memory + HasScaler> Engine<D> {
     /// # Errors
     ///
     /// There are other cells than the engine has, or the device failed.
-    pub fn save(&self, device: &mut D, cells: &mut [Cell]) -> Result<(State, u32), D::Error> {
+    pub fn save(&mut self, device: &mut D, cells: &mut [Cell]) -> Result<(State, u32), D::Error> {
+        self.close_left(device)?;
         let state = self.read_back(device, cells)?;
         Ok((state[0].to_state(self.config), state[0].updates()))
     }
@@ -163,6 +191,7 @@ impl<D: Memory + HasScaler> Engine<D> {
     ///
     /// The device failed.
     pub fn go_on(&mut self, device: &mut D) -> Result<(), D::Error> {
+        self.close_left(device)?;
         let mut state = [DeviceState::new(&self.config)];
         device.read(D::view(&self.state), &mut state)?;
         self.resume(&mut state[0]);
@@ -185,7 +214,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         device.write(&state, D::view_mut(&mut self.state))?;
         device.write(&[Outcome::EMPTY], D::view_mut(&mut self.outcome))?;
         self.row.set_written(0);
-        self.streams = Streams::default();
+        (self.streams, self.left) = (Streams::default(), None);
         Ok(())
     }
 
@@ -291,15 +320,44 @@ impl<D: Memory + HasScaler> Engine<D> {
     /// # Errors
     ///
     /// The device failed.
-    pub fn judge<'a>(
-        &'a mut self,
+    pub fn judge(
+        &mut self,
         device: &mut D,
-        evidence: Evidence<'a, 'a, D::Space>,
-        other: Option<&'a Self>,
+        evidence: Evidence<'_, '_, D::Space>,
+        other: Option<&mut Self>,
     ) -> Result<(), D::Error> {
-        let scaler = Self::scaler(&self.config, &mut self.state, &mut self.cells, &mut self.nth);
-        let other = other.map(|other| D::view(&other.state));
-        device.run(Judge { evidence, scaler, other })
+        self.judge_all(device, &mut [evidence], other)
+    }
+
+    /// Takes note of what any number of operations without a cell counted, in this order; `other` as for [`judge`](Self::judge).
+    ///
+    /// It is one operation of the device for each [`MOST_EVIDENCE`] pieces.
+    ///
+    /// # Errors
+    ///
+    /// The device failed, or refuses what does not fit: then what comes before the operation is judged, and a visit that ended
+    /// with it is lost, as the next operation finds out.
+    pub fn judge_all(
+        &mut self,
+        device: &mut D,
+        evidence: &mut [Evidence<'_, '_, D::Space>],
+        mut other: Option<&mut Self>,
+    ) -> Result<(), D::Error> {
+        if let Some(other) = &mut other {
+            other.close_left(device)?;
+        }
+        for evidence in evidence.chunks_mut(MOST_EVIDENCE) {
+            let Self { config, state, cells, nth, row, left, outcome, histogram, .. } = &mut *self;
+            let ended = Left::ending(left.take(), row).map(|ending| Ended {
+                ending,
+                outcome: D::view_mut(outcome),
+                histogram: D::view(histogram),
+            });
+            let scaler = Self::scaler(config, state, cells, nth);
+            let other = other.as_ref().map(|other| D::view(&other.state));
+            device.run(Judge { ended, evidence, scaler, other })?;
+        }
+        Ok(())
     }
 
     /// Takes note of what a loss added up to, and writes it to a line; `other` as for [`judge`](Self::judge).
@@ -307,18 +365,25 @@ impl<D: Memory + HasScaler> Engine<D> {
     /// # Errors
     ///
     /// There is no room for a line, or the device failed.
-    pub fn judge_loss<'a>(
-        &'a mut self,
+    pub fn judge_loss(
+        &mut self,
         device: &mut D,
         rows: usize,
-        sum: Ref<'a, D, LossSum>,
-        other: Option<&'a Self>,
+        sum: Ref<'_, D, LossSum>,
+        other: Option<&mut Self>,
     ) -> Result<(), EngineError<D::Error>> {
+        self.close_left(device)?;
+        let other = match other {
+            Some(other) => {
+                other.close_left(device)?;
+                Some(D::view(&other.state))
+            }
+            None => None,
+        };
         let (serial, line) = self.row.next()?;
-        let evidence = Evidence::Loss { rows: rows as u64, sum, serial, line };
+        let evidence = &mut [Evidence::Loss { rows: rows as u64, sum, serial, line }];
         let scaler = Self::scaler(&self.config, &mut self.state, &mut self.cells, &mut self.nth);
-        let other = other.map(|other| D::view(&other.state));
-        Ok(device.run(Judge { evidence, scaler, other })?)
+        Ok(device.run(Judge { ended: None, evidence, scaler, other })?)
     }
 
     /// Ends the step: decides the scales of the next one, and judges this one; `other` is an engine that shares the weights and
@@ -332,6 +397,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         device: &mut D,
         other: Option<&Self>,
     ) -> Result<(), EngineError<D::Error>> {
+        self.close_left(device)?;
         let (serial, line) = self.row.next()?;
         // Were the operation left out, what applied before would apply again.
         device.write(&[0], D::view_mut(&mut self.applies))?;
@@ -387,6 +453,7 @@ impl<D: Memory + HasScaler> Engine<D> {
         device: &mut D,
         room: &'l mut [Line],
     ) -> Result<Lines<'l>, EngineError<D::Error>> {
+        self.close_left(device)?;
         let lines = self.row.read(device, room)?;
         // Steps that were asked for in vain do not count.
         if let Some(steps) = lines.clone().rev().find_map(|entry| match entry {
@@ -421,15 +488,35 @@ impl<D: Memory + HasScaler> Engine<D> {
         asked: Asked,
         sources: &'a [Ref<'a, D, Cell>],
     ) -> Result<(), D::Error> {
+        let Self {
+            config, state, cells, nth, row, left, outcome, histogram, from, to, when, ..
+        } = self;
         device.run(Advance {
+            ending: Left::ending(left.take(), row),
             asked,
             sources,
+            scaler: Self::scaler(config, state, cells, nth),
+            outcome: D::view_mut(outcome),
+            histogram: D::view_mut(histogram),
+            from: D::view_mut(from),
+            to: D::view_mut(to),
+            when: D::view_mut(when),
+        })
+    }
+
+    /// Tells the device that a visit ended, by an operation of its own: where none that is to follow could bring it along.
+    pub(super) fn close_left(&mut self, device: &mut D) -> Result<(), D::Error> {
+        let Some(Left { origins, line }) = self.left.take() else { return Ok(()) };
+        let Some((serial, line)) = self.row.kept(line) else { return Ok(()) };
+        device.run(Close {
+            origins: &origins,
             scaler: Self::scaler(&self.config, &mut self.state, &mut self.cells, &mut self.nth),
             outcome: D::view_mut(&mut self.outcome),
-            histogram: D::view_mut(&mut self.histogram),
-            from: D::view_mut(&mut self.from),
-            to: D::view_mut(&mut self.to),
-            when: D::view_mut(&mut self.when),
+            histogram: D::view(&self.histogram),
+            // The scale of the values was handed out; that of what arrives is written before it is read again.
+            scale: D::view_mut(&mut self.from),
+            serial,
+            line,
         })
     }
 }

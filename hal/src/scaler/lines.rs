@@ -12,6 +12,13 @@ use crate::{
 /// The number of a line, and where it is written.
 pub(super) type NextLine<'l, D> = (u64, Mut<'l, D, Line>);
 
+/// A line that is written later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    serial: u64,
+    place: usize,
+}
+
 /// The lines that a device writes between two reads.
 pub(super) struct Row<D: Memory> {
     lines: D::Buffer<Line>,
@@ -42,13 +49,25 @@ impl<D: Memory> Row<D> {
         if written < count { Ok(()) } else { Err(EngineError::Full { lines: count }) }
     }
 
+    /// Keeps the next line for what is written later.
+    pub(super) fn keep(&mut self) -> Result<Kept, EngineError<D::Error>> {
+        self.check()?;
+        let kept = Kept { serial: self.serial, place: self.written };
+        (self.written, self.serial) = (self.written + 1, self.serial + 1);
+        Ok(kept)
+    }
+
+    /// Returns a line that was kept, with its number.
+    pub(super) fn kept(&mut self, kept: Kept) -> Option<NextLine<'_, D>> {
+        let Kept { serial, place } = kept;
+        let line = D::Space::part_mut(D::view_mut(&mut self.lines), place..place + 1)?;
+        Some((serial, line))
+    }
+
     /// Takes the next line, with its number.
     pub(super) fn next(&mut self) -> Result<NextLine<'_, D>, EngineError<D::Error>> {
-        let Self { written, serial, count, .. } = *self;
-        let line = D::Space::part_mut(D::view_mut(&mut self.lines), written..written + 1);
-        let line = line.ok_or(EngineError::Full { lines: count })?;
-        (self.written, self.serial) = (written + 1, serial + 1);
-        Ok((serial, line))
+        let (kept, lines) = (self.keep()?, self.count);
+        self.kept(kept).ok_or(EngineError::Full { lines })
     }
 
     /// Copies the lines to the host: nothing where there are none, or no room for them.

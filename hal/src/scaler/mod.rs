@@ -14,6 +14,11 @@
 //! Close --> a line, the scale of the gradient      Judge --> what weight gradients and the loss show
 //! Conclude --> a line, and whether an optimizer's operations do anything
 //! ```
+//!
+//! So that a device is asked for few operations, the end of a visit is none of its own as a rule: the next `Advance` or `Judge` brings it
+//! along, as an [`Ending`], and the gradient's scale is that of the last pass.  It is a `Close` where neither comes next: in front of the end of a
+//! step, of a loss that is judged, and of whatever waits for the device; and in a graph.  What a step has many of, as square norms of weight
+//! gradients, is judged in lists.
 
 mod agree;
 mod engine;
@@ -26,5 +31,6 @@ pub use engine::Engine;
 pub use lines::{EngineError, LeftOut, Lines};
 pub use open_visit::{Carried, OpenVisit, Pass};
 pub use operations::{
-    Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
+    Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence,
+    HasScaler, Judge, MOST_EVIDENCE, MOST_ORIGINS,
 };

@@ -1,6 +1,6 @@
 //! One visit of a tensor on a device: the passes that might be needed.
 
-use core::array;
+use core::{array, mem};
 
 use adaloss_core::{
     format::Noise,
@@ -12,7 +12,9 @@ use adaloss_core::{
     unscale::Place,
 };
 
-use super::{Close, Describe, Described, Engine, EngineError, HasScaler};
+use super::{
+    Close, Describe, Described, Engine, EngineError, HasScaler, MOST_ORIGINS, engine::Left,
+};
 use crate::{
     device::{Device, Memory, Ref},
     epilogue::Epilogue,
@@ -146,7 +148,7 @@ impl<'e, D: Memory + HasScaler, const N: usize> OpenVisit<'e, D, N> {
     /// The device failed.
     pub fn next_pass(&mut self, device: &mut D) -> Result<Option<Pass<'_, D>>, D::Error> {
         let Some(purpose) = self.purposes.take() else { return Ok(None) };
-        if !core::mem::take(&mut self.is_asked) {
+        if !mem::take(&mut self.is_asked) {
             let asked = Asked { opening: None, purpose: Some(purpose) };
             self.engine.advance(device, asked, &[])?;
         }
@@ -155,17 +157,32 @@ impl<'e, D: Memory + HasScaler, const N: usize> OpenVisit<'e, D, N> {
 
     /// Ends the visit: returns the scale that the values carry.
     ///
+    /// The device is told of it with the next operation of the engine.  Where the device refuses the visit, since passes are
+    /// missing, or does nothing any more, the scale says nothing, and the step is not used.
+    ///
     /// # Errors
     ///
     /// There is no room for a line, or the device failed.
     pub fn finish(self, device: &mut D) -> Result<Carried<D>, EngineError<D::Error>> {
-        let mut carried = Carried::new(device)?;
-        self.finish_into(device, &mut carried)?;
-        Ok(carried)
+        if self.engine.stays || N > MOST_ORIGINS {
+            let mut carried = Carried::new(device)?;
+            self.close(device, &mut carried)?;
+            return Ok(carried);
+        }
+        let fresh = device.zeroed(1)?;
+        let Self { engine, place, origins, .. } = self;
+        let line = engine.row.keep()?;
+        let origins = array::from_fn(|nth| origins.get(nth).copied().flatten());
+        engine.left = Some(Left { origins, line });
+        // The last pass that was made wrote the scale there.
+        Ok(Carried { scale: mem::replace(&mut engine.to, fresh), origin: place })
     }
 
     /// Ends the visit, and puts the scale that the values carry where that of an earlier step was: it allocates nothing, and so
-    /// can be captured.
+    /// can be captured in a graph.  It takes an operation of the device.
+    ///
+    /// From then on the engine's memory stays where it is, since a graph may name it: [`finish`](Self::finish) takes an
+    /// operation as well.
     ///
     /// # Errors
     ///
@@ -175,6 +192,12 @@ impl<'e, D: Memory + HasScaler, const N: usize> OpenVisit<'e, D, N> {
         device: &mut D,
         carried: &mut Carried<D>,
     ) -> Result<(), EngineError<D::Error>> {
+        self.engine.stays = true;
+        self.close(device, carried)
+    }
+
+    /// Ends the visit by an operation of its own.
+    fn close(self, device: &mut D, carried: &mut Carried<D>) -> Result<(), EngineError<D::Error>> {
         let Self { engine, place, origins, .. } = self;
         let (serial, line) = engine.row.next()?;
         device.run(Close {

@@ -42,9 +42,34 @@ impl<S: AddressSpace> DeviceScaler<'_, '_, S> {
     }
 }
 
+/// The most origins of a visit whose end another operation can [bring along](Ending).
+pub const MOST_ORIGINS: usize = 4;
+
+/// The end of a visit that comes with the operation behind it, so that it takes none of its own: the visit is finished as
+/// [`Close`] does it, before anything else is done.
+///
+/// The values carry the scale of the last pass that was made, which [`Advance::to`] has taken; where the visit is refused, or
+/// nothing is done any more, that scale means nothing.
+pub struct Ending<'w, S: AddressSpace> {
+    /// The cells whose gradients the values were computed from, as far as they are known.
+    pub origins: [Option<Place>; MOST_ORIGINS],
+    /// The number of the line.
+    pub serial: u64,
+    /// Takes what happened; one element.
+    pub line: S::Mut<'w, Line>,
+}
+
+impl<S: AddressSpace> Ending<'_, S> {
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        visitor.readout("the line of a visit that ends", &mut self.line);
+    }
+}
+
 /// Moves a visit on to its next pass, with [`DeviceState::advance`]: takes what the pass before counted and clears it, and
 /// says whether the pass that is asked for is to be made, and at which scales.
 pub struct Advance<'r, 'w, S: AddressSpace> {
+    /// The end of the visit before, whose last pass the outcome and the histogram are of.
+    pub ending: Option<Ending<'w, S>>,
     /// What is asked for.
     pub asked: Asked,
     /// Where a visit begins, the scales that its values are computed from: none for a loss, that of a gradient for a layer,
@@ -74,6 +99,9 @@ impl<S: AddressSpace> Operation for Advance<'_, '_, S> {
             visitor.listed("a scale that values are computed from", 1, source);
         }
         self.scaler.operands(visitor);
+        if let Some(ending) = &mut self.ending {
+            ending.operands(visitor);
+        }
         visitor.written("the outcome", Some(1), &mut self.outcome);
         visitor.written("the histogram", Some(1), &mut self.histogram);
         visitor.written("the scale of what arrives", Some(1), &mut self.from);
@@ -222,43 +250,78 @@ pub enum Evidence<'r, 'w, S: AddressSpace> {
     },
 }
 
-/// Takes note of what an operation without a cell counted, with [`DeviceState::judge`] and [`DeviceState::judge_loss`].
-pub struct Judge<'r, 'w, S: AddressSpace> {
-    /// What was counted.
-    pub evidence: Evidence<'r, 'w, S>,
-    /// The scaler.
-    pub scaler: DeviceScaler<'r, 'w, S>,
-    /// The state of another scaler that shares the weights; one element.
-    pub other: Option<S::Ref<'r, DeviceState>>,
+impl<S: AddressSpace> Evidence<'_, '_, S> {
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        match self {
+            Self::Gradient { outcome, .. } => {
+                visitor.written("the outcome", Some(1), outcome);
+            }
+            Self::Weight { outcome, .. } => {
+                visitor.input("the outcome", Some(1), outcome);
+            }
+            Self::Unscaled { counts, .. } => {
+                visitor.written("the counts", Some(1), counts);
+            }
+            Self::Squares { sum, .. } | Self::WeightSquares { sum, .. } => {
+                visitor.input("the sum of the squares", Some(1), sum);
+            }
+            Self::Loss { sum, line, .. } => {
+                visitor.input("the sum of the loss", Some(1), sum);
+                visitor.readout("the line", line);
+            }
+        }
+    }
 }
 
-impl<S: AddressSpace> Operation for Judge<'_, '_, S> {
+/// The most pieces of evidence that are judged at a time: a device has room for so many.
+pub const MOST_EVIDENCE: usize = 64;
+
+/// A visit whose end comes with a [`Judge`], and what its last pass counted and measured.
+pub struct Ended<'l, S: AddressSpace> {
+    /// The end of the visit.
+    pub ending: Ending<'l, S>,
+    /// What the last pass counted; one element.
+    pub outcome: S::Mut<'l, Outcome>,
+    /// What was measured; one element.
+    pub histogram: S::Ref<'l, Histogram>,
+}
+
+impl<S: AddressSpace> Ended<'_, S> {
+    fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        self.ending.operands(visitor);
+        visitor.written("the outcome of the visit", Some(1), &mut self.outcome);
+        visitor.input("the histogram", Some(1), &mut self.histogram);
+    }
+}
+
+/// Takes note of what operations without a cell counted, with [`DeviceState::judge`] and [`DeviceState::judge_loss`].
+pub struct Judge<'l, 'r, 'w, S: AddressSpace> {
+    /// A visit that ends before.
+    pub ended: Option<Ended<'l, S>>,
+    /// What was counted, which is judged in this order: up to [`MOST_EVIDENCE`] pieces.
+    pub evidence: &'l mut [Evidence<'r, 'w, S>],
+    /// The scaler.
+    pub scaler: DeviceScaler<'l, 'l, S>,
+    /// The state of another scaler that shares the weights; one element.
+    pub other: Option<S::Ref<'l, DeviceState>>,
+}
+
+impl<S: AddressSpace> Operation for Judge<'_, '_, '_, S> {
     type Space = S;
 
     const KIND: OperationKind = OperationKind::Judge;
 
     fn operands(&mut self, visitor: &mut impl Visitor<S>) {
+        visitor.needs("64 pieces of evidence at most", self.evidence.len() <= MOST_EVIDENCE);
         self.scaler.operands(visitor);
         if let Some(other) = &mut self.other {
             visitor.input("the state of the other scaler", Some(1), other);
         }
-        match &mut self.evidence {
-            Evidence::Gradient { outcome, .. } => {
-                visitor.written("the outcome", Some(1), outcome);
-            }
-            Evidence::Weight { outcome, .. } => {
-                visitor.input("the outcome", Some(1), outcome);
-            }
-            Evidence::Unscaled { counts, .. } => {
-                visitor.written("the counts", Some(1), counts);
-            }
-            Evidence::Squares { sum, .. } | Evidence::WeightSquares { sum, .. } => {
-                visitor.input("the sum of the squares", Some(1), sum);
-            }
-            Evidence::Loss { sum, line, .. } => {
-                visitor.input("the sum of the loss", Some(1), sum);
-                visitor.readout("the line", line);
-            }
+        if let Some(ended) = &mut self.ended {
+            ended.operands(visitor);
+        }
+        for evidence in &mut *self.evidence {
+            evidence.operands(visitor);
         }
     }
 }
@@ -306,7 +369,7 @@ has! {
     pub trait HasScaler:
         for<'r, 'w> Run<Advance<'r, 'w, <Self as Device>::Space>>
         + for<'r, 'w> Run<Close<'r, 'w, <Self as Device>::Space>>
-        + for<'r, 'w> Run<Judge<'r, 'w, <Self as Device>::Space>>
+        + for<'l, 'r, 'w> Run<Judge<'l, 'r, 'w, <Self as Device>::Space>>
         + for<'r, 'w> Run<Conclude<'r, 'w, <Self as Device>::Space>>
 }
 

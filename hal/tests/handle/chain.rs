@@ -184,11 +184,12 @@ fn a_training_step_waits_for_nothing() {
         let counts = device.counts();
         assert_eq!(counts.of(OperationKind::Read), 0);
         let (visits, steps) = (VISITS as u64, STEPS as u64);
-        // Each visit is measured, stored and stored once more, if that is needed.
+        // Each visit is measured, stored and stored once more, if that is needed; it ends with what comes next, and the
+        // last one of a step by itself.
         assert_eq!(counts.of(OperationKind::Advance), 3 * steps * visits);
-        assert_eq!(counts.of(OperationKind::Close), steps * visits);
-        let of_a_visit = 3 * 2 + 1;
-        let of_a_step = visits * of_a_visit + 2 * LAYERS as u64 + 1;
+        assert_eq!(counts.of(OperationKind::Close), steps);
+        let of_a_visit = 3 * 2;
+        let of_a_step = visits * of_a_visit + 2 * LAYERS as u64 + 2;
         assert_eq!(counts.computations(), steps * of_a_step);
         assert_eq!(device.device().executed(), 0, "computed before it was asked");
     })

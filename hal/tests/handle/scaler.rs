@@ -4,12 +4,15 @@ use adaloss_core::{
     policy::{Cell, Config, Operands},
     scale::Scale,
     scaler::device::{self, DeviceState, Line},
-    statistics::Outcome,
-    unscale::Unscaled,
+    statistics::{Histogram, Outcome},
+    unscale::{LossSum, Place, Unscaled},
 };
 use adaloss_hal::{
     Fitting, Run,
-    scaler::{Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, Judge},
+    scaler::{
+        Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence,
+        Judge, MOST_ORIGINS,
+    },
 };
 
 use crate::{
@@ -51,8 +54,9 @@ impl Run<Advance<'_, '_, AcceleratorSpace>> for Accelerator {
         &mut self,
         operation: Fitting<'_, Advance<'_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        let Advance { asked, sources, scaler, outcome, histogram, from, to, when } =
+        let Advance { ending, asked, sources, scaler, outcome, histogram, from, to, when } =
             operation.into_inner();
+        let ending = ending.as_ref().map(End::queued);
         let (asked, scaler, sabotage) = (*asked, Scaler::queued(scaler), self.sabotage);
         let sources: Vec<_> = sources.iter().map(|source| source.queued()).collect();
         let (outcome, histogram) = (outcome.queued(), histogram.queued());
@@ -65,10 +69,17 @@ impl Run<Advance<'_, '_, AcceleratorSpace>> for Accelerator {
             }
             let mut counted = (memory.load_one(outcome)?, memory.load_one(histogram)?);
             let before = counted.0;
+            let mut line = None;
             let scales = scaler.change(memory, |config, state, cells| {
                 let (outcome, histogram) = (&mut counted.0, &mut counted.1);
+                if let Some(ending) = ending {
+                    line = Some(ending.close(config, state, cells, outcome, histogram, sabotage));
+                }
                 state.advance(config, cells, &asked, scales, outcome, histogram)
             })?;
+            if let Some((line, to)) = line {
+                memory.store(&[line], to)?;
+            }
             if sabotage == Sabotage::KeepsCounts {
                 counted.0 = before;
             }
@@ -111,6 +122,39 @@ impl Run<Describe<'_, '_, AcceleratorSpace>> for Accelerator {
     }
 }
 
+/// The end of a visit in the queue.
+#[derive(Clone, Copy)]
+struct End {
+    origins: [Option<Place>; MOST_ORIGINS],
+    serial: u64,
+    line: Handle<'static, Line>,
+}
+
+impl End {
+    fn queued(ending: &Ending<'_, AcceleratorSpace>) -> Self {
+        let &Ending { origins, serial, ref line } = ending;
+        Self { origins, serial, line: line.queued() }
+    }
+
+    /// Finishes the visit; returns what happened, and where it is written.
+    fn close(
+        self,
+        config: &Config,
+        state: &mut DeviceState,
+        cells: &mut [Cell],
+        outcome: &mut Outcome,
+        histogram: &Histogram,
+        sabotage: Sabotage,
+    ) -> (Line, Handle<'static, Line>) {
+        let Self { origins, serial, line } = self;
+        let (origins, mut written) = (origins.into_iter().flatten(), Line::EMPTY);
+        let mut forgotten = cells.to_vec();
+        let cells = if sabotage == Sabotage::ForgetsCells { &mut forgotten[..] } else { cells };
+        state.close(config, cells, origins, outcome, histogram, (serial, &mut written));
+        (written, line)
+    }
+}
+
 impl Run<Close<'_, '_, AcceleratorSpace>> for Accelerator {
     fn execute(
         &mut self,
@@ -141,74 +185,112 @@ impl Run<Close<'_, '_, AcceleratorSpace>> for Accelerator {
 }
 
 /// What an operation counted, in the queue.
-type Counted = Box<dyn FnOnce(&mut Values) -> Result<device::Evidence, AcceleratorError>>;
+type Counted = Box<dyn FnOnce(&mut Values) -> Result<Shown, AcceleratorError>>;
 
-impl Run<Judge<'_, '_, AcceleratorSpace>> for Accelerator {
+/// What an operation counted, as core takes it.
+enum Shown {
+    Loss { rows: u64, sum: LossSum, serial: u64, line: Handle<'static, Line> },
+    Other(device::Evidence),
+}
+
+impl Run<Judge<'_, '_, '_, AcceleratorSpace>> for Accelerator {
     fn execute(
         &mut self,
-        operation: Fitting<'_, Judge<'_, '_, AcceleratorSpace>>,
+        operation: Fitting<'_, Judge<'_, '_, '_, AcceleratorSpace>>,
     ) -> Result<(), AcceleratorError> {
-        let Judge { evidence, scaler, other } = operation.into_inner();
+        let Judge { ended, evidence, scaler, other } = operation.into_inner();
+        let ended = ended.as_ref().map(|Ended { ending, outcome, histogram }| {
+            (End::queued(ending), outcome.queued(), histogram.queued())
+        });
         let (scaler, other) = (Scaler::queued(scaler), other.map(Handle::queued));
-        let other = other.filter(|_| self.sabotage != Sabotage::IgnoresTheOther);
-        let counted: Counted = match *evidence {
-            Evidence::Loss { rows, sum, serial, ref line } => {
-                let (sum, line) = (sum.queued(), line.queued());
-                self.enqueue(move |memory| {
-                    let other = other.map(|other| memory.load_one(other)).transpose()?;
-                    let (sum, mut written) = (memory.load_one(sum)?, Line::EMPTY);
-                    scaler.change(memory, |_, state, _| {
-                        state.judge_loss(rows, &sum, other.as_ref(), (serial, &mut written));
-                    })?;
-                    memory.store(&[written], line)
-                });
-                return Ok(());
-            }
-            Evidence::Gradient { id, origin, elements, ref outcome } => {
-                let outcome = outcome.queued();
-                Box::new(move |memory| {
-                    let met = Unscaled::from_outcome(&memory.load_one(outcome)?);
-                    memory.store(&[Outcome::EMPTY], outcome)?;
-                    Ok(device::Evidence::Gradient { id, origin, elements, met })
-                })
-            }
-            Evidence::Unscaled { id, origin, elements, ref counts } => {
-                let counts = counts.queued();
-                Box::new(move |memory| {
-                    let met = memory.load_one(counts)?;
-                    memory.store(&[Unscaled::default()], counts)?;
-                    Ok(device::Evidence::Gradient { id, origin, elements, met })
-                })
-            }
-            Evidence::Squares { id, is_gradient, sum } => {
-                let sum = sum.queued();
-                Box::new(move |memory| {
-                    let sum = memory.load_one(sum)?;
-                    Ok(device::Evidence::Squares { id, sum, is_gradient })
-                })
-            }
-            Evidence::Weight { id, elements, saturates, outcome } => {
-                let counts = outcome.queued();
-                Box::new(move |memory| {
-                    let outcome = memory.load_one(counts)?;
-                    Ok(device::Evidence::Weight { id, elements, saturates, outcome })
-                })
-            }
-            Evidence::WeightSquares { id, sum } => {
-                let sum = sum.queued();
-                Box::new(move |memory| {
-                    Ok(device::Evidence::WeightSquares { id, sum: memory.load_one(sum)? })
-                })
-            }
-        };
+        let sabotage = self.sabotage;
+        let other = other.filter(|_| sabotage != Sabotage::IgnoresTheOther);
+        let counted: Vec<_> = evidence.iter().map(counted).collect();
         self.enqueue(move |memory| {
             let other = other.map(|other| memory.load_one(other)).transpose()?;
-            let evidence = counted(memory)?;
+            let shown = counted.into_iter().map(|counted| counted(memory));
+            let shown = shown.collect::<Result<Vec<_>, _>>()?;
+            let mut last = match &ended {
+                Some((_, outcome, histogram)) => {
+                    Some((memory.load_one(*outcome)?, memory.load_one(*histogram)?))
+                }
+                None => None,
+            };
+            let mut lines = Vec::new();
             scaler.change(memory, |config, state, cells| {
-                state.judge(config, cells, &evidence, other.as_ref());
-            })
+                if let (Some((end, ..)), Some((outcome, histogram))) = (&ended, &mut last) {
+                    lines.push(end.close(config, state, cells, outcome, histogram, sabotage));
+                }
+                for shown in shown {
+                    match shown {
+                        Shown::Loss { rows, sum, serial, line } => {
+                            let mut written = Line::EMPTY;
+                            state.judge_loss(rows, &sum, other.as_ref(), (serial, &mut written));
+                            lines.push((written, line));
+                        }
+                        Shown::Other(evidence) => {
+                            state.judge(config, cells, &evidence, other.as_ref());
+                        }
+                    }
+                }
+            })?;
+            if let (Some((_, to, _)), Some((outcome, _))) = (ended, last)
+                && sabotage != Sabotage::KeepsCounts
+            {
+                memory.store(&[outcome], to)?;
+            }
+            lines.into_iter().try_for_each(|(written, line)| memory.store(&[written], line))
         });
         Ok(())
+    }
+}
+
+/// Returns what takes a piece of evidence, once the queue runs.
+fn counted(evidence: &Evidence<'_, '_, AcceleratorSpace>) -> Counted {
+    match *evidence {
+        Evidence::Loss { rows, sum, serial, ref line } => {
+            let (sum, line) = (sum.queued(), line.queued());
+            Box::new(move |memory| {
+                Ok(Shown::Loss { rows, sum: memory.load_one(sum)?, serial, line })
+            })
+        }
+        Evidence::Gradient { id, origin, elements, ref outcome } => {
+            let outcome = outcome.queued();
+            Box::new(move |memory| {
+                let met = Unscaled::from_outcome(&memory.load_one(outcome)?);
+                memory.store(&[Outcome::EMPTY], outcome)?;
+                Ok(Shown::Other(device::Evidence::Gradient { id, origin, elements, met }))
+            })
+        }
+        Evidence::Unscaled { id, origin, elements, ref counts } => {
+            let counts = counts.queued();
+            Box::new(move |memory| {
+                let met = memory.load_one(counts)?;
+                memory.store(&[Unscaled::default()], counts)?;
+                Ok(Shown::Other(device::Evidence::Gradient { id, origin, elements, met }))
+            })
+        }
+        Evidence::Squares { id, is_gradient, sum } => {
+            let sum = sum.queued();
+            Box::new(move |memory| {
+                let sum = memory.load_one(sum)?;
+                Ok(Shown::Other(device::Evidence::Squares { id, sum, is_gradient }))
+            })
+        }
+        Evidence::Weight { id, elements, saturates, outcome } => {
+            let counts = outcome.queued();
+            Box::new(move |memory| {
+                let outcome = memory.load_one(counts)?;
+                Ok(Shown::Other(device::Evidence::Weight { id, elements, saturates, outcome }))
+            })
+        }
+        Evidence::WeightSquares { id, sum } => {
+            let sum = sum.queued();
+            Box::new(move |memory| {
+                let sum = memory.load_one(sum)?;
+                Ok(Shown::Other(device::Evidence::WeightSquares { id, sum }))
+            })
+        }
     }
 }
 

@@ -209,9 +209,9 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         device: &mut D,
         rows: usize,
         sum: &Vector<D, LossSum>,
-        other: Option<&Self>,
+        other: Option<&mut Self>,
     ) -> Result<()> {
-        let other = other.map(|other| &other.engine);
+        let other = other.map(|other| &mut other.engine);
         self.engine.judge_loss(device, rows, sum.view(), other).map_err(failed)
     }
 
@@ -220,13 +220,27 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
     /// # Errors
     ///
     /// The device failed.
-    pub fn judge<'a>(
-        &'a mut self,
+    pub fn judge(
+        &mut self,
         device: &mut D,
-        evidence: Evidence<'a, 'a, D::Space>,
-        other: Option<&'a Self>,
+        evidence: Evidence<'_, '_, D::Space>,
+        other: Option<&mut Self>,
     ) -> Result<(), D::Error> {
-        self.engine.judge(device, evidence, other.map(|other| &other.engine))
+        self.judge_all(device, &mut [evidence], other)
+    }
+
+    /// Takes note of what many operations without a cell counted; `other` as above.
+    ///
+    /// # Errors
+    ///
+    /// The device failed.
+    pub fn judge_all(
+        &mut self,
+        device: &mut D,
+        evidence: &mut [Evidence<'_, '_, D::Space>],
+        other: Option<&mut Self>,
+    ) -> Result<(), D::Error> {
+        self.engine.judge_all(device, evidence, other.map(|other| &mut other.engine))
     }
 
     /// Lets all ranks take the same step, behind its last operation but [`conclude`](Self::conclude).
@@ -359,7 +373,7 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
     /// # Errors
     ///
     /// The device failed.
-    pub fn save(&self, device: &mut D, elsewhere: Since) -> Result<Vec<u8>> {
+    pub fn save(&mut self, device: &mut D, elsewhere: Since) -> Result<Vec<u8>> {
         let mut cells = [Cell::new(); CELLS];
         let (mut state, _) = self.engine.save(device, &mut cells)?;
         state.add_counts(elsewhere.recovered, elsewhere.broken);

@@ -208,11 +208,9 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
         let mut pieces = pieces(layers);
         weights.narrow(device, buffers, narrowing, &mut pieces)?;
         for scaler in scalers.each_mut() {
-            for (nth, piece) in pieces.iter().enumerate() {
-                let evidence = weights.evidence(nth, piece, narrowing)?;
-                let judged = scaler.judge(device, evidence, None);
-                judged.with_context(|| piece.name().to_owned())?;
-            }
+            let of = |(nth, piece)| weights.evidence(nth, piece, narrowing);
+            let mut evidence = pieces.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?;
+            scaler.judge_all(device, &mut evidence, None).context("the weights")?;
         }
         Ok(())
     }
@@ -256,7 +254,7 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     /// The device failed.
     pub fn judge_loss(&mut self, loss: &Loss<D>, scalers: &mut Scalers<D>) -> Result<()> {
         let (Loss { sum, rows, .. }, Scalers { first, second }) = (loss, scalers);
-        first.judge_loss(&mut self.device, *rows, sum, second.as_ref())?;
+        first.judge_loss(&mut self.device, *rows, sum, second.as_mut())?;
         match second {
             Some(second) => second.judge_loss(&mut self.device, *rows, sum, Some(first)),
             None => Ok(()),
@@ -332,25 +330,29 @@ impl<D: Machine<W, G>, W: Element + Plain, G: Element + Plain> Network<D, W, G> 
     pub fn judge_gradients(&mut self, scalers: &mut Scalers<D>) -> Result<()> {
         let Self { device, gradients, layers, .. } = self;
         let Scalers { first, second } = scalers;
+        let pieces = pieces(layers);
         gradients.clear(device)?;
-        for (nth, piece) in pieces(layers).iter().enumerate() {
-            let (values, id) = match piece {
-                Piece::Parameter(p) => (p.gradient.value(), p.cell),
-                Piece::Running(running) => (running.pending.value(), running.cell),
+        for (nth, piece) in pieces.iter().enumerate() {
+            let values = match piece {
+                Piece::Parameter(parameter) => parameter.gradient.value(),
+                Piece::Running(running) => running.pending.value(),
             };
-            let name = || piece.name().to_owned();
-            gradients.add_squares(device, nth, values).with_context(name)?;
-            let is_gradient = matches!(piece, Piece::Parameter(_));
-            let sum = gradients.squares(nth)?;
-            let evidence = Evidence::Squares { id, is_gradient, sum };
-            first.judge(device, evidence, second.as_ref()).with_context(name)?;
-            if let Some(second) = second {
-                let sum = gradients.squares(nth)?;
-                let evidence = Evidence::Squares { id, is_gradient, sum };
-                second.judge(device, evidence, Some(first)).with_context(name)?;
-            }
+            let added = gradients.add_squares(device, nth, values);
+            added.with_context(|| piece.name().to_owned())?;
         }
-        Ok(())
+        let of = |(nth, piece): (usize, &Piece<'_, D, W>)| {
+            let (id, is_gradient) = match piece {
+                Piece::Parameter(parameter) => (parameter.cell, true),
+                Piece::Running(running) => (running.cell, false),
+            };
+            anyhow::Ok(Evidence::Squares { id, is_gradient, sum: gradients.squares(nth)? })
+        };
+        let evidence = || pieces.iter().enumerate().map(of).collect::<Result<Vec<_>>>();
+        first.judge_all(device, &mut evidence()?, second.as_mut())?;
+        match second {
+            Some(second) => Ok(second.judge_all(device, &mut evidence()?, Some(first))?),
+            None => Ok(()),
+        }
     }
 
     /// Sums the gradients of every parameter, and what running means move towards, over the ranks.

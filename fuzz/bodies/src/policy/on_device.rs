@@ -75,6 +75,7 @@ impl<D: Memory + HasScaler> OnDevice<D> {
         self.nth += 1;
         let Self { config, state, cells, outcome, histogram, from, to, when, nth, .. } = self;
         succeeds(device.run(Advance::<D::Space> {
+            ending: None,
             asked: Asked { opening, purpose: Some(purpose) },
             sources: &[D::view(&source)],
             scaler: DeviceScaler {

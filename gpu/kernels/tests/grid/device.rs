@@ -10,7 +10,7 @@ use adaloss_hal::{
     Branch, Capabilities, Device, Epilogue, Fitting, HostError, HostSpace, Matmul, Memory, Narrow,
     Plain, Product, Propagate, Run, Summarise, Unscale,
     host::{filled, same_length},
-    scaler::{Advance, Close, Conclude, DeviceScaler, Evidence, Judge},
+    scaler::{Advance, Close, Conclude, DeviceScaler, Ended, Ending, Evidence, Judge},
 };
 use adaloss_kernels::{
     apply::apply,
@@ -279,12 +279,13 @@ impl Run<Advance<'_, '_, HostSpace>> for Simulated {
         &mut self,
         operation: Fitting<'_, Advance<'_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Advance { asked, sources, scaler, outcome, histogram, from, to, when } =
+        let Advance { ending, asked, sources, scaler, outcome, histogram, from, to, when } =
             operation.into_inner();
         let sources: Vec<_> = sources.iter().map(|source| source.as_ptr()).collect();
         let opening = asked.opening;
         let advance = scaler::Advance {
             scaler: self::scaler(scaler),
+            ending: ending.as_mut().map_or(scaler::Ending::NONE, self::ending),
             place: opening.map(|opening| opening.place).into(),
             elements: opening.map_or(0, |opening| opening.elements),
             stream: opening.map_or(0, |opening| opening.stream),
@@ -325,49 +326,74 @@ impl Run<Close<'_, '_, HostSpace>> for Simulated {
     }
 }
 
-impl Run<Judge<'_, '_, HostSpace>> for Simulated {
+impl Run<Judge<'_, '_, '_, HostSpace>> for Simulated {
     fn execute(
         &mut self,
-        operation: Fitting<'_, Judge<'_, '_, HostSpace>>,
+        operation: Fitting<'_, Judge<'_, '_, '_, HostSpace>>,
     ) -> Result<(), HostError> {
-        let Judge { evidence, scaler, other } = operation.into_inner();
-        let evidence = match evidence {
-            Evidence::Gradient { id, origin, elements, outcome } => scaler::Evidence::Gradient {
-                id: *id,
-                origin: (*origin).into(),
-                elements: *elements,
-                outcome: outcome.as_mut_ptr(),
-            },
-            Evidence::Unscaled { id, origin, elements, counts } => scaler::Evidence::Unscaled {
-                id: *id,
-                origin: (*origin).into(),
-                elements: *elements,
-                counts: counts.as_mut_ptr(),
-            },
-            Evidence::Loss { rows, sum, serial, line } => scaler::Evidence::Loss {
-                rows: *rows,
-                sum: sum.as_ptr(),
-                serial: *serial,
-                line: line.as_mut_ptr(),
-            },
-            Evidence::Squares { id, is_gradient, sum } => {
-                scaler::Evidence::Squares { id: *id, is_gradient: *is_gradient, sum: sum.as_ptr() }
+        let Judge { ended, evidence, scaler, other } = operation.into_inner();
+        let evidence: Vec<_> = evidence.iter_mut().map(self::evidence).collect();
+        let nothing = scaler::Evidence::WeightSquares { id: 0, sum: null() };
+        let (ending, outcome, histogram) = match ended {
+            Some(Ended { ending, outcome, histogram }) => {
+                (self::ending(ending), outcome.as_mut_ptr(), histogram.as_ptr())
             }
-            Evidence::Weight { id, elements, saturates, outcome } => scaler::Evidence::Weight {
-                id: *id,
-                elements: *elements,
-                saturates: *saturates,
-                outcome: outcome.as_ptr(),
-            },
-            Evidence::WeightSquares { id, sum } => {
-                scaler::Evidence::WeightSquares { id: *id, sum: sum.as_ptr() }
-            }
+            None => (scaler::Ending::NONE, null_mut(), null()),
         };
-        let (scaler, other) = (self::scaler(scaler), other.map_or(null(), <[_]>::as_ptr));
-        let judge = scaler::Judge { scaler, other, evidence };
+        let judge = scaler::Judge {
+            scaler: self::scaler(scaler),
+            other: other.map_or(null(), <[_]>::as_ptr),
+            ending,
+            outcome,
+            histogram,
+            evidence: list(&evidence, nothing),
+        };
         // SAFETY: as above.
         self.grid().launch(|block| unsafe { scaler::judge(block, &judge) });
         Ok(())
+    }
+}
+
+/// Names the end of a visit as kernels do.
+fn ending(of: &mut Ending<'_, HostSpace>) -> scaler::Ending {
+    let Ending { origins, serial, line } = of;
+    let origins = origins.map(Place::from);
+    scaler::Ending { origins, serial: *serial, line: line.as_mut_ptr() }
+}
+
+/// Names evidence as kernels do.
+fn evidence(of: &mut Evidence<'_, '_, HostSpace>) -> scaler::Evidence {
+    match of {
+        Evidence::Gradient { id, origin, elements, outcome } => scaler::Evidence::Gradient {
+            id: *id,
+            origin: (*origin).into(),
+            elements: *elements,
+            outcome: outcome.as_mut_ptr(),
+        },
+        Evidence::Unscaled { id, origin, elements, counts } => scaler::Evidence::Unscaled {
+            id: *id,
+            origin: (*origin).into(),
+            elements: *elements,
+            counts: counts.as_mut_ptr(),
+        },
+        Evidence::Loss { rows, sum, serial, line } => scaler::Evidence::Loss {
+            rows: *rows,
+            sum: sum.as_ptr(),
+            serial: *serial,
+            line: line.as_mut_ptr(),
+        },
+        Evidence::Squares { id, is_gradient, sum } => {
+            scaler::Evidence::Squares { id: *id, is_gradient: *is_gradient, sum: sum.as_ptr() }
+        }
+        Evidence::Weight { id, elements, saturates, outcome } => scaler::Evidence::Weight {
+            id: *id,
+            elements: *elements,
+            saturates: *saturates,
+            outcome: outcome.as_ptr(),
+        },
+        Evidence::WeightSquares { id, sum } => {
+            scaler::Evidence::WeightSquares { id: *id, sum: sum.as_ptr() }
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use adaloss_core::{
 use adaloss_hal::{
     Device, Memory, Mut, Run,
     scaler::{
-        Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
+        Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence,
+        HasScaler, Judge,
     },
 };
 
@@ -139,10 +140,17 @@ pub(super) fn advanced<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<
     let source = put(device, &[Cell::at(Scale::new(3)?)])?;
     let (mut from, mut to) = (put(device, &[Cell::new()])?, put(device, &[Cell::new()])?);
     let (mut when, mut after) = (put(device, &[7_u32])?, Vec::new());
-    for asked in asks() {
+    let mut line = put(device, &[Line::EMPTY])?;
+    // Behind the passes of a visit comes another, which brings its end along.
+    let [first, ..] = asks();
+    let asked = asks().into_iter().map(|asked| (asked, false)).chain([(first, true)]);
+    for (asked, ends) in asked {
         let source = [D::view(&source)];
         let (named, outcome, histogram) = scaler.named();
+        let origins = [Some(Place::Layer(3)), None, Some(Place::Loss), None];
+        let ending = ends.then(|| Ending { origins, serial: 41, line: D::view_mut(&mut line) });
         let advance = Advance::<D::Space> {
+            ending,
             asked,
             sources: if asked.opening.is_some() { &source } else { &[] },
             scaler: named,
@@ -157,6 +165,7 @@ pub(super) fn advanced<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<
         let scales = [take(device, &from, Cell::new())?, take(device, &to, Cell::new())?];
         after.push(("scales", format!("{scales:?}")));
         after.push(("whether to make the pass", format!("{:?}", take(device, &when, 0)?)));
+        after.push(("line", format!("{:?}", take(device, &line, Line::EMPTY)?)));
         device.write(&[overflowed()], D::view_mut(&mut scaler.outcome)).map_err(failed)?;
         device.write(&[measured], D::view_mut(&mut scaler.histogram)).map_err(failed)?;
     }
@@ -218,43 +227,64 @@ pub(super) fn closed<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<Re
     Ok(after)
 }
 
-/// Shows a scaler each kind of evidence: what is fine, and then a weight that is not.
+/// Shows a scaler each kind of evidence, alone and in a list: what is fine, and then a weight that is not.
 pub(super) fn judged<D: Memory + HasScaler>(device: &mut D) -> anyhow::Result<Readout> {
-    let mut scaler = Host::closed(measured()).put(device)?;
+    let mut scaler = Host::visited(measured()).put(device)?;
     let other = put(device, &[DeviceState::new(&measured())])?;
     let bad = Outcome { nonfinite: 1, ..overflowed() };
     let mut outcome = put(device, &[bad])?;
     let mut counts = put(device, &[Unscaled { elements: VISITED, nonfinite: 0, tiny: 5 }])?;
     let sum = put(device, &[LossSum { loss: 1.5, weight: 2.0, rows: 3, correct: 1 }])?;
-    let (squares, weight) = (put(device, &[2.25_f64])?, put(device, &[bad])?);
+    let (squares, weight_squares) = (put(device, &[2.25_f64])?, put(device, &[3.5_f64])?);
+    let weight = put(device, &[bad])?;
     let (mut line, mut after) = (put(device, &[Line::EMPTY])?, Vec::new());
+    let mut last_line = put(device, &[Line::EMPTY])?;
     let (elements, origin) = (VISITED, Some(Place::Layer(2)));
-    for nth in 0..6 {
-        let evidence = match nth {
-            0 => Evidence::Squares { id: 5, is_gradient: true, sum: D::view(&squares) },
-            1 => Evidence::WeightSquares { id: 6, sum: D::view(&squares) },
-            2 => {
-                let (sum, line) = (D::view(&sum), D::view_mut(&mut line));
-                Evidence::Loss { rows: 3, sum, serial: 42, line }
-            }
-            3 => {
-                let counts = D::view_mut(&mut counts);
-                Evidence::Unscaled { id: 3, origin, elements, counts }
-            }
-            4 => {
-                let outcome = D::view_mut(&mut outcome);
-                Evidence::Gradient { id: 4, origin, elements, outcome }
-            }
-            _ => {
-                let outcome = D::view(&weight);
-                Evidence::Weight { id: 7, elements, saturates: false, outcome }
-            }
-        };
-        let (named, ..) = scaler.named();
+    for nth in 0..7 {
         let other = (nth % 2 == 0).then(|| D::view(&other));
-        device.run(Judge::<D::Space> { evidence, scaler: named, other }).map_err(failed)?;
+        {
+            let squares = Evidence::Squares { id: 5, is_gradient: true, sum: D::view(&squares) };
+            let weight_squares = Evidence::WeightSquares { id: 6, sum: D::view(&weight_squares) };
+            let loss = Evidence::Loss {
+                rows: 3,
+                sum: D::view(&sum),
+                serial: 42 + nth,
+                line: D::view_mut(&mut line),
+            };
+            let taken = D::view_mut(&mut counts);
+            let unscaled = Evidence::Unscaled { id: 3, origin, elements, counts: taken };
+            let taken = D::view_mut(&mut outcome);
+            let gradient = Evidence::Gradient { id: 4, origin, elements, outcome: taken };
+            let weight = D::view(&weight);
+            let weight = Evidence::Weight { id: 7, elements, saturates: false, outcome: weight };
+            let evidence = &mut match nth {
+                0 => vec![squares],
+                1 => vec![weight_squares],
+                2 => vec![loss],
+                3 => vec![unscaled],
+                4 => vec![gradient],
+                5 => vec![squares, weight_squares, gradient, loss, unscaled],
+                _ => vec![weight],
+            };
+            let Scaler { config, state, cells, outcome, histogram, .. } = &mut scaler;
+            let (state, cells) = (D::view_mut(state), D::view_mut(cells));
+            let named = DeviceScaler { config, state, cells, nth: nth + 1 };
+            // The visit ends with the first.
+            let ended = (nth == 0).then(|| Ended {
+                ending: Ending {
+                    origins: [Some(Place::Layer(3)), None, Some(Place::Loss), None],
+                    serial: 41,
+                    line: D::view_mut(&mut last_line),
+                },
+                outcome: D::view_mut(outcome),
+                histogram: D::view(histogram),
+            });
+            let judge = Judge::<D::Space> { ended, evidence, scaler: named, other };
+            device.run(judge).map_err(failed)?;
+        }
         after.extend(scaler.left(device)?);
         after.push(("line", format!("{:?}", take(device, &line, Line::EMPTY)?)));
+        after.push(("last line", format!("{:?}", take(device, &last_line, Line::EMPTY)?)));
         after.push(("counts", format!("{:?}", take(device, &counts, Unscaled::default())?)));
         after.push(("outcome", format!("{:?}", take(device, &outcome, Outcome::EMPTY)?)));
     }

@@ -7,7 +7,7 @@ use adaloss_core::{
     unscale::{Cause, LossSum, Place, Unscaled},
 };
 use adaloss_hal::{
-    HasNarrow, Memory, Plain,
+    AddressSpace, HasNarrow, Memory, Plain,
     scaler::{Carried, Evidence, HasScaler},
 };
 
@@ -85,8 +85,9 @@ impl<D: Memory + HasNarrow<F> + HasScaler, F: Element + Plain, S: Operands<D>> W
 
         let (id, word) = (71, self.word(71));
         let sum = if word.is_multiple_of(64) { f64::INFINITY } else { f64::from(word) };
-        case.succeeds(device.write(&[sum], D::view_mut(&mut self.memory.squares)))?;
-        let evidence = Evidence::WeightSquares { id, sum: D::view(&self.memory.squares) };
+        case.succeeds(device.write(&[sum; 3], D::view_mut(&mut self.memory.squares)))?;
+        let counted = case.finds(D::Space::part(D::view(&self.memory.squares), 2..3))?;
+        let evidence = Evidence::WeightSquares { id, sum: counted };
         case.succeeds(self.engine.judge(device, evidence, None))?;
         self.halts(id, (!sum.is_finite()).then_some(Cause::NonFinite));
         bench.report.operations += 2;
@@ -184,24 +185,30 @@ impl<D: Memory + HasNarrow<F> + HasScaler, F: Element + Plain, S: Operands<D>> W
         }
     }
 
-    /// Judges two weight gradients as an update would take them, and the next value of a running mean.
+    /// Judges two weight gradients as an update would take them, and the next value of a running mean, in one list.
     pub(super) fn judge_squares(&mut self, bench: &mut Bench<'_, D>) -> Result<(), Failure> {
-        let case = self.case("a square norm that is judged");
+        let case = self.case("square norms that are judged");
         let device = &mut *bench.device;
-        for (id, is_gradient) in [(90, true), (91, false), (92, true)] {
-            let word = self.word(id as u32);
-            let sum = match word % 64 {
-                0 => f64::INFINITY,
-                _ => f64::from(values::random(word, id, -20, 20).abs()),
-            };
-            case.succeeds(device.write(&[sum], D::view_mut(&mut self.memory.squares)))?;
-            let counted = D::view(&self.memory.squares);
-            let evidence = Evidence::Squares { id, is_gradient, sum: counted };
-            case.succeeds(self.engine.judge(device, evidence, None))?;
-            bench.report.operations += 1;
-            if self.halted.is_some() {
-                continue;
-            }
+        let judged = [(90, true), (91, false), (92, true)];
+        let sums = judged.map(|(id, _)| match self.word(id as u32) {
+            word if word.is_multiple_of(64) => f64::INFINITY,
+            word => f64::from(values::random(word, id, -20, 20).abs()),
+        });
+        case.succeeds(device.write(&sums, D::view_mut(&mut self.memory.squares)))?;
+        let mut squares = [D::view(&self.memory.squares); 3];
+        for (nth, part) in squares.iter_mut().enumerate() {
+            *part = case.finds(D::Space::part(*part, nth..nth + 1))?;
+        }
+        let mut evidence = [0, 1, 2].map(|nth| {
+            let (id, is_gradient) = judged[nth];
+            Evidence::Squares { id, is_gradient, sum: squares[nth] }
+        });
+        case.succeeds(self.engine.judge_all(device, &mut evidence, None))?;
+        bench.report.operations += 1;
+        if self.halted.is_some() {
+            return Ok(());
+        }
+        for ((id, is_gradient), sum) in judged.into_iter().zip(sums) {
             let is_known = self.state.resume(&mut self.cells).first_bad().is_some();
             if !sum.is_finite() && !is_known {
                 self.weights.pending = Some((Place::Weight(id), Cause::NonFinite));

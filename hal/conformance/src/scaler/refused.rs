@@ -13,7 +13,8 @@ use adaloss_core::{
 use adaloss_hal::{
     AddressSpace, Device, ErrorKind, Memory, Mut, Plain, Run,
     scaler::{
-        Advance, Close, Conclude, Describe, Described, DeviceScaler, Evidence, HasScaler, Judge,
+        Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence,
+        HasScaler, Judge, MOST_ORIGINS,
     },
 };
 
@@ -44,6 +45,8 @@ struct Operands<D: Memory> {
     loss: D::Buffer<LossSum>,
     statistics: D::Buffer<Statistics>,
     line: D::Buffer<Line>,
+    last_line: D::Buffer<Line>,
+    last_outcome: D::Buffer<Outcome>,
 }
 
 const CASE: Case = Case::new("an operation of a scaler that does not fit", 1);
@@ -71,11 +74,15 @@ impl<D: Memory> Operands<D> {
             loss: CASE.succeeds(device.zeroed(1))?,
             statistics: CASE.succeeds(device.zeroed(1))?,
             line: CASE.succeeds(device.zeroed(1))?,
+            last_line: CASE.succeeds(device.zeroed(1))?,
+            last_outcome: CASE.succeeds(device.zeroed(1))?,
         };
         let (state, histogram) = (DeviceState::new(&config), Histogram::new(config.narrowing()));
         CASE.succeeds(device.write(&[state], D::view_mut(&mut operands.state)))?;
         CASE.succeeds(device.write(&[histogram], D::view_mut(&mut operands.histogram)))?;
-        CASE.succeeds(device.write(&[OUTCOME], D::view_mut(&mut operands.outcome)))?;
+        for outcome in [&mut operands.outcome, &mut operands.last_outcome] {
+            CASE.succeeds(device.write(&[OUTCOME], D::view_mut(outcome)))?;
+        }
         CASE.succeeds(device.write(&[UNSCALED], D::view_mut(&mut operands.unscaled)))?;
         for word in &mut operands.words {
             CASE.succeeds(device.write(&[WORD], D::view_mut(word)))?;
@@ -98,7 +105,9 @@ impl<D: Memory> Operands<D> {
                 compare::cells(CASE, &Cell::zeroed(), &found)
             })?;
         }
-        compare::outcomes(CASE, &OUTCOME, &read_one(CASE, device, D::view(&self.outcome))?)?;
+        for outcome in [&self.outcome, &self.last_outcome] {
+            compare::outcomes(CASE, &OUTCOME, &read_one(CASE, device, D::view(outcome))?)?;
+        }
         let histogram = Histogram::new(self.config.narrowing());
         compare::histograms(CASE, &histogram, &read_one(CASE, device, D::view(&self.histogram))?)?;
         let unscaled = read_one(CASE, device, D::view(&self.unscaled))?;
@@ -108,8 +117,11 @@ impl<D: Memory> Operands<D> {
         }
         let squares = read_one(CASE, device, D::view(&self.squares))?.to_bits();
         CASE.whole("the sum of the squares", &0, &squares)?;
-        let line = read_one(CASE, device, D::view(&self.line))?;
-        CASE.whole("whether a line is empty", &None, &line.entry(1))
+        for line in [&self.line, &self.last_line] {
+            let line = read_one(CASE, device, D::view(line))?;
+            CASE.whole("whether a line is empty", &None, &line.entry(1))?;
+        }
+        Ok(())
     }
 
     fn scaler<'w>(
@@ -178,10 +190,23 @@ fn advance<D: Memory + HasScaler>(
     mutation: &Mutation,
     length: usize,
 ) -> Result<(), D::Error> {
-    let Operands { config, state, cells, outcome, histogram, from, to, words, sources, .. } =
-        operands;
+    let Operands {
+        config,
+        state,
+        cells,
+        outcome,
+        histogram,
+        from,
+        to,
+        words,
+        sources,
+        last_line,
+        ..
+    } = operands;
     let sources = D::Space::part(D::view(sources), 0..length).unwrap_or(D::view(sources));
+    let ending = Ending { origins: [None; MOST_ORIGINS], serial: 1, line: D::view_mut(last_line) };
     device.run(mutation.apply(Advance {
+        ending: Some(ending),
         asked: ASKED,
         sources: &[sources],
         scaler: Operands::<D>::scaler(config, state, cells),
@@ -193,17 +218,30 @@ fn advance<D: Memory + HasScaler>(
     }))
 }
 
-/// Judges evidence of each kind, and has another scaler.
+/// Judges evidence of each kind behind a visit, and has another scaler.
 fn judge<D: Memory + HasScaler>(
     device: &mut D,
     operands: &mut Operands<D>,
     kind: usize,
     mutation: &Mutation,
 ) -> Result<(), D::Error> {
-    let Operands { config, state, cells, outcome, unscaled, squares, loss, line, .. } = operands;
+    let Operands {
+        config,
+        state,
+        cells,
+        outcome,
+        histogram,
+        squares,
+        unscaled,
+        loss,
+        line,
+        last_line,
+        last_outcome,
+        ..
+    } = operands;
     let (id, origin, elements) = (4, None, 5);
     let outcome: Mut<'_, D, Outcome> = D::view_mut(outcome);
-    let evidence = match kind {
+    let mut evidence = [match kind {
         0 => Evidence::Gradient { id, origin, elements, outcome },
         1 => Evidence::Unscaled { id, origin, elements, counts: D::view_mut(unscaled) },
         2 => Evidence::Squares { id, is_gradient: true, sum: D::view(squares) },
@@ -215,11 +253,17 @@ fn judge<D: Memory + HasScaler>(
             let (sum, line) = (D::view(loss), D::view_mut(line));
             Evidence::Loss { rows: 2, sum, serial: 1, line }
         }
-    };
+    }];
     // What it says of another scaler is never looked at.
     let other = device.zeroed(1)?;
     let scaler = Operands::<D>::scaler(config, state, cells);
-    device.run(mutation.apply(Judge { evidence, scaler, other: Some(D::view(&other)) }))
+    let ended = Some(Ended {
+        ending: Ending { origins: [None; MOST_ORIGINS], serial: 1, line: D::view_mut(last_line) },
+        outcome: D::view_mut(last_outcome),
+        histogram: D::view(histogram),
+    });
+    let (evidence, other) = (&mut evidence, Some(D::view(&other)));
+    device.run(mutation.apply(Judge { ended, evidence, scaler, other }))
 }
 
 /// As [`check`], for descriptions of operands.

@@ -66,11 +66,11 @@ pub(super) fn check<D: Memory + HasScaler>(bench: &mut Bench<'_, D>) -> Result<(
             ..LossSum::default()
         };
         case.succeeds(device.write(&[sum], D::view_mut(&mut loss)))?;
-        case.is_done(second.judge_loss(device, 2, D::view(&loss), Some(&first)))?;
+        case.is_done(second.judge_loss(device, 2, D::view(&loss), Some(&mut first)))?;
         let sum = if has_no_norm { f64::INFINITY } else { 4.0 };
         case.succeeds(device.write(&[sum], D::view_mut(&mut squares)))?;
         let evidence = Evidence::Squares { id: 7, is_gradient: true, sum: D::view(&squares) };
-        case.succeeds(second.judge(device, evidence, Some(&first)))?;
+        case.succeeds(second.judge(device, evidence, Some(&mut first)))?;
         case.is_done(first.conclude(device, None))?;
         case.is_done(second.conclude(device, Some(&first)))?;
 

@@ -120,6 +120,8 @@ struct Planned {
     /// Where its results begin.
     first: usize,
     takes: Takes,
+    /// Whether the device ends the visit by an operation of its own.
+    closes: bool,
     /// Statistics of the weight, or of the gradient of a loss.
     weight: Statistics,
     /// The gradient among the operands of a layer.
@@ -156,7 +158,9 @@ impl<D: Memory + HasNarrow<F> + HasScaler, F: Element + Plain, S: Operands<D>> W
             Of::Layer(_, from) => Some(from.source),
             Of::Loss | Of::LossAt(_) | Of::Join(..) => None,
         };
-        let plan = Planned { case, drawn, first, takes, weight, source };
+        // Once an engine did so, its memory stays where it is: runs do it always or never.
+        let closes = self.seed >> 1 & 1 == 1;
+        let plan = Planned { case, drawn, first, takes, closes, weight, source };
         let incoming = of.incoming();
         let mut on_host = [0.0; MOST];
         on_host.iter_mut().enumerate().for_each(|(i, x)| *x = drawn.value(i, incoming));
@@ -289,7 +293,7 @@ where
     D: Memory + HasNarrow<F> + HasScaler,
     S: Operands<D>,
 {
-    let Planned { case, drawn: Drawn { elements, .. }, first, takes, .. } = *plan;
+    let Planned { case, drawn: Drawn { elements, .. }, first, takes, closes, .. } = *plan;
     if takes == Takes::Left {
         return Ok(None);
     }
@@ -308,6 +312,11 @@ where
         if takes == Takes::First && pass.stores() {
             break;
         }
+    }
+    if closes {
+        let mut carried = case.succeeds(Carried::new(device))?;
+        case.is_done(visit.finish_into(device, &mut carried))?;
+        return Ok(Some(carried));
     }
     case.is_done(visit.finish(device)).map(Some)
 }

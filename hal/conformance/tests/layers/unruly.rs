@@ -1,6 +1,6 @@
 //! A device that leaves out what a scaler in its memory relies on, in host memory of its own.
 
-use std::any::Any;
+use std::{any::Any, collections::VecDeque};
 
 use adaloss_conformance as conformance;
 use adaloss_conformance::{Failure, Report};
@@ -76,7 +76,7 @@ where
     fn submit(&mut self, operation: &mut O) -> Result<(), HostError> {
         let fits = Fitting::of(operation, self).map(drop);
         fits.map_err(HostError::Misfit)?;
-        let mut left = Left(Vec::new());
+        let mut left = Left(VecDeque::new());
         match self.0 {
             Mistake::LeavesOut(kind) if kind == O::KIND => return Ok(()),
             Mistake::IgnoresPredicates => operation.operands(&mut Unconditional),
@@ -125,18 +125,18 @@ impl Visitor<HostSpace> for HasPredicate {
     }
 }
 
-/// What an operation is to clear, before it does.
-struct Left(Vec<Box<dyn Any>>);
+/// What an operation is to clear, before it does, in order.
+struct Left(VecDeque<Box<dyn Any>>);
 
 /// Tells whether an operand is counts that an operation takes and clears.
 fn is_cleared(name: &str) -> bool {
-    name == "the outcome" || name == "the counts"
+    ["the outcome", "the outcome of the visit", "the counts"].contains(&name)
 }
 
 impl Visitor<HostSpace> for Left {
     fn written<T: Plain>(&mut self, name: &'static str, _: Option<usize>, of: &mut &mut [T]) {
         if is_cleared(name) {
-            self.0.push(Box::new(of[0]));
+            self.0.push_back(Box::new(of[0]));
         }
     }
 }
@@ -147,7 +147,7 @@ struct Restored(Left);
 impl Visitor<HostSpace> for Restored {
     fn written<T: Plain>(&mut self, name: &'static str, _: Option<usize>, of: &mut &mut [T]) {
         if is_cleared(name)
-            && let Some(before) = self.0.0.pop().and_then(|left| left.downcast::<T>().ok())
+            && let Some(before) = self.0.0.pop_front().and_then(|left| left.downcast::<T>().ok())
         {
             of[0] = *before;
         }
@@ -181,7 +181,7 @@ fn verdict(mistake: Mistake, check: fn(&mut Unruly) -> Result<Report, Failure>) 
 fn an_operation_of_a_scaler_that_is_left_out_is_found() {
     use OperationKind as O;
     for (kind, says) in [
-        (O::Advance, "measured: a line that has to say what a visit did differs"),
+        (O::Advance, "measured: a line that the device left out differs"),
         (O::Close, "measured: a line that the device left out differs"),
         (O::Judge, "two scalers that share the weights"),
         (O::Conclude, "two scalers that share the weights"),

@@ -272,10 +272,7 @@ fn a_failure_is_an_error_that_names_its_place() {
             "step 2: before the step: hidden",
             "step 2: before the step: head",
             "step 2: before the step: head.bias",
-            "step 2: before the step: stem", // judged
-            "step 2: before the step: hidden",
-            "step 2: before the step: head",
-            "step 2: before the step: head.bias",
+            "step 2: before the step: the weights",
             "step 2: forward",
             "step 2: forward: stem",
             "step 2: forward: relu",
