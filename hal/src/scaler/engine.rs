@@ -506,15 +506,29 @@ impl<D: Memory + HasScaler> Engine<D> {
 
     /// Tells the device that a visit ended, by an operation of its own: where none that is to follow could bring it along.
     pub(super) fn close_left(&mut self, device: &mut D) -> Result<(), D::Error> {
-        let Some(Left { origins, line }) = self.left.take() else { return Ok(()) };
-        let Some((serial, line)) = self.row.kept(line) else { return Ok(()) };
+        match self.left.take() {
+            Some(Left { origins, line }) => self.close(device, &origins, line, None),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a visit by an operation of its own, which leaves the scale of the values where it is wanted, if it is.
+    pub(super) fn close(
+        &mut self,
+        device: &mut D,
+        origins: &[Option<Place>],
+        line: Kept,
+        scale: Option<&mut D::Buffer<Cell>>,
+    ) -> Result<(), D::Error> {
+        let Self { config, state, cells, nth, row, outcome, histogram, from, .. } = self;
+        let Some((serial, line)) = row.kept(line) else { return Ok(()) };
         device.run(Close {
-            origins: &origins,
-            scaler: Self::scaler(&self.config, &mut self.state, &mut self.cells, &mut self.nth),
-            outcome: D::view_mut(&mut self.outcome),
-            histogram: D::view(&self.histogram),
-            // The scale of the values was handed out; that of what arrives is written before it is read again.
-            scale: D::view_mut(&mut self.from),
+            origins,
+            scaler: Self::scaler(config, state, cells, nth),
+            outcome: D::view_mut(outcome),
+            histogram: D::view(histogram),
+            // The scale of what arrives is written before it is read again.
+            scale: D::view_mut(scale.unwrap_or(from)),
             serial,
             line,
         })

@@ -12,9 +12,7 @@ use adaloss_core::{
     unscale::Place,
 };
 
-use super::{
-    Close, Describe, Described, Engine, EngineError, HasScaler, MOST_ORIGINS, engine::Left,
-};
+use super::{Describe, Described, Engine, EngineError, HasScaler, MOST_ORIGINS, engine::Left};
 use crate::{
     device::{Device, Memory, Ref},
     epilogue::Epilogue,
@@ -199,21 +197,8 @@ impl<'e, D: Memory + HasScaler, const N: usize> OpenVisit<'e, D, N> {
     /// Ends the visit by an operation of its own.
     fn close(self, device: &mut D, carried: &mut Carried<D>) -> Result<(), EngineError<D::Error>> {
         let Self { engine, place, origins, .. } = self;
-        let (serial, line) = engine.row.next()?;
-        device.run(Close {
-            origins: &origins,
-            scaler: Engine::<D>::scaler(
-                &engine.config,
-                &mut engine.state,
-                &mut engine.cells,
-                &mut engine.nth,
-            ),
-            outcome: D::view_mut(&mut engine.outcome),
-            histogram: D::view(&engine.histogram),
-            scale: D::view_mut(&mut carried.scale),
-            serial,
-            line,
-        })?;
+        let line = engine.row.keep()?;
+        engine.close(device, &origins, line, Some(&mut carried.scale))?;
         carried.origin = place;
         Ok(())
     }
