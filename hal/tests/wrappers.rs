@@ -231,42 +231,30 @@ fn a_step_asks_for_the_same_operations_each_time_and_reads_once() -> Result<(), 
 
 /// A graph may name the memory of an engine that ended a visit as it can be captured: from then on it stays where it is.
 #[test]
-fn an_engine_that_may_be_captured_ends_visits_by_themselves() -> Result<(), Failed> {
-    let closed = Rc::new(RefCell::new(0));
-    let counted = Rc::clone(&closed);
-    let mut device = broken(move |operation, _| {
-        *counted.borrow_mut() += u32::from(operation == OperationKind::Close);
-        None
-    });
+fn an_engine_that_may_be_captured_ends_visits_by_themselves() -> Result<(), EngineError<HostError>>
+{
+    let mut device = Record::counting(Portable);
     let config = Config::for_format(Format::BINARY16);
     let mut engine = Engine::new(&mut device, config, 1, 8)?;
-    let visit = engine.loss(&mut device, 2)?;
-    let loss = visited(&mut device, visit)?;
-    let visit = engine.layer(&mut device, 0, 2, &loss)?;
-    visited(&mut device, visit)?;
+    let loss = engine.loss(&mut device, 0)?.finish(&mut device)?;
+    engine.layer(&mut device, 0, 0, &loss)?.finish(&mut device)?;
     // Each came with the next visit, or comes with what ends the step.
-    assert_eq!(*closed.borrow(), 0);
+    assert_eq!(device.counts().of(OperationKind::Close), 0);
     engine.conclude(&mut device, None)?;
-    assert_eq!(*closed.borrow(), 1);
+    assert_eq!(device.counts().of(OperationKind::Close), 1);
 
     let mut carried = Carried::new(&mut device)?;
     engine.loss(&mut device, 0)?.finish_into(&mut device, &mut carried)?;
-    assert_eq!(*closed.borrow(), 2);
-    let visit = engine.layer(&mut device, 0, 2, &carried)?;
-    visited(&mut device, visit)?;
-    assert_eq!(*closed.borrow(), 3);
+    assert_eq!(device.counts().of(OperationKind::Close), 2);
+    engine.layer(&mut device, 0, 0, &carried)?.finish(&mut device)?;
+    assert_eq!(device.counts().of(OperationKind::Close), 3);
     Ok(())
 }
 
 /// Evidence in a long list is judged by as few operations as devices have room for, and each piece of it.
 #[test]
-fn a_list_of_evidence_is_judged_in_parts() -> Result<(), Failed> {
-    let judged = Rc::new(RefCell::new(0));
-    let counted = Rc::clone(&judged);
-    let mut device = broken(move |operation, _| {
-        *counted.borrow_mut() += u32::from(operation == OperationKind::Judge);
-        None
-    });
+fn a_list_of_evidence_is_judged_in_parts() -> Result<(), EngineError<HostError>> {
+    let mut device = Record::counting(Portable);
     let config = Config::for_format(Format::BINARY16);
     let mut engine = Engine::new(&mut device, config, 0, 1)?;
     for (pieces, operations) in [(0, 0), (1, 1), (MOST_EVIDENCE, 1), (2 * MOST_EVIDENCE + 1, 3)] {
@@ -275,9 +263,10 @@ fn a_list_of_evidence_is_judged_in_parts() -> Result<(), Failed> {
         for (id, sum) in squares.iter().enumerate() {
             evidence.push(Evidence::Squares { id, is_gradient: true, sum: &sum[..] });
         }
-        judged.replace(0);
+        let before = device.counts().of(OperationKind::Judge);
         engine.judge_all(&mut device, &mut evidence, None)?;
-        assert_eq!(*judged.borrow(), operations, "{pieces} pieces");
+        let judged = device.counts().of(OperationKind::Judge) - before;
+        assert_eq!(judged, operations, "{pieces} pieces");
         engine.conclude(&mut device, None)?;
         let mut room = [Line::EMPTY];
         let Some(Ok(Entry::Step(end))) = engine.read(&mut device, &mut room)?.next() else {

@@ -10,8 +10,7 @@ use adaloss_core::{
 use adaloss_hal::{
     Fitting, Run,
     scaler::{
-        Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence,
-        Judge, MOST_ORIGINS,
+        Advance, Close, Conclude, Describe, Described, DeviceScaler, Ended, Ending, Evidence, Judge,
     },
 };
 
@@ -72,8 +71,10 @@ impl Run<Advance<'_, '_, AcceleratorSpace>> for Accelerator {
             let mut line = None;
             let scales = scaler.change(memory, |config, state, cells| {
                 let (outcome, histogram) = (&mut counted.0, &mut counted.1);
-                if let Some(ending) = ending {
-                    line = Some(ending.close(config, state, cells, outcome, histogram, sabotage));
+                if let Some(end) = &ending {
+                    let (_, written) =
+                        end.close(config, state, cells, outcome, histogram, sabotage);
+                    line = Some((written, end.line));
                 }
                 state.advance(config, cells, &asked, scales, outcome, histogram)
             })?;
@@ -123,35 +124,34 @@ impl Run<Describe<'_, '_, AcceleratorSpace>> for Accelerator {
 }
 
 /// The end of a visit in the queue.
-#[derive(Clone, Copy)]
 struct End {
-    origins: [Option<Place>; MOST_ORIGINS],
+    origins: Vec<Place>,
     serial: u64,
     line: Handle<'static, Line>,
 }
 
 impl End {
     fn queued(ending: &Ending<'_, AcceleratorSpace>) -> Self {
-        let &Ending { origins, serial, ref line } = ending;
-        Self { origins, serial, line: line.queued() }
+        let Ending { origins, serial, line } = ending;
+        let origins = origins.iter().flatten().copied().collect();
+        Self { origins, serial: *serial, line: line.queued() }
     }
 
-    /// Finishes the visit; returns what happened, and where it is written.
+    /// Finishes the visit; returns the scale of its values, and what happened.
     fn close(
-        self,
+        &self,
         config: &Config,
         state: &mut DeviceState,
         cells: &mut [Cell],
         outcome: &mut Outcome,
         histogram: &Histogram,
         sabotage: Sabotage,
-    ) -> (Line, Handle<'static, Line>) {
-        let Self { origins, serial, line } = self;
-        let (origins, mut written) = (origins.into_iter().flatten(), Line::EMPTY);
+    ) -> (Scale, Line) {
+        let (origins, mut written) = (self.origins.iter().copied(), Line::EMPTY);
         let mut forgotten = cells.to_vec();
         let cells = if sabotage == Sabotage::ForgetsCells { &mut forgotten[..] } else { cells };
-        state.close(config, cells, origins, outcome, histogram, (serial, &mut written));
-        (written, line)
+        let to = (self.serial, &mut written);
+        (state.close(config, cells, origins, outcome, histogram, to), written)
     }
 }
 
@@ -162,23 +162,19 @@ impl Run<Close<'_, '_, AcceleratorSpace>> for Accelerator {
     ) -> Result<(), AcceleratorError> {
         let Close { origins, scaler, outcome, histogram, scale, serial, line } =
             operation.into_inner();
-        let (scaler, serial, sabotage) = (Scaler::queued(scaler), *serial, self.sabotage);
-        let origins: Vec<_> = origins.iter().flatten().copied().collect();
-        let (outcome, histogram) = (outcome.queued(), histogram.queued());
-        let (scale, line) = (scale.queued(), line.queued());
+        let (scaler, sabotage) = (Scaler::queued(scaler), self.sabotage);
+        let origins = origins.iter().flatten().copied().collect();
+        let end = End { origins, serial: *serial, line: line.queued() };
+        let (outcome, histogram, scale) = (outcome.queued(), histogram.queued(), scale.queued());
         self.enqueue(move |memory| {
             let mut counted = memory.load_one(outcome)?;
-            let (measured, mut written) = (memory.load_one(histogram)?, Line::EMPTY);
-            let carried = scaler.change(memory, |config, state, cells| {
-                let to = (serial, &mut written);
-                let mut forgotten = cells.to_vec();
-                let cells =
-                    if sabotage == Sabotage::ForgetsCells { &mut forgotten[..] } else { cells };
-                state.close(config, cells, origins, &mut counted, &measured, to)
+            let measured = memory.load_one(histogram)?;
+            let (carried, written) = scaler.change(memory, |config, state, cells| {
+                end.close(config, state, cells, &mut counted, &measured, sabotage)
             })?;
             memory.store(&[counted], outcome)?;
             memory.store(&[Cell::at(carried)], scale)?;
-            memory.store(&[written], line)
+            memory.store(&[written], end.line)
         });
         Ok(())
     }
@@ -219,7 +215,9 @@ impl Run<Judge<'_, '_, '_, AcceleratorSpace>> for Accelerator {
             let mut lines = Vec::new();
             scaler.change(memory, |config, state, cells| {
                 if let (Some((end, ..)), Some((outcome, histogram))) = (&ended, &mut last) {
-                    lines.push(end.close(config, state, cells, outcome, histogram, sabotage));
+                    let (_, written) =
+                        end.close(config, state, cells, outcome, histogram, sabotage);
+                    lines.push((written, end.line));
                 }
                 for shown in shown {
                     match shown {
