@@ -351,7 +351,7 @@ impl Argument for Scaler {
     }
 }
 
-impl<T> Argument for List<*const T> {
+impl<T: Argument> Argument for List<T> {
     fn is_named(self, memory: &Memory) -> bool {
         self.first.is_named(memory) && self.others.is_named(memory)
     }
@@ -420,8 +420,7 @@ impl Argument for Judge {
             && ending.is_named(memory)
             && outcome.is_named(memory)
             && histogram.is_named(memory)
-            && evidence.first.is_named(memory)
-            && evidence.others.is_named(memory)
+            && evidence.is_named(memory)
     }
 }
 
