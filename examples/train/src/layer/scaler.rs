@@ -215,21 +215,7 @@ impl<D: Memory<Error: Send + Sync + 'static> + HasScaler> Scaler<D> {
         self.engine.judge_loss(device, rows, sum.view(), other).map_err(failed)
     }
 
-    /// Takes note of what an operation without a cell counted; `other` as above.
-    ///
-    /// # Errors
-    ///
-    /// The device failed.
-    pub fn judge(
-        &mut self,
-        device: &mut D,
-        evidence: Evidence<'_, '_, D::Space>,
-        other: Option<&mut Self>,
-    ) -> Result<(), D::Error> {
-        self.judge_all(device, &mut [evidence], other)
-    }
-
-    /// Takes note of what many operations without a cell counted; `other` as above.
+    /// Takes note of what operations without a cell counted, in this order; `other` as above.
     ///
     /// # Errors
     ///

@@ -69,7 +69,7 @@ impl<D: HasBackward> Backward<'_, D> {
             elements: parameter.master.len() as u64,
             outcome: buffers.outcome.view_mut(),
         };
-        scaler.judge(device, evidence, None)?;
+        scaler.judge_all(device, &mut [evidence], None)?;
         self.complete(parameter, term)
     }
 
@@ -98,7 +98,7 @@ impl<D: HasBackward> Backward<'_, D> {
             elements: parameter.master.len() as u64,
             counts: buffers.counts.view_mut(),
         };
-        scaler.judge(device, evidence, None)?;
+        scaler.judge_all(device, &mut [evidence], None)?;
         self.complete(parameter, Term::ONLY)
     }
 
